@@ -1,0 +1,75 @@
+"""Errors that a user can mend: one line that says what, got, expected and what to do next.
+
+Everything here is a ``ValueError``; the command line prints the line alone and exits with 2 (a
+traceback comes with ``--debug``). Our own invariants are assertions instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class WmplayError(ValueError):
+    """Something the user can mend; its message is one line."""
+
+
+class UnknownName(WmplayError):
+    """A name that is not there; the message gives the nearest ones."""
+
+    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"unknown {what} '{name}'{did_you_mean(name, known)}")
+
+
+class ConfigError(WmplayError):
+    """A config that cannot be composed or built."""
+
+
+class ShapeError(WmplayError):
+    """An array of the wrong shape."""
+
+    def __init__(self, what: str, got: Iterable[int], expected: Iterable[int | str], hint: str = "") -> None:
+        text = f"{what} has shape {_show(got)}, expected {_show(expected)}"
+        super().__init__(f"{text}: {hint}" if hint else text)
+
+
+class SpaceError(WmplayError):
+    """An observation or action space that a piece cannot handle."""
+
+
+class ActionError(WmplayError):
+    """A policy returned an action that cannot be executed (NaN, or of the wrong shape or type)."""
+
+
+class StoreError(WmplayError):
+    """A trajectory store that cannot be read or written."""
+
+
+class RunError(WmplayError):
+    """A run directory or checkpoint that cannot be used."""
+
+
+class DivergedError(WmplayError):
+    """A loss that became NaN or exploded."""
+
+
+class PluginError(WmplayError):
+    """A plugin that cannot be loaded."""
+
+
+def did_you_mean(name: str, known: Iterable[str], limit: int = 3) -> str:
+    """The end of an error line: the nearest known names, or all of them if none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=limit, cutoff=0.5)
+    if near:
+        return f": did you mean {_either(near)}?"
+    return f": choose from {', '.join(known)}" if known else ": there are none"
+
+
+def _either(names: list[str]) -> str:
+    quoted = [f"'{name}'" for name in names]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
+
+
+def _show(shape: Iterable[int | str]) -> str:
+    return "[" + ", ".join(str(size) for size in shape) + "]"

@@ -1,0 +1,151 @@
+"""Finding and importing plugins: ``./plugins``, ``$WMPLAY_PLUGINS`` and installed entry points.
+
+A plugin is read (to list it) long before it is imported (to use it), and one that is broken is named
+with its error while the rest goes on working.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import os
+import sys
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from wmplay.errors import PluginError
+
+NAMESPACE = "wmplay_plugins"  # plugins/my_model.py is the module wmplay_plugins.my_model
+ENTRY_POINT_GROUP = "wmplay.plugins"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A module that may register pieces, found but not necessarily imported."""
+
+    module: str  # what to import
+    path: Path  # its file
+    source: str  # how to name it to a person
+    configs: Path | None  # its own config groups
+
+
+_failures: dict[str, str] = {}  # plugin source -> why it does not load
+
+
+def plugins() -> list[Plugin]:
+    """The plugins that can be seen from here, in the order in which they are searched."""
+    found: dict[str, Plugin] = {}
+    for folder in _folders():
+        for path in sorted(folder.iterdir()):
+            init = path / "__init__.py"
+            if path.suffix == ".py" and not path.name.startswith(("_", "test_")):
+                plugin = Plugin(f"{NAMESPACE}.{path.stem}", path, _shown(path), None)
+            elif init.is_file():
+                configs = path / "configs"
+                plugin = Plugin(
+                    f"{NAMESPACE}.{path.name}",
+                    init,
+                    _shown(path),
+                    configs if configs.is_dir() else None,
+                )
+            else:
+                continue
+            found.setdefault(plugin.module, plugin)
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            spec = importlib.util.find_spec(point.module)
+        except ModuleNotFoundError:
+            spec = None
+        if spec is None or spec.origin is None:
+            _failures[point.name] = f"entry point '{point.name}': there is no module {point.module}"
+            continue
+        configs = Path(spec.origin).parent / "configs"
+        is_package = spec.submodule_search_locations is not None
+        found.setdefault(
+            point.module,
+            Plugin(
+                point.module,
+                Path(spec.origin),
+                point.name,
+                configs if is_package and configs.is_dir() else None,
+            ),
+        )
+    return list(found.values())
+
+
+def failures() -> dict[str, str]:
+    """Plugins that do not load, and why: those found broken so far (``load_all`` tries them all)."""
+    for plugin in plugins():
+        list(declared(plugin))
+    present = {plugin.source for plugin in plugins()}
+    present |= {point.name for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return {source: why for source, why in _failures.items() if source in present}
+
+
+def config_folders() -> list[tuple[str, Path]]:
+    """(source, folder) of every place with config groups, the built-in one first."""
+    packaged = Path(__file__).parent / "configs"  # an installed wheel carries them
+    built_in = packaged if packaged.is_dir() else Path(__file__).parent.parent / "configs"
+    return [("built in", built_in)] + [(p.source, p.configs) for p in plugins() if p.configs is not None]
+
+
+def declared(plugin: Plugin) -> Iterator[tuple[str, str]]:
+    """Yields (kind, name) of each ``@register("kind", "name")`` that can be read off a plugin's text."""
+    try:
+        tree = ast.parse(plugin.path.read_text(encoding="utf-8"), filename=plugin.source)
+    except (SyntaxError, OSError, UnicodeDecodeError) as error:
+        _failures[plugin.source] = f"{type(error).__name__}: {error}"
+        return
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for call in node.decorator_list:
+            if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] == "register":
+                values = [arg.value for arg in call.args if isinstance(arg, ast.Constant)]
+                if len(values) == 2 and all(isinstance(value, str) for value in values):
+                    yield str(values[0]), str(values[1])
+
+
+def load_all() -> dict[str, str]:
+    """Imports every plugin, so that it registers its pieces; returns those that failed, and why."""
+    for plugin in plugins():
+        load(plugin)
+    return failures()
+
+
+def load(plugin: Plugin) -> None:
+    """Imports a plugin; a failure is recorded (see ``failures``), not raised."""
+    if plugin.module.startswith(f"{NAMESPACE}."):
+        namespace = sys.modules.setdefault(NAMESPACE, types.ModuleType(NAMESPACE))
+        namespace.__path__ = [str(folder) for folder in _folders()]
+        loaded = sys.modules.get(plugin.module)
+        if loaded is not None and loaded.__file__ != str(plugin.path):
+            # The working directory has changed, and with it the file that this name means.
+            del sys.modules[plugin.module]
+    try:
+        importlib.invalidate_caches()
+        importlib.import_module(plugin.module)
+    except Exception as error:  # a plugin may fail in any way
+        sys.modules.pop(plugin.module, None)
+        text = str(error).splitlines()[0] if str(error) else ""
+        _failures[plugin.source] = (
+            text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"
+        )
+    else:
+        _failures.pop(plugin.source, None)
+
+
+def _folders() -> list[Path]:
+    listed = os.environ.get("WMPLAY_PLUGINS", "").split(os.pathsep)
+    folders = [Path("plugins"), *(Path(entry) for entry in listed if entry)]
+    unique = dict.fromkeys(folder.resolve() for folder in folders if folder.is_dir())
+    return list(unique)
+
+
+def _shown(path: Path) -> str:
+    """A path as a person would type it from here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

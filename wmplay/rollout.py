@@ -1,0 +1,65 @@
+"""Two of the four verbs: ``observe`` and ``predict`` run a world model over steps, with its answers checked."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wmplay.contracts import Belief, Prediction, Segment, WorldModel, model_keys
+from wmplay.errors import ShapeError, WmplayError
+
+
+def observe(model: WorldModel, segment: Segment, context: int | None = None) -> Belief:
+    """The model's belief after a segment's first ``context`` frames.
+
+    Args:
+        model: any world model.
+        segment: observation {key: [B, T+1, ...]}, action [B, T, A].
+        context: how many frames to show, 1 to T + 1; None shows all of them. With ``context=k`` the
+            next action to predict with is ``segment.action[:, k - 1]``.
+
+    Returns:
+        A belief of B rows.
+
+    Raises:
+        WmplayError: if the context is not in 1 .. T + 1.
+    """
+    frames = segment.action.shape[1] + 1
+    shown = frames if context is None else context
+    if not 1 <= shown <= frames:
+        raise WmplayError(f"context is {shown} frames, expected 1 to {frames}: the segment has no more")
+    keys = model_keys(segment.observation)
+    with torch.no_grad():
+        belief = model.initial({key: segment.observation[key][:, 0] for key in keys})
+        if shown == 1:
+            return belief
+        later = {key: segment.observation[key][:, 1:shown] for key in keys}
+        return model.observe(belief, segment.action[:, : shown - 1], later)
+
+
+def predict(
+    model: WorldModel, belief: Belief, actions: Tensor, *, generator: torch.Generator | None = None
+) -> Prediction:
+    """What the model expects after each of H actions.
+
+    Args:
+        model: any world model.
+        belief: of B rows, from ``observe``.
+        actions: [B, H, A], or [B, H] int64 for discrete actions.
+        generator: draws one sampled future per row; without it each row is the most likely future.
+
+    Returns:
+        A Prediction; its ``observation`` is decoded on first use.
+
+    Raises:
+        ShapeError: if the actions are not a batch of sequences, or the model answers with rewards or
+            discounts that are not [B, H].
+    """
+    if actions.ndim < 2:
+        raise ShapeError("actions", actions.shape, ("B", "H", "A"), hint="a batch of action sequences")
+    with torch.no_grad():
+        prediction = model.predict(belief, actions, generator=generator)
+    for name, value in (("reward", prediction.reward), ("discount", prediction.discount)):
+        if value is not None and value.shape != actions.shape[:2]:
+            raise ShapeError(f"{type(model).__name__}.predict: {name}", value.shape, actions.shape[:2])
+    return prediction
