@@ -1,0 +1,106 @@
+import math
+
+import numpy as np
+import pytest
+
+from wmplay.intervals import (
+    _student_t,
+    interquartile_mean,
+    mean_interval,
+    mean_intervals,
+    stratified_bootstrap,
+    success_rate,
+    wilson,
+)
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [  # the published rates of the lamp and the urchin, and textbook values
+        (955, 1000, 0.940, 0.966),
+        (988, 1000, 0.979, 0.993),
+        (5, 10, 0.2366, 0.7634),
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+    ],
+)
+def test_wilson_gives_known_values(successes, n, low, high):
+    assert wilson(successes, n) == pytest.approx((low, high), abs=5e-4)
+
+
+def test_wilson_without_trials_knows_nothing():
+    assert wilson(0, 0) == (0.0, 1.0)
+    assert math.isnan(success_rate(0, 0).value)
+
+
+def test_wilson_narrows_with_less_confidence():
+    low, high = wilson(5, 10)
+    narrow = wilson(5, 10, confidence=0.5)
+    assert low < narrow[0] < 0.5 < narrow[1] < high
+
+
+@pytest.mark.parametrize(
+    ("dof", "t"),
+    [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (5, 2.571), (7, 2.365), (30, 2.042), (255, 1.969)],
+)
+def test_student_t_matches_the_table(dof, t):
+    assert _student_t(dof, 0.95) == pytest.approx(t, abs=1e-3)
+
+
+def test_mean_interval_by_hand():
+    # 1, 2, 3: mean 2, standard error 1 / sqrt(3), t(2) = 4.3027
+    assert mean_interval(np.array([1, 2, 3])) == pytest.approx(
+        (2, 2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4
+    )
+
+
+def test_mean_interval_of_one_or_no_unit_has_no_ends():
+    value, low, high = mean_interval(np.array([7.0]))
+    assert value == 7
+    assert math.isnan(low)
+    assert math.isnan(high)
+    assert all(math.isnan(x) for x in mean_interval(np.array([])))
+
+
+def test_columns_are_intervals_of_their_own():
+    values = np.random.default_rng(0).normal(size=(7, 3))
+    mean, low, high = mean_intervals(values)
+    for h in range(3):
+        assert (mean[h], low[h], high[h]) == pytest.approx(mean_interval(values[:, h]))
+
+
+def test_mean_interval_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    intervals = [mean_interval(rng.normal(size=5)) for _ in range(1000)]
+    assert 0.93 < np.mean([low <= 0 <= high for _, low, high in intervals]) < 0.97
+
+
+def test_interquartile_mean_cuts_a_quarter_at_each_end():
+    assert interquartile_mean(np.array([[-100.0, 2], [4, 900]])) == 3
+    assert interquartile_mean(np.arange(10)) == 4.5
+    assert interquartile_mean(np.array([0, 1, 2, 3, 4, 5, 60])) == 3  # 7 // 4 = 1 at each end
+    assert interquartile_mean(np.array([0.0, 0, 9])) == 3  # too few to cut
+
+
+def test_bootstrap_is_seeded_and_stratified():
+    # tasks of constant scores: only a draw that mixes tasks could vary
+    scores = np.tile([1.0, 5.0], (7, 1))
+    assert stratified_bootstrap(scores, np.mean) == (3, 3, 3)
+    scores = np.random.default_rng(1).normal(size=(5, 3))
+    one = stratified_bootstrap(scores, seed=3)
+    assert one == stratified_bootstrap(scores, seed=3) != stratified_bootstrap(scores, seed=4)
+    assert one.low < one.value < one.high
+
+
+def test_bootstrap_resembles_the_normal_interval_of_a_mean():
+    scores = np.random.default_rng(2).normal(size=(200, 1))
+    half = 1.96 * scores.std(ddof=1) / 200**0.5
+    result = stratified_bootstrap(scores, np.mean)
+    assert result.low == pytest.approx(result.value - half, abs=0.02)
+    assert result.high == pytest.approx(result.value + half, abs=0.02)
+
+
+def test_bootstrap_of_one_seed_has_no_ends():
+    result = stratified_bootstrap(np.array([[0.5]]))
+    assert result.value == 0.5
+    assert math.isnan(result.low)

@@ -1,0 +1,120 @@
+"""Numbers with their uncertainty: every result of an evaluation is an ``Interval``.
+
+Episodes are the independent units of one run's evaluation (``wilson``, ``mean_interval``); seeds are the
+independent units of a comparison (``interquartile_mean`` with ``stratified_bootstrap``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+from wmplay.contracts import Array
+
+
+class Interval(NamedTuple):
+    """An estimate and the two ends of its confidence interval (NaN where the data cannot say)."""
+
+    value: float
+    low: float
+    high: float
+
+
+def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The score interval (low, high) of a success rate (Wilson 1927): sound at 0%, at 100% and for small n.
+
+    Without a trial nothing is known: (0, 1).
+    """
+    assert 0 <= successes <= n, f"{successes} successes in {n} trials"
+    if n == 0:
+        return 0.0, 1.0
+    z2 = NormalDist().inv_cdf(0.5 + confidence / 2) ** 2
+    rate = successes / n
+    centre = rate + z2 / (2 * n)
+    half = math.sqrt(z2 * (rate * (1 - rate) / n + z2 / (4 * n * n)))
+    low, high = ((centre + sign * half) / (1 + z2 / n) for sign in (-1, 1))
+    return (0.0 if successes == 0 else low), (1.0 if successes == n else high)
+
+
+def success_rate(successes: int, n: int, confidence: float = 0.95) -> Interval:
+    """The rate of successes with its Wilson interval."""
+    return Interval(successes / n if n else math.nan, *wilson(successes, n, confidence))
+
+
+def mean_interval(values: Array, confidence: float = 0.95) -> Interval:
+    """The mean of independent units [N] with Student's t interval; both ends are NaN for a single unit."""
+    mean, low, high = mean_intervals(np.asarray(values, dtype=np.float64)[:, None], confidence)
+    return Interval(float(mean[0]), float(low[0]), float(high[0]))
+
+
+def mean_intervals(values: Array, confidence: float = 0.95) -> tuple[Array, Array, Array]:
+    """Means, lows and highs [H] of the columns of [N, H]: ``mean_interval`` of each."""
+    n = len(values)
+    if n == 0:
+        return (np.full(values.shape[1:], math.nan),) * 3
+    mean = values.mean(axis=0)
+    if n == 1:
+        return mean, np.full_like(mean, math.nan), np.full_like(mean, math.nan)
+    half = _student_t(n - 1, confidence) * values.std(axis=0, ddof=1) / math.sqrt(n)
+    return mean, mean - half, mean + half
+
+
+def interquartile_mean(scores: Array) -> float:
+    """The mean of the middle half of all scores, of every seed and task (Agarwal et al. 2021, 2108.13264).
+
+    A quarter of the scores, rounded down, is cut off at each end: below four scores it is the plain mean.
+    """
+    ordered = np.sort(np.asarray(scores, dtype=np.float64), axis=None)
+    cut = len(ordered) // 4
+    return float(ordered[cut : len(ordered) - cut].mean())
+
+
+def stratified_bootstrap(
+    scores: Array,
+    statistic: Callable[[Array], float] = interquartile_mean,
+    *,
+    seed: int = 0,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+) -> Interval:
+    """A statistic of scores [seeds, tasks] with its percentile bootstrap interval (2108.13264).
+
+    Seeds are drawn with replacement, for each task (stratum) on its own. Both ends are NaN for one seed.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    seeds, tasks = scores.shape
+    value = statistic(scores)
+    if seeds == 1:
+        return Interval(value, math.nan, math.nan)
+    draws = np.random.default_rng(seed).integers(seeds, size=(resamples, seeds, tasks))
+    resampled = [statistic(scores[draw, np.arange(tasks)]) for draw in draws]
+    low, high = np.quantile(resampled, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return Interval(value, float(low), float(high))
+
+
+def _student_t(dof: int, confidence: float) -> float:
+    """The t with P(|T| <= t) = confidence for a whole number of degrees of freedom, by bisection.
+
+    With t = sqrt(dof) tan(theta) the probability is a finite sum (Abramowitz & Stegun 26.7.3, 26.7.4).
+    """
+    odd = dof % 2
+    j = np.arange(1, dof // 2)
+    ratios = 2.0 * j / (2 * j + 1) if odd else (2 * j - 1) / (2.0 * j)
+    coefficients = np.cumprod(np.concatenate([[1.0], ratios]))
+    powers = 2 * np.arange(len(coefficients)) + odd
+
+    def probability(theta: float) -> float:
+        tail = math.sin(theta) * float(coefficients @ np.cos(theta) ** powers)
+        if not odd:
+            return tail
+        return 2 / math.pi * (theta + (tail if dof > 1 else 0.0))
+
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if probability(middle) < confidence else (low, middle)
+    return math.sqrt(dof) * math.tan(low)
