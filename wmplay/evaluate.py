@@ -1,0 +1,356 @@
+"""How good is it: returns and success of a policy, errors of a world model by horizon, with intervals.
+
+The independent unit is the episode: a policy is scored on whole episodes, a model on one window of each
+held-out episode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wmplay.contracts import GOAL_PREFIX, Array, Policy, Segment, Trajectory, WorldModel, model_keys
+from wmplay.errors import WmplayError
+from wmplay.intervals import Interval, mean_interval, mean_intervals, success_rate
+from wmplay.measures import BASELINES, Metric, fit_baselines, measure, metric_of
+from wmplay.rollout import observe, predict
+from wmplay.simulate import simulate
+
+MODEL = "model"  # the name of the model's own most likely future among the predictors
+BATCH = 64  # windows predicted at once: bounds the memory, has no influence on the numbers of a mode rollout
+
+
+class Episodes(Protocol):
+    """What can be evaluated on: a store, or a list of trajectories."""
+
+    def __len__(self) -> int:
+        """The number of episodes."""
+
+    def __getitem__(self, index: int, /) -> Trajectory:
+        """One episode."""
+
+
+# Policies ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PolicyScore:
+    """A policy's episodes: means with t intervals, success with a Wilson interval, and the raw numbers."""
+
+    episodes: int
+    seed: int  # of the episodes: scores of equal seed are paired
+    mean_return: Interval
+    mean_length: Interval
+    success: Interval | None  # None where there is no goal to reach
+    returns: list[float]  # of each episode: the plain sum of rewards
+    lengths: list[int]
+    successes: list[bool] | None
+
+    def row(self) -> dict[str, float]:
+        """Flat metrics for a log: ``return``, ``return_low``, ``return_high``, ``success``, ..."""
+        named = {"return": self.mean_return, "length": self.mean_length}
+        if self.success is not None:
+            named["success"] = self.success
+        row = {"episodes": float(self.episodes)}
+        for name, interval in named.items():
+            row |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        return row
+
+
+def score_episodes(trajectories: Sequence[Trajectory], seed: int) -> PolicyScore:
+    """The score of whole episodes. Where observations hold a goal, ending terminated is success."""
+    returns = [float(trajectory.reward.sum(dtype=np.float64)) for trajectory in trajectories]
+    lengths = [len(trajectory) for trajectory in trajectories]
+    has_goal = any(key.startswith(GOAL_PREFIX) for t in trajectories for key in t.observation)
+    successes = [bool(t.terminated.any()) for t in trajectories] if has_goal else None
+    return PolicyScore(
+        episodes=len(trajectories),
+        seed=seed,
+        mean_return=mean_interval(np.array(returns)),
+        mean_length=mean_interval(np.array(lengths)),
+        success=None if successes is None else success_rate(sum(successes), len(successes)),
+        returns=returns,
+        lengths=lengths,
+        successes=successes,
+    )
+
+
+def evaluate_policy(
+    env: Any,
+    policy: Policy | None,
+    episodes: int,
+    seed: int,
+    *,
+    device: torch.device | str = "cpu",
+    progress: Any = None,
+) -> PolicyScore:
+    """Runs a policy, without exploration, for an exact number of episodes and scores them.
+
+    Args:
+        env: a gymnasium env or vector env.
+        policy: None = uniformly random actions.
+        episodes: how many.
+        seed: of the episodes and of the policy's draws.
+        device: where the policy computes.
+        progress: as ``simulate`` takes it.
+    """
+    trajectories = simulate(env, policy, episodes, seed, device=device, progress=progress)
+    return score_episodes(trajectories, seed)
+
+
+# Predictions ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A mean over clips at each horizon 1 .. H, with the ends of its 95% t interval."""
+
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+
+    def at(self, horizon: int) -> Interval:
+        """The interval at a horizon, counted from 1."""
+        return Interval(self.mean[horizon - 1], self.low[horizon - 1], self.high[horizon - 1])
+
+
+@dataclass(frozen=True)
+class KeyScore:
+    """How well one observation key is predicted, by each predictor.
+
+    The metric follows from what the key holds: ``iou`` for a binary screen (intersection over union of
+    the lit pixels at threshold .5; two empty frames agree: 1), ``mse`` for pixels (of values scaled to
+    0 .. 1), ``mae`` for vectors. The baselines know the context and the reference episodes only:
+    ``copy-last``, then ``background`` and ``marginal`` for screens, ``mean`` for the rest.
+    """
+
+    metric: Metric
+    curves: dict[str, Curve]  # "model", the baselines, then "1 sample", "mean of N", "best of N"
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether the metric is a likeness rather than an error."""
+        return self.metric == "iou"
+
+    @property
+    def baselines(self) -> list[str]:
+        """The names of the predictors that have learned nothing from time."""
+        return [name for name in self.curves if name in BASELINES]
+
+    def ahead_until(self) -> int:
+        """The last horizon up to which the model beats every baseline, their intervals not overlapping."""
+        model = self.curves[MODEL]
+        for h in range(1, len(model.mean) + 1):
+            for name in self.baselines:
+                ours, theirs = model.at(h), self.curves[name].at(h)
+                apart = ours.low > theirs.high if self.higher_is_better else ours.high < theirs.low
+                if not apart:
+                    return h - 1
+        return len(model.mean)
+
+
+@dataclass(frozen=True)
+class PredictionScore:
+    """Open-loop predictions under the true actions: ``context`` frames shown, ``horizon`` steps predicted."""
+
+    context: int
+    horizon: int
+    clips: int  # windows scored, each of another episode: fewer than asked for where there are no more
+    seed: int
+    keys: dict[str, KeyScore]
+
+    def row(self) -> dict[str, float]:
+        """Flat metrics of the model for a log, at horizons 1, 2, 5, 10, ...: ``lcd/iou@5``."""
+        return {
+            f"{key}/{score.metric}@{h}": score.curves[MODEL].mean[h - 1]
+            for key, score in self.keys.items()
+            for h in selected_horizons(self.horizon)
+        }
+
+
+def selected_horizons(horizon: int) -> list[int]:
+    """The horizons that tables and film strips show: 1, 2, 5, 10, 20, 50, ... and the last."""
+    steps = [m * 10**e for e in range(len(str(horizon))) for m in (1, 2, 5)]
+    return sorted({*(h for h in steps if h < horizon), horizon})
+
+
+@torch.no_grad()
+def evaluate_prediction(
+    model: WorldModel,
+    store: Episodes,
+    *,
+    context: int = 3,
+    horizon: int = 20,
+    clips: int = 256,
+    seed: int = 0,
+    samples: int = 0,
+    reference: Episodes | None = None,
+    device: torch.device | str = "cpu",
+) -> PredictionScore:
+    """Scores a model's predictions by horizon, beside baselines on the same clips.
+
+    Args:
+        model: any world model.
+        store: held-out episodes.
+        context: frames shown before predicting.
+        horizon: steps predicted.
+        clips: windows, at most one of each episode so that they are independent.
+        seed: chooses the windows and draws the samples.
+        samples: N > 0 also scores sampled futures: one, the mean of N, and the best of N (the sample
+            with the best mean over the horizon, chosen for each clip and key with the truth in hand).
+        reference: episodes that the marginal and the mean are fitted on; None = the held-out ones
+            themselves, which can only flatter those baselines.
+        device: where the model is.
+
+    Raises:
+        WmplayError: if no episode is long enough.
+    """
+    windows = _windows(store, context, horizon, clips, seed)
+    metrics = {key: metric_of(frames) for key, frames in windows.observation.items()}
+    rng = np.random.default_rng(seed)
+    others = store if reference is None else reference
+    some = [others[int(i)] for i in rng.permutation(len(others))[:clips]]
+    baselines = fit_baselines(some, metrics, rng)
+    generator = torch.Generator(device).manual_seed(seed)
+    batches: list[dict[str, dict[str, Tensor]]] = []  # {key: {predictor: [B, H]}} of each
+    for batch in _batches(windows, device):
+        belief = observe(model, batch, context)
+        actions = batch.action[:, context - 1 :]
+        future = predict(model, belief, actions).observation
+        sampled = [predict(model, belief, actions, generator=generator).observation for _ in range(samples)]
+        batches.append(
+            {
+                key: _score_key(
+                    metrics[key],
+                    batch.observation[key],
+                    context,
+                    guess,
+                    {name: frame.to(device) for name, frame in baselines[key].items()},
+                    [sample[key] for sample in sampled],
+                )
+                for key, guess in future.items()
+                if key in metrics
+            }
+        )
+    keys = {
+        key: KeyScore(metrics[key], {name: _curve([b[key][name] for b in batches]) for name in scores})
+        for key, scores in batches[0].items()
+    }
+    return PredictionScore(context, horizon, len(windows.action), seed, keys)
+
+
+@dataclass(frozen=True)
+class Clips:
+    """A few predictions to look at. Screens hold probabilities, the rest what the env's observations hold."""
+
+    context: int
+    truth: dict[str, Array]  # [N, context + H, ...]
+    prediction: dict[str, Array]  # [N, H, ...]
+
+
+@torch.no_grad()
+def predict_clips(
+    model: WorldModel,
+    store: Episodes,
+    *,
+    context: int = 3,
+    horizon: int = 20,
+    clips: int = 6,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> Clips:
+    """Predictions of the first windows that ``evaluate_prediction`` scores with the same seed."""
+    windows = _windows(store, context, horizon, clips, seed).to(device)
+    belief = observe(model, windows, context)
+    future = predict(model, belief, windows.action[:, context - 1 :]).observation
+    keys = [key for key in future if key in windows.observation]
+    return Clips(
+        context,
+        truth={key: windows.observation[key].cpu().numpy() for key in keys},
+        prediction={key: future[key].float().cpu().numpy() for key in keys},
+    )
+
+
+def _score_key(
+    metric: Metric,
+    frames: Tensor,
+    context: int,
+    guess: Tensor,
+    baselines: Mapping[str, Tensor],
+    samples: Sequence[Tensor],
+) -> dict[str, Tensor]:
+    """{predictor: [B, H]} of one key: frames [B, context + H, ...], guess and each sample [B, H, ...]."""
+    truth = frames[:, context:]
+    guesses = {MODEL: guess, "copy-last": frames[:, context - 1 : context], **baselines}
+    scores = {name: measure(metric, guess, truth) for name, guess in guesses.items()}
+    if samples:
+        n = len(samples)
+        each = torch.stack([measure(metric, sample, truth) for sample in samples])  # [N, B, H]
+        total = each.mean(-1)
+        best = total.argmax(0) if metric == "iou" else total.argmin(0)  # [B]
+        scores["1 sample"] = each[0]
+        scores[f"mean of {n}"] = measure(metric, torch.stack(list(samples)).mean(0), truth)
+        scores[f"best of {n}"] = each[best, torch.arange(len(best), device=best.device)]
+    return scores
+
+
+def _curve(batches: Sequence[Tensor]) -> Curve:
+    mean, low, high = mean_intervals(torch.cat(list(batches)).double().cpu().numpy())
+    return Curve(mean.tolist(), low.tolist(), high.tolist())
+
+
+def _windows(store: Episodes, context: int, horizon: int, clips: int, seed: int) -> Segment:
+    """One window of each of at most ``clips`` episodes, drawn at random."""
+    steps = context - 1 + horizon
+    rng = np.random.default_rng(seed)
+    chosen: list[Trajectory] = []
+    longest = 0
+    for index in rng.permutation(len(store)):
+        trajectory = store[int(index)]
+        longest = max(longest, len(trajectory))
+        if len(trajectory) >= steps:
+            start = int(rng.integers(len(trajectory) - steps + 1))
+            chosen.append(_cut(trajectory, start, steps))
+        if len(chosen) == clips:
+            break
+    if not chosen:
+        raise WmplayError(
+            f"the longest of {len(store)} held-out episodes has {longest} steps, expected at least {steps}: "
+            f"{context} frames of context and {horizon} steps of prediction; ask for a shorter horizon"
+        )
+
+    def stack(arrays: Iterator[Array]) -> Tensor:
+        return torch.from_numpy(np.stack(list(arrays)))
+
+    return Segment(
+        {key: stack(t.observation[key] for t in chosen) for key in model_keys(chosen[0].observation)},
+        stack(t.action for t in chosen),
+        stack(t.reward for t in chosen),
+        stack(t.terminated for t in chosen),
+        mask=torch.ones(len(chosen), steps, dtype=torch.bool),
+    )
+
+
+def _cut(trajectory: Trajectory, start: int, steps: int) -> Trajectory:
+    stop = start + steps
+    return Trajectory(
+        {key: value[start : stop + 1] for key, value in trajectory.observation.items()},
+        trajectory.action[start:stop],
+        trajectory.reward[start:stop],
+        trajectory.terminated[start:stop],
+        trajectory.truncated[start:stop],
+    )
+
+
+def _batches(windows: Segment, device: torch.device | str) -> Iterator[Segment]:
+    for start in range(0, len(windows.action), BATCH):
+        rows = slice(start, start + BATCH)
+        yield Segment(
+            {key: value[rows] for key, value in windows.observation.items()},
+            *(x[rows] for x in (windows.action, windows.reward, windows.terminated, windows.mask)),
+        ).to(device)
