@@ -7,7 +7,6 @@ held-out episode.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,12 +15,23 @@ from torch import Tensor
 
 from wmplay.contracts import GOAL_PREFIX, Array, Policy, Segment, Trajectory, WorldModel, model_keys
 from wmplay.errors import WmplayError
-from wmplay.intervals import Interval, mean_interval, mean_intervals, success_rate
-from wmplay.measures import BASELINES, Metric, fit_baselines, measure, metric_of
+from wmplay.intervals import mean_interval, mean_intervals, success_rate
+from wmplay.measures import Metric, fit_baselines, measure, metric_of
 from wmplay.rollout import observe, predict
+from wmplay.scores import MODEL, Clips, Curve, KeyScore, PolicyScore, PredictionScore, save_evaluation
 from wmplay.simulate import simulate
 
-MODEL = "model"  # the name of the model's own most likely future among the predictors
+__all__ = [
+    "Clips",
+    "PolicyScore",
+    "PredictionScore",
+    "evaluate_policy",
+    "evaluate_prediction",
+    "predict_clips",
+    "save_evaluation",
+    "score_episodes",
+]
+
 BATCH = 64  # windows predicted at once: bounds the memory, has no influence on the numbers of a mode rollout
 
 
@@ -36,30 +46,6 @@ class Episodes(Protocol):
 
 
 # Policies ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class PolicyScore:
-    """A policy's episodes: means with t intervals, success with a Wilson interval, and the raw numbers."""
-
-    episodes: int
-    seed: int  # of the episodes: scores of equal seed are paired
-    mean_return: Interval
-    mean_length: Interval
-    success: Interval | None  # None where there is no goal to reach
-    returns: list[float]  # of each episode: the plain sum of rewards
-    lengths: list[int]
-    successes: list[bool] | None
-
-    def row(self) -> dict[str, float]:
-        """Flat metrics for a log: ``return``, ``return_low``, ``return_high``, ``success``, ..."""
-        named = {"return": self.mean_return, "length": self.mean_length}
-        if self.success is not None:
-            named["success"] = self.success
-        row = {"episodes": float(self.episodes)}
-        for name, interval in named.items():
-            row |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
-        return row
 
 
 def score_episodes(trajectories: Sequence[Trajectory], seed: int) -> PolicyScore:
@@ -104,79 +90,6 @@ def evaluate_policy(
 
 
 # Predictions ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A mean over clips at each horizon 1 .. H, with the ends of its 95% t interval."""
-
-    mean: list[float]
-    low: list[float]
-    high: list[float]
-
-    def at(self, horizon: int) -> Interval:
-        """The interval at a horizon, counted from 1."""
-        return Interval(self.mean[horizon - 1], self.low[horizon - 1], self.high[horizon - 1])
-
-
-@dataclass(frozen=True)
-class KeyScore:
-    """How well one observation key is predicted, by each predictor.
-
-    The metric follows from what the key holds: ``iou`` for a binary screen (intersection over union of
-    the lit pixels at threshold .5; two empty frames agree: 1), ``mse`` for pixels (of values scaled to
-    0 .. 1), ``mae`` for vectors. The baselines know the context and the reference episodes only:
-    ``copy-last``, then ``background`` and ``marginal`` for screens, ``mean`` for the rest.
-    """
-
-    metric: Metric
-    curves: dict[str, Curve]  # "model", the baselines, then "1 sample", "mean of N", "best of N"
-
-    @property
-    def higher_is_better(self) -> bool:
-        """Whether the metric is a likeness rather than an error."""
-        return self.metric == "iou"
-
-    @property
-    def baselines(self) -> list[str]:
-        """The names of the predictors that have learned nothing from time."""
-        return [name for name in self.curves if name in BASELINES]
-
-    def ahead_until(self) -> int:
-        """The last horizon up to which the model beats every baseline, their intervals not overlapping."""
-        model = self.curves[MODEL]
-        for h in range(1, len(model.mean) + 1):
-            for name in self.baselines:
-                ours, theirs = model.at(h), self.curves[name].at(h)
-                apart = ours.low > theirs.high if self.higher_is_better else ours.high < theirs.low
-                if not apart:
-                    return h - 1
-        return len(model.mean)
-
-
-@dataclass(frozen=True)
-class PredictionScore:
-    """Open-loop predictions under the true actions: ``context`` frames shown, ``horizon`` steps predicted."""
-
-    context: int
-    horizon: int
-    clips: int  # windows scored, each of another episode: fewer than asked for where there are no more
-    seed: int
-    keys: dict[str, KeyScore]
-
-    def row(self) -> dict[str, float]:
-        """Flat metrics of the model for a log, at horizons 1, 2, 5, 10, ...: ``lcd/iou@5``."""
-        return {
-            f"{key}/{score.metric}@{h}": score.curves[MODEL].mean[h - 1]
-            for key, score in self.keys.items()
-            for h in selected_horizons(self.horizon)
-        }
-
-
-def selected_horizons(horizon: int) -> list[int]:
-    """The horizons that tables and film strips show: 1, 2, 5, 10, 20, 50, ... and the last."""
-    steps = [m * 10**e for e in range(len(str(horizon))) for m in (1, 2, 5)]
-    return sorted({*(h for h in steps if h < horizon), horizon})
 
 
 @torch.no_grad()
@@ -242,15 +155,6 @@ def evaluate_prediction(
         for key, scores in batches[0].items()
     }
     return PredictionScore(context, horizon, len(windows.action), seed, keys)
-
-
-@dataclass(frozen=True)
-class Clips:
-    """A few predictions to look at. Screens hold probabilities, the rest what the env's observations hold."""
-
-    context: int
-    truth: dict[str, Array]  # [N, context + H, ...]
-    prediction: dict[str, Array]  # [N, H, ...]
 
 
 @torch.no_grad()

@@ -9,15 +9,9 @@ from conveyor import HEIGHT, WIDTH, Conveyor, episodes
 
 from wmplay.contracts import Trajectory
 from wmplay.errors import WmplayError
-from wmplay.evaluate import (
-    Curve,
-    KeyScore,
-    evaluate_prediction,
-    predict_clips,
-    score_episodes,
-    selected_horizons,
-)
+from wmplay.evaluate import evaluate_prediction, predict_clips, score_episodes
 from wmplay.measures import fit_baselines, foreground_iou, measure, metric_of
+from wmplay.scores import Curve, KeyScore, selected_horizons
 
 
 def frames(*rows):

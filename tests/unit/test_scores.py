@@ -1,0 +1,91 @@
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from conveyor import Conveyor, episodes
+
+from wmplay.errors import RunError
+from wmplay.evaluate import evaluate_prediction, predict_clips, score_episodes
+from wmplay.intervals import Interval
+from wmplay.scores import load_clips, load_episodes, load_evaluation, save_evaluation
+
+
+@pytest.fixture
+def scores():
+    store = episodes(7, goal=True)
+    return {
+        "prediction": evaluate_prediction(Conveyor(late=1), store, horizon=5),
+        "policy": score_episodes(store, seed=3),
+        "random": score_episodes(store[:2], seed=3),
+    }
+
+
+def test_what_was_saved_is_loaded(tmp_path, scores):
+    clips = predict_clips(Conveyor(late=1), episodes(3), horizon=5)
+    shown = episodes(2, goal=True, terminated=True)
+    save_evaluation(tmp_path, **scores, clips=clips, episodes=shown)
+    loaded = load_evaluation(tmp_path)
+    assert loaded.prediction == scores["prediction"]
+    assert loaded.policies == {name: scores[name] for name in ("policy", "random")}
+    for part in ("truth", "prediction"):
+        for key, value in getattr(clips, part).items():
+            assert getattr(load_clips(tmp_path), part)[key] == pytest.approx(value, abs=1e-3)
+    assert load_clips(tmp_path).context == 3
+    for before, after in zip(shown, load_episodes(tmp_path), strict=True):
+        assert after.observation.keys() == {"lcd", "goal_lcd"}
+        assert np.array_equal(after.observation["lcd"], before.observation["lcd"])
+        assert np.array_equal(after.terminated, before.terminated)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "clips.npz",
+        "episodes.npz",
+        "evaluation.json",
+    ]
+
+
+def test_a_directory_without_evaluation_has_none(tmp_path):
+    assert load_evaluation(tmp_path) is None
+    assert load_clips(tmp_path) is None
+    assert load_episodes(tmp_path) == []
+
+
+def test_numbers_only(tmp_path):
+    save_evaluation(tmp_path)
+    evaluation = load_evaluation(tmp_path)
+    assert evaluation.prediction is None
+    assert evaluation.policies == {}
+
+
+def test_what_is_not_finite_is_null_on_disk_and_nan_again(tmp_path, scores):
+    score = dataclasses.replace(
+        scores["policy"], mean_return=Interval(1.0, -math.inf, math.nan), returns=[math.nan]
+    )
+    save_evaluation(tmp_path, policy=score)
+    text = (tmp_path / "evaluation.json").read_text()
+    json.loads(text, parse_constant=pytest.fail)  # NaN and Infinity are not JSON
+    loaded = load_evaluation(tmp_path).policies["policy"]
+    assert loaded.mean_return.value == 1
+    assert math.isnan(loaded.mean_return.low)
+    assert math.isnan(loaded.returns[0])
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"prediction": null}', '{"prediction": {"x": 1}, "policy": {}}']
+)
+def test_damaged_numbers_are_named(tmp_path, content):
+    (tmp_path / "evaluation.json").write_text(content)
+    with pytest.raises(RunError, match=r"evaluation\.json is damaged"):
+        load_evaluation(tmp_path)
+
+
+def test_damaged_arrays_are_named(tmp_path):
+    (tmp_path / "clips.npz").write_bytes(b"PK nothing")
+    with pytest.raises(RunError, match=r"clips\.npz is damaged"):
+        load_clips(tmp_path)
+
+
+def test_vectors_only_leave_no_pictures_of_episodes(tmp_path):
+    shown = [dataclasses.replace(t, observation={"place": t.observation["place"]}) for t in episodes(2)]
+    save_evaluation(tmp_path, episodes=shown)
+    assert load_episodes(tmp_path) == []
