@@ -52,10 +52,14 @@ def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
 
 def load_group(kind: str, name: str) -> dict[str, Any]:
     """One option of a config group, its own defaults list resolved, as a plain dict."""
-    config = _load(f"{kind}/{name}", ())
-    plain = OmegaConf.to_container(config[kind], resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    return plain(_load(f"{kind}/{name}", ())[kind])
+
+
+def plain(node: DictConfig) -> dict[str, Any]:
+    """A config as a plain dict."""
+    container = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
 
 
 def search_path() -> ConfigSearchPath:
@@ -108,16 +112,21 @@ def _one_line(error: Exception, config_name: str, overrides: Sequence[str]) -> C
     if not isinstance(error, ConfigCompositionException) or found is None:
         return ConfigError(_first_line(error))
     *parents, last = found[1].split(".")
-    selections = [
-        text for text in overrides if "." not in text.partition("=")[0] and text != "=".join(found[1])
-    ]
-    node: Any = _load(config_name, selections) if len(selections) < len(overrides) else {}
+    sound = [text for text in overrides if text.partition("=")[0].lstrip("+~") in _groups(overrides)]
+    node: Any = _load(config_name, sound) if len(sound) < len(overrides) else {}
     for parent in parents:
         node = node.get(parent, {}) if isinstance(node, DictConfig) else {}
     if not isinstance(node, DictConfig):
         return ConfigError(f"cannot override '{found[1]}': {'.'.join(parents)} has no keys")
     where = f" in {'.'.join(parents)}" if parents else ""
     return ConfigError(f"no key '{last}'{where}{did_you_mean(last, map(str, node))}")
+
+
+def _groups(overrides: Sequence[str]) -> set[str]:
+    """The keys among the overrides that choose an option of a group."""
+    folders = [folder for _, folder in plugins.config_folders()]
+    keys = {override.key_or_group for override in parse(overrides)}
+    return {key for key in keys if any((folder / key).is_dir() for folder in folders)}
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Two of the four verbs: ``observe`` and ``predict`` run a world model over steps, with its answers checked."""
+"""Two of the four verbs: ``observe`` and ``predict`` run a world model over real and imagined steps."""
 
 from __future__ import annotations
 

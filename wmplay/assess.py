@@ -1,0 +1,120 @@
+"""The evaluation of a run: prediction on held-out episodes, the policy beside the random one.
+
+Its seeds are its own (``evaluate.seed``), so that all runs are scored on the same episodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from wmplay.contracts import Policy, Trajectory
+from wmplay.envs import build_env
+from wmplay.evaluate import PolicyScore, evaluate_prediction, predict_clips, score_episodes
+from wmplay.progress import bar
+from wmplay.run import Parts, env_config
+from wmplay.run_directory import RunDirectory
+from wmplay.simulate import simulate
+from wmplay.store import Store, load_trajectories, save_trajectories
+
+Check = Callable[[], None]  # called now and then; raises to stop
+
+
+def assess(
+    config: DictConfig,
+    parts: Parts,
+    directory: RunDirectory,
+    device: torch.device,
+    *,
+    reference: Store | None,
+    check: Check = lambda: None,
+) -> dict[str, Any]:
+    """Scores a run's model and policy as its config asks for.
+
+    Args:
+        config: of the run.
+        parts: its pieces.
+        directory: the held-out episodes are kept in it.
+        device: where the model is.
+        reference: what the model was fitted on; the marginal baselines are too.
+        check: may raise to stop.
+
+    Returns:
+        What ``save_evaluation`` takes: "prediction" and "clips", "policy" and "random".
+    """
+    cfg = config.evaluate
+    scores: dict[str, Any] = {}
+    if parts.model is not None and cfg.prediction.episodes:
+        held_out = held_out_episodes(config, directory, device, check)
+        windows = {"context": cfg.prediction.context, "horizon": cfg.prediction.horizon, "device": device}
+        scores["prediction"] = evaluate_prediction(
+            parts.model, held_out, clips=cfg.prediction.episodes, reference=reference, **windows
+        )
+        scores["clips"] = predict_clips(parts.model, held_out, **windows)
+    if cfg.policy.episodes:
+        for name, policy in (("policy", parts.policy), ("random", None)):
+            scores[name] = _score(config, policy, name, device, check)
+    return scores
+
+
+def held_out_episodes(
+    config: DictConfig, directory: RunDirectory, device: torch.device, check: Check
+) -> Store:
+    """Random episodes that no model is fitted on; simulated once per run directory."""
+    seed, episodes = config.evaluate.seed, config.evaluate.prediction.episodes
+    path = directory.held_out / f"seed{seed}-{episodes}"
+    if not path.exists():
+        overrides = config.collect.env
+        held_out = run_episodes(
+            config, None, episodes, seed, "hold out", device, overrides=overrides, check=check
+        )
+        save_trajectories(held_out, path)
+    return load_trajectories(path)
+
+
+def run_episodes(
+    config: DictConfig,
+    policy: Policy | None,
+    episodes: int,
+    seed: int,
+    title: str,
+    device: torch.device,
+    *,
+    overrides: DictConfig | None = None,
+    explore: bool = False,
+    check: Check = lambda: None,
+) -> list[Trajectory]:
+    """Episodes of a policy (None = random) in a run's env, with a progress bar."""
+    cfg = config.collect
+    num_envs = min(cfg.num_envs, episodes)
+    env = build_env(
+        env_config(config, overrides), num_envs=num_envs, num_workers=min(cfg.num_workers, num_envs)
+    )
+    with closing(env), bar(title, episodes, "episodes") as advance:
+
+        def progress(done: int, steps: int) -> None:
+            check()
+            advance(done, f"{steps:,} steps")
+
+        return simulate(
+            env,
+            policy,
+            episodes,
+            seed,
+            explore=explore,
+            device=device,
+            max_steps=cfg.max_episode_steps,
+            progress=progress,
+        )
+
+
+def _score(
+    config: DictConfig, policy: Policy | None, title: str, device: torch.device, check: Check
+) -> PolicyScore:
+    cfg = config.evaluate
+    episodes = run_episodes(config, policy, cfg.policy.episodes, cfg.seed, title, device, check=check)
+    return score_episodes(episodes, cfg.seed)

@@ -1,0 +1,33 @@
+"""Writing files so that a reader never sees half of one: beside, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+
+@contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """Yields a temporary path in the same folder and renames it to ``path`` when the block succeeds.
+
+    Raises:
+        OSError: no space, no permission; nothing is left behind and ``path`` is as it was.
+    """
+    beside = path.with_name(f".{path.name}-{uuid4().hex[:8]}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON, beside and then renamed."""
+    with written_beside(path) as beside:
+        beside.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,25 @@
+"""What ``wmplay list`` prints."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from wmplay import plugins, registry
+
+
+def print_pieces(kind: str | None = None) -> None:
+    """A table of the pieces of a kind (None: all kinds), and the plugins that do not load.
+
+    Raises:
+        UnknownName: if there is no such kind.
+    """
+    console = Console(highlight=False)
+    kinds = [kind] if kind is not None else [*registry.KINDS, "experiment"]
+    table = Table("kind", "name", "from", box=None, pad_edge=False, header_style="bold")
+    for each in kinds:
+        for piece in registry.pieces(each):
+            table.add_row(each, piece.name, piece.source)
+    console.print(table)
+    for source, why in plugins.failures().items():
+        console.print(f"[red]{source} does not load:[/red] {why}")

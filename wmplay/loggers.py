@@ -1,0 +1,151 @@
+"""Where metrics go: always into ``metrics.jsonl``, and by config to wandb or TensorBoard as well."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from wmplay.errors import ConfigError
+
+
+class Logger(Protocol):
+    """Takes flat metrics: names to numbers."""
+
+    def log(self, metrics: Mapping[str, Any], step: int) -> None:
+        """Records metrics; ``step`` counts model updates and collected episodes, and never goes back."""
+
+    def close(self) -> None:
+        """Flushes and lets go."""
+
+
+class Jsonl:
+    """One JSON object per line; the file can be cut back to where a checkpoint was."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab")
+
+    def log(self, metrics: Mapping[str, Any], step: int) -> None:
+        """Appends a line at once, so that a killed run keeps it."""
+        self._file.write(json.dumps({"step": step, **metrics}).encode() + b"\n")
+        self._file.flush()
+
+    def position(self) -> int:
+        """Bytes written so far."""
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    @staticmethod
+    def cut(path: Path, position: int) -> None:
+        """Forgets what was written after ``position``; a run that goes on writes it again."""
+        if path.exists() and path.stat().st_size > position:
+            os.truncate(path, position)
+
+
+class NoLogger:
+    """Nothing besides ``metrics.jsonl``."""
+
+    def log(self, metrics: Mapping[str, Any], step: int) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+class WandbLogger:
+    """Weights & Biases; offline unless the user is logged in."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        config: dict[str, Any],
+        *,
+        project: str = "wmplay",
+        mode: Literal["auto", "online", "offline"] = "auto",
+    ) -> None:
+        wandb = _optional("wandb", extra="wandb")
+        if mode == "auto":
+            mode = "online" if _wandb_login() else "offline"
+        name = "/".join(run_dir.parts[-2:])
+        self._run = wandb.init(project=project, mode=mode, dir=str(run_dir), config=config, name=name)
+
+    def log(self, metrics: Mapping[str, Any], step: int) -> None:
+        """Sends the numbers of a line."""
+        self._run.log({**_numbers(metrics), "step": step})
+
+    def close(self) -> None:
+        """Finishes the wandb run."""
+        self._run.finish(quiet=True)
+
+
+class TensorBoardLogger:
+    """TensorBoard event files in ``<run>/tensorboard``."""
+
+    def __init__(self, run_dir: Path) -> None:
+        _optional("tensorboard", extra="tensorboard")
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(run_dir / "tensorboard"))  # type: ignore[no-untyped-call]
+
+    def log(self, metrics: Mapping[str, Any], step: int) -> None:
+        """Writes each number as a scalar."""
+        for name, value in _numbers(metrics).items():
+            self._writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Flushes and closes the event file."""
+        self._writer.close()  # type: ignore[no-untyped-call]
+
+
+class Guarded:
+    """Keeps a logger's failure from stopping the run: it is named once, and the logger is left out."""
+
+    def __init__(self, logger: Logger) -> None:
+        self._logger: Logger = logger
+
+    def log(self, metrics: Mapping[str, Any], step: int) -> None:
+        """Logs, as long as the logger works."""
+        try:
+            self._logger.log(metrics, step)
+        except Exception as error:
+            warnings.warn(
+                f"{type(self._logger).__name__} failed and is left out from here on: {error}", stacklevel=2
+            )
+            self._logger = NoLogger()
+
+    def close(self) -> None:
+        """Closes the logger; what it says about that does not matter to the run."""
+        try:
+            self._logger.close()
+        except Exception as error:
+            warnings.warn(f"{type(self._logger).__name__} did not close: {error}", stacklevel=2)
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {k: v for k, v in metrics.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+
+def _wandb_login() -> bool:
+    import netrc
+
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (FileNotFoundError, netrc.NetrcParseError):
+        return False
+
+
+def _optional(module: str, extra: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(f"logger needs the package {module}: pip install 'wmplay[{extra}]'") from error

@@ -1,0 +1,183 @@
+"""A run on disk: its directory, its checkpoints, its pieces; ``load_run`` to look at it and act with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from wmplay import plugins, registry
+from wmplay.configuration import parse, plain
+from wmplay.contracts import Policy
+from wmplay.device import choose_device
+from wmplay.envs import build_env
+from wmplay.errors import ConfigError, RunError
+from wmplay.run_directory import RunDirectory
+from wmplay.store import Store, load_trajectories
+
+# ---- the pieces of a run ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of, built from its config."""
+
+    env: gymnasium.Env[Any, Any]  # one env: its spaces and its task
+    model: Any  # a WorldModel and nn.Module, or None: model-free
+    policy: Policy
+    explorer: Policy  # the policy, with exploration around it
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The parts with weights, by name."""
+        parts = {"model": self.model, "policy": self.policy}
+        return {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
+
+
+def assemble(config: DictConfig, device: torch.device) -> Parts:
+    """Builds the pieces of a run; each may ask for those before it.
+
+    Raises:
+        ConfigError: for a key, value or part that a piece's constructor does not take.
+    """
+    pieces: dict[str, Any] = {"env": build_env(env_config(config))}
+    for kind in ("model", "objective", "planner", "policy", "explorer"):
+        if config[kind] is None:
+            pieces[kind] = pieces["policy"] if kind == "explorer" else None
+            continue
+        piece = registry.build(plain(config[kind]), **pieces)
+        pieces[kind] = piece.to(device) if isinstance(piece, nn.Module) else piece
+    return Parts(pieces["env"], pieces["model"], pieces["policy"], pieces["explorer"])
+
+
+def env_config(config: DictConfig, overrides: DictConfig | None = None) -> dict[str, Any]:
+    """What a run's env is built from, with the overrides of one of the loop's phases."""
+    chosen = {**plain(config.env), **(plain(overrides) if overrides is not None else {})}
+    return {key: value for key, value in chosen.items() if key != "data"}  # env.data is the loop's
+
+
+def load_weights(modules: Mapping[str, nn.Module], weights: Mapping[str, Any], source: Path) -> None:
+    """Puts a checkpoint's weights into modules of the same names.
+
+    Raises:
+        RunError: if they are another model's.
+    """
+    for name, module in modules.items():
+        own, saved = (
+            {key: value.shape for key, value in w.items()}
+            for w in (module.state_dict(), weights.get(name, {}))
+        )
+        differing = [key for key in {**own, **saved} if own.get(key) != saved.get(key)]
+        if differing:
+            raise RunError(
+                f"the checkpoint in {source} is of another {name} than {type(module).__name__} as configured: "
+                f"{len(differing)} weights differ in name or shape, such as {differing[0]}"
+            )
+        module.load_state_dict(weights[name])
+
+
+def continued_config(directory: RunDirectory, overrides: Sequence[str]) -> DictConfig:
+    """The config of a run that goes on: its own, with overrides of single values (``iterations=20``).
+
+    Raises:
+        ConfigError: for a key that is not there, or that stands for a whole piece.
+    """
+    config = directory.config()
+    for override in parse(overrides):
+        key = override.key_or_group
+        if key == "run":
+            continue
+        parent = OmegaConf.select(config, key.rpartition(".")[0]) if "." in key else config
+        name = key.rpartition(".")[2]
+        if not isinstance(parent, DictConfig) or name not in parent:
+            raise ConfigError(f"no key '{key}' in the run's config")
+        if OmegaConf.is_config(parent[name]):
+            raise ConfigError(
+                f"cannot override '{key}': a run that goes on keeps its pieces; begin a new run"
+            )
+        parent[name] = override.value()
+    OmegaConf.set_readonly(config, True)
+    return config
+
+
+# ---- looking at a run ------------------------------------------------------------------------------
+
+
+class Run:
+    """A run, finished or not; its parts are built when asked for.
+
+    Attributes:
+        path: its directory.
+        config: resolved and read-only.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.directory = RunDirectory(path)
+        self.path = path
+        self.config = self.directory.config()
+        OmegaConf.set_readonly(self.config, True)
+
+    @cached_property
+    def parts(self) -> Parts:
+        """The pieces, with the weights of the last checkpoint.
+
+        Raises:
+            RunError: if there is no checkpoint, or it is of another model.
+        """
+        plugins.load_all()
+        parts = assemble(self.config, self.device)
+        load_weights(parts.modules(), self.directory.read_checkpoint()["weights"], self.path)
+        for module in parts.modules().values():
+            module.eval()
+        return parts
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return choose_device(self.config.device)
+
+    @property
+    def env(self) -> gymnasium.Env[Any, Any]:
+        """A single env of the run's kind."""
+        return self.parts.env
+
+    @property
+    def model(self) -> Any:
+        """The fitted world model."""
+        return self.parts.model
+
+    @property
+    def policy(self) -> Policy:
+        """The policy, without exploration."""
+        return self.parts.policy
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of ``metrics.jsonl``; a last line that was cut off is left out."""
+        path = self.directory.metrics
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        return [json.loads(line) for line in lines]
+
+    @property
+    def trajectories(self) -> Store:
+        """What was collected."""
+        return load_trajectories(self.directory.trajectories)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+
+def load_run(path: str | Path) -> Run:
+    """A run from its directory: ``.config .env .model .policy .metrics``.
+
+    Raises:
+        RunError: if the directory is not a run's.
+    """
+    return Run(Path(path))
