@@ -1,0 +1,326 @@
+"""simulate: an environment and a policy make trajectories.
+
+Single and vector environments go through the same code: a single one is a batch of one. Gymnasium's
+three ways to begin the next episode (``metadata["autoreset_mode"]``) all give the same trajectories:
+
+- same-step: the step that ends an episode returns the next one's first frame, and the last frame in
+  ``info["final_obs"]``;
+- next-step: the step that ends an episode returns its last frame; the step after that ignores its
+  action and returns the next one's first frame, so it is in no trajectory;
+- disabled: nothing happens until ``reset``, with a ``reset_mask`` for the rows that ended.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeAlias
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from wmplay.contracts import Array, Policy, Trajectory
+from wmplay.errors import ActionError, SpaceError, WmplayError
+
+Frames: TypeAlias = dict[str, Array]
+Progress: TypeAlias = Callable[[int, int], None]
+
+PROGRESS_EVERY = 100  # batched steps
+
+
+def simulate(
+    env: gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any],
+    policy: Policy | None = None,
+    episodes: int = 100,
+    seed: int = 0,
+    *,
+    explore: bool = False,
+    max_steps: int | None = None,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> list[Trajectory]:
+    """Run a policy until exactly so many episodes have ended.
+
+    Episode j is number j // N of the env's slot j % N. Which episodes are kept is thus settled before
+    any is run: taking the first that end would favour the short ones.
+
+    Args:
+        env: any Gymnasium env, or vector env of N slots; left open.
+        policy: None draws actions uniformly from the action space.
+        episodes: how many trajectories to return, in the order of j.
+        seed: of the env's reset and of the policy's generator. The same seed gives the same trajectories.
+        explore: passed to the policy.
+        max_steps: end an episode here, as truncated, if it has not ended by itself. A single env, or a
+            vector env with autoreset disabled, is then reset. A vector env that resets itself cannot be:
+            there the next trajectory goes on from the same state.
+        device: where the policy gets its tensors.
+        progress: called now and then as progress(episodes that ended, steps taken); it may raise to stop.
+
+    Returns:
+        Trajectories with the env's observations by key (``observation`` where they are not a dict), from
+        the reset's frame to the true last one, and actions as executed: clipped, float32 (or int64).
+
+    Raises:
+        ActionError: where the policy's action has a wrong shape or type, or is not finite.
+        SpaceError: for action spaces other than Box [A] and Discrete, and nested observations.
+    """
+    batch = env if isinstance(env, VectorEnv) else _BatchOfOne(env)
+    mode = _autoreset_mode(batch)
+    slots = batch.num_envs
+    spaces = _frame_spaces(batch.single_observation_space)
+    actor = _Actor(batch, policy, seed, explore, torch.device(device))
+    tape = _Tape(slots, spaces, actor.zeros)
+    kept: dict[int, Trajectory] = {}
+    calls = steps = 0
+
+    frames = _frames(batch.reset(seed=seed)[0], spaces)
+    first = np.ones(slots, np.bool_)
+    tape.begin(first, frames)
+    last_action = actor.zeros
+    resetting = np.zeros(slots, np.bool_)  # next-step: rows that the coming step will only reset
+    while len(kept) < episodes:
+        action = actor.act(frames, last_action, first)
+        observation, reward, terminated, truncated, info = batch.step(actor.native(action))
+        frames = _frames(observation, spaces)
+        stepped = ~resetting
+        ended = stepped & (terminated | truncated)
+        cut = stepped & ~ended & (tape.time + 1 == max_steps)
+        over = ended | cut
+        arrived = frames
+        if mode is AutoresetMode.SAME_STEP and ended.any():
+            arrived = _with_final(frames, ended, info, spaces)
+        tape.record(action, reward, terminated, truncated | cut, arrived, stepped)
+        for slot in np.flatnonzero(over).tolist():
+            episode = slot + slots * int(tape.finished[slot])
+            trajectory = tape.finish(slot)
+            if episode < episodes:
+                kept[episode] = trajectory
+
+        first = over
+        if mode is AutoresetMode.NEXT_STEP:
+            first, resetting = resetting | cut, ended
+        elif mode is AutoresetMode.DISABLED and over.any():
+            fresh = _frames(batch.reset(options={"reset_mask": over.copy()})[0], spaces)
+            for key, value in fresh.items():
+                frames[key][over] = value[over]
+        if first.any():
+            tape.begin(first, frames)
+            action = action.copy()
+            action[first] = 0
+        last_action = action
+
+        calls, steps = calls + 1, steps + int(stepped.sum())
+        if progress is not None and (over.any() or calls % PROGRESS_EVERY == 0):
+            progress(len(kept), steps)
+    return [kept[episode] for episode in range(episodes)]
+
+
+class _BatchOfOne:
+    """A single env as a vector env of one slot that never resets itself."""
+
+    num_envs = 1
+    metadata: ClassVar = {"autoreset_mode": AutoresetMode.DISABLED}
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        self.env = env
+        self.single_observation_space = env.observation_space
+        self.single_action_space = env.action_space
+        self.action_space = batch_space(env.action_space, 1)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
+        """The only slot is reset, whatever the mask in the options."""
+        observation, info = self.env.reset(seed=seed)
+        return self._batched(observation), info
+
+    def step(self, action: Array) -> tuple[Any, Array, Array, Array, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action[0])
+        flags = np.array([terminated]), np.array([truncated])
+        return self._batched(observation), np.array([reward]), *flags, info
+
+    @staticmethod
+    def _batched(observation: Any) -> Any:
+        if isinstance(observation, Mapping):
+            return {key: np.asarray(value)[None] for key, value in observation.items()}
+        return np.asarray(observation)[None]
+
+
+class _Actor:
+    """The policy's side: tensors in, checked and clipped numpy actions out."""
+
+    def __init__(
+        self, batch: Any, policy: Policy | None, seed: int, explore: bool, device: torch.device
+    ) -> None:
+        space = batch.single_action_space
+        if isinstance(space, Box) and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating):
+            self.zeros: Array = np.zeros((batch.num_envs, *space.shape), np.float32)
+            self.low, self.high = space.low.astype(np.float32), space.high.astype(np.float32)
+        elif isinstance(space, Discrete):
+            self.zeros = np.zeros(batch.num_envs, np.int64)
+            self.low, self.high = space.start, space.start + space.n - 1
+        else:
+            raise SpaceError(
+                f"the action space is {space}: expected a float Box with one axis, or a Discrete; "
+                "wrap the env (gymnasium.wrappers.TransformAction)"
+            )
+        self.dtype = space.dtype
+        self.policy = policy
+        self.explore = explore
+        self.device = device
+        self.generator = torch.Generator(device).manual_seed(seed)
+        # Not the seed itself: the env draws its first states with the same algorithm, from that.
+        self.space = copy.deepcopy(batch.action_space)
+        self.space.seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
+        self.carry = None if policy is None else policy.initial(batch.num_envs)
+
+    def act(self, frames: Frames, last_action: Array, first: Array) -> Array:
+        """[N, A] float32 within the bounds, or [N] int64."""
+        if self.policy is None:
+            return np.asarray(self.space.sample(), self.zeros.dtype)
+        with torch.no_grad():
+            tensor, self.carry = self.policy.act(
+                self.carry,
+                {key: torch.from_numpy(value).to(self.device) for key, value in frames.items()},
+                torch.from_numpy(last_action).to(self.device),
+                torch.from_numpy(first).to(self.device),
+                explore=self.explore,
+                generator=self.generator,
+            )
+        return self._executable(tensor.cpu().numpy())
+
+    def native(self, action: Array) -> Array:
+        """The action in the dtype of the env's space."""
+        return action.astype(self.dtype, copy=False)
+
+    def _executable(self, action: Array) -> Array:
+        name = type(self.policy).__name__
+        if action.shape != self.zeros.shape:
+            raise ActionError(
+                f"policy {name} returned an action of shape {list(action.shape)}, "
+                f"expected {list(self.zeros.shape)}"
+            )
+        kind = np.integer if self.zeros.dtype == np.int64 else np.floating
+        if not np.issubdtype(action.dtype, kind):
+            raise ActionError(f"policy {name} returned {action.dtype} actions, expected {self.zeros.dtype}")
+        if kind is np.floating:
+            if not np.isfinite(action).all():
+                row = int(np.flatnonzero(~np.isfinite(action).all(axis=1))[0])
+                raise ActionError(
+                    f"policy {name} returned {action[row].tolist()} for env {row}, expected finite numbers"
+                )
+            return np.clip(action.astype(np.float32), self.low, self.high)
+        if action.min() < self.low or action.max() > self.high:
+            raise ActionError(
+                f"policy {name} returned discrete actions {action.min()}..{action.max()}, "
+                f"expected {self.low}..{self.high}"
+            )
+        return action.astype(np.int64)
+
+
+class _Tape:
+    """The episodes under way, one per slot, in arrays that grow as needed."""
+
+    def __init__(self, slots: int, spaces: Mapping[str, gymnasium.Space[Any]], action: Array) -> None:
+        self.slots = np.arange(slots)
+        self.time = np.zeros(slots, np.int64)  # steps so far in each slot's episode
+        self.finished = np.zeros(slots, np.int64)  # episodes so far of each slot
+        self.capacity = 64
+        self.frames = {
+            key: np.empty((slots, self.capacity + 1, *(space.shape or ())), space.dtype)
+            for key, space in spaces.items()
+        }
+        self.steps = {
+            "action": np.empty((slots, self.capacity, *action.shape[1:]), action.dtype),
+            "reward": np.empty((slots, self.capacity), np.float32),
+            "terminated": np.empty((slots, self.capacity), np.bool_),
+            "truncated": np.empty((slots, self.capacity), np.bool_),
+        }
+
+    def begin(self, slots: Array, frames: Frames) -> None:
+        """Episodes begin in the slots of a mask [N], with these first frames {key: [N, ...]}."""
+        self.time[slots] = 0
+        for key, value in frames.items():
+            self.frames[key][slots, 0] = value[slots]
+
+    def record(
+        self, action: Array, reward: Array, terminated: Array, truncated: Array, arrived: Frames, mask: Array
+    ) -> None:
+        """One step of the slots in a mask [N], and the frames that it led to."""
+        if self.time.max() == self.capacity:
+            self._grow()
+        values = {"action": action, "reward": reward, "terminated": terminated, "truncated": truncated}
+        for name, value in values.items():
+            self.steps[name][self.slots, self.time] = value
+        self.time += mask  # elsewhere the next step writes over this one
+        for key, value in arrived.items():
+            self.frames[key][self.slots, self.time] = value
+
+    def finish(self, slot: int) -> Trajectory:
+        """A copy of the slot's episode, which is over."""
+        self.finished[slot] += 1
+        length = self.time[slot]
+        return Trajectory(
+            {key: values[slot, : length + 1].copy() for key, values in self.frames.items()},
+            **{name: values[slot, :length].copy() for name, values in self.steps.items()},
+        )
+
+    def _grow(self) -> None:
+        for arrays in (self.frames, self.steps):
+            for name, old in arrays.items():
+                new = np.empty((len(old), old.shape[1] + self.capacity, *old.shape[2:]), old.dtype)
+                new[:, : old.shape[1]] = old
+                arrays[name] = new
+        self.capacity *= 2
+
+
+def _autoreset_mode(batch: Any) -> AutoresetMode:
+    mode = batch.metadata.get("autoreset_mode")
+    try:
+        return AutoresetMode(mode)
+    except ValueError as error:
+        raise WmplayError(
+            f"{type(batch).__name__}.metadata['autoreset_mode'] is {mode!r}: expected "
+            "a gymnasium.vector.AutoresetMode, so that episodes are cut in the right place"
+        ) from error
+
+
+def _frame_spaces(space: gymnasium.Space[Any]) -> dict[str, gymnasium.Space[Any]]:
+    """The observation's spaces by key, each with a shape and a dtype."""
+    spaces = dict(space.spaces) if isinstance(space, Dict) else {"observation": space}
+    for key, each in spaces.items():
+        if each.shape is None or each.dtype is None:
+            raise SpaceError(
+                f"observation '{key}' has the space {each}: expected arrays (Box, Discrete, MultiBinary "
+                "or MultiDiscrete); wrap the env (gymnasium.wrappers.FlattenObservation)"
+            )
+    return spaces
+
+
+def _named(observation: Any) -> Mapping[str, Any]:
+    return observation if isinstance(observation, Mapping) else {"observation": observation}
+
+
+def _frames(observation: Any, spaces: Mapping[str, gymnasium.Space[Any]]) -> Frames:
+    """{key: [N, ...]}, copied: envs may write into their arrays again."""
+    observation = _named(observation)
+    return {key: np.array(observation[key], space.dtype) for key, space in spaces.items()}
+
+
+def _with_final(
+    frames: Frames, ended: Array, info: Mapping[str, Any], spaces: Mapping[str, gymnasium.Space[Any]]
+) -> Frames:
+    """The frames that a same-step env's step led to: where an episode ended, its last and not the next's
+    first. ``final_obs`` is Gymnasium's array of single observations, or a batched observation."""
+    if "final_obs" not in info:
+        raise WmplayError("the env's autoreset mode is same-step, but its info has no 'final_obs'")
+    final = info["final_obs"]
+    arrived = {key: value.copy() for key, value in frames.items()}
+    for key in spaces:
+        if isinstance(final, np.ndarray) and final.dtype == object:
+            arrived[key][ended] = [_named(each)[key] for each in final[ended]]
+        else:
+            arrived[key][ended] = _named(final)[key][ended]
+    return arrived
