@@ -1,0 +1,188 @@
+"""N copies of a world, stepped one by one and observed all at once.
+
+The single and the vector environment are both thin shells around this, one with N = 1, so their numbers
+agree exactly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Dict
+from numpy.typing import NDArray
+
+from wmplay.envs.lcd.physics import Physics, Simulation
+from wmplay.envs.lcd.screen import Screen
+from wmplay.envs.lcd.start import Start, given_state, sample_start
+from wmplay.envs.lcd.tasks import ENTRIES, Task
+from wmplay.envs.lcd.world import World
+from wmplay.errors import ActionError, ConfigError
+
+Array: TypeAlias = NDArray[Any]
+Rows: TypeAlias = Sequence[int] | NDArray[np.intp]
+
+AT_REST = 0.05  # m/s
+MAX_PASSIVE_STEPS = 30
+
+
+class Batch:
+    """N worlds and their observations.
+
+    ``pose`` [N, bodies, 3], ``shape`` [N, bodies] and ``time`` [N] (steps since the reset) are what is
+    known of them between steps; with a task, ``goal_pose`` as well.
+    """
+
+    def __init__(
+        self, world: World, task: Task | None, physics: Physics, full_state: bool | None, count: int
+    ) -> None:
+        needed = task is not None and task.needs_full_state
+        if needed and full_state is False:
+            raise ConfigError(
+                "this task is about objects, which only full_state shows: leave full_state unset"
+            )
+        self.world = world
+        self.task = task
+        self.screen = Screen(world)
+        self.simulations = [Simulation(world, physics) for _ in range(count)]
+        self.pose = np.zeros((count, len(world.bodies), 3))
+        self.shape = np.zeros((count, len(world.bodies)), np.intp)
+        self.time = np.zeros(count, np.int64)
+        self.goal_pose = np.zeros_like(self.pose)
+        self._started = np.zeros(count, bool)
+        self._keys = ("lcd", "proprio", "full_state") if full_state or needed else ("lcd", "proprio")
+        self._goal_keys = task.goal_keys if task else ()
+        self._speed = np.array([joint.speed for joint in world.motors])
+        self._torque = np.array([joint.torque for joint in world.motors])
+        self.observation_space = self._observation_space()
+        self.action_space = Box(-1, 1, (max(len(world.motors), 1),), np.float32)
+        self._goal = {
+            key: np.zeros((count, *space.shape), space.dtype)  # type: ignore[misc]
+            for key, space in self.observation_space.items()
+            if key in self._goal_keys
+        }
+
+    def _observation_space(self) -> Dict:
+        bound = np.ones((len(self.world.bodies), ENTRIES), np.float32)
+        if not self.world.walls:
+            bound[:, 0] = np.inf
+        robots = bound[len(self.world.objects) :].ravel() if self.world.robots else np.ones(1, np.float32)
+        spaces: dict[str, gymnasium.Space[Any]] = {
+            "lcd": Box(0, 1, self.screen.shape, np.uint8),
+            "proprio": Box(-robots, robots, dtype=np.float32),
+            "full_state": Box(-bound.ravel(), bound.ravel(), dtype=np.float32),
+        }
+        goals = {f"goal_{key}": spaces[key] for key in self._goal_keys}
+        return Dict({**{key: spaces[key] for key in self._keys}, **goals})
+
+    def reset(
+        self,
+        rows: Rows,
+        generators: Sequence[np.random.Generator],
+        states: Sequence[Any] | None = None,
+    ) -> None:
+        """Starts new episodes in some rows.
+
+        Args:
+            rows: [R] which.
+            generators: [R] all random draws come from these.
+            states: [R] states to start in (see ``given_state``); None for random ones.
+        """
+        for i, (row, rng) in enumerate(zip(rows, generators, strict=True)):
+            start = sample_start(self.world, rng)
+            if self.task is not None:
+                goal = dataclasses.replace(sample_start(self.world, rng), shape=start.shape)
+                self.goal_pose[row] = self._goal_state(self.simulations[row], goal)[:, :3]
+            if states is not None:
+                start = dataclasses.replace(start, state=given_state(self.world, states[i]))
+            self.simulations[row].start(start)
+            self.pose[row] = start.state[:, :3]
+            self.shape[row] = start.shape
+        index = np.asarray(rows, np.intp)
+        self.pose[index] = self.pose[index].astype(np.float32)  # what Box2D holds
+        self.time[index] = 0
+        self._started[index] = True
+        if self.task is not None:
+            seen = self._see(self.goal_pose[index], self.shape[index])
+            for key, goal_values in self._goal.items():
+                goal_values[index] = seen[key]
+
+    def _goal_state(self, simulation: Simulation, goal: Start) -> Array:
+        """The state [bodies, 6] a random start comes to rest in, if the task asks for rest."""
+        assert self.task is not None
+        if not self.task.passive_steps:
+            return goal.state
+        simulation.start(goal)
+        objects = slice(len(self.world.objects))
+        for step in range(1, MAX_PASSIVE_STEPS + 1):
+            simulation.step([0.0] * len(self.world.motors))
+            moving = np.abs(simulation.state[objects, 3:5]).max() > AT_REST
+            if step >= self.task.passive_steps and not moving:
+                break
+        return simulation.state
+
+    def check_action(self, action: Any, shape: tuple[int, ...]) -> Array:
+        """The action as numbers, cut to [-1, 1].
+
+        Raises:
+            ActionError: if it is not an array of this shape, or has NaNs.
+        """
+        try:
+            values = np.asarray(action, np.float64)
+        except (TypeError, ValueError):
+            raise ActionError(f"action is {action!r}, expected an array of numbers") from None
+        if values.shape != shape:
+            raise ActionError(f"action has shape {list(values.shape)}, expected {list(shape)}")
+        if np.isnan(values).any():
+            raise ActionError(f"action {values.tolist()} has NaN, expected numbers in [-1, 1]")
+        return values.clip(-1, 1)
+
+    def step(self, action: Array, rows: Rows | None = None) -> None:
+        """Steps some rows, or all.
+
+        Args:
+            action: [N, A], of all rows, within [-1, 1].
+            rows: which to step.
+        """
+        rows = range(len(self.simulations)) if rows is None else rows
+        if not self._started.all():
+            raise gymnasium.error.ResetNeeded("reset() the environment before the first step()")
+        action = action[:, : len(self._speed)]
+        torques: list[list[float]] | None = None
+        if self.world.control == "torque":
+            torques = (np.abs(action) * self._torque).tolist()
+            action = np.sign(action)
+        speeds = (action * self._speed).tolist()
+        pose: list[float] = []
+        for row in rows:
+            simulation = self.simulations[row]
+            simulation.step(speeds[row], torques[row] if torques else None)
+            simulation.read_pose(pose)
+        index = np.asarray(rows, np.intp)
+        self.pose[index] = np.array(pose).reshape(len(rows), *self.pose.shape[1:])
+        self.time[index] += 1
+
+    def observe(self, rows: Rows | None = None) -> dict[str, Array]:
+        """{key: [R, ...]} of some rows, or all; new arrays."""
+        index = slice(None) if rows is None else np.asarray(rows, np.intp)
+        seen = self._see(self.pose[index], self.shape[index])
+        goals = {f"goal_{key}": values[index].copy() for key, values in self._goal.items()}
+        return {**{key: seen[key] for key in self._keys}, **goals}
+
+    def _see(self, pose: Array, shape: Array) -> Mapping[str, Array]:
+        """All that can be observed of poses [R, bodies, 3]."""
+        vectors = np.empty((*pose.shape[:2], ENTRIES), np.float32)
+        vectors[..., :2] = pose[..., :2] * (2 / self.world.width, 2 / self.world.height) - 1
+        np.cos(pose[..., 2].copy(), out=vectors[..., 2], casting="same_kind")
+        np.sin(pose[..., 2].copy(), out=vectors[..., 3], casting="same_kind")
+        if self.world.walls:  # a hard push can squeeze a body's origin a little into a wall
+            np.clip(vectors, -1, 1, out=vectors)
+        full_state = vectors.reshape(len(pose), -1)
+        if self.world.robots:
+            proprio = full_state[:, len(self.world.objects) * ENTRIES :].copy()
+        else:
+            proprio = np.zeros((len(pose), 1), np.float32)
+        return {"lcd": self.screen.draw(pose, shape), "proprio": proprio, "full_state": full_state}

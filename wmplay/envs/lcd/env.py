@@ -1,0 +1,172 @@
+"""One LCD world as a ``gymnasium.Env``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+import gymnasium
+from numpy.typing import NDArray
+
+from wmplay.envs.autoreset import Autoreset
+from wmplay.envs.lcd.batch import Batch
+from wmplay.envs.lcd.parse import find_world
+from wmplay.envs.lcd.physics import ITERATIONS, Physics
+from wmplay.envs.lcd.tasks import DEFAULT_REWARD, TASKS, Reward, Task
+from wmplay.envs.lcd.world import World
+from wmplay.errors import ConfigError, UnknownName
+
+Array: TypeAlias = NDArray[Any]
+Observation: TypeAlias = dict[str, Array]
+RenderMode: TypeAlias = Literal["lcd", "rgb_array", "human"]
+
+RENDER_MODES = ["lcd", "rgb_array", "human"]
+
+
+class LcdEnv(gymnasium.Env[Observation, Array]):
+    """A 2D world of rigid bodies, seen on a tiny binary screen.
+
+    Observations: ``lcd`` [H, W] uint8, 1 where there is a body; ``proprio`` [4 x robot bodies] float32: x, y,
+    cos and sin of each, scaled to [-1, 1] (a single zero without a robot); with ``full_state``, the same of
+    objects and robots; with a task, its ``goal_`` keys. There are no velocities: one frame is not a Markov
+    state. Actions: one number in [-1, 1] for each movable joint (one ignored number without any).
+
+    ``reset(options={"state": state})`` starts in a given state: [bodies, 6] of x, y, angle and their
+    velocities, as ``state`` gives it, or a ``full_state`` observation, taken to be at rest.
+
+    Args:
+        world: a built-in name, a mapping or YAML file that describes one (see ``parse``), or a ``World``.
+        task: "body_goal" or "cube_goal"; without one, rewards are 0 and only the clock ends an episode.
+        physics: solver iterations: "faithful" (180/60, as published) or "fast" (8/3).
+        full_state: whether to observe it; by default only if the task needs it.
+        max_steps: per episode; the world's own by default.
+        render_mode: what ``render`` gives: "lcd", "rgb_array", or "human" (a window; needs pygame).
+        reward: "distance" or "progress"; by default as published: distance for body_goal, progress for
+            cube_goal.
+        goal_threshold: the distance below which the goal is reached.
+
+    Raises:
+        ConfigError, UnknownName: for a world or task that cannot be.
+    """
+
+    def __init__(
+        self,
+        world: str | Mapping[str, Any] | World = "luxo",
+        task: Literal["body_goal", "cube_goal"] | None = None,
+        physics: Physics = "faithful",
+        full_state: bool | None = None,
+        max_steps: int | None = None,
+        render_mode: RenderMode | None = None,
+        reward: Reward | None = None,
+        goal_threshold: float = 0.05,
+    ) -> None:
+        self.world = find_world(world)
+        self.task = make_task(self.world, task, reward, goal_threshold)
+        self.max_steps = check_options(self.world, physics, max_steps, render_mode)
+        self.render_mode = render_mode
+        self.metadata = {"render_modes": RENDER_MODES, "render_fps": self.world.fps}
+        self._batch = Batch(self.world, self.task, physics, full_state, 1)
+        self.observation_space: gymnasium.Space[Any] = self._batch.observation_space
+        self.action_space = self._batch.action_space
+        self._window: Any = None
+
+    @classmethod
+    def vector(
+        cls, num_envs: int, autoreset: Autoreset, **config: Any
+    ) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
+        """The batched env of the same config."""
+        from wmplay.envs.lcd.vector import LcdVectorEnv
+
+        return LcdVectorEnv(num_envs, autoreset=autoreset, **config)
+
+    @property
+    def state(self) -> Array:
+        """[bodies, 6]: x, y, angle and their velocities, in metres, radians and seconds."""
+        return self._batch.simulations[0].state
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Starts an episode, at random or in ``options["state"]``."""
+        super().reset(seed=seed)
+        state = (options or {}).get("state")
+        self._batch.reset([0], [self.np_random], None if state is None else [state])
+        self._observation = self._batch.observe()
+        if self.render_mode == "human":
+            self.render()
+        return self._first(self._observation), self._info(False)
+
+    def step(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """One step of 1 / fps seconds. Actions outside [-1, 1] are clipped.
+
+        Raises:
+            ActionError: for an action of the wrong shape, or with NaN.
+        """
+        assert self.action_space.shape is not None
+        values = self._batch.check_action(action, self.action_space.shape)
+        self._batch.step(values[None])
+        before, self._observation = self._observation, self._batch.observe()
+        reward, terminated = 0.0, False
+        if self.task is not None:
+            rewards, reached = self.task.reward_and_terminated(before, self._observation)
+            reward, terminated = float(rewards[0]), bool(reached[0])
+        truncated = bool(self._batch.time[0] >= self.max_steps)
+        if self.render_mode == "human":
+            self.render()
+        return self._first(self._observation), reward, terminated, truncated, self._info(terminated)
+
+    @staticmethod
+    def _first(observation: Observation) -> Observation:
+        """A copy, so that nobody changes what the next reward is computed from."""
+        return {key: values[0].copy() for key, values in observation.items()}
+
+    def _info(self, success: bool) -> dict[str, Any]:
+        if self.task is None:
+            return {}
+        return {"distance": float(self.task.distance(self._observation)[0]), "success": success}
+
+    def render(self) -> Any:
+        """The picture of now: [H, W] for "lcd", [h, w, 3] for "rgb_array"; "human" shows it in a window."""
+        if self.render_mode is None:
+            gymnasium.logger.warn("render() needs a render_mode: make the env with render_mode='rgb_array'")
+            return None
+        if self.render_mode == "lcd":
+            return self._observation["lcd"][0].copy()
+        from wmplay.envs.lcd.render import Window, paint
+
+        picture = paint(self._batch, 0)
+        if self.render_mode == "rgb_array":
+            return picture
+        self._window = self._window or Window(self.world)
+        self._window.show(picture)
+        return None
+
+    def close(self) -> None:
+        """Closes the window, if there is one."""
+        if self._window is not None:
+            self._window.close()
+            self._window = None
+
+
+def make_task(world: World, name: str | None, reward: Reward | None, threshold: float) -> Task | None:
+    """The task of this name in this world.
+
+    Raises:
+        UnknownName, ConfigError: for a task there is not, or that the world cannot have.
+    """
+    if name is None:
+        return None
+    if name not in TASKS:
+        raise UnknownName("task", name, TASKS)
+    return TASKS[name](world, threshold, reward or DEFAULT_REWARD[name])
+
+
+def check_options(world: World, physics: str, max_steps: int | None, render_mode: str | None) -> int:
+    """The steps per episode, if all options are good."""
+    if physics not in ITERATIONS:
+        raise UnknownName("physics", physics, ITERATIONS)
+    if render_mode is not None and render_mode not in RENDER_MODES:
+        raise UnknownName("render_mode", render_mode, RENDER_MODES)
+    if max_steps is not None and max_steps < 1:
+        raise ConfigError(f"max_steps is {max_steps}, expected at least 1")
+    return max_steps or world.steps

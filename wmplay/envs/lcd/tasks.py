@@ -1,0 +1,96 @@
+"""Tasks: reach a goal that is a state of the same world, given as observations under ``goal_`` keys.
+
+The functions work on numpy arrays and torch tensors alike, with any leading axes, so that a planner can
+score imagined observations by the very numbers the environment uses.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from wmplay.envs.lcd.world import World
+from wmplay.errors import ConfigError
+
+Observation: TypeAlias = Mapping[str, Any]
+Reward: TypeAlias = Literal["distance", "progress"]
+
+ENTRIES = 4  # x, y, cos and sin of each body in proprio and full_state
+
+
+class Task(ABC):
+    """What is asked for, and how far off it is.
+
+    Args:
+        world: where.
+        threshold: below this distance the goal is reached.
+        reward: "distance" is -d; "progress" is 10 x (d before - d after) - 0.05. Either way +1 at the goal.
+    """
+
+    goal_keys: ClassVar[tuple[str, ...]]  # observation keys that also come as goal_<key>
+    needs_full_state: ClassVar[bool] = False
+    passive_steps: ClassVar[int] = 0  # steps without action from a random start to the goal
+
+    def __init__(self, world: World, threshold: float, reward: Reward) -> None:
+        if not threshold > 0:
+            raise ConfigError(f"goal_threshold is {threshold}, expected a positive number")
+        if reward not in ("distance", "progress"):
+            raise ConfigError(f"reward is '{reward}', expected 'distance' or 'progress'")
+        self.threshold = threshold
+        self.reward = reward
+
+    @abstractmethod
+    def distance(self, observation: Observation) -> Any:
+        """How far the goal is, over the leading axes: mean |goal - now| of scaled positions."""
+
+    def reward_and_terminated(self, before: Observation, after: Observation) -> tuple[Any, Any]:
+        """The reward of a step between two observations, and whether it reached the goal."""
+        distance = self.distance(after)
+        reached = distance < self.threshold
+        if self.reward == "distance":
+            return -distance + reached, reached
+        return 10 * (self.distance(before) - distance) - 0.05 + reached, reached
+
+
+class BodyGoal(Task):
+    """Put the robot's body parts where an independent random start had them."""
+
+    goal_keys = ("lcd", "proprio")
+
+    def __init__(self, world: World, threshold: float, reward: Reward) -> None:
+        super().__init__(world, threshold, reward)
+        if not world.robots:
+            raise ConfigError("task body_goal needs a world with a robot: this one is passive")
+
+    def distance(self, observation: Observation) -> Any:
+        """Over x and y of every robot body, in proprio."""
+        return _mean_offset(observation["goal_proprio"] - observation["proprio"], None)
+
+
+class CubeGoal(Task):
+    """Put the objects where they came to rest in another start."""
+
+    goal_keys = ("lcd", "full_state")
+    needs_full_state = True
+    passive_steps = 10
+
+    def __init__(self, world: World, threshold: float, reward: Reward) -> None:
+        super().__init__(world, threshold, reward)
+        if not (world.robots and world.objects):
+            raise ConfigError("task cube_goal needs a world with a robot and an object: try urchin_cube")
+        self._objects = len(world.objects)
+
+    def distance(self, observation: Observation) -> Any:
+        """Over x and y of every object, in full_state."""
+        return _mean_offset(observation["goal_full_state"] - observation["full_state"], self._objects)
+
+
+def _mean_offset(offset: Any, bodies: int | None) -> Any:
+    """Mean |x| and |y| of the first bodies of [..., bodies * 4]."""
+    offset = offset.reshape((*offset.shape[:-1], -1, ENTRIES))[..., :bodies, :2]
+    return abs(offset).mean((-2, -1))
+
+
+TASKS: Mapping[str, type[Task]] = {"body_goal": BodyGoal, "cube_goal": CubeGoal}
+DEFAULT_REWARD: Mapping[str, Reward] = {"body_goal": "distance", "cube_goal": "progress"}
