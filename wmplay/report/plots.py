@@ -1,0 +1,211 @@
+"""The line plots of a report, each a matplotlib figure."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from wmplay.contracts import Array
+from wmplay.report.style import (
+    BLUE,
+    GREEN,
+    INK,
+    METRICS,
+    OTHERS,
+    QUIET,
+    drawing,
+    plain_ticks,
+    predictor_style,
+)
+from wmplay.scores import MODEL, Clips, PredictionScore
+
+WIDTH = 9.6  # inches of every figure: they share the page's width
+SMOOTHED_POINTS = 150  # a curve with more points than this is drawn pale, with its running mean over it
+
+
+@dataclass(frozen=True)
+class Series:
+    """One named line: x and y of equal length, and the ends of an interval where there is one."""
+
+    x: Array
+    y: Array
+    low: Array | None = None
+    high: Array | None = None
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG file."""
+    buffer = io.BytesIO()
+    with drawing():
+        figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def prediction_plot(score: PredictionScore) -> Figure:
+    """Each key's metric by horizon: model, baselines and sampled futures, with 95% bands."""
+    names = list(dict.fromkeys(name for key in score.keys.values() for name in key.curves))
+    others = [name for name in names if predictor_style(name, names)[2] == name and name != MODEL]
+    horizons = np.arange(1, score.horizon + 1)
+    with drawing():
+        figure, panels = _panels(len(score.keys), columns=2, height=3.0)
+        for axes, (key, result) in zip(panels, score.keys.items(), strict=True):
+            for name, curve in result.curves.items():
+                colour, style, label = predictor_style(name, others)
+                mean, low, high = (np.array(values, float) for values in (curve.mean, curve.low, curve.high))
+                marker = "." if score.horizon == 1 else ""
+                axes.plot(
+                    horizons,
+                    mean,
+                    style + marker,
+                    color=colour,
+                    label=label,
+                    zorder=3 - 0.1 * (name != MODEL),
+                )
+                axes.fill_between(horizons, low, high, color=colour, alpha=0.18, linewidth=0)
+            direction = "higher is better" if result.higher_is_better else "lower is better"
+            axes.set_title(f"{key}: {METRICS[result.metric]} ({direction})")
+            axes.set_xlabel("steps predicted")
+            axes.set_ylim(bottom=0, top=1 if result.metric == "iou" else None)
+            axes.set_xlim(1, max(score.horizon, 2))
+            plain_ticks(axes)
+        _legend_below(figure, panels)
+    return figure
+
+
+def loss_plot(metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """Small multiples of everything that fitting logs, losses first; None where nothing was fitted."""
+    series = _by_name(line for line in metrics if line.get("phase") == "fit")
+    series = {name: s for name, s in series.items() if np.isfinite(s.y).any()}
+    if not series:
+        return None
+    order = sorted(series, key=lambda name: (name != "loss/total", not name.startswith("loss/"), name))
+    with drawing():
+        figure, panels = _panels(len(order), columns=4, height=1.75)
+        for axes, name in zip(panels, order, strict=True):
+            _trend(axes, series[name], BLUE if name.startswith("loss/") else QUIET)
+            axes.set_title(name.removeprefix("fit/"), fontsize=8.5)
+            axes.margins(x=0.02)
+            plain_ticks(axes)
+        for axes in panels[-4:]:
+            axes.set_xlabel("updates")
+    return figure
+
+
+def progress_plot(metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """Returns, success and prediction over iterations; None where there is at most one of each."""
+    lines = [line for line in metrics if line.get("phase") in ("collect", "evaluate")]
+    series = {name: s for name, s in _by_name(lines, x="iteration").items() if len(s.x) > 1}
+    panels_of: dict[str, dict[str, Series]] = {}
+    for name, one in series.items():
+        who, _, what = name.rpartition("/")
+        if what in ("return", "success"):
+            panels_of.setdefault(what, {})[who.removeprefix("evaluate/")] = one
+        elif "@" in what:
+            metric, _, horizon = what.partition("@")
+            title = (
+                f"{who.removeprefix('evaluate/').removeprefix('prediction/')}: {METRICS.get(metric, metric)}"
+            )
+            panels_of.setdefault(title, {})[f"{horizon} steps"] = one
+    if not panels_of:
+        return None
+    with drawing():
+        figure, panels = _panels(len(panels_of), columns=2, height=2.6)
+        for axes, (title, lines_of) in zip(panels, panels_of.items(), strict=True):
+            for colour, (who, one) in zip(_colours(lines_of), lines_of.items(), strict=True):
+                axes.plot(one.x, one.y, "o-", markersize=3, color=colour, label=who)
+                if one.low is not None and one.high is not None:
+                    axes.fill_between(one.x, one.low, one.high, color=colour, alpha=0.15, linewidth=0)
+            axes.set_title(title)
+            axes.set_xlabel("iteration")
+            axes.legend(loc="best", ncols=1 if len(lines_of) < 4 else 2)
+            plain_ticks(axes)
+            if title == "success":
+                axes.set_ylim(-0.02, 1.02)
+    return figure
+
+
+def vector_plot(clips: Clips, key: str, entries: int = 8) -> Figure:
+    """The first entries of a vector in the first clip: what happened and what was predicted."""
+    truth, prediction = clips.truth[key][0], clips.prediction[key][0]
+    steps = np.arange(len(truth)) - clips.context + 1  # 0 = the last frame shown
+    shown = min(truth.shape[1], entries)
+    with drawing():
+        figure, panels = _panels(shown, columns=4, height=1.75)
+        for i, axes in enumerate(panels):
+            axes.axvspan(steps[0] - 0.5, 0, color=GREEN, alpha=0.12, linewidth=0, label="context")
+            axes.plot(steps, truth[:, i], color=INK, label="truth")
+            axes.plot(steps[clips.context :], prediction[:, i], "--", color=BLUE, label="prediction")
+            axes.set_title(f"{key}[{i}]", fontsize=8.5)
+            axes.margins(x=0)
+            plain_ticks(axes)
+        for axes in panels[-4:]:
+            axes.set_xlabel("steps predicted")
+        _legend_below(figure, panels)
+    return figure
+
+
+def _panels(count: int, *, columns: int, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of page width with ``count`` axes in rows."""
+    columns = min(columns, max(count, 2))
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(WIDTH, height * rows + 0.25), layout="constrained")
+    grid = figure.add_gridspec(rows, columns)
+    return figure, [figure.add_subplot(grid[i // columns, i % columns]) for i in range(count)]
+
+
+def _legend_below(figure: Figure, panels: Sequence[Axes]) -> None:
+    """One legend for all panels, outside of them."""
+    handles: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 6))
+
+
+def _colours(names: Mapping[str, Any]) -> list[Any]:
+    """Blue for the first, then the others; shades where these are horizons, which have an order."""
+    if all(name.endswith("steps") for name in names):
+        return [matplotlib.colormaps["viridis"](0.85 * i / max(len(names) - 1, 1)) for i in range(len(names))]
+    palette = (BLUE, QUIET, *OTHERS)
+    return [palette[i % len(palette)] for i in range(len(names))]
+
+
+def _trend(axes: Axes, series: Series, colour: str) -> None:
+    """A curve; a long one pale with its running mean over it; on a log scale where it spans decades."""
+    x, y = series.x, series.y
+    if len(x) <= SMOOTHED_POINTS:
+        axes.plot(x, y, "." if len(x) == 1 else "-", color=colour, linewidth=1.2)
+    else:
+        window = max(len(x) // 50, 2)
+        kernel = np.ones(window) / window
+        axes.plot(x, y, color=colour, alpha=0.25, linewidth=0.7)
+        axes.plot(x[window - 1 :], np.convolve(y, kernel, mode="valid"), color=colour, linewidth=1.4)
+    finite = y[np.isfinite(y)]
+    if finite.min() > 0 and finite.max() / finite.min() > 50:
+        axes.set_yscale("log")
+
+
+def _by_name(lines: Iterable[Mapping[str, Any]], x: str = "step") -> dict[str, Series]:
+    """Every logged number as a series; ``<name>_low`` and ``<name>_high`` become its interval."""
+    points: dict[str, list[tuple[float, float]]] = {}
+    for line in lines:
+        for name, value in line.items():
+            if "/" in name and isinstance(value, int | float) and not isinstance(value, bool):
+                points.setdefault(name, []).append((float(line.get(x, 0)), float(value)))
+    arrays = {name: np.array(pairs) for name, pairs in points.items()}
+    series = {}
+    for name, pairs in arrays.items():
+        if name.endswith(("_low", "_high")) and name.rpartition("_")[0] in arrays:
+            continue
+        low, high = (arrays.get(name + end) for end in ("_low", "_high"))
+        ends = (low[:, 1], high[:, 1]) if low is not None and high is not None else (None, None)
+        series[name] = Series(pairs[:, 0], pairs[:, 1], *ends)
+    return series

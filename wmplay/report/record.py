@@ -1,0 +1,74 @@
+"""All that a report is built from: what a run directory holds, however much of it there is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wmplay.contracts import Trajectory
+from wmplay.errors import RunError
+from wmplay.scores import Clips, Evaluation, load_clips, load_episodes, load_evaluation
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is on disk of a run; parts that are not there are empty or None."""
+
+    path: Path
+    info: dict[str, Any]  # run.json
+    config: str  # config.yaml, as text
+    metrics: list[dict[str, Any]]  # the lines of metrics.jsonl
+    evaluation: Evaluation | None
+    clips: Clips | None
+    episodes: list[Trajectory]  # of the policy, images only
+
+    @property
+    def name(self) -> str:
+        """What to call the run."""
+        return str(self.info.get("name", self.path.name))
+
+
+def read_record(run_dir: Path) -> Record:
+    """Reads a run directory.
+
+    Raises:
+        RunError: if it is not a run's (no ``run.json``), or a file is damaged.
+    """
+    metrics = run_dir / "metrics.jsonl"
+    config = run_dir / "config.yaml"
+    return Record(
+        path=run_dir,
+        info=_read_info(run_dir / "run.json"),
+        config=config.read_text(encoding="utf-8") if config.exists() else "",
+        metrics=_read_lines(metrics) if metrics.exists() else [],
+        evaluation=load_evaluation(run_dir),
+        clips=load_clips(run_dir),
+        episodes=load_episodes(run_dir),
+    )
+
+
+def _read_info(path: Path) -> dict[str, Any]:
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path.parent} is not a run: it has no run.json") from None
+    except ValueError as error:
+        raise RunError(f"{path} is damaged: {error}") from error
+    if not isinstance(info, dict):
+        raise RunError(f"{path} is damaged: it holds a {type(info).__name__}, expected an object")
+    return info
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a JSONL file; one that a killed run left unfinished is passed over."""
+    lines = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            content = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(content, dict):
+            lines.append(content)
+    return lines

@@ -1,0 +1,144 @@
+"""A sweep at a glance: a row for each job, and one for each setting over its seeds."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from wmplay.errors import RunError
+from wmplay.files import written_beside
+from wmplay.intervals import Interval, stratified_bootstrap
+from wmplay.report.record import read_record
+from wmplay.report.tables import Grid, as_rich, headline
+from wmplay.report.words import interval, percent
+from wmplay.scores import Evaluation
+
+CSV_FILE = "sweep.csv"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep."""
+
+    directory: str  # within the sweep's
+    setting: str  # its overrides but for the seed
+    seed: str
+    status: str
+    metrics: dict[str, Interval]  # over episodes; empty where it was not evaluated
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The jobs that are equal up to their seed."""
+
+    setting: str
+    seeds: int
+    metrics: dict[str, Interval]  # interquartile mean over seeds, stratified bootstrap
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All jobs of a sweep, and its settings."""
+
+    jobs: list[Job]
+    settings: list[Setting]
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of all metrics, in the order of their first use."""
+        return list(dict.fromkeys(name for job in self.jobs for name in job.metrics))
+
+
+def summarise_sweep(sweep_dir: Path) -> Sweep:
+    """Reads the jobs of a sweep: every directory in it that holds a run.
+
+    Raises:
+        RunError: if there are none.
+    """
+    jobs = [_job(path.parent, sweep_dir) for path in sorted(sweep_dir.rglob("run.json"))]
+    if not jobs:
+        raise RunError(f"{sweep_dir} has no runs in it: expected directories with a run.json")
+    by_setting: dict[str, list[Job]] = {}
+    for job in jobs:
+        by_setting.setdefault(job.setting, []).append(job)
+    return Sweep(jobs, [_over_seeds(setting, same) for setting, same in by_setting.items()])
+
+
+def print_sweep(sweep_dir: Path, console: Console | None = None) -> Sweep:
+    """Prints the tables of a sweep and writes ``sweep.csv`` into its directory.
+
+    Raises:
+        RunError: if there are no runs in it.
+    """
+    sweep = summarise_sweep(sweep_dir)
+    console = console or Console()
+    for grid in sweep_grids(sweep):
+        console.print(as_rich(grid))
+    write_csv(sweep, sweep_dir / CSV_FILE)
+    return sweep
+
+
+def sweep_grids(sweep: Sweep) -> list[Grid]:
+    """A table of jobs, and one of settings where a setting has several seeds."""
+    names = sweep.metrics
+    grids = [
+        Grid(
+            "Jobs",
+            ["setting", "seed", "status", *names],
+            [[job.setting, job.seed, job.status, *_cells(job.metrics, names)] for job in sweep.jobs],
+            "95% intervals over the episodes of each job.",
+        )
+    ]
+    if any(setting.seeds > 1 for setting in sweep.settings):
+        rows = [[s.setting, str(s.seeds), *_cells(s.metrics, names)] for s in sweep.settings]
+        note = "Interquartile mean over seeds with a 95% bootstrap interval; below 4 seeds it is the mean."
+        grids.append(Grid("Over seeds", ["setting", "seeds", *names], rows, note))
+    return grids
+
+
+def write_csv(sweep: Sweep, path: Path) -> None:
+    """One line for each job: directory, setting, seed, status, and each metric with its interval."""
+    ends = [f"{name}{end}" for name in sweep.metrics for end in ("", "_low", "_high")]
+    with written_beside(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["directory", "setting", "seed", "status", *ends])
+        for job in sweep.jobs:
+            numbers = [x for name in sweep.metrics for x in job.metrics.get(name, (math.nan,) * 3)]
+            known = [x if math.isfinite(x) else "" for x in numbers]
+            writer.writerow([job.directory, job.setting, job.seed, job.status, *known])
+
+
+def _job(run_dir: Path, sweep_dir: Path) -> Job:
+    record = read_record(run_dir)
+    overrides = [str(override) for override in record.info.get("overrides", [])]
+    return Job(
+        directory=str(run_dir.relative_to(sweep_dir)),
+        setting=" ".join(o for o in overrides if not o.startswith("seed=")) or "defaults",
+        seed=str(record.info.get("seed", "")),
+        status=str(record.info.get("status", "")),
+        metrics=headline(record.evaluation or Evaluation()),
+    )
+
+
+def _over_seeds(setting: str, jobs: Sequence[Job]) -> Setting:
+    """The interquartile mean of each metric, over the jobs that have it."""
+    metrics = {}
+    for name in dict.fromkeys(name for job in jobs for name in job.metrics):
+        values = np.array([job.metrics[name].value for job in jobs if name in job.metrics])
+        metrics[name] = stratified_bootstrap(values[:, None])
+    return Setting(setting, len(jobs), metrics)
+
+
+def _cells(metrics: dict[str, Interval], names: Sequence[str]) -> list[str]:
+    def show(name: str) -> str:
+        if name not in metrics:
+            return "–"
+        return percent(metrics[name]) if name == "success" else interval(metrics[name])
+
+    return [show(name) for name in names]

@@ -1,0 +1,113 @@
+"""Numbers in words: how they are written, and the one-sentence verdict on a run."""
+
+from __future__ import annotations
+
+import math
+
+from wmplay.intervals import Interval
+from wmplay.report.record import Record
+from wmplay.report.style import METRICS
+from wmplay.scores import MODEL, Evaluation, KeyScore, PolicyScore, PredictionScore
+
+RANDOM = "random"  # the name of the random policy's score
+
+
+def number(value: float) -> str:
+    """Three significant digits, without exponents in the middle range; a dash where there is no number."""
+    if not math.isfinite(value):
+        return "–"
+    size = abs(value)
+    if size != 0 and (size < 1e-3 or size >= 1e7):
+        return f"{value:.2e}"
+    decimals = 0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 10 else 3 if size >= 0.1 else 4
+    return f"{value:,.{decimals}f}"
+
+
+def interval(x: Interval) -> str:
+    """``0.742 [0.731, 0.753]``; without the bracket where the ends are not known."""
+    ends = f" [{number(x.low)}, {number(x.high)}]" if math.isfinite(x.low) and math.isfinite(x.high) else ""
+    return number(x.value) + ends
+
+
+def percent(x: Interval) -> str:
+    """``98.4% [95.9, 99.4]``."""
+    if not math.isfinite(x.value):
+        return "–"
+    known = math.isfinite(x.low) and math.isfinite(x.high)
+    return f"{100 * x.value:.1f}%" + (f" [{100 * x.low:.1f}, {100 * x.high:.1f}]" if known else "")
+
+
+def duration(seconds: float) -> str:
+    """``0.8 s``, ``47 s``, ``2 min 05 s``, ``3 h 07 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def counted(n: int, what: str) -> str:
+    """``1 step``, ``2 steps``."""
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
+def verdict(record: Record) -> str:
+    """What the run found out, in one sentence."""
+    evaluation = record.evaluation or Evaluation()
+    parts = []
+    if evaluation.prediction is not None and evaluation.prediction.keys:
+        parts.append(_prediction(evaluation.prediction))
+    main = main_policy(evaluation)
+    if main is not None:
+        parts.append(_policy(main, evaluation.policies.get(RANDOM)))
+    if parts:
+        return "; ".join(parts) + "."
+    steps = max((int(line["step"]) for line in record.metrics if line.get("phase") == "fit"), default=0)
+    return f"Not evaluated yet: {counted(steps, 'model update')} so far."
+
+
+def main_policy(evaluation: Evaluation) -> PolicyScore | None:
+    """The score that the run is about: the first that is not the random policy's."""
+    return next((score for name, score in evaluation.policies.items() if name != RANDOM), None)
+
+
+def main_key(prediction: PredictionScore) -> str:
+    """The observation that the verdict speaks of: a screen where there is one, then images, then vectors."""
+    order = list(METRICS)
+    return min(prediction.keys, key=lambda key: order.index(prediction.keys[key].metric))
+
+
+def _prediction(score: PredictionScore) -> str:
+    key = main_key(score)
+    result = score.keys[key]
+    metric = METRICS[result.metric].partition(" (")[0]
+    curve = result.curves[MODEL]
+    first = f"{number(curve.mean[0])} at 1 step"
+    last = f", {number(curve.mean[-1])} at {score.horizon}" if score.horizon > 1 else ""
+    shown, ahead = counted(score.context, "frame"), _ahead(result, score.horizon)
+    return f"Shown {shown}, the model predicts {key} with a {metric} of {first}{last}, {ahead}"
+
+
+def _ahead(result: KeyScore, horizon: int) -> str:
+    """How far the model is better than all baselines."""
+    if not result.baselines:
+        return "with no baseline beside it"
+    until = result.ahead_until()
+    side = "above" if result.higher_is_better else "below"
+    if until == 0:
+        return f"not clearly {side} every baseline even at 1 step"
+    if until == horizon:
+        return f"{side} every baseline at all horizons"
+    return f"{side} every baseline up to {counted(until, 'step')}"
+
+
+def _policy(score: PolicyScore, random: PolicyScore | None) -> str:
+    episodes = f"{score.episodes:,} episodes" if score.episodes != 1 else "1 episode"
+    if score.success is not None:
+        text = f"the policy reaches the goal in {percent(score.success)} of {episodes}"
+        return text + (f", a random one in {percent(random.success)}" if random and random.success else "")
+    text = f"the policy's return is {interval(score.mean_return)} over {episodes}"
+    return text + (f", a random one's {interval(random.mean_return)}" if random else "")
