@@ -1,4 +1,7 @@
-"""The command line: ``wmplay train|eval|simulate|report|list``. Dispatch only; nothing heavy is imported for --help."""
+"""The command line: ``wmplay train|eval|simulate|report|list``.
+
+Dispatch only; each command imports what it needs, so that ``--help`` is quick.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,11 @@ INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns the exit code: 0, 2 after an error that the user can mend, 130 after Ctrl-C."""
+    """Runs a command.
+
+    Returns:
+        The exit code: 0; 2 after an error that the user can mend; 130 after Ctrl-C.
+    """
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     if options.command != "train" and rest:

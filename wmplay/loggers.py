@@ -91,16 +91,16 @@ class TensorBoardLogger:
         _optional("tensorboard", extra="tensorboard")
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(run_dir / "tensorboard"))  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(run_dir / "tensorboard"))
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
         """Writes each number as a scalar."""
         for name, value in _numbers(metrics).items():
-            self._writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Flushes and closes the event file."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 class Guarded:

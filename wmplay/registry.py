@@ -219,7 +219,7 @@ def target(config: Mapping[str, Any]) -> Callable[..., Any]:
     return typing.cast(Callable[..., Any], found)
 
 
-def build(config: Mapping[str, Any], **run: Any) -> Any:
+def build(config: Mapping[str, Any], /, **run: Any) -> Any:
     """Builds a piece from its config and from what the run provides.
 
     Args:
@@ -293,7 +293,7 @@ def _check_config(
     from typeguard import TypeCheckError, check_type
 
     configurable = [name for name, p in parameters.items() if p.default is not p.empty]
-    function = make_piece.__init__ if inspect.isclass(make_piece) else make_piece  # type: ignore[misc]
+    function = make_piece.__init__ if inspect.isclass(make_piece) else make_piece
     try:
         hints = typing.get_type_hints(function)
     except NameError:  # annotations that exist for type checkers only cannot be checked here

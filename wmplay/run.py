@@ -1,4 +1,4 @@
-"""A run on disk: its directory, its checkpoints, its pieces; ``load_run`` to look at it and act with it."""
+"""The pieces of a run, and ``load_run``: look at a run, act with it."""
 
 from __future__ import annotations
 

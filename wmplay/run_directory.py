@@ -1,4 +1,4 @@
-"""A run on disk: what is where, written so that a kill at any moment loses nothing before the last checkpoint."""
+"""A run on disk: what is where, and checkpoints that a kill at any moment leaves whole."""
 
 from __future__ import annotations
 

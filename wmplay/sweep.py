@@ -60,7 +60,7 @@ def job(config: DictConfig) -> None:
     """One run of a sweep; a failure is written down and leaves the other jobs running."""
     here = HydraConfig.get()
     directory = Path(here.runtime.output_dir)
-    overrides = [text for text in here.overrides.task]
+    overrides = list(here.overrides.task)
     console.rule(f"{directory.name}: {' '.join(overrides)}")
     try:
         train(overrides, dir=directory)
@@ -81,5 +81,5 @@ def _directory(overrides: Sequence[str]) -> Path:
     fixed = [
         text for text, override in zip(overrides, parsed, strict=True) if not override.is_sweep_override()
     ]
-    name = registry.compose([text for text in fixed if not text.startswith("hydra")]).name
+    name = str(registry.compose([text for text in fixed if not text.startswith("hydra")]).name)
     return Path("runs") / name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-sweep"

@@ -103,6 +103,7 @@ class Trainer:
         self.config = config
         self.device = choose_device(config.device)
         self.state = State()
+        self.store: Store | None = None
         self.interrupt = Interrupt()
         torch.manual_seed(self.seed_for("weights"))
         self.parts = assemble(config, self.device)
@@ -229,7 +230,6 @@ class Trainer:
     def opened(self, directory: RunDirectory) -> Iterator[None]:
         """Takes up the run where its last checkpoint left it; whatever happens, its files are closed."""
         self.directory = directory
-        self.store: Store | None = None
         self.restore()
         self.jsonl = Jsonl(directory.metrics)
         config = plain(self.config)

@@ -1,0 +1,260 @@
+"""The loop, end to end and tiny: what a run leaves behind, and going on after every kind of stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import wmplay
+from wmplay import progress
+from wmplay.errors import ConfigError, DivergedError, RunError, WmplayError
+from wmplay.run_directory import RunDirectory
+
+TINY = ["experiment=tiny"]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def numbers(path: Path) -> list[dict[str, object]]:
+    """The metrics of a run without its wall-clock times."""
+    return [{k: v for k, v in line.items() if k != "time"} for line in wmplay.load_run(path).metrics]
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return dict(wmplay.load_run(path).model.state_dict())
+
+
+def assert_same_run(left: Path, right: Path) -> None:
+    assert numbers(left) == numbers(right)
+    for (name, a), (_, b) in zip(weights(left).items(), weights(right).items(), strict=True):
+        assert torch.equal(a, b), name
+    stores = [wmplay.load_run(path).trajectories for path in (left, right)]
+    assert len(stores[0]) == len(stores[1])
+    for a, b in zip(*stores, strict=True):
+        assert (a.action == b.action).all()
+        assert all((a.observation[key] == b.observation[key]).all() for key in a.observation)
+
+
+def test_a_run_leaves_everything_one_needs() -> None:
+    run = wmplay.train([*TINY, "seed=3"])
+    files = {path.name for path in run.path.iterdir()}
+    assert {
+        "config.yaml",
+        "run.json",
+        "metrics.jsonl",
+        "trajectories",
+        "checkpoints",
+        "evaluation.json",
+        "report.html",
+    } <= files
+    about = run.directory.read()
+    assert about["status"] == "finished"
+    assert about["seed"] == 3
+    assert about["overrides"] == [*TINY, "seed=3"]
+    assert set(about["wall"]) == {"collect", "fit", "improve", "evaluate"}
+    assert len(run.trajectories) == 7 + 2 * 3
+    assert [line["step"] for line in run.metrics if line["phase"] == "fit"][-1] == 22
+    torch.load(run.directory.checkpoints()[-1], weights_only=True)
+
+
+def test_a_loaded_run_acts() -> None:
+    path = wmplay.train(TINY).path
+    run = wmplay.load_run(path)
+    env = wmplay.make_env("luxo", task="body_goal", physics="fast", num_envs=2)
+    trajectories = wmplay.simulate(env, policy=run.policy, episodes=2, seed=5)
+    assert len(trajectories) == 2
+    assert run.env.unwrapped.task is not None
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not() -> None:
+    first, again, other = (
+        wmplay.train([*TINY, f"seed={seed}", f"dir={name}"]).path
+        for name, seed in (("first", 1), ("again", 1), ("other", 2))
+    )
+    assert_same_run(first, again)
+    assert numbers(first) != numbers(other)
+
+
+@pytest.mark.parametrize("stop_after", [3, 11, 12, 17])
+def test_an_interrupted_run_goes_on_to_the_numbers_of_an_unbroken_one(
+    stop_after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = wmplay.train([*TINY, "dir=whole"]).path
+    checks = 0
+
+    def check(self: progress.Interrupt) -> None:
+        nonlocal checks
+        checks += 1
+        if checks == stop_after:
+            raise progress.Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(progress.Interrupt, "check", check)
+        with pytest.raises(progress.Interrupted):
+            wmplay.train([*TINY, "dir=broken"])
+    assert RunDirectory(Path("broken")).read()["status"] == "interrupted"
+    wmplay.train(["run=broken"])
+    assert_same_run(whole, Path("broken"))
+
+
+RUN = "import sys; from wmplay.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, "train", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_for(condition: object, process: subprocess.Popen[str]) -> None:
+    while not condition():  # type: ignore[operator]
+        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        time.sleep(0.02)
+
+
+def fit_lines(path: Path) -> int:
+    metrics = path / "metrics.jsonl"
+    return metrics.read_text().count('"phase": "fit"') if metrics.exists() else 0
+
+
+def test_kill_9_loses_nothing_before_the_last_checkpoint() -> None:
+    long = [*TINY, "fit.steps=60", "checkpoint.every=0"]
+    whole = wmplay.train([*long, "dir=whole"]).path
+    killed = Path("killed")
+    process = start(*long, "dir=killed")
+    for lines in (3, 9, 21):
+        wait_for(lambda lines=lines: fit_lines(killed) >= lines, process)
+        process.kill()
+        process.wait()
+        process = start("run=killed")
+    assert process.wait() == 0
+    assert_same_run(whole, killed)
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on() -> None:
+    process = start(*TINY, "fit.steps=100000", "dir=stopped")
+    wait_for(lambda: fit_lines(Path("stopped")) >= 2, process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate()
+    assert process.returncode == 130
+    assert "wmplay train run=stopped" in output
+    assert "Traceback" not in output
+    saved = RunDirectory(Path("stopped")).read_checkpoint()["state"]
+    assert saved["phase"] == "fit"
+    assert saved["updates"] > 0
+
+
+def test_offline_from_a_store() -> None:
+    env = wmplay.make_env("luxo", physics="fast", num_envs=4, max_steps=30)
+    wmplay.save_trajectories(wmplay.simulate(env, episodes=9, seed=1), "data")
+    offline = ["env.data=data", "collect.random_episodes=0", "collect.episodes=0", "iterations=1"]
+    run = wmplay.train([*TINY, *offline])
+    assert len(run.trajectories) == 9
+    assert len(wmplay.load_trajectories("data")) == 9
+
+
+def test_replay_is_limited() -> None:
+    run = wmplay.train([*TINY, "collect.max_steps=200"])
+    assert run.trajectories.steps <= 200
+
+
+DIVERGING = '''
+import torch
+import wmplay
+from wmplay.models.mlp import MLP
+
+@wmplay.register("model", "diverging")
+class Diverging(MLP):
+    def __init__(self, observation_space, action_space, *, way: str = "nan"):
+        super().__init__(observation_space, action_space)
+        self.way, self.calls = way, 0
+
+    def loss(self, segment):
+        loss, terms = super().loss(segment)
+        self.calls += 1
+        if self.calls == 5 and self.way == "nan":
+            return loss * float("nan"), {**terms, "loss/culprit": loss * float("nan")}
+        if self.way == "vector":
+            return loss.expand(5), terms
+        if self.way == "explode" and self.calls == 110:
+            return loss * 1e9, {**terms, "loss/culprit": loss * 1e9}
+        return loss, terms
+'''
+
+
+@pytest.mark.parametrize(
+    ("way", "message"),
+    [
+        ("nan", r"update 4: the loss is nan; loss/culprit is nan; the last good checkpoint is .*\.pt"),
+        ("explode", r"update 109: the loss exploded.*the largest term is loss/culprit"),
+        ("vector", r"Diverging.loss returned a tensor of shape \[5\], expected a scalar"),
+    ],
+)
+def test_a_loss_that_diverges_stops_the_run(way: str, message: str) -> None:
+    Path("plugins").mkdir()
+    Path("plugins/diverging.py").write_text(DIVERGING)
+    with pytest.raises(WmplayError, match=message) as caught:
+        wmplay.train([*TINY, "model=diverging", f"model.way={way}", "fit.steps=120", "dir=bad"])
+    if way != "vector":
+        assert isinstance(caught.value, DivergedError)
+    about = RunDirectory(Path("bad"))
+    assert about.read()["status"] == "failed"
+    assert all(torch.isfinite(w).all() for w in about.read_checkpoint()["weights"]["model"].values())
+
+
+def test_a_run_directory_that_exists_is_left_alone() -> None:
+    Path("taken").mkdir()
+    (Path("taken") / "thesis.txt").write_text("do not touch")
+    with pytest.raises(RunError, match="taken exists: go on with that run by run=taken"):
+        wmplay.train([*TINY, "dir=taken"])
+    assert [path.name for path in Path("taken").iterdir()] == ["thesis.txt"]
+
+
+def test_a_checkpoint_of_another_model_is_refused() -> None:
+    run = wmplay.train([*TINY, "iterations=1"])
+    text = (run.path / "config.yaml").read_text()
+    (run.path / "config.yaml").write_text(text.replace("deter: 200", "deter: 100"))
+    with pytest.raises(RunError, match="another model than RSSM as configured"):
+        _ = wmplay.load_run(run.path).model
+    with pytest.raises(RunError, match="another model than RSSM as configured"):
+        wmplay.train([f"run={run.path}"])
+
+
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before() -> None:
+    run = wmplay.train([*TINY, "iterations=1"])
+    before, last = run.directory.checkpoints()
+    last.write_bytes(last.read_bytes()[:1000])
+    assert run.directory.read_checkpoint()["state"]["phase"] == "evaluate"
+    before.write_bytes(b"")
+    with pytest.raises(RunError, match="no checkpoint that can be read"):
+        run.directory.read_checkpoint()
+
+
+def test_a_continued_run_takes_values_and_keeps_its_pieces() -> None:
+    run = wmplay.train([*TINY, "iterations=1"])
+    longer = wmplay.train([f"run={run.path}", "iterations=2"])
+    assert [line["step"] for line in longer.metrics if line["phase"] == "fit"][-1] == 22
+    for override, message in (("model=mlp", "keeps its pieces"), ("itrations=3", "no key 'itrations'")):
+        with pytest.raises(ConfigError, match=message):
+            wmplay.train([f"run={run.path}", override])
+
+
+def test_metrics_are_json_lines() -> None:
+    run = wmplay.train([*TINY, "iterations=1"])
+    for line in (run.path / "metrics.jsonl").read_text().splitlines():
+        assert {"step", "phase", "iteration", "time"} <= set(json.loads(line))

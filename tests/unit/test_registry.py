@@ -1,0 +1,165 @@
+"""The registry: YAML groups, registered classes, plugins, and one-line errors."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import wmplay
+from wmplay import plugins, registry
+from wmplay.errors import ConfigError, PluginError, UnknownName
+
+MODEL = """
+    import wmplay
+
+    @wmplay.register("model", "{name}")
+    class Tiny:
+        def __init__(self, observation_space, action_space, *, width: int = 7, rate: float = 0.5):
+            self.spaces, self.width, self.rate = (observation_space, action_space), width, rate
+"""
+
+
+class Spaces:
+    observation_space = "what is seen"
+    action_space = "what is done"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plugins").mkdir()
+    return tmp_path / "plugins"
+
+
+def write(path: Path, text: str, **names: str) -> None:
+    path.write_text(textwrap.dedent(text).format(**names))
+
+
+def test_a_file_in_plugins_is_listed_and_built(folder: Path) -> None:
+    write(folder / "tiny.py", MODEL, name="tiny")
+    assert registry.Piece("model", "tiny", "plugins/tiny.py") in registry.pieces("model")
+    model = wmplay.make("model", "tiny", env=Spaces(), width=11)
+    assert (model.width, model.rate) == (11, 0.5)
+    assert model.spaces == ("what is seen", "what is done")
+
+
+def test_wmplay_plugins_names_more_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "elsewhere.py", MODEL, name="elsewhere")
+    assert "elsewhere" not in registry.names("model")
+    monkeypatch.setenv("WMPLAY_PLUGINS", str(tmp_path))
+    assert "elsewhere" in registry.names("model")
+    assert wmplay.make("model", "elsewhere", env=Spaces()).width == 7
+
+
+def test_a_package_brings_its_own_configs(folder: Path) -> None:
+    package = folder / "pack"
+    (package / "configs" / "model").mkdir(parents=True)
+    write(package / "__init__.py", "class Big:\n    def __init__(self, width: int = 3): self.width = width\n")
+    (package / "configs" / "model" / "big.yaml").write_text("_target_: wmplay_plugins.pack.Big\nwidth: 13\n")
+    assert "big" in registry.names("model")
+    assert wmplay.make("model", "big").width == 13
+    assert registry.compose(["model=big"]).model.width == 13
+
+
+def test_a_plugin_is_an_option_of_its_config_group(folder: Path) -> None:
+    write(folder / "tiny.py", MODEL, name="tiny")
+    config = registry.compose(["model=tiny", "model.width=5"])
+    assert config.model == {"_target_": "wmplay_plugins.tiny.Tiny", "width": 5, "rate": 0.5}
+
+
+def test_a_broken_plugin_is_named_and_the_rest_works(folder: Path) -> None:
+    write(folder / "good.py", MODEL, name="good")
+    (folder / "broken.py").write_text("import no_such_module\n")
+    (folder / "typo.py").write_text("def f(:\n")
+    assert registry.compose(["model=good"]).model.width == 7
+    failures = plugins.load_all()
+    assert failures["plugins/broken.py"] == "ModuleNotFoundError: No module named 'no_such_module'"
+    assert failures["plugins/typo.py"].startswith("SyntaxError")
+    with pytest.raises(UnknownName, match="plugins/broken.py does not load"):
+        registry.compose(["model=goood"])
+
+
+def test_the_same_file_name_in_another_folder_is_another_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name / "plugins").mkdir(parents=True)
+        write(tmp_path / name / "plugins" / "mine.py", MODEL, name=name)
+        monkeypatch.chdir(tmp_path / name)
+        assert wmplay.make("model", name, env=Spaces()).width == 7
+    assert "first" not in registry.names("model")
+
+
+def test_a_taken_name_is_refused(folder: Path) -> None:
+    write(folder / "a.py", MODEL, name="same")
+    write(folder / "b.py", MODEL, name="same")
+    assert plugins.load_all() == {
+        "plugins/b.py": "model 'same' is taken by wmplay_plugins.a.Tiny: register Tiny under another name"
+    }
+    with pytest.raises(PluginError, match="taken by a built-in piece"):
+        registry.register("logger", "none")(Spaces)
+
+
+def test_an_unknown_kind_and_name_give_the_nearest() -> None:
+    with pytest.raises(UnknownName, match=r"unknown kind of piece 'modle': did you mean 'model'\?"):
+        registry.names("modle")
+    with pytest.raises(UnknownName, match=r"unknown logger 'wandbb': did you mean 'wandb'\?"):
+        wmplay.make("logger", "wandbb")
+    with pytest.raises(UnknownName, match="unknown kind of piece 'modle'"):
+        registry.register("modle", "x")
+
+
+class Strict:
+    def __init__(self, env: object, *, steps: int = 3, names: list[str] | None = None) -> None:
+        self.steps = steps
+
+
+TARGET = f"{__name__}.Strict"
+
+
+@pytest.mark.parametrize(
+    ("config", "run", "message"),
+    [
+        ({"_target_": TARGET, "stepz": 3}, {"env": 1}, r"Strict takes no 'stepz': did you mean 'steps'\?"),
+        ({"_target_": TARGET, "steps": "many"}, {"env": 1}, r"steps is 'many' \(str\), expected int"),
+        ({"_target_": TARGET, "steps": None}, {"env": 1}, r"steps is None \(NoneType\), expected int"),
+        ({"_target_": TARGET, "names": [3]}, {"env": 1}, r"names is \[3\] \(list\), expected list"),
+        ({"_target_": TARGET}, {}, "Strict needs env from the run"),
+        ({"_target_": TARGET, "env": 3}, {"env": 1}, "Strict takes no 'env'"),
+        ({"steps": 3}, {}, "needs a _target_"),
+        ({"_target_": "no_such.Thing"}, {}, "'no_such.Thing' cannot be imported"),
+        ({"_target_": f"{__name__}.Nothing"}, {}, "cannot be imported"),
+        ({"_target_": f"{__name__}.TARGET"}, {}, "is not a class"),
+    ],
+)
+def test_build_says_what_is_wrong(config: dict[str, object], run: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        registry.build(config, **run)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model=rsm", "unknown model 'rsm': did you mean 'rssm'"),
+        ("experiment=quikstart", "unknown experiment 'quikstart': did you mean 'quickstart'"),
+        ("model.deterr=3", "no key 'deterr' in model: did you mean 'deter'"),
+        ("itrations=3", "no key 'itrations': did you mean 'iterations'"),
+        ("fit.stps=3", "no key 'stps' in fit: did you mean 'steps'"),
+        ("seed.x=3", "cannot override 'seed.x': seed has no keys"),
+        ("just words", "not an override"),
+        ("seed=[1", "not an override"),
+    ],
+)
+def test_a_typo_in_an_override_is_one_line(override: str, message: str) -> None:
+    with pytest.raises((ConfigError, UnknownName)) as caught:
+        registry.compose([override])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_composed_config_is_frozen() -> None:
+    config = registry.compose(["seed=3"])
+    with pytest.raises(Exception, match="read-only"):
+        config.seed = 4
