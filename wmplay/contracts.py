@@ -129,7 +129,7 @@ class Prediction:
     reward: Tensor | None  # [B, H]
     discount: Tensor | None  # [B, H]: the probability that the episode goes on
     belief: Belief  # after the last step: predictions can be continued
-    decode: Callable[[Latent], Decoded]
+    decode: Callable[[Any], Decoded]  # of latents
 
     @cached_property
     def observation(self) -> Mapping[str, Tensor]:
@@ -180,7 +180,7 @@ class WorldModel(Protocol):
         and each row is the model's most likely future.
         """
 
-    def decode(self, latent: Latent) -> Decoded:
+    def decode(self, latent: Any) -> Decoded:
         """Distributions (or plain expectations) of each observation key; only when somebody wants to look."""
 
     def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,0 +1,1 @@
+"""Planners: one method, one file."""

@@ -1,0 +1,322 @@
+"""The recurrent state-space model of PlaNet (Hafner et al. 2019, arXiv 1811.04551), with the refinements of
+DreamerV2 (arXiv 2010.02193) and DreamerV3 (arXiv 2301.04104) as options.
+
+    deterministic state   h_t = f(h_{t-1}, z_{t-1}, a_{t-1})
+    prior                 z_t ~ p(z_t | h_t)
+    posterior             z_t ~ q(z_t | h_t, o_t)
+    observation, reward   o_t ~ p(o_t | h_t, z_t),  r_t ~ p(r_t | h_t, z_t)
+
+Training maximises the evidence lower bound of PlaNet's equation 3; the latent of a step is (h_t, z_t).
+By the time rule action[t - 1] leads to observation[t], with reward[t - 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import gymnasium as gym
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.nn import functional as F
+
+from wmplay.contracts import LazyMapping, Prediction, Segment
+from wmplay.errors import ConfigError
+from wmplay.nets.actions import ActionEncoder
+from wmplay.nets.heads import OutcomeHeads, masked_mean
+from wmplay.nets.layers import mlp
+from wmplay.nets.modalities import modalities
+from wmplay.nets.observations import ImageHead, ObservationEncoder, vectors
+
+Belief: TypeAlias = dict[str, Tensor]  # deter [B, D], stoch [B, S]
+
+
+class RSSM(nn.Module):
+    """PlaNet's world model over any mix of screens, images and vectors.
+
+    Args:
+        observation_space: a Dict of the kinds in ``wmplay.nets.modalities``.
+        action_space: a one-dimensional Box, or Discrete.
+        deter: size D of the deterministic state.
+        stoch: number of Gaussian latents, or of categorical ones.
+        classes: classes of each categorical latent (DreamerV2); 0 = Gaussian latents (PlaNet).
+        hidden: units of each hidden layer, except
+        image_hidden: those of the head that draws images.
+        layers: hidden layers of encoder and heads.
+        min_sigma: added to the standard deviation of Gaussian latents.
+        unimix: part of a uniform distribution mixed into categorical latents (DreamerV3).
+        free_nats: KL below this costs nothing.
+        kl_weight: weight of the KL (beta).
+        kl_balance: part of the KL's gradient that trains the prior, the rest trains the posterior
+            (DreamerV2, algorithm 2); 0.5 is the plain KL.
+        vector_sigma: width of the Gaussian around vectors, in half-ranges of their space.
+        pixel_sigma: width of the Gaussian around pixels, as a part of 0..255.
+        position_features: frequencies at which the image head sees the predicted vectors.
+        symlog: squash vectors without bounds (DreamerV3).
+        reward_weight: weight of the reward's loss; 0 = no reward head.
+        continuation_weight: weight of the loss of "the episode goes on"; 0 = no such head.
+
+    Raises:
+        SpaceError: for spaces that are none of the above.
+        ConfigError: for sizes and weights out of range.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        deter: int = 200,
+        stoch: int = 30,
+        classes: int = 0,
+        hidden: int = 200,
+        image_hidden: int = 256,
+        layers: int = 1,
+        min_sigma: float = 0.1,
+        unimix: float = 0.01,
+        free_nats: float = 1.0,
+        kl_weight: float = 1.0,
+        kl_balance: float = 0.8,
+        vector_sigma: float = 0.03,
+        pixel_sigma: float = 1.0,
+        position_features: int = 4,
+        symlog: bool = False,
+        reward_weight: float = 1.0,
+        continuation_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        _require(min(deter, stoch, hidden, image_hidden, layers) >= 1, "sizes must be at least 1")
+        _require(classes == 0 or classes >= 2, f"classes is {classes}, expected 0 (Gaussian) or at least 2")
+        _require(0 <= kl_balance <= 1, f"kl_balance is {kl_balance}, expected 0 to 1")
+        self.free_nats, self.kl_weight, self.kl_balance = free_nats, kl_weight, kl_balance
+
+        self.modalities = modalities(
+            observation_space, vector_sigma=vector_sigma, pixel_sigma=pixel_sigma, symlog=symlog
+        )
+        self.registered = nn.ModuleDict(self.modalities)  # so that their buffers move with the model
+        self.encode_action = ActionEncoder(action_space)
+        self.encoder = ObservationEncoder(self.modalities, image_hidden, layers, image_hidden)
+
+        self.latent = Categorical(stoch, classes, unimix) if classes else Gaussian(stoch, min_sigma)
+        self.deter = deter
+        self.input_stoch = nn.Linear(self.latent.size, hidden)
+        self.input_action = nn.Linear(self.encode_action.size, hidden, bias=False)
+        self.cell = nn.GRUCell(hidden, deter)
+        self.prior = mlp(deter, hidden, 1, self.latent.statistics)
+        self.posterior_deter = nn.Linear(deter, hidden)
+        self.posterior_embedding = nn.Linear(image_hidden, hidden, bias=False)
+        self.posterior_out = nn.Linear(hidden, self.latent.statistics)
+
+        features = deter + self.latent.size
+        self.vector_sizes = {key: m.size for key, m in vectors(self.modalities).items()}
+        positions = sum(self.vector_sizes.values())
+        self.vector_head = mlp(features, hidden, layers, positions) if positions else None
+        self.image_heads = nn.ModuleDict(
+            {
+                key: ImageHead(m, features, positions, position_features, image_hidden, layers)
+                for key, m in self.modalities.items()
+                if key not in self.vector_sizes
+            }
+        )
+        self.outcome = OutcomeHeads(features, hidden, layers, reward_weight, continuation_weight)
+
+    # ---- the four verbs --------------------------------------------------------------------------
+
+    def initial(self, observation: Mapping[str, Tensor]) -> Belief:
+        """The belief after an episode's first frame {key: [B, ...]}: a posterior without a past."""
+        embedding = self.encoder(observation).unsqueeze(1)
+        start = self._blank(len(embedding), embedding.device)
+        action = embedding.new_zeros(len(embedding), 1, self.encode_action.size)
+        deter, stoch, _ = self.rollout(start, action, embedding)
+        return {"deter": deter[:, -1], "stoch": stoch[:, -1]}
+
+    def observe(self, belief: Belief, action: Tensor, observation: Mapping[str, Tensor]) -> Belief:
+        """The belief after action [B, T, A] and what it led to, {key: [B, T, ...]}; takes posterior modes."""
+        embedding = self.encoder(observation)
+        deter, stoch, _ = self.rollout(belief, self.encode_action(action), embedding)
+        return {"deter": deter[:, -1], "stoch": stoch[:, -1]}
+
+    def predict(
+        self, belief: Belief, action: Tensor, *, generator: torch.Generator | None = None
+    ) -> Prediction:
+        """The future under action [B, H, A]: prior samples with a generator, prior modes without."""
+        inputs = self.input_action(self.encode_action(action)).unbind(1)
+        deter, stoch = belief["deter"], belief["stoch"]
+        steps = []
+        for action_input in inputs:
+            deter = self.cell(F.silu(self.input_stoch(stoch) + action_input), deter)
+            statistics = self.prior(deter)
+            noise = None if generator is None else self.latent.noise(deter.shape[:1], deter.device, generator)
+            stoch = self.latent.pick(statistics, noise)
+            steps.append(torch.cat([deter, stoch], dim=-1))
+        latent = torch.stack(steps, dim=1)
+        reward, discount = self.outcome(latent)
+        return Prediction(latent, reward, discount, {"deter": deter, "stoch": stoch}, self.decode)
+
+    def decode(self, latent: Tensor) -> Mapping[str, Distribution]:
+        """Distributions of each observation key from latent [..., D + S], each worked out when asked for."""
+        outputs: dict[str, Tensor] = {}
+        if self.vector_head is not None:
+            positions = self.vector_head(latent)
+            outputs = dict(
+                zip(self.vector_sizes, positions.split(list(self.vector_sizes.values()), -1), strict=True)
+            )
+        else:
+            positions = latent[..., :0]
+
+        def distribution(key: str) -> Distribution:
+            output = outputs[key] if key in outputs else self.image_heads[key](latent, positions)
+            return self.modalities[key].distribution(output)
+
+        return LazyMapping(self.modalities, distribution)
+
+    # ---- training --------------------------------------------------------------------------------
+
+    def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
+        """The negative evidence lower bound per step, in nats, with KL balance and free nats.
+
+        Negative log-likelihoods are summed over each observation's dimensions and averaged over the
+        steps that the mask keeps. Metrics: ``loss/<key>``, ``loss/reward``, ``loss/continuation``,
+        ``loss/kl`` (each before its weight), and the entropies of prior and posterior.
+        """
+        observation = {key: segment.observation[key] for key in self.modalities}
+        embedding = self.encoder(observation)
+        action = F.pad(self.encode_action(segment.action), (0, 0, 1, 0))  # nothing led to the first frame
+        batch, frames = embedding.shape[:2]
+        noise = self.latent.noise((frames, batch), embedding.device)
+        start = self._blank(batch, embedding.device)
+        deter, stoch, posterior = self.rollout(start, action, embedding, noise)
+        prior = self.prior(deter)
+        latent = torch.cat([deter, stoch], dim=-1)  # [B, T+1, D+S]
+
+        seen = F.pad(segment.mask, (1, 0), value=True)
+        decoded = self.decode(latent)
+        terms = {
+            key: masked_mean(-decoded[key].log_prob(value.float()), seen)
+            for key, value in observation.items()
+        }
+        outcomes = self.outcome.negative_log_likelihoods(latent[:, 1:], segment)
+        terms |= {name: masked_mean(values, segment.mask) for name, values in outcomes.items()}
+        terms["kl"] = masked_mean(self._balanced_kl(posterior, prior), seen)
+
+        weights = {**self.outcome.weights, "kl": self.kl_weight}
+        total = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
+        metrics = {f"loss/{name}": term.detach() for name, term in terms.items()}
+        return total, metrics
+
+    def rollout(
+        self, start: Belief, action: Tensor, embedding: Tensor, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Posterior states along a sequence of what was done and then seen.
+
+        What does not depend on the state is computed for all steps at once, before the loop; so is the
+        prior, after it.
+
+        Args:
+            start: the belief before the first step.
+            action: [B, T, A], encoded; action[:, t] led to embedding[:, t].
+            embedding: [B, T, E].
+            noise: [T, B, ...] to sample with; None takes modes.
+
+        Returns:
+            deter [B, T, D], stoch [B, T, S], and the posterior's statistics [B, T, ...].
+        """
+        action_inputs = self.input_action(action.transpose(0, 1)).unbind(0)
+        embedding_inputs = self.posterior_embedding(embedding.transpose(0, 1)).unbind(0)
+        noises = [None] * len(action_inputs) if noise is None else noise.unbind(0)
+        deter, stoch = start["deter"], start["stoch"]
+        deters, stochs, posteriors = [], [], []
+        for action_input, embedding_input, step_noise in zip(
+            action_inputs, embedding_inputs, noises, strict=True
+        ):
+            deter = self.cell(F.silu(self.input_stoch(stoch) + action_input), deter)
+            posterior = self.posterior_out(F.silu(self.posterior_deter(deter) + embedding_input))
+            stoch = self.latent.pick(posterior, step_noise)
+            deters.append(deter)
+            stochs.append(stoch)
+            posteriors.append(posterior)
+        return torch.stack(deters, 1), torch.stack(stochs, 1), torch.stack(posteriors, 1)
+
+    def _balanced_kl(self, posterior: Tensor, prior: Tensor) -> Tensor:
+        """[B, T] nats, at least ``free_nats``."""
+        to_prior = self.latent.kl(posterior.detach(), prior).clamp(min=self.free_nats)
+        to_posterior = self.latent.kl(posterior, prior.detach()).clamp(min=self.free_nats)
+        return self.kl_balance * to_prior + (1 - self.kl_balance) * to_posterior
+
+    def _blank(self, rows: int, device: torch.device) -> Belief:
+        return {
+            "deter": torch.zeros(rows, self.deter, device=device),
+            "stoch": torch.zeros(rows, self.latent.size, device=device),
+        }
+
+
+class Gaussian:
+    """S independent Gaussian latents; statistics [..., 2S] hold their means and, softplussed, widths."""
+
+    def __init__(self, stoch: int, min_sigma: float) -> None:
+        self.size = stoch
+        self.statistics = 2 * stoch
+        self.min_sigma = min_sigma
+
+    def noise(
+        self, shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """[*shape, S] to sample with."""
+        return torch.randn(*shape, self.size, device=device, generator=generator)
+
+    def pick(self, statistics: Tensor, noise: Tensor | None) -> Tensor:
+        """A reparametrised sample [..., S], or the mean without noise."""
+        mean, sigma = self._split(statistics)
+        return mean if noise is None else torch.addcmul(mean, sigma, noise)
+
+    def kl(self, posterior: Tensor, prior: Tensor) -> Tensor:
+        """KL(posterior || prior), [...] nats."""
+        mean, sigma = self._split(posterior)
+        prior_mean, prior_sigma = self._split(prior)
+        ratio = (sigma / prior_sigma).square()
+        distance = ((mean - prior_mean) / prior_sigma).square()
+        return 0.5 * (ratio + distance - 1 - ratio.log()).sum(-1)
+
+    def _split(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
+        mean, width = statistics.float().chunk(2, dim=-1)
+        return mean, F.softplus(width) + self.min_sigma
+
+
+class Categorical:
+    """S independent categorical latents of C classes: S one-hot vectors, with straight-through gradients."""
+
+    def __init__(self, stoch: int, classes: int, unimix: float) -> None:
+        self.size = self.statistics = stoch * classes
+        self.shape = (stoch, classes)
+        self.unimix = unimix
+
+    def noise(
+        self, shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """[*shape, S * C] of Gumbel noise: the largest of log p + noise is a sample of p."""
+        uniform = torch.rand(*shape, self.size, device=device, generator=generator)
+        return -(-uniform.clamp(min=1e-20).log()).clamp(min=1e-20).log()
+
+    def pick(self, statistics: Tensor, noise: Tensor | None) -> Tensor:
+        """A sample [..., S * C], or the most likely classes without noise."""
+        logs = self._logs(statistics)
+        scores = logs if noise is None else logs + noise.reshape(logs.shape)
+        hard = F.one_hot(scores.argmax(-1), self.shape[1]).to(logs.dtype)
+        probabilities = logs.exp()
+        return (hard + probabilities - probabilities.detach()).flatten(-2)
+
+    def kl(self, posterior: Tensor, prior: Tensor) -> Tensor:
+        """KL(posterior || prior), [...] nats."""
+        logs, prior_logs = self._logs(posterior), self._logs(prior)
+        return (logs.exp() * (logs - prior_logs)).sum((-1, -2))
+
+    def _logs(self, statistics: Tensor) -> Tensor:
+        """Log probabilities [..., S, C], a little uniform."""
+        probabilities = statistics.float().reshape(*statistics.shape[:-1], *self.shape).softmax(-1)
+        mixed: Tensor = (1 - self.unimix) * probabilities + self.unimix / self.shape[1]
+        return mixed.log()
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(f"rssm: {message}")

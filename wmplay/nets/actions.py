@@ -1,0 +1,74 @@
+"""Actions as networks and searches see them: encoded, bounded, drawn at random."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wmplay.errors import SpaceError
+from wmplay.nets.modalities import half_ranges
+
+
+class ActionEncoder(nn.Module):
+    """Actions [..., A] to -1..1 (where bounded), or discrete actions [...] to one-hot: [..., size] floats.
+
+    Raises:
+        SpaceError: unless the space is a one-dimensional Box or Discrete from 0.
+    """
+
+    center: Tensor
+    scale: Tensor
+
+    def __init__(self, space: gym.Space[Any]) -> None:
+        super().__init__()
+        self.discrete = isinstance(space, gym.spaces.Discrete)
+        if isinstance(space, gym.spaces.Discrete) and space.start == 0:
+            self.size = int(space.n)
+        elif isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
+            self.size = space.shape[0]
+            center, scale, _ = half_ranges(space)
+            self.register_buffer("center", center, persistent=False)
+            self.register_buffer("scale", scale, persistent=False)
+        else:
+            raise SpaceError(f"action space is {space}, expected a one-dimensional Box or Discrete from 0")
+
+    def forward(self, action: Tensor) -> Tensor:
+        """[..., size] float32."""
+        if self.discrete:
+            return F.one_hot(action.long(), self.size).float()
+        return (action.float() - self.center) / self.scale
+
+
+def action_bounds(space: gym.Space[Any]) -> tuple[Tensor, Tensor]:
+    """(low, high), each [A], of a Box to search or draw within.
+
+    Raises:
+        SpaceError: if it is not a one-dimensional Box with finite bounds.
+    """
+    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+        raise SpaceError(f"action space is {space}, expected a one-dimensional Box")
+    if not space.is_bounded():
+        raise SpaceError(f"action space is {space}, expected finite bounds: put RescaleAction around the env")
+    return torch.as_tensor(space.low).float(), torch.as_tensor(space.high).float()
+
+
+def random_actions(
+    space: gym.Space[Any],
+    shape: tuple[int, ...],
+    generator: torch.Generator | None = None,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Uniform actions [*shape, A], or [*shape] int64 for discrete ones.
+
+    Raises:
+        SpaceError: for a space that is neither discrete nor a bounded one-dimensional Box.
+    """
+    if isinstance(space, gym.spaces.Discrete):
+        start = int(space.start)
+        return torch.randint(start, start + int(space.n), shape, generator=generator, device=device)
+    low, high = (bound.to(device) for bound in action_bounds(space))
+    return low + (high - low) * torch.rand(*shape, len(low), generator=generator, device=device)

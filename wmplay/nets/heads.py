@@ -1,0 +1,53 @@
+"""Predictions of reward and of whether the episode goes on, shared by the models."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wmplay.contracts import Segment
+from wmplay.nets.layers import mlp
+
+
+class OutcomeHeads(nn.Module):
+    """From the features of each predicted step, its reward and the probability that the episode goes on.
+
+    A head with weight 0 is left out: it predicts None and adds no loss.
+    """
+
+    def __init__(
+        self, inputs: int, hidden: int, layers: int, reward_weight: float, continuation_weight: float
+    ) -> None:
+        super().__init__()
+        self.reward = mlp(inputs, hidden, layers, 1) if reward_weight else None
+        self.continuation = mlp(inputs, hidden, layers, 1) if continuation_weight else None
+        self.weights = {"reward": reward_weight, "continuation": continuation_weight}
+
+    def forward(self, features: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """(reward, discount), each [B, H] or None, from features [B, H, F]."""
+        reward = None if self.reward is None else self.reward(features).squeeze(-1).float()
+        discount = None
+        if self.continuation is not None:
+            discount = self.continuation(features).squeeze(-1).float().sigmoid()
+        return reward, discount
+
+    def negative_log_likelihoods(self, features: Tensor, segment: Segment) -> dict[str, Tensor]:
+        """{"reward", "continuation"} -> [B, T] nats of what each step led to, from features [B, T, F].
+
+        The reward's density is a Gaussian of width 1, without its constant.
+        """
+        terms = {}
+        if self.reward is not None:
+            error = self.reward(features).squeeze(-1).float() - segment.reward
+            terms["reward"] = 0.5 * error.square()
+        if self.continuation is not None:
+            logits = self.continuation(features).squeeze(-1).float()
+            goes_on = (~segment.terminated).float()
+            terms["continuation"] = F.binary_cross_entropy_with_logits(logits, goes_on, reduction="none")
+        return terms
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean of values [B, T] where mask [B, T] is True; 0 if it is so nowhere."""
+    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)

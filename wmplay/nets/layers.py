@@ -1,0 +1,92 @@
+"""Stacks of layers; they take sizes, never a config."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SMALLEST_GRID = 4
+
+
+def mlp(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
+    """``layers`` layers of ``hidden`` SiLU units, then a linear one: [..., inputs] -> [..., outputs]."""
+    sizes = [inputs] + [hidden] * layers
+    stack: list[nn.Module] = []
+    for before, after in pairwise(sizes):
+        stack += [nn.Linear(before, after), nn.SiLU()]
+    return nn.Sequential(*stack, nn.Linear(sizes[-1], outputs))
+
+
+class ConvEncoder(nn.Module):
+    """Convolutions that halve an image to about 4 x 4: [..., H, W, C] or [..., H, W] -> [..., size]."""
+
+    def __init__(self, shape: tuple[int, ...], channels: int = 32) -> None:
+        super().__init__()
+        self.height, self.width, self.channels = _image(shape)
+        self.image_dims = len(shape)
+        widths = [self.channels] + [channels * 2**i for i in range(_halvings(shape))]
+        self.layers = nn.ModuleList(
+            nn.Conv2d(before, after, 4, stride=2, padding=1) for before, after in pairwise(widths)
+        )
+        halvings = len(self.layers)
+        self.size = widths[-1] * (self.height >> halvings) * (self.width >> halvings)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Flat features [..., size]."""
+        batch = image.shape[: image.ndim - self.image_dims]
+        x = image.reshape(-1, self.height, self.width, self.channels).movedim(-1, 1)
+        for layer in self.layers:
+            x = F.silu(layer(x))
+        return x.reshape(*batch, self.size)
+
+
+class ConvDecoder(nn.Module):
+    """The way back: features [..., inputs] to an image [..., *shape], without a last nonlinearity."""
+
+    def __init__(self, inputs: int, shape: tuple[int, ...], channels: int = 32) -> None:
+        super().__init__()
+        height, width, image_channels = _image(shape)
+        self.shape = shape
+        halvings = _halvings(shape)
+        widths = [channels * 2**i for i in reversed(range(halvings))] + [image_channels]
+        self.grid = (widths[0], -(-height // 2**halvings), -(-width // 2**halvings))
+        self.inputs = nn.Linear(inputs, self.grid[0] * self.grid[1] * self.grid[2])
+        self.layers = nn.ModuleList(
+            nn.ConvTranspose2d(before, after, 4, stride=2, padding=1) for before, after in pairwise(widths)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The image [..., *shape]."""
+        x = self.inputs(features).reshape(-1, *self.grid)
+        for layer in self.layers:
+            x = layer(F.silu(x))
+        height, width, _ = _image(self.shape)
+        image: Tensor = x[:, :, :height, :width].movedim(
+            1, -1
+        )  # sizes that do not halve evenly come back larger
+        return image.reshape(*features.shape[:-1], *self.shape)
+
+
+def fourier_features(x: Tensor, frequencies: int) -> Tensor:
+    """x with sines and cosines of pi, 2 pi, 4 pi ... x: [..., D] -> [..., D * (1 + 2 * frequencies)].
+
+    Lets a small network draw sharp edges at positions x (Tancik et al. 2020, arXiv 2006.10739).
+    """
+    octaves = torch.pi * 2.0 ** torch.arange(frequencies, device=x.device)
+    angles = (x.unsqueeze(-1) * octaves).flatten(-2)
+    return torch.cat([x, angles.sin(), angles.cos()], dim=-1)
+
+
+def _image(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """(H, W, C); an image without a channel axis has one channel."""
+    return shape[0], shape[1], shape[2] if len(shape) == 3 else 1
+
+
+def _halvings(shape: tuple[int, ...]) -> int:
+    halvings = 0
+    while min(shape[:2]) >> halvings >= 2 * SMALLEST_GRID:
+        halvings += 1
+    return halvings

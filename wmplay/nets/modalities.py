@@ -1,0 +1,188 @@
+"""How each observation key is fed to a network, and how a network's output becomes a distribution of it.
+
+Networks see numbers of order one; distributions and their targets are in the env's own units.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.distributions import Bernoulli, Distribution, Independent, Normal, constraints
+
+from wmplay.contracts import model_keys
+from wmplay.errors import SpaceError
+
+LARGEST_BOUND = 1e3  # bounds beyond this only say "any float" (CartPole's velocities: 3.4e38)
+
+
+class Modality(nn.Module, ABC):
+    """One observation key of a certain kind and shape."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+        self.size = math.prod(shape)
+
+    @abstractmethod
+    def encode(self, value: Tensor) -> Tensor:
+        """Network input [..., *shape], float32, from an observation [..., *shape]."""
+
+    @abstractmethod
+    def distribution(self, output: Tensor) -> Distribution:
+        """The distribution of the observation from a network's output [..., *shape]."""
+
+
+class Binary(Modality):
+    """Zeros and ones of any shape, such as a tiny screen: independent Bernoulli variables."""
+
+    def encode(self, value: Tensor) -> Tensor:
+        """The zeros and ones as floats."""
+        return value.float()
+
+    def distribution(self, output: Tensor) -> Distribution:
+        """Bernoulli with the output as logits; its mean is the probability of a one."""
+        return _independent(Bernoulli(logits=output.float(), validate_args=False), len(self.shape))
+
+
+class Pixels(Modality):
+    """uint8 images [H, W, C] or [H, W]: a Gaussian of fixed width, ``sigma`` times 255."""
+
+    def __init__(self, shape: tuple[int, ...], sigma: float) -> None:
+        super().__init__(shape)
+        self.sigma = sigma
+
+    def encode(self, value: Tensor) -> Tensor:
+        """0..255 to -0.5..0.5."""
+        return value.float() / 255 - 0.5
+
+    def distribution(self, output: Tensor) -> Distribution:
+        """Normal around the output, moved back to 0..255."""
+        mean = (output.float() + 0.5) * 255
+        sigma = mean.new_tensor(self.sigma * 255).expand_as(mean)
+        return _independent(Normal(mean, sigma, validate_args=False), len(self.shape))
+
+
+class Vector(Modality):
+    """Float vectors [D]: a Gaussian of fixed width, ``sigma`` times each entry's half-range.
+
+    Entries without bounds count as they are; with ``symlog``, a vector that has some is squashed first.
+    """
+
+    center: Tensor
+    scale: Tensor
+
+    def __init__(self, space: gym.spaces.Box, sigma: float, symlog: bool) -> None:
+        super().__init__(space.shape)
+        center, scale, bounded = half_ranges(space)
+        self.register_buffer("center", center, persistent=False)
+        self.register_buffer("scale", scale, persistent=False)
+        self.sigma = sigma
+        self.symlog = symlog and not bounded
+
+    def encode(self, value: Tensor) -> Tensor:
+        """Bounded entries to -1..1."""
+        scaled = (value.float() - self.center) / self.scale
+        return symlog(scaled) if self.symlog else scaled
+
+    def distribution(self, output: Tensor) -> Distribution:
+        """Normal around the output, moved back to the observation's units."""
+        mean = output.float()
+        if self.symlog:
+            return SymlogNormal(mean, self.center, self.scale, self.sigma)
+        sigma = (self.sigma * self.scale).expand_as(mean)
+        return _independent(Normal(mean * self.scale + self.center, sigma, validate_args=False), 1)
+
+
+class SymlogNormal(Distribution):
+    """A vector [D] whose scaled symlog is Normal with a fixed width (DreamerV3, arXiv 2301.04104, eq. 9)."""
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+
+    def __init__(self, output: Tensor, center: Tensor, scale: Tensor, sigma: float) -> None:
+        self.normal = Normal(output, output.new_tensor(sigma).expand_as(output), validate_args=False)
+        self.center, self.scale = center, scale
+        super().__init__(output.shape[:-1], output.shape[-1:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """The median, in fact: the symexp of the Normal's mean, which no rare large value drags along."""
+        return symexp(self.normal.mean) * self.scale + self.center
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """A draw, in the observation's units."""
+        drawn: Tensor = self.normal.sample(sample_shape)  # type: ignore[no-untyped-call]
+        return symexp(drawn) * self.scale + self.center
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """The log density [...] in the observation's units."""
+        scaled = (value - self.center) / self.scale
+        log_slope = -torch.log1p(scaled.abs()) - self.scale.log()
+        log_density: Tensor = self.normal.log_prob(symlog(scaled))  # type: ignore[no-untyped-call]
+        return (log_density + log_slope).sum(-1)
+
+
+def modalities(
+    space: gym.Space[Any], *, vector_sigma: float, pixel_sigma: float, symlog: bool = False
+) -> dict[str, Modality]:
+    """How to handle each observation key that world models model (``goal_`` keys are left out).
+
+    Args:
+        space: a ``Dict`` of Boxes: zeros and ones (uint8 or bool), uint8 images, float vectors.
+        vector_sigma: width of predictions of vectors, in half-ranges.
+        pixel_sigma: width of predictions of pixels, as a part of 0..255.
+        symlog: squash vectors that have no bounds.
+
+    Raises:
+        SpaceError: for anything else.
+    """
+    if not isinstance(space, gym.spaces.Dict) or not model_keys(space.spaces):
+        raise SpaceError(f"observation space is {space}, expected a Dict with a Box for each observation")
+    return {
+        key: _modality(key, space.spaces[key], vector_sigma, pixel_sigma, symlog)
+        for key in model_keys(space.spaces)
+    }
+
+
+def half_ranges(space: gym.spaces.Box) -> tuple[Tensor, Tensor, bool]:
+    """Center and half-range [D] of a Box's entries (0 and 1 without bounds), and whether all have bounds."""
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    bounded = (np.abs(low) <= LARGEST_BOUND) & (np.abs(high) <= LARGEST_BOUND) & (high > low)
+    center = np.where(bounded, (low + high) / 2, 0.0)
+    scale = np.where(bounded, (high - low) / 2, 1.0)
+    return torch.as_tensor(center).float(), torch.as_tensor(scale).float(), bool(bounded.all())
+
+
+def symlog(x: Tensor) -> Tensor:
+    """sign(x) log(1 + |x|)."""
+    return x.sign() * torch.log1p(x.abs())
+
+
+def symexp(x: Tensor) -> Tensor:
+    """The inverse of ``symlog``."""
+    return x.sign() * torch.expm1(x.abs())
+
+
+def _modality(
+    key: str, space: gym.Space[Any], vector_sigma: float, pixel_sigma: float, use_symlog: bool
+) -> Modality:
+    if isinstance(space, gym.spaces.Box):
+        if space.dtype == np.bool_ or (space.dtype == np.uint8 and (space.high == 1).all()):
+            return Binary(space.shape)
+        if space.dtype == np.uint8 and len(space.shape) in (2, 3):
+            return Pixels(space.shape, pixel_sigma)
+        if np.issubdtype(space.dtype, np.floating) and len(space.shape) == 1:
+            return Vector(space, vector_sigma, use_symlog)
+    raise SpaceError(
+        f"observation '{key}' is {space}, expected a Box of zeros and ones, a uint8 image or a float "
+        "vector: wrap the env so that it gives one of these"
+    )
+
+
+def _independent(distribution: Distribution, event_dims: int) -> Distribution:
+    return Independent(distribution, event_dims, validate_args=False)

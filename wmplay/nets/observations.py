@@ -1,0 +1,75 @@
+"""Networks from and to a dict of observations of several kinds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from wmplay.nets.layers import ConvDecoder, ConvEncoder, fourier_features, mlp
+from wmplay.nets.modalities import Modality, Pixels, Vector
+
+CONV_FROM = 4096  # images of at least this many numbers get convolutions; smaller ones are flattened
+
+
+class ObservationEncoder(nn.Module):
+    """All observation keys together to one embedding: {key: [..., *shape]} -> [..., outputs].
+
+    Vectors and small images are flattened side by side into an MLP, after convolutions of large images.
+    """
+
+    def __init__(self, modalities: Mapping[str, Modality], hidden: int, layers: int, outputs: int) -> None:
+        super().__init__()
+        self.modalities = dict(modalities)
+        self.registered = nn.ModuleDict(self.modalities)  # so that their buffers move with the model
+        convs = {key: ConvEncoder(m.shape) for key, m in modalities.items() if _convolved(m)}
+        self.convs = nn.ModuleDict(convs)
+        sizes = [m.size for key, m in modalities.items() if key not in convs]
+        self.mlp = mlp(sum(sizes) + sum(conv.size for conv in convs.values()), hidden, layers, outputs)
+
+    def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """The embedding [..., outputs]."""
+        parts = []
+        for key, modality in self.modalities.items():
+            x = modality.encode(observation[key])
+            parts.append(self.convs[key](x) if key in self.convs else x.flatten(x.ndim - len(modality.shape)))
+        embedding: Tensor = self.mlp(torch.cat(parts, dim=-1))
+        return embedding
+
+
+class ImageHead(nn.Module):
+    """A latent, and the positions in it, to one image key's output: [..., inputs] -> [..., *shape].
+
+    The predicted positions (vector observations) come in as sines and cosines: where something is in
+    the image depends on them through sharp edges, which an MLP learns slowly from plain numbers.
+    """
+
+    def __init__(
+        self, modality: Modality, inputs: int, positions: int, frequencies: int, hidden: int, layers: int
+    ) -> None:
+        super().__init__()
+        self.shape = modality.shape
+        self.frequencies = frequencies
+        inputs += positions * (1 + 2 * frequencies)
+        self.net: nn.Module = (
+            nn.Sequential(mlp(inputs, hidden, 1, hidden), nn.SiLU(), ConvDecoder(hidden, modality.shape))
+            if _convolved(modality)
+            else mlp(inputs, hidden, layers, math.prod(modality.shape))
+        )
+
+    def forward(self, latent: Tensor, positions: Tensor) -> Tensor:
+        """Logits of a binary screen, or pixels around 0."""
+        x = torch.cat([latent, fourier_features(positions, self.frequencies)], dim=-1)
+        output: Tensor = self.net(x)
+        return output.reshape(*latent.shape[:-1], *self.shape)
+
+
+def vectors(modalities: Mapping[str, Modality]) -> dict[str, Vector]:
+    """The keys that hold vectors."""
+    return {key: m for key, m in modalities.items() if isinstance(m, Vector)}
+
+
+def _convolved(modality: Modality) -> bool:
+    return isinstance(modality, Pixels) and modality.size >= CONV_FROM

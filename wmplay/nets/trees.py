@@ -1,0 +1,39 @@
+"""Beliefs and carries row by row: the same operation on every tensor of a pytree, batch first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+
+def rows(tree: Any) -> int:
+    """How many rows the tree has."""
+    return int(tree_leaves(tree)[0].shape[0])
+
+
+def device_of(tree: Any) -> torch.device:
+    """The device of its tensors."""
+    device: torch.device = tree_leaves(tree)[0].device
+    return device
+
+
+def take_rows(tree: Any, index: Tensor) -> Any:
+    """The rows at index [R]."""
+    return tree_map(lambda x: x[index], tree)
+
+
+def repeat_rows(tree: Any, times: int) -> Any:
+    """Each row ``times`` times: row b becomes rows b * times to b * times + times - 1."""
+    return tree_map(lambda x: x.repeat_interleave(times, dim=0), tree)
+
+
+def where_rows(condition: Tensor, tree: Any, other: Any) -> Any:
+    """Rows of ``tree`` where condition [B] is True, of ``other`` elsewhere."""
+
+    def choose(x: Tensor, y: Tensor) -> Tensor:
+        return torch.where(condition.reshape(-1, *[1] * (x.ndim - 1)), x, y)
+
+    return tree_map(choose, tree, other)

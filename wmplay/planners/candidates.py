@@ -1,0 +1,43 @@
+"""What every shooting planner does with its candidates: roll the model, score, keep the best."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wmplay.contracts import Belief, Plan, Score, WorldModel
+from wmplay.errors import ShapeError
+from wmplay.nets.trees import where_rows
+
+
+def score_candidates(model: WorldModel, belief: Belief, score: Score, candidates: Tensor) -> Tensor:
+    """The scores [B, N] of candidate plans [B, N, H, A] (or [B, N, H] int64).
+
+    Args:
+        model: predicts each candidate's most likely future.
+        belief: of B * N rows, in which row b * N + n belongs to candidate n of row b.
+        score: Prediction of B * N rows -> [B * N].
+        candidates: action sequences.
+
+    Raises:
+        ShapeError: if the score is not one number per candidate.
+    """
+    batch, number = candidates.shape[:2]
+    scores = score(model.predict(belief, candidates.flatten(0, 1)))
+    if scores.shape != (batch * number,):
+        raise ShapeError("an objective's score", scores.shape, (batch * number,), hint="one number per plan")
+    return torch.nan_to_num(scores, nan=-torch.inf).reshape(batch, number)
+
+
+def best_plan(candidates: Tensor, scores: Tensor) -> Plan:
+    """The best candidate of each row, from [B, N, H, ...] and [B, N]."""
+    score, index = scores.max(dim=1)
+    return Plan(candidates[torch.arange(len(index), device=index.device), index], score)
+
+
+def better(plan: Plan | None, other: Plan) -> Plan:
+    """Row by row the plan with the higher score; the first one on a tie."""
+    if plan is None:
+        return other
+    wins = other.score > plan.score
+    return Plan(where_rows(wins, other.action, plan.action), torch.where(wins, other.score, plan.score))

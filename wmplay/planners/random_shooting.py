@@ -1,0 +1,59 @@
+"""Random shooting: try action sequences drawn uniformly, keep the best."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import torch
+from torch import Tensor
+
+from wmplay.contracts import Belief, Plan, Score, WorldModel
+from wmplay.errors import ConfigError
+from wmplay.nets.actions import random_actions
+from wmplay.nets.trees import device_of, repeat_rows, rows
+from wmplay.planners.candidates import best_plan, score_candidates
+
+
+class RandomShooting:
+    """The simplest planner, and the baseline for the others.
+
+    Args:
+        action_space: Discrete, or a bounded one-dimensional Box.
+        horizon: steps H to plan.
+        candidates: sequences to try, per row.
+        hold: how many steps each drawn action is held for.
+
+    Raises:
+        SpaceError: for other spaces.
+        ConfigError: for numbers below 1.
+    """
+
+    def __init__(
+        self, action_space: gym.Space[Any], horizon: int = 12, candidates: int = 256, hold: int = 1
+    ) -> None:
+        if min(horizon, candidates, hold) < 1:
+            raise ConfigError("random_shooting: horizon, candidates and hold must be at least 1")
+        random_actions(action_space, (1,))  # an unsupported space fails here, not at the first plan
+        self.action_space = action_space
+        self.horizon, self.candidates, self.hold = horizon, candidates, hold
+
+    @torch.no_grad()
+    def plan(
+        self,
+        model: WorldModel,
+        belief: Belief,
+        score: Score,
+        *,
+        warm_start: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Plan:
+        """The best of the drawn sequences, and of ``warm_start`` [B, H, A], for each row."""
+        batch, device = rows(belief), device_of(belief)
+        knots = -(-self.horizon // self.hold)
+        drawn = random_actions(self.action_space, (batch, self.candidates, knots), generator, device)
+        plans = drawn.repeat_interleave(self.hold, dim=2)[:, :, : self.horizon]
+        if warm_start is not None:
+            plans[:, 0] = warm_start
+        scores = score_candidates(model, repeat_rows(belief, self.candidates), score, plans)
+        return best_plan(plans, scores)

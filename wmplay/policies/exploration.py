@@ -1,0 +1,178 @@
+"""Exploration: wrappers around a policy that change its actions, and only while exploring.
+
+A wrapped policy is told what was executed (``last_action``), so its belief stays true.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import torch
+from torch import Tensor
+
+from wmplay.contracts import Carry, Policy
+from wmplay.errors import ConfigError
+from wmplay.nets.actions import action_bounds, random_actions
+
+
+class ExplorerCarry(NamedTuple):
+    """The wrapped policy's carry, and what the explorer itself remembers of each row."""
+
+    policy: Carry
+    own: Tensor  # [B]
+
+
+class Explorer(ABC):
+    """What the explorers below share: they run the policy, then change some of its actions."""
+
+    def __init__(self, policy: Policy, action_space: gym.Space[Any]) -> None:
+        random_actions(action_space, (1,))  # an unsupported space fails here, not in the middle of a run
+        self.policy = policy
+        self.action_space = action_space
+
+    def initial(self, batch_size: int) -> ExplorerCarry:
+        """The wrapped policy's carry and the explorer's own."""
+        return ExplorerCarry(self.policy.initial(batch_size), torch.zeros(batch_size))
+
+    def act(
+        self,
+        carry: ExplorerCarry,
+        observation: dict[str, Tensor],
+        last_action: Tensor,
+        first: Tensor,
+        *,
+        explore: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, ExplorerCarry]:
+        """The policy's action, changed if ``explore``: [B, A], or [B] int64."""
+        action, policy_carry = self.policy.act(
+            carry.policy, observation, last_action, first, explore=explore, generator=generator
+        )
+        own = carry.own.to(first.device)
+        if explore:
+            action, own = self.change(action, own, first, generator)
+        return action, ExplorerCarry(policy_carry, own)
+
+    @abstractmethod
+    def change(
+        self, action: Tensor, own: Tensor, first: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """The action to execute, and what to remember [B], from the policy's action."""
+
+    def replace(self, action: Tensor, where: Tensor, generator: torch.Generator | None) -> Tensor:
+        """A uniform random action in the rows where [B] is True."""
+        drawn = random_actions(self.action_space, (len(where),), generator, where.device)
+        return torch.where(where.reshape(-1, *[1] * (action.ndim - 1)), drawn.to(action.dtype), action)
+
+
+class RandomColdStart(Explorer):
+    """Begins each episode with some random steps, so that the policy starts from more varied states.
+
+    Args:
+        policy: acts after that.
+        action_space: to draw from.
+        steps: random steps at the beginning of each episode.
+
+    Raises:
+        SpaceError, ConfigError: for an unsupported space, or a negative number of steps.
+    """
+
+    def __init__(self, policy: Policy, action_space: gym.Space[Any], steps: int = 10) -> None:
+        super().__init__(policy, action_space)
+        if steps < 0:
+            raise ConfigError(f"random_cold_start: steps is {steps}, expected at least 0")
+        self.steps = steps
+
+    def change(
+        self, action: Tensor, own: Tensor, first: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Remembers the steps taken in this episode."""
+        taken = torch.where(first, 0.0, own)
+        return self.replace(action, taken < self.steps, generator), taken + 1
+
+
+class GaussianNoise(Explorer):
+    """Adds Gaussian noise to continuous actions, clipped to the space (PlaNet: 0.3).
+
+    Args:
+        policy: acts.
+        action_space: a bounded one-dimensional Box.
+        std: standard deviation, in half-ranges of the space.
+
+    Raises:
+        SpaceError, ConfigError: for another space, or a negative std.
+    """
+
+    def __init__(self, policy: Policy, action_space: gym.Space[Any], std: float = 0.3) -> None:
+        super().__init__(policy, action_space)
+        self.low, self.high = action_bounds(action_space)
+        if std < 0:
+            raise ConfigError(f"gaussian_noise: std is {std}, expected at least 0")
+        self.std = std * (self.high - self.low) / 2
+
+    def change(
+        self, action: Tensor, own: Tensor, first: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Has nothing to remember."""
+        noise = torch.randn(action.shape, generator=generator, device=action.device)
+        low, high, std = (x.to(action.device) for x in (self.low, self.high, self.std))
+        return torch.clamp(action + std * noise, low, high), own
+
+
+class EpsilonGreedy(Explorer):
+    """Takes a uniform random action now and then.
+
+    Args:
+        policy: acts otherwise.
+        action_space: to draw from.
+        epsilon: probability of a random action, per row and step.
+
+    Raises:
+        SpaceError, ConfigError: for an unsupported space, or an epsilon outside 0..1.
+    """
+
+    def __init__(self, policy: Policy, action_space: gym.Space[Any], epsilon: float = 0.1) -> None:
+        super().__init__(policy, action_space)
+        self.epsilon = _probability("epsilon_greedy: epsilon", epsilon)
+
+    def change(
+        self, action: Tensor, own: Tensor, first: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Has nothing to remember."""
+        return self.replace(action, _chance(self.epsilon, first, generator), generator), own
+
+
+class Randomizer(Explorer):
+    """Acts at random through whole episodes, chosen by chance; leaves the policy alone in the others.
+
+    Args:
+        policy: acts in the other episodes.
+        action_space: to draw from.
+        probability: of a random episode.
+
+    Raises:
+        SpaceError, ConfigError: for an unsupported space, or a probability outside 0..1.
+    """
+
+    def __init__(self, policy: Policy, action_space: gym.Space[Any], probability: float = 0.2) -> None:
+        super().__init__(policy, action_space)
+        self.probability = _probability("randomizer: probability", probability)
+
+    def change(
+        self, action: Tensor, own: Tensor, first: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Remembers which rows are in a random episode."""
+        chosen = torch.where(first, _chance(self.probability, first, generator), own > 0)
+        return self.replace(action, chosen, generator), chosen.float()
+
+
+def _probability(name: str, value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ConfigError(f"{name} is {value}, expected 0 to 1")
+    return value
+
+
+def _chance(probability: float, like: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.rand(like.shape, generator=generator, device=like.device) < probability

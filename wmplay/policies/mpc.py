@@ -1,0 +1,122 @@
+"""Model-predictive control: a planner and a model become a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from wmplay.contracts import Belief, Objective, Planner, Prediction, Score, WorldModel
+from wmplay.errors import ConfigError
+from wmplay.nets.trees import repeat_rows, rows, take_rows, where_rows
+
+
+class Carry(NamedTuple):
+    """What the policy remembers: B rows of each."""
+
+    belief: Belief
+    plan: Tensor  # [B, H, A], or [B, H] int64
+    step: Tensor  # [B] int64: how many actions of the plan have been taken
+
+
+class MPC:
+    """Keeps a belief of each env, plans from it every few steps, and follows the plan in between.
+
+    A row plans anew when its episode begins or ``replan_every`` steps of its plan are done, starting the
+    search from what is left of the old plan. Rows may be at different steps of their episodes.
+
+    Args:
+        model: keeps the belief and predicts.
+        planner: searches.
+        objective: what plans are worth.
+        replan_every: steps to follow each plan, up to its horizon.
+
+    Raises:
+        ConfigError: if ``replan_every`` is below 1 or longer than a plan.
+    """
+
+    def __init__(
+        self, model: WorldModel, planner: Planner, objective: Objective, replan_every: int = 2
+    ) -> None:
+        horizon = getattr(planner, "horizon", replan_every)
+        if not 1 <= replan_every <= horizon:
+            raise ConfigError(f"mpc: replan_every is {replan_every}, expected 1 to the horizon, {horizon}")
+        self.model, self.planner, self.objective = model, planner, objective
+        self.replan_every = replan_every
+
+    def initial(self, batch_size: int) -> Carry | None:
+        """Nothing yet: the first observation makes the first belief."""
+        return None
+
+    @torch.no_grad()
+    def act(
+        self,
+        carry: Carry | None,
+        observation: dict[str, Tensor],
+        last_action: Tensor,
+        first: Tensor,
+        *,
+        explore: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Carry]:
+        """The plan's next action for each row: [B, A], or [B] int64."""
+        belief = self._update(carry, observation, last_action, first)
+        if carry is None:
+            plan = self._plan(belief, observation, None, generator)
+            step = torch.zeros_like(first, dtype=torch.long)
+        else:
+            plan, step = carry.plan, carry.step
+            rest = _shift(plan, step)
+            for due, warm in ((first, False), (~first & (step >= self.replan_every), True)):
+                index = due.nonzero().squeeze(1)
+                if len(index):
+                    left = rest[index] if warm else None
+                    found = self._plan(
+                        take_rows(belief, index), take_rows(observation, index), left, generator
+                    )
+                    plan = plan.index_copy(0, index, found)
+                    step = step.index_fill(0, index, 0)
+        action = plan[torch.arange(len(step), device=step.device), step]
+        return action, Carry(belief, plan, step + 1)
+
+    def _update(
+        self, carry: Carry | None, observation: dict[str, Tensor], last_action: Tensor, first: Tensor
+    ) -> Belief:
+        if carry is None or bool(first.all()):
+            return self.model.initial(observation)
+        new = {key: value.unsqueeze(1) for key, value in observation.items()}
+        belief = self.model.observe(carry.belief, last_action.unsqueeze(1), new)
+        return where_rows(first, self.model.initial(observation), belief) if bool(first.any()) else belief
+
+    def _plan(
+        self,
+        belief: Belief,
+        observation: dict[str, Tensor],
+        warm_start: Tensor | None,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        score = _bind(self.objective, observation)
+        plan = self.planner.plan(self.model, belief, score, warm_start=warm_start, generator=generator)
+        return plan.action
+
+
+def _bind(objective: Objective, observation: Mapping[str, Tensor]) -> Score:
+    """The objective seen from ``observation`` {key: [B, ...]}, for predictions of B x N rows."""
+    repeated: dict[int, dict[str, Tensor]] = {}  # planners usually score the same N again and again
+
+    def score(prediction: Prediction) -> Tensor:
+        times = rows(prediction.belief) // rows(observation)
+        if times not in repeated:
+            repeated[times] = repeat_rows(dict(observation), times)
+        return objective(prediction, repeated[times])
+
+    return score
+
+
+def _shift(plan: Tensor, step: Tensor) -> Tensor:
+    """What is left of each row's plan after ``step`` [B] actions, its last action repeated at the end."""
+    horizon = plan.shape[1]
+    index = (step.unsqueeze(1) + torch.arange(horizon, device=plan.device)).clamp(max=horizon - 1)
+    return plan[torch.arange(len(plan), device=plan.device).unsqueeze(1), index]
