@@ -1,0 +1,220 @@
+"""The verbs ``save_trajectories`` and ``load_trajectories``, and the view of a store that they give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from wmplay.contracts import Array, Segment, Trajectory
+from wmplay.errors import StoreError
+from wmplay.store import writer
+from wmplay.store.manifest import Contents, Manifest, read_contents
+from wmplay.store.shard import OBSERVATION, Column, unpack
+
+
+def save_trajectories(
+    trajectories: Iterable[Trajectory], path: str | Path, *, max_steps: int | None = None
+) -> Store:
+    """Append trajectories to the store at ``path``, made if it is not there, and clear up behind.
+
+    All of them join the store at once, at the end. A generator is written as it comes, in bounded memory.
+
+    Args:
+        trajectories: with the same keys, dtypes and shapes as those in the store.
+        path: the store's directory.
+        max_steps: afterwards, drop the oldest episodes until at most so many steps are left
+            (the newest episode always stays).
+
+    Raises:
+        StoreError: where trajectories do not fit the store or the disk; the store is then as before.
+    """
+    path = Path(path)
+    contents = writer.append(path, trajectories, max_steps)
+    writer.vacuum(path)
+    return Store(path, contents)
+
+
+def load_trajectories(path: str | Path, *, skip_damaged: bool = False) -> Store:
+    """The store at ``path``, as it is now.
+
+    Args:
+        path: the store's directory.
+        skip_damaged: verify every file, and leave out the episodes of those that are damaged.
+
+    Raises:
+        StoreError: where there is no store, it has another schema, or a file is damaged.
+    """
+    path = Path(path)
+    contents = read_contents(path, verify=skip_damaged)
+    if not skip_damaged:
+        contents.check(path)
+    return Store(path, contents)
+
+
+class Store:
+    """A view of a store as it was when it was loaded: ``len(store)`` episodes, ``store[i]`` a Trajectory.
+
+    The view never changes, whatever is appended, merged, dropped or deleted meanwhile;
+    ``append`` and ``load_trajectories`` return new ones.
+    """
+
+    def __init__(self, path: Path, contents: Contents) -> None:
+        """A view of what was read of a store; ``load_trajectories`` makes it."""
+        self.path = path
+        self._contents = contents
+        self._columns = contents.manifest.columns
+        self.lengths = contents.lengths  # [episodes] int64: T of each
+        sizes = [shard.lengths for shard in contents.shards]
+        self._shard = self._per_episode([np.full(len(size), i) for i, size in enumerate(sizes)])
+        # the rows of each episode's first action and first observation in its shard
+        self._first_step = self._per_episode([np.cumsum(size) - size for size in sizes])
+        self._first_frame = self._per_episode([np.cumsum(size + 1) - (size + 1) for size in sizes])
+
+    def __len__(self) -> int:
+        """The number of episodes."""
+        return len(self.lengths)
+
+    def __getitem__(self, index: int) -> Trajectory:
+        """Episode ``index``, oldest first; negative ones count from the end. Arrays are copies."""
+        episode = range(len(self))[index]
+        length = int(self.lengths[episode])
+        arrays = {
+            name: self._gather(name, np.array([episode]), np.array([0]), length)[0] for name in self._columns
+        }
+        observation = {
+            name.removeprefix(OBSERVATION): arrays.pop(name)
+            for name in self._columns
+            if name.startswith(OBSERVATION)
+        }
+        return Trajectory(observation, **arrays)
+
+    def __iter__(self) -> Iterator[Trajectory]:
+        """All episodes, oldest first."""
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r}, {len(self)} episodes, {self.steps} steps)"
+
+    @property
+    def steps(self) -> int:
+        """The number of steps in all episodes."""
+        return int(self.lengths.sum())
+
+    @property
+    def space(self) -> dict[str, Column]:
+        """The dtype and shape of one step's ``observation.<key>``, ``action``, ``reward`` and so on."""
+        return dict(self._columns)
+
+    def sample(self, batch_size: int, length: int, generator: np.random.Generator | int) -> Segment:
+        """Random windows, all valid starts in the store equally likely.
+
+        An episode of T >= length steps has T - length + 1 starts. A shorter one has a single one: it is
+        padded by its last frame and by zero actions, with the mask False.
+
+        Args:
+            batch_size: B.
+            length: T of the segment, in steps.
+            generator: all random draws come from it.
+
+        Returns:
+            A Segment: observation {key: [B, length + 1, ...]}, action [B, length, A] and so on.
+
+        Raises:
+            StoreError: where there is nothing to sample.
+        """
+        if len(self) == 0:
+            raise StoreError(f"store {self.path} has no episodes to sample: save some trajectories first")
+        starts = np.maximum(self.lengths - length + 1, 1)
+        ends = np.cumsum(starts)
+        drawn = np.random.default_rng(generator).integers(ends[-1], size=batch_size)
+        episodes = np.searchsorted(ends, drawn, side="right")
+        return self.segment(episodes, drawn - (ends - starts)[episodes], length)
+
+    def segment(self, episodes: Array, starts: Array, length: int) -> Segment:
+        """The windows that begin at step ``starts[b]`` of episode ``episodes[b]``, padded as in ``sample``.
+
+        Args:
+            episodes: [B] int.
+            starts: [B] int, each less than its episode's number of steps.
+            length: of all windows, in steps.
+        """
+        episodes, starts = np.asarray(episodes), np.asarray(starts)
+        left = self.lengths[episodes] - starts
+        if length < 1 or np.any(starts < 0) or np.any(left < 1):
+            raise StoreError("a window must have a length of at least 1 and start inside of its episode")
+        arrays = {
+            name: torch.from_numpy(self._gather(name, episodes, starts, length))
+            for name in self._columns
+            if name != "truncated"
+        }
+        observation = {
+            name.removeprefix(OBSERVATION): arrays.pop(name)
+            for name in self._columns
+            if name.startswith(OBSERVATION)
+        }
+        mask = torch.from_numpy(np.arange(length) < left[:, None])
+        return Segment(observation, mask=mask, **arrays)
+
+    def _gather(self, name: str, episodes: Array, starts: Array, length: int) -> Array:
+        """[B, length (+ 1 for observations), ...] of one column, in its own dtype."""
+        column = self._columns[name]
+        is_observation = name.startswith(OBSERVATION)
+        sizes = np.minimum(self.lengths[episodes] - starts, length) + is_observation
+        rows = (self._first_frame if is_observation else self._first_step)[episodes] + starts
+        length += is_observation
+        stored = [shard.stored[name] for shard in self._contents.shards]
+        packed = [name in shard.record.packed for shard in self._contents.shards]
+        unpack_last = all(packed)  # the windows together, which is quicker
+        pieces = []
+        for shard, row, size in zip(
+            self._shard[episodes].tolist(), rows.tolist(), sizes.tolist(), strict=True
+        ):
+            piece = stored[shard][row : row + size]
+            if packed[shard] and not unpack_last:
+                piece = unpack(piece, column)
+            pieces.append(piece)
+            if size < length:
+                last = piece[-1:] if is_observation else np.zeros_like(piece[-1:])
+                pieces.append(np.repeat(last, length - size, axis=0))
+        values = np.concatenate(pieces)
+        if unpack_last:
+            values = unpack(values, column)
+        return values.reshape(len(episodes), length, *column.shape)
+
+    def append(self, trajectories: Iterable[Trajectory], *, max_steps: int | None = None) -> Store:
+        """Append trajectories as ``save_trajectories`` does, but delete no files; returns the new view."""
+        contents = writer.append(self.path, trajectories, max_steps, self._contents.shards)
+        return Store(self.path, contents)
+
+    def snapshot(self) -> dict[str, Any]:
+        """What this view holds, as JSON: give it to ``Store.restore`` to come back to it."""
+        return self._contents.manifest.to_json()
+
+    @staticmethod
+    def restore(path: str | Path, snapshot: Mapping[str, Any]) -> Store:
+        """Make the store what it was at a snapshot: what joined it since, from anyone, is dropped.
+
+        Raises:
+            StoreError: where files of the snapshot are gone: it was vacuumed since.
+        """
+        writer.restore(Path(path), Manifest.from_json(snapshot, "the snapshot"))
+        return load_trajectories(path)
+
+    def verify(self) -> None:
+        """Read every file of the store, as it is now. Raises StoreError where a checksum differs."""
+        read_contents(self.path, verify=True).check(self.path)
+
+    def vacuum(self) -> None:
+        """Delete what the store no longer refers to: dropped and merged shards, dead writers' leftovers.
+
+        Open views stay readable. Snapshots from before can perhaps no longer be restored.
+        """
+        writer.vacuum(self.path)
+
+    def _per_episode(self, values: Sequence[Array]) -> Array:
+        """Values of each shard's episodes [sum of episodes], but for the dropped ones."""
+        return np.concatenate([np.zeros(0, np.int64), *values])[self._contents.dropped :]

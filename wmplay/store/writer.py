@@ -1,0 +1,251 @@
+"""Everything that changes a store. Locks are taken here and nowhere else."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from wmplay.contracts import Trajectory
+from wmplay.errors import StoreError, did_you_mean
+from wmplay.store.manifest import (
+    SHARDS,
+    Contents,
+    Manifest,
+    exists,
+    read_contents,
+    read_manifest,
+    write_manifest,
+)
+from wmplay.store.shard import Columns, Layout, Shard, columns, layout_of, merge_shards, write_shard
+
+LOCK = ".lock"
+CHUNK = 64 << 20  # bytes of trajectories that a writer holds before it writes a shard
+FULL = 32 << 20  # bytes of a shard that is not merged any more
+FANOUT = 8  # how many small shards may stand in a row
+
+
+def append(
+    path: Path, trajectories: Iterable[Trajectory], max_steps: int | None, known: Sequence[Shard] = ()
+) -> Contents:
+    """Write trajectories beside the store, then commit them; where that fails nothing has changed.
+
+    ``known`` are shards that are open already; see ``save_trajectories`` for the rest.
+    """
+    contents = read_contents(path, known) if exists(path) else None
+    if contents:
+        contents.check(path)
+    with _workroom(path) as room:
+        fresh = []
+        for chunk in _chunks(trajectories, contents.manifest.columns if contents else None):
+            with _explained(path):
+                fresh.append(write_shard(room / secrets.token_hex(8), layout_of(chunk[0]), chunk))
+        if fresh:
+            with _explained(path), _locked(path):
+                return _commit(path, room, fresh, max_steps, contents.shards if contents else ())
+    if contents is None:
+        raise StoreError(f"there are no trajectories to make the store {path} of: give at least one")
+    return contents
+
+
+def restore(path: Path, manifest: Manifest) -> None:
+    """Make an earlier manifest the store's again. Raises StoreError where its shards were deleted."""
+    with _explained(path), _locked(path):
+        gone = [record for record in manifest.shards if not (path / SHARDS / record.name).is_dir()]
+        if gone:
+            raise StoreError(
+                f"store {path} cannot go back to the snapshot: {len(gone)} of its {len(manifest.shards)} "
+                "shards were deleted by a vacuum since"
+            )
+        write_manifest(path, manifest)
+
+
+def vacuum(path: Path) -> None:
+    """Delete all shards that the store does not refer to, and the rooms of writers that died."""
+    with _explained(path), _locked(path):
+        entries = list((path / SHARDS).iterdir())
+        _sweep(path, {entry.name for entry in entries if not _is_locked(entry)})
+
+
+def _chunks(trajectories: Iterable[Trajectory], layout: Layout | None) -> Iterator[list[Columns]]:
+    """Trajectories by the shard, each checked against the layout, or else against the first one's."""
+    chunk: list[Columns] = []
+    size = 0
+    for index, trajectory in enumerate(trajectories):
+        if len(trajectory) == 0:
+            raise StoreError(f"trajectory {index} has no steps: expected at least one")
+        arrays = columns(trajectory)
+        if layout is None:
+            layout = layout_of(arrays)
+            _check_dtypes(layout)
+        _check_layout(layout_of(arrays), layout, f"trajectory {index}")
+        chunk.append(arrays)
+        size += sum(array.nbytes for array in arrays.values())
+        if size >= CHUNK:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _check_dtypes(layout: Layout) -> None:
+    for name, column in layout.items():
+        try:
+            torch.from_numpy(np.empty(0, column.dtype))
+        except (TypeError, ValueError) as error:
+            raise StoreError(
+                f"{name} has dtype {column.dtype}: expected one that tensors have too"
+            ) from error
+
+
+def _check_layout(got: Layout, expected: Layout, what: str) -> None:
+    if got == expected:
+        return
+    for name, column in expected.items():
+        if name not in got:
+            raise StoreError(f"{what} has no {name}: the store has {', '.join(expected)}")
+        if got[name] != column:
+            raise StoreError(
+                f"{what}: {name} is {got[name]}, the store has {column}; save it to another store"
+            )
+    for name in got.keys() - expected.keys():
+        raise StoreError(f"{what} has '{name}', which the store does not have{did_you_mean(name, expected)}")
+
+
+def _commit(
+    path: Path, room: Path, fresh: Sequence[Shard], max_steps: int | None, known: Sequence[Shard]
+) -> Contents:
+    """Make shards of a writer's room part of the store. The lock is held."""
+    layout, shards, dropped = fresh[0].layout, list(fresh), 0
+    if exists(path):
+        contents = read_contents(path, known)  # anew: others may have appended meanwhile
+        contents.check(path)
+        _check_layout(layout, contents.manifest.columns, "trajectory 0")
+        layout, shards, dropped = contents.manifest.columns, [*contents.shards, *fresh], contents.dropped
+    shards, dropped = _drop_oldest(shards, dropped, max_steps)
+    shards, dropped = _merge_small(shards, dropped, room)
+    manifest = Manifest(layout, tuple(shard.record for shard in shards), dropped)
+    try:
+        for i, shard in enumerate(shards):
+            if shard.directory.parent == room:
+                shards[i] = replace(shard, directory=path / SHARDS / shard.record.name)
+                os.rename(shard.directory, shards[i].directory)
+        write_manifest(path, manifest)
+    except BaseException:
+        _sweep(path, {shard.record.name for shard in shards})
+        raise
+    return Contents(manifest, tuple(shards))
+
+
+def _drop_oldest(shards: list[Shard], dropped: int, max_steps: int | None) -> tuple[list[Shard], int]:
+    """Leave out the oldest episodes, for at most ``max_steps`` steps; the newest one always stays."""
+    if max_steps is None:
+        return shards, dropped
+    lengths = np.concatenate([shard.lengths for shard in shards])
+    fitting = int(np.searchsorted(np.cumsum(lengths[::-1]), max_steps, side="right"))
+    dropped = max(dropped, len(lengths) - max(fitting, 1))
+    while dropped >= shards[0].record.episodes:
+        dropped -= shards[0].record.episodes
+        shards = shards[1:]
+    return shards, dropped
+
+
+def _merge_small(shards: list[Shard], dropped: int, room: Path) -> tuple[list[Shard], int]:
+    """Merge the last shards where they are many and small.
+
+    The longest tail of at least FANOUT shards is merged whose first is no larger than all the others
+    of it together. So each time that a row is copied, its shard at least doubles: log2(n) times at most.
+    What stays apart at least halves from shard to shard: at most FANOUT + log2(n) shards are not full.
+    """
+    sizes = [shard.nbytes for shard in shards]
+    not_full = max((i + 1 for i, size in enumerate(sizes) if size >= FULL), default=0)
+    for i in range(not_full, len(shards) - FANOUT + 1):
+        if sizes[i] <= sum(sizes[i + 1 :]):
+            skip = dropped if i == 0 else 0
+            merged = merge_shards(room / secrets.token_hex(8), shards[i:], skip)
+            return [*shards[:i], merged], dropped - skip
+    return shards, dropped
+
+
+def _sweep(path: Path, names: set[str]) -> None:
+    """Delete those entries of the shards' directory that the store does not refer to. The lock is held."""
+    kept = {record.name for record in read_manifest(path).shards} if exists(path) else set()
+    for name in names - kept:
+        shutil.rmtree(path / SHARDS / name, ignore_errors=True)
+
+
+@contextmanager
+def _workroom(path: Path) -> Iterator[Path]:
+    """A directory in which to prepare shards; gone afterwards.
+
+    Its lock is held as long as the writer lives, and keeps it from being vacuumed.
+    """
+    room = path / SHARDS / f".writing-{secrets.token_hex(8)}"
+    with ExitStack() as alive:
+        try:
+            with _explained(path), _locked(path):
+                alive.enter_context(_locked(room))
+            yield room
+        finally:
+            shutil.rmtree(room, ignore_errors=True)
+            if not exists(path):
+                _remove_empty(path)
+
+
+def _remove_empty(path: Path) -> None:
+    """Remove the directories of a store that was never made, unless another writer is at work in them."""
+    with suppress(OSError), _locked(path):
+        (path / SHARDS).rmdir()
+        (path / LOCK).unlink()
+        path.rmdir()
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold a directory's lock, made if need be. However its holder dies, the system lets go of it."""
+    while True:
+        directory.mkdir(parents=True, exist_ok=True)
+        with open(directory / LOCK, "a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_there(directory / LOCK, file.fileno()):  # not removed while we waited
+                yield
+                return
+
+
+def _is_there(file: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(file.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _is_locked(directory: Path) -> bool:
+    """Whether a living process holds a directory's lock."""
+    try:
+        with open(directory / LOCK) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to write into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"cannot write to the store {path} ({error.strerror or error}): it is as it was before; "
+            "make room, get permission or choose another directory"
+        ) from error
