@@ -14,12 +14,14 @@ from omegaconf import DictConfig
 
 from wmplay.contracts import Policy, Trajectory
 from wmplay.envs import build_env
-from wmplay.evaluate import PolicyScore, evaluate_prediction, predict_clips, score_episodes
+from wmplay.evaluate import evaluate_prediction, predict_clips, score_episodes
 from wmplay.progress import bar
 from wmplay.run import Parts, env_config
 from wmplay.run_directory import RunDirectory
 from wmplay.simulate import simulate
 from wmplay.store import Store, load_trajectories, save_trajectories
+
+SHOWN_EPISODES = 6  # of the policy, in the report
 
 Check = Callable[[], None]  # called now and then; raises to stop
 
@@ -44,7 +46,8 @@ def assess(
         check: may raise to stop.
 
     Returns:
-        What ``save_evaluation`` takes: "prediction" and "clips", "policy" and "random".
+        What ``save_evaluation`` takes: scores of "prediction", "policy" and "random", and "clips" and
+        "episodes" to look at.
     """
     cfg = config.evaluate
     scores: dict[str, Any] = {}
@@ -57,8 +60,17 @@ def assess(
         scores["clips"] = predict_clips(parts.model, held_out, **windows)
     if cfg.policy.episodes:
         for name, policy in (("policy", parts.policy), ("random", None)):
-            scores[name] = _score(config, policy, name, device, check)
+            episodes = run_episodes(config, policy, cfg.policy.episodes, cfg.seed, name, device, check=check)
+            scores[name] = score_episodes(episodes, cfg.seed)
+            if policy is not None:
+                scores["episodes"] = episodes[:SHOWN_EPISODES]
     return scores
+
+
+def flat(scores: dict[str, Any]) -> dict[str, float]:
+    """The numbers of an assessment as metrics: "policy/success", "prediction/lcd/iou@5", ..."""
+    rows = {name: score.row() for name, score in scores.items() if hasattr(score, "row")}
+    return {f"{name}/{key}": value for name, row in rows.items() for key, value in row.items()}
 
 
 def held_out_episodes(
@@ -110,11 +122,3 @@ def run_episodes(
             max_steps=cfg.max_episode_steps,
             progress=progress,
         )
-
-
-def _score(
-    config: DictConfig, policy: Policy | None, title: str, device: torch.device, check: Check
-) -> PolicyScore:
-    cfg = config.evaluate
-    episodes = run_episodes(config, policy, cfg.policy.episodes, cfg.seed, title, device, check=check)
-    return score_episodes(episodes, cfg.seed)

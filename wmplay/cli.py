@@ -119,18 +119,16 @@ def _train(options: argparse.Namespace) -> None:
 
         multirun(options.overrides)
     else:
-        from wmplay.report import print_results
         from wmplay.train import train
 
-        print_results(train(options.overrides).path)
+        _print_results(train(options.overrides).path)
 
 
 def _eval(options: argparse.Namespace) -> None:
-    from wmplay.report import print_results
     from wmplay.train import evaluate
 
     evaluate(options.run, options.overrides)
-    print_results(options.run)
+    _print_results(options.run)
 
 
 def _simulate(options: argparse.Namespace) -> None:
@@ -151,10 +149,22 @@ def _simulate(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from wmplay.report import print_results, write_report
+    from wmplay.report import print_sweep, write_report
 
+    if not (options.run / "run.json").exists() and any(options.run.glob("*/run.json")):
+        print_sweep(options.run)
+        return
     write_report(options.run)
-    print_results(options.run)
+    _print_results(options.run)
+
+
+def _print_results(run: Path) -> None:
+    from rich.console import Console
+
+    from wmplay.report import result_table
+
+    Console(highlight=False).print(result_table(run))
+    print(f"report: {run / 'report.html'}")
 
 
 def _list(options: argparse.Namespace) -> None:

@@ -66,7 +66,7 @@ class Fitter:
             raise WmplayError(
                 f"{type(self.model).__name__}.loss returned {got}, expected a scalar tensor: take its mean"
             )
-        metrics = {name: float(value) for name, value in terms.items()} | {"loss/total": float(loss)}
+        metrics = {name: float(value.detach()) for name, value in {**terms, "loss/total": loss}.items()}
         self._check_loss(metrics, step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -22,18 +22,18 @@ import torch
 from omegaconf import DictConfig
 
 from wmplay import registry
-from wmplay.assess import assess, run_episodes
+from wmplay.assess import assess, flat, run_episodes
 from wmplay.configuration import plain
 from wmplay.contracts import Policy, Trajectory
 from wmplay.device import choose_device
 from wmplay.errors import ConfigError, DivergedError
-from wmplay.evaluate import flat_scores, save_evaluation
 from wmplay.fit import Fitter
 from wmplay.loggers import Guarded, Jsonl
 from wmplay.progress import Interrupt, Interrupted, bar, console
 from wmplay.report import write_report
 from wmplay.run import Run, assemble, continued_config, load_weights
 from wmplay.run_directory import RunDirectory
+from wmplay.scores import save_evaluation
 from wmplay.store import Store, load_trajectories, save_trajectories
 
 PHASES = ("collect", "fit", "improve", "evaluate")
@@ -177,7 +177,7 @@ class Trainer:
             check=self.interrupt.check,
         )
         save_evaluation(self.directory.path, **scores)
-        self.log("evaluate", flat_scores(scores))
+        self.log("evaluate", flat(scores))
 
     # ---- parts of the phases -----------------------------------------------------------------------
 
