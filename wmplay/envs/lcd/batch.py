@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict
 from numpy.typing import NDArray
 
-from wmplay.envs.lcd.physics import Physics, Simulation
+from wmplay.envs.lcd.physics import Blueprint, Physics, Simulation
 from wmplay.envs.lcd.screen import Screen
 from wmplay.envs.lcd.start import Start, given_state, sample_start
 from wmplay.envs.lcd.tasks import ENTRIES, Task
@@ -47,7 +47,8 @@ class Batch:
         self.world = world
         self.task = task
         self.screen = Screen(world)
-        self.simulations = [Simulation(world, physics) for _ in range(count)]
+        blueprint = Blueprint(world, physics)
+        self.simulations = [Simulation(blueprint) for _ in range(count)]
         self.pose = np.zeros((count, len(world.bodies), 3))
         self.shape = np.zeros((count, len(world.bodies)), np.intp)
         self.time = np.zeros(count, np.int64)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wmplay.envs.lcd.start import Start
-from wmplay.envs.lcd.world import Body, Circle, Joint, Object, Shape, World
+from wmplay.envs.lcd.world import Body, Circle, Joint, Object, Shape, Static, World
 
 Array: TypeAlias = NDArray[Any]
 Physics: TypeAlias = Literal["faithful", "fast"]
@@ -18,6 +18,30 @@ Physics: TypeAlias = Literal["faithful", "fast"]
 # (velocity, position) iterations of the solver: the original testbed's, and those Box2D recommends.
 ITERATIONS: dict[str, tuple[int, int]] = {"faithful": (180, 60), "fast": (8, 3)}
 FLOOR = 1000.0  # in widths to each side, where there are no walls
+_GROUND = Box2D.b2BodyDef()
+
+
+class Blueprint:
+    """A world's parts as Box2D definitions, made once and shared by its simulations."""
+
+    def __init__(self, world: World, physics: Physics) -> None:
+        self.gravity = world.gravity
+        self.substeps = 3 if world.fps < 30 else 1
+        self.pace = (1 / (self.substeps * world.fps), *ITERATIONS[physics])
+        self.ground = [Box2D.b2FixtureDef(shape=edge) for edge in _edges(world)]  # of Box2D's friction, 0.2
+        self.statics = [_static(static) for static in world.statics]
+        self.bodies = [
+            [_movable(body, shape) for shape in shapes]
+            for body, shapes in zip(world.bodies, world.shapes, strict=True)
+        ]
+        # Robots first, as in the original: the order of creation is the order in which Box2D solves.
+        first = len(world.objects)
+        self.order = [*range(first, len(world.bodies)), *range(first)]
+        self.joints = [
+            (_hinge(joint), world.index(robot, joint.parent), world.index(robot, joint.child), joint.moves)
+            for robot in world.robots
+            for joint in robot.joints
+        ]
 
 
 class Simulation:
@@ -27,15 +51,10 @@ class Simulation:
     world in which something has happened does not repeat itself bit for bit.
     """
 
-    def __init__(self, world: World, physics: Physics) -> None:
-        self.world = world
-        substeps = 3 if world.fps < 30 else 1
-        self._substeps = range(substeps)
-        self._arguments = (1 / (substeps * world.fps), *ITERATIONS[physics])
-        self._fixtures = [
-            [_fixture(body, shape) for shape in shapes]
-            for body, shapes in zip(world.bodies, world.shapes, strict=True)
-        ]
+    def __init__(self, blueprint: Blueprint) -> None:
+        self._blueprint = blueprint
+        self._pace = blueprint.pace
+        self._substeps = range(blueprint.substeps)
         self._motors: list[Any] = []
         self._bodies: list[Any] = []
         self._positions: list[tuple[Any, Any]] = []
@@ -43,24 +62,27 @@ class Simulation:
     def start(self, start: Start) -> None:
         """Builds the world in this state."""
         # Positions point into the old world's memory, so they must go before it does.
-        self._positions.clear()
-        self._motors.clear()
-        self._b2world = b2world = Box2D.b2World(gravity=self.world.gravity)
-        _build_walls(b2world, self.world)
+        self._positions, self._motors, self._bodies = [], [], []
+        plan = self._blueprint
+        self._b2world = b2world = Box2D.b2World(gravity=plan.gravity)
+        ground = b2world.CreateBody(_GROUND)
+        for edge in plan.ground:
+            ground.CreateFixture(edge)
+        for static in plan.statics:
+            b2world.CreateBody(static)
+        built: dict[int, Any] = {}
         states = start.state.tolist()
-        # Robots first, as in the original: the order of creation is the order in which Box2D solves.
-        order = [*range(len(self.world.objects), len(states)), *range(len(self.world.objects))]
-        built = {
-            i: _build_body(b2world, self.world.bodies[i], self._fixtures[i][start.shape[i]], states[i])
-            for i in order
-        }
+        for i in plan.order:
+            definition = plan.bodies[i][start.shape[i]]
+            x, y, definition.angle, vx, vy, definition.angularVelocity = states[i]
+            definition.position, definition.linearVelocity = (x, y), (vx, vy)
+            built[i] = b2world.CreateBody(definition)
         self._bodies = [built[i] for i in range(len(states))]
-        for robot in self.world.robots:
-            for joint in robot.joints:
-                ends = (self._bodies[self.world.index(robot, name)] for name in (joint.parent, joint.child))
-                motor = _build_joint(b2world, joint, *ends)
-                if joint.moves:
-                    self._motors.append(motor)
+        for hinge, parent, child, moves in plan.joints:
+            hinge.bodyA, hinge.bodyB = self._bodies[parent], self._bodies[child]
+            joint = b2world.CreateJoint(hinge)
+            if moves:
+                self._motors.append(joint)
         self._positions = [(body.position, body) for body in self._bodies]  # live views, read every step
 
     def step(self, speeds: Sequence[float], torques: Sequence[float] | None = None) -> None:
@@ -72,7 +94,7 @@ class Simulation:
                 motor.maxMotorTorque = torque
         step = self._b2world.Step
         for _ in self._substeps:
-            step(*self._arguments)
+            step(*self._pace)
 
     def read_pose(self, into: list[float]) -> None:
         """Appends x, y and angle of each body."""
@@ -95,8 +117,24 @@ def _shape(shape: Shape) -> Any:
     return Box2D.b2PolygonShape(vertices=list(shape.vertices))
 
 
-def _fixture(body: Body | Object, shape: Shape) -> Any:
-    return Box2D.b2FixtureDef(
+def _edges(world: World) -> list[Any]:
+    w, h = world.width, world.height
+    if world.walls:
+        ends = [((0, 0), (w, 0)), ((0, 0), (0, h)), ((w, 0), (w, h)), ((0, h), (w, h))]
+    else:
+        ends = [((-FLOOR * w, 0), (FLOOR * w, 0))]
+    return [Box2D.b2EdgeShape(vertices=list(pair)) for pair in ends]
+
+
+def _static(static: Static) -> Any:
+    fixture = Box2D.b2FixtureDef(
+        shape=_shape(static.shape), friction=static.friction, restitution=static.restitution
+    )
+    return Box2D.b2BodyDef(position=static.position, angle=static.angle, fixtures=fixture)
+
+
+def _movable(body: Body | Object, shape: Shape) -> Any:
+    fixture = Box2D.b2FixtureDef(
         shape=_shape(shape),
         density=body.density,
         friction=body.friction,
@@ -104,41 +142,16 @@ def _fixture(body: Body | Object, shape: Shape) -> Any:
         categoryBits=body.category,
         maskBits=body.mask,
     )
-
-
-def _build_walls(b2world: Any, world: World) -> None:
-    w, h = world.width, world.height
-    if world.walls:
-        edges = [((0, 0), (w, 0)), ((0, 0), (0, h)), ((w, 0), (w, h)), ((0, h), (w, h))]
-    else:
-        edges = [((-FLOOR * w, 0), (FLOOR * w, 0))]
-    ground = b2world.CreateStaticBody()
-    for edge in edges:
-        ground.CreateFixture(shape=Box2D.b2EdgeShape(vertices=list(edge)))  # of Box2D's friction, 0.2
-    for static in world.statics:
-        body = b2world.CreateStaticBody(position=static.position, angle=static.angle)
-        body.CreateFixture(
-            shape=_shape(static.shape), friction=static.friction, restitution=static.restitution
-        )
-
-
-def _build_body(b2world: Any, body: Body | Object, fixture: Any, state: list[float]) -> Any:
-    x, y, angle, vx, vy, spin = state
-    return b2world.CreateDynamicBody(
-        position=(x, y),
-        angle=angle,
-        linearVelocity=(vx, vy),
-        angularVelocity=spin,
+    return Box2D.b2BodyDef(
+        type=Box2D.b2_dynamicBody,
         linearDamping=body.linear_damping,
         angularDamping=body.angular_damping,
         fixtures=fixture,
     )
 
 
-def _build_joint(b2world: Any, joint: Joint, parent: Any, child: Any) -> Any:
-    return b2world.CreateRevoluteJoint(
-        bodyA=parent,
-        bodyB=child,
+def _hinge(joint: Joint) -> Any:
+    return Box2D.b2RevoluteJointDef(
         localAnchorA=joint.parent_anchor,
         localAnchorB=joint.child_anchor,
         enableLimit=joint.limited,

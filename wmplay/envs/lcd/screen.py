@@ -43,8 +43,8 @@ class Screen:
         self._polygons = _Polygons(drawn, self._scale)
         self._circles = _Circles(drawn, self._scale)
         self._varies = any(len(options) > 1 for options in shapes)
-        # Row 0 is the top of the picture, y = 0 its bottom.
-        self._rows = np.arange(world.lcd_height - 1, -1, -1, dtype=np.float32)
+        # Row 0 is the top of the picture, y = 0 its bottom. All below is [H, shapes, N]: long inner axes.
+        self._rows = np.arange(world.lcd_height - 1, -1, -1, dtype=np.float32)[:, None, None]
 
     def draw(self, pose: Array, shape: Array) -> Array:
         """The screens of N worlds.
@@ -57,13 +57,13 @@ class Screen:
             [N, H, W] uint8, 1 where there is a body.
         """
         pose, shape = self._with_statics(pose, shape)
-        spans = [layer.spans(pose, self._rows) for layer in (self._polygons, self._circles) if layer.count]
-        first = np.concatenate([first for first, _ in spans])  # [shapes, N, H]
-        last = np.concatenate([last for _, last in spans])
+        layers = [layer.spans(pose, self._rows) for layer in (self._polygons, self._circles) if layer.count]
+        first = np.concatenate([first for first, _ in layers], axis=1)  # [H, shapes, N]
+        last = np.concatenate([last for _, last in layers], axis=1)
         if self._varies:
             body = np.concatenate([self._polygons.body, self._circles.body])
             option = np.concatenate([self._polygons.option, self._circles.option])
-            last[(shape[:, body] != option).T] = -1
+            last[:, (shape[:, body] != option).T] = -1
         return self._lit(first, last)
 
     def _with_statics(self, pose: Array, shape: Array) -> tuple[Array, Array]:
@@ -77,14 +77,14 @@ class Screen:
         return pose, shape
 
     def _lit(self, first: Array, last: Array) -> Array:
-        """[N, H, W] pixels from the spans' first and last columns [shapes, N, H]."""
+        """[N, H, W] pixels from the spans' first and last columns [H, shapes, N]."""
         width = self.shape[1]
         words = []
         for offset in range(0, width, WORD):
             columns = min(WORD, width - offset)
-            begin = np.clip(first - offset, 0, columns).astype(np.intp)
-            end = np.clip(last + (1 - offset), 0, columns).astype(np.intp)
-            words.append(np.bitwise_or.reduce(_BELOW[end] & ~_BELOW[begin], axis=0))
+            begin = (first - offset).clip(0, columns).astype(np.intp)
+            end = (last + (1 - offset)).clip(0, columns).astype(np.intp)
+            words.append(np.bitwise_or.reduce(_BELOW.take(end) & ~_BELOW.take(begin), axis=1).T)
         packed = np.stack(words, axis=-1).view(np.uint8)
         return np.unpackbits(packed, axis=-1, count=width, bitorder="little")
 
@@ -100,27 +100,25 @@ class _Polygons:
         corners = max((len(v) for _, _, v in mine), default=0)
         padded = [(*v, *[v[-1]] * (corners - len(v))) for _, _, v in mine]
         local = np.array(padded, np.float64).reshape(len(mine), corners, 2) * scale
-        # Corners first: each is then one block of memory, [corners, polygons, 1].
         self._x, self._y = local[:, :, 0].T[:, :, None].copy(), local[:, :, 1].T[:, :, None].copy()
         self._scale = scale
 
     def spans(self, pose: Array, rows: Array) -> tuple[Array, Array]:
-        """First and last lit column, [polygons, N, H] each; none where last < first."""
+        """First and last lit column, [H, polygons, N] each; none where last < first."""
         x, y, angle = (np.ascontiguousarray(pose[:, self.body, i].T) for i in range(3))  # [polygons, N]
         cos, sin = np.cos(angle), np.sin(angle)
         corner_x = np.trunc(x * self._scale + cos * self._x - sin * self._y).astype(np.float32)
         corner_y = np.trunc(y * self._scale + sin * self._x + cos * self._y).astype(np.float32)
-        left = np.full((*x.shape, len(rows)), np.inf, np.float32)
+        left = np.full((len(rows), *x.shape), np.inf, np.float32)
         right = np.full_like(left, -np.inf)
-        for i in range(len(corner_x)):
-            x0, y0, x1, y1 = corner_x[i - 1], corner_y[i - 1], corner_x[i], corner_y[i]
-            rise = y1 - y0
-            slope = (x1 - x0) / np.where(rise == 0, 1, rise)
-            crossing = (rows - y0[..., None]) * slope[..., None] + x0[..., None]
-            low, high = np.minimum(y0, y1)[..., None], np.maximum(y0, y1)[..., None]
-            meets = (rows >= low) & (rows <= high)
-            np.minimum(left, crossing, out=left, where=meets)
-            np.maximum(right, crossing, out=right, where=meets)
+        for i in range(len(corner_x)):  # the edge from corner i - 1 to corner i
+            rise = corner_y[i] - corner_y[i - 1]
+            slope = (corner_x[i] - corner_x[i - 1]) / np.where(rise == 0, 1, rise)
+            up = rows - corner_y[i - 1]
+            crossing = up * slope + corner_x[i - 1]
+            meets = up * (up - rise) <= 0  # the row is between the edge's ends
+            np.minimum(left, np.where(meets, crossing, np.inf), out=left)
+            np.maximum(right, np.where(meets, crossing, -np.inf), out=right)
         return np.floor(left), np.ceil(right)
 
 
@@ -136,10 +134,10 @@ class _Circles:
         self._scale = scale
 
     def spans(self, pose: Array, rows: Array) -> tuple[Array, Array]:
-        """First and last lit column, [circles, N, H] each; none where last < first."""
+        """First and last lit column, [H, circles, N] each; none where last < first."""
         x, y = pose[:, self.body, 0].T, pose[:, self.body, 1].T  # [circles, N]
         left, right, bottom, top = (
-            np.trunc(edge * self._scale).astype(np.float32)[..., None]
+            np.trunc(edge * self._scale).astype(np.float32)
             for edge in (x - self._radius, x + self._radius, y - self._radius, y + self._radius)
         )
         across = (2 * rows - bottom - top) / (top - bottom + _ROUNDING)
