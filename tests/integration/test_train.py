@@ -180,14 +180,14 @@ from wmplay.models.mlp import MLP
 
 @wmplay.register("model", "diverging")
 class Diverging(MLP):
-    def __init__(self, observation_space, action_space, *, way: str = "nan"):
+    def __init__(self, observation_space, action_space, *, way: str = "breaks"):
         super().__init__(observation_space, action_space)
         self.way, self.calls = way, 0
 
     def loss(self, segment):
         loss, terms = super().loss(segment)
         self.calls += 1
-        if self.calls == 5 and self.way == "nan":
+        if self.calls == 5 and self.way == "breaks":
             return loss * float("nan"), {**terms, "loss/culprit": loss * float("nan")}
         if self.way == "vector":
             return loss.expand(5), terms
@@ -200,7 +200,7 @@ class Diverging(MLP):
 @pytest.mark.parametrize(
     ("way", "message"),
     [
-        ("nan", r"update 4: the loss is nan; loss/culprit is nan; the last good checkpoint is .*\.pt"),
+        ("breaks", r"update 4: the loss is nan; loss/culprit is nan; the last good checkpoint is .*\.pt"),
         ("explode", r"update 109: the loss exploded.*the largest term is loss/culprit"),
         ("vector", r"Diverging.loss returned a tensor of shape \[5\], expected a scalar"),
     ],

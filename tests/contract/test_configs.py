@@ -1,0 +1,49 @@
+"""Every registered piece: its YAML holds exactly its constructor's parameters and defaults."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from wmplay import plugins, registry
+
+BUILT_IN = plugins.config_folders()[0][1]
+FILES = [path for kind in registry.KINDS for path in sorted((BUILT_IN / kind).glob("*.yaml"))]
+
+
+def as_yaml(value: Any) -> Any:
+    """What a constructor's default looks like in YAML."""
+    if isinstance(value, tuple | list):
+        return [as_yaml(item) for item in value]
+    return value
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}={path.stem}")
+def test_yaml_and_constructor_agree(path: Path) -> None:
+    content = yaml.safe_load(path.read_text())
+    config = registry.piece_config(path.parent.name, path.stem)
+    make = registry.target(config)
+    parameters = inspect.signature(make).parameters
+    defaults = {name: as_yaml(p.default) for name, p in parameters.items() if p.default is not p.empty}
+    given = {key: value for key, value in config.items() if key != "_target_"}
+    assert given.keys() == defaults.keys()
+    if "defaults" in content:  # a named variant holds only what differs
+        own = {key for key in content if key != "defaults"}
+        assert all(given[key] != defaults[key] for key in own if key != "world"), "says what it inherits"
+    else:
+        assert given == defaults
+
+
+@pytest.mark.parametrize("kind", registry.KINDS)
+def test_every_kind_has_a_piece(kind: str) -> None:
+    assert registry.names(kind)
+
+
+@pytest.mark.parametrize("name", registry.names("experiment"))
+def test_experiments_compose(name: str) -> None:
+    config = registry.compose([f"experiment={name}"])
+    assert config.name == name
