@@ -62,7 +62,8 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
         directory = RunDirectory.create(config, overrides, dir or config.dir)
     with trainer.opened(directory):
         trainer.run()
-    write_report(directory.path)
+    if trainer.config.report:
+        write_report(directory.path)
     return Run(directory.path)
 
 

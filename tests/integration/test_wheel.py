@@ -22,7 +22,12 @@ def test_a_wheel_carries_the_configs_and_works_elsewhere(tmp_path: Path) -> None
 
     def run(code: str) -> str:
         return subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
         ).stdout
 
     assert str(site) in run("import wmplay; print(wmplay.__file__)")

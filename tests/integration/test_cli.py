@@ -1,0 +1,75 @@
+"""The command line, as a person types it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import wmplay
+from wmplay.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_list_shows_kinds_names_and_sources(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    output = capsys.readouterr().out
+    for word in ("env", "luxo", "rssm", "cem", "quickstart", "built in"):
+        assert word in output
+    assert main(["list", "model"]) == 0
+    assert "luxo" not in capsys.readouterr().out
+
+
+def test_simulate_fills_a_store_and_appends(capsys: pytest.CaptureFixture[str]) -> None:
+    command = [
+        "simulate",
+        "urchin",
+        "physics=fast",
+        "max_steps=13",
+        "--episodes",
+        "5",
+        "--out",
+        "data/urchin",
+    ]
+    assert main(command) == 0
+    assert main([*command, "--seed", "1", "--num-envs", "2"]) == 0
+    store = wmplay.load_trajectories("data/urchin")
+    assert len(store) == 10
+    assert store.steps == 130
+    assert "10 episodes, 130 steps" in capsys.readouterr().err
+
+
+def test_a_run_can_be_evaluated_reported_and_acted_with(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "experiment=tiny", "iterations=1", "dir=run"]) == 0
+    assert "report: run/report.html" in capsys.readouterr().out
+    (Path("run") / "report.html").unlink()
+    metrics = (Path("run") / "metrics.jsonl").read_bytes()
+    assert main(["eval", "run", "evaluate.policy.episodes=5"]) == 0
+    assert "5" in capsys.readouterr().out
+    assert main(["report", "run"]) == 0
+    assert (Path("run") / "report.html").stat().st_size > 10_000
+    assert (Path("run") / "metrics.jsonl").read_bytes() == metrics
+    command = [
+        "simulate",
+        "luxo",
+        "task=body_goal",
+        "physics=fast",
+        "--run",
+        "run",
+        "--episodes",
+        "3",
+        "--out",
+        "d",
+    ]
+    assert main([*command, "--explore"]) == 0
+    assert len(wmplay.load_trajectories("d")) == 3
+
+
+def test_cfg_prints_the_config_and_stops(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--cfg", "experiment=tiny", "seed=17"]) == 0
+    assert "seed: 17" in capsys.readouterr().out
+    assert not Path("runs").exists()
