@@ -1,13 +1,21 @@
-"""LCD worlds: 2D rigid-body physics on a tiny binary screen, after boxLCD (Wilson 2021)."""
+"""LCD worlds: 2D rigid-body physics on a tiny binary screen, after boxLCD (Wilson 2021).
+
+A world is data and imports no physics; the environments are imported on first use.
+"""
 
 from __future__ import annotations
 
-from wmplay.envs.lcd.env import LcdEnv
-from wmplay.envs.lcd.vector import LcdVectorEnv
+from typing import TYPE_CHECKING, Any
+
 from wmplay.envs.lcd.world import Body, Circle, Joint, Object, Polygon, Robot, Static, World, box
-from wmplay.envs.lcd.worlds import WORLDS
+from wmplay.envs.lcd.worlds import ROBOTS, WORLDS
+
+if TYPE_CHECKING:
+    from wmplay.envs.lcd.env import LcdEnv
+    from wmplay.envs.lcd.vector import LcdVectorEnv
 
 __all__ = [
+    "ROBOTS",
     "WORLDS",
     "Body",
     "Circle",
@@ -21,3 +29,15 @@ __all__ = [
     "World",
     "box",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "LcdEnv":
+        from wmplay.envs.lcd.env import LcdEnv
+
+        return LcdEnv
+    if name == "LcdVectorEnv":
+        from wmplay.envs.lcd.vector import LcdVectorEnv
+
+        return LcdVectorEnv
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -134,11 +134,12 @@ class Batch:
         try:
             values = np.asarray(action, np.float64)
         except (TypeError, ValueError):
-            raise ActionError(f"action is {action!r}, expected an array of numbers") from None
+            raise ActionError(f"action is a {type(action).__name__}, expected an array of numbers") from None
         if values.shape != shape:
             raise ActionError(f"action has shape {list(values.shape)}, expected {list(shape)}")
         if np.isnan(values).any():
-            raise ActionError(f"action {values.tolist()} has NaN, expected numbers in [-1, 1]")
+            where = np.argwhere(np.isnan(values))[0].tolist()
+            raise ActionError(f"action has NaN at {where}, expected numbers in [-1, 1]")
         return values.clip(-1, 1)
 
     def step(self, action: Array, rows: Rows | None = None) -> None:
@@ -171,7 +172,7 @@ class Batch:
         index = slice(None) if rows is None else np.asarray(rows, np.intp)
         seen = self._see(self.pose[index], self.shape[index])
         goals = {f"goal_{key}": values[index].copy() for key, values in self._goal.items()}
-        return {**{key: seen[key] for key in self._keys}, **goals}
+        return {key: goals[key] if key in goals else seen[key] for key in self.observation_space}
 
     def _see(self, pose: Array, shape: Array) -> Mapping[str, Array]:
         """All that can be observed of poses [R, bodies, 3]."""

@@ -49,6 +49,8 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
         ConfigError, UnknownName: for a world or task that cannot be.
     """
 
+    metadata: dict[str, Any] = {"render_modes": RENDER_MODES, "render_fps": 10}  # noqa: RUF012
+
     def __init__(
         self,
         world: str | Mapping[str, Any] | World = "luxo",
@@ -64,7 +66,7 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
         self.task = make_task(self.world, task, reward, goal_threshold)
         self.max_steps = check_options(self.world, physics, max_steps, render_mode)
         self.render_mode = render_mode
-        self.metadata = {"render_modes": RENDER_MODES, "render_fps": self.world.fps}
+        self.metadata = {**self.metadata, "render_fps": self.world.fps}
         self._batch = Batch(self.world, self.task, physics, full_state, 1)
         self.observation_space: gymnasium.Space[Any] = self._batch.observation_space
         self.action_space = self._batch.action_space

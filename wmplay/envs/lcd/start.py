@@ -79,7 +79,9 @@ def given_state(world: World, state: Any) -> Array:
     try:
         array = np.asarray(state, np.float64)
     except (TypeError, ValueError):
-        raise ConfigError(f"reset option 'state' is {state!r}, expected an array of numbers") from None
+        raise ConfigError(
+            f"reset option 'state' is a {type(state).__name__}, expected an array of numbers"
+        ) from None
     if array.shape not in ((count, 6), (count * 4,)):
         hint = f"or a full_state observation [{count * 4}]"
         raise ShapeError("reset option 'state'", array.shape, (count, 6), hint)

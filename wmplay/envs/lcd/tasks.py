@@ -37,8 +37,14 @@ class Task(ABC):
             raise ConfigError(f"goal_threshold is {threshold}, expected a positive number")
         if reward not in ("distance", "progress"):
             raise ConfigError(f"reward is '{reward}', expected 'distance' or 'progress'")
+        self.world = world
         self.threshold = threshold
         self.reward = reward
+
+    @property
+    @abstractmethod
+    def goal_bodies(self) -> range:
+        """Which of the world's bodies have a place to go to."""
 
     @abstractmethod
     def distance(self, observation: Observation) -> Any:
@@ -63,6 +69,11 @@ class BodyGoal(Task):
         if not world.robots:
             raise ConfigError("task body_goal needs a world with a robot: this one is passive")
 
+    @property
+    def goal_bodies(self) -> range:
+        """The robot's."""
+        return range(len(self.world.objects), len(self.world.bodies))
+
     def distance(self, observation: Observation) -> Any:
         """Over x and y of every robot body, in proprio."""
         return _mean_offset(observation["goal_proprio"] - observation["proprio"], None)
@@ -79,11 +90,15 @@ class CubeGoal(Task):
         super().__init__(world, threshold, reward)
         if not (world.robots and world.objects):
             raise ConfigError("task cube_goal needs a world with a robot and an object: try urchin_cube")
-        self._objects = len(world.objects)
+
+    @property
+    def goal_bodies(self) -> range:
+        """The objects."""
+        return range(len(self.world.objects))
 
     def distance(self, observation: Observation) -> Any:
         """Over x and y of every object, in full_state."""
-        return _mean_offset(observation["goal_full_state"] - observation["full_state"], self._objects)
+        return _mean_offset(observation["goal_full_state"] - observation["full_state"], len(self.goal_bodies))
 
 
 def _mean_offset(offset: Any, bodies: int | None) -> Any:
