@@ -77,3 +77,7 @@ class _Package(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Package
+
+# The one thing that importing wmplay does: gymnasium.make("wmplay/Luxo-v0") works from here on, as it does
+# for every package with Gymnasium envs. It imports neither Box2D nor torch.
+importlib.import_module("wmplay.envs.registration").register_envs()

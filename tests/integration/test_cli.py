@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,23 @@ def test_cfg_prints_the_config_and_stops(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["train", "--cfg", "experiment=tiny", "seed=17"]) == 0
     assert "seed: 17" in capsys.readouterr().out
     assert not Path("runs").exists()
+
+
+def test_importing_wmplay_registers_its_envs_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, wmplay, gymnasium; print('wmplay/LuxoBodyGoal-v0' in gymnasium.registry, "
+        "sorted({'torch', 'Box2D', 'hydra', 'matplotlib'} & set(sys.modules)))"
+    )
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert output.strip() == "True []"
+
+
+def test_functions_keep_their_names_beside_modules_of_the_same_name() -> None:
+    from wmplay.simulate import simulate
+    from wmplay.train import train
+
+    assert wmplay.simulate is simulate
+    assert wmplay.train is train
+    assert set(wmplay.__all__) <= set(dir(wmplay))
+    with pytest.raises(AttributeError, match="no attribute 'simulat'"):
+        _ = wmplay.simulat
