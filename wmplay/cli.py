@@ -125,9 +125,9 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _eval(options: argparse.Namespace) -> None:
-    from wmplay.train import evaluate
+    from wmplay.train import evaluate_again
 
-    evaluate(options.run, options.overrides)
+    evaluate_again(options.run, options.overrides)
     _print_results(options.run)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -52,7 +53,7 @@ def simulate_into(
     if run is not None:
         loaded = load_run(run)
         policy, device = loaded.parts.explorer if explore else loaded.policy, loaded.device
-    chosen = {override.key_or_group: override.value() for override in parse(overrides)}
+    chosen: dict[str, Any] = {override.key_or_group: override.value() for override in parse(overrides)}
     venv = make_env(env, num_envs=min(num_envs, episodes), num_workers=num_workers, **chosen)
     with closing(venv), bar("simulate", episodes, "episodes") as advance:
         trajectories = simulate(

@@ -1,0 +1,176 @@
+"""A run in progress: its pieces, its data, how far it is, and how that gets onto disk and back.
+
+Every random draw of a run follows from its seed, what the draw is for and how far the run is
+(``Session.seed_for``), never from what was drawn before: a run that goes on from a checkpoint gives the
+numbers of an unbroken one, and there are no generator states to save.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from wmplay import registry
+from wmplay.configuration import plain
+from wmplay.contracts import Trajectory
+from wmplay.device import choose_device
+from wmplay.errors import DivergedError
+from wmplay.fit import Fitter
+from wmplay.loggers import Guarded, Jsonl
+from wmplay.progress import Interrupt, Interrupted, console
+from wmplay.run import assemble, load_weights
+from wmplay.run_directory import RunDirectory
+from wmplay.store import Store, save_trajectories
+
+PHASES = ("collect", "fit", "improve", "evaluate")  # of an iteration, in this order
+
+
+@dataclass
+class State:
+    """How far a run is."""
+
+    iteration: int = 0
+    phase: str = PHASES[0]  # to do next, or to go on with
+    updates: int = 0  # of the model, over all iterations
+    wall: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))  # seconds by phase
+
+
+class Session:
+    """A run in progress. Building one builds every piece, and writes nothing.
+
+    Attributes:
+        config: of the run, read-only.
+        device: where its tensors are.
+        parts: env, model, policy, explorer.
+        fitter: the model's optimiser; None without a model.
+        store: what was collected; None before the first episode.
+        state: how far the run is.
+        directory: where it is written; there once ``opened``.
+        interrupt: whether Ctrl-C was pressed.
+    """
+
+    directory: RunDirectory
+
+    def __init__(self, config: DictConfig) -> None:
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        self.config = config
+        self.device = choose_device(config.device)
+        self.state = State()
+        self.store: Store | None = None
+        self.interrupt = Interrupt()
+        torch.manual_seed(self.seed_for("weights"))
+        self.parts = assemble(config, self.device)
+        self.fitter = None if self.parts.model is None else self._make_fitter()
+
+    def seed_for(self, purpose: str, number: int = 0) -> int:
+        """A seed that follows from the run's seed, a purpose and a number, and from nothing else."""
+        entropy = [self.config.seed, number, *purpose.encode()]
+        return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+    def keep(self, trajectories: Iterable[Trajectory]) -> None:
+        """Appends to the store; the oldest go where there is a limit."""
+        limit = self.config.collect.max_steps
+        if self.store is None:
+            self.store = save_trajectories(trajectories, self.directory.trajectories, max_steps=limit)
+        else:
+            self.store = self.store.append(trajectories, max_steps=limit)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """A phase of an iteration: begins with a checkpoint, ends with its seconds counted."""
+        self.state.phase = name
+        self.save()
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.state.wall[name] += time.perf_counter() - began
+
+    # ---- on disk -----------------------------------------------------------------------------------
+
+    @contextmanager
+    def opened(self, directory: RunDirectory) -> Iterator[None]:
+        """Takes up the run where its last checkpoint left it; whatever happens, its files are closed."""
+        self.directory = directory
+        self.restore()
+        self.jsonl = Jsonl(directory.metrics)
+        config = plain(self.config)
+        self.logger = Guarded(registry.build(config["logger"], run_dir=directory.path, config=config))
+        console.print(f"run in {directory.path}")
+        status = "failed"
+        try:
+            with self.interrupt.listening():
+                yield
+            status = "finished"
+        except Interrupted:
+            status = "interrupted"
+            if self.state.phase == "fit":  # the other phases begin again
+                self.save()
+            console.print(f"stopped; go on with: [bold]wmplay train run={directory.path}[/bold]")
+            raise
+        except DivergedError as error:
+            raise DivergedError(
+                f"{error}; the last good checkpoint is {directory.checkpoints()[-1]}"
+            ) from error
+        finally:
+            self.jsonl.close()
+            self.logger.close()
+            directory.update(status=status, wall=self.state.wall)
+
+    def save(self) -> None:
+        """A checkpoint of everything that the rest of the run depends on."""
+        self.saved_at = time.monotonic()
+        self.directory.save_checkpoint(
+            {
+                "state": asdict(self.state),
+                "weights": {name: module.state_dict() for name, module in self.parts.modules().items()},
+                "fitter": None if self.fitter is None else self.fitter.state_dict(),
+                "store": None if self.store is None else self.store.snapshot(),
+                "metrics": self.jsonl.position(),
+            }
+        )
+        if self.store is not None:
+            self.store.vacuum()  # not earlier: the checkpoint before refers to what was dropped
+
+    def save_when_due(self) -> None:
+        """A checkpoint now and then during a long phase."""
+        if time.monotonic() - self.saved_at > self.config.checkpoint.every:
+            self.save()
+
+    def restore(self) -> None:
+        """The state of the last checkpoint; a run without one begins at the beginning."""
+        saved = self.directory.read_checkpoint() if self.directory.checkpoints() else None
+        if saved is not None:
+            load_weights(self.parts.modules(), saved["weights"], self.directory.path)
+            self.state = State(**saved["state"])
+            if self.fitter is not None:
+                self.fitter.load_state_dict(saved["fitter"])
+        snapshot = saved["store"] if saved is not None else None
+        if snapshot is not None:
+            self.store = Store.restore(self.directory.trajectories, snapshot)
+        else:
+            shutil.rmtree(self.directory.trajectories, ignore_errors=True)
+        Jsonl.cut(self.directory.metrics, saved["metrics"] if saved is not None else 0)
+
+    def log(self, phase: str, metrics: dict[str, float]) -> None:
+        """A line of ``metrics.jsonl``, and the same to the other logger."""
+        named = {name if "/" in name else f"{phase}/{name}": value for name, value in metrics.items()}
+        where = {"phase": phase, "iteration": self.state.iteration, "time": round(time.time(), 3)}
+        self.jsonl.log({**where, **named}, self.state.updates)
+        self.logger.log(named, self.state.updates)
+
+    def _make_fitter(self) -> Fitter:
+        cfg = plain(self.config.fit)
+        total = self.config.iterations * cfg.pop("steps")
+        of_the_loop = ("batch_size", "length", "log_every")
+        return Fitter(
+            self.parts.model, self.device, total, **{k: v for k, v in cfg.items() if k not in of_the_loop}
+        )
