@@ -75,6 +75,7 @@ def simulate(
     actor = _Actor(batch, policy, seed, explore, torch.device(device))
     tape = _Tape(slots, spaces, actor.zeros)
     kept: dict[int, Trajectory] = {}
+    finished = [0] * slots
     calls = steps = 0
 
     frames = _frames(batch.reset(seed=seed)[0], spaces)
@@ -87,18 +88,18 @@ def simulate(
         observation, reward, terminated, truncated, info = batch.step(actor.native(action))
         frames = _frames(observation, spaces)
         stepped = ~resetting
-        ended = stepped & (terminated | truncated)
+        ended = np.asarray(terminated | truncated, np.bool_)
         cut = stepped & ~ended & (tape.time + 1 == max_steps)
         over = ended | cut
         arrived = frames
         if mode is AutoresetMode.SAME_STEP and ended.any():
             arrived = _with_final(frames, ended, info, spaces)
-        tape.record(action, reward, terminated, truncated | cut, arrived, stepped)
+        tape.record(action, reward, terminated, truncated | cut, arrived)
         for slot in np.flatnonzero(over).tolist():
-            episode = slot + slots * int(tape.finished[slot])
-            trajectory = tape.finish(slot)
+            episode = slot + slots * finished[slot]
+            finished[slot] += 1
             if episode < episodes:
-                kept[episode] = trajectory
+                kept[episode] = tape.episode(slot)
 
         first = over
         if mode is AutoresetMode.NEXT_STEP:
@@ -226,7 +227,6 @@ class _Tape:
     def __init__(self, slots: int, spaces: Mapping[str, gymnasium.Space[Any]], action: Array) -> None:
         self.slots = np.arange(slots)
         self.time = np.zeros(slots, np.int64)  # steps so far in each slot's episode
-        self.finished = np.zeros(slots, np.int64)  # episodes so far of each slot
         self.capacity = 64
         self.frames = {
             key: np.empty((slots, self.capacity + 1, *(space.shape or ())), space.dtype)
@@ -246,21 +246,20 @@ class _Tape:
             self.frames[key][slots, 0] = value[slots]
 
     def record(
-        self, action: Array, reward: Array, terminated: Array, truncated: Array, arrived: Frames, mask: Array
+        self, action: Array, reward: Array, terminated: Array, truncated: Array, arrived: Frames
     ) -> None:
-        """One step of the slots in a mask [N], and the frames that it led to."""
+        """One step of all slots, and the frames {key: [N, ...]} that it led to."""
         if self.time.max() == self.capacity:
             self._grow()
         values = {"action": action, "reward": reward, "terminated": terminated, "truncated": truncated}
         for name, value in values.items():
             self.steps[name][self.slots, self.time] = value
-        self.time += mask  # elsewhere the next step writes over this one
+        self.time += 1
         for key, value in arrived.items():
             self.frames[key][self.slots, self.time] = value
 
-    def finish(self, slot: int) -> Trajectory:
-        """A copy of the slot's episode, which is over."""
-        self.finished[slot] += 1
+    def episode(self, slot: int) -> Trajectory:
+        """A copy of the slot's episode so far."""
         length = self.time[slot]
         return Trajectory(
             {key: values[slot, : length + 1].copy() for key, values in self.frames.items()},

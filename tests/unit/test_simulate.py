@@ -229,6 +229,20 @@ def test_the_same_seed_gives_the_same_trajectories(policy, slots: int | None) ->
     assert once[0].dtype == np.float32
 
 
+class Lottery(Diary):
+    """Its first frame shows numbers drawn as actions are."""
+
+    def reset(self, *, seed=None, options=None):
+        observation, info = super().reset(seed=seed)
+        return {**observation, "did": self.np_random.uniform(-0.5, 0.5, 3)}, info
+
+
+def test_random_actions_follow_the_seed_and_not_the_envs_draws() -> None:
+    one, other = (simulate(Lottery(), None, 1, seed)[0] for seed in (0, 1))
+    assert not np.isclose(one.action, other.action).any()
+    assert not np.isclose(one.action[0], one.observation["did"][0]).any()
+
+
 def test_exploration_is_the_policys() -> None:
     env = gymnasium.make("Pendulum-v1")
     calm, bold = (simulate(env, Noise(), 1, explore=explore)[0].action.std() for explore in (False, True))

@@ -38,7 +38,7 @@ DTYPES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float3
 SHAPES = st.lists(st.integers(0, 4), max_size=3).map(tuple)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.dictionaries(st.text(max_size=20), st.tuples(st.sampled_from(DTYPES), SHAPES), max_size=4),
     st.sampled_from([("float32", (3,)), ("int64", ())]),
@@ -225,10 +225,10 @@ def test_an_older_view_stays_valid(tmp_path: Path) -> None:
 def test_many_small_appends_make_few_shards(tmp_path: Path) -> None:
     store = save_trajectories([episode(0, 5)], tmp_path / "s")
     most = 0
-    for i in range(1, 300):
+    for i in range(1, 131):
         store = store.append([episode(i, 5 + i % 3)])
         most = max(most, len(shards(store)))
-    assert most <= 8 + np.log2(300)
+    assert most <= 8 + np.log2(131)
     for i, got in enumerate(store):
         assert_same(got, episode(i, 5 + i % 3))
 
@@ -241,7 +241,7 @@ def test_full_shards_are_not_merged_any_more(tmp_path: Path, monkeypatch: pytest
     assert len(shards(store)) == 20
 
 
-@pytest.mark.parametrize("limit", [1, 7, 20, 23, 1000])
+@pytest.mark.parametrize("limit", [1, 7, 23, 101, 1000])
 def test_a_limit_drops_the_oldest_whole_episodes(tmp_path: Path, limit: int) -> None:
     lengths = [5 + i % 4 for i in range(50)]
     store = save_trajectories([episode(0, lengths[0])], tmp_path / "s", max_steps=limit)
@@ -260,7 +260,8 @@ def test_a_limit_drops_the_oldest_whole_episodes(tmp_path: Path, limit: int) -> 
 def test_without_a_limit_what_was_dropped_stays_dropped(tmp_path: Path) -> None:
     store = save_trajectories([episode(i, 5) for i in range(9)], tmp_path / "s", max_steps=20)
     store = store.append([episode(9, 5)])
-    assert [int(one.observation["where"][0, 0]) for one in store] == [5, 6, 7, 8, 9]
+    store = store.append([episode(10, 5)], max_steps=1000)
+    assert [int(one.observation["where"][0, 0]) for one in store] == [5, 6, 7, 8, 9, 10]
 
 
 def test_appending_deletes_nothing_and_a_vacuum_all_that_is_not_needed(tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
 """Writers that work at once, readers beside them, and writers that are killed."""
 
+import fcntl
 import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
+import pytest
 from episodes import assert_same, episode, on_disk, shards
 
 from wmplay.store import load_trajectories, save_trajectories
@@ -65,6 +68,22 @@ def test_readers_see_whole_trajectories_while_others_write_and_vacuum(tmp_path: 
     assert seen == sorted(seen)
     assert len(load_trajectories(path)) == 63
     assert numbers(first) == [7000]
+
+
+def test_a_lock_that_was_removed_counts_for_nothing(tmp_path: Path) -> None:
+    """As when a store's first writer fails, and clears up, while a second one waits."""
+    with ThreadPoolExecutor(1) as pool, open(tmp_path / ".lock", "a") as removed:
+        fcntl.flock(removed, fcntl.LOCK_EX)
+        saved = pool.submit(save_trajectories, [episode(0, 5)], tmp_path)
+        time.sleep(0.1)
+        (tmp_path / ".lock").unlink()
+        with open(tmp_path / ".lock", "a") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            fcntl.flock(removed, fcntl.LOCK_UN)
+            with pytest.raises(TimeoutError):
+                saved.result(timeout=0.3)
+            assert not (tmp_path / "shards").exists()
+        assert len(saved.result()) == 1
 
 
 def write_until_killed(path: Path, committed: int) -> None:
