@@ -74,9 +74,11 @@ class Simulation:
         states = start.state.tolist()
         for i in plan.order:
             definition = plan.bodies[i][start.shape[i]]
-            x, y, definition.angle, vx, vy, definition.angularVelocity = states[i]
-            definition.position, definition.linearVelocity = (x, y), (vx, vy)
-            built[i] = b2world.CreateBody(definition)
+            x, y, definition.angle, vx, vy, spin = states[i]
+            definition.position = (x, y)
+            built[i] = body = b2world.CreateBody(definition)
+            # Afterwards, for Box2D's velocity is that of the centre of mass, which comes with the shape.
+            body.linearVelocity, body.angularVelocity = (vx, vy), spin
         self._bodies = [built[i] for i in range(len(states))]
         for hinge, parent, child, moves in plan.joints:
             hinge.bodyA, hinge.bodyB = self._bodies[parent], self._bodies[child]

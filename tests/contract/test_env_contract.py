@@ -1,0 +1,125 @@
+"""Every registered environment is a Gymnasium environment to the letter, alone and batched."""
+
+import subprocess
+import sys
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Dict
+from gymnasium.utils.env_checker import check_env
+
+import wmplay
+from wmplay import registry
+from wmplay.envs.registration import register_envs
+
+register_envs()
+NAMES = registry.names("env")
+IDS = [env_id for env_id in gymnasium.registry if env_id.startswith("wmplay/")]
+QUICK = {"physics": "fast"}
+
+
+@pytest.fixture(autouse=True)
+def _warnings_are_errors():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "builtin type .* has no __module__")  # Box2D's, on import
+        warnings.filterwarnings(
+            "ignore", ".*symmetric and normalized"
+        )  # an adapter keeps the bounds there are
+        warnings.filterwarnings("ignore", ".*not having a spec")  # it has none until it is registered
+        yield
+
+
+def play(env, seed, steps=7):
+    """All numbers of a short run."""
+    rng = np.random.default_rng(0)
+    space = env.action_space
+    numbers = [env.reset(seed=seed)[0]]
+    for _ in range(steps):
+        action = rng.uniform(-1, 1, space.shape) if isinstance(space, Box) else space.sample() * 0
+        numbers.append(env.step(action)[:4])
+    return numbers
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_env_passes_gymnasiums_checker(name):
+    check_env(wmplay.make_env(name), skip_render_check=True)
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_registered_ids_pass_gymnasiums_checker(env_id):
+    check_env(gymnasium.make(env_id, **QUICK).unwrapped, skip_render_check=True)
+
+
+@pytest.mark.parametrize("env_id", ["wmplay/Luxo-v0", "wmplay/UrchinCubeCubeGoal-v0", "wmplay/Object2-v0"])
+def test_pictures_pass_gymnasiums_checker(env_id):
+    env = gymnasium.make(env_id).unwrapped
+    env.metadata = {**env.metadata, "render_modes": ["lcd", "rgb_array"]}  # a window needs a display
+    check_env(env)
+
+
+def test_published_ids_are_there():
+    assert {"wmplay/Luxo-v0", "wmplay/LuxoBodyGoal-v0", "wmplay/UrchinCubeCubeGoal-v0"} <= set(IDS)
+    assert len(IDS) == len(set(IDS)) == 18 + 13 + 6  # worlds, body goals, cube goals
+    register_envs()  # again: nothing happens
+
+
+def test_ids_make_vector_envs():
+    env = gymnasium.make_vec("wmplay/LuxoBodyGoal-v0", num_envs=3)
+    assert type(env).__name__ == "LcdVectorEnv"
+    observation, _ = env.reset(seed=0)
+    assert observation["goal_lcd"].shape == (3, 16, 32)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_observations_are_dicts_of_named_arrays(name):
+    env = wmplay.make_env(name)
+    assert isinstance(env.observation_space, Dict)
+    observation, info = env.reset(seed=0)
+    for values, space in ((observation[key], env.observation_space[key]) for key in observation):
+        assert isinstance(space, Box)
+        assert values.dtype in (np.float32, np.uint8)
+        assert len(values.shape) in (1, 2, 3)
+    assert list(observation) == list(env.observation_space), "in the space's order"
+    assert isinstance(info, dict)
+    env.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_seeds_repeat_bit_for_bit(name):
+    a, b = (play(wmplay.make_env(name), seed=5) for _ in range(2))
+    np.testing.assert_equal(a, b)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("autoreset", ["same_step", "next_step"])
+def test_batched_is_single(name, autoreset):
+    batch = wmplay.make_env(name, num_envs=3, autoreset=autoreset)
+    singles = [play(wmplay.make_env(name), seed=5 + i) for i in range(3)]
+    rng = np.random.default_rng(0)
+    frames, _ = batch.reset(seed=5)
+    for step in range(8):
+        for i in range(3):
+            expected = singles[i][0] if step == 0 else singles[i][step][0]
+            for key, values in frames.items():
+                np.testing.assert_array_equal(values[i], expected[key])
+        if isinstance(batch.single_action_space, Box):
+            action = np.stack([rng.uniform(-1, 1, batch.single_action_space.shape)] * 3)
+        else:
+            action = np.zeros(3, np.int64)
+        frames, *_ = batch.step(action)
+    batch.close()
+
+
+def test_env_modules_import_nothing_heavy():
+    code = (
+        "import sys, wmplay.envs.registration, wmplay.envs.workers\n"
+        "assert not {'Box2D', 'torch', 'PIL', 'hydra'} & set(sys.modules), 'at registration'\n"
+        "from wmplay.envs.lcd import LcdEnv, LcdVectorEnv\n"
+        "import wmplay.envs.gym\n"
+        "assert not {'torch', 'PIL', 'hydra'} & set(sys.modules), 'in a worker'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

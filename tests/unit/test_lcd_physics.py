@@ -1,0 +1,252 @@
+"""The physics: laws that can be checked by hand, and states that go in and come out."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from wmplay.envs.lcd import WORLDS, Circle, LcdEnv, Object, World, box
+from wmplay.envs.lcd.physics import Blueprint, Simulation
+from wmplay.envs.lcd.start import Start, given_state, sample_start
+from wmplay.errors import ConfigError, ShapeError
+
+
+def simulation(world, state=None, seed=0, physics="faithful"):
+    sim = Simulation(Blueprint(world, physics))
+    start = sample_start(world, np.random.default_rng(seed))
+    sim.start(start if state is None else dataclasses.replace(start, state=np.asarray(state, float)))
+    return sim
+
+
+def thrown(vx, vy, **world):
+    ball = Object("ball", (Circle(0.1),))
+    return simulation(World(width=20, height=20, objects=(ball,), **world), [[10, 10, 0, vx, vy, 0]])
+
+
+def test_a_thrown_ball_falls_as_it_should():
+    sim = thrown(2, 1)
+    for _ in range(5):
+        sim.step([])
+    time, substep = 0.5, 1 / 30
+    x, y = sim.state[0, :2]
+    assert x == pytest.approx(10 + 2 * time, abs=1e-3)
+    # Box2D changes the velocity first, so each sub-step falls half a sub-step's worth further.
+    assert y == pytest.approx(10 + time - 9.81 * (time**2 + time * substep) / 2, abs=1e-3)
+
+
+def test_gravity_is_the_worlds():
+    sim = thrown(0, 0, gravity=(0.0, 0.0))
+    sim.step([])
+    np.testing.assert_array_equal(sim.state[0], [10, 10, 0, 0, 0, 0])
+
+
+@pytest.mark.parametrize("fps", [10, 30])
+def test_a_step_lasts_one_frame(fps):
+    sim = thrown(1, 0, gravity=(0.0, 0.0), fps=fps)
+    sim.step([])
+    assert sim.state[0, 0] == pytest.approx(10 + 1 / fps, abs=1e-5)
+
+
+def test_walls_hold_and_no_walls_do_not():
+    ball, robot = Object("ball", (Circle(0.3),)), WORLDS["urchin"].robots
+    start = [[9.5, 1, 0, 5, 0, 0]]
+    for walls in (True, False):
+        world = World(objects=(ball,), robots=robot, walls=walls)
+        first = sample_start(world, np.random.default_rng(0)).state
+        sim = simulation(world, [*start, *first[1:]])
+        for _ in range(10):
+            sim.step([0.0, 0.0, 0.0])
+        assert (sim.state[0, 0] < 10) == walls
+        assert sim.state[0, 1] > 0, "the floor is there either way"
+
+
+@pytest.mark.parametrize("world", ["luxo", "urchin_ball", "object2", "spider_cube"])
+@pytest.mark.parametrize("physics", ["faithful", "fast"])
+def test_same_seed_same_bits(world, physics):
+    def run(sim):
+        rng = np.random.default_rng(1)
+        for _ in range(20):
+            sim.step(rng.uniform(-8, 8, len(WORLDS[world].motors)).tolist())
+        return sim.state
+
+    sim = simulation(WORLDS[world], physics=physics)
+    once = run(sim)
+    sim.start(sample_start(WORLDS[world], np.random.default_rng(0)))
+    again = run(sim)  # in a simulation that has been used
+    np.testing.assert_array_equal(once, again)
+    np.testing.assert_array_equal(once, run(simulation(WORLDS[world], physics=physics)))
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_state_comes_back_as_it_went_in(world):
+    sim = simulation(WORLDS[world])
+    for _ in range(3):
+        sim.step([1.0] * len(WORLDS[world].motors))
+    state = sim.state
+    assert np.abs(state[:, 3:]).max() > 0.01, "something moves"
+    start = sample_start(WORLDS[world], np.random.default_rng(0))
+    sim.start(dataclasses.replace(start, state=state))
+    np.testing.assert_array_equal(sim.state, state)
+    sim.step([0.0] * len(WORLDS[world].motors))
+    assert not np.array_equal(sim.state, state)
+
+
+def test_pose_is_read_from_the_world_as_it_is_now():
+    sim = simulation(WORLDS["luxo"])
+    for _ in range(3):
+        sim.step([8.0, -8.0, 8.0])
+        pose: list[float] = []
+        sim.read_pose(pose)
+        np.testing.assert_array_equal(np.reshape(pose, (4, 3)), sim.state[:, :3])
+
+
+def joint_angles(world, state):
+    robot = world.robots[0]
+    return [
+        state[world.index(robot, joint.child), 2] - state[world.index(robot, joint.parent), 2]
+        for joint in robot.joints
+    ]
+
+
+@pytest.mark.parametrize("name", ["luxo", "crab", "spider_cube", "urchin"])
+def test_joints_keep_their_limits(name):
+    world = WORLDS[name]
+    sim = simulation(world)
+    rng = np.random.default_rng(0)
+    low, high = np.array([joint.limits for joint in world.robots[0].joints]).T
+    beyond = []
+    for _ in range(60):
+        sim.step(rng.uniform(-8, 8, len(world.motors)).tolist())
+        angles = joint_angles(world, sim.state)
+        beyond.append(np.maximum(low - angles, angles - high))
+    late = np.array(beyond)[20:]  # urchin's legs start outside theirs and are driven in
+    assert (late > 0.1).mean() < 0.1, (
+        "Box2D's limits give way a little when something hits hard, then recover"
+    )
+    assert (late > 0.0).mean() < 0.6
+
+
+def test_two_urchin_legs_start_outside_their_limits():
+    state = sample_start(WORLDS["urchin"], np.random.default_rng(0)).state
+    angles = joint_angles(WORLDS["urchin"], state)
+    assert [math.cos(angle) for angle in angles] == pytest.approx([math.cos(a) for a in (0, 2.0, 4.2)])
+    assert [abs(angle) <= 1 for angle in angles] == [True, False, False]
+
+
+def test_a_motor_turns_its_joint():
+    world = dataclasses.replace(WORLDS["spider_cube"], gravity=(0.0, 0.0))
+    for sign in (1, -1):
+        sim = simulation(world)
+        before = joint_angles(world, sim.state)[0]
+        sim.step([sign * 2.0] + [0.0] * 7)
+        assert (joint_angles(world, sim.state)[0] - before) == pytest.approx(sign * 0.2, abs=0.02)
+
+
+def test_torque_control_sets_strength_by_the_actions_size():
+    def turned(action):
+        weak = {"base": "spider_cube", "gravity": [0, 0], "control": "torque"}
+        env = LcdEnv(weak)
+        env.reset(seed=0)
+        before = joint_angles(env.world, env.state)[0]
+        env.step([action] + [0.0] * 7)
+        return joint_angles(env.world, env.state)[0] - before
+
+    assert 0 < turned(0.0002) < turned(0.9)
+    assert turned(-0.9) < 0
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_starts_are_within_bounds(world):
+    content = WORLDS[world]
+    rng = np.random.default_rng(0)
+    states = np.stack([sample_start(content, rng).state for _ in range(200)])
+    assert (states[..., 3:] == 0).all()
+    for i, item in enumerate(content.objects):
+        reach = max(shape.reach for shape in item.shapes)
+        low = content.height / 2 if content.robots else reach
+        x, y, angle = states[:, i, :3].T
+        assert x.min() >= reach - 1e-6
+        assert x.max() <= content.width - reach + 1e-6
+        assert y.min() >= low - 1e-6
+        assert y.max() <= content.height - reach + 1e-6
+        assert np.ptp(x) > 0.9 * (content.width - 2 * reach)
+        assert np.ptp(angle) > 6
+    for robot in content.robots:
+        x, y, angle = states[:, content.index(robot, robot.root.name), :3].T
+        assert x.min() >= robot.margin - 1e-6
+        assert x.max() <= content.width - robot.margin + 1e-6
+        assert (y == np.float32(robot.margin)).all()
+        assert (np.ptp(angle) > 6) == robot.random_angle
+
+
+def test_shapes_are_drawn_by_chance():
+    rng = np.random.default_rng(0)
+    drawn = [sample_start(WORLDS["object3"], rng).shape for _ in range(300)]
+    assert 0.4 < np.mean(drawn) < 0.6
+    assert len(set(drawn)) == 8
+
+
+def test_parts_of_a_robot_never_collide_with_each_other():
+    world = dataclasses.replace(WORLDS["urchin"], gravity=(0.0, 0.0))
+    sim = simulation(world)
+    for _ in range(20):
+        sim.step([8.0, 8.0, 8.0])
+    legs = joint_angles(world, sim.state)
+    assert np.ptp(legs) < 0.2, "all legs can be at the same limit, on top of each other"
+
+
+@pytest.mark.parametrize("world", ["luxo", "urchin_cube", "crab", "object2"])
+def test_full_state_puts_the_world_back(world):
+    env = LcdEnv(world, full_state=True)
+    env.reset(seed=2)
+    for _ in range(12):
+        observation, *_ = env.step(env.action_space.sample())
+    again, _ = env.reset(seed=2, options={"state": observation["full_state"]})
+    np.testing.assert_allclose(again["full_state"], observation["full_state"], atol=1e-5)
+    assert (again["lcd"] != observation["lcd"]).mean() < 0.01
+    assert (env.state[:, 3:] == 0).all()
+    for joint, angle in zip(
+        (j for robot in env.world.robots for j in robot.joints),
+        joint_angles(env.world, env.state) if env.world.robots else [],
+        strict=True,
+    ):
+        assert abs(angle - sum(joint.limits) / 2) <= math.pi + 1e-6
+
+
+def test_an_exact_state_goes_on_with_its_velocities():
+    env = LcdEnv("luxo")
+    env.reset(seed=0)
+    for _ in range(9):
+        env.step(np.ones(3))
+    state = env.state
+    other = LcdEnv("luxo")
+    other.reset(seed=5, options={"state": state})
+    np.testing.assert_array_equal(other.state, state)
+    after, *_ = env.step(np.zeros(3))
+    same, *_ = other.step(np.zeros(3))
+    np.testing.assert_allclose(same["proprio"], after["proprio"], atol=0.02)
+
+
+def test_bad_states_are_refused():
+    world = World(width=5, objects=(Object("a", (box(0.5, 0.5),)),))
+    with pytest.raises(ShapeError, match=r"\[1, 5\], expected \[1, 6\]"):
+        given_state(world, np.zeros((1, 5)))
+    with pytest.raises(ConfigError, match="not finite"):
+        given_state(world, np.full((1, 6), np.nan))
+    with pytest.raises(ConfigError, match="is a str"):
+        given_state(world, "here")
+
+
+def test_a_start_says_what_shapes_there_are():
+    world = WORLDS["object2"]
+    start = sample_start(world, np.random.default_rng(0))
+    for shape in ((0, 1), (1, 0)):
+        sim = Simulation(Blueprint(world, "fast"))
+        state = np.array([[1.5, 3, 0, 0, 0, 4.0], [3.5, 3, 0, 0, 0, 4.0]])
+        sim.start(Start(state, shape))
+        for _ in range(60):
+            sim.step([])
+        tilt = np.abs((sim.state[:, 2] + math.pi / 4) % (math.pi / 2) - math.pi / 4)
+        assert tilt[shape.index(1)] < 0.03, "a box comes to rest on a side"
+    assert len(start.shape) == 2

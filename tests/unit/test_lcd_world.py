@@ -1,0 +1,200 @@
+"""Worlds as data: what is built in, what a user may describe, and what is refused in one line."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from wmplay.envs.lcd import ROBOTS, WORLDS, Body, Circle, Joint, LcdEnv, Object, Polygon, Robot, World, box
+from wmplay.envs.lcd.parse import find_world
+from wmplay.errors import WmplayError
+
+# name: (lcd, steps, actions, proprio); from the published description of the worlds
+FACTS = {
+    "dropbox": ((16, 16), 25, 1, 1),
+    "bounce": ((16, 16), 50, 1, 1),
+    "bounce2": ((16, 16), 50, 1, 1),
+    "object2": ((16, 16), 50, 1, 1),
+    "object3": ((16, 16), 50, 1, 1),
+    "crab": ((32, 64), 100, 12, 68),
+    "crab_cube": ((32, 64), 100, 12, 68),
+    "spider_cube": ((32, 64), 100, 8, 36),
+    **{f"{robot}": ((16, 32), 100, 3, 16) for robot in ("urchin", "luxo")},
+    **{f"{robot}_{one}": ((16, 24), 150, 3, 16) for robot in ("urchin", "luxo") for one in ("cube", "ball")},
+    **{
+        f"{robot}_{many}": ((16, 32), 100, 3, 16)
+        for robot in ("urchin", "luxo")
+        for many in ("cubes", "balls")
+    },
+}
+
+
+def test_all_worlds_are_there():
+    assert WORLDS.keys() == FACTS.keys()
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_sizes_and_clocks_are_the_published_ones(name):
+    lcd, steps, actions, proprio = FACTS[name]
+    env = LcdEnv(name)
+    assert env.observation_space["lcd"].shape == lcd
+    assert env.observation_space["proprio"].shape == (proprio,)
+    assert env.action_space.shape == (actions,)
+    assert env.max_steps == steps
+    world = WORLDS[name]
+    assert (world.height, world.fps, world.gravity) == (5, 10, (0, -9.81))
+    assert world.width == 5 * lcd[1] / lcd[0], "the exact width, 7.5 and not 7"
+
+
+def test_published_materials():
+    (box_,) = WORLDS["dropbox"].objects
+    assert (box_.density, box_.friction, box_.restitution) == (0.1, 0.5, 0.0)
+    assert box_.shapes == (box(0.7, 0.7),)
+    cube, ball = WORLDS["luxo_cube"].objects[0], WORLDS["luxo_ball"].objects[0]
+    assert (cube.density, cube.linear_damping, cube.angular_damping) == (0.5, 1.0, 0.2)
+    assert (ball.shapes, ball.density, ball.restitution) == ((Circle(0.5),), 0.2, 0.8)
+    luxo = ROBOTS["luxo"]()
+    assert [joint.limits for joint in luxo.joints] == [(-0.1, 0.1), (-0.9, 0.9), (-0.5, 0.9)]
+    assert {(joint.speed, joint.torque) for joint in luxo.joints} == {(8.0, 150.0)}
+    assert (luxo.root.density, {part.friction for part in luxo.parts}) == (0.1, {1.0})
+
+
+DESCRIBED = {
+    "width": 7,
+    "gravity": [0, -3],
+    "statics": [{"polygon": [[0, 0], [3, 0], [0, 1.5]], "color": "#112233"}],
+    "objects": [
+        {"name": "ball", "circle": 0.4, "restitution": 0.8},
+        {"name": "surprise", "shapes": [{"circle": 0.3}, {"box": [0.3, 0.2]}], "x": [5, 6]},
+    ],
+    "robots": [
+        {
+            "name": "lever",
+            "margin": 1,
+            "root": {"box": [0.3, 0.1]},
+            "parts": [{"name": "arm", "box": [0.1, 0.5], "density": 0.5}],
+            "joints": [{"parent": "root", "child": "arm", "child_anchor": [0, -0.5], "limits": [-1, 1]}],
+        },
+        "luxo",
+    ],
+}
+
+
+def in_python():
+    lever = Robot(
+        "lever",
+        Body("root", box(0.3, 0.1)),
+        (Body("arm", box(0.1, 0.5), density=0.5),),
+        (Joint("root", "arm", child_anchor=(0, -0.5), limits=(-1, 1)),),
+        margin=1,
+    )
+    from wmplay.envs.lcd import Static
+
+    return World(
+        width=7,
+        gravity=(0, -3),
+        statics=(Static(Polygon(((0, 0), (3, 0), (0, 1.5))), color="#112233"),),
+        objects=(
+            Object("ball", (Circle(0.4),), restitution=0.8),
+            Object("surprise", (Circle(0.3), box(0.3, 0.2)), x=(5, 6)),
+        ),
+        robots=(lever, ROBOTS["luxo"]()),
+    )
+
+
+def test_yaml_mapping_and_python_describe_the_same_world(tmp_path):
+    import yaml
+
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(DESCRIBED))
+    assert find_world(DESCRIBED) == find_world(str(file)) == in_python()
+
+
+def test_a_described_world_runs_like_any_other():
+    env = LcdEnv(DESCRIBED, full_state=True)
+    observation, _ = env.reset(seed=0)
+    assert observation["lcd"].shape == (16, 22)  # 16 x 7 / 5
+    assert observation["full_state"].shape == (4 * 8,)  # two objects, two bodies of the lever, four of luxo
+    assert env.action_space.shape == (4,)
+    for _ in range(5):
+        observation, *_ = env.step(env.action_space.sample())
+    assert env.observation_space.contains(observation)
+
+
+def test_base_changes_only_what_is_said():
+    moon = find_world({"base": "luxo", "gravity": [0, -1.62]})
+    assert moon == dataclasses.replace(WORLDS["luxo"], gravity=(0, -1.62))
+
+
+LEVER = DESCRIBED["robots"][0]
+BAD = {
+    "did you mean 'gravity'": {**DESCRIBED, "gravty": [0, 0]},
+    "world.width is 'wide', expected a number": {**DESCRIBED, "width": "wide"},
+    "world width is -1.0, expected a positive number": {**DESCRIBED, "width": -1},
+    "world is empty": {"width": 5},
+    "did you mean 'luxo'": {**DESCRIBED, "robots": ["luxor"]},
+    "base world 'lux'": {"base": "lux"},
+    "expected a mapping": {"objects": [3]},
+    "expected a list": {"objects": "ball"},
+    "needs 'name'": {"objects": [{"circle": 1}]},
+    "needs one of circle, box, polygon": {"objects": [{"name": "a"}]},
+    "two shapes": {"objects": [{"name": "a", "circle": 1, "box": [1, 1]}]},
+    "circle radius is -1.0": {"objects": [{"name": "a", "circle": -1}]},
+    "expected two numbers": {"objects": [{"name": "a", "box": 1}]},
+    "expected one of circle, box, polygon, as in": {"objects": [{"name": "a", "shapes": [{"ring": 1}]}]},
+    "not convex": {"objects": [{"name": "a", "polygon": [[0, 0], [2, 0], [0.1, 0.1], [0, 2]]}]},
+    "3 to 8": {"objects": [{"name": "a", "polygon": [[0, 0], [2, 0]]}]},
+    "density is 0.0": {"objects": [{"name": "a", "circle": 1, "density": 0}]},
+    "friction is -1.0, expected zero or more": {"objects": [{"name": "a", "circle": 1, "friction": -1}]},
+    "color 'red'": {"objects": [{"name": "a", "circle": 1, "color": "red"}]},
+    "does not fit": {"objects": [{"name": "a", "circle": 3}]},
+    "are called 'a'": {"objects": [{"name": "a", "circle": 1}, {"name": "a", "circle": 1}]},
+    "unknown body in a joint": {
+        "robots": [{**LEVER, "joints": [{"parent": "root", "child": "leg"}]}],
+    },
+    "part 'arm' of robot 'lever' has no joint": {"robots": [{**LEVER, "joints": []}]},
+    "out of order": {"robots": [{**LEVER, "joints": [{"parent": "arm", "child": "arm"}]}]},
+    "the lower one first": {
+        "robots": [{**LEVER, "joints": [{"parent": "root", "child": "arm", "limits": [1, -1]}]}]
+    },
+    "has no room for": {"width": 2, "robots": ["luxo"]},
+    "control is 'thought'": {**DESCRIBED, "control": "thought"},
+    "needs a robot for its view": {"walls": False, "objects": [{"name": "a", "circle": 1}]},
+    "expected int": {**DESCRIBED, "steps": 2.5},
+    "expected bool": {**DESCRIBED, "walls": 1},
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_a_bad_description_is_refused_in_one_line(message):
+    with pytest.raises(WmplayError) as caught:
+        LcdEnv(BAD[message])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "cannot be read"), ("a: [", "is not YAML"), ("- 1", "holds no mapping")],
+)
+def test_a_bad_file_is_refused_in_one_line(tmp_path, content, message):
+    file = tmp_path / "mine.yaml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(WmplayError, match=message) as caught:
+        LcdEnv(str(file))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_ramp_carries_what_lands_on_it():
+    ramp = {"polygon": [[0, 0], [5, 0], [0, 2.5]]}
+    ball = {"name": "ball", "circle": 0.3, "x": [1, 1], "y": [4, 4]}
+    env = LcdEnv({"width": 5, "statics": [ramp], "objects": [ball]}, full_state=True)
+    env.reset(seed=0)
+    heights = []
+    for _ in range(12):
+        observation, *_ = env.step(np.zeros(1))
+        heights.append(env.state[0, 1])
+    assert env.state[0, 0] > 1.5, "it rolls down the ramp"
+    assert min(heights) > 0.3
+    assert observation["lcd"][-1].sum() >= 15, "the ramp is on the screen"
