@@ -7,6 +7,7 @@ code of its screens. The fast contrast to the RSSM: no memory beyond its frames,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import gymnasium as gym
@@ -30,21 +31,25 @@ Belief: TypeAlias = dict[str, Tensor]  # state [B, k, S], action [B, k - 1, A]
 class MLP(nn.Module):
     """Predicts state[t + 1] = state[t] + f(state[t - k + 1 .. t], action[t - k + 1 .. t]), k = ``frames``.
 
-    It is trained on its own predictions: from a segment's first frames it runs free to the segment's
-    end, and every predicted frame counts. There is one future for each plan, sampled or not.
+    It is trained on its own predictions: from a segment's first frames it runs free to the segment's end,
+    and every predicted frame counts. Short segments fit it best: a chaotic world's far future has nothing
+    to teach a model without noise. Images are drawn from the state by heads that learn on true states.
+    There is one future for each plan, sampled or not.
 
     Args:
         observation_space: a Dict of the kinds in ``wmplay.nets.modalities``.
         action_space: a one-dimensional Box, or Discrete.
         frames: how many frames k the next one depends on.
-        hidden: units of each hidden layer, except
-        image_hidden: those of the networks from and to images.
-        layers: hidden layers of each network.
+        hidden: units of each hidden layer, except those of
+        image_hidden: the networks from and to images.
+        layers: hidden layers of the networks that predict the change and the outcomes.
+        change_scale: how much a step typically changes a state entry, in half-ranges; changes are fed
+            and predicted in units of it.
         code: size of the learned code of the screens in the state; None = 64 where there is no vector,
             and none where there is one.
         vector_sigma: width of the Gaussian around vectors, in half-ranges of their space.
         pixel_sigma: width of the Gaussian around pixels, as a part of 0..255.
-        position_features: frequencies at which the image head sees the state.
+        position_features: octaves of sines and cosines in which the image heads see vectors.
         symlog: squash vectors without bounds.
         reward_weight: weight of the reward's loss; 0 = no reward head.
         continuation_weight: weight of the loss of "the episode goes on"; 0 = no such head.
@@ -54,6 +59,8 @@ class MLP(nn.Module):
         ConfigError: for sizes out of range, or a code of screens that are not there.
     """
 
+    limit: Tensor  # [S]: the largest value of each state entry
+
     def __init__(
         self,
         observation_space: gym.Space[Any],
@@ -61,7 +68,8 @@ class MLP(nn.Module):
         frames: int = 3,
         hidden: int = 256,
         image_hidden: int = 256,
-        layers: int = 2,
+        layers: int = 3,
+        change_scale: float = 0.1,
         code: int | None = None,
         vector_sigma: float = 0.03,
         pixel_sigma: float = 1.0,
@@ -73,7 +81,9 @@ class MLP(nn.Module):
         super().__init__()
         if min(frames, hidden, image_hidden, layers) < 1:
             raise ConfigError("mlp: frames, hidden, image_hidden and layers must be at least 1")
-        self.frames = frames
+        if change_scale <= 0:
+            raise ConfigError(f"mlp: change_scale is {change_scale}, expected a positive number")
+        self.frames, self.change_scale = frames, change_scale
         self.modalities = modalities(
             observation_space, vector_sigma=vector_sigma, pixel_sigma=pixel_sigma, symlog=symlog
         )
@@ -88,12 +98,15 @@ class MLP(nn.Module):
         self.encode_action = ActionEncoder(action_space)
         self.vector_size = sum(m.size for m in self.vectors.values())
         state = self.vector_size + code
-        self.encoder = ObservationEncoder(screens, image_hidden, layers, code) if code else None
+        limits = [m.limit for m in self.vectors.values()] + [torch.ones(code)]  # a code is a tanh
+        self.register_buffer("limit", torch.cat(limits), persistent=False)
+        self.code_sigma = vector_sigma
+        self.encoder = ObservationEncoder(screens, 0, image_hidden, 1, code) if code else None
         inputs = frames * (state + self.encode_action.size)
         self.change = mlp(inputs, hidden, layers, state)
         self.image_heads = nn.ModuleDict(
             {
-                key: ImageHead(m, code, self.vector_size, position_features, image_hidden, layers)
+                key: ImageHead(m, code, self.vector_size, position_features, image_hidden)
                 for key, m in screens.items()
             }
         )
@@ -144,8 +157,9 @@ class MLP(nn.Module):
         """The mean negative log-likelihood, in nats, of each step of a free run through the segment.
 
         The first ``frames`` frames are given (a prediction from fewer sees the first one repeated, as at
-        the beginning of an episode), the rest are the model's own. Where there is a code, the frames
-        themselves are decoded too, so that the code comes to hold what the screens show.
+        the beginning of an episode), the rest are the model's own. A code is predicted like a vector; what
+        it means is learned by drawing true frames from it. Metrics: ``loss/<key>``, ``loss/code``,
+        ``loss/reward``, ``loss/continuation``, each before its weight.
         """
         states = self.state({key: segment.observation[key] for key in self.modalities})
         action = self.encode_action(segment.action)
@@ -154,13 +168,14 @@ class MLP(nn.Module):
             "action": torch.zeros_like(action[:, :1]).repeat(1, self.frames - 1, 1),
         }
         latent, features, _ = self.rollout(start, action, states[:, 1 : self.frames])
-        decoded, coded = self.decode(latent), self.decode(states[:, 1:])
+        predicted, drawn = self.decode(latent), self.decode(states[:, 1:])
         values = self.outcomes.negative_log_likelihoods(features, segment)
         for key in self.modalities:
-            target = segment.observation[key][:, 1:].float()
-            values[key] = -decoded[key].log_prob(target)
-            if self.encoder is not None and key in self.image_heads:
-                values[f"{key}_code"] = -coded[key].log_prob(target)
+            decoded = predicted if key in self.vectors else drawn
+            values[key] = -decoded[key].log_prob(segment.observation[key][:, 1:].float())
+        if self.encoder is not None:
+            error = (latent - states[:, 1:].detach())[..., self.vector_size :] / self.code_sigma
+            values["code"] = 0.5 * error.square().sum(-1)
         terms = {name: masked_mean(value, segment.mask) for name, value in values.items()}
         weights = self.outcomes.weights
         total = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
@@ -185,8 +200,11 @@ class MLP(nn.Module):
         truths = [] if given is None else given.unbind(1)
         latents, features = [], []
         for step in range(action.shape[1]):
-            x = torch.cat([*past[-self.frames :], actions[:, step : step + self.frames].flatten(1)], dim=-1)
-            state = past[-1] + self.change(x).float()
+            recent = past[-self.frames :]
+            changes = [(after - before) / self.change_scale for before, after in pairwise(recent)]
+            x = torch.cat([recent[-1], *changes, actions[:, step : step + self.frames].flatten(1)], dim=-1)
+            state = recent[-1] + self.change_scale * self.change(x).float()
+            state = torch.clamp(state, -self.limit, self.limit)  # a long run stays in the world
             latents.append(state)
             features.append(torch.cat([x, state], dim=-1))
             past.append(truths[step] if step < len(truths) else state)

@@ -41,9 +41,9 @@ class RSSM(nn.Module):
         deter: size D of the deterministic state.
         stoch: number of Gaussian latents, or of categorical ones.
         classes: classes of each categorical latent (DreamerV2); 0 = Gaussian latents (PlaNet).
-        hidden: units of each hidden layer, except
-        image_hidden: those of the head that draws images.
-        layers: hidden layers of encoder and heads.
+        hidden: units of each hidden layer, except those of
+        image_hidden: the encoder and the heads that draw images.
+        layers: hidden layers of the encoder and of the heads for vectors, reward and continuation.
         min_sigma: added to the standard deviation of Gaussian latents.
         unimix: part of a uniform distribution mixed into categorical latents (DreamerV3).
         free_nats: KL below this costs nothing.
@@ -52,7 +52,7 @@ class RSSM(nn.Module):
             (DreamerV2, algorithm 2); 0.5 is the plain KL.
         vector_sigma: width of the Gaussian around vectors, in half-ranges of their space.
         pixel_sigma: width of the Gaussian around pixels, as a part of 0..255.
-        position_features: frequencies at which the image head sees the predicted vectors.
+        position_features: octaves of sines and cosines in which encoder and image heads see vectors.
         symlog: squash vectors without bounds (DreamerV3).
         reward_weight: weight of the reward's loss; 0 = no reward head.
         continuation_weight: weight of the loss of "the episode goes on"; 0 = no such head.
@@ -95,7 +95,9 @@ class RSSM(nn.Module):
         )
         self.registered = nn.ModuleDict(self.modalities)  # so that their buffers move with the model
         self.encode_action = ActionEncoder(action_space)
-        self.encoder = ObservationEncoder(self.modalities, image_hidden, layers, image_hidden)
+        self.encoder = ObservationEncoder(
+            self.modalities, position_features, image_hidden, layers, image_hidden
+        )
 
         self.latent = Categorical(stoch, classes, unimix) if classes else Gaussian(stoch, min_sigma)
         self.deter = deter
@@ -113,7 +115,7 @@ class RSSM(nn.Module):
         self.vector_head = mlp(features, hidden, layers, positions) if positions else None
         self.image_heads = nn.ModuleDict(
             {
-                key: ImageHead(m, features, positions, position_features, image_hidden, layers)
+                key: ImageHead(m, features, positions, position_features, image_hidden)
                 for key, m in self.modalities.items()
                 if key not in self.vector_sizes
             }

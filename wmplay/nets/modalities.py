@@ -76,14 +76,16 @@ class Vector(Modality):
 
     center: Tensor
     scale: Tensor
+    limit: Tensor  # [D]: the largest encoded value, 1 or infinity
 
     def __init__(self, space: gym.spaces.Box, sigma: float, symlog: bool) -> None:
         super().__init__(space.shape)
         center, scale, bounded = half_ranges(space)
         self.register_buffer("center", center, persistent=False)
         self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("limit", torch.where(bounded, 1.0, torch.inf), persistent=False)
         self.sigma = sigma
-        self.symlog = symlog and not bounded
+        self.symlog = symlog and not bool(bounded.all())
 
     def encode(self, value: Tensor) -> Tensor:
         """Bounded entries to -1..1."""
@@ -149,13 +151,13 @@ def modalities(
     }
 
 
-def half_ranges(space: gym.spaces.Box) -> tuple[Tensor, Tensor, bool]:
-    """Center and half-range [D] of a Box's entries (0 and 1 without bounds), and whether all have bounds."""
+def half_ranges(space: gym.spaces.Box) -> tuple[Tensor, Tensor, Tensor]:
+    """Center and half-range [D] of a Box's entries (0 and 1 without bounds), and which have bounds [D]."""
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     bounded = (np.abs(low) <= LARGEST_BOUND) & (np.abs(high) <= LARGEST_BOUND) & (high > low)
     center = np.where(bounded, (low + high) / 2, 0.0)
     scale = np.where(bounded, (high - low) / 2, 1.0)
-    return torch.as_tensor(center).float(), torch.as_tensor(scale).float(), bool(bounded.all())
+    return torch.as_tensor(center).float(), torch.as_tensor(scale).float(), torch.as_tensor(bounded)
 
 
 def symlog(x: Tensor) -> Tensor:

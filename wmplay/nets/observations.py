@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -17,23 +16,33 @@ CONV_FROM = 4096  # images of at least this many numbers get convolutions; small
 class ObservationEncoder(nn.Module):
     """All observation keys together to one embedding: {key: [..., *shape]} -> [..., outputs].
 
-    Vectors and small images are flattened side by side into an MLP, after convolutions of large images.
+    Vectors, with sines and cosines of ``frequencies`` octaves, and small images lie side by side at the
+    entrance of an MLP, after convolutions of large images. (The sines and cosines make the small steps
+    of a position from frame to frame as large as any other input.)
     """
 
-    def __init__(self, modalities: Mapping[str, Modality], hidden: int, layers: int, outputs: int) -> None:
+    def __init__(
+        self, modalities: Mapping[str, Modality], frequencies: int, hidden: int, layers: int, outputs: int
+    ) -> None:
         super().__init__()
         self.modalities = dict(modalities)
         self.registered = nn.ModuleDict(self.modalities)  # so that their buffers move with the model
         convs = {key: ConvEncoder(m.shape) for key, m in modalities.items() if _convolved(m)}
         self.convs = nn.ModuleDict(convs)
-        sizes = [m.size for key, m in modalities.items() if key not in convs]
-        self.mlp = mlp(sum(sizes) + sum(conv.size for conv in convs.values()), hidden, layers, outputs)
+        self.frequencies = frequencies
+        sizes = [
+            convs[key].size if key in convs else m.size * (1 + 2 * frequencies * isinstance(m, Vector))
+            for key, m in modalities.items()
+        ]
+        self.mlp = mlp(sum(sizes), hidden, layers, outputs)
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
         """The embedding [..., outputs]."""
         parts = []
         for key, modality in self.modalities.items():
             x = modality.encode(observation[key])
+            if isinstance(modality, Vector):
+                x = fourier_features(x, self.frequencies)
             parts.append(self.convs[key](x) if key in self.convs else x.flatten(x.ndim - len(modality.shape)))
         embedding: Tensor = self.mlp(torch.cat(parts, dim=-1))
         return embedding
@@ -47,7 +56,7 @@ class ImageHead(nn.Module):
     """
 
     def __init__(
-        self, modality: Modality, inputs: int, positions: int, frequencies: int, hidden: int, layers: int
+        self, modality: Modality, inputs: int, positions: int, frequencies: int, hidden: int
     ) -> None:
         super().__init__()
         self.shape = modality.shape
@@ -56,7 +65,7 @@ class ImageHead(nn.Module):
         self.net: nn.Module = (
             nn.Sequential(mlp(inputs, hidden, 1, hidden), nn.SiLU(), ConvDecoder(hidden, modality.shape))
             if _convolved(modality)
-            else mlp(inputs, hidden, layers, math.prod(modality.shape))
+            else mlp(inputs, hidden, 2, modality.size)
         )
 
     def forward(self, latent: Tensor, positions: Tensor) -> Tensor:
