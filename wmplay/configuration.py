@@ -14,16 +14,17 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.plugins import Plugins
-from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from wmplay import plugins
-from wmplay.errors import ConfigError, did_you_mean
+from wmplay.errors import ConfigError, UnknownName, WmplayError
 
 
 class ConfigFolders(SearchPathPlugin):
@@ -35,19 +36,40 @@ class ConfigFolders(SearchPathPlugin):
             search_path.append(provider=f"wmplay: {source}", path=f"file://{folder}")
 
 
-def compose(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """A config with overrides, resolved and read-only.
+def compose(overrides: Sequence[str], kinds: Sequence[str]) -> DictConfig:
+    """The config of a run: ``train.yaml`` with overrides, resolved and read-only.
+
+    Args:
+        overrides: as on the command line.
+        kinds: the keys that hold pieces; one that was taken out is null.
 
     Raises:
-        ConfigError: for anything that does not compose, in one line.
+        ConfigError, UnknownName: for anything that does not compose, in one line.
     """
-    config = _load(config_name, overrides)
+    for override in parse(overrides):
+        if override.is_sweep_override():
+            text = override.input_line
+            raise ConfigError(f"'{text}' is a sweep: run each of its values with -m, or give a list as [1,2]")
+    config = _load("train", lenient(overrides))
     try:
         OmegaConf.resolve(config)
     except OmegaConfBaseException as error:
-        raise ConfigError(_first_line(error)) from error
+        raise _one_line(error) from error
+    if "experiment" in config:
+        raise ConfigError("the experiment's file has to begin with the line '# @package _global_'")
+    with open_dict(config):
+        for kind in kinds:
+            config.setdefault(kind, None)
     OmegaConf.set_readonly(config, True)
     return config
+
+
+def run_defaults() -> dict[str, Any]:
+    """What ``train.yaml`` holds besides the pieces: the loop's own settings."""
+    _, built_in = plugins.config_folders()[0]
+    content = OmegaConf.to_container(OmegaConf.load(built_in / "train.yaml"))
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items() if key not in ("defaults", "hydra")}
 
 
 def load_group(kind: str, name: str) -> dict[str, Any]:
@@ -79,10 +101,49 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     Raises:
         ConfigError: for one that is no override (``key=value``).
     """
-    try:
-        return list(OverridesParser.create().parse_overrides(list(overrides)))
-    except (OverrideParseException, HydraException) as error:
-        raise ConfigError(f"not an override (key=value): {_first_line(error)}") from error
+    parser = OverridesParser.create()
+    parsed = []
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except (OverrideParseException, HydraException) as error:
+            raise ConfigError(f"{text!r} is no override: expected key=value{_quoting_hint(text)}") from error
+        if not override.key_or_group:
+            raise ConfigError(f"{text!r} is no override: expected key=value, it has no key")
+        parsed.append(override)
+    return parsed
+
+
+def _quoting_hint(text: str) -> str:
+    return "; quote special characters, as in 'key=\"a value\"'" if "=" in text else ""
+
+
+def lenient(overrides: Sequence[str]) -> list[str]:
+    """Overrides in the form in which Hydra takes them for keys that are not there as yet.
+
+    Hydra refuses such keys, also below mappings that are there to be filled (``collect.env``); whether a
+    key is known is found out on the composed config, where there is more to say about it.
+    """
+    texts = []
+    for text, override in zip(overrides, parse(overrides), strict=True):
+        key = override.key_or_group
+        if override.type is not OverrideType.CHANGE or "@" in text.partition("=")[0] or _is_hydras(key):
+            texts.append(text)
+        elif not _is_group(key):
+            texts.append(f"++{text}")
+        elif not override.is_sweep_override() and override.value() is None:
+            texts.append(f"~{key}")
+        else:
+            texts.append(text)
+    return texts
+
+
+def _is_hydras(key: str) -> bool:
+    return key == "hydra" or key.startswith(("hydra.", "hydra/"))
+
+
+def _is_group(key: str) -> bool:
+    return any((folder / key).is_dir() for _, folder in plugins.config_folders())
 
 
 def chosen(overrides: Sequence[str], groups: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -98,37 +159,24 @@ def _load(config_name: str, overrides: Sequence[str]) -> DictConfig:
     loader = ConfigLoaderImpl(config_search_path=search_path())
     try:
         config = loader.load_configuration(config_name, list(overrides), run_mode=RunMode.RUN)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise _one_line(error, config_name, overrides) from error
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise _one_line(error) from error
     OmegaConf.set_struct(config, True)
     with open_dict(config):
         del config["hydra"]
     return config
 
 
-def _one_line(error: Exception, config_name: str, overrides: Sequence[str]) -> ConfigError:
-    """Hydra's many-line messages, as one with the nearest names."""
-    found = re.search(r"Could not override '([^']+)'", str(error))
-    if not isinstance(error, ConfigCompositionException) or found is None:
-        return ConfigError(_first_line(error))
-    *parents, last = found[1].split(".")
-    sound = [text for text in overrides if text.partition("=")[0].lstrip("+~") in _groups(overrides)]
-    node: Any = _load(config_name, sound) if len(sound) < len(overrides) else {}
-    for parent in parents:
-        node = node.get(parent, {}) if isinstance(node, DictConfig) else {}
-    if not isinstance(node, DictConfig):
-        return ConfigError(f"cannot override '{found[1]}': {'.'.join(parents)} has no keys")
-    where = f" in {'.'.join(parents)}" if parents else ""
-    return ConfigError(f"no key '{last}'{where}{did_you_mean(last, map(str, node))}")
-
-
-def _groups(overrides: Sequence[str]) -> set[str]:
-    """The keys among the overrides that choose an option of a group."""
-    folders = [folder for _, folder in plugins.config_folders()]
-    keys = {override.key_or_group for override in parse(overrides)}
-    return {key for key in keys if any((folder / key).is_dir() for folder in folders)}
-
-
-def _first_line(error: Exception) -> str:
+def _one_line(error: Exception) -> WmplayError:
+    """Hydra's many-line messages as one, with the nearest names."""
+    if isinstance(error, YAMLError):
+        return ConfigError(f"a config file is not YAML: {' '.join(str(error).split())}")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    missing = re.search(r"Could not find '([^']+)/([^'/]+)'", str(error))
+    if missing is not None:
+        options = lines[lines.index(f"Available options in '{missing[1]}':") + 1 :]
+        known = options[: next((i for i, line in enumerate(options) if " " in line), None)]
+        return UnknownName(missing[1], missing[2], known)
+    message = lines[0] if lines else type(error).__name__
+    key = next((line.partition(":")[2].strip() for line in lines if line.startswith("full_key:")), "")
+    return ConfigError(f"{key}: {message}" if key else message)

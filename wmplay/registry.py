@@ -19,6 +19,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -139,7 +140,28 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     from wmplay import configuration
 
     prepare(overrides)
-    return configuration.compose("train", overrides)
+    config = configuration.compose(overrides, KINDS)
+    check(config)
+    return config
+
+
+def check(config: DictConfig) -> None:
+    """Checks the names and types of everything in a run's config; builds nothing.
+
+    Raises:
+        ConfigError: for a key that nothing takes, or a value of the wrong type.
+    """
+    from wmplay import configuration, settings
+
+    defaults = configuration.run_defaults()
+    settings.check(config, defaults, KINDS)
+    for kind in KINDS:
+        if config[kind] is None:
+            continue
+        lent = defaults.get(kind, {})  # a piece's key may hold a setting of the loop too: env.data
+        piece = {key: value for key, value in configuration.plain(config[kind]).items() if key not in lent}
+        make_piece = target(piece)
+        _check_config(make_piece, _parameters(make_piece), piece)
 
 
 def prepare(overrides: Sequence[str]) -> None:
@@ -233,15 +255,15 @@ def build(config: Mapping[str, Any], /, **run: Any) -> Any:
     """
     make_piece = target(config)
     parameters = _parameters(make_piece)
+    _check_config(make_piece, parameters, config)
     given = {key: value for key, value in config.items() if key != "_target_"}
-    label = getattr(make_piece, "__qualname__", str(config["_target_"]))
-    _check_config(label, make_piece, parameters, given)
     provided = _provided(run)
     needed = [name for name, p in parameters.items() if p.default is p.empty and name not in given]
     missing = [name for name in needed if name not in provided]
     if missing:
+        source = "env" if missing[0].endswith("_space") else missing[0]
         raise ConfigError(
-            f"{label} needs {' and '.join(missing)} from the run: pass env=... or {missing[0]}=..."
+            f"{_label(make_piece)} needs {' and '.join(missing)} from the run: give it {source}=..."
         )
     return make_piece(**given, **{name: provided[name] for name in needed})
 
@@ -284,29 +306,48 @@ def _parameters(make_piece: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return {name: p for name, p in signature.parameters.items() if p.kind not in skipped}
 
 
-def _check_config(
-    label: str,
-    make_piece: Callable[..., Any],
-    parameters: Mapping[str, inspect.Parameter],
-    given: Mapping[str, Any],
-) -> None:
-    from typeguard import TypeCheckError, check_type
+def _label(make_piece: Callable[..., Any]) -> str:
+    return getattr(make_piece, "__qualname__", repr(make_piece))
 
+
+def _check_config(
+    make_piece: Callable[..., Any], parameters: Mapping[str, inspect.Parameter], config: Mapping[str, Any]
+) -> None:
+    label = _label(make_piece)
     configurable = [name for name, p in parameters.items() if p.default is not p.empty]
     function = make_piece.__init__ if inspect.isclass(make_piece) else make_piece
     try:
         hints = typing.get_type_hints(function)
     except NameError:  # annotations that exist for type checkers only cannot be checked here
         hints = {}
-    for key, value in given.items():
+    for key, value in config.items():
+        if key == "_target_":
+            continue
         if key not in configurable:
             raise ConfigError(f"{label} takes no '{key}'{did_you_mean(key, configurable)}")
-        if key in hints:
-            try:
-                check_type(value, hints[key])
-            except TypeCheckError:
-                expected = parameters[key].annotation
-                expected = expected if isinstance(expected, str) else getattr(expected, "__name__", expected)
-                raise ConfigError(
-                    f"{label}: {key} is {value!r} ({type(value).__name__}), expected {expected}"
-                ) from None
+        if key in hints and not _is_a(value, hints[key]):
+            got = "null" if value is None else f"{value!r} ({type(value).__name__})"
+            raise ConfigError(f"{label}: {key} is {got}, expected {_in_words(hints[key])}")
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
+
+    if isinstance(value, bool) and hint in (int, float):
+        return False  # Python's bool is an int, a person's is not
+    try:
+        check_type(value, hint, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
+    except TypeCheckError:
+        return False
+    return True
+
+
+def _in_words(hint: Any) -> str:
+    """A type as one writes its values in YAML: "int or null", "'lcd' or 'human'"."""
+    if hint is types.NoneType:
+        return "null"
+    if typing.get_origin(hint) is typing.Literal:
+        return " or ".join(repr(choice) for choice in typing.get_args(hint))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(_in_words(part) for part in typing.get_args(hint))
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)

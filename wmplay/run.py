@@ -11,10 +11,11 @@ from typing import Any
 
 import gymnasium
 import torch
+from hydra.core.override_parser.types import OverrideType
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from wmplay import plugins, registry
+from wmplay import registry
 from wmplay.configuration import parse, plain
 from wmplay.contracts import Policy
 from wmplay.device import choose_device
@@ -52,7 +53,8 @@ def assemble(config: DictConfig, device: torch.device) -> Parts:
         if config[kind] is None:
             pieces[kind] = pieces["policy"] if kind == "explorer" else None
             continue
-        piece = registry.build(plain(config[kind]), **pieces)
+        there = {name: piece for name, piece in pieces.items() if piece is not None}
+        piece = registry.build(plain(config[kind]), **there)
         pieces[kind] = piece.to(device) if isinstance(piece, nn.Module) else piece
     return Parts(pieces["env"], pieces["model"], pieces["policy"], pieces["explorer"])
 
@@ -77,8 +79,8 @@ def load_weights(modules: Mapping[str, nn.Module], weights: Mapping[str, Any], s
         differing = [key for key in {**own, **saved} if own.get(key) != saved.get(key)]
         if differing:
             raise RunError(
-                f"the checkpoint in {source} is of another {name} than {type(module).__name__} as configured: "
-                f"{len(differing)} weights differ in name or shape, such as {differing[0]}"
+                f"the checkpoint in {source} is of another {name} than {type(module).__name__} as "
+                f"configured: {len(differing)} weights differ in name or shape, such as {differing[0]}"
             )
         module.load_state_dict(weights[name])
 
@@ -87,22 +89,20 @@ def continued_config(directory: RunDirectory, overrides: Sequence[str]) -> DictC
     """The config of a run that goes on: its own, with overrides of single values (``iterations=20``).
 
     Raises:
-        ConfigError: for a key that is not there, or that stands for a whole piece.
+        ConfigError: for a key that is not there, a bad value, or another piece.
     """
     config = directory.config()
     for override in parse(overrides):
         key = override.key_or_group
-        if key == "run":
-            continue
-        parent = OmegaConf.select(config, key.rpartition(".")[0]) if "." in key else config
-        name = key.rpartition(".")[2]
-        if not isinstance(parent, DictConfig) or name not in parent:
-            raise ConfigError(f"no key '{key}' in the run's config")
-        if OmegaConf.is_config(parent[name]):
+        if key in (*registry.KINDS, "experiment"):
             raise ConfigError(
-                f"cannot override '{key}': a run that goes on keeps its pieces; begin a new run"
+                f"cannot override '{key}': a run that goes on keeps its pieces; begin a new run without run="
             )
-        parent[name] = override.value()
+        if override.type is not OverrideType.CHANGE or override.is_sweep_override():
+            raise ConfigError(f"'{override.input_line}': a run that goes on takes plain key=value overrides")
+        if key != "run":
+            OmegaConf.update(config, key, override.value(), force_add=True)
+    registry.check(config)
     OmegaConf.set_readonly(config, True)
     return config
 
@@ -130,8 +130,9 @@ class Run:
 
         Raises:
             RunError: if there is no checkpoint, or it is of another model.
+            ConfigError: if its config is of another version, or a plugin that it needs is not here.
         """
-        plugins.load_all()
+        registry.check(self.config)
         parts = assemble(self.config, self.device)
         load_weights(parts.modules(), self.directory.read_checkpoint()["weights"], self.path)
         for module in parts.modules().values():

@@ -84,7 +84,8 @@ class RunDirectory:
             raise RunError(f"{self.path} is not a run: it has no run.json") from None
         except ValueError as error:
             raise RunError(f"{path} is damaged: {error}") from error
-        assert isinstance(content, dict)
+        if not isinstance(content, dict):
+            raise RunError(f"{path} is damaged: it holds a {type(content).__name__}, expected an object")
         return content
 
     def update(self, **fields: Any) -> None:
@@ -100,8 +101,10 @@ class RunDirectory:
         path = self.path / "config.yaml"
         try:
             config = OmegaConf.load(path)
-        except Exception as error:  # a missing file, or any YAML error
-            raise RunError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        except FileNotFoundError:
+            raise RunError(f"{self.path} is not a whole run: it has no config.yaml") from None
+        except Exception as error:  # any YAML error
+            raise RunError(f"{path} is damaged: {' '.join(str(error).split())}") from error
         if not isinstance(config, DictConfig):
             raise RunError(f"{path} is not the config of a run")
         return config

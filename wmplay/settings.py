@@ -1,0 +1,136 @@
+"""What the loop's own settings may be: the part of ``configs/train.yaml`` that belongs to no piece.
+
+The file itself says which keys there are and, by its values, of which type; here stands only what a value
+in YAML cannot say. A composed config is checked before anything is built: a typo must not cost a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from wmplay.errors import ConfigError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a setting may be, beyond the type of its default.
+
+    Attributes:
+        least: the smallest value.
+        above: an open lower end.
+        choices: the only values.
+        otherwise: the type of a setting that may be null (and is, by default).
+    """
+
+    least: float | None = None
+    above: float | None = None
+    choices: tuple[str, ...] = ()
+    otherwise: type | None = None
+
+
+LIMITS: Mapping[str, Limit] = {
+    "seed": Limit(least=0),
+    "run": Limit(otherwise=str),
+    "dir": Limit(otherwise=str),
+    "iterations": Limit(least=1),
+    "threads": Limit(least=1, otherwise=int),
+    "env.data": Limit(otherwise=str),
+    "collect.random_episodes": Limit(least=0),
+    "collect.episodes": Limit(least=0),
+    "collect.num_envs": Limit(least=1),
+    "collect.num_workers": Limit(least=0),
+    "collect.max_episode_steps": Limit(least=1, otherwise=int),
+    "collect.max_steps": Limit(least=1, otherwise=int),
+    "fit.steps": Limit(least=0),
+    "fit.batch_size": Limit(least=1),
+    "fit.length": Limit(least=1),
+    "fit.lr": Limit(above=0),
+    "fit.weight_decay": Limit(least=0),
+    "fit.schedule": Limit(choices=("cosine", "constant")),
+    "fit.warmup": Limit(least=0),
+    "fit.clip": Limit(above=0),
+    "fit.precision": Limit(choices=("auto", "float32", "bfloat16")),
+    "fit.log_every": Limit(least=1),
+    "fit.explode": Limit(above=1),
+    "evaluate.every": Limit(least=1),
+    "evaluate.seed": Limit(least=0),
+    "evaluate.prediction.episodes": Limit(least=0),
+    "evaluate.prediction.context": Limit(least=1),
+    "evaluate.prediction.horizon": Limit(least=1),
+    "evaluate.policy.episodes": Limit(least=0),
+    "checkpoint.every": Limit(least=0),
+}
+
+REQUIRED = ("env", "logger")  # kinds; a run may do without the others
+
+
+def check(config: DictConfig, defaults: Mapping[str, Any], kinds: tuple[str, ...]) -> None:
+    """Compares a run's config with its defaults; what is in the pieces is left to their constructors.
+
+    Args:
+        config: of a run.
+        defaults: what ``train.yaml`` holds.
+        kinds: the keys that hold pieces.
+
+    Raises:
+        ConfigError: for the first key that is unknown or missing, or whose value is of a wrong type or
+            out of range.
+    """
+    content = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(content, dict)
+    for kind in kinds:
+        if kind in REQUIRED and content[kind] is None:
+            raise ConfigError(f"{kind} is null, and every run needs one: choose from wmplay list {kind}")
+        if not isinstance(content[kind], dict | None):
+            raise ConfigError(f"{kind} is {_shown(content[kind])}, expected the config of a piece")
+    _check_section("", content, defaults, open_keys=kinds)
+
+
+def _check_section(
+    name: str, content: Mapping[Any, Any], defaults: Mapping[str, Any], open_keys: tuple[str, ...] = ()
+) -> None:
+    where = f" in {name}" if name else ""
+    for key in content:
+        if key not in defaults and key not in open_keys:
+            raise ConfigError(f"no key '{key}'{where}{did_you_mean(str(key), [*defaults, *open_keys])}")
+    for key, default in defaults.items():
+        if key not in content:
+            raise ConfigError(
+                f"there is no '{key}'{where}, which every run needs: leave its default in place"
+            )
+        path, value = f"{name}.{key}" if name else key, content[key]
+        if not isinstance(default, Mapping):
+            _check_value(path, value, default, LIMITS.get(path, Limit()))
+        elif not isinstance(value, Mapping):
+            raise ConfigError(f"{path} is {_shown(value)}, expected a mapping of settings")
+        elif key in open_keys:  # a piece that lends its key to the loop, as in env.data
+            _check_section(path, {k: value[k] for k in default if k in value}, default)
+        elif default:  # an empty one takes any key
+            _check_section(path, value, default)
+
+
+def _check_value(path: str, value: Any, default: Any, limit: Limit) -> None:
+    if value is None and limit.otherwise is not None:
+        return
+    expected = limit.otherwise or type(default)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    right_type = number if expected is float else type(value) is expected
+    if limit.choices:
+        words, fine = " or ".join(f"'{choice}'" for choice in limit.choices), value in limit.choices
+    elif limit.least is not None:
+        words, fine = f"{expected.__name__} >= {limit.least:g}", right_type and value >= limit.least
+    elif limit.above is not None:
+        words, fine = f"{expected.__name__} > {limit.above:g}", right_type and value > limit.above
+    else:
+        words, fine = expected.__name__, right_type
+    if not fine:
+        or_null = " or null" if limit.otherwise else ""
+        raise ConfigError(f"{path} is {_shown(value)}, expected {words}{or_null}")
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else f"{value!r} ({type(value).__name__})"
