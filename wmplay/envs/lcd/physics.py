@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wmplay.envs.lcd.start import Start
-from wmplay.envs.lcd.world import Body, Circle, Joint, Object, Shape, Static, World
+from wmplay.envs.lcd.world import Body, Circle, Joint, Object, Robot, Shape, Static, World
 
 Array: TypeAlias = NDArray[Any]
 Physics: TypeAlias = Literal["faithful", "fast"]
@@ -38,7 +38,12 @@ class Blueprint:
         first = len(world.objects)
         self.order = [*range(first, len(world.bodies)), *range(first)]
         self.joints = [
-            (_hinge(joint), world.index(robot, joint.parent), world.index(robot, joint.child), joint.moves)
+            (
+                _hinge(robot, joint),
+                world.index(robot, joint.parent),
+                world.index(robot, joint.child),
+                joint.moves,
+            )
             for robot in world.robots
             for joint in robot.joints
         ]
@@ -49,22 +54,25 @@ class Simulation:
 
     Each start builds it anew: Box2D warm-starts its solver from the contacts of the step before, so a
     world in which something has happened does not repeat itself bit for bit.
+
+    ``b2world`` and ``motors``, its joints that move, are Box2D's own objects.
     """
 
     def __init__(self, blueprint: Blueprint) -> None:
         self._blueprint = blueprint
         self._pace = blueprint.pace
         self._substeps = range(blueprint.substeps)
-        self._motors: list[Any] = []
+        self.b2world: Any = None
+        self.motors: list[Any] = []
         self._bodies: list[Any] = []
         self._positions: list[tuple[Any, Any]] = []
 
     def start(self, start: Start) -> None:
         """Builds the world in this state."""
         # Positions point into the old world's memory, so they must go before it does.
-        self._positions, self._motors, self._bodies = [], [], []
+        self._positions, self.motors, self._bodies = [], [], []
         plan = self._blueprint
-        self._b2world = b2world = Box2D.b2World(gravity=plan.gravity)
+        self.b2world = b2world = Box2D.b2World(gravity=plan.gravity)
         ground = b2world.CreateBody(_GROUND)
         for edge in plan.ground:
             ground.CreateFixture(edge)
@@ -84,17 +92,17 @@ class Simulation:
             hinge.bodyA, hinge.bodyB = self._bodies[parent], self._bodies[child]
             joint = b2world.CreateJoint(hinge)
             if moves:
-                self._motors.append(joint)
+                self.motors.append(joint)
         self._positions = [(body.position, body) for body in self._bodies]  # live views, read every step
 
     def step(self, speeds: Sequence[float], torques: Sequence[float] | None = None) -> None:
         """One env step: sets each motor's speed (and greatest torque), then runs the sub-steps."""
-        for motor, speed in zip(self._motors, speeds, strict=True):
+        for motor, speed in zip(self.motors, speeds, strict=True):
             motor.motorSpeed = speed
         if torques is not None:
-            for motor, torque in zip(self._motors, torques, strict=True):
+            for motor, torque in zip(self.motors, torques, strict=True):
                 motor.maxMotorTorque = torque
-        step = self._b2world.Step
+        step = self.b2world.Step
         for _ in self._substeps:
             step(*self._pace)
 
@@ -152,10 +160,12 @@ def _movable(body: Body | Object, shape: Shape) -> Any:
     )
 
 
-def _hinge(joint: Joint) -> Any:
+def _hinge(robot: Robot, joint: Joint) -> Any:
+    # The original leaves the zero of a joint's angle to pybox2d, which takes it from the start.
     return Box2D.b2RevoluteJointDef(
         localAnchorA=joint.parent_anchor,
         localAnchorB=joint.child_anchor,
+        referenceAngle=robot.bend(joint),
         enableLimit=joint.limited,
         lowerAngle=joint.limits[0],
         upperAngle=joint.limits[1],
