@@ -24,7 +24,12 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise ConfigError(f"device is '{name}', expected auto, cpu, cuda or cuda:<number>") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    if device.type != "cuda":
+        try:
+            torch.zeros((), device=device).item()
+        except (RuntimeError, NotImplementedError, AssertionError):
+            raise ConfigError(f"device is '{name}', which is not here: use device=auto or cpu") from None
+    elif (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
             f"device is '{name}', but {torch.cuda.device_count()} CUDA devices are here: use device=cpu"
         )

@@ -83,11 +83,22 @@ def check(config: DictConfig, defaults: Mapping[str, Any], kinds: tuple[str, ...
     content = OmegaConf.to_container(config, resolve=True)
     assert isinstance(content, dict)
     for kind in kinds:
-        if kind in REQUIRED and content[kind] is None:
-            raise ConfigError(f"{kind} is null, and every run needs one: choose from wmplay list {kind}")
-        if not isinstance(content[kind], dict | None):
-            raise ConfigError(f"{kind} is {_shown(content[kind])}, expected the config of a piece")
+        _check_piece(kind, content[kind], defaults.get(kind, {}))
     _check_section("", content, defaults, open_keys=kinds)
+
+
+def _check_piece(kind: str, value: Any, lent: Mapping[str, Any]) -> None:
+    """Whether a key holds a piece, besides the settings that it lends to the loop."""
+    choose = f"choose one by {kind}=<name>"
+    if value is None and kind not in REQUIRED:
+        return
+    if not isinstance(value, Mapping | None):
+        raise ConfigError(f"{kind} is {_shown(value)}, expected the config of a piece: {choose}")
+    own = [str(key) for key in value or {} if key not in lent]
+    if not own:
+        raise ConfigError(f"there is no {kind}: {choose}")
+    if "_target_" not in own:
+        raise ConfigError(f"{kind} has settings ({', '.join(own)}) but no piece that takes them: {choose}")
 
 
 def _check_section(
@@ -96,7 +107,7 @@ def _check_section(
     where = f" in {name}" if name else ""
     for key in content:
         if key not in defaults and key not in open_keys:
-            raise ConfigError(f"no key '{key}'{where}{did_you_mean(str(key), [*defaults, *open_keys])}")
+            raise ConfigError(f"no key '{key}'{where}{did_you_mean(str(key), {*defaults, *open_keys})}")
     for key, default in defaults.items():
         if key not in content:
             raise ConfigError(
@@ -119,17 +130,17 @@ def _check_value(path: str, value: Any, default: Any, limit: Limit) -> None:
     expected = limit.otherwise or type(default)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     right_type = number if expected is float else type(value) is expected
+    words = expected.__name__
+    fine = right_type
     if limit.choices:
         words, fine = " or ".join(f"'{choice}'" for choice in limit.choices), value in limit.choices
     elif limit.least is not None:
-        words, fine = f"{expected.__name__} >= {limit.least:g}", right_type and value >= limit.least
+        words, fine = f"{words} >= {limit.least:g}", right_type and value >= limit.least
     elif limit.above is not None:
-        words, fine = f"{expected.__name__} > {limit.above:g}", right_type and value > limit.above
-    else:
-        words, fine = expected.__name__, right_type
+        words, fine = f"{words} > {limit.above:g}", right_type and value > limit.above
     if not fine:
-        or_null = " or null" if limit.otherwise else ""
-        raise ConfigError(f"{path} is {_shown(value)}, expected {words}{or_null}")
+        got = repr(value) if right_type else _shown(value)
+        raise ConfigError(f"{path} is {got}, expected {words}{' or null' if limit.otherwise else ''}")
 
 
 def _shown(value: Any) -> str:
