@@ -102,11 +102,11 @@ def test_pose_is_read_from_the_world_as_it_is_now():
 
 
 def joint_angles(world, state):
+    """How far each joint of the first robot has turned from its start."""
     robot = world.robots[0]
-    return [
-        state[world.index(robot, joint.child), 2] - state[world.index(robot, joint.parent), 2]
-        for joint in robot.joints
-    ]
+    child = [world.index(robot, joint.child) for joint in robot.joints]
+    parent = [world.index(robot, joint.parent) for joint in robot.joints]
+    return state[child, 2] - state[parent, 2] - [robot.bend(joint) for joint in robot.joints]
 
 
 @pytest.mark.parametrize("name", ["luxo", "crab", "spider_cube", "urchin"])
@@ -120,18 +120,25 @@ def test_joints_keep_their_limits(name):
         sim.step(rng.uniform(-8, 8, len(world.motors)).tolist())
         angles = joint_angles(world, sim.state)
         beyond.append(np.maximum(low - angles, angles - high))
-    late = np.array(beyond)[20:]  # urchin's legs start outside theirs and are driven in
-    assert (late > 0.1).mean() < 0.1, (
-        "Box2D's limits give way a little when something hits hard, then recover"
-    )
-    assert (late > 0.0).mean() < 0.6
+    assert (np.array(beyond) > 0.1).mean() < 0.1, "Box2D's limits give way a little to a hard push"
+    assert (np.array(beyond) > 0.0).mean() < 0.6
 
 
-def test_two_urchin_legs_start_outside_their_limits():
+@pytest.mark.parametrize("name", ["luxo", "crab", "spider_cube", "urchin"])
+def test_limits_count_from_the_start(name):
+    world = dataclasses.replace(WORLDS[name], gravity=(0.0, 0.0), objects=())
+    start = sample_start(world, np.random.default_rng(0)).state
+    np.testing.assert_allclose(joint_angles(world, start), 0, atol=1e-6)
+    start[:, 1] += 0.5
+    sim = simulation(world, start)
+    for _ in range(3):
+        sim.step([0.0] * len(world.motors))
+    np.testing.assert_allclose(sim.state, start, atol=0.01)
+
+
+def test_urchins_legs_are_spread_around_its_root():
     state = sample_start(WORLDS["urchin"], np.random.default_rng(0)).state
-    angles = joint_angles(WORLDS["urchin"], state)
-    assert [math.cos(angle) for angle in angles] == pytest.approx([math.cos(a) for a in (0, 2.0, 4.2)])
-    assert [abs(angle) <= 1 for angle in angles] == [True, False, False]
+    np.testing.assert_allclose(state[1:, 2] - state[0, 2], [0, 2.0, 4.2], atol=1e-6)
 
 
 def test_a_motor_turns_its_joint():
@@ -191,9 +198,9 @@ def test_parts_of_a_robot_never_collide_with_each_other():
     world = dataclasses.replace(WORLDS["urchin"], gravity=(0.0, 0.0))
     sim = simulation(world)
     for _ in range(20):
-        sim.step([8.0, 8.0, 8.0])
-    legs = joint_angles(world, sim.state)
-    assert np.ptp(legs) < 0.2, "all legs can be at the same limit, on top of each other"
+        sim.step([8.0, -8.0, 0.0])
+    first, second = sim.state[1:3, 2]
+    assert second - first == pytest.approx(0, abs=0.1), "two legs can lie on top of each other"
 
 
 @pytest.mark.parametrize("world", ["luxo", "urchin_cube", "crab", "object2"])
@@ -208,7 +215,7 @@ def test_full_state_puts_the_world_back(world):
     assert (env.state[:, 3:] == 0).all()
     for joint, angle in zip(
         (j for robot in env.world.robots for j in robot.joints),
-        joint_angles(env.world, env.state) if env.world.robots else [],
+        joint_angles(env.world, env.state) if env.world.robots else (),
         strict=True,
     ):
         assert abs(angle - sum(joint.limits) / 2) <= math.pi + 1e-6
@@ -225,7 +232,7 @@ def test_an_exact_state_goes_on_with_its_velocities():
     np.testing.assert_array_equal(other.state, state)
     after, *_ = env.step(np.zeros(3))
     same, *_ = other.step(np.zeros(3))
-    np.testing.assert_allclose(same["proprio"], after["proprio"], atol=0.02)
+    np.testing.assert_allclose(same["proprio"], after["proprio"], atol=0.05)
 
 
 def test_bad_states_are_refused():

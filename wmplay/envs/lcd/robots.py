@@ -28,11 +28,7 @@ def _bar(width: float, height: float) -> Polygon:
 
 
 def urchin() -> Robot:
-    """A ball with three legs, joined at its centre.
-
-    Legs b and c start outside their joints' limits and are driven in by the first steps: this is part
-    of the published world.
-    """
+    """A ball with three legs, joined at its centre."""
     starts = {"leg_a": 0.0, "leg_b": 2.0, "leg_c": 4.2}
     return Robot(
         name="urchin",
@@ -71,119 +67,68 @@ def crab() -> Robot:
     17 bodies and 12 movable joints: two in each leg, two in each arm and two in each claw (a finger's
     tip is fixed to its base). Only arms and claws meet objects.
     """
-    shell = tuple(_point(x, y) for x, y in ((-22, 0), (-18, -14), (18, -14), (22, 0), (18, 14), (-18, 14)))
-    parts: list[Body] = []
-    joints: list[Joint] = []
-
-    def hang(
-        parent: str,
-        child: str,
-        shape: Shape,
-        joint: tuple[Point, Point],
-        angle: float,
-        limits: Point,
-        *,
-        reaches: bool,
-    ) -> None:
-        mask = MEETS_WALLS_AND_OBJECTS if reaches else MEETS_WALLS
-        parts.append(Body(child, shape, mask=mask, color="#f08c00" if reaches else "#e8590c"))
-        joints.append(Joint(parent, child, *joint, angle, limits))
-
-    for side, sign in (("left", -1.0), ("right", 1.0)):
+    shell = ((-22, 0), (-18, -14), (18, -14), (22, 0), (18, 14), (-18, 14))
+    limbs = _Limbs()
+    for side, out in (("left", -1.0), ("right", 1.0)):
         hip, knee = f"{side}_hip", f"{side}_knee"
-        hang(
-            "root",
-            hip,
-            _bar(8, 20),
-            (_point(sign * 17, -10), _point(0, 10)),
-            sign * 0.5,
-            _mirror(sign, -0.2, 1.2),
-            reaches=False,
-        )
-        hang(
-            hip,
-            knee,
-            _bar(6.4, 20),
-            (_point(0, -10), _point(0, 10)),
-            0.0,
-            _mirror(sign, -1.2, 0.2),
-            reaches=False,
-        )
-    for side, sign in (("left", -1.0), ("right", 1.0)):
+        hip_at = (_point(out * 17, -10), _point(0, 10))
+        limbs.hang("root", hip, _bar(8, 20), hip_at, 0.5 * out, _turn(out, -0.7, 0.7), mask=MEETS_WALLS)
+        knee_at = (_point(0, -10), _point(0, 10))
+        limbs.hang(hip, knee, _bar(6.4, 20), knee_at, 0.0, _turn(out, -0.7, 0.7), mask=MEETS_WALLS)
+    for side, out in (("left", -1.0), ("right", 1.0)):
         shoulder, elbow = f"{side}_shoulder", f"{side}_elbow"
-        hang(
-            "root",
-            shoulder,
-            _bar(6, 20),
-            (_point(sign * 17, 10), _point(0, -10)),
-            -sign * 1.0,
-            _mirror(-sign, -0.6, 2.0),
-            reaches=True,
+        shoulder_at = (_point(out * 17, 10), _point(0, -10))
+        limbs.hang("root", shoulder, _bar(6, 20), shoulder_at, -1.0 * out, _turn(out, -1.0, 1.6))
+        limbs.hang(
+            shoulder, elbow, _bar(6, 18), (_point(0, 10), _point(0, -9)), 0.2 * out, _turn(out, -2.2, 0.8)
         )
-        hang(
-            shoulder,
-            elbow,
-            _bar(6, 18),
-            (_point(0, 10), _point(0, -9)),
-            sign * 0.2,
-            _mirror(sign, -1.0, 2.0),
-            reaches=True,
-        )
-        for finger, bend in (("outer", -sign), ("inner", sign)):
+        for finger, bend in (("outer", -out), ("inner", out)):
             base, tip = f"{side}_{finger}_base", f"{side}_{finger}_tip"
-            hang(
-                elbow,
-                base,
-                _bar(4, 10),
-                (_point(0, 9), _point(0, -5)),
-                sign * 0.2 + bend * 0.7,
-                _mirror(bend, 0.1, 1.2),
-                reaches=True,
-            )
-            hang(
-                base,
-                tip,
-                _bar(4, 10),
-                (_point(0, 5), _point(0, -5)),
-                sign * 0.2 - bend * 0.1,
-                (-bend * 0.8, -bend * 0.8),
-                reaches=True,
-            )
-    root = Body("root", Polygon(shell), color="#d9480f")
-    return Robot("crab", root, tuple(parts), tuple(joints), margin=2.0)
+            base_at, tip_at = (_point(0, 9), _point(0, -5)), (_point(0, 5), _point(0, -5))
+            limbs.hang(elbow, base, _bar(4, 10), base_at, 0.2 * out + 0.7 * bend, _turn(bend, -0.6, 0.5))
+            limbs.hang(base, tip, _bar(4, 10), tip_at, 0.2 * out - 0.1 * bend, (0.0, 0.0))
+    root = Body("root", Polygon(tuple(_point(x, y) for x, y in shell)), color="#d9480f")
+    return Robot("crab", root, tuple(limbs.parts), tuple(limbs.joints), margin=2.0)
 
 
 def spider() -> Robot:
     """A ball with four two-part legs, two hanging down and two reaching up: 9 bodies, 8 movable joints."""
-    mask = MEETS_WALLS_AND_OBJECTS
-    parts: list[Body] = []
-    joints: list[Joint] = []
-    for side, sign in (("left", -1.0), ("right", 1.0)):
+    limbs = _Limbs()
+    for side, out in (("left", -1.0), ("right", 1.0)):
         for end, up in (("lower", -1.0), ("upper", 1.0)):
             thigh, shin = f"{side}_{end}_thigh", f"{side}_{end}_shin"
             density = 1.0 if end == "lower" else 0.1
-            parts.append(Body(thigh, _bar(6, 20), density, mask=mask))
-            parts.append(Body(shin, _bar(4.8, 20), density, mask=mask, color="#f08c00"))
-            lean, bend = -sign * up, sign * up  # outwards from the body, then back towards the vertical
-            joints.append(
-                Joint(
-                    "root",
-                    thigh,
-                    _point(sign * 6, up * 6),
-                    _point(0, -up * 10),
-                    lean * 1.0,
-                    _mirror(lean, 0.0, 1.6),
-                )
-            )
-            joints.append(
-                Joint(
-                    thigh, shin, _point(0, up * 10), _point(0, -up * 10), lean * 0.4, _mirror(bend, -0.2, 1.4)
-                )
-            )
-    root = Body("root", Circle(10 * UNIT), mask=mask, color="#d9480f")
-    return Robot("spider", root, tuple(parts), tuple(joints), margin=1.3)
+            lean = -out * up  # the sense of rotation that takes a leg outwards
+            thigh_at = (_point(out * 6, up * 6), _point(0, -up * 10))
+            limbs.hang("root", thigh, _bar(6, 20), thigh_at, lean, _turn(lean, -1.0, 0.6), density)
+            shin_at = (_point(0, up * 10), _point(0, -up * 10))
+            limbs.hang(thigh, shin, _bar(4.8, 20), shin_at, 0.4 * lean, _turn(lean, -0.8, 0.8), density)
+    root = Body("root", Circle(10 * UNIT), mask=MEETS_WALLS_AND_OBJECTS, color="#d9480f")
+    return Robot("spider", root, tuple(limbs.parts), tuple(limbs.joints), margin=1.3)
 
 
-def _mirror(sign: float, low: float, high: float) -> Point:
-    """Limits for one side's joint; the other side's are the same with the sense of rotation turned."""
+class _Limbs:
+    """Parts and their joints, gathered as they are hung on what is there."""
+
+    def __init__(self) -> None:
+        self.parts: list[Body] = []
+        self.joints: list[Joint] = []
+
+    def hang(
+        self,
+        parent: str,
+        child: str,
+        shape: Shape,
+        anchors: tuple[Point, Point],
+        angle: float,
+        limits: Point,
+        density: float = 1.0,
+        mask: int = MEETS_WALLS_AND_OBJECTS,
+    ) -> None:
+        self.parts.append(Body(child, shape, density, mask=mask))
+        self.joints.append(Joint(parent, child, *anchors, angle, limits))
+
+
+def _turn(sign: float, low: float, high: float) -> Point:
+    """Limits on one side; on the other they are the same with the sense of rotation turned."""
     return (low, high) if sign > 0 else (-high, -low)

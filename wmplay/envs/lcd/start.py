@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from wmplay.envs.lcd.world import Joint, Object, Robot, World
+from wmplay.envs.lcd.world import Object, Robot, World
 from wmplay.errors import ConfigError, ShapeError
 
 Array: TypeAlias = NDArray[Any]
@@ -57,7 +57,7 @@ def _sample_robot(world: World, robot: Robot, rng: np.random.Generator) -> list[
     root_angle = poses[robot.root.name][2]
     for joint in robot.joints:
         parent_x, parent_y, parent_angle = poses[joint.parent]
-        child_angle = wrap(root_angle + joint.angle)
+        child_angle = root_angle + joint.angle
         ax, ay = _rotate(joint.parent_anchor, parent_angle)
         bx, by = _rotate(joint.child_anchor, child_angle)
         poses[joint.child] = (parent_x + ax - bx, parent_y + ay - by, child_angle)
@@ -102,18 +102,10 @@ def _from_observation(world: World, observation: Array) -> Array:
     for robot in world.robots:
         for joint in robot.joints:
             parent, child = world.index(robot, joint.parent), world.index(robot, joint.child)
-            state[child, 2] = state[parent, 2] + _turned(joint, state[child, 2] - state[parent, 2])
+            middle = state[parent, 2] + robot.bend(joint) + sum(joint.limits) / 2
+            offset = state[child, 2] - middle
+            state[child, 2] = middle + math.atan2(math.sin(offset), math.cos(offset))
     return state
-
-
-def _turned(joint: Joint, angle: float) -> float:
-    middle = sum(joint.limits) / 2
-    return middle + wrap(angle - middle)
-
-
-def wrap(angle: float) -> float:
-    """The same angle within [-pi, pi]."""
-    return math.atan2(math.sin(angle), math.cos(angle))
 
 
 def _rotate(point: tuple[float, float], angle: float) -> tuple[float, float]:

@@ -100,8 +100,8 @@ class Body:
 class Joint:
     """A motor hinge that holds ``child``'s point ``child_anchor`` to ``parent``'s ``parent_anchor``.
 
-    ``angle`` is the child's start angle relative to the robot's *root*; ``limits`` are on (child angle -
-    parent angle). A joint whose two limits are equal does not move and takes no action.
+    ``angle`` is the child's start angle relative to the robot's *root*; ``limits`` are on how far the joint
+    turns from its start. A joint whose two limits are equal does not move and takes no action.
     """
 
     parent: str
@@ -167,6 +167,11 @@ class Robot:
     def bodies(self) -> tuple[Body, ...]:
         """The root, then the parts."""
         return (self.root, *self.parts)
+
+    def bend(self, joint: Joint) -> float:
+        """(child angle - parent angle) at the start, from which the joint's limits count."""
+        angles = {self.root.name: 0.0, **{other.child: other.angle for other in self.joints}}
+        return joint.angle - angles[joint.parent]
 
 
 @dataclass(frozen=True)
