@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class WmplayError(ValueError):
@@ -47,6 +48,16 @@ class StoreError(WmplayError):
 
 class RunError(WmplayError):
     """A run directory or checkpoint that cannot be used."""
+
+
+class WriteError(WmplayError):
+    """A file that could not be written: no space, no permission. What was there before is as it was."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(
+            f"cannot write {path} ({error.strerror or error}): what was there is as it was; make room, get "
+            "permission or choose another directory"
+        )
 
 
 class DivergedError(WmplayError):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+
+from wmplay.errors import WriteError
 
 
 @contextmanager
@@ -16,18 +18,37 @@ def written_beside(path: Path) -> Iterator[Path]:
     """Yields a temporary path in the same folder and renames it to ``path`` when the block succeeds.
 
     Raises:
-        OSError: no space, no permission; nothing is left behind and ``path`` is as it was.
+        WriteError: no space, no permission; nothing is left behind and ``path`` is as it was.
     """
     beside = path.with_name(f".{path.name}-{uuid4().hex[:8]}")
+    with explained(path):
+        try:
+            yield beside
+            os.replace(beside, path)
+        except BaseException:
+            with suppress(OSError):  # of the same cause, and less telling
+                beside.unlink()
+            raise
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns the system's refusal to write to ``path`` into one line.
+
+    Raises:
+        WriteError: instead of any OSError.
+    """
     try:
-        yield beside
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+        yield
+    except OSError as error:
+        raise WriteError(path, error) from error
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON, beside and then renamed."""
+    """Writes JSON, beside and then renamed.
+
+    Raises:
+        WriteError: no space, no permission.
+    """
     with written_beside(path) as beside:
         beside.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

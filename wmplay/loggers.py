@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from wmplay.errors import ConfigError
+from wmplay.errors import ConfigError, WmplayError
+from wmplay.files import explained
+from wmplay.progress import console
 
 
 class Logger(Protocol):
@@ -26,12 +28,15 @@ class Jsonl:
     """One JSON object per line; the file can be cut back to where a checkpoint was."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("ab")
+        self._path = path
+        with explained(path):
+            self._file = path.open("ab")
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
-        """Appends a line at once, so that a killed run keeps it."""
-        self._file.write(json.dumps({"step": step, **metrics}).encode() + b"\n")
-        self._file.flush()
+        """Appends a line at once, so that a killed run keeps it. Raises WriteError."""
+        with explained(self._path):
+            self._file.write(json.dumps({"step": step, **metrics}).encode() + b"\n")
+            self._file.flush()
 
     def position(self) -> int:
         """Bytes written so far."""
@@ -39,7 +44,8 @@ class Jsonl:
 
     def close(self) -> None:
         """Closes the file."""
-        self._file.close()
+        with suppress(OSError):  # of a line that could not be written, as log has said
+            self._file.close()
 
     @staticmethod
     def cut(path: Path, position: int) -> None:
@@ -60,6 +66,11 @@ class NoLogger:
 
 class WandbLogger:
     """Weights & Biases; offline unless the user is logged in."""
+
+    @classmethod
+    def check(cls) -> None:
+        """Raises ConfigError where wandb is not installed."""
+        _optional("wandb", extra="wandb")
 
     def __init__(
         self,
@@ -87,8 +98,13 @@ class WandbLogger:
 class TensorBoardLogger:
     """TensorBoard event files in ``<run>/tensorboard``."""
 
-    def __init__(self, run_dir: Path) -> None:
+    @classmethod
+    def check(cls) -> None:
+        """Raises ConfigError where tensorboard is not installed."""
         _optional("tensorboard", extra="tensorboard")
+
+    def __init__(self, run_dir: Path) -> None:
+        self.check()
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(run_dir / "tensorboard"))
@@ -104,27 +120,40 @@ class TensorBoardLogger:
 
 
 class Guarded:
-    """Keeps a logger's failure from stopping the run: it is named once, and the logger is left out."""
+    """Keeps a logger's failure from stopping the run: it is named once, and the logger is left out.
 
-    def __init__(self, logger: Logger) -> None:
-        self._logger: Logger = logger
+    Args:
+        make: builds the logger.
+
+    Raises:
+        WmplayError: for what the user can mend at once, as a missing package.
+    """
+
+    def __init__(self, make: Callable[[], Logger]) -> None:
+        try:
+            self._logger = make()
+        except WmplayError:
+            raise
+        except Exception as error:
+            self._leave_out("the logger", error)
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
         """Logs, as long as the logger works."""
         try:
             self._logger.log(metrics, step)
         except Exception as error:
-            warnings.warn(
-                f"{type(self._logger).__name__} failed and is left out from here on: {error}", stacklevel=2
-            )
-            self._logger = NoLogger()
+            self._leave_out(type(self._logger).__name__, error)
+
+    def _leave_out(self, name: str, error: Exception) -> None:
+        self._logger = NoLogger()
+        console.print(f"[yellow]{name} failed and is left out from here on:[/yellow] {error}")
 
     def close(self) -> None:
         """Closes the logger; what it says about that does not matter to the run."""
         try:
             self._logger.close()
         except Exception as error:
-            warnings.warn(f"{type(self._logger).__name__} did not close: {error}", stacklevel=2)
+            console.print(f"[yellow]{type(self._logger).__name__} did not close:[/yellow] {error}")
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -148,4 +177,6 @@ def _optional(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ConfigError(f"logger needs the package {module}: pip install 'wmplay[{extra}]'") from error
+        raise ConfigError(
+            f"this logger needs the package {module}, which is not here: pip install 'wmplay[{extra}]'"
+        ) from error

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wmplay.contracts import GOAL_PREFIX, LazyMapping, Prediction
-from wmplay.errors import ConfigError
+from wmplay.errors import ConfigError, ShapeError
 
 Distance: TypeAlias = Callable[[Mapping[str, Tensor]], Tensor]  # of {key: [R, H, ...]} -> [R, H]
 
@@ -61,7 +61,8 @@ class GoalDistance:
         mean_weight: what the mean distance counts.
 
     Raises:
-        ConfigError: if the env has neither a task with a distance nor ``goal_`` observations.
+        ConfigError: if the env has neither a task with a distance nor ``goal_`` observations; when called,
+            if what the distance is about is neither predicted nor observed.
     """
 
     def __init__(self, env: Any, minimum_weight: float = 1.0, mean_weight: float = 0.1) -> None:
@@ -76,8 +77,14 @@ class GoalDistance:
             return observation[key].unsqueeze(1) if key.startswith(GOAL_PREFIX) else predicted[key]
 
         goals = [key for key in observation if key.startswith(GOAL_PREFIX)]
-        # lazily: a distance between positions never decodes a screen
-        distance: Tensor = self.distance(LazyMapping([*predicted, *goals], value))  # [R, H]
+        try:
+            # lazily: a distance between positions never decodes a screen
+            distance: Tensor = self.distance(LazyMapping([*predicted, *goals], value))  # [R, H]
+        except KeyError as error:
+            raise ConfigError(
+                f"goal_distance: there is no {error} in {', '.join([*predicted, *goals])}: the env acted in "
+                "needs the run's task (while collecting too: collect.env), the model its observations"
+            ) from error
         return -(self.minimum_weight * distance.amin(dim=1) + self.mean_weight * distance.mean(dim=1))
 
 
@@ -86,6 +93,8 @@ def _rewards(prediction: Prediction, objective: str) -> Tensor:
         raise ConfigError(
             f"{objective}: the model predicts no reward: give it a reward head or plan for goal_distance"
         )
+    if prediction.reward.ndim != 2:
+        raise ShapeError("the model's predicted reward", prediction.reward.shape, ("B", "H"))
     return prediction.reward
 
 

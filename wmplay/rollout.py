@@ -54,11 +54,16 @@ def predict(
     Raises:
         ShapeError: if the actions are not a batch of sequences, or the model answers with rewards or
             discounts that are not [B, H].
+        WmplayError: if it does not answer with a Prediction.
     """
     if actions.ndim < 2:
         raise ShapeError("actions", actions.shape, ("B", "H", "A"), hint="a batch of action sequences")
     with torch.no_grad():
         prediction = model.predict(belief, actions, generator=generator)
+    if not isinstance(prediction, Prediction):
+        raise WmplayError(
+            f"{type(model).__name__}.predict returned a {type(prediction).__name__}, expected a Prediction"
+        )
     for name, value in (("reward", prediction.reward), ("discount", prediction.discount)):
         if value is not None and value.shape != actions.shape[:2]:
             raise ShapeError(f"{type(model).__name__}.predict: {name}", value.shape, actions.shape[:2])

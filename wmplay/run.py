@@ -85,6 +85,12 @@ def load_weights(modules: Mapping[str, nn.Module], weights: Mapping[str, Any], s
         module.load_state_dict(weights[name])
 
 
+def run_to_continue(overrides: Sequence[str]) -> Path | None:
+    """The directory that ``run=<dir>`` names, if it is among the overrides."""
+    values = [override.value() for override in parse(overrides) if override.key_or_group == "run"]
+    return Path(str(values[-1])) if values and values[-1] is not None else None
+
+
 def continued_config(directory: RunDirectory, overrides: Sequence[str]) -> DictConfig:
     """The config of a run that goes on: its own, with overrides of single values (``iterations=20``).
 

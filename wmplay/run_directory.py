@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from wmplay.errors import RunError
-from wmplay.files import write_json, written_beside
+from wmplay.files import explained, write_json, written_beside
 
 CHECKPOINT_FORMAT = 1
 KEPT_CHECKPOINTS = 2  # the last one, and the one before in case the last is damaged
@@ -49,13 +50,11 @@ class RunDirectory:
 
         Raises:
             RunError: if there is something at that path.
+            WriteError: no space, no permission; nothing is left behind.
         """
         path = _unused(Path("runs") / config.name) if path is None else Path(path)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError(f"{path} exists: go on with that run by run={path}, or choose another dir=<path>")
-        (path / "checkpoints").mkdir(parents=True)
-        with written_beside(path / "config.yaml") as beside:
-            OmegaConf.save(config, beside)
         content = {
             "name": config.name,
             "seed": config.seed,
@@ -68,7 +67,15 @@ class RunDirectory:
             "status": "running",
             "wall": {},
         }
-        write_json(path / "run.json", content)
+        try:
+            with explained(path):
+                (path / "checkpoints").mkdir(parents=True)
+            with written_beside(path / "config.yaml") as beside:
+                OmegaConf.save(config, beside)
+            write_json(path / "run.json", content)
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)  # there was nothing in it
+            raise
         return cls(path)
 
     def read(self) -> dict[str, Any]:
@@ -122,13 +129,18 @@ class RunDirectory:
             state: tensors, numbers, strings, lists and dicts: ``torch.load(weights_only=True)`` reads it.
 
         Raises:
-            OSError: no space, no permission; the checkpoints before are untouched.
+            WriteError: no space, no permission; the checkpoints before are untouched.
         """
         existing = self.checkpoints()
         number = int(existing[-1].stem) + 1 if existing else 1
         path = self.path / "checkpoints" / f"{number:06d}.pt"
         with written_beside(path) as beside, beside.open("wb") as file:
-            torch.save({"format": CHECKPOINT_FORMAT, **state}, file)
+            try:
+                torch.save({"format": CHECKPOINT_FORMAT, **state}, file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None  # torch hides the system's error behind its own
+                raise
         for old in existing[: 1 - KEPT_CHECKPOINTS]:
             old.unlink(missing_ok=True)
         return path

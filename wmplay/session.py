@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -21,7 +21,7 @@ from wmplay import registry
 from wmplay.configuration import plain
 from wmplay.contracts import Trajectory
 from wmplay.device import choose_device
-from wmplay.errors import DivergedError
+from wmplay.errors import DivergedError, WriteError
 from wmplay.fit import Fitter
 from wmplay.loggers import Guarded, Jsonl
 from wmplay.progress import Interrupt, Interrupted, console
@@ -103,8 +103,9 @@ class Session:
         self.restore()
         self.jsonl = Jsonl(directory.metrics)
         config = plain(self.config)
-        self.logger = Guarded(registry.build(config["logger"], run_dir=directory.path, config=config))
+        self.logger = Guarded(lambda: registry.build(config["logger"], run_dir=directory.path, config=config))
         console.print(f"run in {directory.path}")
+        go_on = f"go on with: [bold]wmplay train run={directory.path}[/bold]"
         status = "failed"
         try:
             with self.interrupt.listening():
@@ -114,16 +115,20 @@ class Session:
             status = "interrupted"
             if self.state.phase == "fit":  # the other phases begin again
                 self.save()
-            console.print(f"stopped; go on with: [bold]wmplay train run={directory.path}[/bold]")
+            console.print(f"stopped; {go_on}")
             raise
         except DivergedError as error:
             raise DivergedError(
                 f"{error}; the last good checkpoint is {directory.checkpoints()[-1]}"
             ) from error
+        except Exception:
+            console.print(f"failed; what was done is kept: when the cause is mended, {go_on}")
+            raise
         finally:
             self.jsonl.close()
             self.logger.close()
-            directory.update(status=status, wall=self.state.wall)
+            with suppress(WriteError) if status == "failed" else nullcontext():
+                directory.update(status=status, wall=self.state.wall)
 
     def save(self) -> None:
         """A checkpoint of everything that the rest of the run depends on."""

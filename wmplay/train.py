@@ -18,8 +18,9 @@ from wmplay.assess import assess, flat, run_episodes
 from wmplay.contracts import Policy
 from wmplay.errors import ConfigError
 from wmplay.progress import bar
+from wmplay.rehearsal import rehearse
 from wmplay.report import write_report
-from wmplay.run import Run, continued_config
+from wmplay.run import Run, continued_config, run_to_continue
 from wmplay.run_directory import RunDirectory
 from wmplay.scores import save_evaluation
 from wmplay.session import PHASES, Session
@@ -40,12 +41,14 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
         WmplayError: for whatever the user can mend, in one line.
         Interrupted: after Ctrl-C, with the run saved.
     """
-    config = registry.compose(overrides)
-    if config.run is not None:
-        directory = RunDirectory(Path(config.run))
+    run = run_to_continue(overrides)
+    if run is not None:
+        directory = RunDirectory(run)
         session = Session(continued_config(directory, overrides))
     else:
-        session = Session(config)  # first, so that a mistake shows before anything is written
+        config = registry.compose(overrides)
+        session = Session(config)
+        rehearse(config, session.parts, session.device)  # a mistake shows before anything is written
         directory = RunDirectory.create(config, overrides, dir or config.dir)
     with session.opened(directory):
         loop(session)

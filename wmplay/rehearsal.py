@@ -1,0 +1,143 @@
+"""Before a run: everything is tried once, small, so that a mistake costs a second and not an afternoon."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Any
+
+import gymnasium
+import torch
+from gymnasium.spaces import Dict, Discrete
+from omegaconf import DictConfig
+
+from wmplay import registry
+from wmplay.configuration import plain
+from wmplay.contracts import Policy, model_keys
+from wmplay.envs import build_env
+from wmplay.errors import ConfigError, SpaceError, StoreError
+from wmplay.run import Parts, env_config
+from wmplay.simulate import simulate
+from wmplay.store import Store, load_trajectories
+
+STEPS = 2  # the first begins an episode, the second goes on from it
+
+
+def rehearse(config: DictConfig, parts: Parts, device: torch.device) -> None:
+    """Tries what a new run is going to do with its pieces; writes nothing and changes nothing.
+
+    Raises:
+        WmplayError: for what could not be done later.
+    """
+    check_logger = getattr(registry.target(plain(config.logger)), "check", None)
+    if check_logger is not None:
+        check_logger()
+    collect = config.collect
+    collects = collect.random_episodes + collect.episodes > 0
+    if parts.model is not None and config.fit.steps and not collects and config.env.data is None:
+        raise ConfigError(
+            "there is nothing to fit the model on: collect episodes (collect.random_episodes, "
+            "collect.episodes) or give a store of them with env.data=<store>"
+        )
+    with closing(build_env(env_config(config, collect.env))) as env:
+        if collect.episodes:
+            act(env, parts.explorer, device, explore=True)
+        if config.env.data is not None:
+            check_store(load_trajectories(config.env.data), env, every_key=collects)
+        if parts.model is not None and config.evaluate.prediction.episodes:
+            _check_windows(config, env)
+    if config.evaluate.policy.episodes:
+        with closing(build_env(env_config(config))) as env:
+            act(env, parts.policy, device)
+
+
+def act(
+    env: gymnasium.Env[Any, Any], policy: Policy | None, device: torch.device, *, explore: bool = False
+) -> None:
+    """Takes two steps with a policy. Raises whatever it or the env has to say."""
+    simulate(env, policy, 1, seed=0, max_steps=STEPS, device=device, explore=explore)
+
+
+def check_spaces(env: Any, like: gymnasium.Env[Any, Any], who: str) -> None:
+    """Whether a policy that was made for one env can act in another (a vector env, too).
+
+    Raises:
+        SpaceError: if an observation is missing or different, or the actions are.
+    """
+    seen, action = (
+        getattr(env, f"single_{name}", None) or getattr(env, name)
+        for name in ("observation_space", "action_space")
+    )
+    assert isinstance(like.observation_space, Dict)
+    there = _spaces(seen)
+    for key, space in like.observation_space.spaces.items():
+        if key not in there:
+            raise SpaceError(f"{who} needs the observation '{key}', the env has {', '.join(there)}")
+        if there[key] != space:
+            raise SpaceError(f"{who} knows '{key}' as {space}, in this env it is {there[key]}")
+    if action != like.action_space:
+        raise SpaceError(f"{who} acts in {like.action_space}, this env takes {action}")
+
+
+def check_store(store: Store, env: Any, *, every_key: bool) -> None:
+    """Whether a store holds what an env gives.
+
+    Args:
+        store: of trajectories.
+        env: single or vector.
+        every_key: whether the env's trajectories are to be added to it: then its observations must be the
+            env's. Otherwise it needs only those that models look at, and may have others.
+
+    Raises:
+        StoreError: if an observation or the action is missing or different.
+    """
+    space, action = (
+        getattr(env, f"single_{name}", None) or getattr(env, name)
+        for name in ("observation_space", "action_space")
+    )
+    spaces = _spaces(space)
+    needed = list(spaces) if every_key else model_keys(spaces)
+    given: dict[str, tuple[Any, Any]] = {
+        f"observation.{key}": (spaces[key].dtype, spaces[key].shape) for key in needed
+    }
+    given["action"] = ("int64", ()) if isinstance(action, Discrete) else ("float32", action.shape)
+    held = store.space
+    observations = [name for name in held if name.startswith("observation.")]
+    for name, (dtype, shape) in given.items():
+        if name not in held:
+            raise StoreError(
+                f"store {store.path} has no {name}, which the env gives (it has {', '.join(observations)}): "
+                "use another store, or the env with which it was made"
+            )
+        if (held[name].dtype, held[name].shape) != (dtype, shape):
+            raise StoreError(
+                f"store {store.path} has {name} as {held[name]}, the env gives {dtype} {list(shape)}: use "
+                "another store, or the env with which it was made"
+            )
+    more = [name for name in observations if name not in given]
+    if every_key and more:
+        raise StoreError(
+            f"store {store.path} has {more[0]}, which the env does not give: use another store, or the env "
+            "with which it was made"
+        )
+
+
+def _spaces(space: gymnasium.Space[Any]) -> Mapping[str, gymnasium.Space[Any]]:
+    return space.spaces if isinstance(space, Dict) else {"observation": space}
+
+
+def _check_windows(config: DictConfig, env: gymnasium.Env[Any, Any]) -> None:
+    """Whether episodes can be long enough to be predicted: as far as the env's clock is known."""
+    prediction = config.evaluate.prediction
+    steps = prediction.context - 1 + prediction.horizon
+    clocks = [
+        getattr(env, "max_steps", None),
+        getattr(env.spec, "max_episode_steps", None),
+        config.collect.max_episode_steps,
+    ]
+    longest = min((clock for clock in clocks if clock), default=steps)
+    if steps > longest:
+        raise ConfigError(
+            f"evaluate.prediction: {prediction.context} frames of context and a horizon of "
+            f"{prediction.horizon} take {steps} steps, an episode has at most {longest}: lower one of them"
+        )
