@@ -9,6 +9,9 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
+
+from wmplay.errors import UnknownName, UsageError, WmplayError
 
 USER_ERROR = 2
 INTERRUPTED = 130  # as shells have it: 128 + SIGINT
@@ -20,22 +23,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0; 2 after an error that the user can mend; 130 after Ctrl-C.
     """
-    parser = _parser()
-    options, rest = parser.parse_known_args(arguments)
-    if options.command != "train" and rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    options.overrides = [*getattr(options, "overrides", []), *rest]
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
+        options = _parse(arguments)
         options.run_command(options)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        print(": ".join(["wmplay: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        return _failed(error, debug=options.debug)
+        return _failed(error, debug="--debug" in arguments)
     return 0
 
 
 def _failed(error: Exception, *, debug: bool) -> int:
-    from wmplay.errors import WmplayError
     from wmplay.progress import Interrupted
 
     if isinstance(error, Interrupted):
@@ -45,29 +45,63 @@ def _failed(error: Exception, *, debug: bool) -> int:
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    print(f"wmplay: error: {text}", file=sys.stderr)
+    print(f"wmplay: error: {' '.join(text.split())}", file=sys.stderr)
     return USER_ERROR
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser, commands = _parser()
+    chosen = next((text for text in arguments if not text.startswith("-")), None)
+    if chosen is not None and chosen not in commands:
+        raise UnknownName("command", chosen, commands)
+    options, rest = parser.parse_known_args(arguments)
+    for text in rest:
+        if text.startswith("-") or not hasattr(options, "overrides"):
+            raise UsageError(f"{options.command} takes no '{text}'; see wmplay {options.command} --help")
+    if rest:  # overrides behind options
+        options.overrides = [*options.overrides, *rest]
+    return options
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.lstrip("-").isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"got '{text}', expected a whole number >= {least}")
+        return int(text)
+
+    return number
+
+
+def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
+    """The parser, and the names of the commands."""
+    parser = _Parser(
         prog="wmplay", description="A world-models playground: bring one piece, get the rest of the pipeline."
     )
     parser.add_argument("--version", action="version", version=_version())
+    debug = "show the traceback of an error"
+    parser.add_argument("--debug", action="store_true", help=debug)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(
         name: str, run: Callable[[argparse.Namespace], None], summary: str
     ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=summary, description=summary)
-        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        sub.add_argument("--debug", action="store_true", help=debug)
         sub.set_defaults(run_command=run)
         return sub
 
+    def overrides(sub: argparse.ArgumentParser, examples: str) -> None:
+        sub.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help=examples)
+
     sub = command("train", _train, "run the loop: collect, fit, improve, evaluate; writes a run directory")
-    sub.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="experiment=quickstart model=mlp seed=1 ..."
-    )
+    overrides(sub, "experiment=quickstart model=mlp seed=1 ...")
     sub.add_argument("-m", "--multirun", action="store_true", help="sweep over comma-separated values")
     sub.add_argument("--cfg", action="store_true", help="print the composed config and stop")
 
@@ -75,21 +109,23 @@ def _parser() -> argparse.ArgumentParser:
         "eval", _eval, "evaluate a run again: prediction by horizon, the policy beside the random one"
     )
     sub.add_argument("run", type=Path, metavar="RUN", help="a run directory")
-    sub.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="evaluate.policy.episodes=1000 ...")
+    overrides(sub, "evaluate.policy.episodes=1000 ...")
 
     sub = command("simulate", _simulate, "collect episodes into a store of trajectories")
     sub.add_argument("env", metavar="ENV", help="a registered env (see wmplay list env) or a Gymnasium id")
-    sub.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="task=body_goal physics=fast ...")
+    overrides(sub, "task=body_goal physics=fast ...")
     sub.add_argument("--out", type=Path, required=True, help="the store: created, or appended to")
-    sub.add_argument("--episodes", type=int, default=100, help="how many (default %(default)s)")
+    sub.add_argument("--episodes", type=_at_least(1), default=100, help="how many (default %(default)s)")
     sub.add_argument("--run", type=Path, help="act by this run's policy (default: uniformly at random)")
     sub.add_argument("--explore", action="store_true", help="with the run's exploration")
-    sub.add_argument("--seed", type=int, default=0, help="default %(default)s")
-    sub.add_argument("--num-envs", type=int, default=64, help="stepped together (default %(default)s)")
+    sub.add_argument("--seed", type=_at_least(0), default=0, help="default %(default)s")
     sub.add_argument(
-        "--num-workers", type=int, default=0, help="processes that share the envs (default: none)"
+        "--num-envs", type=_at_least(1), default=64, help="stepped together (default %(default)s)"
     )
-    sub.add_argument("--max-steps", type=int, help="cut episodes at this many steps")
+    sub.add_argument(
+        "--num-workers", type=_at_least(0), default=0, help="processes that share the envs (default: none)"
+    )
+    sub.add_argument("--max-steps", type=_at_least(1), help="cut episodes at this many steps")
 
     sub = command("report", _report, "write report.html and its pictures anew from a run's files")
     sub.add_argument("run", type=Path, metavar="RUN", help="a run or sweep directory")
@@ -98,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "kind", nargs="?", help="env, model, planner, policy, explorer, objective, logger, experiment"
     )
-    return parser
+    return parser, list(commands.choices)
 
 
 def _version() -> str:

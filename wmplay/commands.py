@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import torch
+from gymnasium.vector import VectorEnv
+from omegaconf import OmegaConf
 
-from wmplay.configuration import parse
-from wmplay.contracts import Policy
+from wmplay.configuration import plain, set_values
+from wmplay.contracts import Policy, Trajectory
 from wmplay.envs import make_env
+from wmplay.errors import UsageError
 from wmplay.progress import bar, console
-from wmplay.run import load_run
+from wmplay.rehearsal import check_spaces, check_store
+from wmplay.run import Run, load_run
 from wmplay.simulate import simulate
-from wmplay.store import save_trajectories
+from wmplay.store import load_trajectories, save_trajectories
+from wmplay.store.manifest import exists as is_store
 
 
 def simulate_into(
@@ -48,23 +52,41 @@ def simulate_into(
     Raises:
         WmplayError: an unknown env, a run without a checkpoint, a store of another schema, ...
     """
+    if explore and run is None:
+        raise UsageError("--explore is about a run's policy: give --run=<dir> too")
+    loaded = None if run is None else load_run(run)
+    chosen = OmegaConf.create({})
+    set_values(chosen, overrides)
+    num_envs = min(num_envs, episodes)
+    venv = make_env(env, num_envs=num_envs, num_workers=min(num_workers, num_envs), **plain(chosen))
+    with closing(venv):
+        if loaded is not None:
+            check_spaces(venv, loaded.env, f"the policy of {run}")
+        if is_store(out):
+            check_store(load_trajectories(out), venv, every_key=True)
+        try:
+            # within the store's writer: a place that cannot be written to is refused before the work
+            store = save_trajectories(
+                _episodes(venv, loaded, explore, episodes=episodes, seed=seed, max_steps=max_steps), out
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"nothing was added to {out}") from None
+    console.print(f"{out}: {len(store):,} episodes, {store.steps:,} steps")
+
+
+def _episodes(
+    venv: VectorEnv[Any, Any, Any], run: Run | None, explore: bool, *, episodes: int, **settings: Any
+) -> Iterator[Trajectory]:
     policy: Policy | None = None
-    device = torch.device("cpu")
     if run is not None:
-        loaded = load_run(run)
-        policy, device = loaded.parts.explorer if explore else loaded.policy, loaded.device
-    chosen: dict[str, Any] = {override.key_or_group: override.value() for override in parse(overrides)}
-    venv = make_env(env, num_envs=min(num_envs, episodes), num_workers=num_workers, **chosen)
-    with closing(venv), bar("simulate", episodes, "episodes") as advance:
-        trajectories = simulate(
+        policy = run.parts.explorer if explore else run.policy
+    with bar("simulate", episodes, "episodes") as advance:
+        yield from simulate(
             venv,
             policy,
             episodes,
-            seed,
             explore=explore,
-            device=device,
-            max_steps=max_steps,
+            device="cpu" if run is None else run.device,
             progress=lambda done, steps: advance(done, f"{steps:,} steps"),
+            **settings,
         )
-    store = save_trajectories(trajectories, out)
-    console.print(f"{out}: {len(store):,} episodes, {store.steps:,} steps")

@@ -114,6 +114,18 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     return parsed
 
 
+def set_values(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Sets plain ``key=value`` overrides in a config.
+
+    Raises:
+        ConfigError: for any other kind of override.
+    """
+    for override in parse(overrides):
+        if override.type is not OverrideType.CHANGE or override.is_sweep_override():
+            raise ConfigError(f"'{override.input_line}': expected key=value with a single value here")
+        OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
+
+
 def _quoting_hint(text: str) -> str:
     return "; quote special characters, as in 'key=\"a value\"'" if "=" in text else ""
 

@@ -22,6 +22,10 @@ class UnknownName(WmplayError):
         super().__init__(f"unknown {what} '{name}'{did_you_mean(name, known)}")
 
 
+class UsageError(WmplayError):
+    """A command line or call with arguments that make no sense."""
+
+
 class ConfigError(WmplayError):
     """A config that cannot be composed or built."""
 

@@ -11,12 +11,11 @@ from typing import Any
 
 import gymnasium
 import torch
-from hydra.core.override_parser.types import OverrideType
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from wmplay import registry
-from wmplay.configuration import parse, plain
+from wmplay.configuration import parse, plain, set_values
 from wmplay.contracts import Policy
 from wmplay.device import choose_device
 from wmplay.envs import build_env
@@ -99,15 +98,13 @@ def continued_config(directory: RunDirectory, overrides: Sequence[str]) -> DictC
     """
     config = directory.config()
     for override in parse(overrides):
-        key = override.key_or_group
-        if key in (*registry.KINDS, "experiment"):
+        if override.key_or_group in (*registry.KINDS, "experiment"):
             raise ConfigError(
-                f"cannot override '{key}': a run that goes on keeps its pieces; begin a new run without run="
+                f"cannot override '{override.key_or_group}': a run that goes on keeps its pieces; leave it "
+                "out, or begin a new run without run="
             )
-        if override.type is not OverrideType.CHANGE or override.is_sweep_override():
-            raise ConfigError(f"'{override.input_line}': a run that goes on takes plain key=value overrides")
-        if key != "run":
-            OmegaConf.update(config, key, override.value(), force_add=True)
+    set_values(config, overrides)
+    config.run = None
     registry.check(config)
     OmegaConf.set_readonly(config, True)
     return config

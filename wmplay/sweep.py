@@ -13,8 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from wmplay import registry
-from wmplay.configuration import parse, search_path
-from wmplay.errors import WmplayError
+from wmplay.configuration import lenient, parse, search_path
+from wmplay.errors import ConfigError, WmplayError
 from wmplay.files import written_beside
 from wmplay.progress import console
 from wmplay.report.sweep import print_sweep
@@ -35,7 +35,7 @@ def multirun(overrides: Sequence[str]) -> Path:
     Raises:
         WmplayError: if the sweep cannot be composed, or, when all jobs are done, if some failed.
     """
-    registry.prepare(overrides)
+    _check(overrides)
     directory = _directory(overrides)
     GlobalHydra.instance().clear()
     hydra = Hydra.create_main_hydra2("wmplay", search_path())
@@ -43,7 +43,7 @@ def multirun(overrides: Sequence[str]) -> Path:
         hydra.multirun(
             config_name="train",
             task_function=job,
-            overrides=[*overrides, f"hydra.sweep.dir={directory}"],
+            overrides=[*lenient(overrides), f"hydra.sweep.dir={directory}"],
             with_log_configuration=False,
         )
     finally:
@@ -60,7 +60,7 @@ def job(config: DictConfig) -> None:
     """One run of a sweep; a failure is written down and leaves the other jobs running."""
     here = HydraConfig.get()
     directory = Path(here.runtime.output_dir)
-    overrides = list(here.overrides.task)
+    overrides = [text.removeprefix("++") for text in here.overrides.task]
     console.rule(f"{directory.name}: {' '.join(overrides)}")
     try:
         train(overrides, dir=directory)
@@ -70,6 +70,24 @@ def job(config: DictConfig) -> None:
             beside.write_text(
                 f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}", encoding="utf-8"
             )
+
+
+def _check(overrides: Sequence[str]) -> None:
+    """Composes the first job, and one for each other value that is swept over, before any job starts."""
+    parsed = parse(overrides)
+    if any(override.key_or_group == "run" for override in parsed):
+        raise ConfigError("a sweep makes new runs: leave out run=, or go on with that run without -m")
+    registry.prepare(overrides)
+    values = {
+        i: [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        for i, override in enumerate(parsed)
+        if override.is_choice_sweep() or override.is_range_sweep()
+    }
+    first = [values[i][0] if i in values else text for i, text in enumerate(overrides)]
+    registry.compose(first)
+    for i, others in values.items():
+        for other in others[1:]:
+            registry.compose([*first[:i], other, *first[i + 1 :]])
 
 
 def _directory(overrides: Sequence[str]) -> Path:
