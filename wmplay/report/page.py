@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -42,17 +42,17 @@ def write_report(run_dir: Path | str) -> Path:
     """
     run_dir = Path(run_dir)
     record = read_record(run_dir)
-    sections = [
-        ("Results", _results(record)),
-        ("How far ahead it sees", _prediction(record)),
-        ("What it sees", _clips(record)),
-        ("What the policy does", _episodes(record)),
-        ("How it learned", _learning(record)),
-        ("How it was made", _making(record)),
-    ]
+    sections: dict[str, Iterable[Picture | Grid | Html]] = {
+        "Results": _results(record),
+        "How far ahead it sees": _prediction(record),
+        "What it sees": _clips(record),
+        "What the policy does": _episodes(record),
+        "How it learned": _learning(record),
+        "How it was made": _making(record),
+    }
     (run_dir / PICTURES).mkdir(exist_ok=True)
     body = []
-    for title, parts in sections:
+    for title, parts in sections.items():
         content = [_show(part, run_dir / PICTURES) for part in parts]
         if content:
             body.append(f"<section><h2>{escape(title)}</h2>\n{''.join(content)}</section>")
@@ -88,9 +88,9 @@ def _prediction(record: Record) -> Iterator[Picture]:
         yield Picture(
             "prediction.png",
             plots.png(plots.prediction_plot(score)),
-            f"Open-loop prediction under the true actions after {counted(score.context, 'frame')} of context: "
-            f"means over {counted(score.clips, 'held-out clip')} with 95% intervals. The baselines are scored on "
-            "the same clips.",
+            f"Open-loop prediction under the true actions after {counted(score.context, 'frame')} of "
+            f"context: means over {counted(score.clips, 'held-out clip')} with 95% intervals. The baselines "
+            "are scored on the same clips.",
         )
 
 
@@ -104,13 +104,13 @@ def _clips(record: Record) -> Iterator[Picture]:
         yield Picture(
             f"clips_{name}.gif",
             screens.clips_gif(clips, key),
-            f"Held-out clips of {key}. Green: the context, real frames that the model is shown. Blue: its own "
-            "prediction, the real actions given, nothing seen any more.",
+            f"Held-out clips of {key}. Green: the context, real frames that the model is shown. Blue: its "
+            "own prediction, given the real actions and no further frame.",
         )
         yield Picture(
             f"strip_{name}.png",
             screens.film_strip(clips, key),
-            f"The same clips, still: columns are the frames of context (up to 0) and then the steps predicted of {key}.",
+            "The same clips, still: the frames of context, up to frame 0, then the steps predicted.",
         )
     for key, value in clips.truth.items():
         if value.ndim == 3:
@@ -226,7 +226,7 @@ def _page(record: Record, body: str) -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title} · wmplay</title>
-<style>{STYLE}</style>
+<style>{_style()}</style>
 </head>
 <body>
 <header>
@@ -243,36 +243,7 @@ def _page(record: Record, body: str) -> str:
 """
 
 
-STYLE = f"""
-:root {{ --ink: {INK}; --quiet: {QUIET}; --rule: {RULE}; --paper: {PAPER}; --shade: #f6f8fa; --accent: {BLUE}; }}
-@media (prefers-color-scheme: dark) {{
-  :root {{ --ink: #e6e9ec; --quiet: #9aa5b1; --rule: #323a43; --paper: #15191e; --shade: #1d2329; --accent: #56b4e9; }}
-}}
-* {{ box-sizing: border-box; }}
-body {{ margin: 0 auto; padding: 40px 28px 80px; max-width: 1040px; background: var(--paper); color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }}
-header {{ border-bottom: 1px solid var(--rule); padding-bottom: 12px; }}
-h1 {{ margin: 0; font-size: 30px; line-height: 1.2; letter-spacing: -.01em; }}
-h2 {{ margin: 48px 0 12px; font-size: 21px; }}
-h3 {{ margin: 24px 0 6px; font-size: 15px; }}
-.kicker {{ margin: 0 0 4px; color: var(--accent); font-size: 13px; font-weight: 600; letter-spacing: .06em;
-  text-transform: uppercase; }}
-.verdict {{ margin: 14px 0 10px; max-width: 46em; font-size: 19px; line-height: 1.5; }}
-.note, figcaption {{ margin: 6px 0 0; max-width: 62em; color: var(--quiet); font-size: 13.5px; }}
-figure {{ margin: 16px 0 30px; }}
-figure img {{ display: block; max-width: 100%; height: auto; padding: 10px; background: {PAPER};
-  border: 1px solid var(--rule); border-radius: 6px; }}
-.scroll {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: 5px 18px 5px 0; text-align: right; white-space: nowrap; }}
-th:first-child {{ text-align: left; font-weight: 400; }}
-thead th {{ color: var(--quiet); font-weight: 600; border-bottom: 1px solid var(--quiet); }}
-thead th:first-child {{ font-weight: 600; }}
-tbody tr + tr > * {{ border-top: 1px solid var(--rule); }}
-.facts th {{ color: var(--quiet); vertical-align: top; }}
-.facts td {{ text-align: left; white-space: normal; overflow-wrap: anywhere; }}
-details {{ margin-top: 10px; border: 1px solid var(--rule); border-radius: 6px; padding: 8px 14px; }}
-summary {{ cursor: pointer; font-weight: 600; font-size: 15px; }}
-pre {{ margin: 10px 0 4px; padding: 12px; overflow-x: auto; background: var(--shade); border-radius: 4px;
-  font: 13px/1.5 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }}
-"""
+def _style() -> str:
+    colours = {"ink": INK, "quiet": QUIET, "rule": RULE, "card": PAPER, "accent": BLUE}
+    variables = " ".join(f"--{name}: {colour};" for name, colour in colours.items())
+    return f":root {{ {variables} }}\n" + Path(__file__).with_name("page.css").read_text(encoding="utf-8")

@@ -67,7 +67,8 @@ def prediction_plot(score: PredictionScore) -> Figure:
                     style + marker,
                     color=colour,
                     label=label,
-                    zorder=3 - 0.1 * (name != MODEL),
+                    linewidth=2.2 if name == MODEL else 1.5,
+                    zorder=3 if name == MODEL else 2,
                 )
                 axes.fill_between(horizons, low, high, color=colour, alpha=0.18, linewidth=0)
             direction = "higher is better" if result.higher_is_better else "lower is better"
@@ -76,6 +77,8 @@ def prediction_plot(score: PredictionScore) -> Figure:
             axes.set_ylim(bottom=0, top=1 if result.metric == "iou" else None)
             axes.set_xlim(1, max(score.horizon, 2))
             plain_ticks(axes)
+            every = max(1, round(score.horizon / 4))
+            axes.set_xticks(sorted({1, *range(every, score.horizon + 1, every)}))
         _legend_below(figure, panels)
     return figure
 
@@ -113,7 +116,7 @@ def progress_plot(metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
             title = (
                 f"{who.removeprefix('evaluate/').removeprefix('prediction/')}: {METRICS.get(metric, metric)}"
             )
-            panels_of.setdefault(title, {})[f"{horizon} steps"] = one
+            panels_of.setdefault(title, {})["1 step" if horizon == "1" else f"{horizon} steps"] = one
     if not panels_of:
         return None
     with drawing():
@@ -172,7 +175,7 @@ def _legend_below(figure: Figure, panels: Sequence[Axes]) -> None:
 
 def _colours(names: Mapping[str, Any]) -> list[Any]:
     """Blue for the first, then the others; shades where these are horizons, which have an order."""
-    if all(name.endswith("steps") for name in names):
+    if all(name.endswith(("step", "steps")) for name in names):
         return [matplotlib.colormaps["viridis"](0.85 * i / max(len(names) - 1, 1)) for i in range(len(names))]
     palette = (BLUE, QUIET, *OTHERS)
     return [palette[i % len(palette)] for i in range(len(names))]

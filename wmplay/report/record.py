@@ -52,7 +52,7 @@ def read_record(run_dir: Path) -> Record:
 def _read_info(path: Path) -> dict[str, Any]:
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{path.parent} is not a run: it has no run.json") from None
     except ValueError as error:
         raise RunError(f"{path} is damaged: {error}") from error

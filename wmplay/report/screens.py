@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from wmplay.contracts import GOAL_PREFIX, Array, Trajectory
 from wmplay.report.style import BLUE, GREEN, INK, ORANGE, PAPER, QUIET, RED, RULE, SKY, Rgb, font, rgb
+from wmplay.report.words import counted
 from wmplay.scores import Clips, selected_horizons
 
 WIDTH = 960  # of moving pictures; still ones have twice as many pixels
@@ -191,9 +192,9 @@ def _ending(episode: Trajectory, now: int, has_goal: bool) -> tuple[str, str]:
     if now < len(episode):
         return RULE, f"step {now} of {len(episode)}"
     if not episode.terminated.any():
-        return QUIET, f"out of time after {len(episode)} steps"
+        return QUIET, f"out of time after {counted(len(episode), 'step')}"
     verb = "reached the goal" if has_goal else "ended"
-    return GREEN, f"{verb} after {len(episode)} steps"
+    return GREEN, f"{verb} after {counted(len(episode), 'step')}"
 
 
 # Drawing ----------------------------------------------------------------------------------------------

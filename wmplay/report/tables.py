@@ -15,7 +15,7 @@ from rich.text import Text
 from wmplay.intervals import Interval
 from wmplay.report.record import read_record
 from wmplay.report.style import METRICS, PREDICTORS
-from wmplay.report.words import duration, interval, main_policy, number, percent, verdict
+from wmplay.report.words import duration, ends, interval, main_policy, number, percent, verdict
 from wmplay.scores import MODEL, Evaluation, KeyScore, PolicyScore, PredictionScore, selected_horizons
 
 
@@ -55,9 +55,10 @@ def _prediction_grid(key: str, result: KeyScore, score: PredictionScore) -> Grid
     horizons = selected_horizons(score.horizon)
     rows = []
     for name, curve in result.curves.items():
-        show = interval if name == MODEL else (lambda x: number(x.value))
         label = PREDICTORS[name][2] if name in PREDICTORS else name
-        rows.append([label, *(show(curve.at(h)) for h in horizons)])
+        rows.append([label, *(number(curve.at(h).value) for h in horizons)])
+        if name == MODEL:
+            rows.append(["  95% interval", *(ends(curve.at(h)) for h in horizons)])
     columns = ["steps predicted", *(str(h) for h in horizons)]
     note = f"{score.context} frames of context, {score.clips:,} clips of as many held-out episodes."
     direction = "higher is better" if result.higher_is_better else "lower is better"

@@ -17,7 +17,9 @@ def number(value: float) -> str:
     if not math.isfinite(value):
         return "–"
     size = abs(value)
-    if size != 0 and (size < 1e-3 or size >= 1e7):
+    if size == 0:
+        return "0"
+    if size < 1e-3 or size >= 1e7:
         return f"{value:.2e}"
     decimals = 0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 10 else 3 if size >= 0.1 else 4
     return f"{value:,.{decimals}f}"
@@ -25,16 +27,23 @@ def number(value: float) -> str:
 
 def interval(x: Interval) -> str:
     """``0.742 [0.731, 0.753]``; without the bracket where the ends are not known."""
-    ends = f" [{number(x.low)}, {number(x.high)}]" if math.isfinite(x.low) and math.isfinite(x.high) else ""
-    return number(x.value) + ends
+    return number(x.value) + (f" {ends(x)}" if _known(x) else "")
+
+
+def ends(x: Interval) -> str:
+    """``[0.731, 0.753]``, or a dash."""
+    return f"[{number(x.low)}, {number(x.high)}]" if _known(x) else "–"
 
 
 def percent(x: Interval) -> str:
     """``98.4% [95.9, 99.4]``."""
     if not math.isfinite(x.value):
         return "–"
-    known = math.isfinite(x.low) and math.isfinite(x.high)
-    return f"{100 * x.value:.1f}%" + (f" [{100 * x.low:.1f}, {100 * x.high:.1f}]" if known else "")
+    return f"{100 * x.value:.1f}%" + (f" [{100 * x.low:.1f}, {100 * x.high:.1f}]" if _known(x) else "")
+
+
+def _known(x: Interval) -> bool:
+    return math.isfinite(x.low) and math.isfinite(x.high)
 
 
 def duration(seconds: float) -> str:
