@@ -190,5 +190,5 @@ def _one_line(error: Exception) -> WmplayError:
         known = options[: next((i for i, line in enumerate(options) if " " in line), None)]
         return UnknownName(missing[1], missing[2], known)
     message = lines[0] if lines else type(error).__name__
-    key = next((line.partition(":")[2].strip() for line in lines if line.startswith("full_key:")), "")
+    key = getattr(error, "full_key", None)
     return ConfigError(f"{key}: {message}" if key else message)

@@ -55,18 +55,14 @@ class Fitter:
         """One gradient step, the ``step``-th of the run; returns the metrics.
 
         Raises:
-            WmplayError: if the model's loss is not a scalar tensor.
+            WmplayError: if the model's loss is not a scalar tensor that depends on its weights, with a
+                dict of scalar metrics.
             DivergedError: if the loss or a gradient is not finite, or the loss explodes; names the
                 culprit. The weights are as they were before the step.
         """
         with autocast(self.device, self.precision):
-            loss, terms = self.model.loss(segment)
-        if not isinstance(loss, Tensor) or loss.ndim != 0:
-            got = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-            raise WmplayError(
-                f"{type(self.model).__name__}.loss returned {got}, expected a scalar tensor: take its mean"
-            )
-        metrics = {name: float(value.detach()) for name, value in {**terms, "loss/total": loss}.items()}
+            loss, terms = self._checked(self.model.loss(segment))
+        metrics = {name: float(value) for name, value in {**terms, "loss/total": loss}.items()}
         self._check_loss(metrics, step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -95,13 +91,34 @@ class Fitter:
         self.optimizer.load_state_dict(state["optimizer"])
         self.loss_scale = state["loss_scale"]
 
+    def _checked(self, answer: Any) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """What the model's loss returned, if it is what it has to be."""
+        name = f"{type(self.model).__name__}.loss"
+        if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], dict):
+            parts = answer if isinstance(answer, tuple) else (answer,)
+            got = ", ".join(type(part).__name__ for part in parts)
+            raise WmplayError(f"{name} returned {got}, expected a scalar tensor and a dict of scalars")
+        loss, terms = answer
+        if not isinstance(loss, Tensor) or loss.ndim != 0:
+            raise WmplayError(f"{name} returned {_shown(loss)}, expected a scalar tensor: take its mean")
+        if not loss.requires_grad:
+            raise WmplayError(f"{name} does not depend on the weights: it returned a tensor without gradient")
+        for term, value in terms.items():
+            if not isinstance(value, int | float | Tensor) or (
+                isinstance(value, Tensor) and value.numel() != 1
+            ):
+                raise WmplayError(
+                    f"{name} returned the metric '{term}' as {_shown(value)}, expected a scalar"
+                )
+        return loss, terms
+
     def _check_loss(self, metrics: dict[str, float], step: int) -> None:
         loss = metrics["loss/total"]
         terms = {name: value for name, value in metrics.items() if name != "loss/total"}
         broken = [f"{name} is {value}" for name, value in terms.items() if not math.isfinite(value)]
         if not math.isfinite(loss):
             raise DivergedError(
-                f"update {step}: the loss is {loss}; " + (", ".join(broken) or "its terms are finite")
+                f"update {step}: the loss is {loss}; " + (", ".join(broken) or "no term of it is")
             )
         if step >= WATCH_FROM and abs(loss) > self.explode * (self.loss_scale + 1):
             worst = max(terms, key=lambda name: abs(terms[name]), default="loss/total")
@@ -117,3 +134,7 @@ class Fitter:
             if parameter.grad is not None and not parameter.grad.isfinite().all():
                 return str(name)
         return "the model"
+
+
+def _shown(value: Any) -> str:
+    return f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

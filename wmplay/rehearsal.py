@@ -15,7 +15,8 @@ from wmplay import registry
 from wmplay.configuration import plain
 from wmplay.contracts import Policy, model_keys
 from wmplay.envs import build_env
-from wmplay.errors import ConfigError, SpaceError, StoreError
+from wmplay.errors import ConfigError, ShapeError, SpaceError, StoreError
+from wmplay.rollout import predict
 from wmplay.run import Parts, env_config
 from wmplay.simulate import simulate
 from wmplay.store import Store, load_trajectories
@@ -40,7 +41,10 @@ def rehearse(config: DictConfig, parts: Parts, device: torch.device) -> None:
             "collect.episodes) or give a store of them with env.data=<store>"
         )
     with closing(build_env(env_config(config, collect.env))) as env:
+        if parts.model is not None:
+            _predict(env, parts.model, device)
         if collect.episodes:
+            act(env, parts.policy, device)  # without exploration: who is at fault is clear
             act(env, parts.explorer, device, explore=True)
         if config.env.data is not None:
             check_store(load_trajectories(config.env.data), env, every_key=collects)
@@ -56,6 +60,19 @@ def act(
 ) -> None:
     """Takes two steps with a policy. Raises whatever it or the env has to say."""
     simulate(env, policy, 1, seed=0, max_steps=STEPS, device=device, explore=explore)
+
+
+def _predict(env: gymnasium.Env[Any, Any], model: Any, device: torch.device) -> None:
+    """Predicts two steps from an episode's first frame, and decodes them."""
+    (trajectory,) = simulate(env, None, 1, seed=0, max_steps=STEPS)
+    first = {key: torch.from_numpy(value[:1]).to(device) for key, value in trajectory.observation.items()}
+    with torch.no_grad():
+        belief = model.initial({key: first[key] for key in model_keys(first)})
+        prediction = predict(model, belief, torch.from_numpy(trajectory.action[None]).to(device))
+        for key, value in prediction.observation.items():
+            expected = (1, len(trajectory), *first[key].shape[1:]) if key in first else tuple(value.shape)
+            if value.shape != expected:
+                raise ShapeError(f"{type(model).__name__}: the predicted '{key}'", value.shape, expected)
 
 
 def check_spaces(env: Any, like: gymnasium.Env[Any, Any], who: str) -> None:

@@ -115,14 +115,15 @@ class Session:
             status = "interrupted"
             if self.state.phase == "fit":  # the other phases begin again
                 self.save()
-            console.print(f"stopped; {go_on}")
+            console.print(f"stopped; {go_on}", soft_wrap=True)
             raise
         except DivergedError as error:
             raise DivergedError(
-                f"{error}; the last good checkpoint is {directory.checkpoints()[-1]}"
+                f"{error}; the last good checkpoint is {directory.checkpoints()[-1]}: go on from it with "
+                f"run={directory.path} and a lower fit.lr, or look for the culprit in the model"
             ) from error
         except Exception:
-            console.print(f"failed; what was done is kept: when the cause is mended, {go_on}")
+            console.print(f"failed; when the cause is mended, {go_on}", soft_wrap=True)
             raise
         finally:
             self.jsonl.close()

@@ -24,7 +24,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from wmplay.contracts import Array, Policy, Trajectory
-from wmplay.errors import ActionError, SpaceError, WmplayError
+from wmplay.errors import ActionError, ConfigError, SpaceError, WmplayError
 
 Frames: TypeAlias = dict[str, Array]
 Progress: TypeAlias = Callable[[int, int], None]
@@ -66,8 +66,11 @@ def simulate(
 
     Raises:
         ActionError: where the policy's action has a wrong shape or type, or is not finite.
+        ConfigError: for negative numbers.
         SpaceError: for action spaces other than Box [A] and Discrete, and nested observations.
     """
+    if episodes < 0 or (max_steps is not None and max_steps < 1):
+        raise ConfigError(f"episodes is {episodes} and max_steps {max_steps}, expected at least 0 and 1")
     batch = env if isinstance(env, VectorEnv) else _BatchOfOne(env)
     mode = _autoreset_mode(batch)
     slots = batch.num_envs
@@ -182,7 +185,7 @@ class _Actor:
         if self.policy is None:
             return np.asarray(self.space.sample(), self.zeros.dtype)
         with torch.no_grad():
-            tensor, self.carry = self.policy.act(
+            answer = self.policy.act(
                 self.carry,
                 {key: torch.from_numpy(value).to(self.device) for key, value in frames.items()},
                 torch.from_numpy(last_action).to(self.device),
@@ -190,7 +193,13 @@ class _Actor:
                 explore=self.explore,
                 generator=self.generator,
             )
-        return self._executable(tensor.cpu().numpy())
+        if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], torch.Tensor)):
+            raise ActionError(
+                f"policy {type(self.policy).__name__}.act returned a {type(answer).__name__}, expected "
+                "(action tensor, carry)"
+            )
+        action, self.carry = answer
+        return self._executable(action.cpu().numpy())
 
     def native(self, action: Array) -> Array:
         """The action in the dtype of the env's space."""

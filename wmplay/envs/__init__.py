@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, overload
 
@@ -56,7 +57,7 @@ def env_config(name: str, **overrides: Any) -> dict[str, Any]:
     if name not in registry.names("env"):
         import gymnasium
 
-        if name in gymnasium.registry or ":" in name:
+        if name in gymnasium.registry or ":" in name or re.search(r"-v\d+$", name):
             return registry.piece_config("env", "gym", id=name, **overrides)
     return registry.piece_config("env", name, **overrides)
 
