@@ -7,7 +7,6 @@ from torch import Tensor
 
 from wmplay.contracts import Belief, Plan, Score, WorldModel
 from wmplay.errors import ShapeError
-from wmplay.nets.trees import where_rows
 
 
 def score_candidates(model: WorldModel, belief: Belief, score: Score, candidates: Tensor) -> Tensor:
@@ -33,11 +32,3 @@ def best_plan(candidates: Tensor, scores: Tensor) -> Plan:
     """The best candidate of each row, from [B, N, H, ...] and [B, N]."""
     score, index = scores.max(dim=1)
     return Plan(candidates[torch.arange(len(index), device=index.device), index], score)
-
-
-def better(plan: Plan | None, other: Plan) -> Plan:
-    """Row by row the plan with the higher score; the first one on a tie."""
-    if plan is None:
-        return other
-    wins = other.score > plan.score
-    return Plan(where_rows(wins, other.action, plan.action), torch.where(wins, other.score, plan.score))

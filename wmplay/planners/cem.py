@@ -19,7 +19,7 @@ from wmplay.contracts import Belief, Plan, Score, WorldModel
 from wmplay.errors import ConfigError
 from wmplay.nets.actions import ActionEncoder, action_bounds
 from wmplay.nets.trees import device_of, repeat_rows, rows
-from wmplay.planners.candidates import best_plan, better, score_candidates
+from wmplay.planners.candidates import best_plan, score_candidates
 
 
 class CEM:
@@ -84,16 +84,22 @@ class CEM:
         proposal = self._start(batch, knots, first, device)
         repeated = repeat_rows(belief, self.candidates)
         row = torch.arange(batch, device=device).unsqueeze(1)
-        best: Plan | None = None
+        winners, winning_scores = [], []
         for _ in range(self.iterations):
             drawn = proposal.sample(self.candidates, generator)  # [B, N, K, ...]
-            plans = drawn.repeat_interleave(self.hold, dim=2)[:, :, : self.horizon]
-            scores = score_candidates(model, repeated, score, plans)  # [B, N]
-            best = better(best, best_plan(plans, scores))
-            elites = scores.topk(self.elites, dim=1).indices
-            proposal = proposal.fit(drawn[row, elites])
-        assert best is not None
-        return best
+            scores = score_candidates(model, repeated, score, self._hold(drawn))  # [B, N]
+            top = scores.topk(self.elites, dim=1)  # the best comes first
+            elites = drawn[row, top.indices]
+            proposal = proposal.fit(elites)
+            winners.append(elites[:, 0])
+            winning_scores.append(top.values[:, 0])
+        return best_plan(self._hold(torch.stack(winners, dim=1)), torch.stack(winning_scores, dim=1))
+
+    def _hold(self, drawn: Tensor) -> Tensor:
+        """Plans [B, N, H, ...] from what was drawn, [B, N, K, ...]."""
+        if self.hold == 1:
+            return drawn
+        return drawn.repeat_interleave(self.hold, dim=2)[:, :, : self.horizon]
 
     def _start(
         self, batch: int, knots: int, warm_start: Tensor | None, device: torch.device
@@ -125,9 +131,10 @@ class Gaussian:
     def sample(self, number: int, generator: torch.Generator | None) -> Tensor:
         """[B, N, K, A], clipped to the bounds; candidate 0 is the mean itself."""
         batch, knots, actions = self.mean.shape
-        noise = torch.randn(batch, number, knots, actions, device=self.mean.device, generator=generator)
-        noise[:, 0] = 0
-        return torch.clamp(self.mean.unsqueeze(1) + self.std.unsqueeze(1) * noise, self.low, self.high)
+        drawn = torch.randn(batch, number, knots, actions, device=self.mean.device, generator=generator)
+        drawn[:, 0] = 0
+        # in place: fresh memory for each step costs more than the arithmetic
+        return drawn.mul_(self.std.unsqueeze(1)).add_(self.mean.unsqueeze(1)).clamp_(self.low, self.high)
 
     def fit(self, elites: Tensor) -> Gaussian:
         """To elites [B, E, K, A]."""
