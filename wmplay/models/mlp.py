@@ -73,7 +73,7 @@ class MLP(nn.Module):
         code: int | None = None,
         vector_sigma: float = 0.03,
         pixel_sigma: float = 1.0,
-        position_features: int = 4,
+        position_features: int = 5,
         symlog: bool = False,
         reward_weight: float = 1.0,
         continuation_weight: float = 1.0,
@@ -168,15 +168,20 @@ class MLP(nn.Module):
             "action": torch.zeros_like(action[:, :1]).repeat(1, self.frames - 1, 1),
         }
         latent, features, _ = self.rollout(start, action, states[:, 1 : self.frames])
-        predicted, drawn = self.decode(latent), self.decode(states[:, 1:])
+        predicted, drawn = self.decode(latent), self.decode(states[:, :1])
         values = self.outcomes.negative_log_likelihoods(features, segment)
-        for key in self.modalities:
-            decoded = predicted if key in self.vectors else drawn
-            values[key] = -decoded[key].log_prob(segment.observation[key][:, 1:].float())
+        for key, observed in segment.observation.items():
+            if key in self.vectors:
+                values[key] = -predicted[key].log_prob(observed[:, 1:].float())
+            elif key in self.image_heads:
+                # one frame of each segment will do: the others look much the same
+                values[key] = -drawn[key].log_prob(observed[:, :1].float())
         if self.encoder is not None:
             error = (latent - states[:, 1:].detach())[..., self.vector_size :] / self.code_sigma
             values["code"] = 0.5 * error.square().sum(-1)
-        terms = {name: masked_mean(value, segment.mask) for name, value in values.items()}
+        terms = {
+            name: masked_mean(value, segment.mask[:, : value.shape[1]]) for name, value in values.items()
+        }
         weights = self.outcomes.weights
         total = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
         return total, {f"loss/{name}": term.detach() for name, term in terms.items()}

@@ -79,7 +79,7 @@ class RSSM(nn.Module):
         kl_balance: float = 0.8,
         vector_sigma: float = 0.03,
         pixel_sigma: float = 1.0,
-        position_features: int = 4,
+        position_features: int = 5,
         symlog: bool = False,
         reward_weight: float = 1.0,
         continuation_weight: float = 1.0,

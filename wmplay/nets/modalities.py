@@ -155,8 +155,8 @@ def half_ranges(space: gym.spaces.Box) -> tuple[Tensor, Tensor, Tensor]:
     """Center and half-range [D] of a Box's entries (0 and 1 without bounds), and which have bounds [D]."""
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     bounded = (np.abs(low) <= LARGEST_BOUND) & (np.abs(high) <= LARGEST_BOUND) & (high > low)
-    center = np.where(bounded, (low + high) / 2, 0.0)
-    scale = np.where(bounded, (high - low) / 2, 1.0)
+    low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
+    center, scale = (low + high) / 2, (high - low) / 2
     return torch.as_tensor(center).float(), torch.as_tensor(scale).float(), torch.as_tensor(bounded)
 
 

@@ -1,0 +1,99 @@
+"""What plans are worth, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Dict
+from torch import Tensor
+
+from wmplay.contracts import LazyMapping, Prediction
+from wmplay.errors import ConfigError
+from wmplay.objectives import DiscountedReturn, GoalDistance, SumOfRewards
+
+REWARD = torch.tensor([[1.0, 2.0, 4.0], [3.0, 0.0, -1.0]])
+
+
+def prediction(
+    reward: Tensor | None = REWARD, discount: Tensor | None = None, **observation: Tensor
+) -> Prediction:
+    return Prediction(torch.zeros(2, 3, 5), reward, discount, {}, lambda latent: observation)
+
+
+def test_sum_of_rewards() -> None:
+    assert SumOfRewards()(prediction(), {}).tolist() == [7, 2]
+
+
+def test_discounted_return_really_discounts() -> None:
+    assert DiscountedReturn(gamma=0.5)(prediction(), {}).tolist() == [1 + 1 + 1, 3 - 0.25]
+    assert DiscountedReturn(gamma=1.0)(prediction(), {}).tolist() == [7, 2]
+
+
+def test_nothing_is_earned_after_the_end() -> None:
+    ends = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
+    assert DiscountedReturn(gamma=1.0)(prediction(discount=ends), {}).tolist() == [3, 3]
+    likely = torch.full((2, 3), 0.5)
+    assert DiscountedReturn(gamma=1.0)(prediction(discount=likely), {}).tolist() == [3, 2.75]
+
+
+@pytest.mark.parametrize("objective", [SumOfRewards(), DiscountedReturn()])
+def test_a_model_without_rewards_is_one_line(objective: Any) -> None:
+    with pytest.raises(ConfigError, match="predicts no reward"):
+        objective(prediction(reward=None), {})
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.5, -1.0])
+def test_gamma_out_of_range(gamma: float) -> None:
+    with pytest.raises(ConfigError, match="gamma"):
+        DiscountedReturn(gamma=gamma)
+
+
+PLACE = Box(-1, 1, (2,), np.float32)
+PREDICTED = torch.tensor([[[0.0, 0], [1, 1], [3, 3]], [[0, 4], [0, 2], [0, 0]]])  # [R 2, H 3, 2]
+GOAL = torch.tensor([[1.0, 2.0], [0.0, 4.0]])
+
+
+def plain_env(**spaces: Any) -> Any:
+    return SimpleNamespace(observation_space=Dict(spaces))
+
+
+def test_goal_distance_without_a_task() -> None:
+    env = plain_env(place=PLACE, goal_place=PLACE, extra=PLACE)
+    observation = {"place": torch.full((2, 2), 9.0), "goal_place": GOAL}
+    distance = torch.tensor([[1.5, 0.5, 1.5], [0, 1, 2]])
+    score = GoalDistance(env)(prediction(place=PREDICTED), observation)
+    torch.testing.assert_close(score, -(distance.amin(1) + 0.1 * distance.mean(1)))
+    score = GoalDistance(env, minimum_weight=2.0, mean_weight=0.0)(prediction(place=PREDICTED), observation)
+    torch.testing.assert_close(score, torch.tensor([-1.0, 0.0]))
+
+
+@pytest.mark.parametrize("vector", [False, True])
+def test_goal_distance_is_the_tasks_own(vector: bool) -> None:
+    task = SimpleNamespace(distance=lambda o: (o["goal_place"] - o["place"]).abs()[..., 0])
+    if vector:
+        env = SimpleNamespace(single_observation_space=Dict({"place": PLACE}), task=task)
+    else:
+        env = SimpleNamespace(unwrapped=SimpleNamespace(task=task), observation_space=Dict({"place": PLACE}))
+    score = GoalDistance(env, mean_weight=0.0)(prediction(place=PREDICTED), {"goal_place": GOAL})
+    assert score.tolist() == [0, 0]
+
+
+def test_goal_distance_decodes_only_what_it_looks_at() -> None:
+    def decoded(key: str) -> Tensor:
+        assert key == "place", f"{key} was decoded for nothing"
+        return PREDICTED
+
+    env = plain_env(place=PLACE, goal_place=PLACE, lcd=Box(0, 1, (5, 7), np.uint8))
+    future = Prediction(
+        torch.zeros(2, 3, 5), None, None, {}, lambda latent: LazyMapping(["lcd", "place"], decoded)
+    )
+    assert GoalDistance(env)(future, {"goal_place": GOAL}).shape == (2,)
+
+
+def test_an_env_without_goals_is_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"no goal in the observations \(place\)"):
+        GoalDistance(plain_env(place=PLACE))
