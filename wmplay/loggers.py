@@ -92,7 +92,7 @@ class WandbLogger:
 
     def close(self) -> None:
         """Finishes the wandb run."""
-        self._run.finish(quiet=True)
+        self._run.finish()
 
 
 class TensorBoardLogger:
