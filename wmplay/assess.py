@@ -14,12 +14,14 @@ from omegaconf import DictConfig
 
 from wmplay.contracts import Policy, Trajectory
 from wmplay.envs import build_env
+from wmplay.errors import StoreError
 from wmplay.evaluate import evaluate_prediction, predict_clips, score_episodes
 from wmplay.progress import bar
 from wmplay.run import Parts, env_config
 from wmplay.run_directory import RunDirectory
 from wmplay.simulate import simulate
 from wmplay.store import Store, load_trajectories, save_trajectories
+from wmplay.store.manifest import exists as is_store
 
 SHOWN_EPISODES = 6  # of the policy, in the report
 
@@ -79,13 +81,16 @@ def held_out_episodes(
     """Random episodes that no model is fitted on; simulated once per run directory."""
     seed, episodes = config.evaluate.seed, config.evaluate.prediction.episodes
     path = directory.held_out / f"seed{seed}-{episodes}"
-    if not path.exists():
+    if not is_store(path):  # a killed run may have left the directory of one
         overrides = config.collect.env
         held_out = run_episodes(
             config, None, episodes, seed, "hold out", device, overrides=overrides, check=check
         )
         save_trajectories(held_out, path)
-    return load_trajectories(path)
+    try:
+        return load_trajectories(path)
+    except StoreError as error:
+        raise StoreError(f"{error}; or delete {path}: its episodes are then simulated anew") from error
 
 
 def run_episodes(

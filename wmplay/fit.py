@@ -61,8 +61,7 @@ class Fitter:
                 culprit. The weights are as they were before the step.
         """
         with autocast(self.device, self.precision):
-            loss, terms = self._checked(self.model.loss(segment))
-        metrics = {name: float(value) for name, value in {**terms, "loss/total": loss}.items()}
+            loss, metrics = self._checked(self.model.loss(segment))
         self._check_loss(metrics, step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -91,8 +90,8 @@ class Fitter:
         self.optimizer.load_state_dict(state["optimizer"])
         self.loss_scale = state["loss_scale"]
 
-    def _checked(self, answer: Any) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """What the model's loss returned, if it is what it has to be."""
+    def _checked(self, answer: Any) -> tuple[Tensor, dict[str, float]]:
+        """The loss and all metrics, if what the model's loss returned is what it has to be."""
         name = f"{type(self.model).__name__}.loss"
         if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], dict):
             parts = answer if isinstance(answer, tuple) else (answer,)
@@ -103,14 +102,15 @@ class Fitter:
             raise WmplayError(f"{name} returned {_shown(loss)}, expected a scalar tensor: take its mean")
         if not loss.requires_grad:
             raise WmplayError(f"{name} does not depend on the weights: it returned a tensor without gradient")
-        for term, value in terms.items():
-            if not isinstance(value, int | float | Tensor) or (
-                isinstance(value, Tensor) and value.numel() != 1
-            ):
+        metrics = {}
+        for term, value in {**terms, "loss/total": loss}.items():
+            number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+            if not isinstance(number, int | float):
                 raise WmplayError(
                     f"{name} returned the metric '{term}' as {_shown(value)}, expected a scalar"
                 )
-        return loss, terms
+            metrics[str(term)] = float(number)
+        return loss, metrics
 
     def _check_loss(self, metrics: dict[str, float], step: int) -> None:
         loss = metrics["loss/total"]

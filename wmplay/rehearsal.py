@@ -24,8 +24,14 @@ from wmplay.store import Store, load_trajectories
 STEPS = 2  # the first begins an episode, the second goes on from it
 
 
-def rehearse(config: DictConfig, parts: Parts, device: torch.device) -> None:
-    """Tries what a new run is going to do with its pieces; writes nothing and changes nothing.
+def rehearse(config: DictConfig, parts: Parts, device: torch.device, *, goes_on: bool = False) -> None:
+    """Tries what a run is going to do with its pieces; writes nothing and changes nothing.
+
+    Args:
+        config: of the run.
+        parts: its pieces.
+        device: where the model is.
+        goes_on: from a checkpoint, with the data that is there.
 
     Raises:
         WmplayError: for what could not be done later.
@@ -35,7 +41,8 @@ def rehearse(config: DictConfig, parts: Parts, device: torch.device) -> None:
         check_logger()
     collect = config.collect
     collects = collect.random_episodes + collect.episodes > 0
-    if parts.model is not None and config.fit.steps and not collects and config.env.data is None:
+    given = None if goes_on or config.env.data is None else load_trajectories(config.env.data)
+    if parts.model is not None and config.fit.steps and not collects and given is None and not goes_on:
         raise ConfigError(
             "there is nothing to fit the model on: collect episodes (collect.random_episodes, "
             "collect.episodes) or give a store of them with env.data=<store>"
@@ -46,8 +53,8 @@ def rehearse(config: DictConfig, parts: Parts, device: torch.device) -> None:
         if collect.episodes:
             act(env, parts.policy, device)  # without exploration: who is at fault is clear
             act(env, parts.explorer, device, explore=True)
-        if config.env.data is not None:
-            check_store(load_trajectories(config.env.data), env, every_key=collects)
+        if given is not None:
+            check_store(given, env, every_key=collects)
         if parts.model is not None and config.evaluate.prediction.episodes:
             _check_windows(config, env)
     if config.evaluate.policy.episodes:
@@ -89,7 +96,10 @@ def check_spaces(env: Any, like: gymnasium.Env[Any, Any], who: str) -> None:
     there = _spaces(seen)
     for key, space in like.observation_space.spaces.items():
         if key not in there:
-            raise SpaceError(f"{who} needs the observation '{key}', the env has {', '.join(there)}")
+            raise SpaceError(
+                f"{who} needs the observation '{key}', the env has {', '.join(there)}: give it the settings "
+                "of the run's env"
+            )
         if there[key] != space:
             raise SpaceError(f"{who} knows '{key}' as {space}, in this env it is {there[key]}")
     if action != like.action_space:

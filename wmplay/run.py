@@ -90,13 +90,27 @@ def run_to_continue(overrides: Sequence[str]) -> Path | None:
     return Path(str(values[-1])) if values and values[-1] is not None else None
 
 
+def checked_config(directory: RunDirectory) -> DictConfig:
+    """The config of a run.
+
+    Raises:
+        ConfigError: if the present version or the present plugins cannot take it.
+    """
+    config = directory.config()
+    try:
+        registry.check(config)
+    except ConfigError as error:
+        raise ConfigError(f"{directory.path / 'config.yaml'}: {error}") from error
+    return config
+
+
 def continued_config(directory: RunDirectory, overrides: Sequence[str]) -> DictConfig:
     """The config of a run that goes on: its own, with overrides of single values (``iterations=20``).
 
     Raises:
         ConfigError: for a key that is not there, a bad value, or another piece.
     """
-    config = directory.config()
+    config = checked_config(directory)
     for override in parse(overrides):
         if override.key_or_group in (*registry.KINDS, "experiment"):
             raise ConfigError(
@@ -135,7 +149,7 @@ class Run:
             RunError: if there is no checkpoint, or it is of another model.
             ConfigError: if its config is of another version, or a plugin that it needs is not here.
         """
-        registry.check(self.config)
+        checked_config(self.directory)
         parts = assemble(self.config, self.device)
         load_weights(parts.modules(), self.directory.read_checkpoint()["weights"], self.path)
         for module in parts.modules().values():
@@ -164,10 +178,13 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of ``metrics.jsonl``; a last line that was cut off is left out."""
+        """The lines of ``metrics.jsonl``; a last line that was cut off is left out. Raises RunError."""
         path = self.directory.metrics
         lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-        return [json.loads(line) for line in lines]
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise RunError(f"{path} is damaged ({error}): take out the lines that are not JSON") from error
 
     @property
     def trajectories(self) -> Store:

@@ -20,6 +20,7 @@ from wmplay.errors import RunError
 from wmplay.files import explained, write_json, written_beside
 
 CHECKPOINT_FORMAT = 1
+CHECKPOINT_PARTS = {"state", "weights", "fitter", "store", "metrics"}
 KEPT_CHECKPOINTS = 2  # the last one, and the one before in case the last is damaged
 
 
@@ -53,8 +54,10 @@ class RunDirectory:
             WriteError: no space, no permission; nothing is left behind.
         """
         path = _unused(Path("runs") / config.name) if path is None else Path(path)
+        if (path / "run.json").exists():
+            raise RunError(f"{path} is a run: go on with it by run={path}, or choose another dir=<path>")
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(f"{path} exists: go on with that run by run={path}, or choose another dir=<path>")
+            raise RunError(f"{path} exists, and is not a run to go on with: choose another dir=<path>")
         content = {
             "name": config.name,
             "seed": config.seed,
@@ -154,14 +157,20 @@ class RunDirectory:
         damaged = ""
         for path in reversed(self.checkpoints()):
             try:
-                state = torch.load(path, map_location="cpu", weights_only=True)
+                state: Any = torch.load(path, map_location="cpu", weights_only=True)
             except Exception as error:  # a damaged file fails in many ways
                 damaged += f"; {path.name} is damaged ({type(error).__name__})"
                 continue
-            if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT:
+            if not (
+                isinstance(state, dict)
+                and state.get("format") == CHECKPOINT_FORMAT
+                and state.keys() >= CHECKPOINT_PARTS
+            ):
                 raise RunError(f"{path} is not a checkpoint of format {CHECKPOINT_FORMAT}")
             return state
-        raise RunError(f"{self.path} has no checkpoint that can be read{damaged}")
+        raise RunError(
+            f"{self.path} has no checkpoint that can be read{damaged}: restore one from a copy, or train anew"
+        )
 
 
 def _unused(folder: Path) -> Path:

@@ -28,6 +28,7 @@ from wmplay.progress import Interrupt, Interrupted, console
 from wmplay.run import assemble, load_weights
 from wmplay.run_directory import RunDirectory
 from wmplay.store import Store, save_trajectories
+from wmplay.store.manifest import exists as is_store
 
 PHASES = ("collect", "fit", "improve", "evaluate")  # of an iteration, in this order
 
@@ -152,8 +153,13 @@ class Session:
             self.save()
 
     def restore(self) -> None:
-        """The state of the last checkpoint; a run without one begins at the beginning."""
-        saved = self.directory.read_checkpoint() if self.directory.checkpoints() else None
+        """The state of the last checkpoint; a run that was killed before its first begins at the beginning.
+
+        Raises:
+            RunError: if there is none that can be read, although there was one; nothing is deleted then.
+        """
+        begun = self.directory.checkpoints() or is_store(self.directory.trajectories)
+        saved = self.directory.read_checkpoint() if begun else None
         if saved is not None:
             load_weights(self.parts.modules(), saved["weights"], self.directory.path)
             self.state = State(**saved["state"])

@@ -83,6 +83,8 @@ def check(config: DictConfig, defaults: Mapping[str, Any], kinds: tuple[str, ...
     content = OmegaConf.to_container(config, resolve=True)
     assert isinstance(content, dict)
     for kind in kinds:
+        if kind not in content:
+            raise ConfigError(f"there is no '{kind}', which every config of a run has, if only as null")
         _check_piece(kind, content[kind], defaults.get(kind, {}))
     _check_section("", content, defaults, open_keys=kinds)
 

@@ -45,6 +45,7 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
     if run is not None:
         directory = RunDirectory(run)
         session = Session(continued_config(directory, overrides))
+        rehearse(session.config, session.parts, session.device, goes_on=True)
     else:
         config = registry.compose(overrides)
         session = Session(config)

@@ -220,7 +220,7 @@ def test_a_loss_that_diverges_stops_the_run(way: str, message: str) -> None:
 def test_a_run_directory_that_exists_is_left_alone() -> None:
     Path("taken").mkdir()
     (Path("taken") / "thesis.txt").write_text("do not touch")
-    with pytest.raises(RunError, match="taken exists: go on with that run by run=taken"):
+    with pytest.raises(RunError, match="taken exists, and is not a run to go on with"):
         wmplay.train([*TINY, "dir=taken"])
     assert [path.name for path in Path("taken").iterdir()] == ["thesis.txt"]
 
