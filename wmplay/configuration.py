@@ -101,6 +101,8 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     Raises:
         ConfigError: for one that is no override (``key=value``).
     """
+    if isinstance(overrides, str):
+        raise ConfigError(f"the overrides are one string, expected a list of them: ['{overrides}', ...]")
     parser = OverridesParser.create()
     parsed = []
     for text in overrides:

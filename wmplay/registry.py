@@ -286,7 +286,11 @@ def make(kind: str, name: str, *, device: Any = None, **arguments: Any) -> Any:
     run = {key: value for key, value in arguments.items() if key in from_run}
     overrides = {key: value for key, value in arguments.items() if key not in from_run}
     piece = build({**config, **overrides}, **run)
-    return piece.to(device) if device is not None and hasattr(piece, "to") else piece
+    if device is None or not hasattr(piece, "to"):
+        return piece
+    from wmplay.device import choose_device
+
+    return piece.to(choose_device(str(device)))
 
 
 def _provided(run: Mapping[str, Any]) -> dict[str, Any]:

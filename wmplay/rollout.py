@@ -7,6 +7,7 @@ from torch import Tensor
 
 from wmplay.contracts import Belief, Prediction, Segment, WorldModel, model_keys
 from wmplay.errors import ShapeError, WmplayError
+from wmplay.nets.trees import rows
 
 
 def observe(model: WorldModel, segment: Segment, context: int | None = None) -> Belief:
@@ -52,12 +53,15 @@ def predict(
         A Prediction; its ``observation`` is decoded on first use.
 
     Raises:
-        ShapeError: if the actions are not a batch of sequences, or the model answers with rewards or
+        ShapeError: if the actions are not a sequence for each row, or the model answers with rewards or
             discounts that are not [B, H].
         WmplayError: if it does not answer with a Prediction.
     """
     if actions.ndim < 2:
         raise ShapeError("actions", actions.shape, ("B", "H", "A"), hint="a batch of action sequences")
+    if actions.shape[0] != rows(belief) or actions.shape[1] < 1:
+        expected = (rows(belief), "H", *actions.shape[2:])
+        raise ShapeError("actions", actions.shape, expected, hint="a sequence for each row of the belief")
     with torch.no_grad():
         prediction = model.predict(belief, actions, generator=generator)
     if not isinstance(prediction, Prediction):

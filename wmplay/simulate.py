@@ -24,6 +24,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from wmplay.contracts import Array, Policy, Trajectory
+from wmplay.device import choose_device
 from wmplay.errors import ActionError, ConfigError, SpaceError, WmplayError
 
 Frames: TypeAlias = dict[str, Array]
@@ -69,13 +70,15 @@ def simulate(
         ConfigError: for negative numbers.
         SpaceError: for action spaces other than Box [A] and Discrete, and nested observations.
     """
-    if episodes < 0 or (max_steps is not None and max_steps < 1):
-        raise ConfigError(f"episodes is {episodes} and max_steps {max_steps}, expected at least 0 and 1")
+    for name, given, least in (("episodes", episodes, 0), ("seed", seed, 0), ("max_steps", max_steps, 1)):
+        if given is not None and given < least:
+            raise ConfigError(f"{name} is {given}, expected at least {least}")
+    device = choose_device(device) if isinstance(device, str) else device
     batch = env if isinstance(env, VectorEnv) else _BatchOfOne(env)
     mode = _autoreset_mode(batch)
     slots = batch.num_envs
     spaces = _frame_spaces(batch.single_observation_space)
-    actor = _Actor(batch, policy, seed, explore, torch.device(device))
+    actor = _Actor(batch, policy, seed, explore, device)
     tape = _Tape(slots, spaces, actor.zeros)
     kept: dict[int, Trajectory] = {}
     finished = [0] * slots

@@ -81,6 +81,8 @@ class MLP(nn.Module):
         super().__init__()
         if min(frames, hidden, image_hidden, layers) < 1:
             raise ConfigError("mlp: frames, hidden, image_hidden and layers must be at least 1")
+        if position_features < 0:
+            raise ConfigError(f"mlp: position_features is {position_features}, expected at least 0")
         if change_scale <= 0:
             raise ConfigError(f"mlp: change_scale is {change_scale}, expected a positive number")
         self.frames, self.change_scale = frames, change_scale

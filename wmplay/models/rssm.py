@@ -87,7 +87,11 @@ class RSSM(nn.Module):
         super().__init__()
         _require(min(deter, stoch, hidden, image_hidden, layers) >= 1, "sizes must be at least 1")
         _require(classes == 0 or classes >= 2, f"classes is {classes}, expected 0 (Gaussian) or at least 2")
-        _require(0 <= kl_balance <= 1, f"kl_balance is {kl_balance}, expected 0 to 1")
+        for name, part in (("kl_balance", kl_balance), ("unimix", unimix)):
+            _require(0 <= part <= 1, f"{name} is {part}, expected 0 to 1")
+        for name, value in (("min_sigma", min_sigma), ("free_nats", free_nats), ("kl_weight", kl_weight)):
+            _require(value >= 0, f"{name} is {value}, expected at least 0")
+        _require(position_features >= 0, f"position_features is {position_features}, expected at least 0")
         self.free_nats, self.kl_weight, self.kl_balance = free_nats, kl_weight, kl_balance
 
         self.modalities = modalities(

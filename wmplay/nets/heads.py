@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wmplay.contracts import Segment
+from wmplay.errors import ConfigError
 from wmplay.nets.layers import mlp
 
 
@@ -14,12 +15,18 @@ class OutcomeHeads(nn.Module):
     """From the features of each predicted step, its reward and the probability that the episode goes on.
 
     A head with weight 0 is left out: it predicts None and adds no loss.
+
+    Raises:
+        ConfigError: for a negative weight.
     """
 
     def __init__(
         self, inputs: int, hidden: int, layers: int, reward_weight: float, continuation_weight: float
     ) -> None:
         super().__init__()
+        for name, weight in (("reward", reward_weight), ("continuation", continuation_weight)):
+            if not weight >= 0:
+                raise ConfigError(f"{name}_weight is {weight}, expected at least 0")
         self.reward = mlp(inputs, hidden, layers, 1) if reward_weight else None
         self.continuation = mlp(inputs, hidden, layers, 1) if continuation_weight else None
         self.weights = {"reward": reward_weight, "continuation": continuation_weight}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Normal, constraints
 
 from wmplay.contracts import model_keys
-from wmplay.errors import SpaceError
+from wmplay.errors import ConfigError, SpaceError
 
 LARGEST_BOUND = 1e3  # bounds beyond this only say "any float" (CartPole's velocities: 3.4e38)
 
@@ -142,9 +142,16 @@ def modalities(
 
     Raises:
         SpaceError: for anything else.
+        ConfigError: for widths that are not positive.
     """
+    for name, value in (("vector_sigma", vector_sigma), ("pixel_sigma", pixel_sigma)):
+        if not value > 0:
+            raise ConfigError(f"{name} is {value}, expected more than 0")
     if not isinstance(space, gym.spaces.Dict) or not model_keys(space.spaces):
-        raise SpaceError(f"observation space is {space}, expected a Dict with a Box for each observation")
+        raise SpaceError(
+            f"observation space is {space}, expected a Dict with a Box for each observation: wrap the env, "
+            "as env=gym does"
+        )
     return {
         key: _modality(key, space.spaces[key], vector_sigma, pixel_sigma, symlog)
         for key in model_keys(space.spaces)
@@ -178,7 +185,7 @@ def _modality(
             return Binary(space.shape)
         if space.dtype == np.uint8 and len(space.shape) in (2, 3):
             return Pixels(space.shape, pixel_sigma)
-        if np.issubdtype(space.dtype, np.floating) and len(space.shape) == 1:
+        if np.issubdtype(space.dtype, np.floating) and len(space.shape) == 1 and space.shape[0]:
             return Vector(space, vector_sigma, use_symlog)
     raise SpaceError(
         f"observation '{key}' is {space}, expected a Box of zeros and ones, a uint8 image or a float "

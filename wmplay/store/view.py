@@ -124,8 +124,10 @@ class Store:
             A Segment: observation {key: [B, length + 1, ...]}, action [B, length, A] and so on.
 
         Raises:
-            StoreError: where there is nothing to sample.
+            StoreError: where there is nothing to sample, or nothing is asked for.
         """
+        if min(batch_size, length) < 1:
+            raise StoreError(f"batch_size is {batch_size} and length {length}, expected at least 1 of each")
         if len(self) == 0:
             raise StoreError(f"store {self.path} has no episodes to sample: save some trajectories first")
         starts = np.maximum(self.lengths - length + 1, 1)

@@ -40,6 +40,8 @@ def append(
 
     ``known`` are shards that are open already; see ``save_trajectories`` for the rest.
     """
+    if max_steps is not None and max_steps < 1:
+        raise StoreError(f"max_steps is {max_steps}, expected at least 1, or None to keep every episode")
     contents = read_contents(path, known) if exists(path) else None
     if contents:
         contents.check(path)
@@ -63,7 +65,7 @@ def restore(path: Path, manifest: Manifest) -> None:
         if gone:
             raise StoreError(
                 f"store {path} cannot go back to the snapshot: {len(gone)} of its {len(manifest.shards)} "
-                "shards were deleted by a vacuum since"
+                "shards are gone, by a vacuum or by hand: restore them from a copy"
             )
         write_manifest(path, manifest)
 
