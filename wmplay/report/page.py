@@ -138,7 +138,7 @@ def _learning(record: Record) -> Iterator[Picture]:
     losses = plots.loss_plot(record.metrics)
     if losses is not None:
         caption = (
-            "What fitting the model logged; where there are many points, the line is their running mean."
+            "What fitting the model logged. Long curves have their running mean; a steep start is cut off."
         )
         yield Picture("losses.png", plots.png(losses), caption)
 

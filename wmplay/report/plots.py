@@ -29,6 +29,7 @@ from wmplay.scores import MODEL, Clips, PredictionScore
 
 WIDTH = 9.6  # inches of every figure: they share the page's width
 SMOOTHED_POINTS = 150  # a curve with more points than this is drawn pale, with its running mean over it
+FLAT = 3  # where the first tenth of a curve widens its range more than this, it runs out of the picture
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def _colours(names: Mapping[str, Any]) -> list[Any]:
 
 
 def _trend(axes: Axes, series: Series, colour: str) -> None:
-    """A curve; a long one pale with its running mean over it; on a log scale where it spans decades."""
+    """A curve; a long one pale with its running mean over it."""
     x, y = series.x, series.y
     if len(x) <= SMOOTHED_POINTS:
         axes.plot(x, y, "." if len(x) == 1 else "-", color=colour, linewidth=1.2)
@@ -191,9 +192,11 @@ def _trend(axes: Axes, series: Series, colour: str) -> None:
         kernel = np.ones(window) / window
         axes.plot(x, y, color=colour, alpha=0.25, linewidth=0.7)
         axes.plot(x[window - 1 :], np.convolve(y, kernel, mode="valid"), color=colour, linewidth=1.4)
-    finite = y[np.isfinite(y)]
-    if finite.min() > 0 and finite.max() / finite.min() > 50:
-        axes.set_yscale("log")
+    later = y[len(y) // 10 :]
+    later = later[np.isfinite(later)]
+    if len(later) and np.nanmax(y) - np.nanmin(y) > FLAT * np.ptp(later) > 0:
+        margin = 0.05 * np.ptp(later)
+        axes.set_ylim(later.min() - margin, later.max() + margin)
 
 
 def _by_name(lines: Iterable[Mapping[str, Any]], x: str = "step") -> dict[str, Series]:
@@ -202,7 +205,8 @@ def _by_name(lines: Iterable[Mapping[str, Any]], x: str = "step") -> dict[str, S
     for line in lines:
         for name, value in line.items():
             if "/" in name and isinstance(value, int | float) and not isinstance(value, bool):
-                points.setdefault(name, []).append((float(line.get(x, 0)), float(value)))
+                known = float(value) if math.isfinite(value) else math.nan
+                points.setdefault(name, []).append((float(line.get(x, 0)), known))
     arrays = {name: np.array(pairs) for name, pairs in points.items()}
     series = {}
     for name, pairs in arrays.items():

@@ -1,0 +1,294 @@
+import base64
+import io
+import json
+from html.parser import HTMLParser
+
+import matplotlib
+import numpy as np
+import pytest
+from conveyor import Conveyor, episodes
+from PIL import Image, ImageSequence
+from report_run import write_run
+from rich.console import Console
+
+from wmplay.contracts import Trajectory
+from wmplay.errors import RunError
+from wmplay.evaluate import evaluate_prediction, predict_clips, score_episodes
+from wmplay.intervals import Interval
+from wmplay.report import result_table, write_report
+from wmplay.report.page import PICTURES
+from wmplay.report.plots import loss_plot, progress_plot
+from wmplay.report.record import read_record
+from wmplay.report.screens import clip_cells, paint, paint_difference, paint_goal
+from wmplay.report.style import BLUE, GREEN, INK, ORANGE, PAPER, RULE, SKY, rgb
+from wmplay.report.words import duration, interval, number, percent, verdict
+from wmplay.scores import Clips, save_evaluation
+
+VOID = {"meta", "img", "br", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Checks that tags are closed in order, and keeps images, links and text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.images, self.links, self.text = [], [], [], ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if tag == "img":
+            self.images.append(attributes)
+        self.links += [attributes[name] for name in ("src", "href", "data", "srcset") if name in attributes]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def page_of(run_dir):
+    return Page(write_report(run_dir).read_text())
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("runs") / "one")
+
+
+@pytest.fixture(scope="module")
+def page(run_dir):
+    return page_of(run_dir)
+
+
+def test_page_needs_nothing_else(run_dir, page):
+    assert len(page.images) == 7
+    assert all(link.startswith("data:image/") for link in page.links)
+    text = (run_dir / "report.html").read_text()
+    assert "url(" not in text
+    assert "@import" not in text
+    assert "<script" not in text
+
+
+def test_every_picture_is_whole_described_and_beside_the_page(run_dir, page):
+    beside = {path.read_bytes(): path.suffix[1:] for path in (run_dir / PICTURES).iterdir()}
+    assert len(beside) == 7
+    for image in page.images:
+        kind, data = image["src"].removeprefix("data:image/").split(";base64,")
+        content = base64.b64decode(data)
+        assert beside[content] == kind
+        Image.open(io.BytesIO(content)).load()
+        assert len(image["alt"]) > 20
+
+
+def test_page_says_what_was_found_and_how(page):
+    assert "Shown 3 frames, the model predicts lcd with a foreground IoU of" in page.text
+    assert (
+        "the policy reaches the goal in 100.0% [56.6, 100.0] of 5 episodes, a random one in 0.0%" in page.text
+    )
+    for said in ("copy last frame", "all background", "per-pixel marginal", "mean of the data", "best of 2"):
+        assert said in page.text
+    for said in ("wmplay train env=conveyor", "abc1234", "3.11", "fit 1 min 01 s", "name: <conveyor>"):
+        assert said in page.text
+
+
+def test_names_are_escaped(page, run_dir):
+    assert "conveyor <belt>" in page.text
+    assert "<belt>" not in (run_dir / "report.html").read_text()
+
+
+def test_report_can_be_rebuilt(run_dir):
+    before = write_report(run_dir).read_bytes()
+    assert write_report(run_dir).read_bytes() == before
+    assert not list(run_dir.rglob(".*"))
+
+
+def test_clip_marks_the_end_of_the_context(run_dir):
+    clips = read_record(run_dir).clips
+    borders = [[cell.border for cell in clip_cells(clips, "lcd", 0, t)] for t in (2, 3)]
+    assert borders == [[GREEN, GREEN, RULE], [RULE, BLUE, RULE]]
+    frames = [
+        f.convert("RGB") for f in ImageSequence.Iterator(Image.open(run_dir / PICTURES / "clips_lcd.gif"))
+    ]
+    assert len(frames) == 3 + 7
+
+    def count(frame, colour):
+        return sum(n for n, c in frame.getcolors(1 << 20) if np.abs(np.subtract(c, rgb(colour))).sum() < 12)
+
+    blue, green = ([count(frame, colour) for frame in frames] for colour in (BLUE, GREEN))
+    assert blue[3] > 3 * blue[2]
+    assert green[2] > 3 * green[3] > 0  # the timeline keeps its three cells
+
+
+def test_screens_are_magnified_by_whole_pixels(run_dir):
+    frame = np.asarray(Image.open(run_dir / PICTURES / "clips_lcd.gif").convert("RGB"))
+    ink = np.flatnonzero((np.abs(frame.astype(int) - rgb(INK)).sum(-1) < 12).sum(0) > 50)  # columns of bars
+    bars = np.split(ink, np.flatnonzero(np.diff(ink) > 1) + 1)
+    assert {len(bar) % 2 for bar in bars} == {0}  # two screen pixels wide
+    assert min(len(bar) for bar in bars) >= 2 * 8
+
+
+def run_json_only(path):
+    path.mkdir()
+    (path / "run.json").write_text('{"name": "bare"}')
+    return path
+
+
+def test_a_run_that_has_just_begun(tmp_path):
+    page = page_of(run_json_only(tmp_path / "run"))
+    assert "Not evaluated yet: 0 model updates so far." in page.text
+    assert page.images == []
+
+
+def test_a_run_without_screens(tmp_path):
+    run_dir = run_json_only(tmp_path / "run")
+    store = [
+        Trajectory({"place": t.observation["place"]}, t.action, t.reward, t.terminated, t.truncated)
+        for t in episodes(5)
+    ]
+    scores = {
+        "prediction": evaluate_prediction(Conveyor(), store, horizon=3),
+        "policy": score_episodes(store, 0),
+    }
+    save_evaluation(run_dir, clips=predict_clips(Conveyor(), store, horizon=3), episodes=store, **scores)
+    page = page_of(run_dir)
+    assert "predicts place with a mean absolute error of 0 at 1 step" in page.text
+    assert "the policy's return is -15.50" in page.text
+    assert sorted(path.name for path in (run_dir / PICTURES).iterdir()) == [
+        "prediction.png",
+        "vector_place.png",
+    ]
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 3), (11, 7, 1), (100, 130)])
+def test_a_run_with_pixels(tmp_path, shape):
+    run_dir = run_json_only(tmp_path / "run")
+    truth = np.random.default_rng(0).integers(256, size=(2, 5, *shape), dtype=np.uint8)
+    save_evaluation(
+        run_dir, clips=Clips(2, {"a/b c": truth}, {"a/b c": truth[:, 2:].astype(np.float32) * 1.5 - 60})
+    )
+    assert len(page_of(run_dir).images) == 2
+    assert sorted(path.name for path in (run_dir / PICTURES).iterdir()) == [
+        "clips_a_b_c.gif",
+        "strip_a_b_c.png",
+    ]
+
+
+def test_one_episode_one_clip_one_step(tmp_path):
+    run_dir = run_json_only(tmp_path / "run")
+    store = episodes(1, goal=True)
+    save_evaluation(
+        run_dir,
+        prediction=evaluate_prediction(Conveyor(), store, context=1, horizon=1),
+        clips=predict_clips(Conveyor(), store, context=1, horizon=1),
+        policy=score_episodes(store, 0),
+    )
+    assert "in 0.0% [0.0, 79.3] of 1 episode." in page_of(run_dir).text
+
+
+def test_numbers_that_are_not_and_lines_cut_off(tmp_path):
+    run_dir = run_json_only(tmp_path / "run")
+    lines = [{"step": i, "phase": "fit", "loss/total": float("nan" if i % 2 else "inf")} for i in range(5)]
+    lines += [
+        {"step": i, "phase": "fit", "loss/kl": 3.0 if i else float("nan"), "note/x": "text"} for i in range(5)
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines) + '{"step": 5, "loss/tot'
+    (run_dir / "metrics.jsonl").write_text(text)
+    assert len(page_of(run_dir).images) == 1
+    assert loss_plot(read_record(run_dir).metrics).axes[0].get_title(loc="left") == "loss/kl"
+
+
+def test_nothing_to_plot():
+    assert loss_plot([]) is None
+    assert loss_plot([{"step": 1, "phase": "fit", "loss/total": float("nan")}]) is None
+    assert progress_plot([{"iteration": 0, "phase": "evaluate", "policy/return": 1.0}]) is None
+
+
+def test_learning_curves_have_their_intervals(run_dir):
+    figure = progress_plot(read_record(run_dir).metrics)
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == ["return", "success", "lcd: foreground IoU"]
+    assert [len(axes.collections) for axes in figure.axes] == [0, 1, 0]
+
+
+def test_a_steep_start_does_not_flatten_the_rest():
+    metrics = [{"step": i, "phase": "fit", "loss/total": 1e6 if i < 5 else 1 + i % 7} for i in range(100)]
+    low, high = loss_plot(metrics).axes[0].get_ylim()
+    assert 0 < low < 1
+    assert 7 < high < 8
+
+
+def test_drawing_leaves_matplotlib_as_it_was(run_dir):
+    before = dict(matplotlib.rcParams)
+    write_report(run_dir)
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_not_a_run(tmp_path):
+    with pytest.raises(RunError, match="is not a run"):
+        write_report(tmp_path)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(RunError, match=r"run\.json is damaged"):
+        write_report(tmp_path)
+
+
+def test_difference_by_hand():
+    truth = np.array([[1, 1, 0, 0]], dtype=np.uint8)
+    guess = np.array([[0.9, 0.1, 0.8, 0.5]])
+    colours = paint_difference(truth, guess, binary=True)[0].tolist()
+    assert colours == [list(rgb(c)) for c in (INK, ORANGE, SKY, PAPER)]
+
+
+def test_probability_is_grey_and_the_goal_lies_beneath():
+    assert paint(np.array([[0.0, 1.0]]), binary=True)[0].tolist() == [list(rgb(PAPER)), list(rgb(INK))]
+    dark, half = paint(np.array([[1.0, 0.5]]), binary=True)[0]
+    assert np.all(dark < half)
+    now, goal = np.array([[1, 1, 0]], dtype=np.uint8), np.array([[1, 0, 1]], dtype=np.uint8)
+    assert paint_goal(now, goal)[0].tolist() == [list(rgb(c)) for c in (INK, INK, ORANGE)]
+
+
+def test_terminal_table_fits_in_eighty_columns(run_dir):
+    console = Console(width=80, file=io.StringIO())
+    console.print(result_table(run_dir))
+    text = console.file.getvalue()
+    assert "100.0% [56.6, 100.0]" in text
+    assert "per-pixel marginal" in text
+    assert "fit 1 min 01 s" in text
+    assert "…" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (0.7421, "0.742"),
+        (0.04567, "0.0457"),
+        (-25.338, "-25.34"),
+        (123.44, "123.4"),
+        (98765.4, "98,765"),
+        (1.5e-5, "1.50e-05"),
+        (float("nan"), "–"),
+    ],
+)
+def test_number(value, text):
+    assert number(value) == text
+
+
+def test_intervals_and_times_in_words():
+    nan = float("nan")
+    assert interval(Interval(0.5, 0.25, 0.75)) == "0.500 [0.250, 0.750]"
+    assert interval(Interval(0.5, nan, nan)) == "0.500"
+    assert percent(Interval(0.984, 0.959, 0.994)) == "98.4% [95.9, 99.4]"
+    assert [duration(s) for s in (0.84, 47.2, 125, 11220)] == ["0.8 s", "47 s", "2 min 05 s", "3 h 07 min"]
+
+
+def test_verdict_does_not_boast(tmp_path):
+    assert "not clearly above every baseline even at 1 step" in verdict(
+        read_record(write_run(tmp_path / "late"))
+    )
+    good = verdict(read_record(write_run(tmp_path / "good", late=0)))
+    assert "above every baseline at all horizons" in good
