@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from wmplay.contracts import Segment
 from wmplay.device import Precision, autocast
-from wmplay.errors import DivergedError, WmplayError
+from wmplay.errors import ConfigError, DivergedError, WmplayError
 
 WATCH_FROM = 100  # updates before an explosion is looked for: early losses fall by orders of magnitude
 
@@ -29,6 +29,9 @@ class Fitter:
         clip: the largest gradient norm.
         precision: see ``wmplay.device``.
         explode: how many times its running mean the loss may be.
+
+    Raises:
+        ConfigError: if the model has no weights.
     """
 
     def __init__(
@@ -49,6 +52,8 @@ class Fitter:
         self.lr, self.schedule, self.warmup = lr, schedule, warmup
         self.clip, self.precision, self.explode = clip, precision, explode
         self.loss_scale = 0.0  # running mean of |loss|
+        if next(model.parameters(), None) is None:
+            raise ConfigError(f"{type(model).__name__} has no weights: leave out fitting with fit.steps=0")
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
 
     def update(self, segment: Segment, step: int) -> dict[str, float]:

@@ -78,12 +78,20 @@ def plugins() -> list[Plugin]:
 
 
 def failures() -> dict[str, str]:
-    """Plugins that do not load, and why: those found broken so far (``load_all`` tries them all)."""
+    """Plugins that do not load, and why: those found broken so far (``load_all`` tries them all).
+
+    Folders of ``$WMPLAY_PLUGINS`` that are not there count too.
+    """
     for plugin in plugins():
         list(declared(plugin))
     present = {plugin.source for plugin in plugins()}
     present |= {point.name for point in entry_points(group=ENTRY_POINT_GROUP)}
-    return {source: why for source, why in _failures.items() if source in present}
+    absent = {
+        f"$WMPLAY_PLUGINS: {entry}": "there is no such folder"
+        for entry in _listed_folders()
+        if not Path(entry).is_dir()
+    }
+    return {source: why for source, why in _failures.items() if source in present} | absent
 
 
 def config_folders() -> list[tuple[str, Path]]:
@@ -97,7 +105,7 @@ def declared(plugin: Plugin) -> Iterator[tuple[str, str]]:
     """Yields (kind, name) of each ``@register("kind", "name")`` that can be read off a plugin's text."""
     try:
         tree = ast.parse(plugin.path.read_text(encoding="utf-8"), filename=plugin.source)
-    except (SyntaxError, OSError, UnicodeDecodeError) as error:
+    except (SyntaxError, OSError, ValueError) as error:  # ValueError: of the encoding, or null bytes
         _failures[plugin.source] = f"{type(error).__name__}: {error}"
         return
     for node in ast.walk(tree):
@@ -129,7 +137,7 @@ def load(plugin: Plugin) -> None:
     try:
         importlib.invalidate_caches()
         importlib.import_module(plugin.module)
-    except Exception as error:  # a plugin may fail in any way
+    except (Exception, SystemExit) as error:  # a plugin may fail in any way
         sys.modules.pop(plugin.module, None)
         text = str(error).splitlines()[0] if str(error) else ""
         _failures[plugin.source] = (
@@ -139,9 +147,12 @@ def load(plugin: Plugin) -> None:
         _failures.pop(plugin.source, None)
 
 
+def _listed_folders() -> list[str]:
+    return [entry for entry in os.environ.get("WMPLAY_PLUGINS", "").split(os.pathsep) if entry]
+
+
 def _folders() -> list[Path]:
-    listed = os.environ.get("WMPLAY_PLUGINS", "").split(os.pathsep)
-    folders = [Path("plugins"), *(Path(entry) for entry in listed if entry)]
+    folders = [Path("plugins"), *map(Path, _listed_folders())]
     unique = dict.fromkeys(folder.resolve() for folder in folders if folder.is_dir())
     return list(unique)
 

@@ -23,6 +23,14 @@ from wmplay.errors import ConfigError, RunError
 from wmplay.run_directory import RunDirectory
 from wmplay.store import Store, load_trajectories
 
+METHODS = {
+    "model": ("initial", "observe", "predict", "decode", "loss"),
+    "planner": ("plan",),
+    "policy": ("initial", "act"),
+    "explorer": ("initial", "act"),
+    "objective": ("__call__",),
+}
+
 # ---- the pieces of a run ---------------------------------------------------------------------------
 
 
@@ -54,8 +62,18 @@ def assemble(config: DictConfig, device: torch.device) -> Parts:
             continue
         there = {name: piece for name, piece in pieces.items() if piece is not None}
         piece = registry.build(plain(config[kind]), **there)
+        _check_methods(kind, piece)
         pieces[kind] = piece.to(device) if isinstance(piece, nn.Module) else piece
     return Parts(pieces["env"], pieces["model"], pieces["policy"], pieces["explorer"])
+
+
+def _check_methods(kind: str, piece: Any) -> None:
+    name = type(piece).__name__
+    missing = [method for method in METHODS.get(kind, ()) if not callable(getattr(piece, method, None))]
+    if missing:
+        raise ConfigError(f"{name} has no {missing[0]}(), as every {kind} needs it: see wmplay/contracts.py")
+    if kind == "model" and not isinstance(piece, nn.Module):
+        raise ConfigError(f"{name} is no torch.nn.Module, as every model is: let it inherit from that")
 
 
 def env_config(config: DictConfig, overrides: DictConfig | None = None) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class Session:
         config: of the run, read-only.
         device: where its tensors are.
         parts: env, model, policy, explorer.
-        fitter: the model's optimiser; None without a model.
+        fitter: the model's optimiser; None where nothing is fitted.
         store: what was collected; None before the first episode.
         state: how far the run is.
         directory: where it is written; there once ``opened``.
@@ -69,7 +69,8 @@ class Session:
         self.interrupt = Interrupt()
         torch.manual_seed(self.seed_for("weights"))
         self.parts = assemble(config, self.device)
-        self.fitter = None if self.parts.model is None else self._make_fitter()
+        fits = self.parts.model is not None and config.fit.steps > 0
+        self.fitter = self._make_fitter() if fits else None
 
     def seed_for(self, purpose: str, number: int = 0) -> int:
         """A seed that follows from the run's seed, a purpose and a number, and from nothing else."""
@@ -163,7 +164,7 @@ class Session:
         if saved is not None:
             load_weights(self.parts.modules(), saved["weights"], self.directory.path)
             self.state = State(**saved["state"])
-            if self.fitter is not None:
+            if self.fitter is not None and saved["fitter"] is not None:
                 self.fitter.load_state_dict(saved["fitter"])
         snapshot = saved["store"] if saved is not None else None
         if snapshot is not None:

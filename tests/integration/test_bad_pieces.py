@@ -1,0 +1,293 @@
+"""Pieces with mistakes in them: environments, models, policies and plugins that do not do as they should."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import (
+    Box,
+    Dict,
+    Discrete,
+    Graph,
+    MultiBinary,
+    MultiDiscrete,
+    Sequence,
+    Space,
+    Text,
+    Tuple,
+)
+from refusals import failure, refusal
+
+import wmplay
+from wmplay.cli import main
+from wmplay.errors import ActionError
+from wmplay.run_directory import RunDirectory
+
+SMALL = ("train", "experiment=tiny", "iterations=1", "collect.random_episodes=2", "report=false")
+VECTOR = Box(-1, 1, (3,), np.float32)
+
+
+@pytest.fixture(autouse=True)
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    return folder
+
+
+# ---- environments ----------------------------------------------------------------------------------
+
+
+class Odd(gymnasium.Env):
+    """An environment with any spaces."""
+
+    def __init__(self, seen: Space = VECTOR, done: Space = VECTOR) -> None:
+        self.observation_space, self.action_space = seen, done
+
+    def reset(self, *, seed: int | None = None, options: object = None) -> tuple[object, dict]:
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action: object) -> tuple[object, float, bool, bool, dict]:
+        return self.observation_space.sample(), 0.0, False, False, {}
+
+
+SEEN = {
+    "text": (Text(5), "observation of 'Odd-v0' is Text("),
+    "graph": (Graph(VECTOR, VECTOR), "observation of 'Odd-v0' is Graph("),
+    "sequence": (Sequence(VECTOR), "observation of 'Odd-v0' is Sequence("),
+    "tuple": (Tuple((VECTOR,)), "observation of 'Odd-v0' is Tuple("),
+    "nested": (Dict(a=Dict(b=VECTOR)), "observation of 'Odd-v0' is Dict('b'"),
+}
+DONE = {
+    "multidiscrete": (MultiDiscrete([2, 3]), "action of 'Odd-v0' is MultiDiscrete("),
+    "multibinary": (MultiBinary(3), "action of 'Odd-v0' is MultiBinary("),
+    "tuple": (Tuple((Discrete(2),)), "action of 'Odd-v0' is Tuple("),
+    "dict": (Dict(a=VECTOR), "action of 'Odd-v0' is Dict("),
+}
+
+
+def register(seen: Space, done: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(gymnasium.registry, "Odd-v0", raising=False)
+    gymnasium.register("Odd-v0", entry_point=lambda: Odd(seen, done), max_episode_steps=7)
+
+
+@pytest.mark.parametrize(("space", "message"), SEEN.values(), ids=SEEN)
+def test_an_observation_space_that_nothing_handles(
+    space: Space, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(space, VECTOR, monkeypatch)
+    assert message in refusal(capsys, "simulate", "Odd-v0", "--out", "store", "--episodes", "1")
+
+
+@pytest.mark.parametrize(("space", "message"), DONE.values(), ids=DONE)
+def test_an_action_space_that_nothing_handles(
+    space: Space, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(VECTOR, space, monkeypatch)
+    train = ("train", "env=gym", "env.id=Odd-v0", "objective=sum_of_rewards")
+    assert message in refusal(capsys, *train)
+
+
+def test_actions_without_bounds_cannot_be_planned(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(VECTOR, Box(-np.inf, np.inf, (2,), np.float32), monkeypatch)
+    assert "expected finite bounds" in refusal(capsys, "train", "env=gym", "env.id=Odd-v0")
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        (np.array([0, np.nan, 0]), "has NaN"),
+        (np.zeros(5), r"has shape \[5\], expected \[3\]"),
+        ("left", "action is a str, expected an array of numbers"),
+    ],
+)
+def test_an_action_that_cannot_be(action: object, message: str) -> None:
+    for env in (wmplay.make_env("luxo", physics="fast"), wmplay.make_env("Pendulum-v1")):
+        env.reset(seed=0)
+        bad = action[:1] * np.nan if message == "has NaN" and env.action_space.shape == (1,) else action
+        expected = message.replace("[3", f"[{env.action_space.shape[0]}")
+        with pytest.raises(ActionError, match=expected):
+            env.step(bad)
+
+
+# ---- models ----------------------------------------------------------------------------------------
+
+MODEL = """
+import torch
+import wmplay
+from wmplay.contracts import Prediction
+from wmplay.models.mlp import MLP
+
+@wmplay.register("model", "mine")
+class Mine(MLP):
+    def __init__(self, observation_space, action_space):
+        super().__init__(observation_space, action_space, hidden=16, image_hidden=16)
+
+"""
+
+LOSSES = {
+    "3.0, {}": "Mine.loss returned float, expected a scalar tensor: take its mean",
+    "None": "Mine.loss returned NoneType, expected a scalar tensor and a dict of scalars",
+    "loss": "Mine.loss returned Tensor, expected a scalar tensor and a dict of scalars",
+    "loss.expand(5), {}": "Mine.loss returned a tensor of shape [5], expected a scalar tensor: take its mean",
+    "loss.detach(), {}": "Mine.loss does not depend on the weights",
+    "loss, {'loss/a': 'low'}": "Mine.loss returned the metric 'loss/a' as str, expected a scalar",
+    "loss, {'loss/a': torch.zeros(3)}": "the metric 'loss/a' as a tensor of shape [3], expected a scalar",
+    "loss * float('nan'), {'loss/a': loss * float('nan')}": "update 0: the loss is nan; loss/a is nan",
+    "loss * float('inf'), {}": "update 0: the loss is inf; no term of it is; the last good",
+}
+
+
+@pytest.mark.parametrize(("returned", "message"), LOSSES.items())
+def test_a_loss_that_cannot_be_is_named_and_the_run_kept(
+    returned: str, message: str, plugins: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = (
+        f"    def loss(self, segment):\n        loss, _ = super().loss(segment)\n        return {returned}\n"
+    )
+    (plugins / "mine.py").write_text(MODEL + body)
+    assert message in failure(capsys, *SMALL, "model=mine")
+    (path,) = Path("runs/tiny").iterdir()
+    run = RunDirectory(path)
+    assert run.read()["status"] == "failed"
+    assert run.read_checkpoint()["state"]["phase"] == "fit"
+    assert len(wmplay.load_trajectories(run.trajectories)) == 5
+
+
+PREDICTIONS = {
+    "(1, 2)": "Mine.predict returned a tuple, expected a Prediction",
+    "Prediction(p.latent, p.reward[..., None], p.discount, p.belief, p.decode)": "Mine.predict: reward has",
+    "Prediction(p.latent, p.reward, p.discount[:, 1:], p.belief, p.decode)": "Mine.predict: discount",
+    "Prediction(p.latent, p.reward, p.discount, p.belief, lambda _: {'lcd': torch.zeros(1, 2, 5)})": (
+        "Mine: the predicted 'lcd' has shape [1, 2, 5], expected [1, 2, 16, 32]"
+    ),
+}
+
+
+@pytest.mark.parametrize(("returned", "message"), PREDICTIONS.items())
+def test_a_prediction_that_cannot_be_costs_no_run(
+    returned: str, message: str, plugins: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predict = "    def predict(self, belief, action, *, generator=None):\n"
+    body = f"        p = super().predict(belief, action, generator=generator)\n        return {returned}\n"
+    (plugins / "mine.py").write_text(MODEL + predict + body)
+    refused(capsys, message, *SMALL, "model=mine")
+
+
+PLAIN = """
+class Plain:
+    initial = observe = predict = decode = loss = print
+
+@wmplay.register("model", "plain")
+class Maker(MLP):
+    def __new__(cls, observation_space, action_space):
+        return Plain()
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "message"),
+    [
+        (MODEL + "    predict = None", "mine", "Mine has no predict(), as every model needs it: see wmplay/"),
+        (MODEL + PLAIN, "plain", "Plain is no torch.nn.Module, as every model is: let it inherit from that"),
+    ],
+)
+def test_a_class_that_is_no_model(
+    text: str, model: str, message: str, plugins: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (plugins / "mine.py").write_text(text)
+    refused(capsys, message, *SMALL, f"model={model}")
+
+
+# ---- policies --------------------------------------------------------------------------------------
+
+POLICY = """
+import numpy as np
+import torch
+import wmplay
+
+@wmplay.register("policy", "mine")
+class Mine:
+    def __init__(self, action_space):
+        self.size = action_space.shape[0]
+
+    def initial(self, batch_size):
+        return ()
+
+    def act(self, carry, observation, last_action, first, *, explore=False, generator=None):
+        shape = (len(first), self.size)
+        return RETURNED
+"""
+
+ACTIONS = {
+    "torch.full(shape, float('nan')), carry": "policy Mine returned [nan, nan, nan] for env 0, expected",
+    "torch.zeros(2, *shape), carry": "policy Mine returned an action of shape [2, 1, 3], expected [1, 3]",
+    "torch.zeros(shape[0], 5), carry": "policy Mine returned an action of shape [1, 5], expected [1, 3]",
+    "torch.zeros(shape).long(), carry": "policy Mine returned int64 actions, expected float32",
+    "torch.zeros(shape)": "policy Mine.act returned a Tensor, expected (action tensor, carry)",
+    "np.zeros(shape), carry": "policy Mine.act returned a tuple, expected (action tensor, carry)",
+    "None": "policy Mine.act returned a NoneType, expected (action tensor, carry)",
+}
+
+
+@pytest.mark.parametrize(("returned", "message"), ACTIONS.items())
+def test_an_action_of_a_policy_that_cannot_be_costs_no_run(
+    returned: str, message: str, plugins: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (plugins / "mine.py").write_text(POLICY.replace("RETURNED", returned))
+    refused(capsys, message, *SMALL, "policy=mine")
+
+
+# ---- plugins ---------------------------------------------------------------------------------------
+
+GOOD = """
+import wmplay
+
+@wmplay.register("model", "good")
+class Good:
+    def __init__(self, observation_space, action_space, width: int = 7): ...
+"""
+BROKEN = {
+    "import no_such_module": "ModuleNotFoundError: No module named 'no_such_module'",
+    "def f(:": "SyntaxError: invalid syntax",
+    "raise SystemExit(1)": "SystemExit: 1",
+    "1 / 0": "ZeroDivisionError: division by zero",
+    GOOD.replace(
+        '"good"', '"rssm"'
+    ): "model 'rssm' is taken by a built-in piece: register Good under another name",
+    GOOD.replace('"model"', '"modle"'): "UnknownName: unknown kind of piece 'modle': did you mean 'model'?",
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), BROKEN.items())
+def test_a_broken_plugin_is_named_and_leaves_the_rest_working(
+    text: str, reason: str, plugins: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (plugins / "broken.py").write_text(text)
+    (plugins / "good.py").write_text(GOOD)
+    assert main(["train", "--cfg", "model=good"]) == 0
+    assert "width: 7" in capsys.readouterr().out
+    message = refused(capsys, "unknown model 'gooood': did you mean 'good'?", "train", "model=gooood")
+    assert f"[plugins/broken.py does not load ({reason}" in message
+
+
+def test_a_folder_of_plugins_that_is_not_there(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WMPLAY_PLUGINS", "plugin_s")
+    message = refusal(capsys, "train", "model=mine")
+    assert "[$WMPLAY_PLUGINS: plugin_s does not load (there is no such folder)]" in message
+
+
+def refused(capsys: pytest.CaptureFixture[str], message: str, *arguments: str) -> str:
+    """A refusal, but for the bytecode of the plugins; returns the whole message."""
+    whole = failure(capsys, *arguments)
+    assert message in whole
+    assert not Path("runs").exists()
+    return whole
