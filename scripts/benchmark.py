@@ -1,0 +1,60 @@
+"""Measures wmplay, piece by piece, against its peers and against what the hardware allows.
+
+    python scripts/benchmark.py                  all benchmarks but the demo
+    python scripts/benchmark.py lcd cem          those
+    python scripts/benchmark.py all --write      all, and docs/benchmarks.md anew
+
+`make bench` runs it in an environment of its own in which the peers are installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+import torch
+from benchmarks import cem, commands, document, lcd, rssm, store
+
+from wmplay.errors import did_you_mean
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+BENCHMARKS = {
+    "lcd": lcd.benchmark,
+    "store-read": store.benchmark_read,
+    "store-write": store.benchmark_write,
+    "rssm": rssm.benchmark,
+    "cem": cem.benchmark,
+    "cli": commands.benchmark_cli,
+    "demo": commands.benchmark_demo,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"all, or {', '.join(BENCHMARKS)}")
+    parser.add_argument("--write", action="store_true", help="rewrite docs/benchmarks.md with what is found")
+    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
+    options = parser.parse_args()
+    names = options.names or [name for name in BENCHMARKS if name != "demo"]
+    names = list(BENCHMARKS) if "all" in names else names
+    for name in names:
+        if name not in BENCHMARKS:
+            parser.error(f"unknown benchmark '{name}'{did_you_mean(name, [*BENCHMARKS, 'all'])}")
+
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    command = shlex.join(["python", "scripts/benchmark.py", *sys.argv[1:]])
+    print(document.setting(command, options.threads), flush=True)
+    results = []
+    for name in names:
+        results.append(BENCHMARKS[name]())
+        print(f"\n{document.section(results[-1])}\n\n{document.bars(results[-1].checks)}", flush=True)
+    if options.write:
+        PAGE.write_text(document.document(results, command, options.threads))
+    return 0 if all(check.met for result in results for check in result.checks) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

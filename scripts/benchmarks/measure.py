@@ -1,0 +1,91 @@
+"""Timing several ways to do the same work in turns, and holding the times against bars."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Side:
+    """One way to do the work: ``ready()`` prepares a repeat and returns the function to be timed."""
+
+    name: str
+    ready: Callable[[], Callable[[], object]]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long a side took, repeat by repeat."""
+
+    name: str
+    seconds: Sequence[float]
+
+    @property
+    def best(self) -> float:
+        """The shortest time."""
+        return min(self.seconds)
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        return statistics.median(self.seconds)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A figure and the bar it is held against."""
+
+    what: str
+    value: float
+    bar: float
+    unit: str
+    at_least: bool = False
+    shortest: float | None = None  # the same figure from the shortest times
+
+    @property
+    def met(self) -> bool:
+        """Whether the bar is reached."""
+        return self.value >= self.bar if self.at_least else self.value <= self.bar
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a benchmark found."""
+
+    title: str
+    compared: str  # what was compared with what, and how
+    timings: Sequence[Timing]
+    work: int  # how much of ``unit`` one repeat does
+    unit: str
+    checks: Sequence[Check]
+    notes: Sequence[str] = field(default=())
+
+
+def take_turns(sides: Sequence[Side], repeats: int, warm_up: int = 1) -> list[Timing]:
+    """Times the sides A B A B ..., so that a disturbance meets them alike; the first turns do not count."""
+    seconds: list[list[float]] = [[] for _ in sides]
+    for turn in range(warm_up + repeats):
+        for side, times in zip(sides, seconds, strict=True):
+            work = side.ready()
+            begin = time.perf_counter()
+            work()
+            elapsed = time.perf_counter() - begin
+            if turn >= warm_up:
+                times.append(elapsed)
+    return [Timing(side.name, times) for side, times in zip(sides, seconds, strict=True)]
+
+
+def time_ratio(what: str, ours: Timing, other: Timing, at_most: float) -> Check:
+    """Our time over the other's: the median of the turns' ratios, since both sides of a turn meet the same
+    machine, however its speed drifts."""
+    ratio = statistics.median(a / b for a, b in zip(ours.seconds, other.seconds, strict=True))
+    return Check(what, ratio, at_most, " x the time", shortest=ours.best / other.best)
+
+
+def speed_ratio(what: str, ours: Timing, other: Timing, at_least: float) -> Check:
+    """Our speed over the other's, in the same way."""
+    ratio = statistics.median(b / a for a, b in zip(ours.seconds, other.seconds, strict=True))
+    return Check(what, ratio, at_least, " x the speed", at_least=True, shortest=other.best / ours.best)
