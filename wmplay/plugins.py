@@ -7,6 +7,7 @@ with its error while the rest goes on working.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import importlib.util
 import os
@@ -14,7 +15,7 @@ import sys
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from wmplay.errors import PluginError
@@ -55,7 +56,7 @@ def plugins() -> list[Plugin]:
             else:
                 continue
             found.setdefault(plugin.module, plugin)
-    for point in entry_points(group=ENTRY_POINT_GROUP):
+    for point in _entry_points():
         try:
             spec = importlib.util.find_spec(point.module)
         except ModuleNotFoundError:
@@ -85,7 +86,7 @@ def failures() -> dict[str, str]:
     for plugin in plugins():
         list(declared(plugin))
     present = {plugin.source for plugin in plugins()}
-    present |= {point.name for point in entry_points(group=ENTRY_POINT_GROUP)}
+    present |= {point.name for point in _entry_points()}
     absent = {
         f"$WMPLAY_PLUGINS: {entry}": "there is no such folder"
         for entry in _listed_folders()
@@ -145,6 +146,12 @@ def load(plugin: Plugin) -> None:
         )
     else:
         _failures.pop(plugin.source, None)
+
+
+@functools.cache
+def _entry_points() -> tuple[EntryPoint, ...]:
+    """Read once: it opens the metadata of every installed distribution."""
+    return tuple(entry_points(group=ENTRY_POINT_GROUP))
 
 
 def _listed_folders() -> list[str]:

@@ -110,7 +110,7 @@ def _is_stale(cls: type) -> bool:
     """Whether a class is of a plugin file that has since failed, changed or gone out of sight."""
     if not cls.__module__.startswith(f"{plugins.NAMESPACE}."):
         return False
-    return getattr(sys.modules.get(cls.__module__), cls.__name__, cls) is not cls or (
+    return getattr(sys.modules.get(cls.__module__), cls.__name__, None) is not cls or (
         cls.__module__ not in {plugin.module for plugin in plugins.plugins()}
     )
 

@@ -19,7 +19,7 @@ import wmplay
 from wmplay.cli import main
 from wmplay.errors import ShapeError, StoreError
 
-SMALL = ("experiment=tiny", "iterations=1", "model=mlp", "model.hidden=97", "model.image_hidden=97")
+SMALL = ("experiment=tiny", "iterations=1", "model=mlp", "model.hidden=97", "report=false")
 SIMULATE = ("simulate", "luxo", "physics=fast", "--episodes", "3", "--out")
 
 
@@ -361,6 +361,7 @@ def test_no_space_for_a_report(
     with filler.open("wb", buffering=0) as file, suppress(OSError):
         while file.write(bytes(4096)):
             pass
+    (copy / "report").mkdir()
     before = contents(copy)
     message = failure(capsys, "report", str(copy))
     assert f"cannot write {copy}/report" in message
