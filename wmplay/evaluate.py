@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+import gymnasium
 import numpy as np
 import torch
+from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from wmplay.contracts import GOAL_PREFIX, Array, Policy, Segment, Trajectory, WorldModel, model_keys
@@ -19,7 +21,7 @@ from wmplay.intervals import mean_interval, mean_intervals, success_rate
 from wmplay.measures import Metric, fit_baselines, measure, metric_of
 from wmplay.rollout import observe, predict
 from wmplay.scores import MODEL, Clips, Curve, KeyScore, PolicyScore, PredictionScore, save_evaluation
-from wmplay.simulate import simulate
+from wmplay.simulate import Progress, simulate
 
 __all__ = [
     "Clips",
@@ -67,18 +69,18 @@ def score_episodes(trajectories: Sequence[Trajectory], seed: int) -> PolicyScore
 
 
 def evaluate_policy(
-    env: Any,
+    env: gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any],
     policy: Policy | None,
     episodes: int,
     seed: int,
     *,
     device: torch.device | str = "cpu",
-    progress: Any = None,
+    progress: Progress | None = None,
 ) -> PolicyScore:
     """Runs a policy, without exploration, for an exact number of episodes and scores them.
 
     Args:
-        env: a gymnasium env or vector env.
+        env: any Gymnasium env or vector env.
         policy: None = uniformly random actions.
         episodes: how many.
         seed: of the episodes and of the policy's draws.

@@ -215,6 +215,12 @@ def test_learning_curves_have_their_intervals(run_dir):
     assert [len(axes.collections) for axes in figure.axes] == [0, 1, 0]
 
 
+def test_what_is_logged_twice_in_an_iteration_counts_once():
+    metrics = [{"iteration": i // 2, "phase": "collect", "collect/return": i} for i in range(4)]
+    (line,) = progress_plot(metrics).axes[0].lines
+    assert line.get_xydata().tolist() == [[0, 1], [1, 3]]
+
+
 def test_a_steep_start_does_not_flatten_the_rest():
     metrics = [{"step": i, "phase": "fit", "loss/total": 1e6 if i < 5 else 1 + i % 7} for i in range(100)]
     low, high = loss_plot(metrics).axes[0].get_ylim()
@@ -259,6 +265,10 @@ def test_terminal_table_fits_in_eighty_columns(run_dir):
     assert "per-pixel marginal" in text
     assert "fit 1 min 01 s" in text
     assert "…" not in text
+    lines = text.splitlines()
+    assert (
+        len(next(line for line in lines if "95% interval " in line).split("±")) == 1 + 4
+    )  # of 1, 2, 5, 7 steps
 
 
 @pytest.mark.parametrize(
@@ -280,7 +290,11 @@ def test_number(value, text):
 
 def test_intervals_and_times_in_words():
     nan = float("nan")
-    assert interval(Interval(0.5, 0.25, 0.75)) == "0.500 [0.250, 0.750]"
+    assert interval(Interval(0.5, 0.25, 0.75)) == "0.50 [0.25, 0.75]"
+    assert interval(Interval(-20.06, -39.14, -0.985)) == "-20 [-39, -1]"
+    assert interval(Interval(0.6351, 0.6213, 0.6488)) == "0.635 [0.621, 0.649]"
+    assert interval(Interval(98765.4, 98753.2, 98777.8)) == "98,765 [98,753, 98,778]"
+    assert interval(Interval(7, 7, 7)) == "7.000 [7.000, 7.000]"
     assert interval(Interval(0.5, nan, nan)) == "0.500"
     assert percent(Interval(0.984, 0.959, 0.994)) == "98.4% [95.9, 99.4]"
     assert [duration(s) for s in (0.84, 47.2, 125, 11220)] == ["0.8 s", "47 s", "2 min 05 s", "3 h 07 min"]

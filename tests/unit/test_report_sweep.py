@@ -14,11 +14,11 @@ from wmplay.report import print_sweep, summarise_sweep
 def sweep_dir(tmp_path_factory):
     path = tmp_path_factory.mktemp("sweep")
     for seed in range(3):
-        write_run(path / f"{seed}", seed=seed, overrides=["model=late"])
-    write_run(path / "3", seed=0, overrides=["model=exact"], late=0, success=False)
+        write_run(path / f"{seed}", seed=seed, overrides=["env=belt", "model=late"])
+    write_run(path / "3", seed=0, overrides=["env=belt", "model=exact"], late=0, success=False)
     (path / "4").mkdir()
     (path / "4" / "run.json").write_text(
-        '{"overrides": ["model=exact", "seed=1"], "seed": 1, "status": "failed"}'
+        '{"overrides": ["env=belt", "model=exact", "seed=1"], "seed": 1, "status": "failed"}'
     )
     (path / "not a run").mkdir()
     return path
@@ -45,9 +45,12 @@ def test_jobs_equal_up_to_the_seed_are_one_setting(sweep_dir):
 
 
 def test_printed_and_written(sweep_dir):
-    console = Console(width=200, file=io.StringIO())
+    console = Console(width=80, file=io.StringIO())
     print_sweep(sweep_dir, console)
     text = console.file.getvalue()
+    assert "…" not in text
+    assert text.count("Jobs") == 3  # six metrics do not fit into one table
+    assert "all jobs: env=belt\n" in text
     assert "Over seeds" in text
     assert "failed" in text
     with (sweep_dir / "sweep.csv").open(newline="") as file:
@@ -60,7 +63,7 @@ def test_printed_and_written(sweep_dir):
 
 
 def test_one_seed_each_has_no_table_over_seeds(tmp_path):
-    write_run(tmp_path / "0", overrides=["model=late"])
+    write_run(tmp_path / "0", overrides=["env=belt", "model=late"])
     console = Console(width=200, file=io.StringIO())
     print_sweep(tmp_path, console)
     assert "Over seeds" not in console.file.getvalue()

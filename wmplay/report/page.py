@@ -14,7 +14,7 @@ from wmplay.report import plots, screens
 from wmplay.report.record import Record, read_record
 from wmplay.report.style import BLUE, INK, PAPER, QUIET, RULE
 from wmplay.report.tables import Grid, policy_grid, prediction_grids
-from wmplay.report.words import counted, duration, verdict
+from wmplay.report.words import counted, duration, verdict, wall_times
 
 REPORT_FILE = "report.html"
 PICTURES = "report"  # the folder of the pictures, beside the page
@@ -145,14 +145,13 @@ def _learning(record: Record) -> Iterator[Picture]:
 
 def _making(record: Record) -> Iterator[Html]:
     info = record.info
-    wall: Mapping[str, float] = info.get("wall") or {}
     facts = {
         "command": info.get("command"),
         "seed": info.get("seed"),
         "started": info.get("started"),
         "status": info.get("status"),
         "code": info.get("git"),
-        "wall time": ", ".join(f"{phase} {duration(seconds)}" for phase, seconds in wall.items() if seconds),
+        "wall time": wall_times(info),
     }
     yield Html(_facts({name: value for name, value in facts.items() if value not in (None, "", {})}))
     for title, content in (("Versions", info.get("versions")), ("Machine", info.get("machine"))):

@@ -174,12 +174,14 @@ def _legend_below(figure: Figure, panels: Sequence[Axes]) -> None:
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 6))
 
 
-def _colours(names: Mapping[str, Any]) -> list[Any]:
-    """Blue for the first, then the others; shades where these are horizons, which have an order."""
+def _colours(names: Iterable[str]) -> list[Any]:
+    """Of lines in a panel: who acts has a colour of its own; horizons, which have an order, are shades."""
+    names = list(names)
     if all(name.endswith(("step", "steps")) for name in names):
         return [matplotlib.colormaps["viridis"](0.85 * i / max(len(names) - 1, 1)) for i in range(len(names))]
-    palette = (BLUE, QUIET, *OTHERS)
-    return [palette[i % len(palette)] for i in range(len(names))]
+    fixed = {"policy": BLUE, "random": QUIET, "collect": GREEN}
+    others = [name for name in names if name not in fixed]
+    return [fixed.get(name) or OTHERS[others.index(name) % len(OTHERS)] for name in names]
 
 
 def _trend(axes: Axes, series: Series, colour: str) -> None:
@@ -201,18 +203,22 @@ def _trend(axes: Axes, series: Series, colour: str) -> None:
 
 def _by_name(lines: Iterable[Mapping[str, Any]], x: str = "step") -> dict[str, Series]:
     """Every logged number as a series; ``<name>_low`` and ``<name>_high`` become its interval."""
-    points: dict[str, list[tuple[float, float]]] = {}
+    points: dict[str, dict[float, float]] = {}  # a second value at the same x takes the first one's place
     for line in lines:
         for name, value in line.items():
             if "/" in name and isinstance(value, int | float) and not isinstance(value, bool):
                 known = float(value) if math.isfinite(value) else math.nan
-                points.setdefault(name, []).append((float(line.get(x, 0)), known))
-    arrays = {name: np.array(pairs) for name, pairs in points.items()}
+                points.setdefault(name, {})[float(line.get(x, 0))] = known
+    arrays = {name: np.array(list(pairs.items())) for name, pairs in points.items()}
     series = {}
     for name, pairs in arrays.items():
         if name.endswith(("_low", "_high")) and name.rpartition("_")[0] in arrays:
             continue
-        low, high = (arrays.get(name + end) for end in ("_low", "_high"))
-        ends = (low[:, 1], high[:, 1]) if low is not None and high is not None else (None, None)
-        series[name] = Series(pairs[:, 0], pairs[:, 1], *ends)
+        low, high = (_aligned(arrays.get(name + end), pairs) for end in ("_low", "_high"))
+        series[name] = Series(pairs[:, 0], pairs[:, 1], low, high)
     return series
+
+
+def _aligned(end: Array | None, pairs: Array) -> Array | None:
+    """The y of one end of an interval, if it was logged as often as the value [N, 2] itself."""
+    return end[:, 1] if end is not None and len(end) == len(pairs) else None

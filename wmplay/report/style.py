@@ -36,7 +36,7 @@ PREDICTORS: dict[str, tuple[str, str, str]] = {
     "marginal": (ORANGE, "-.", "per-pixel marginal"),
     "mean": (ORANGE, "-.", "mean of the data"),
 }
-OTHERS = (GREEN, SKY, PURPLE)  # sampled futures, and whatever else
+OTHERS = (PURPLE, SKY, GREEN)  # sampled futures, and whatever else
 
 METRICS = {  # what a metric is called, with its unit
     "iou": "foreground IoU",

@@ -10,16 +10,19 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.text import Text
 
 from wmplay.errors import RunError
 from wmplay.files import written_beside
 from wmplay.intervals import Interval, stratified_bootstrap
-from wmplay.report.record import read_record
+from wmplay.report.record import Record, read_record
 from wmplay.report.tables import Grid, as_rich, headline
 from wmplay.report.words import interval, percent
 from wmplay.scores import Evaluation
 
 CSV_FILE = "sweep.csv"
+LEFT_COLUMNS = 24  # characters of seed, status and the space around them
+METRIC_COLUMN = 19
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Job:
     """One run of a sweep."""
 
     directory: str  # within the sweep's
-    setting: str  # its overrides but for the seed
+    setting: str  # its overrides but for the seed and what all jobs share
     seed: str
     status: str
     metrics: dict[str, Interval]  # over episodes; empty where it was not evaluated
@@ -46,6 +49,7 @@ class Setting:
 class Sweep:
     """All jobs of a sweep, and its settings."""
 
+    common: str  # the overrides that all jobs share; they are in no setting
     jobs: list[Job]
     settings: list[Setting]
 
@@ -61,13 +65,19 @@ def summarise_sweep(sweep_dir: Path) -> Sweep:
     Raises:
         RunError: if there are none.
     """
-    jobs = [_job(path.parent, sweep_dir) for path in sorted(sweep_dir.rglob("run.json"))]
-    if not jobs:
+    records = [read_record(path.parent) for path in sorted(sweep_dir.rglob("run.json"))]
+    if not records:
         raise RunError(f"{sweep_dir} has no runs in it: expected directories with a run.json")
+    all_overrides = [_overrides(record) for record in records]
+    common = [
+        o for o in all_overrides[0] if len(records) > 1 and all(o in others for others in all_overrides)
+    ]
+    jobs = [_job(record, sweep_dir, common) for record in records]
     by_setting: dict[str, list[Job]] = {}
     for job in jobs:
         by_setting.setdefault(job.setting, []).append(job)
-    return Sweep(jobs, [_over_seeds(setting, same) for setting, same in by_setting.items()])
+    settings = [_over_seeds(setting, same) for setting, same in by_setting.items()]
+    return Sweep(" ".join(common), jobs, settings)
 
 
 def print_sweep(sweep_dir: Path, console: Console | None = None) -> Sweep:
@@ -78,27 +88,39 @@ def print_sweep(sweep_dir: Path, console: Console | None = None) -> Sweep:
     """
     sweep = summarise_sweep(sweep_dir)
     console = console or Console()
-    for grid in sweep_grids(sweep):
+    if sweep.common:
+        console.print(Text(f"all jobs: {sweep.common}", style="dim"))
+    for grid in sweep_grids(sweep, console.width):
         console.print(as_rich(grid))
     write_csv(sweep, sweep_dir / CSV_FILE)
     return sweep
 
 
-def sweep_grids(sweep: Sweep) -> list[Grid]:
-    """A table of jobs, and one of settings where a setting has several seeds."""
+def sweep_grids(sweep: Sweep, width: int) -> list[Grid]:
+    """Tables of jobs, and of settings where one has several seeds; each with the metrics that fit."""
+    left = max(len(job.setting) for job in sweep.jobs) + LEFT_COLUMNS
+    each = max(1, (width - left) // METRIC_COLUMN)
     names = sweep.metrics
+    chunks = [names[i : i + each] for i in range(0, len(names), each)] or [[]]
     grids = [
         Grid(
             "Jobs",
-            ["setting", "seed", "status", *names],
-            [[job.setting, job.seed, job.status, *_cells(job.metrics, names)] for job in sweep.jobs],
+            ["setting", "seed", "status", *chunk],
+            [[job.setting, job.seed, job.status, *_cells(job.metrics, chunk)] for job in sweep.jobs],
             "95% intervals over the episodes of each job.",
         )
+        for chunk in chunks
     ]
     if any(setting.seeds > 1 for setting in sweep.settings):
-        rows = [[s.setting, str(s.seeds), *_cells(s.metrics, names)] for s in sweep.settings]
-        note = "Interquartile mean over seeds with a 95% bootstrap interval; below 4 seeds it is the mean."
-        grids.append(Grid("Over seeds", ["setting", "seeds", *names], rows, note))
+        grids += [
+            Grid(
+                "Over seeds",
+                ["setting", "seeds", *chunk],
+                [[s.setting, str(s.seeds), *_cells(s.metrics, chunk)] for s in sweep.settings],
+                "Interquartile mean (below 4 seeds: mean) with a 95% bootstrap interval over seeds.",
+            )
+            for chunk in chunks
+        ]
     return grids
 
 
@@ -114,12 +136,15 @@ def write_csv(sweep: Sweep, path: Path) -> None:
             writer.writerow([job.directory, job.setting, job.seed, job.status, *known])
 
 
-def _job(run_dir: Path, sweep_dir: Path) -> Job:
-    record = read_record(run_dir)
-    overrides = [str(override) for override in record.info.get("overrides", [])]
+def _overrides(record: Record) -> list[str]:
+    """A job's overrides but for the seed."""
+    return [str(o) for o in record.info.get("overrides", []) if not str(o).startswith("seed=")]
+
+
+def _job(record: Record, sweep_dir: Path, common: Sequence[str]) -> Job:
     return Job(
-        directory=str(run_dir.relative_to(sweep_dir)),
-        setting=" ".join(o for o in overrides if not o.startswith("seed=")) or "defaults",
+        directory=str(record.path.relative_to(sweep_dir)),
+        setting=" ".join(o for o in _overrides(record) if o not in common) or "defaults",
         seed=str(record.info.get("seed", "")),
         status=str(record.info.get("status", "")),
         metrics=headline(record.evaluation or Evaluation()),
@@ -139,6 +164,7 @@ def _cells(metrics: dict[str, Interval], names: Sequence[str]) -> list[str]:
     def show(name: str) -> str:
         if name not in metrics:
             return "–"
-        return percent(metrics[name]) if name == "success" else interval(metrics[name])
+        text = percent(metrics[name]) if name == "success" else interval(metrics[name])
+        return text.replace(" [", "\n[")  # the interval below the number: narrow columns
 
     return [show(name) for name in names]

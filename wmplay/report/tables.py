@@ -15,7 +15,7 @@ from rich.text import Text
 from wmplay.intervals import Interval
 from wmplay.report.record import read_record
 from wmplay.report.style import METRICS, PREDICTORS
-from wmplay.report.words import duration, ends, interval, main_policy, number, percent, verdict
+from wmplay.report.words import interval, main_policy, number, percent, plus_minus, verdict, wall_times
 from wmplay.scores import MODEL, Evaluation, KeyScore, PolicyScore, PredictionScore, selected_horizons
 
 
@@ -58,7 +58,7 @@ def _prediction_grid(key: str, result: KeyScore, score: PredictionScore) -> Grid
         label = PREDICTORS[name][2] if name in PREDICTORS else name
         rows.append([label, *(number(curve.at(h).value) for h in horizons)])
         if name == MODEL:
-            rows.append(["  95% interval", *(ends(curve.at(h)) for h in horizons)])
+            rows.append(["  95% interval", *(plus_minus(curve.at(h)) for h in horizons)])
     columns = ["steps predicted", *(str(h) for h in horizons)]
     note = f"{score.context} frames of context, {score.clips:,} clips of as many held-out episodes."
     direction = "higher is better" if result.higher_is_better else "lower is better"
@@ -76,10 +76,8 @@ def result_table(run_dir: Path) -> Group:
     grids = [] if evaluation.prediction is None else prediction_grids(evaluation.prediction)
     policies = policy_grid(evaluation.policies)
     tables = [as_rich(grid) for grid in [policies, *grids] if grid is not None]
-    wall = [
-        f"{phase} {duration(seconds)}" for phase, seconds in record.info.get("wall", {}).items() if seconds
-    ]
-    closing = [Text("time: " + ", ".join(wall), style="dim")] if wall else []
+    times = wall_times(record.info)
+    closing = [Text(f"time: {times}", style="dim")] if times else []
     return Group(Padding(Text(verdict(record), style="bold"), (1, 0)), *tables, *closing)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from wmplay.intervals import Interval
 from wmplay.report.record import Record
@@ -26,13 +28,20 @@ def number(value: float) -> str:
 
 
 def interval(x: Interval) -> str:
-    """``0.742 [0.731, 0.753]``; without the bracket where the ends are not known."""
-    return number(x.value) + (f" {ends(x)}" if _known(x) else "")
+    """``0.742 [0.731, 0.753]``, to two digits of the uncertainty; no bracket where the ends are not known."""
+    return _alike(x, x.value) + (f" [{_alike(x, x.low)}, {_alike(x, x.high)}]" if _known(x) else "")
 
 
-def ends(x: Interval) -> str:
-    """``[0.731, 0.753]``, or a dash."""
-    return f"[{number(x.low)}, {number(x.high)}]" if _known(x) else "–"
+def plus_minus(x: Interval) -> str:
+    """``±0.011``: half of the width of an interval around its value; a dash where it is not known."""
+    return f"±{_alike(x, (x.high - x.low) / 2)}" if _known(x) else "–"
+
+
+def _alike(x: Interval, value: float) -> str:
+    """One of an interval's numbers, with as many decimals as the others."""
+    half = (x.high - x.low) / 2
+    decimals = 1 - math.floor(math.log10(half)) if _known(x) and half > 0 else math.inf
+    return f"{value:,.{max(0, int(decimals))}f}" if decimals < 6 else number(value)
 
 
 def percent(x: Interval) -> str:
@@ -56,6 +65,12 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def wall_times(info: Mapping[str, Any]) -> str:
+    """``collect 12 s, fit 1 min 05 s``: where a run's time went; phases that took none are left out."""
+    wall: Mapping[str, float] = info.get("wall") or {}
+    return ", ".join(f"{phase} {duration(seconds)}" for phase, seconds in wall.items() if seconds >= 0.05)
 
 
 def counted(n: int, what: str) -> str:
