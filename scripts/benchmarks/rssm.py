@@ -20,17 +20,19 @@ EMBEDDINGS = (1024, 256)  # of PlaNet's convolutions, and of wmplay's default
 REPEATS = 20
 BAR = 0.7
 
+Part = tuple[str, Callable[[], None], list[nn.Parameter]]  # a side's name, an update, its weights
+
 
 def benchmark() -> Result:
     missing = not_installed("torchrl")
-    sides, counts = [], []
+    sides = []
     for size in EMBEDDINGS:
         action, embedding = torch.rand(BATCH, STEPS, ACTION), torch.randn(BATCH, STEPS, size)
         parts = [_ours(action, embedding)] + ([] if missing else [_torchrl(action, embedding)])
-        for name, step, module in parts:
-            sides.append(Side(f"{name}, embeddings of {size:,}", lambda step=step: step))
-            counts.append(sum(p.numel() for p in module))
-        assert len(set(counts[-len(parts) :])) == 1, "the two models are not of the same size"
+        for name, update, _ in parts:
+            sides.append(Side(f"{name}, embeddings of {size:,}", lambda update=update: update))
+        numbers = {sum(weight.numel() for weight in weights) for _, _, weights in parts}
+        assert len(numbers) == 1, "the two models are not of the same size"
     timings = take_turns(sides, REPEATS, warm_up=2)
     pairs = zip(EMBEDDINGS, timings[::2], timings[1::2], strict=True) if missing is None else ()
     return Result(
@@ -49,9 +51,6 @@ def benchmark() -> Result:
         ],
         [missing] if missing else [],
     )
-
-
-Part = tuple[str, Callable[[], None], list[nn.Parameter]]
 
 
 def _ours(action: Tensor, embedding: Tensor) -> Part:
