@@ -181,7 +181,7 @@ def _show(part: Picture | Grid | Html, folder: Path) -> str:
     data = base64.b64encode(part.content).decode()
     text = escape(part.caption)
     image = f'<img src="data:image/{kind};base64,{data}" alt="{text}">'
-    return f"<figure>{image}<figcaption>{text}</figcaption></figure>\n"
+    return f"<figure><div class=card>{image}</div><figcaption>{text}</figcaption></figure>\n"
 
 
 def _table(grid: Grid) -> str:

@@ -105,7 +105,7 @@ def clip_cells(clips: Clips, key: str, clip: int, t: int) -> list[Cell]:
 def clips_gif(clips: Clips, key: str) -> bytes:
     """Up to three clips side by side: rows truth, prediction, difference, with a timeline above."""
     count, total, height, width = clips.truth[key].shape[:4]
-    columns = min(count, 3 if width < 48 else 2)
+    columns = _columns(count, height, width)
     room = (WIDTH - LABELS - MARGIN) // columns - GAP - 2 * BORDER
     scale = max(1, min(room // width, 200 // height))
     binary = is_binary(clips.truth[key])
@@ -159,7 +159,7 @@ def episodes_gif(episodes: Sequence[Trajectory]) -> bytes:
     """Up to three episodes side by side, the goal beneath; a border tells how each one ended."""
     key = next(key for key in episodes[0].observation if not key.startswith(GOAL_PREFIX))
     height, width = episodes[0].observation[key].shape[1:3]
-    columns = min(len(episodes), 3 if width < 48 else 2)
+    columns = _columns(len(episodes), height, width)
     scale = max(1, min(((WIDTH - 2 * MARGIN) // columns - GAP - 2 * BORDER) // width, 240 // height))
     goals = [episode.observation.get(GOAL_PREFIX + key) for episode in episodes]
     has_goal = goals[0] is not None
@@ -198,6 +198,11 @@ def _ending(episode: Trajectory, now: int, has_goal: bool) -> tuple[str, str]:
 
 
 # Drawing ----------------------------------------------------------------------------------------------
+
+
+def _columns(count: int, height: int, width: int) -> int:
+    """How many screens side by side are still large: two of the wide ones with many pixels, else three."""
+    return min(count, 3 if width < 48 or width <= height else 2)
 
 
 def _pitch(width: int) -> int:
