@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from wmplay import plugins, registry
@@ -22,4 +23,4 @@ def print_pieces(kind: str | None = None) -> None:
             table.add_row(each, piece.name, piece.source)
     console.print(table)
     for source, why in plugins.failures().items():
-        console.print(f"[red]{source} does not load:[/red] {why}")
+        console.print(f"[red]{escape(source)} does not load:[/red] {escape(why)}", soft_wrap=True)

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from rich.markup import escape
+
 from wmplay.errors import ConfigError, WmplayError
 from wmplay.files import explained
 from wmplay.progress import console
@@ -146,14 +148,16 @@ class Guarded:
 
     def _leave_out(self, name: str, error: Exception) -> None:
         self._logger = NoLogger()
-        console.print(f"[yellow]{name} failed and is left out from here on:[/yellow] {error}")
+        console.print(f"[yellow]{name} failed and is left out from here on:[/yellow] {escape(str(error))}")
 
     def close(self) -> None:
         """Closes the logger; what it says about that does not matter to the run."""
         try:
             self._logger.close()
         except Exception as error:
-            console.print(f"[yellow]{type(self._logger).__name__} did not close:[/yellow] {error}")
+            console.print(
+                f"[yellow]{type(self._logger).__name__} did not close:[/yellow] {escape(str(error))}"
+            )
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -7,6 +7,7 @@ numbers of an unbroken one, and there are no generator states to save.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 import torch
 from omegaconf import DictConfig
+from rich.markup import escape
 
 from wmplay import registry
 from wmplay.configuration import plain
@@ -107,7 +109,7 @@ class Session:
         config = plain(self.config)
         self.logger = Guarded(lambda: registry.build(config["logger"], run_dir=directory.path, config=config))
         console.print(f"run in {directory.path}")
-        go_on = f"go on with: [bold]wmplay train run={directory.path}[/bold]"
+        go_on = f"go on with: [bold]wmplay train {escape(shlex.quote(f'run={directory.path}'))}[/bold]"
         status = "failed"
         try:
             with self.interrupt.listening():

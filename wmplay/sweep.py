@@ -11,6 +11,7 @@ from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from rich.markup import escape
 
 from wmplay import registry
 from wmplay.configuration import lenient, parse, search_path
@@ -48,7 +49,8 @@ def multirun(overrides: Sequence[str]) -> Path:
         )
     finally:
         GlobalHydra.instance().clear()
-    print_sweep(directory)
+    if any(directory.rglob("run.json")):
+        print_sweep(directory)
     failed = sorted(directory.glob(f"*/{FAILURE}"))
     if failed:
         first = failed[0].read_text(encoding="utf-8").splitlines()[0]
@@ -65,7 +67,7 @@ def job(config: DictConfig) -> None:
     try:
         train(overrides, dir=directory)
     except Exception as error:
-        console.print(f"[red]failed:[/red] {error}")
+        console.print(f"[red]failed:[/red] {escape(str(error))}", soft_wrap=True)
         with written_beside(directory / FAILURE) as beside:
             beside.write_text(
                 f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}", encoding="utf-8"

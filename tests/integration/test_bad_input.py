@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from refusals import refusal
+from refusals import failure, refusal
 
 from wmplay.cli import main
 
@@ -181,6 +181,14 @@ def test_overrides_that_do_not_go_together(
     overrides: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in refusal(capsys, *TINY, *overrides)
+
+
+def test_a_sweep_whose_jobs_all_fail(capsys: pytest.CaptureFixture[str]) -> None:
+    message = failure(capsys, *TINY, "-m", "env.world=lux,crap")
+    assert message.startswith("2 jobs of the sweep failed, such as runs/tiny/")
+    assert message.endswith(
+        "/0: UnknownName: unknown world 'lux': did you mean 'luxo', 'luxo_cube' or 'luxo_ball'?"
+    )
 
 
 def test_the_package_of_a_logger_is_not_there(

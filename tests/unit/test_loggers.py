@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from wmplay import loggers, registry
-from wmplay.errors import ConfigError
+from wmplay.errors import ConfigError, WriteError
 from wmplay.loggers import Guarded, Jsonl
 
 
@@ -58,7 +58,7 @@ class Failing:
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
         self.calls += 1
-        raise ConnectionError("no network")
+        raise ConnectionError("no [way] out")
 
     def close(self) -> None:
         raise ConnectionError("still no network")
@@ -71,7 +71,7 @@ def test_a_failing_logger_is_named_once_and_left_out(capsys: pytest.CaptureFixtu
         guarded.log({"loss": 1.0}, step=step)
     guarded.close()
     assert failing.calls == 1
-    assert capsys.readouterr().err == "Failing failed and is left out from here on: no network\n"
+    assert capsys.readouterr().err == "Failing failed and is left out from here on: no [way] out\n"
 
 
 def test_a_logger_that_does_not_start_or_close_leaves_the_run_alone(
@@ -96,3 +96,10 @@ def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(importlib, "import_module", fail)
     with pytest.raises(ConfigError, match=r"pip install 'wmplay\[wandb\]'"):
         loggers.WandbLogger(tmp_path, {})
+
+
+def test_a_full_disk_is_named() -> None:
+    logger = Jsonl(Path("/dev/full"))
+    with pytest.raises(WriteError, match=r"cannot write /dev/full \(No space left on device\)"):
+        logger.log({"loss": 0.5}, step=3)
+    logger.close()
