@@ -166,7 +166,7 @@ def test_windows_that_are_not_there(store: Store) -> None:
     for episodes, starts, length in ([0], [5], 3), ([0], [-1], 3), ([0], [0], 0):
         with refuses("start inside of its episode"):
             store.segment(np.array(episodes), np.array(starts), length)
-    with refuses("length of at least 1"):
+    with refuses("batch_size is 2 and length 0, expected at least 1 of each"):
         store.sample(2, 0, 0)
 
 

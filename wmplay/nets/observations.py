@@ -78,6 +78,7 @@ class ImageHead(nn.Module):
         if self.conv is not None:
             image: Tensor = self.conv(F.silu(x))
             return image
+        assert self.bias is not None
         profiles = x.reshape(*x.shape[:-1], OUTER_PRODUCTS, self.rows + self.columns)
         down, across = profiles[..., : self.rows], profiles[..., self.rows :]
         image = down.transpose(-1, -2) @ across + self.bias
