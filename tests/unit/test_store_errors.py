@@ -242,7 +242,7 @@ def test_a_snapshot_from_before_a_vacuum(store: Store) -> None:
     store = store.append([episode(i, 5) for i in range(12, 15)], max_steps=20)
     store.vacuum()
     before = store.snapshot()
-    with refuses("cannot go back to the snapshot: 3 of its 4 shards were deleted"):
+    with refuses("cannot go back to the snapshot: 3 of its 4 shards are gone"):
         Store.restore(store.path, snapshot)
     with refuses("the snapshot has schema None"):
         Store.restore(store.path, {})
