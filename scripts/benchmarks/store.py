@@ -19,8 +19,8 @@ from .peers import load_stable_worldmodel, not_installed
 EPISODES, EPISODE, ENVS = 2000, 100, 64
 STEPS = EPISODES * EPISODE
 BATCH, LENGTH = 64, 50
-BATCHES = 30  # per repeat
-READS, WRITES = 20, 5
+BATCHES = 100  # per turn
+READS, WRITES = 12, 7
 PLAIN, LANCE, BYTES, WRITTEN = 0.4, 20.0, 160.0, 200_000.0
 
 Sampler = Callable[[np.random.Generator], object]

@@ -134,12 +134,13 @@ class Gaussian:
         drawn = torch.randn(batch, number, knots, actions, device=self.mean.device, generator=generator)
         drawn[:, 0] = 0
         # in place: fresh memory for each step costs more than the arithmetic
-        return drawn.mul_(self.std.unsqueeze(1)).add_(self.mean.unsqueeze(1)).clamp_(self.low, self.high)
+        torch.addcmul(self.mean.unsqueeze(1), self.std.unsqueeze(1), drawn, out=drawn)
+        return drawn.clamp_(self.low, self.high)
 
     def fit(self, elites: Tensor) -> Gaussian:
         """To elites [B, E, K, A]."""
-        std = torch.maximum(elites.std(dim=1, correction=0), self.min_std)
-        return replace(self, mean=elites.mean(dim=1), std=std)
+        std, mean = torch.std_mean(elites, dim=1, correction=0)
+        return replace(self, mean=mean, std=torch.maximum(std, self.min_std))
 
 
 @dataclass(frozen=True)
