@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wmplay.contracts import Belief, Objective, Planner, Prediction, Score, WorldModel
+from wmplay.device import Precision, autocast
 from wmplay.errors import ConfigError
 from wmplay.nets.trees import repeat_rows, rows, take_rows, where_rows
 
@@ -32,19 +33,26 @@ class MPC:
         planner: searches.
         objective: what plans are worth.
         replan_every: steps to follow each plan, up to its horizon.
+        precision: of the model's products while planning, see ``wmplay.device``; a planner compares
+            scores, for which bfloat16 is fine.
 
     Raises:
         ConfigError: if ``replan_every`` is below 1 or longer than a plan.
     """
 
     def __init__(
-        self, model: WorldModel, planner: Planner, objective: Objective, replan_every: int = 2
+        self,
+        model: WorldModel,
+        planner: Planner,
+        objective: Objective,
+        replan_every: int = 2,
+        precision: Precision = "auto",
     ) -> None:
         horizon = getattr(planner, "horizon", replan_every)
         if not 1 <= replan_every <= horizon:
             raise ConfigError(f"mpc: replan_every is {replan_every}, expected 1 to the horizon, {horizon}")
         self.model, self.planner, self.objective = model, planner, objective
-        self.replan_every = replan_every
+        self.replan_every, self.precision = replan_every, precision
 
     def initial(self, batch_size: int) -> Carry | None:
         """Nothing yet: the first observation makes the first belief."""
@@ -98,7 +106,9 @@ class MPC:
         generator: torch.Generator | None,
     ) -> Tensor:
         score = _bind(self.objective, observation)
-        plan = self.planner.plan(self.model, belief, score, warm_start=warm_start, generator=generator)
+        device = next(iter(observation.values())).device
+        with autocast(device, self.precision):
+            plan = self.planner.plan(self.model, belief, score, warm_start=warm_start, generator=generator)
         return plan.action
 
 
