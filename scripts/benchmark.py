@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"all, or {', '.join(BENCHMARKS)}")
     parser.add_argument("--write", action="store_true", help="rewrite docs/benchmarks.md with what is found")
-    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
+    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1, the least disturbed)")
     options = parser.parse_args()
     names = options.names or [name for name in BENCHMARKS if name != "demo"]
     names = list(BENCHMARKS) if "all" in names else names
