@@ -46,13 +46,14 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     command = shlex.join(["python", "scripts/benchmark.py", *sys.argv[1:]])
-    print(document.setting(command, options.threads), flush=True)
+    setting = document.describe_setting(command, options.threads)
+    print(setting, flush=True)
     results = []
     for name in names:
         results.append(BENCHMARKS[name]())
         print(f"\n{document.section(results[-1])}\n\n{document.bars(results[-1].checks)}", flush=True)
     if options.write:
-        PAGE.write_text(document.document(results, command, options.threads))
+        PAGE.write_text(document.document(results, setting))
 
 
 if __name__ == "__main__":

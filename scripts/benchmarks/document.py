@@ -15,15 +15,15 @@ from .measure import Check, Result
 PACKAGES = ("wmplay", "torch", "numpy", "gymnasium", "box2d", "torchrl", "stable-worldmodel", "pylance")
 
 
-def document(results: Sequence[Result], command: str, threads: int) -> str:
-    """The whole page."""
+def document(results: Sequence[Result], setting: str) -> str:
+    """The whole page; the setting is that of before the first benchmark."""
     parts = [
         "# Benchmarks",
         "Written by the command below; no figure here is typed by hand. Each comparison is measured in one "
         "run in which the sides take turns (A B A B ...). A ratio is the median of the turns' ratios, so "
         "that a machine whose speed drifts slows both sides alike; the ratio of the shortest times stands "
         "beside it. Absolute figures are medians.",
-        setting(command, threads),
+        setting,
         "## The bars",
         bars([check for result in results for check in result.checks]),
         *(section(result) for result in results),
@@ -77,7 +77,7 @@ def seconds(value: float) -> str:
     return f"{number(value)} s" if value >= 1 else f"{number(value * 1000)} ms"
 
 
-def setting(command: str, threads: int) -> str:
+def describe_setting(command: str, threads: int) -> str:
     """Machine, versions, commit, date and command."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     rows = [

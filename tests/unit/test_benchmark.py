@@ -66,7 +66,8 @@ def test_the_page_says_which_bars_are_met(document: ModuleType, measure: ModuleT
         [measure.Check("size", 147.2, 160, " bytes"), measure.Check("speed", 5, 7, " x", at_least=True)],
         ["A note."],
     )
-    page = document.document([result], "python scripts/benchmark.py", threads=2)
+    page = document.document([result], "The setting.")
+    assert "\n\nThe setting.\n\n## The bars\n\n" in page
     assert "| size | 147 bytes |  | at most 160 | yes |" in page
     assert "| speed | 5 x |  | at least 7 | **no** |" in page
     assert "| wmplay | 250 ms | 500 ms | 20 windows/s | 3 |" in page
