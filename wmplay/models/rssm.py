@@ -227,16 +227,18 @@ class RSSM(nn.Module):
         Returns:
             deter [B, T, D], stoch [B, T, S], and the posterior's statistics [B, T, ...].
         """
-        action_inputs = self.input_action(action.transpose(0, 1)).unbind(0)
-        embedding_inputs = self.posterior_embedding(embedding.transpose(0, 1)).unbind(0)
+        action_inputs = (self.input_action(action.transpose(0, 1)) + self.input_stoch.bias).unbind(0)
+        embedding_inputs = self.posterior_embedding(embedding.transpose(0, 1)) + self.posterior_deter.bias
+        embedding_inputs = embedding_inputs.unbind(0)
+        from_stoch, from_deter = self.input_stoch.weight.t(), self.posterior_deter.weight.t()
         noises = [None] * len(action_inputs) if noise is None else noise.unbind(0)
         deter, stoch = start["deter"], start["stoch"]
         deters, stochs, posteriors = [], [], []
         for action_input, embedding_input, step_noise in zip(
             action_inputs, embedding_inputs, noises, strict=True
         ):
-            deter = self.cell(F.silu(self.input_stoch(stoch) + action_input), deter)
-            posterior = self.posterior_out(F.silu(self.posterior_deter(deter) + embedding_input))
+            deter = self.cell(F.silu(torch.addmm(action_input, stoch, from_stoch)), deter)
+            posterior = self.posterior_out(F.silu(torch.addmm(embedding_input, deter, from_deter)))
             stoch = self.latent.pick(posterior, step_noise)
             deters.append(deter)
             stochs.append(stoch)
