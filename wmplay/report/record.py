@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wmplay.contracts import Trajectory
-from wmplay.errors import RunError
+from wmplay.run_directory import RunDirectory
 from wmplay.scores import Clips, Evaluation, load_clips, load_episodes, load_evaluation
 
 
@@ -40,25 +40,13 @@ def read_record(run_dir: Path) -> Record:
     config = run_dir / "config.yaml"
     return Record(
         path=run_dir,
-        info=_read_info(run_dir / "run.json"),
+        info=RunDirectory(run_dir).read(),
         config=config.read_text(encoding="utf-8") if config.exists() else "",
         metrics=_read_lines(metrics) if metrics.exists() else [],
         evaluation=load_evaluation(run_dir),
         clips=load_clips(run_dir),
         episodes=load_episodes(run_dir),
     )
-
-
-def _read_info(path: Path) -> dict[str, Any]:
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise RunError(f"{path.parent} is not a run: it has no run.json") from None
-    except ValueError as error:
-        raise RunError(f"{path} is damaged: {error}") from error
-    if not isinstance(info, dict):
-        raise RunError(f"{path} is damaged: it holds a {type(info).__name__}, expected an object")
-    return info
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
