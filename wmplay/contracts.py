@@ -15,11 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
+import numpy as np
 import torch
+from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from wmplay.errors import ShapeError
@@ -163,6 +165,10 @@ class WorldModel(Protocol):
     """Predicts observations, rewards and endings. Every world model is also an ``nn.Module``.
 
     State goes in and comes out: no call may leave anything behind in the module.
+
+    Three more methods are optional. ``stages() -> Sequence[Stage]`` is for a model that is fitted in
+    stages. ``predict`` may take ``temperature``: the spread of what is sampled, 1 as fitted, towards 0 the
+    most likely future. ``surprise(segment) -> Surprise`` is for a model with a likelihood of screens.
     """
 
     def initial(self, observation: dict[str, Tensor]) -> Belief:
@@ -188,12 +194,41 @@ class WorldModel(Protocol):
         which the training loop seeds anew for each step."""
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A part of a model's fit: what is trained, by which loss; all other weights are frozen meanwhile."""
+
+    name: str
+    share: float  # of the updates of the first iteration; later iterations fit the last stage only
+    module: nn.Module  # the model itself, or a part of it
+    loss: Callable[[Segment], tuple[Tensor, dict[str, Tensor]]]  # as WorldModel.loss
+
+
+@dataclass(frozen=True)
+class Surprise:
+    """How unlikely a model finds the binary screens of a segment, each given all frames before it."""
+
+    nats: Tensor  # [B, T]: -log p(screen[t + 1] | ...), or an upper bound of it
+    kind: Literal["exact", "bound"]
+
+
 class Objective(Protocol):
     """What a plan is worth."""
 
     def __call__(self, prediction: Prediction, observation: dict[str, Tensor]) -> Tensor:
         """Scores [R], higher is better, of R predicted futures; observation {key: [R, ...]} is now,
         with the goal in it."""
+
+
+class StoreView(Protocol):
+    """Trajectories to learn from, as ``wmplay.load_trajectories`` gives them."""
+
+    @property
+    def steps(self) -> int:
+        """The number of steps in all episodes."""
+
+    def sample(self, batch_size: int, length: int, generator: np.random.Generator | int) -> Segment:
+        """Random windows, as ``Store.sample``."""
 
 
 class Planner(Protocol):
@@ -223,7 +258,9 @@ class Planner(Protocol):
 class Policy(Protocol):
     """Chooses actions for a batch of envs.
 
-    A policy that learns also has ``improve(...) -> metrics``.
+    A policy that learns also has ``improve(practice: Practice) -> metrics``, is an ``nn.Module`` (its weights
+    and the statistics of its normaliser are in checkpoints), and gives the rest of what it needs to go on
+    as tensors, numbers and dicts by ``learner_state() -> dict`` and takes it by ``load_learner_state(dict)``.
     """
 
     def initial(self, batch_size: int) -> Carry:
@@ -253,6 +290,20 @@ class Policy(Protocol):
         Returns:
             action [B, A] (or [B] int64) and the new carry.
         """
+
+
+@dataclass(frozen=True)
+class Practice:
+    """What a policy that learns is given to learn from, in each iteration of the loop."""
+
+    env: VectorEnv[Any, Any, Any]  # real or learned; resets itself in the same step
+    steps: int  # transitions to take in it, over all its slots: at least these, by less than one round more
+    seed: int  # all random draws of this practice follow from it
+    device: torch.device  # where the policy is
+    store: StoreView | None = None  # the real experience so far
+    model: WorldModel | None = None
+    advance: Callable[[int, Mapping[str, float]], None] = lambda steps, metrics: None
+    # to be called after each round of learning, with the transitions taken so far and metrics; may raise
 
 
 def model_keys(observation: Mapping[str, Any]) -> list[str]:
