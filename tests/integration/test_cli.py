@@ -99,13 +99,13 @@ def test_functions_keep_their_names_beside_modules_of_the_same_name() -> None:
 
 
 def test_the_worked_example_is_used_as_a_user_would(capsys: pytest.CaptureFixture[str]) -> None:
-    example = Path(__file__).parents[2] / "plugins" / "gru.py"
+    example = Path(__file__).parents[2] / "plugins" / "my_gru.py"
     assert len(example.read_text().splitlines()) <= 60
     Path("plugins").mkdir()
     shutil.copy(example, "plugins")
     assert main(["list", "model"]) == 0
-    assert "plugins/gru.py" in capsys.readouterr().out
-    overrides = ["experiment=tiny", "iterations=1", "report=false", "model=gru", "model.hidden=17", "dir=run"]
-    assert main(["train", *overrides]) == 0
+    assert "plugins/my_gru.py" in capsys.readouterr().out
+    settings = ["iterations=1", "report=false", "dir=run", "model=my_gru", "model.hidden=17"]
+    assert main(["train", "experiment=tiny", *settings]) == 0
     model = wmplay.load_run("run").model
     assert (type(model).__name__, model.cell.hidden_size) == ("GRU", 17)

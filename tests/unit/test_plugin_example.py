@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 def make(observation_space: Any, action_space: Any, **config: Any) -> Any:
     env = SimpleNamespace(observation_space=observation_space, action_space=action_space)
-    return wmplay.make("model", "gru", env=env, **config)
+    return wmplay.make("model", "my_gru", env=env, **config)
 
 
 @pytest.fixture(autouse=True)
@@ -30,8 +30,8 @@ def _in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_is_short_and_listed() -> None:
-    assert len((ROOT / "plugins" / "gru.py").read_text().splitlines()) <= 60
-    assert "gru" in wmplay.registry.names("model")
+    assert len((ROOT / "plugins" / "my_gru.py").read_text().splitlines()) <= 60
+    assert "my_gru" in wmplay.registry.names("model")
 
 
 @pytest.mark.parametrize("action", ACTIONS)

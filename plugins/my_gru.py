@@ -1,6 +1,6 @@
 """A world model in one file: a GRU that reads frames, guesses the next, and goes on from its own guesses.
 
-Try it: `wmplay train experiment=quickstart model=gru`. For binary screens and vectors, by squared error.
+Try it: `wmplay train experiment=quickstart model=my_gru`. For binary screens and vectors, by squared error.
 """
 
 import math
@@ -11,7 +11,7 @@ from torch import nn
 import wmplay
 
 
-@wmplay.register("model", "gru")
+@wmplay.register("model", "my_gru")
 class GRU(nn.Module):
     """Belief: the GRU's state and the last frame. Latent: the next frame, F numbers, and the reward."""
 
