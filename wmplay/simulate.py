@@ -19,15 +19,15 @@ from typing import Any, ClassVar, TypeAlias
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from wmplay.contracts import Array, Policy, Trajectory
 from wmplay.device import choose_device
-from wmplay.errors import ActionError, ConfigError, SpaceError, WmplayError
+from wmplay.errors import ActionError, ConfigError, SpaceError
+from wmplay.stepping import Frames, autoreset_mode, frame_spaces, frames_of, with_final
 
-Frames: TypeAlias = dict[str, Array]
 Progress: TypeAlias = Callable[[int, int], None]
 
 PROGRESS_EVERY = 100  # batched steps
@@ -75,16 +75,16 @@ def simulate(
             raise ConfigError(f"{name} is {given}, expected at least {least}")
     device = choose_device(device) if isinstance(device, str) else device
     batch = env if isinstance(env, VectorEnv) else _BatchOfOne(env)
-    mode = _autoreset_mode(batch)
+    mode = autoreset_mode(batch)
     slots = batch.num_envs
-    spaces = _frame_spaces(batch.single_observation_space)
+    spaces = frame_spaces(batch.single_observation_space)
     actor = _Actor(batch, policy, seed, explore, device)
     tape = _Tape(slots, spaces, actor.zeros)
     kept: dict[int, Trajectory] = {}
     finished = [0] * slots
     calls = steps = 0
 
-    frames = _frames(batch.reset(seed=seed)[0], spaces)
+    frames = frames_of(batch.reset(seed=seed)[0], spaces)
     first = np.ones(slots, np.bool_)
     tape.begin(first, frames)
     last_action = actor.zeros
@@ -92,14 +92,14 @@ def simulate(
     while len(kept) < episodes:
         action = actor.act(frames, last_action, first)
         observation, reward, terminated, truncated, info = batch.step(actor.native(action))
-        frames = _frames(observation, spaces)
+        frames = frames_of(observation, spaces)
         stepped = ~resetting
         ended = np.asarray(terminated | truncated, np.bool_)
         cut = stepped & ~ended & (tape.time + 1 == max_steps)
         over = ended | cut
         arrived = frames
         if mode is AutoresetMode.SAME_STEP and ended.any():
-            arrived = _with_final(frames, ended, info, spaces)
+            arrived = with_final(frames, ended, info, spaces)
         tape.record(action, reward, terminated, truncated | cut, arrived)
         for slot in np.flatnonzero(over).tolist():
             episode = slot + slots * finished[slot]
@@ -111,7 +111,7 @@ def simulate(
         if mode is AutoresetMode.NEXT_STEP:
             first, resetting = resetting | cut, ended
         elif mode is AutoresetMode.DISABLED and over.any():
-            fresh = _frames(batch.reset(options={"reset_mask": over.copy()})[0], spaces)
+            fresh = frames_of(batch.reset(options={"reset_mask": over.copy()})[0], spaces)
             for key, value in fresh.items():
                 frames[key][over] = value[over]
         if first.any():
@@ -285,53 +285,3 @@ class _Tape:
                 new[:, : old.shape[1]] = old
                 arrays[name] = new
         self.capacity *= 2
-
-
-def _autoreset_mode(batch: Any) -> AutoresetMode:
-    mode = batch.metadata.get("autoreset_mode")
-    try:
-        return AutoresetMode(mode)
-    except ValueError as error:
-        raise WmplayError(
-            f"{type(batch).__name__}.metadata['autoreset_mode'] is {mode!r}: expected "
-            "a gymnasium.vector.AutoresetMode, so that episodes are cut in the right place"
-        ) from error
-
-
-def _frame_spaces(space: gymnasium.Space[Any]) -> dict[str, gymnasium.Space[Any]]:
-    """The observation's spaces by key, each with a shape and a dtype."""
-    spaces = dict(space.spaces) if isinstance(space, Dict) else {"observation": space}
-    for key, each in spaces.items():
-        if each.shape is None or each.dtype is None:
-            raise SpaceError(
-                f"observation '{key}' has the space {each}: expected arrays (Box, Discrete, MultiBinary "
-                "or MultiDiscrete); wrap the env (gymnasium.wrappers.FlattenObservation)"
-            )
-    return spaces
-
-
-def _named(observation: Any) -> Mapping[str, Any]:
-    return observation if isinstance(observation, Mapping) else {"observation": observation}
-
-
-def _frames(observation: Any, spaces: Mapping[str, gymnasium.Space[Any]]) -> Frames:
-    """{key: [N, ...]}, copied: envs may write into their arrays again."""
-    observation = _named(observation)
-    return {key: np.array(observation[key], space.dtype) for key, space in spaces.items()}
-
-
-def _with_final(
-    frames: Frames, ended: Array, info: Mapping[str, Any], spaces: Mapping[str, gymnasium.Space[Any]]
-) -> Frames:
-    """The frames that a same-step env's step led to: where an episode ended, its last and not the next's
-    first. ``final_obs`` is Gymnasium's array of single observations, or a batched observation."""
-    if "final_obs" not in info:
-        raise WmplayError("the env's autoreset mode is same-step, but its info has no 'final_obs'")
-    final = info["final_obs"]
-    arrived = {key: value.copy() for key, value in frames.items()}
-    for key in spaces:
-        if isinstance(final, np.ndarray) and final.dtype == object:
-            arrived[key][ended] = [_named(each)[key] for each in final[ended]]
-        else:
-            arrived[key][ended] = _named(final)[key][ended]
-    return arrived

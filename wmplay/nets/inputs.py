@@ -1,0 +1,83 @@
+"""What policies without eyes look at: the vectors of an observation, side by side and normalised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import torch
+from gymnasium.spaces import Box, Dict
+from torch import Tensor, nn
+
+from wmplay.contracts import GOAL_PREFIX
+from wmplay.errors import SpaceError
+
+LARGEST = 10.0  # normalised inputs are cut here: one outlier must not wreck a network
+
+
+class VectorInputs(nn.Module):
+    """Vector observations {key: [..., D]} to normalised inputs [..., size]; images are left alone.
+
+    Where x comes with a ``goal_x``, the way to the goal, goal_x - x, stands beside them: it is what a policy
+    has to act on, and a network learns differences of its inputs slowly. Mean and variance are kept over all
+    that ``update`` was shown, as buffers: they are part of a checkpoint.
+
+    Raises:
+        SpaceError: if there is no vector in the observation space.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    count: Tensor
+
+    def __init__(self, space: gym.Space[Any]) -> None:
+        super().__init__()
+        spaces = space.spaces if isinstance(space, Dict) else {"observation": space}
+        self.keys = [key for key, each in spaces.items() if _is_vector(each)]
+        if not self.keys:
+            raise SpaceError(
+                f"the observations are {', '.join(spaces)}, expected a vector among them: this policy sees no images"
+            )
+        self.ways = [key for key in self.keys if GOAL_PREFIX + key in self.keys]
+        self.size = sum(math.prod(spaces[key].shape or ()) for key in [*self.keys, *self.ways])
+        self.register_buffer("mean", torch.zeros(self.size))
+        self.register_buffer("variance", torch.ones(self.size))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+
+    def flat(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """The inputs [..., size] before they are normalised; only vectors are looked at."""
+        parts = [observation[key].float() for key in self.keys]
+        return torch.cat(
+            [
+                *parts,
+                *(observation[GOAL_PREFIX + key].float() - observation[key].float() for key in self.ways),
+            ],
+            dim=-1,
+        )
+
+    def forward(self, flat: Tensor) -> Tensor:
+        """Normalised inputs [..., size] of those that ``flat`` gives."""
+        return ((flat - self.mean) / (self.variance + 1e-8).sqrt()).clamp(-LARGEST, LARGEST)
+
+    @torch.no_grad()
+    def update(self, flat: Tensor) -> None:
+        """Takes more inputs [..., size] into the statistics (Chan et al. 1979, the merge of two samples)."""
+        flat = flat.reshape(-1, self.size)
+        count = self.count + len(flat)
+        weight = (len(flat) / count).float()
+        difference = flat.mean(0) - self.mean
+        spread = flat.var(0, correction=0) - self.variance + difference.square() * (1 - weight)
+        self.mean += weight * difference
+        self.variance += weight * spread
+        self.count.copy_(count)
+
+
+def _is_vector(space: gym.Space[Any]) -> bool:
+    return (
+        isinstance(space, Box)
+        and len(space.shape) == 1
+        and space.dtype is not None
+        and space.dtype.kind == "f"
+    )

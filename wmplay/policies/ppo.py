@@ -1,0 +1,278 @@
+"""Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347), for continuous and discrete actions.
+
+Advantages are generalised (Schulman et al. 2016, arXiv 1506.02438) and end where an episode does: at its
+termination with the value 0, at the end of its time with the value of the state it had come to.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import torch
+from torch import Tensor, nn
+from torch.distributions import Categorical, Distribution, Independent, Normal
+
+from wmplay.contracts import Carry, Practice
+from wmplay.errors import ConfigError, SpaceError
+from wmplay.nets.actions import action_bounds
+from wmplay.nets.inputs import VectorInputs
+from wmplay.stepping import TensorEnv
+
+
+class Batch(NamedTuple):
+    """What a round collected, steps of all slots one below the other."""
+
+    inputs: Tensor  # [M, inputs], not normalised
+    action: Tensor  # [M, A] in -1..1 units, before it was cut to the bounds, or [M] int64
+    log_prob: Tensor  # [M]
+    value: Tensor  # [M]
+    advantage: Tensor  # [M]
+    target: Tensor  # [M]: of the value
+
+
+class PPO(nn.Module):
+    """Learns by practising in a vector env, real or learned; sees the vectors of its observations.
+
+    Continuous actions are Gaussian, in units of half the range, and cut to the bounds when they are executed.
+
+    Args:
+        observation_space: with at least one vector.
+        action_space: a bounded one-dimensional Box, or Discrete.
+        hidden: units of each hidden layer.
+        layers: hidden layers of the policy, and of the value function.
+        log_std: of a new policy's Gaussian, the same in all states; it is learned.
+        lr: learning rate of Adam.
+        gamma: discount per step.
+        gae_lambda: 0 trusts the value function, 1 the returns.
+        clip: how far the ratio of new to old probability may lead.
+        entropy_weight: of the bonus for randomness.
+        value_weight: of the value function's loss.
+        rollout: steps of each slot in a round.
+        epochs: passes over a round.
+        minibatch: steps per gradient step.
+        max_gradient: the largest gradient norm.
+
+    Raises:
+        SpaceError: for other spaces.
+        ConfigError: for values out of range.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        hidden: int = 256,
+        layers: int = 2,
+        log_std: float = -0.5,
+        lr: float = 1e-3,
+        gamma: float = 0.99,
+        gae_lambda: float = 0.95,
+        clip: float = 0.2,
+        entropy_weight: float = 0.0,
+        value_weight: float = 0.5,
+        rollout: int = 32,
+        epochs: int = 4,
+        minibatch: int = 4096,
+        max_gradient: float = 0.5,
+    ) -> None:
+        super().__init__()
+        sizes = {
+            "hidden": hidden,
+            "layers": layers,
+            "rollout": rollout,
+            "epochs": epochs,
+            "minibatch": minibatch,
+        }
+        positive = {"lr": lr, "clip": clip, "max_gradient": max_gradient}
+        for name, size in sizes.items():
+            if size < 1:
+                raise ConfigError(f"ppo: {name} is {size}, expected at least 1")
+        for name, value in positive.items():
+            if not value > 0:
+                raise ConfigError(f"ppo: {name} is {value}, expected a positive number")
+        for name, part in {"gamma": gamma, "gae_lambda": gae_lambda}.items():
+            if not 0 <= part <= 1:
+                raise ConfigError(f"ppo: {name} is {part}, expected 0 to 1")
+        self.gamma, self.gae_lambda, self.clip = gamma, gae_lambda, clip
+        self.entropy_weight, self.value_weight = entropy_weight, value_weight
+        self.rollout, self.epochs, self.minibatch = rollout, epochs, minibatch
+        self.max_gradient = max_gradient
+        self.discrete = isinstance(action_space, gym.spaces.Discrete)
+        self.inputs = VectorInputs(observation_space)
+        if isinstance(action_space, gym.spaces.Discrete):
+            if action_space.start != 0:
+                raise SpaceError(f"ppo: action space is {action_space}, expected a Discrete from 0")
+            outputs = int(action_space.n)
+        else:
+            low, high = action_bounds(action_space)
+            outputs = len(low)
+            self.register_buffer("center", (low + high) / 2, persistent=False)
+            self.register_buffer("scale", (high - low) / 2, persistent=False)
+            self.log_std = nn.Parameter(torch.full((outputs,), log_std))
+        self.actor = _tanh_mlp(self.inputs.size, hidden, layers, outputs, gain=0.01)
+        self.critic = _tanh_mlp(self.inputs.size, hidden, layers, 1, gain=1.0)
+        self.optimizer = torch.optim.Adam(self.parameters(), lr=lr, eps=1e-5, fused=True)
+
+    # ---- acting ------------------------------------------------------------------------------------
+
+    def initial(self, batch_size: int) -> Carry:
+        """Nothing to carry."""
+        return ()
+
+    def act(
+        self,
+        carry: Carry,
+        observation: dict[str, Tensor],
+        last_action: Tensor,
+        first: Tensor,
+        *,
+        explore: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Carry]:
+        """The most likely actions [B, A] or [B] int64; with ``explore``, sampled ones."""
+        output = self.actor(self.inputs(self.inputs.flat(observation)))
+        action = self._sample(output, generator) if explore else self._mode(output)
+        return self._executable(action), carry
+
+    def distribution(self, output: Tensor) -> Distribution:
+        """Of actions in units of half the range, from the actor's output [..., A]."""
+        if self.discrete:
+            return Categorical(logits=output, validate_args=False)
+        std = self.log_std.exp().expand_as(output)
+        return Independent(Normal(output, std, validate_args=False), 1, validate_args=False)
+
+    def _mode(self, output: Tensor) -> Tensor:
+        return output.argmax(-1) if self.discrete else output
+
+    def _sample(self, output: Tensor, generator: torch.Generator | None) -> Tensor:
+        if self.discrete:
+            return torch.multinomial(output.softmax(-1), 1, generator=generator).squeeze(-1)
+        noise = torch.randn(output.shape, generator=generator, device=output.device)
+        return output + self.log_std.exp() * noise
+
+    def _executable(self, action: Tensor) -> Tensor:
+        return action if self.discrete else self.center + self.scale * action.clamp(-1, 1)
+
+    # ---- learning ----------------------------------------------------------------------------------
+
+    def improve(self, practice: Practice) -> dict[str, float]:
+        """Rounds of practice and gradient steps until ``practice.steps`` transitions are taken."""
+        env = TensorEnv(practice.env, practice.device)
+        generator = torch.Generator(practice.device).manual_seed(practice.seed)
+        observation = env.reset(practice.seed)
+        taken, metrics = 0, dict[str, float]()
+        while taken < practice.steps:
+            batch, observation, seen = self.collect(env, observation, generator)
+            metrics = {**seen, **self.update(batch, generator)}
+            taken += len(batch.value)
+            practice.advance(taken, metrics)
+        return metrics
+
+    @torch.no_grad()
+    def collect(
+        self, env: TensorEnv, observation: Any, generator: torch.Generator
+    ) -> tuple[Batch, Any, dict[str, float]]:
+        """A round in which the policy stays as it is: what happened, where the env is now, and metrics."""
+        rows: list[tuple[Tensor, ...]] = []
+        rewards, values_after, ends, finished, reached = [], [], [], 0, 0
+        for _ in range(self.rollout):
+            flat = self.inputs.flat(observation)
+            x = self.inputs(flat)
+            output, value = self.actor(x), self.critic(x).squeeze(-1)
+            action = self._sample(output, generator)
+            rows.append((flat, action, self.distribution(output).log_prob(action), value))
+            arrived, observation, reward, terminated, truncated = env.step(self._executable(action))
+            ended = terminated | truncated
+            after = torch.zeros_like(value)
+            cut = truncated & ~terminated
+            if bool(cut.any()):  # out of time, not over: worth what it had come to
+                last = self.inputs.flat({key: arrived[key][cut] for key in self.inputs.keys})
+                after[cut] = self.critic(self.inputs(last)).squeeze(-1)
+            rewards.append(reward)
+            values_after.append(after)
+            ends.append(ended)
+            finished, reached = finished + int(ended.sum()), reached + int(terminated.sum())
+        inputs, actions, log_probs, values = (torch.stack(column) for column in zip(*rows, strict=True))
+        following = self.critic(self.inputs(self.inputs.flat(observation))).squeeze(-1)
+        reward, ended = torch.stack(rewards), torch.stack(ends)
+        next_values = torch.where(ended, torch.stack(values_after), torch.cat([values[1:], following[None]]))
+        advantage = generalised_advantage(
+            reward + self.gamma * next_values - values, ended, self.gamma * self.gae_lambda
+        )
+        self.inputs.update(inputs)  # after the round: within one, the policy stays what it was
+        batch = Batch(inputs, actions, log_probs, values, advantage, advantage + values)
+        metrics = {"reward": float(reward.mean()), "terminated": reached / max(finished, 1)}
+        return Batch(*(x.flatten(0, 1) for x in batch)), observation, metrics
+
+    def update(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
+        """Gradient steps on a round's batch."""
+        inputs = self.inputs(batch.inputs)
+        size = len(batch.value)
+        divergences, losses = [], []
+        for _ in range(self.epochs):
+            order = torch.randperm(size, generator=generator, device=inputs.device)
+            for index in order.split(self.minibatch):
+                x, old = inputs[index], batch.log_prob[index]
+                distribution = self.distribution(self.actor(x))
+                log_ratio = distribution.log_prob(batch.action[index]) - old
+                ratio = log_ratio.exp()
+                advantage = batch.advantage[index]
+                advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+                clipped = ratio.clamp(1 - self.clip, 1 + self.clip)
+                surrogate = torch.minimum(ratio * advantage, clipped * advantage).mean()
+                value_loss = 0.5 * (self.critic(x).squeeze(-1) - batch.target[index]).square().mean()
+                loss = -surrogate + self.value_weight * value_loss
+                if self.entropy_weight:
+                    loss = loss - self.entropy_weight * distribution.entropy().mean()
+                self.optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                nn.utils.clip_grad_norm_(self.parameters(), self.max_gradient)
+                self.optimizer.step()
+                with torch.no_grad():
+                    divergences.append(
+                        (ratio - 1 - log_ratio).mean()
+                    )  # http://joschu.net/blog/kl-approx.html
+                losses.append(value_loss.detach())
+        metrics = {
+            "kl": float(torch.stack(divergences).mean()),
+            "value_loss": float(torch.stack(losses).mean()),
+        }
+        if not self.discrete:
+            metrics["std"] = float(self.log_std.detach().exp().mean())
+        return metrics
+
+    def learner_state(self) -> dict[str, Any]:
+        """The optimiser's state."""
+        return self.optimizer.state_dict()
+
+    def load_learner_state(self, state: dict[str, Any]) -> None:
+        """Takes over from ``learner_state``."""
+        self.optimizer.load_state_dict(state)
+
+
+def generalised_advantage(error: Tensor, ended: Tensor, decay: float) -> Tensor:
+    """Sums of the errors [T, N] of all later steps of the same episode, each step decayed once more.
+
+    ``error`` is r + gamma V(next) - V, and ``ended`` says after which steps another episode begins.
+    """
+    advantage = torch.empty_like(error)
+    later = torch.zeros_like(error[0])
+    for t in reversed(range(len(error))):
+        later = error[t] + decay * torch.where(ended[t], 0.0, later)
+        advantage[t] = later
+    return advantage
+
+
+def _tanh_mlp(inputs: int, hidden: int, layers: int, outputs: int, gain: float) -> nn.Sequential:
+    """Orthogonal weights, as policy gradients like them (Andrychowicz et al. 2021, arXiv 2006.05990)."""
+    stack: list[nn.Module] = []
+    for size in [inputs] + [hidden] * (layers - 1):
+        linear = nn.Linear(size, hidden)
+        nn.init.orthogonal_(linear.weight, 2**0.5)
+        nn.init.zeros_(linear.bias)
+        stack += [linear, nn.Tanh()]
+    last = nn.Linear(hidden, outputs)
+    nn.init.orthogonal_(last.weight, gain)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(*stack, last)
