@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch
 from gymnasium.spaces import Box, Dict
 from torch import Tensor, nn
@@ -38,7 +39,8 @@ class VectorInputs(nn.Module):
         self.keys = [key for key, each in spaces.items() if _is_vector(each)]
         if not self.keys:
             raise SpaceError(
-                f"the observations are {', '.join(spaces)}, expected a vector among them: this policy sees no images"
+                f"the observations are {', '.join(spaces)}, expected a vector among them: "
+                "this policy sees no images"
             )
         self.ways = [key for key in self.keys if GOAL_PREFIX + key in self.keys]
         self.size = sum(math.prod(spaces[key].shape or ()) for key in [*self.keys, *self.ways])
@@ -48,14 +50,9 @@ class VectorInputs(nn.Module):
 
     def flat(self, observation: Mapping[str, Tensor]) -> Tensor:
         """The inputs [..., size] before they are normalised; only vectors are looked at."""
-        parts = [observation[key].float() for key in self.keys]
-        return torch.cat(
-            [
-                *parts,
-                *(observation[GOAL_PREFIX + key].float() - observation[key].float() for key in self.ways),
-            ],
-            dim=-1,
-        )
+        parts = {key: observation[key].float() for key in self.keys}
+        ways = [parts[GOAL_PREFIX + key] - parts[key] for key in self.ways]
+        return torch.cat([*parts.values(), *ways], dim=-1)
 
     def forward(self, flat: Tensor) -> Tensor:
         """Normalised inputs [..., size] of those that ``flat`` gives."""
@@ -75,9 +72,4 @@ class VectorInputs(nn.Module):
 
 
 def _is_vector(space: gym.Space[Any]) -> bool:
-    return (
-        isinstance(space, Box)
-        and len(space.shape) == 1
-        and space.dtype is not None
-        and space.dtype.kind == "f"
-    )
+    return isinstance(space, Box) and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating)

@@ -23,7 +23,7 @@ from wmplay.stepping import TensorEnv
 class Batch(NamedTuple):
     """What a round collected, steps of all slots one below the other."""
 
-    inputs: Tensor  # [M, inputs], not normalised
+    inputs: Tensor  # [M, inputs], normalised as they were when the policy acted
     action: Tensor  # [M, A] in -1..1 units, before it was cut to the bounds, or [M] int64
     log_prob: Tensor  # [M]
     value: Tensor  # [M]
@@ -58,6 +58,10 @@ class PPO(nn.Module):
         ConfigError: for values out of range.
     """
 
+    center: Tensor
+    scale: Tensor
+    log_std: Tensor
+
     def __init__(
         self,
         observation_space: gym.Space[Any],
@@ -77,15 +81,9 @@ class PPO(nn.Module):
         max_gradient: float = 0.5,
     ) -> None:
         super().__init__()
-        sizes = {
-            "hidden": hidden,
-            "layers": layers,
-            "rollout": rollout,
-            "epochs": epochs,
-            "minibatch": minibatch,
-        }
+        sizes = {"hidden": hidden, "layers": layers, "rollout": rollout, "epochs": epochs}
         positive = {"lr": lr, "clip": clip, "max_gradient": max_gradient}
-        for name, size in sizes.items():
+        for name, size in {**sizes, "minibatch": minibatch}.items():
             if size < 1:
                 raise ConfigError(f"ppo: {name} is {size}, expected at least 1")
         for name, value in positive.items():
@@ -161,6 +159,8 @@ class PPO(nn.Module):
         env = TensorEnv(practice.env, practice.device)
         generator = torch.Generator(practice.device).manual_seed(practice.seed)
         observation = env.reset(practice.seed)
+        if not self.inputs.count:
+            self.inputs.update(self.inputs.flat(observation))  # a first idea of the inputs' sizes
         taken, metrics = 0, dict[str, float]()
         while taken < practice.steps:
             batch, observation, seen = self.collect(env, observation, generator)
@@ -175,13 +175,14 @@ class PPO(nn.Module):
     ) -> tuple[Batch, Any, dict[str, float]]:
         """A round in which the policy stays as it is: what happened, where the env is now, and metrics."""
         rows: list[tuple[Tensor, ...]] = []
-        rewards, values_after, ends, finished, reached = [], [], [], 0, 0
+        flats, rewards, values_after, ends, finished, reached = [], [], [], [], 0, 0
         for _ in range(self.rollout):
             flat = self.inputs.flat(observation)
             x = self.inputs(flat)
             output, value = self.actor(x), self.critic(x).squeeze(-1)
             action = self._sample(output, generator)
-            rows.append((flat, action, self.distribution(output).log_prob(action), value))
+            flats.append(flat)
+            rows.append((x, action, self.distribution(output).log_prob(action), value))
             arrived, observation, reward, terminated, truncated = env.step(self._executable(action))
             ended = terminated | truncated
             after = torch.zeros_like(value)
@@ -200,20 +201,18 @@ class PPO(nn.Module):
         advantage = generalised_advantage(
             reward + self.gamma * next_values - values, ended, self.gamma * self.gae_lambda
         )
-        self.inputs.update(inputs)  # after the round: within one, the policy stays what it was
+        self.inputs.update(torch.stack(flats))  # not earlier: within a round the policy stays what it is
         batch = Batch(inputs, actions, log_probs, values, advantage, advantage + values)
         metrics = {"reward": float(reward.mean()), "terminated": reached / max(finished, 1)}
         return Batch(*(x.flatten(0, 1) for x in batch)), observation, metrics
 
     def update(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
         """Gradient steps on a round's batch."""
-        inputs = self.inputs(batch.inputs)
-        size = len(batch.value)
         divergences, losses = [], []
         for _ in range(self.epochs):
-            order = torch.randperm(size, generator=generator, device=inputs.device)
-            for index in order.split(self.minibatch):
-                x, old = inputs[index], batch.log_prob[index]
+            order = torch.randperm(len(batch.value), generator=generator, device=batch.value.device)
+            for index in torch.split(order, self.minibatch):
+                x, old = batch.inputs[index], batch.log_prob[index]
                 distribution = self.distribution(self.actor(x))
                 log_ratio = distribution.log_prob(batch.action[index]) - old
                 ratio = log_ratio.exp()
@@ -229,15 +228,10 @@ class PPO(nn.Module):
                 loss.backward()
                 nn.utils.clip_grad_norm_(self.parameters(), self.max_gradient)
                 self.optimizer.step()
-                with torch.no_grad():
-                    divergences.append(
-                        (ratio - 1 - log_ratio).mean()
-                    )  # http://joschu.net/blog/kl-approx.html
+                divergences.append((ratio - 1 - log_ratio).mean().detach())  # Schulman's estimate of the KL
                 losses.append(value_loss.detach())
-        metrics = {
-            "kl": float(torch.stack(divergences).mean()),
-            "value_loss": float(torch.stack(losses).mean()),
-        }
+        means = {"kl": divergences, "value_loss": losses}
+        metrics = {name: float(torch.stack(values).mean()) for name, values in means.items()}
         if not self.discrete:
             metrics["std"] = float(self.log_std.detach().exp().mean())
         return metrics
