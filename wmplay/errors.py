@@ -54,6 +54,10 @@ class RunError(WmplayError):
     """A run directory or checkpoint that cannot be used."""
 
 
+class ArbiterError(WmplayError):
+    """A judge of clips that is not there, is damaged, or cannot judge what it is given."""
+
+
 class WriteError(WmplayError):
     """A file that could not be written: no space, no permission. What was there before is as it was."""
 

@@ -96,6 +96,26 @@ def stratified_bootstrap(
     return Interval(value, float(low), float(high))
 
 
+def jackknife(value: float, without: Array, confidence: float = 0.95) -> Interval:
+    """Any smooth statistic of independent units with its delete-a-group jackknife interval (Tukey 1958).
+
+    Unlike a bootstrap it never sees a unit twice, which would break nearest neighbours and inflate biased
+    statistics. Where every group says the same, as a proportion of 0 or 1 can, it has no width.
+
+    Args:
+        value: of all units.
+        without: [K], the statistic without each of K groups of (nearly) equal size. For K < 2 both ends are
+            NaN.
+        confidence: of the Student's t interval with K - 1 degrees of freedom.
+    """
+    groups = len(without)
+    if groups < 2:
+        return Interval(value, math.nan, math.nan)
+    error = math.sqrt((groups - 1) * float(np.var(np.asarray(without, dtype=np.float64))))
+    half = _student_t(groups - 1, confidence) * error
+    return Interval(value, value - half, value + half)
+
+
 def _student_t(dof: int, confidence: float) -> float:
     """The t with P(|T| <= t) = confidence for a whole number of degrees of freedom, by bisection.
 

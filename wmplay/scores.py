@@ -22,6 +22,7 @@ from wmplay.intervals import Interval
 from wmplay.measures import BASELINES, Metric
 
 MODEL = "model"  # the name of the model's own most likely future among the predictors
+REAL = "real"  # the name of the true futures among what an arbiter judges
 
 EVALUATION_FILE = "evaluation.json"
 CLIPS_FILE = "clips.npz"
@@ -117,6 +118,55 @@ class PredictionScore:
             for key, score in self.keys.items()
             for h in selected_horizons(self.horizon)
         }
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How alike clips and real ones look to an arbiter, with jackknife intervals over episodes."""
+
+    frechet: Interval  # squared, between latents, of which real ones have variance 1 in each dimension
+    neighbours: dict[str, Interval]  # "precision@k", "recall@k", "f1@k", "density@k" for k = 3 and 5
+    action_error: Interval | None  # mean squared error of actions read off the clips; None: no robot to act
+
+    def row(self) -> dict[str, float]:
+        """Flat metrics for a log: ``frechet``, ``frechet_low``, ``frechet_high``, ``precision@3``, ..."""
+        named = {"frechet": self.frechet, **self.neighbours}
+        if self.action_error is not None:
+            named["action_error"] = self.action_error
+        return {
+            f"{name}{end}": number
+            for name, interval in named.items()
+            for end, number in zip(("", "_low", "_high"), interval, strict=True)
+        }
+
+
+@dataclass(frozen=True)
+class ArbiterScore:
+    """Sampled futures under the true actions, as an arbiter sees them, beside what frames its scale.
+
+    All of ``likeness`` is against the same real clips, of other episodes, and with equally many clips: a
+    Frechet distance depends on their number, so scores compare at equal ``clips`` and ``arbiter`` only.
+    """
+
+    arbiter: str  # "luxo-v1"
+    digest: str  # of the arbiter's weights
+    context: int
+    horizon: int
+    clips: int  # in each of the sets
+    episodes: int  # that each of the sets is cut from
+    seed: int
+    likeness: dict[str, Likeness]  # MODEL; REAL, the true futures: the floor; "copy-last": the ceiling
+    chance: float | None  # the action error of always guessing the mean action
+
+    def row(self) -> dict[str, float]:
+        """Flat metrics for a log: the model's ``frechet``, ..., then ``real/frechet``, ..."""
+        row = {"clips": float(self.clips)}
+        for name, likeness in self.likeness.items():
+            prefix = "" if name == MODEL else f"{name}/"
+            row |= {f"{prefix}{key}": value for key, value in likeness.row().items()}
+        if self.chance is not None:
+            row["chance/action_error"] = self.chance
+        return row
 
 
 def selected_horizons(horizon: int) -> list[int]:
