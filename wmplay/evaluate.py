@@ -6,8 +6,8 @@ held-out episode.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -15,13 +15,14 @@ import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
-from wmplay.contracts import GOAL_PREFIX, Array, Policy, Segment, Trajectory, WorldModel, model_keys
-from wmplay.errors import WmplayError
-from wmplay.intervals import mean_interval, mean_intervals, success_rate
+from wmplay.contracts import GOAL_PREFIX, Policy, Trajectory, WorldModel
+from wmplay.intervals import mean_interval, success_rate
 from wmplay.measures import Metric, fit_baselines, measure, metric_of
 from wmplay.rollout import observe, predict
-from wmplay.scores import MODEL, Clips, Curve, KeyScore, PolicyScore, PredictionScore, save_evaluation
+from wmplay.scores import MODEL, Curve, KeyScore, PolicyScore, PredictionScore, save_evaluation
+from wmplay.showcase import Clips
 from wmplay.simulate import Progress, simulate
+from wmplay.windows import Episodes, batches, cut_windows
 
 __all__ = [
     "Clips",
@@ -33,19 +34,6 @@ __all__ = [
     "save_evaluation",
     "score_episodes",
 ]
-
-BATCH = 64  # windows predicted at once: bounds the memory, has no influence on the numbers of a mode rollout
-
-
-class Episodes(Protocol):
-    """What can be evaluated on: a store, or a list of trajectories."""
-
-    def __len__(self) -> int:
-        """The number of episodes."""
-
-    def __getitem__(self, index: int, /) -> Trajectory:
-        """One episode."""
-
 
 # Policies ---------------------------------------------------------------------------------------------
 
@@ -125,20 +113,20 @@ def evaluate_prediction(
     Raises:
         WmplayError: if no episode is long enough.
     """
-    windows = _windows(store, context, horizon, clips, seed)
+    windows = cut_windows(store, context, horizon, clips, seed)
     metrics = {key: metric_of(frames) for key, frames in windows.observation.items()}
     rng = np.random.default_rng(seed)
     others = store if reference is None else reference
     some = [others[int(i)] for i in rng.permutation(len(others))[:clips]]
     baselines = fit_baselines(some, metrics, rng)
     generator = torch.Generator(device).manual_seed(seed)
-    batches: list[dict[str, dict[str, Tensor]]] = []  # {key: {predictor: [B, H]}} of each
-    for batch in _batches(windows, device):
+    scored: list[dict[str, dict[str, Tensor]]] = []  # {key: {predictor: [B, H]}} of each
+    for batch in batches(windows, device):
         belief = observe(model, batch, context)
         actions = batch.action[:, context - 1 :]
         future = predict(model, belief, actions).observation
         sampled = [predict(model, belief, actions, generator=generator).observation for _ in range(samples)]
-        batches.append(
+        scored.append(
             {
                 key: _score_key(
                     metrics[key],
@@ -153,8 +141,10 @@ def evaluate_prediction(
             }
         )
     keys = {
-        key: KeyScore(metrics[key], {name: _curve([b[key][name] for b in batches]) for name in scores})
-        for key, scores in batches[0].items()
+        key: KeyScore(
+            metrics[key], {name: Curve.over(torch.cat([b[key][name] for b in scored])) for name in names}
+        )
+        for key, names in scored[0].items()
     }
     return PredictionScore(context, horizon, len(windows.action), seed, keys)
 
@@ -171,7 +161,7 @@ def predict_clips(
     device: torch.device | str = "cpu",
 ) -> Clips:
     """Predictions of the first windows that ``evaluate_prediction`` scores with the same seed."""
-    windows = _windows(store, context, horizon, clips, seed).to(device)
+    windows = cut_windows(store, context, horizon, clips, seed).to(device)
     belief = observe(model, windows, context)
     future = predict(model, belief, windows.action[:, context - 1 :]).observation
     keys = [key for key in future if key in windows.observation]
@@ -203,60 +193,3 @@ def _score_key(
         scores[f"mean of {n}"] = measure(metric, torch.stack(list(samples)).mean(0), truth)
         scores[f"best of {n}"] = each[best, torch.arange(len(best), device=best.device)]
     return scores
-
-
-def _curve(batches: Sequence[Tensor]) -> Curve:
-    mean, low, high = mean_intervals(torch.cat(list(batches)).double().cpu().numpy())
-    return Curve(mean.tolist(), low.tolist(), high.tolist())
-
-
-def _windows(store: Episodes, context: int, horizon: int, clips: int, seed: int) -> Segment:
-    """One window of each of at most ``clips`` episodes, drawn at random."""
-    steps = context - 1 + horizon
-    rng = np.random.default_rng(seed)
-    chosen: list[Trajectory] = []
-    longest = 0
-    for index in rng.permutation(len(store)):
-        trajectory = store[int(index)]
-        longest = max(longest, len(trajectory))
-        if len(trajectory) >= steps:
-            start = int(rng.integers(len(trajectory) - steps + 1))
-            chosen.append(_cut(trajectory, start, steps))
-        if len(chosen) == clips:
-            break
-    if not chosen:
-        raise WmplayError(
-            f"the longest of {len(store)} held-out episodes has {longest} steps, expected at least {steps}: "
-            f"{context} frames of context and {horizon} steps of prediction; ask for a shorter horizon"
-        )
-
-    def stack(arrays: Iterator[Array]) -> Tensor:
-        return torch.from_numpy(np.stack(list(arrays)))
-
-    return Segment(
-        {key: stack(t.observation[key] for t in chosen) for key in model_keys(chosen[0].observation)},
-        stack(t.action for t in chosen),
-        stack(t.reward for t in chosen),
-        stack(t.terminated for t in chosen),
-        mask=torch.ones(len(chosen), steps, dtype=torch.bool),
-    )
-
-
-def _cut(trajectory: Trajectory, start: int, steps: int) -> Trajectory:
-    stop = start + steps
-    return Trajectory(
-        {key: value[start : stop + 1] for key, value in trajectory.observation.items()},
-        trajectory.action[start:stop],
-        trajectory.reward[start:stop],
-        trajectory.terminated[start:stop],
-        trajectory.truncated[start:stop],
-    )
-
-
-def _batches(windows: Segment, device: torch.device | str) -> Iterator[Segment]:
-    for start in range(0, len(windows.action), BATCH):
-        rows = slice(start, start + BATCH)
-        yield Segment(
-            {key: value[rows] for key, value in windows.observation.items()},
-            *(x[rows] for x in (windows.action, windows.reward, windows.terminated, windows.mask)),
-        ).to(device)

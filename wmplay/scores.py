@@ -1,32 +1,32 @@
 """What evaluations find out, as plain data, and how it lies in a run directory.
 
-``evaluation.json`` holds the numbers, ``clips.npz`` a few predictions and ``episodes.npz`` a few episodes of
-the policy to look at. A number that is not finite is ``null`` in JSON and NaN here.
+``evaluation.json`` holds the numbers; what there is to look at lies beside it (``wmplay.showcase``). A number
+that is not finite is ``null`` in JSON and NaN here.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import numpy as np
+from torch import Tensor
 
-from wmplay.contracts import Array, Trajectory
+from wmplay.contracts import Trajectory
 from wmplay.errors import RunError
-from wmplay.files import write_json, written_beside
-from wmplay.intervals import Interval
+from wmplay.files import write_json
+from wmplay.intervals import Interval, mean_intervals
 from wmplay.measures import BASELINES, Metric
+from wmplay.showcase import Clips, save_clips, save_episodes
 
 MODEL = "model"  # the name of the model's own most likely future among the predictors
 REAL = "real"  # the name of the true futures among what an arbiter judges
 
 EVALUATION_FILE = "evaluation.json"
-CLIPS_FILE = "clips.npz"
-EPISODES_FILE = "episodes.npz"
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,12 @@ class Curve:
     mean: list[float]
     low: list[float]
     high: list[float]
+
+    @classmethod
+    def over(cls, clips: Tensor) -> Curve:
+        """The curve of values [clips, H]."""
+        mean, low, high = mean_intervals(clips.double().cpu().numpy())
+        return cls(mean.tolist(), low.tolist(), high.tolist())
 
     def at(self, horizon: int) -> Interval:
         """The interval at a horizon, counted from 1."""
@@ -176,19 +182,95 @@ def selected_horizons(horizon: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Clips:
-    """A few predictions to look at. Screens hold probabilities, the rest what the env's observations hold."""
+class KeySpread:
+    """How far apart several sampled futures of one beginning are, for one observation key.
+
+    The distance is the key's metric as an error: 1 - IoU for screens. Were the model right about what it
+    cannot know, what happened would be one more of its futures: ``among`` and ``to_truth`` would be equal.
+    ``among`` far below ``to_truth`` is a model that is too sure.
+    """
+
+    metric: Metric
+    among: Curve  # mean distance of two futures of the same beginning, under the same actions
+    to_truth: Curve  # mean distance of a future to what happened
+    unrelated: Curve  # distance of what happened in two unrelated clips: the scale
+
+
+@dataclass(frozen=True)
+class SpreadScore:
+    """Duplicate generation: ``futures`` sampled ones of each of ``clips`` beginnings."""
 
     context: int
-    truth: dict[str, Array]  # [N, context + H, ...]
-    prediction: dict[str, Array]  # [N, H, ...]
+    horizon: int
+    clips: int
+    futures: int
+    seed: int
+    keys: dict[str, KeySpread]
+
+    def row(self) -> dict[str, float]:
+        """Flat metrics for a log: ``lcd/among@20``, ``lcd/to_truth@20``, ... at the last horizon."""
+        return {
+            f"{key}/{name}@{self.horizon}": getattr(spread, name).mean[-1]
+            for key, spread in self.keys.items()
+            for name in ("among", "to_truth")
+        }
+
+
+@dataclass(frozen=True)
+class SurpriseScore:
+    """Bits that the binary screens of held-out episodes cost, each given all frames before it.
+
+    Means over the episodes with t intervals. ``baselines``: ``marginal``, independent pixels that are lit as
+    often as in the reference episodes, and ``copy-last``, the last frame with one chance for any pixel to
+    flip (the best one for these very frames).
+    """
+
+    kind: Literal["exact", "bound"]
+    clips: int
+    frames: int  # scored of each clip
+    pixels: int
+    seed: int
+    bits: Interval  # per frame
+    baselines: dict[str, Interval]
+
+    def row(self) -> dict[str, float]:
+        """Flat metrics for a log: ``bits``, ``bits_low``, ``bits_high``."""
+        return {"bits": self.bits.value, "bits_low": self.bits.low, "bits_high": self.bits.high}
+
+
+@dataclass(frozen=True)
+class AgreementScore:
+    """Whether the screen of a predicted future shows what its vectors say, at each horizon.
+
+    The world's own renderer draws the predicted positions. ``iou`` compares all of the two pictures;
+    ``covered``, where the vectors leave something out that the screen shows (objects), is the part of the
+    drawn pixels that is lit on the screen.
+    """
+
+    measure: Literal["iou", "covered"]
+    key: str  # the vectors that were drawn
+    context: int
+    horizon: int
+    clips: int
+    seed: int
+    model: Curve  # of one sampled future of each clip
+    ceiling: Curve  # the same of true frames
+    floor: Curve  # the predicted screen of one clip with the vectors of another
+
+    def row(self) -> dict[str, float]:
+        """Flat metrics for a log: ``iou@20`` at the last horizon."""
+        return {f"{self.measure}@{self.horizon}": self.model.mean[-1]}
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The numbers of one evaluation."""
+    """The numbers of one evaluation; parts that were not asked for are None."""
 
     prediction: PredictionScore | None = None
+    spread: SpreadScore | None = None
+    surprise: SurpriseScore | None = None
+    agreement: AgreementScore | None = None
+    arbiter: ArbiterScore | None = None
     policies: dict[str, PolicyScore] = field(default_factory=dict)  # "policy", then "random" and others
 
 
@@ -199,30 +281,35 @@ def save_evaluation(
     run_dir: Path,
     *,
     prediction: PredictionScore | None = None,
+    spread: SpreadScore | None = None,
+    surprise: SurpriseScore | None = None,
+    agreement: AgreementScore | None = None,
+    arbiter: ArbiterScore | None = None,
     clips: Clips | None = None,
+    unprompted: Clips | None = None,
+    duplicate: Clips | None = None,
     episodes: Sequence[Trajectory] = (),
+    learned_episodes: Sequence[Trajectory] = (),
     **policies: PolicyScore,
 ) -> None:
     """Writes an evaluation into a run directory, each file beside and then renamed.
 
     Args:
         run_dir: of the run.
-        prediction: the model's score.
-        clips: predictions to look at.
-        episodes: of the policy, to look at: only images are kept (and nothing, where there are none).
-        policies: scores by name: ``policy=...`` first, ``random=...`` beside it.
+        prediction, spread, surprise, agreement, arbiter: the model's scores.
+        clips, unprompted, duplicate: predictions to look at (see ``Clips``).
+        episodes: of the policy in the real world, to look at: only images are kept (and nothing, where
+            there are none).
+        learned_episodes: the same in the learned world, from the same starts and with the same goals.
+        policies: scores by name: ``policy=...`` first, ``random=...`` and others beside it.
     """
-    numbers = {
-        "prediction": prediction and asdict(prediction),
-        "policy": {name: asdict(score) for name, score in policies.items()},
-    }
-    write_json(run_dir / EVALUATION_FILE, _finite(numbers))
-    if clips is not None:
-        arrays = {f"truth/{key}": value for key, value in clips.truth.items()}
-        arrays |= {f"prediction/{key}": _compact(value) for key, value in clips.prediction.items()}
-        _write_npz(run_dir / CLIPS_FILE, {"context": np.array(clips.context), **arrays})
-    if episodes:
-        _write_npz(run_dir / EPISODES_FILE, {k: v for i, t in enumerate(episodes) for k, v in _images(i, t)})
+    evaluation = Evaluation(prediction, spread, surprise, agreement, arbiter, policies)
+    write_json(run_dir / EVALUATION_FILE, _finite(asdict(evaluation)))
+    for name, some in (("clips", clips), ("unprompted", unprompted), ("duplicate", duplicate)):
+        if some is not None:
+            save_clips(run_dir, name, some)
+    save_episodes(run_dir, "episodes", episodes)
+    save_episodes(run_dir, "learned_episodes", learned_episodes)
 
 
 def load_evaluation(run_dir: Path) -> Evaluation | None:
@@ -235,73 +322,10 @@ def load_evaluation(run_dir: Path) -> Evaluation | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        prediction = content["prediction"] and _prediction(content["prediction"])
-        return Evaluation(prediction, {name: _policy(score) for name, score in content["policy"].items()})
-    except (ValueError, KeyError, TypeError) as error:
+        evaluation: Evaluation = _typed(Evaluation, json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path} is damaged ({error!r}): evaluate the run again") from error
-
-
-def load_clips(run_dir: Path) -> Clips | None:
-    """The clips in a run directory, None where there are none.
-
-    Raises:
-        RunError: if the file is damaged.
-    """
-    arrays = _read_npz(run_dir / CLIPS_FILE)
-    if not arrays:
-        return None
-    truth, prediction = (
-        {name.removeprefix(part): value for name, value in arrays.items() if name.startswith(part)}
-        for part in ("truth/", "prediction/")
-    )
-    return Clips(int(arrays["context"]), truth, prediction)
-
-
-def load_episodes(run_dir: Path) -> list[Trajectory]:
-    """The policy's episodes in a run directory, with the images of their observations only.
-
-    Raises:
-        RunError: if the file is damaged.
-    """
-    episodes: dict[str, dict[str, Array]] = {}
-    for name, value in _read_npz(run_dir / EPISODES_FILE).items():
-        number, part = name.split("/", 1)
-        episodes.setdefault(number, {})[part] = value
-    return [
-        Trajectory(
-            {k.removeprefix("observation/"): v for k, v in parts.items() if k.startswith("observation/")},
-            *(parts[name] for name in ("action", "reward", "terminated", "truncated")),
-        )
-        for parts in episodes.values()
-    ]
-
-
-def _images(number: int, trajectory: Trajectory) -> list[tuple[str, Array]]:
-    """The arrays to keep of an episode, named: observations [T + 1, H, W (, C)], and all that steps hold."""
-    images = [(f"{number}/observation/{k}", v) for k, v in trajectory.observation.items() if v.ndim in (3, 4)]
-    steps = [(f"{number}/{f.name}", getattr(trajectory, f.name)) for f in fields(trajectory)[1:]]
-    return images + steps if images else []
-
-
-def _compact(prediction: Array) -> Array:
-    """Images [N, H, ...] in half precision: they are only looked at."""
-    return prediction.astype(np.float16) if prediction.ndim > 3 else prediction
-
-
-def _write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
-    with written_beside(path) as beside, beside.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes a flag for a name
-
-
-def _read_npz(path: Path) -> dict[str, Array]:
-    if not path.exists():
-        return {}
-    try:
-        with np.load(path) as arrays:
-            return dict(arrays)
-    except Exception as error:  # a damaged archive fails in many ways
-        raise RunError(f"{path} is damaged ({type(error).__name__}): evaluate the run again") from error
+    return evaluation
 
 
 def _finite(value: Any) -> Any:
@@ -313,27 +337,18 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _numbers(values: Sequence[float | None]) -> list[float]:
-    return [math.nan if value is None else value for value in values]
-
-
-def _policy(content: dict[str, Any]) -> PolicyScore:
-    intervals = {
-        name: content[name] and Interval(*_numbers(content[name]))
-        for name in ("mean_return", "mean_length", "success")
-    }
-    return PolicyScore(**{**content, **intervals, "returns": _numbers(content["returns"])})
-
-
-def _prediction(content: dict[str, Any]) -> PredictionScore:
-    keys = {
-        key: KeyScore(
-            score["metric"],
-            {
-                name: Curve(**{end: _numbers(values) for end, values in curve.items()})
-                for name, curve in score["curves"].items()
-            },
-        )
-        for key, score in content["keys"].items()
-    }
-    return PredictionScore(**{**content, "keys": keys})
+def _typed(kind: Any, content: Any) -> Any:
+    """A value of this type from what JSON made of it: dataclasses, intervals, and lists and dicts of them."""
+    if get_origin(kind) is UnionType:
+        (some,) = (part for part in get_args(kind) if part is not NoneType)
+        return None if content is None else _typed(some, content)
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)  # what is missing takes its default, what is not known is an error
+        return kind(**{name: _typed(hints[name], value) for name, value in content.items()})  # type: ignore[operator]
+    if kind is Interval:
+        return Interval(*(_typed(float, value) for value in content))
+    if get_origin(kind) is list:
+        return [_typed(get_args(kind)[0], value) for value in content]
+    if get_origin(kind) is dict:
+        return {key: _typed(get_args(kind)[1], value) for key, value in content.items()}
+    return math.nan if kind is float and content is None else content

@@ -90,7 +90,7 @@ def test_clips_of_another_seed_are_other_clips():
 def test_batches_do_not_change_the_numbers(monkeypatch):
     store = episodes(11)
     whole = evaluate_prediction(Conveyor(late=1), store, horizon=3)
-    monkeypatch.setattr("wmplay.evaluate.BATCH", 3)
+    monkeypatch.setattr("wmplay.windows.BATCH", 3)
     assert evaluate_prediction(Conveyor(late=1), store, horizon=3) == whole
 
 

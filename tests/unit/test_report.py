@@ -22,7 +22,8 @@ from wmplay.report.record import read_record
 from wmplay.report.screens import clip_cells, paint, paint_difference, paint_goal
 from wmplay.report.style import BLUE, GREEN, INK, ORANGE, PAPER, RULE, SKY, rgb
 from wmplay.report.words import duration, interval, number, percent, verdict
-from wmplay.scores import Clips, save_evaluation
+from wmplay.scores import save_evaluation
+from wmplay.showcase import Clips
 
 VOID = {"meta", "img", "br", "link", "input"}
 

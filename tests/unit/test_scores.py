@@ -9,7 +9,8 @@ from conveyor import Conveyor, episodes
 from wmplay.errors import RunError
 from wmplay.evaluate import evaluate_prediction, predict_clips, score_episodes
 from wmplay.intervals import Interval
-from wmplay.scores import load_clips, load_episodes, load_evaluation, save_evaluation
+from wmplay.scores import load_evaluation, save_evaluation
+from wmplay.showcase import load_clips, load_episodes
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_what_is_not_finite_is_null_on_disk_and_nan_again(tmp_path, scores):
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", '{"prediction": null}', '{"prediction": {"x": 1}, "policy": {}}']
+    "content", ["{", "[]", '{"policy": {}}', '{"prediction": {"x": 1}}']
 )
 def test_damaged_numbers_are_named(tmp_path, content):
     (tmp_path / "evaluation.json").write_text(content)

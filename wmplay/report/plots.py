@@ -25,7 +25,8 @@ from wmplay.report.style import (
     plain_ticks,
     predictor_style,
 )
-from wmplay.scores import MODEL, Clips, PredictionScore
+from wmplay.scores import MODEL, PredictionScore
+from wmplay.showcase import Clips
 
 WIDTH = 9.6  # inches of every figure: they share the page's width
 SMOOTHED_POINTS = 150  # a curve with more points than this is drawn pale, with its running mean over it

@@ -9,7 +9,8 @@ from typing import Any
 
 from wmplay.contracts import Trajectory
 from wmplay.run_directory import RunDirectory
-from wmplay.scores import Clips, Evaluation, load_clips, load_episodes, load_evaluation
+from wmplay.scores import Evaluation, load_evaluation
+from wmplay.showcase import Clips, load_clips, load_episodes
 
 
 @dataclass(frozen=True)

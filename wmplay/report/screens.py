@@ -15,7 +15,8 @@ from PIL import Image, ImageDraw
 from wmplay.contracts import GOAL_PREFIX, Array, Trajectory
 from wmplay.report.style import BLUE, GREEN, INK, ORANGE, PAPER, QUIET, RED, RULE, SKY, Rgb, font, rgb
 from wmplay.report.words import counted
-from wmplay.scores import Clips, selected_horizons
+from wmplay.scores import selected_horizons
+from wmplay.showcase import Clips
 
 WIDTH = 960  # of moving pictures; still ones have twice as many pixels
 MARGIN = 12
