@@ -101,15 +101,14 @@ class Segment:
     reward: Tensor  # [B, T] float32
     terminated: Tensor  # [B, T] bool
     mask: Tensor  # [B, T] bool: False where a short episode was padded
+    first: Tensor | None = None  # [B] bool: True where the slice begins with its episode; None = not known
 
     def to(self, device: torch.device | str) -> Segment:
         """The same segment on another device."""
+        tensors = (self.action, self.reward, self.terminated, self.mask, self.first)
         return Segment(
             {k: v.to(device, non_blocking=True) for k, v in self.observation.items()},
-            *(
-                x.to(device, non_blocking=True)
-                for x in (self.action, self.reward, self.terminated, self.mask)
-            ),
+            *(x if x is None else x.to(device, non_blocking=True) for x in tensors),  # type: ignore[arg-type]
         )
 
     def steps(self, start: int, stop: int) -> Segment:
@@ -120,6 +119,7 @@ class Segment:
             self.reward[:, start:stop],
             self.terminated[:, start:stop],
             self.mask[:, start:stop],
+            self.first if start == 0 else None,
         )
 
 

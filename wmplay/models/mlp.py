@@ -1,19 +1,21 @@
-"""A feed-forward model: the change of the state from the last few frames and actions.
+"""A feed-forward model: a Gaussian over the next state, from the last few frames and actions (the dynamics of
+PETS, Chua et al. 2018, arXiv 1805.12114, over short histories).
 
 The state of a frame is its vector observations and, where those are missing or do not say it all, a learned
-code of its screens. The fast contrast to the RSSM: no memory beyond its frames, no latent noise.
+code of its screens. The fast contrast to the RSSM: no memory beyond its frames.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any, TypeAlias
 
 import gymnasium as gym
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.nn import functional as F
 
 from wmplay.contracts import LazyMapping, Prediction, Segment
 from wmplay.errors import ConfigError
@@ -24,17 +26,16 @@ from wmplay.nets.modalities import modalities
 from wmplay.nets.observations import ImageHead, ObservationEncoder, vectors
 
 CODE = 64
+HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
 Belief: TypeAlias = dict[str, Tensor]  # state [B, k, S], action [B, k - 1, A]
 
 
 class MLP(nn.Module):
-    """Predicts state[t + 1] = state[t] + f(state[t - k + 1 .. t], action[t - k + 1 .. t]), k = ``frames``.
+    """state[t + 1] ~ N(state[t] + m, s), (m, s) = f(state[t - k + 1 .. t], action[t - k + 1 .. t]).
 
-    It is trained on its own predictions: from a segment's first frames it runs free to the segment's end,
-    and every predicted frame counts. Short segments fit it best: a chaotic world's far future has nothing
-    to teach a model without noise. Images are drawn from the state by heads that learn on true states.
-    There is one future for each plan, sampled or not.
+    It is fitted on single steps from true frames, by likelihood, all steps of a segment at once. Images are
+    drawn from the state by heads that learn on true states.
 
     Args:
         observation_space: a Dict of the kinds in ``wmplay.nets.modalities``.
@@ -45,9 +46,10 @@ class MLP(nn.Module):
         layers: hidden layers of the networks that predict the change and the outcomes.
         change_scale: how much a step typically changes a state entry, in half-ranges; changes are fed
             and predicted in units of it.
+        min_sigma: the smallest width of the Gaussian over the next state, in the same units.
         code: size of the learned code of the screens in the state; None = 64 where there is no vector,
             and none where there is one.
-        vector_sigma: width of the Gaussian around vectors, in half-ranges of their space.
+        vector_sigma: width of the Gaussian around decoded vectors, in half-ranges of their space.
         pixel_sigma: width of the Gaussian around pixels, as a part of 0..255.
         position_features: octaves of sines and cosines in which the image heads see vectors.
         symlog: squash vectors without bounds.
@@ -70,6 +72,7 @@ class MLP(nn.Module):
         image_hidden: int = 256,
         layers: int = 3,
         change_scale: float = 0.1,
+        min_sigma: float = 0.01,
         code: int | None = None,
         vector_sigma: float = 0.03,
         pixel_sigma: float = 1.0,
@@ -83,9 +86,10 @@ class MLP(nn.Module):
             raise ConfigError("mlp: frames, hidden, image_hidden and layers must be at least 1")
         if position_features < 0:
             raise ConfigError(f"mlp: position_features is {position_features}, expected at least 0")
-        if change_scale <= 0:
-            raise ConfigError(f"mlp: change_scale is {change_scale}, expected a positive number")
-        self.frames, self.change_scale = frames, change_scale
+        for name, value in (("change_scale", change_scale), ("min_sigma", min_sigma)):
+            if not value > 0:
+                raise ConfigError(f"mlp: {name} is {value}, expected a positive number")
+        self.frames, self.change_scale, self.min_sigma = frames, change_scale, min_sigma
         self.modalities = modalities(
             observation_space, vector_sigma=vector_sigma, pixel_sigma=pixel_sigma, symlog=symlog
         )
@@ -102,10 +106,9 @@ class MLP(nn.Module):
         state = self.vector_size + code
         limits = [m.limit for m in self.vectors.values()] + [torch.ones(code)]  # a code is a tanh
         self.register_buffer("limit", torch.cat(limits), persistent=False)
-        self.code_sigma = vector_sigma
         self.encoder = ObservationEncoder(screens, 0, image_hidden, 1, code) if code else None
         inputs = frames * (state + self.encode_action.size)
-        self.change = mlp(inputs, hidden, layers, state)
+        self.change = mlp(inputs, hidden, layers, 2 * state)
         self.image_heads = nn.ModuleDict(
             {
                 key: ImageHead(m, code, self.vector_size, position_features, image_hidden)
@@ -134,18 +137,38 @@ class MLP(nn.Module):
         }
 
     def predict(
-        self, belief: Belief, action: Tensor, *, generator: torch.Generator | None = None
+        self,
+        belief: Belief,
+        action: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
     ) -> Prediction:
-        """The future under action [B, H, A]; the model is deterministic, so a generator changes nothing."""
-        latent, features, belief = self.rollout(belief, self.encode_action(action))
-        reward, discount = self.outcomes(features)
-        return Prediction(latent, reward, discount, belief, self.decode)
+        """The future under action [B, H, A]: the Gaussians' means, or draws with a generator.
+
+        ``temperature`` multiplies the widths of the Gaussians.
+        """
+        states, actions = belief["state"], torch.cat([belief["action"], self.encode_action(action)], dim=1)
+        latents, features = [], []
+        for step in range(action.shape[1]):
+            x = self.inputs(states, actions[:, step : step + self.frames])
+            state, sigma = self.next_state(x, states[:, -1])
+            if generator is not None:
+                noise = torch.randn(state.shape, generator=generator, device=state.device)
+                state = state + temperature * sigma * noise
+            state = torch.clamp(state, -self.limit, self.limit)  # a long run stays in the world
+            latents.append(state)
+            features.append(torch.cat([x, state], dim=-1))
+            states = torch.cat([states[:, 1:], state.unsqueeze(1)], dim=1)
+        latent = torch.stack(latents, 1)
+        reward, discount = self.outcomes(torch.stack(features, 1))
+        last = {"state": states, "action": actions[:, action.shape[1] :]}
+        return Prediction(latent, reward, discount, last, self.decode)
 
     def decode(self, latent: Tensor) -> Mapping[str, Distribution]:
         """Distributions of each observation key from states [..., S], each worked out when asked for."""
         positions, code = latent[..., : self.vector_size], latent[..., self.vector_size :]
-        sizes = [m.size for m in self.vectors.values()]
-        outputs = dict(zip(self.vectors, torch.split(positions, sizes, dim=-1), strict=True)) if sizes else {}
+        outputs = self.parts(latent)
 
         def distribution(key: str) -> Distribution:
             output = outputs[key] if key in outputs else self.image_heads[key](code, positions)
@@ -156,70 +179,67 @@ class MLP(nn.Module):
     # ---- training --------------------------------------------------------------------------------
 
     def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean negative log-likelihood, in nats, of each step of a free run through the segment.
+        """The mean negative log-likelihood, in nats, of each step given the true frames before it.
 
-        The first ``frames`` frames are given (a prediction from fewer sees the first one repeated, as at
-        the beginning of an episode), the rest are the model's own. A code is predicted like a vector; what
-        it means is learned by drawing true frames from it. Metrics: ``loss/<key>``, ``loss/code``,
-        ``loss/reward``, ``loss/continuation``, each before its weight.
+        The first steps of a segment from the middle of an episode have too few frames before them, and do not
+        count. Metrics: ``loss/<key>``, ``loss/code``, ``loss/reward``, ``loss/continuation``, each before its
+        weight.
         """
         states = self.state({key: segment.observation[key] for key in self.modalities})
-        action = self.encode_action(segment.action)
-        start = {
-            "state": states[:, :1].repeat(1, self.frames, 1),
-            "action": torch.zeros_like(action[:, :1]).repeat(1, self.frames - 1, 1),
-        }
-        latent, features, _ = self.rollout(start, action, states[:, 1 : self.frames])
-        predicted, drawn = self.decode(latent), self.decode(states[:, :1])
-        values = self.outcomes.negative_log_likelihoods(features, segment)
-        for key, observed in segment.observation.items():
-            if key in self.vectors:
-                values[key] = -predicted[key].log_prob(observed[:, 1:].float())
-            elif key in self.image_heads:
-                # one frame of each segment will do: the others look much the same
-                values[key] = -drawn[key].log_prob(observed[:, :1].float())
-        if self.encoder is not None:
-            error = (latent - states[:, 1:].detach())[..., self.vector_size :] / self.code_sigma
-            values["code"] = 0.5 * error.square().sum(-1)
+        x = self.inputs(*self.windows(states, self.encode_action(segment.action)))
+        mean, sigma = self.next_state(x, states[:, :-1])
+        target = states[:, 1:]
+        if self.encoder is not None:  # what a code means is learned by drawing from it, below
+            vectors, code = target[..., : self.vector_size], target[..., self.vector_size :]
+            target = torch.cat([vectors, code.detach()], dim=-1)
+        values = self.outcomes.negative_log_likelihoods(torch.cat([x, target], dim=-1), segment)
+        entries = 0.5 * ((target - mean) / sigma).square() + sigma.log() + HALF_LOG_TAU
+        for key, part in self.parts(entries).items():
+            values[key] = part.sum(-1)
+        mask = segment.mask & self.has_history(segment)
+        drawn = self.decode(states[:, :1])
+        for key in self.image_heads:
+            # one frame of each segment will do: the others look much the same
+            values[key] = -drawn[key].log_prob(segment.observation[key][:, :1].float())
         terms = {
-            name: masked_mean(value, segment.mask[:, : value.shape[1]]) for name, value in values.items()
+            name: masked_mean(value, segment.mask[:, :1] if name in self.image_heads else mask)
+            for name, value in values.items()
         }
         weights = self.outcomes.weights
         total = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
         return total, {f"loss/{name}": term.detach() for name, term in terms.items()}
 
-    def rollout(
-        self, belief: Belief, action: Tensor, given: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Belief]:
-        """Steps forward under action [B, H, A] (encoded).
+    def has_history(self, segment: Segment) -> Tensor:
+        """[B, T] bool: the steps with all frames before them that they depend on; at the beginning of an
+        episode there are none to miss."""
+        steps = torch.arange(segment.action.shape[1], device=segment.mask.device)
+        complete = (steps >= self.frames - 1).expand_as(segment.mask)
+        return complete if segment.first is None else complete | segment.first.unsqueeze(1)
 
-        Args:
-            belief: where to begin.
-            action: encoded actions.
-            given: true states [B, G, S] of the first steps, which the later ones then build on; G = 0
-                for a prediction.
+    def windows(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """The k states [B, T, k, S] and actions [B, T, k, A] before each step of states [B, T + 1, S]."""
+        before = self.frames - 1
+        padded = torch.cat([states[:, :1].expand(-1, before, -1), states[:, :-1]], dim=1)
+        acted = torch.cat([torch.zeros_like(actions[:, :1]).expand(-1, before, -1), actions], dim=1)
+        return tuple(x.unfold(1, self.frames, 1).transpose(-1, -2) for x in (padded, acted))  # type: ignore[return-value]
 
-        Returns:
-            predicted states [B, H, S], features of each step for the outcome heads, the last belief.
-        """
-        past = list(belief["state"].unbind(1))
-        actions = torch.cat([belief["action"], action], dim=1)
-        truths = [] if given is None else given.unbind(1)
-        latents, features = [], []
-        for step in range(action.shape[1]):
-            recent = past[-self.frames :]
-            changes = [(after - before) / self.change_scale for before, after in pairwise(recent)]
-            x = torch.cat([recent[-1], *changes, actions[:, step : step + self.frames].flatten(1)], dim=-1)
-            state = recent[-1] + self.change_scale * self.change(x).float()
-            state = torch.clamp(state, -self.limit, self.limit)  # a long run stays in the world
-            latents.append(state)
-            features.append(torch.cat([x, state], dim=-1))
-            past.append(truths[step] if step < len(truths) else state)
-        last = {
-            "state": torch.stack(past[-self.frames :], 1),
-            "action": actions[:, action.shape[1] :],
-        }
-        return torch.stack(latents, 1), torch.stack(features, 1), last
+    def inputs(self, states: Tensor, actions: Tensor) -> Tensor:
+        """What the networks see [..., inputs], of k states [..., k, S] and k actions [..., k, A]."""
+        changes = (states[..., 1:, :] - states[..., :-1, :]) / self.change_scale
+        return torch.cat([states[..., -1, :], changes.flatten(-2), actions.flatten(-2)], dim=-1)
+
+    def next_state(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and width, each [..., S], of the state after ``state``."""
+        mean, width = self.change(inputs).float().chunk(2, dim=-1)
+        sigma = F.softplus(width) + self.min_sigma
+        return state + self.change_scale * mean, self.change_scale * sigma
+
+    def parts(self, state: Tensor) -> dict[str, Tensor]:
+        """State entries [..., S] by vector key, and the code's by ``code``."""
+        sizes = {key: m.size for key, m in self.vectors.items()}
+        if self.encoder is not None:
+            sizes["code"] = state.shape[-1] - self.vector_size
+        return dict(zip(sizes, torch.split(state, list(sizes.values()), dim=-1), strict=True))
 
     def state(self, observation: Mapping[str, Tensor]) -> Tensor:
         """[..., S] from {key: [..., ...]}."""

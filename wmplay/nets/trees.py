@@ -30,6 +30,11 @@ def repeat_rows(tree: Any, times: int) -> Any:
     return tree_map(lambda x: x.repeat_interleave(times, dim=0), tree)
 
 
+def put_rows(tree: Any, index: Tensor, values: Any) -> Any:
+    """``tree`` with the rows at index [R] replaced by the R rows of ``values``."""
+    return tree_map(lambda x, y: x.index_copy(0, index, y.to(x.dtype)), tree, values)
+
+
 def where_rows(condition: Tensor, tree: Any, other: Any) -> Any:
     """Rows of ``tree`` where condition [B] is True, of ``other`` elsewhere."""
 

@@ -159,7 +159,7 @@ class Store:
             if name.startswith(OBSERVATION)
         }
         mask = torch.from_numpy(np.arange(length) < left[:, None])
-        return Segment(observation, mask=mask, **arrays)
+        return Segment(observation, mask=mask, first=torch.from_numpy(starts == 0), **arrays)
 
     def _gather(self, name: str, episodes: Array, starts: Array, length: int) -> Array:
         """[B, length (+ 1 for observations), ...] of one column, in its own dtype."""

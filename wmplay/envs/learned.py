@@ -1,0 +1,379 @@
+"""A world model as an environment: ``LearnedVectorEnv`` begins with real frames and goes on by itself."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from wmplay.contracts import GOAL_PREFIX, Array, Belief, LazyMapping, Policy, Segment, StoreView, model_keys
+from wmplay.errors import ActionError, ConfigError
+from wmplay.nets.trees import put_rows
+from wmplay.stepping import Transition, frame_spaces, frames_of
+
+Observation: TypeAlias = Mapping[str, Tensor]
+RewardFrom: TypeAlias = Literal["task", "model"]
+
+
+class Rollout(NamedTuple):
+    """An imagined future under a policy, with the graph from every reward back to the actions."""
+
+    observation: list[Observation]  # H of {key: [B, ...]}: what each step led to, as expected values
+    action: Tensor  # [B, H, A]
+    reward: Tensor  # [B, H]
+    terminated: Tensor  # [B, H] bool; what comes after it in a row does not count
+
+
+class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
+    """N imagined episodes at once, which a policy cannot tell from those of a real vector env.
+
+    Each begins with the real frames of a start, drawn at random, and with that start's goal. The model then
+    predicts one step at a time, sampled; what it predicts is decoded only where somebody looks. An episode
+    that ends is followed by the next in the same step.
+
+    ``reset_tensors`` and ``step_tensors`` are ``reset`` and ``step`` on the model's device.
+
+    Args:
+        model: any world model; used as it is, without gradients except in ``rollout``.
+        env: one real env: its spaces, its task, its time limit.
+        starts: what episodes begin with: observations [P, k, ...] (goals included) and the k - 1 actions
+            between them; see ``real_starts`` and ``stored_starts``.
+        num_envs: N.
+        reward: "task": the real env's own function of the predicted observation; "model": the model's heads
+            for reward and continuation.
+        temperature: how much the sampled futures spread: 1 as the model was fitted, 0 its most likely future.
+        max_steps: time limit of an episode; None is the real env's, if it has one.
+        device: where the model is.
+
+    Raises:
+        ConfigError: if the model does not predict what the reward needs, or has no temperature to set.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        env: gymnasium.Env[Any, Any],
+        starts: Segment,
+        num_envs: int,
+        *,
+        reward: RewardFrom = "task",
+        temperature: float = 1.0,
+        max_steps: int | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.num_envs = num_envs
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        self.single_observation_space, self.single_action_space = env.observation_space, env.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.task = getattr(env.unwrapped, "task", None)
+        self.max_steps = max_steps or _time_limit(env)
+        self.model, self.device = model, torch.device(device)
+        self._reward_from = reward
+        self._spaces = frame_spaces(env.observation_space)
+        self._starts = starts.to(self.device)
+        self._last = {key: value[:, -1] for key, value in self._starts.observation.items()}  # [P, ...]
+        self._generator = torch.Generator(self.device)
+        self._sampling = _sampling(model, temperature)
+        self._check()
+
+    # ---- tensors -----------------------------------------------------------------------------------
+
+    def reset_tensors(self, seed: int | None = None) -> Observation:
+        """New episodes in all slots: their last real frames {key: [N, ...]}, to act on."""
+        if seed is not None:
+            self._generator.manual_seed(seed)
+        self.belief, self._observation, self._goal = self.begin(self.num_envs)
+        self._time = torch.zeros(self.num_envs, dtype=torch.long, device=self.device)
+        return self._observation
+
+    @torch.no_grad()
+    def begin(self, count: int) -> tuple[Belief, Observation, Observation]:
+        """Starts for ``count`` episodes, drawn at random.
+
+        Returns:
+            The model's belief after the real frames, the last of these {key: [count, ...]} with the goals,
+            and the goals alone.
+        """
+        row = torch.randint(len(self._starts.action), (count,), generator=self._generator, device=self.device)
+        frames = {key: self._starts.observation[key][row] for key in model_keys(self._starts.observation)}
+        belief = self.model.initial({key: value[:, 0] for key, value in frames.items()})
+        if self._starts.action.shape[1]:
+            later = {key: value[:, 1:] for key, value in frames.items()}
+            belief = self.model.observe(belief, self._starts.action[row], later)
+        observation = {key: self._last[key][row] for key in self._spaces if key in self._last}
+        goal = {key: value for key, value in observation.items() if key.startswith(GOAL_PREFIX)}
+        return belief, observation, goal
+
+    @torch.no_grad()
+    def step_tensors(self, action: Tensor) -> Transition:
+        """One step of every slot under action [N, A], or [N] int64."""
+        prediction = self.model.predict(self.belief, action.unsqueeze(1), **self._draws(self._generator))
+        arrived = self._seen(prediction.observation, self._goal)
+        reward, terminated = self._outcome(prediction, self._observation, arrived)
+        self._time += 1
+        truncated = torch.zeros_like(terminated)
+        if self.max_steps is not None:
+            truncated = self._time >= self.max_steps
+        self.belief, self._observation = prediction.belief, arrived
+        ended = terminated | truncated
+        if bool(ended.any()):
+            self._begin_again(ended, arrived)
+        return Transition(arrived, self._observation, reward.float(), terminated, truncated)
+
+    def _begin_again(self, ended: Tensor, arrived: Observation) -> None:
+        """The next episodes in the rows [N] that ended."""
+        rows = ended.nonzero().squeeze(1)
+        belief, first, goal = self.begin(len(rows))
+        self.belief = put_rows(self.belief, rows, belief)
+        self._goal = put_rows(self._goal, rows, goal)
+        self._time[rows] = 0
+        self._observation = LazyMapping(arrived, lambda key: arrived[key].index_copy(0, rows, first[key]))
+
+    def rollout(
+        self,
+        belief: Belief,
+        policy: Policy,
+        observation: Observation,
+        horizon: int = 15,
+        generator: torch.Generator | None = None,
+    ) -> Rollout:
+        """Imagines a policy's future, differentiably: gradients reach the actions and the policy's weights.
+
+        Args:
+            belief: of B rows, from ``begin`` or from ``wmplay.observe``.
+            policy: anything that acts.
+            observation: {key: [B, ...]}, now, with the goals.
+            horizon: H steps.
+            generator: of all draws; None is the most likely future of the policy's most likely actions.
+        """
+        goal = {key: value for key, value in observation.items() if key.startswith(GOAL_PREFIX)}
+        draws = {} if generator is None else self._draws(generator)
+        size = len(next(iter(observation.values())))
+        carry, first = policy.initial(size), torch.ones(size, dtype=torch.bool, device=self.device)
+        action = torch.zeros(
+            (size, *self.action_space.shape[1:]),  # type: ignore[index]
+            dtype=self._starts.action.dtype,
+            device=self.device,
+        )
+        steps: list[tuple[Observation, Tensor, Tensor, Tensor]] = []
+        for _ in range(horizon):
+            action, carry = policy.act(
+                carry,
+                dict(observation),
+                action,
+                first,
+                explore=generator is not None,
+                generator=generator,
+            )
+            prediction = self.model.predict(belief, action.unsqueeze(1), **draws)
+            arrived = LazyMapping(
+                [*prediction.observation, *goal],
+                lambda key, seen=prediction.observation: goal[key] if key in goal else seen[key][:, 0],  # type: ignore[misc]
+            )
+            steps.append((arrived, action, *self._outcome(prediction, observation, arrived)))
+            belief, observation, first = prediction.belief, arrived, torch.zeros_like(first)
+        observations, actions, rewards, terminated = zip(*steps, strict=True)
+        return Rollout(list(observations), *(torch.stack(x, 1) for x in (actions, rewards, terminated)))
+
+    # ---- what a step is worth ----------------------------------------------------------------------
+
+    def _outcome(self, prediction: Any, before: Observation, arrived: Observation) -> tuple[Tensor, Tensor]:
+        """(reward, terminated), each [B]."""
+        if self._reward_from == "task":
+            assert self.task is not None
+            reward, terminated = self.task.reward_and_terminated(before, arrived)
+            return reward, terminated
+        reward = prediction.reward[:, 0]
+        if prediction.discount is None:
+            return reward, torch.zeros_like(reward, dtype=torch.bool)
+        chance = torch.rand(reward.shape, generator=self._generator, device=self.device)
+        return reward, chance >= prediction.discount[:, 0]
+
+    def _draws(self, generator: torch.Generator) -> dict[str, Any]:
+        """What to pass to ``predict`` to sample from it."""
+        return {} if self._sampling is None else {**self._sampling, "generator": generator}
+
+    def _seen(self, predicted: Observation, goal: Observation) -> Observation:
+        """What the env would show: expected values in the dtype and bounds of its spaces, lazily."""
+
+        def show(key: str) -> Tensor:
+            return goal[key] if key in goal else as_observed(predicted[key][:, 0], self._spaces[key])
+
+        return LazyMapping([key for key in self._spaces if key in predicted or key in goal], show)
+
+    def _check(self) -> None:
+        """Whether one imagined step gives all that is needed. Raises ConfigError."""
+        if self._reward_from == "task" and self.task is None:
+            raise ConfigError(
+                "the learned env is to take its reward from the task, but the real env has none: give "
+                "env.task, or learned.reward=model"
+            )
+        belief, observation, goal = self.begin(1)
+        action = torch.as_tensor(self.single_action_space.sample(), device=self.device)[None, None]
+        with torch.no_grad():
+            prediction = self.model.predict(belief, action)
+        name = type(self.model).__name__
+        if self._reward_from == "model":
+            if prediction.reward is None:
+                raise ConfigError(f"{name} predicts no reward: give it a reward head, or learned.reward=task")
+            return
+        try:
+            self._outcome(prediction, observation, self._seen(prediction.observation, goal))
+        except KeyError as error:
+            raise ConfigError(
+                f"the task's reward needs {error}, but {name} predicts {', '.join(prediction.observation)} "
+                f"and the starts have {', '.join(goal) or 'no goal'}: choose another model, or "
+                "learned.reward=model"
+            ) from error
+
+    # ---- Gymnasium ---------------------------------------------------------------------------------
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Array], dict[str, Any]]:
+        """New episodes in all slots. One seed is for all of them."""
+        number = (
+            seed
+            if seed is None or isinstance(seed, int)
+            else int(np.random.SeedSequence([each or 0 for each in seed]).generate_state(1)[0])
+        )
+        return self._arrays(self.reset_tensors(number)), {}
+
+    def step(self, actions: Array) -> tuple[dict[str, Array], Array, Array, Array, dict[str, Any]]:
+        """One step of every slot; observations of all keys, so all of them are decoded.
+
+        Raises:
+            ActionError: for actions of another shape.
+        """
+        expected = self.action_space.shape
+        if np.shape(actions) != expected:
+            raise ActionError(f"action has shape {list(np.shape(actions))}, expected {list(expected or ())}")
+        action = torch.as_tensor(np.asarray(actions), device=self.device)
+        arrived, observation, *outcome = self.step_tensors(action)
+        reward, terminated, truncated = (x.cpu().numpy() for x in outcome)
+        info: dict[str, Any] = {}
+        ended = terminated | truncated
+        if ended.any():
+            last = self._arrays(arrived)
+            final = np.full(self.num_envs, None, object)
+            for row in np.flatnonzero(ended):
+                final[row] = {key: value[row] for key, value in last.items()}
+            info = {"final_obs": final, "_final_obs": ended}
+        return self._arrays(observation), reward.astype(np.float64), terminated, truncated, info
+
+    def _arrays(self, observation: Observation) -> dict[str, Array]:
+        return {key: observation[key].cpu().numpy().copy() for key in self._spaces}
+
+
+def real_starts(env: VectorEnv[Any, Any, Any], count: int, context: int, seed: int) -> Segment:
+    """The first ``context`` frames of ``count`` real episodes, random actions between them.
+
+    Args:
+        env: a real vector env; it is reset as often as needed.
+        count: of starts.
+        context: frames k of each.
+        seed: of resets and actions.
+
+    Returns:
+        observation {key: [count, k, ...]}, action [count, k - 1, A]; episodes that end earlier are left out.
+    """
+    spaces = frame_spaces(env.single_observation_space)
+    env.action_space.seed(seed)
+    rows: list[dict[str, Array]] = []
+    actions: list[Array] = []
+    found = 0
+    for turn in range(0, 10 * count, env.num_envs):
+        shown = [frames_of(env.reset(seed=seed + turn)[0], spaces)]
+        taken = []
+        whole = np.ones(env.num_envs, np.bool_)
+        for _ in range(context - 1):
+            taken.append(np.asarray(env.action_space.sample()))
+            observation, _, terminated, truncated, _ = env.step(taken[-1])
+            whole &= ~(terminated | truncated)
+            shown.append(frames_of(observation, spaces))
+        rows.append({key: np.stack([frame[key] for frame in shown], 1)[whole] for key in spaces})
+        size = (env.num_envs, 0, *(env.single_action_space.shape or ()))
+        actions.append(
+            (np.stack(taken, 1) if taken else np.zeros(size, env.single_action_space.dtype))[whole]
+        )
+        found += int(whole.sum())
+        if found >= count:
+            break
+    if found < count:
+        raise ConfigError(f"learned.context is {context}: the env's episodes end before so many frames")
+    observations = {key: np.concatenate([row[key] for row in rows])[:count] for key in spaces}
+    return _as_segment(observations, np.concatenate(actions)[:count])
+
+
+def stored_starts(store: StoreView, goals: Segment | None, count: int, context: int, seed: int) -> Segment:
+    """``context`` frames each from anywhere in stored episodes.
+
+    Args:
+        store: of trajectories.
+        goals: starts to take the goals from, where the stored observations have none.
+        count: of starts.
+        context: frames k of each.
+        seed: chooses them.
+
+    Raises:
+        ConfigError: if no trajectory has so many frames.
+    """
+    windows = store.sample(count, max(context - 1, 1), seed)
+    kept = windows.mask[:, : context - 1].all(1)
+    if not kept.any():
+        raise ConfigError(f"learned.context is {context} frames, the trajectories in the store have fewer")
+    observation = {key: value[kept, :context] for key, value in windows.observation.items()}
+    if goals is not None:
+        row = np.random.default_rng(seed).integers(len(goals.action), size=int(kept.sum()))
+        for key, value in goals.observation.items():
+            if key.startswith(GOAL_PREFIX):
+                observation[key] = value[row, -1:].expand(-1, context, *value.shape[2:])
+    return Segment(
+        observation,
+        *(x[kept, : context - 1] for x in (windows.action, windows.reward, windows.terminated, windows.mask)),
+    )
+
+
+def as_observed(value: Tensor, space: gymnasium.Space[Any]) -> Tensor:
+    """Expected values [B, ...] as an env would show them: in the dtype and the bounds of its space."""
+    assert isinstance(space, Box)
+    low, high = (value.new_tensor(bound) for bound in (space.low, space.high))
+    if np.issubdtype(space.dtype, np.integer):
+        value = value.round()  # of a binary screen: its threshold at a probability of one half
+    dtype = torch.from_numpy(np.zeros(0, space.dtype)).dtype
+    return torch.clamp(value, low, high).to(dtype)
+
+
+def _as_segment(observation: dict[str, Array], action: Array) -> Segment:
+    tensors = {key: torch.from_numpy(value) for key, value in observation.items()}
+    steps = action.shape[:2]
+    flag = torch.zeros(steps, dtype=torch.bool)
+    return Segment(tensors, torch.from_numpy(action), torch.zeros(steps), flag, ~flag)
+
+
+def _time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
+    own = getattr(env.unwrapped, "max_steps", None)
+    return own if own is not None else getattr(env.spec, "max_episode_steps", None)
+
+
+def _sampling(model: Any, temperature: float) -> dict[str, Any] | None:
+    """What to pass to ``predict`` besides the generator; None: do not sample."""
+    if temperature < 0:
+        raise ConfigError(f"learned.temperature is {temperature}, expected at least 0")
+    if temperature == 0:
+        return None
+    if temperature == 1:
+        return {}
+    if "temperature" not in inspect.signature(model.predict).parameters:
+        name = type(model).__name__
+        raise ConfigError(f"{name} has no temperature to set: leave learned.temperature at 1 or 0")
+    return {"temperature": temperature}
