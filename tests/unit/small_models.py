@@ -10,6 +10,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 from torch import Tensor
 
 from wmplay.contracts import Segment
+from wmplay.models.ensemble import Ensemble
 from wmplay.models.mlp import MLP
 from wmplay.models.rssm import RSSM
 
@@ -30,6 +31,7 @@ MODELS: dict[str, Callable[..., Any]] = {
     "rssm": lambda o, a: RSSM(o, a, free_nats=0.0, **SMALL),
     "rssm discrete": lambda o, a: RSSM(o, a, classes=7, free_nats=0.0, **SMALL),
     "mlp": lambda o, a: MLP(o, a, hidden=17, image_hidden=19),
+    "ensemble": lambda o, a: Ensemble(o, a, members=2, settings={"hidden": 17, "image_hidden": 19}),
 }
 
 

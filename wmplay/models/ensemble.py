@@ -1,0 +1,310 @@
+"""An ensemble of any world model (Lakshminarayanan et al. 2017, arXiv 1612.01474; in a learned simulator:
+Chua et al. 2018, arXiv 1805.12114, and Kurutach et al. 2018, arXiv 1802.10592).
+
+A policy that practises in a single learned world finds its mistakes and lives off them. Members that began
+with different weights and saw the data in another order make different mistakes, so that what pays in all
+of them is more likely to pay in the real world.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any, Literal, TypeAlias, cast
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.utils._pytree import tree_leaves, tree_map
+
+from wmplay import registry
+from wmplay.contracts import LazyMapping, Prediction, Segment, Stage, Surprise, model_keys
+from wmplay.errors import ConfigError
+from wmplay.nets.trees import take_rows, where_rows
+
+# member [B] int64: whose world the row is in, -1 where that is open; members: each member's own belief.
+# Where it is settled, its belief is the first of them and the others were left behind.
+Belief: TypeAlias = dict[str, Any]
+Loss: TypeAlias = Callable[[Segment], tuple[Tensor, dict[str, Tensor]]]
+
+
+class Ensemble(nn.Module):
+    """M members of one kind, each with weights of its own.
+
+    Sampled predictions follow a single member in each row, at the cost of a single model. With
+    ``choose="episode"`` the first sampled prediction draws a row's member, and the row stays with it until
+    a new belief is begun. With ``choose="step"`` each step draws anew: the members then go on from what the
+    drawn one predicted, which each of them observes (rounded, where it is a screen). Without a
+    generator, rewards, discounts and expected observations are means over the members, each of which goes
+    its own way: M times the cost, and a smaller error than a member has on average.
+
+    An update gives each member its own part of the batch, so that it costs what a single model's does, and
+    over a run each member sees all of the data in an order of its own. Stages are joined. Members with a
+    likelihood of screens give the ensemble one: that of their even mixture.
+
+    Args:
+        observation_space: as the members take it.
+        action_space: as the members take it.
+        of: the members' name in the registry.
+        members: how many, M.
+        settings: overrides of the members' config.
+        choose: how long a row stays with a member in sampled predictions.
+        reward_weight: of the members.
+        continuation_weight: of the members.
+
+    Raises:
+        UnknownName: if there is no such model.
+        ConfigError, SpaceError: for no members, or whatever the members' constructor refuses.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        of: str = "mlp",
+        members: int = 5,
+        settings: dict[str, Any] = {},  # noqa: B006 (a config's default, never changed)
+        choose: Literal["episode", "step"] = "episode",
+        reward_weight: float = 1.0,
+        continuation_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if members < 1:
+            raise ConfigError(f"ensemble: members is {members}, expected at least 1")
+        config = registry.piece_config("model", of)
+        weights = {"reward_weight": reward_weight, "continuation_weight": continuation_weight}
+        config |= {key: value for key, value in weights.items() if key in config or value != 1.0} | settings
+        run = {"observation_space": observation_space, "action_space": action_space}
+        self.members = nn.ModuleList(registry.build(config, **run) for _ in range(members))
+        self.of, self.choose = of, choose
+        spaces = cast(gym.spaces.Dict, observation_space).spaces
+        self.keys = model_keys(spaces)
+        self.whole = [key for key in self.keys if not np.issubdtype(spaces[key].dtype, np.floating)]
+        self.has_temperature = "temperature" in inspect.signature(self._each[0].predict).parameters
+        if all(hasattr(member, "stages") for member in self.members):
+            self.stages = self._stages
+        if all(hasattr(member, "surprise") for member in self.members):
+            self.surprise = self._surprise
+
+    # ---- the four verbs --------------------------------------------------------------------------
+
+    def initial(self, observation: Mapping[str, Tensor]) -> Belief:
+        """The members' beliefs after an episode's first frame {key: [B, ...]}; whose world it is, is open."""
+        rows = len(observation[self.keys[0]])
+        member = torch.full((rows,), -1, device=observation[self.keys[0]].device)
+        return {"member": member, "members": tuple(member.initial(observation) for member in self._each)}
+
+    def observe(self, belief: Belief, action: Tensor, observation: Mapping[str, Tensor]) -> Belief:
+        """The belief after action [B, T, A] and what it led to, {key: [B, T, ...]}."""
+
+        def look(i: int, own: Any, rows: Tensor) -> Any:
+            seen = {key: value[rows] for key, value in observation.items()}
+            return self._each[i].observe(own, action[rows], seen)
+
+        after = self._by_member(self._all(belief["member"]), belief, look)
+        return {"member": belief["member"], "members": _columns(after)}
+
+    def predict(
+        self,
+        belief: Belief,
+        action: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Prediction:
+        """The future under action [B, H, A]: in one member's world with a generator, the mean without.
+
+        Raises:
+            ConfigError: for a temperature other than 1 of members that have none.
+        """
+        if temperature != 1.0 and not self.has_temperature:
+            raise ConfigError(f"ensemble: temperature is {temperature}, expected 1: {self.of} takes no other")
+        sampling: dict[str, Any] = {"generator": generator}
+        if self.has_temperature:
+            sampling["temperature"] = temperature
+        settled = belief["member"]
+        if generator is None:
+            return self._predict(belief, self._all(settled), action, sampling)
+        if self.choose == "step":
+            return self._switching(belief, action, sampling)
+        member = torch.where(settled < 0, self._draw(settled, generator), settled)
+        return self._predict(belief, member.unsqueeze(1), action, sampling)
+
+    def decode(self, latent: Any) -> Mapping[str, Tensor]:
+        """Expected observations {key: [...]}, the mean over the members in the latent."""
+        each = self._expectations(latent)
+        return LazyMapping(self.keys, lambda key: each[key].mean(latent["member"].ndim - 1))
+
+    def disagreement(self, latent: Any) -> dict[str, Tensor]:
+        """How far apart the members are: {key: [...]}, the standard deviation over them of what they expect,
+        averaged over a key's entries. The latent is of a prediction without generator; [B, H] gives [B, H].
+        """
+        axis = latent["member"].ndim - 1
+        each = self._expectations(latent)
+        return {key: each[key].std(axis, correction=0).flatten(axis).mean(-1) for key in self.keys}
+
+    # ---- training --------------------------------------------------------------------------------
+
+    def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean of the members' losses and metrics, each on its own part of the segment's rows.
+
+        Raises:
+            ConfigError: for fewer rows than members.
+        """
+        return self._loss([member.loss for member in self._each], segment)
+
+    def _loss(self, losses: Sequence[Loss], segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
+        rows, members = len(segment.action), len(self.members)
+        if rows < members:
+            raise ConfigError(
+                f"ensemble: a batch has {rows} segments for {members} members, expected one for each at "
+                "least: raise fit.batch_size"
+            )
+        bounds = pairwise(rows * i // members for i in range(members + 1))
+        results = [loss(_part(segment, slice(*part))) for loss, part in zip(losses, bounds, strict=True)]
+        metrics = {name: torch.stack([m[name] for _, m in results]).mean() for name in results[0][1]}
+        return torch.stack([value for value, _ in results]).mean(), metrics
+
+    def _stages(self) -> list[Stage]:
+        """The members' stages, joined: in each, all members are fitted side by side."""
+        joined = []
+        for stages in zip(*(member.stages() for member in self._each), strict=True):
+            module = nn.ModuleList(stage.module for stage in stages)
+            loss = partial(self._loss, [stage.loss for stage in stages])
+            joined.append(Stage(stages[0].name, stages[0].share, module, loss))
+        return joined
+
+    def _surprise(self, segment: Segment) -> Surprise:
+        """That of the members' even mixture: p(all) = mean_i p_i(all), each step given those before it.
+
+        Members' bounds make it one too, of the sum over the steps.
+        """
+        each = [member.surprise(segment) for member in self._each]
+        so_far = torch.stack([own.nats.cumsum(1) for own in each])  # [M, B, T]
+        mixed = math.log(len(each)) - torch.logsumexp(-so_far, 0)
+        first = torch.zeros_like(mixed[:, :1])
+        return Surprise(mixed.diff(dim=1, prepend=first), each[0].kind)
+
+    # ---- whose world it is -----------------------------------------------------------------------
+
+    @property
+    def _each(self) -> Sequence[Any]:
+        return cast(Sequence[Any], self.members)
+
+    def _draw(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.randint(len(self.members), like.shape, generator=generator, device=like.device)
+
+    def _all(self, member: Tensor) -> Tensor:
+        """[B, M]: every member for the rows of member [B] in which that is open, the row's own otherwise."""
+        everyone = torch.arange(len(self.members), device=member.device)
+        return torch.where(member.unsqueeze(1) < 0, everyone, member.unsqueeze(1))
+
+    def _predict(
+        self, belief: Belief, member: Tensor, action: Tensor, sampling: Mapping[str, Any]
+    ) -> Prediction:
+        """The futures of member [B, K] under action [B, H, A]; latents are {own: [B, H, K, ...], member}."""
+
+        def run(i: int, own: Any, rows: Tensor) -> Any:
+            future = self._each[i].predict(own, action[rows], **sampling)
+            outcomes = {"reward": future.reward, "discount": future.discount}
+            present = {name: value for name, value in outcomes.items() if value is not None}
+            return {"latent": future.latent, "belief": future.belief, "outcomes": present}
+
+        future = self._by_member(member, belief, run)
+        means = {name: value.mean(1) for name, value in future["outcomes"].items()}
+        after = (*_columns(future["belief"]), *belief["members"][member.shape[1] :])
+        settled = member[:, 0] if sampling["generator"] is not None else belief["member"]
+        latent = {
+            "own": tree_map(lambda x: x.transpose(1, 2), future["latent"]),
+            "member": member.unsqueeze(1).expand(-1, action.shape[1], -1),
+        }
+        last = {"member": settled, "members": after}
+        return Prediction(latent, means.get("reward"), means.get("discount"), last, self.decode)
+
+    def _switching(self, belief: Belief, action: Tensor, sampling: Mapping[str, Any]) -> Prediction:
+        """A sampled future in which every step is another member's; all others observe it."""
+        steps = []
+        for step in range(action.shape[1]):
+            now = action[:, step : step + 1]
+            member = self._draw(belief["member"], sampling["generator"]).unsqueeze(1)
+            steps.append(self._predict(belief, member, now, sampling))
+            seen = {key: self._as_seen(key, value) for key, value in steps[-1].observation.items()}
+            belief = self.observe(belief, now, seen)
+        latent = tree_map(lambda *values: torch.cat(values, 1), *[step.latent for step in steps])
+        reward, discount = (
+            None if getattr(steps[0], name) is None else torch.cat([getattr(s, name) for s in steps], 1)
+            for name in ("reward", "discount")
+        )
+        return Prediction(latent, reward, discount, belief, self.decode)
+
+    def _as_seen(self, key: str, expected: Tensor) -> Tensor:
+        """The expected frame, of whole numbers where it has to be: the gradient goes straight through."""
+        return expected + (expected.round() - expected).detach() if key in self.whole else expected
+
+    def _by_member(self, member: Tensor, belief: Belief, call: Callable[..., Any]) -> Any:
+        """Calls each member once, with all that is its own.
+
+        Args:
+            member: [B, K], whose each entry is.
+            belief: of B rows.
+            call: (member i, its beliefs [R, ...], which of the B rows they are [R]) -> a pytree [R, ...].
+
+        Returns:
+            The pytree of all entries, [B, K, ...].
+        """
+        groups = self._groups(member)
+        rows = {i: entries.div(member.shape[1], rounding_mode="floor") for i, entries in groups.items()}
+        return _ungrouped(groups, [call(i, _own(belief, i, rows[i]), rows[i]) for i in groups], member.shape)
+
+    def _groups(self, member: Tensor) -> dict[int, Tensor]:
+        """Which entries [R] of a flat member are whose, for those who have any."""
+        found = {i: (member.flatten() == i).nonzero().squeeze(1) for i in range(len(self.members))}
+        return {i: entries for i, entries in found.items() if len(entries)}
+
+    def _expectations(self, latent: Any) -> Mapping[str, Tensor]:
+        """What each member in a latent expects, {key: [..., K, ...]}."""
+        member = latent["member"]
+        flat = tree_map(lambda x: x.flatten(0, member.ndim - 1), latent["own"])
+        groups = self._groups(member)
+        decoded = [self._each[i].decode(take_rows(flat, entries)) for i, entries in groups.items()]
+
+        def expected(key: str) -> Tensor:
+            values = [each[key] for each in decoded]
+            means = [value.mean if isinstance(value, Distribution) else value for value in values]
+            return cast(Tensor, _ungrouped(groups, means, member.shape))
+
+        return LazyMapping(self.keys, expected)
+
+
+def _ungrouped(groups: Mapping[int, Tensor], parts: list[Any], shape: torch.Size) -> Any:
+    """The trees [R, ...] of all groups as one, [*shape, ...], every entry back in its place."""
+    back = torch.cat(list(groups.values())).argsort()
+    return tree_map(lambda *leaves: torch.unflatten(torch.cat(leaves)[back], 0, shape), *parts)
+
+
+def _own(belief: Belief, i: int, rows: Tensor) -> Any:
+    """Member i's belief of some rows: its own, or where a row's member is settled, the first."""
+    settled = belief["member"][rows] >= 0
+    fresh = take_rows(belief["members"][i], rows) if i and not settled.all() else None
+    kept = take_rows(belief["members"][0], rows) if not i or settled.any() else None
+    if fresh is None or kept is None:
+        return kept if fresh is None else fresh
+    return where_rows(settled, kept, fresh)
+
+
+def _columns(tree: Any) -> tuple[Any, ...]:
+    """The K trees [N, ...] in a tree [N, K, ...]."""
+    width = tree_leaves(tree)[0].shape[1]
+    return tuple(tree_map(lambda x, k=k: x[:, k], tree) for k in range(width))
+
+
+def _part(segment: Segment, rows: slice) -> Segment:
+    """Some of a segment's rows."""
+    observation = {key: value[rows] for key, value in segment.observation.items()}
+    others = (segment.action, segment.reward, segment.terminated, segment.mask)
+    return Segment(observation, *(value[rows] for value in others))
