@@ -1,0 +1,201 @@
+"""Frames as states, and a Gaussian over the next one: what models of vectors have in common.
+
+The state of a frame is its vector observations and, where those are missing or do not say it all, a learned
+code of its screens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.nn import functional as F
+
+from wmplay.contracts import LazyMapping, Segment
+from wmplay.errors import ConfigError
+from wmplay.nets.heads import OutcomeHeads, masked_mean
+from wmplay.nets.layers import mlp
+from wmplay.nets.modalities import modalities
+from wmplay.nets.observations import ImageHead, ObservationEncoder, vectors
+
+CODE = 64
+HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
+
+
+class FrameStates(nn.Module):
+    """Frames {key: [..., *shape]} to states [..., size] of order one, and back to distributions of frames.
+
+    Images are drawn from the state by heads that learn on true states.
+
+    Args:
+        space: a Dict of the kinds in ``wmplay.nets.modalities``.
+        code: size of the learned code of the screens; None = 64 where there is no vector, and none where
+            there is one.
+        hidden: units of the networks from and to images.
+        position_features: octaves of sines and cosines in which the image heads see vectors.
+        widths: see ``wmplay.nets.modalities.modalities``.
+
+    Raises:
+        SpaceError: for other spaces.
+        ConfigError: for values out of range, or a code of screens that are not there.
+    """
+
+    limit: Tensor  # [S]: the largest value of each state entry
+
+    def __init__(
+        self, space: gym.Space[Any], code: int | None, hidden: int, position_features: int, **widths: Any
+    ) -> None:
+        super().__init__()
+        if position_features < 0:
+            raise ConfigError(f"position_features is {position_features}, expected at least 0")
+        self.modalities = modalities(space, **widths)
+        self.registered = nn.ModuleDict(self.modalities)  # so that their buffers move with the model
+        self.vectors = vectors(self.modalities)
+        screens = {key: m for key, m in self.modalities.items() if key not in self.vectors}
+        if code is None:
+            code = 0 if self.vectors else CODE
+        if code < 0 or (code > 0 and not screens) or (code == 0 and not self.vectors):
+            needed = "more than 0 without a vector observation" if screens else "0 without a screen"
+            raise ConfigError(f"code is {code}, expected {needed}")
+        self.vector_size = sum(m.size for m in self.vectors.values())
+        self.size = self.vector_size + code
+        limits = [m.limit for m in self.vectors.values()] + [torch.ones(code)]  # a code is a tanh
+        self.register_buffer("limit", torch.cat(limits), persistent=False)
+        self.encoder = ObservationEncoder(screens, 0, hidden, 1, code) if code else None
+        self.image_heads = nn.ModuleDict(
+            {
+                key: ImageHead(m, code, self.vector_size, position_features, hidden)
+                for key, m in screens.items()
+            }
+        )
+
+    def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """States [..., S] of frames {key: [..., *shape]}; keys that are not modelled are left alone."""
+        parts = [m.encode(observation[key]) for key, m in self.vectors.items()]
+        if self.encoder is not None:
+            parts.append(self.encoder(observation).float().tanh())
+        return torch.cat(parts, dim=-1)
+
+    def decode(self, state: Tensor) -> Mapping[str, Distribution]:
+        """Distributions of each observation key from states [..., S], each worked out when asked for."""
+        positions, code = state[..., : self.vector_size], state[..., self.vector_size :]
+        outputs = self.parts(state)
+
+        def distribution(key: str) -> Distribution:
+            output = outputs[key] if key in outputs else self.image_heads[key](code, positions)
+            return self.modalities[key].distribution(output)
+
+        return LazyMapping(self.modalities, distribution)
+
+    def parts(self, state: Tensor) -> dict[str, Tensor]:
+        """State entries [..., S] by vector key, and the code's by ``code``."""
+        sizes = {key: m.size for key, m in self.vectors.items()}
+        if self.encoder is not None:
+            sizes["code"] = self.size - self.vector_size
+        return dict(zip(sizes, torch.split(state, list(sizes.values()), dim=-1), strict=True))
+
+    def as_target(self, state: Tensor) -> Tensor:
+        """States to predict: what a code means is learned by drawing from it, not by making it easy."""
+        if self.encoder is None:
+            return state
+        return torch.cat([state[..., : self.vector_size], state[..., self.vector_size :].detach()], dim=-1)
+
+
+class NextState(nn.Module):
+    """state[t + 1] ~ N(state[t] + m, s), (m, s) = f(x), and the reward and ending from x and state[t + 1].
+
+    Args:
+        inputs: size of x.
+        states: what is predicted.
+        hidden: units of each hidden layer.
+        layers: hidden layers.
+        change_scale: changes, and their widths, are predicted in units of it.
+        min_sigma: the smallest width, in the same units.
+        reward_weight: see ``OutcomeHeads``.
+        continuation_weight: see ``OutcomeHeads``.
+
+    Raises:
+        ConfigError: for values out of range.
+    """
+
+    limit: Tensor
+
+    def __init__(
+        self,
+        inputs: int,
+        states: FrameStates,
+        hidden: int,
+        layers: int,
+        change_scale: float,
+        min_sigma: float,
+        reward_weight: float,
+        continuation_weight: float,
+    ) -> None:
+        super().__init__()
+        for name, value in (("change_scale", change_scale), ("min_sigma", min_sigma)):
+            if not value > 0:
+                raise ConfigError(f"{name} is {value}, expected a positive number")
+        self.change_scale, self.min_sigma = change_scale, min_sigma
+        self.register_buffer("limit", states.limit, persistent=False)
+        self.change = mlp(inputs, hidden, layers, 2 * states.size)
+        self.outcomes = OutcomeHeads(inputs + states.size, hidden, layers, reward_weight, continuation_weight)
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and width, each [..., S], of the state after ``state``."""
+        mean, width = self.change(x).float().chunk(2, dim=-1)
+        sigma = F.softplus(width.contiguous()) + self.min_sigma  # softplus is slow on strided memory
+        return state + self.change_scale * mean, self.change_scale * sigma
+
+    def pick(self, x: Tensor, state: Tensor, generator: torch.Generator | None, temperature: float) -> Tensor:
+        """The mean [..., S], or a draw; cut to the space's bounds, so that a long run stays in the world."""
+        mean, sigma = self(x, state)
+        if generator is not None:
+            noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+            mean = mean + temperature * sigma * noise
+        return torch.clamp(mean, -self.limit, self.limit)
+
+    def loss(
+        self, x: Tensor, state: Tensor, states: FrameStates, segment: Segment, mask: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean negative log-likelihood, in nats, of each step given the true frames before it.
+
+        Args:
+            x: [B, T, inputs] of each step.
+            state: [B, T + 1, S] of each frame.
+            states: what made them.
+            segment: of the frames.
+            mask: [B, T] bool, the steps that count.
+
+        Returns:
+            (scalar, metrics ``loss/<key>``, ``loss/code``, ``loss/reward``, ``loss/continuation``, each
+            before its weight).
+        """
+        mean, sigma = self(x, state[:, :-1])
+        target = states.as_target(state[:, 1:])
+        values = self.outcomes.negative_log_likelihoods(torch.cat([x, target], dim=-1), segment)
+        entries = 0.5 * ((target - mean) / sigma).square() + sigma.log() + HALF_LOG_TAU
+        values |= {key: part.sum(-1) for key, part in states.parts(entries).items()}
+        terms = {name: masked_mean(value, mask) for name, value in values.items()}
+        drawn = states.decode(state[:, :1])
+        for key in states.image_heads:
+            # one frame of each segment will do: the others look much the same
+            value = -drawn[key].log_prob(segment.observation[key][:, :1].float())
+            terms[key] = masked_mean(value, segment.mask[:, :1])
+        weights = self.outcomes.weights
+        total = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
+        return total, {f"loss/{name}": term.detach() for name, term in terms.items()}
+
+
+def with_history(segment: Segment, frames: int) -> Tensor:
+    """[B, T] bool: the steps that count if each needs so many frames before it: those that have them, and
+    those of an episode's beginning, where there are none to miss."""
+    steps = torch.arange(segment.action.shape[1], device=segment.mask.device)
+    complete = (steps >= frames - 1).expand_as(segment.mask)
+    if segment.first is not None:
+        complete = complete | segment.first.unsqueeze(1)
+    return segment.mask & complete
