@@ -15,6 +15,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from wmplay.contracts import GOAL_PREFIX, Array, Belief, LazyMapping, Policy, Segment, StoreView, model_keys
+from wmplay.device import Precision, autocast
 from wmplay.errors import ActionError, ConfigError
 from wmplay.nets.trees import put_rows
 from wmplay.stepping import Transition, frame_spaces, frames_of
@@ -51,6 +52,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
             for reward and continuation.
         temperature: how much the sampled futures spread: 1 as the model was fitted, 0 its most likely future.
         max_steps: time limit of an episode; None is the real env's, if it has one.
+        precision: of the model's products, see ``wmplay.device``; ``rollout`` keeps float32.
         device: where the model is.
 
     Raises:
@@ -67,6 +69,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         reward: RewardFrom = "task",
         temperature: float = 1.0,
         max_steps: int | None = None,
+        precision: Precision = "auto",
         device: torch.device | str = "cpu",
     ) -> None:
         self.num_envs = num_envs
@@ -77,6 +80,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         self.task = getattr(env.unwrapped, "task", None)
         self.max_steps = max_steps or _time_limit(env)
         self.model, self.device = model, torch.device(device)
+        self.precision = precision
         self._reward_from = reward
         self._spaces = frame_spaces(env.observation_space)
         self._starts = starts.to(self.device)
@@ -116,7 +120,8 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
     @torch.no_grad()
     def step_tensors(self, action: Tensor) -> Transition:
         """One step of every slot under action [N, A], or [N] int64."""
-        prediction = self.model.predict(self.belief, action.unsqueeze(1), **self._draws(self._generator))
+        with autocast(self.device, self.precision):
+            prediction = self.model.predict(self.belief, action.unsqueeze(1), **self._draws(self._generator))
         arrived = self._seen(prediction.observation, self._goal)
         reward, terminated = self._outcome(prediction, self._observation, arrived)
         self._time += 1

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, Normal
 
 from wmplay.contracts import Carry, Practice
+from wmplay.device import Precision, autocast
 from wmplay.errors import ConfigError, SpaceError
 from wmplay.nets.actions import action_bounds
 from wmplay.nets.inputs import VectorInputs
@@ -52,6 +53,7 @@ class PPO(nn.Module):
         epochs: passes over a round.
         minibatch: steps per gradient step.
         max_gradient: the largest gradient norm.
+        precision: of the networks' products while practising, see ``wmplay.device``.
 
     Raises:
         SpaceError: for other spaces.
@@ -79,6 +81,7 @@ class PPO(nn.Module):
         epochs: int = 4,
         minibatch: int = 4096,
         max_gradient: float = 0.5,
+        precision: Precision = "auto",
     ) -> None:
         super().__init__()
         sizes = {"hidden": hidden, "layers": layers, "rollout": rollout, "epochs": epochs}
@@ -95,7 +98,7 @@ class PPO(nn.Module):
         self.gamma, self.gae_lambda, self.clip = gamma, gae_lambda, clip
         self.entropy_weight, self.value_weight = entropy_weight, value_weight
         self.rollout, self.epochs, self.minibatch = rollout, epochs, minibatch
-        self.max_gradient = max_gradient
+        self.max_gradient, self.precision = max_gradient, precision
         self.discrete = isinstance(action_space, gym.spaces.Discrete)
         self.inputs = VectorInputs(observation_space)
         if isinstance(action_space, gym.spaces.Discrete):
@@ -179,7 +182,7 @@ class PPO(nn.Module):
         for _ in range(self.rollout):
             flat = self.inputs.flat(observation)
             x = self.inputs(flat)
-            output, value = self.actor(x), self.critic(x).squeeze(-1)
+            output, value = self.evaluate(x)
             action = self._sample(output, generator)
             flats.append(flat)
             rows.append((x, action, self.distribution(output).log_prob(action), value))
@@ -189,13 +192,13 @@ class PPO(nn.Module):
             cut = truncated & ~terminated
             if bool(cut.any()):  # out of time, not over: worth what it had come to
                 last = self.inputs.flat({key: arrived[key][cut] for key in self.inputs.keys})
-                after[cut] = self.critic(self.inputs(last)).squeeze(-1)
+                after[cut] = self.evaluate(self.inputs(last))[1]
             rewards.append(reward)
             values_after.append(after)
             ends.append(ended)
             finished, reached = finished + int(ended.sum()), reached + int(terminated.sum())
         inputs, actions, log_probs, values = (torch.stack(column) for column in zip(*rows, strict=True))
-        following = self.critic(self.inputs(self.inputs.flat(observation))).squeeze(-1)
+        _, following = self.evaluate(self.inputs(self.inputs.flat(observation)))
         reward, ended = torch.stack(rewards), torch.stack(ends)
         next_values = torch.where(ended, torch.stack(values_after), torch.cat([values[1:], following[None]]))
         advantage = generalised_advantage(
@@ -206,6 +209,11 @@ class PPO(nn.Module):
         metrics = {"reward": float(reward.mean()), "terminated": reached / max(finished, 1)}
         return Batch(*(x.flatten(0, 1) for x in batch)), observation, metrics
 
+    def evaluate(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """The actor's output [..., A] and the value [...] of normalised inputs."""
+        with autocast(inputs.device, self.precision):
+            return self.actor(inputs).float(), self.critic(inputs).squeeze(-1).float()
+
     def update(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
         """Gradient steps on a round's batch."""
         divergences, losses = [], []
@@ -213,14 +221,15 @@ class PPO(nn.Module):
             order = torch.randperm(len(batch.value), generator=generator, device=batch.value.device)
             for index in torch.split(order, self.minibatch):
                 x, old = batch.inputs[index], batch.log_prob[index]
-                distribution = self.distribution(self.actor(x))
+                output, value = self.evaluate(x)
+                distribution = self.distribution(output)
                 log_ratio = distribution.log_prob(batch.action[index]) - old
                 ratio = log_ratio.exp()
                 advantage = batch.advantage[index]
                 advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
                 clipped = ratio.clamp(1 - self.clip, 1 + self.clip)
                 surrogate = torch.minimum(ratio * advantage, clipped * advantage).mean()
-                value_loss = 0.5 * (self.critic(x).squeeze(-1) - batch.target[index]).square().mean()
+                value_loss = 0.5 * (value - batch.target[index]).square().mean()
                 loss = -surrogate + self.value_weight * value_loss
                 if self.entropy_weight:
                     loss = loss - self.entropy_weight * distribution.entropy().mean()
