@@ -12,16 +12,19 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from wmplay.agreement import evaluate_agreement
 from wmplay.contracts import Policy, Trajectory
 from wmplay.envs import build_env
 from wmplay.errors import StoreError
 from wmplay.evaluate import evaluate_prediction, predict_clips, score_episodes
+from wmplay.generation import duplicate_clips, evaluate_spread, unprompted_clips
 from wmplay.progress import bar
 from wmplay.run import Parts, env_config
 from wmplay.run_directory import RunDirectory
 from wmplay.simulate import simulate
 from wmplay.store import Store, load_trajectories, save_trajectories
 from wmplay.store.manifest import exists as is_store
+from wmplay.surprise import evaluate_surprise
 
 SHOWN_EPISODES = 6  # of the policy, in the report
 
@@ -48,18 +51,14 @@ def assess(
         check: may raise to stop.
 
     Returns:
-        What ``save_evaluation`` takes: scores of "prediction", "policy" and "random", and "clips" and
-        "episodes" to look at.
+        What ``save_evaluation`` takes: scores of the model ("prediction", "surprise", ...) and of policies
+        ("policy", "random", ...), and "clips", "episodes" and others to look at.
     """
     cfg = config.evaluate
     scores: dict[str, Any] = {}
     if parts.model is not None and cfg.prediction.episodes:
         held_out = held_out_episodes(config, directory, device, check)
-        windows = {"context": cfg.prediction.context, "horizon": cfg.prediction.horizon, "device": device}
-        scores["prediction"] = evaluate_prediction(
-            parts.model, held_out, clips=cfg.prediction.episodes, reference=reference, **windows
-        )
-        scores["clips"] = predict_clips(parts.model, held_out, **windows)
+        scores |= _assess_model(cfg, parts, held_out, reference, device)
     if cfg.policy.episodes:
         for name, policy in (("policy", parts.policy), ("random", None)):
             episodes = run_episodes(config, policy, cfg.policy.episodes, cfg.seed, name, device, check=check)
@@ -67,6 +66,30 @@ def assess(
             if policy is not None:
                 scores["episodes"] = episodes[:SHOWN_EPISODES]
     return scores
+
+
+def _assess_model(
+    cfg: DictConfig, parts: Parts, held_out: Store, reference: Store | None, device: torch.device
+) -> dict[str, Any]:
+    """The scores of a world model, and predictions to look at; what cannot be scored is left out."""
+    model = parts.model
+    windows = {"context": cfg.prediction.context, "horizon": cfg.prediction.horizon, "device": device}
+    each = {"clips": cfg.prediction.episodes, **windows}
+    scores: dict[str, Any] = {
+        "prediction": evaluate_prediction(model, held_out, reference=reference, **each),
+        "surprise": evaluate_surprise(model, held_out, reference=reference, **each),
+        "clips": predict_clips(model, held_out, **windows),
+    }
+    several = cfg.generation
+    if several.clips:
+        futures = {"futures": several.futures, **windows}
+        scores |= {
+            "spread": evaluate_spread(model, held_out, clips=several.clips, **futures),
+            "agreement": evaluate_agreement(model, held_out, parts.env, **each),
+            "duplicate": duplicate_clips(model, held_out, **futures),
+            "unprompted": unprompted_clips(model, held_out, steps=several.steps, device=device),
+        }
+    return {name: score for name, score in scores.items() if score is not None}
 
 
 def flat(scores: dict[str, Any]) -> dict[str, float]:

@@ -6,7 +6,7 @@ error for pixels, absolute error for vectors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -18,7 +18,7 @@ from wmplay.contracts import Trajectory
 Metric: TypeAlias = Literal["iou", "mse", "mae"]
 
 BASELINES = ("copy-last", "background", "marginal", "mean")
-FRAMES = 2048  # that the marginal and the mean are fitted on, drawn evenly from the episodes
+FRAMES = 2048  # that baselines are fitted on, drawn evenly from the episodes
 
 
 def metric_of(frames: Tensor) -> Metric:
@@ -42,6 +42,19 @@ def measure(metric: Metric, guess: Tensor, truth: Tensor) -> Tensor:
     return difference.abs().mean(-1) if metric == "mae" else difference.square().mean(-1)
 
 
+def distance(metric: Metric, guess: Tensor, truth: Tensor) -> Tensor:
+    """``measure`` as an error, 0 for equals: IoU becomes 1 - IoU."""
+    value = measure(metric, guess, truth)
+    return 1 - value if metric == "iou" else value
+
+
+def as_observed(metric: Metric, guess: Tensor, dtype: torch.dtype) -> Tensor:
+    """Predicted frames as an env would show them: screens of zeros and ones, whole numbers for pixels."""
+    if metric == "iou":
+        return (guess > 0.5).to(dtype)
+    return guess if dtype.is_floating_point else guess.round().clamp(0, 255).to(dtype)
+
+
 def foreground_iou(guess: Tensor, truth: Tensor) -> Tensor:
     """Intersection over union of the lit pixels of boolean frames [..., H, W]; 1 where both are empty."""
     both = (guess & truth).flatten(-2).sum(-1)
@@ -56,13 +69,9 @@ def fit_baselines(
 
     ``background`` and ``marginal`` for screens, ``mean`` for the rest. (``copy-last`` needs no fitting.)
     """
-    each = -(-FRAMES // len(episodes))
-    picks = [rng.permutation(len(episode) + 1)[:each] for episode in episodes]
     baselines = {}
-    for key, metric in metrics.items():
-        some = [t.observation[key][pick] for t, pick in zip(episodes, picks, strict=True)]
-        frames = torch.from_numpy(np.concatenate(some))
-        mean = frames.float().mean(0)
+    for key, frames in some_frames(episodes, metrics, rng).items():
+        metric, mean = metrics[key], frames.float().mean(0)
         if metric == "iou":
             baselines[key] = {
                 "background": torch.zeros_like(mean),
@@ -71,6 +80,20 @@ def fit_baselines(
         else:
             baselines[key] = {"mean": mean}
     return baselines
+
+
+def some_frames(
+    episodes: Sequence[Trajectory], keys: Iterable[str], rng: np.random.Generator
+) -> dict[str, Tensor]:
+    """{key: [N, ...]}: about ``FRAMES`` frames, equally many of each episode, the same for all keys."""
+    each = -(-FRAMES // len(episodes))
+    picks = [rng.permutation(len(episode) + 1)[:each] for episode in episodes]
+    return {
+        key: torch.from_numpy(
+            np.concatenate([t.observation[key][pick] for t, pick in zip(episodes, picks, strict=True)])
+        )
+        for key in keys
+    }
 
 
 def _best_marginal(probability: Tensor, frames: Tensor) -> Tensor:

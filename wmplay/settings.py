@@ -61,6 +61,9 @@ LIMITS: Mapping[str, Limit] = {
     "evaluate.prediction.episodes": Limit(least=0),
     "evaluate.prediction.context": Limit(least=1),
     "evaluate.prediction.horizon": Limit(least=1),
+    "evaluate.generation.clips": Limit(least=0),
+    "evaluate.generation.futures": Limit(least=2),
+    "evaluate.generation.steps": Limit(least=1),
     "evaluate.policy.episodes": Limit(least=0),
     "checkpoint.every": Limit(least=0),
 }

@@ -74,10 +74,11 @@ def cut_windows(
     )
 
 
-def batches(windows: Segment, device: torch.device | str) -> Iterator[Segment]:
-    """The windows in order, ``BATCH`` at a time, on a device."""
-    for start in range(0, len(windows.action), BATCH):
-        rows = slice(start, start + BATCH)
+def batches(windows: Segment, device: torch.device | str, copies: int = 1) -> Iterator[Segment]:
+    """The windows in order, on a device: ``BATCH`` at a time, fewer if each is predicted several times."""
+    size = max(1, BATCH // copies)
+    for start in range(0, len(windows.action), size):
+        rows = slice(start, start + size)
         yield Segment(
             {key: value[rows] for key, value in windows.observation.items()},
             *(x[rows] for x in (windows.action, windows.reward, windows.terminated, windows.mask)),

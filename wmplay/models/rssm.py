@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn import functional as F
 
-from wmplay.contracts import LazyMapping, Prediction, Segment
-from wmplay.errors import ConfigError
+from wmplay.contracts import LazyMapping, Prediction, Segment, Surprise
+from wmplay.errors import ConfigError, SpaceError
 from wmplay.nets.actions import ActionEncoder
 from wmplay.nets.heads import OutcomeHeads, masked_mean
 from wmplay.nets.layers import mlp
-from wmplay.nets.modalities import modalities
+from wmplay.nets.modalities import Binary, modalities
 from wmplay.nets.observations import ImageHead, ObservationEncoder, vectors
 
 Belief: TypeAlias = dict[str, Tensor]  # deter [B, D], stoch [B, S]
@@ -185,21 +185,12 @@ class RSSM(nn.Module):
         steps that the mask keeps. Metrics: ``loss/<key>``, ``loss/reward``, ``loss/continuation``,
         ``loss/kl`` (each before its weight), and the entropies of prior and posterior.
         """
-        observation = {key: segment.observation[key] for key in self.modalities}
-        embedding = self.encoder(observation)
-        action = F.pad(self.encode_action(segment.action), (0, 0, 1, 0))  # nothing led to the first frame
-        batch, frames = embedding.shape[:2]
-        noise = self.latent.noise((frames, batch), embedding.device)
-        start = self._blank(batch, embedding.device)
-        deter, stoch, posterior = self.rollout(start, action, embedding, noise)
-        prior = self.prior(deter)
-        latent = torch.cat([deter, stoch], dim=-1)  # [B, T+1, D+S]
-
+        latent, posterior, prior = self.reconstruct(segment)
         seen = F.pad(segment.mask, (1, 0), value=True)
         decoded = self.decode(latent)
         terms = {
-            key: masked_mean(-decoded[key].log_prob(value.float()), seen)
-            for key, value in observation.items()
+            key: masked_mean(-decoded[key].log_prob(segment.observation[key].float()), seen)
+            for key in self.modalities
         }
         outcomes = self.outcome.negative_log_likelihoods(latent[:, 1:], segment)
         terms |= {name: masked_mean(values, segment.mask) for name, values in outcomes.items()}
@@ -209,6 +200,38 @@ class RSSM(nn.Module):
         total = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
         metrics = {f"loss/{name}": term.detach() for name, term in terms.items()}
         return total, metrics
+
+    def surprise(self, segment: Segment) -> Surprise:
+        """-log p(screen | latent) + KL(q || p) of each frame after the first, with latents drawn from q.
+
+        In the mean over draws it bounds the screens' negative log-likelihood, given the first frame and the
+        actions, from above: it is minus PlaNet's equation 3 with the screens as the only observation, which
+        holds for any q, so also for one that looks at other observations. What the training changes about
+        the KL (its weight, its balance, free nats) is not in it. Random draws come from torch's global
+        generator, as in ``loss``.
+
+        Raises:
+            SpaceError: if there is no binary screen.
+        """
+        screens = [key for key, m in self.modalities.items() if isinstance(m, Binary) and len(m.shape) == 2]
+        if not screens:
+            raise SpaceError(f"rssm: observations are {', '.join(self.modalities)}, expected a binary screen")
+        latent, posterior, prior = self.reconstruct(segment)
+        decoded = self.decode(latent)
+        nats = self.latent.kl(posterior, prior)
+        for key in screens:
+            nats = nats - decoded[key].log_prob(segment.observation[key].float())
+        return Surprise(nats[:, 1:], "bound")
+
+    def reconstruct(self, segment: Segment) -> tuple[Tensor, Tensor, Tensor]:
+        """Sampled posterior latents [B, T+1, D+S] of all frames; the statistics of posterior and prior."""
+        embedding = self.encoder({key: segment.observation[key] for key in self.modalities})
+        action = F.pad(self.encode_action(segment.action), (0, 0, 1, 0))  # nothing led to the first frame
+        batch, frames = embedding.shape[:2]
+        noise = self.latent.noise((frames, batch), embedding.device)
+        start = self._blank(batch, embedding.device)
+        deter, stoch, posterior = self.rollout(start, action, embedding, noise)
+        return torch.cat([deter, stoch], dim=-1), posterior, self.prior(deter)
 
     def rollout(
         self, start: Belief, action: Tensor, embedding: Tensor, noise: Tensor | None = None
