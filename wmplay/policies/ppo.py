@@ -234,7 +234,7 @@ class PPO(nn.Module):
                 if self.entropy_weight:
                     loss = loss - self.entropy_weight * distribution.entropy().mean()
                 self.optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(self.parameters(), self.max_gradient)
                 self.optimizer.step()
                 divergences.append((ratio - 1 - log_ratio).mean().detach())  # Schulman's estimate of the KL
