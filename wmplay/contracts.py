@@ -52,6 +52,9 @@ class LazyMapping(Mapping[str, V]):
             self._values[key] = self._compute(key)
         return self._values[key]
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys  # Mapping's own would work the value out
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)
 
