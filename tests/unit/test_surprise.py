@@ -129,7 +129,7 @@ def test_rssm_pays_for_its_screen_and_its_latent(name):
 
 @torch.no_grad()
 def test_rssm_bounds_what_can_be_computed():
-    """A model that ignores its latent has an exact likelihood: its bound is that, plus a KL that is too much."""
+    """Without its latent a model has an exact likelihood: the bound is that, and the KL on top."""
     seed_spaces()
     space = OBSERVATIONS["screen"]
     model, data = make_model("rssm", space, ACTIONS["continuous"]), segment(space, ACTIONS["continuous"])
