@@ -11,6 +11,7 @@ from torch import Tensor
 
 from wmplay.contracts import Segment
 from wmplay.models.ensemble import Ensemble
+from wmplay.models.gru import GRU
 from wmplay.models.mlp import MLP
 from wmplay.models.rssm import RSSM
 
@@ -31,6 +32,7 @@ MODELS: dict[str, Callable[..., Any]] = {
     "rssm": lambda o, a: RSSM(o, a, free_nats=0.0, **SMALL),
     "rssm discrete": lambda o, a: RSSM(o, a, classes=7, free_nats=0.0, **SMALL),
     "mlp": lambda o, a: MLP(o, a, hidden=17, image_hidden=19),
+    "gru": lambda o, a: GRU(o, a, hidden=17, image_hidden=19, burn_in=0),
     "ensemble": lambda o, a: Ensemble(o, a, members=2, settings={"hidden": 17, "image_hidden": 19}),
 }
 

@@ -305,6 +305,11 @@ def _columns(tree: Any) -> tuple[Any, ...]:
 
 def _part(segment: Segment, rows: slice) -> Segment:
     """Some of a segment's rows."""
-    observation = {key: value[rows] for key, value in segment.observation.items()}
-    others = (segment.action, segment.reward, segment.terminated, segment.mask)
-    return Segment(observation, *(value[rows] for value in others))
+    return Segment(
+        {key: value[rows] for key, value in segment.observation.items()},
+        segment.action[rows],
+        segment.reward[rows],
+        segment.terminated[rows],
+        segment.mask[rows],
+        None if segment.first is None else segment.first[rows],
+    )

@@ -1,0 +1,175 @@
+"""A recurrent model of vectors: a Gaussian over the next state, from all frames and actions so far, which a
+GRU (Cho et al. 2014, arXiv 1406.1078) keeps in mind.
+
+What the feed-forward model sees in its last frames, this one has to remember; in return nothing is too long
+ago. It has no latent noise, unlike the RSSM: it samples states, and reads them as if they were true ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import gymnasium as gym
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from wmplay.contracts import Prediction, Segment
+from wmplay.errors import ConfigError
+from wmplay.nets.actions import ActionEncoder
+from wmplay.nets.states import FrameStates, NextState, with_history
+
+Belief: TypeAlias = dict[str, Tensor]  # hidden [B, D], state [B, S], change [B, S]: from the state before
+
+
+class GRU(nn.Module):
+    """h[t + 1] = GRU(h[t], x[t]), x[t] = (state[t], state[t] - state[t - 1], action[t]);
+    state[t + 1] ~ N(state[t] + m, s), (m, s) = f(h[t + 1], x[t]).
+
+    It is fitted on single steps, by likelihood, along true frames (teacher forcing). Images are drawn from
+    the state by heads that learn on true states.
+
+    Args:
+        observation_space: a Dict of the kinds in ``wmplay.nets.modalities``.
+        action_space: a one-dimensional Box, or Discrete.
+        hidden: size D of the GRU's state, and units of each hidden layer, except those of
+        image_hidden: the networks from and to images.
+        layers: hidden layers of the networks that predict the change and the outcomes.
+        burn_in: steps of a segment from the middle of an episode that do not count, as too little has been
+            seen before them.
+        change_scale: how much a step typically changes a state entry, in half-ranges; changes are fed
+            and predicted in units of it.
+        min_sigma: the smallest width of the Gaussian over the next state, in the same units.
+        code: size of the learned code of the screens in the state; None = 64 where there is no vector,
+            and none where there is one.
+        vector_sigma: width of the Gaussian around decoded vectors, in half-ranges of their space.
+        pixel_sigma: width of the Gaussian around pixels, as a part of 0..255.
+        position_features: octaves of sines and cosines in which the image heads see vectors.
+        symlog: squash vectors without bounds.
+        reward_weight: weight of the reward's loss; 0 = no reward head.
+        continuation_weight: weight of the loss of "the episode goes on"; 0 = no such head.
+
+    Raises:
+        SpaceError: for spaces that are none of the above.
+        ConfigError: for sizes out of range, or a code of screens that are not there.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        hidden: int = 256,
+        image_hidden: int = 256,
+        layers: int = 1,
+        burn_in: int = 2,
+        change_scale: float = 0.1,
+        min_sigma: float = 0.01,
+        code: int | None = None,
+        vector_sigma: float = 0.03,
+        pixel_sigma: float = 1.0,
+        position_features: int = 5,
+        symlog: bool = False,
+        reward_weight: float = 1.0,
+        continuation_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if min(hidden, image_hidden, layers) < 1:
+            raise ConfigError("gru: hidden, image_hidden and layers must be at least 1")
+        if burn_in < 0:
+            raise ConfigError(f"gru: burn_in is {burn_in}, expected at least 0")
+        self.burn_in, self.change_scale = burn_in, change_scale
+        self.states = FrameStates(
+            observation_space,
+            code,
+            image_hidden,
+            position_features,
+            vector_sigma=vector_sigma,
+            pixel_sigma=pixel_sigma,
+            symlog=symlog,
+        )
+        self.encode_action = ActionEncoder(action_space)
+        inputs = 2 * self.states.size + self.encode_action.size
+        self.cell = nn.GRUCell(inputs, hidden)
+        self.next = NextState(
+            hidden + inputs,
+            self.states,
+            hidden,
+            layers,
+            change_scale,
+            min_sigma,
+            reward_weight,
+            continuation_weight,
+        )
+
+    # ---- the four verbs --------------------------------------------------------------------------
+
+    def initial(self, observation: Mapping[str, Tensor]) -> Belief:
+        """The belief after an episode's first frame {key: [B, ...]}: as if it had stood still until now."""
+        return self._blank(self.states(observation))
+
+    def observe(self, belief: Belief, action: Tensor, observation: Mapping[str, Tensor]) -> Belief:
+        """The belief after action [B, T, A] and what it led to, {key: [B, T, ...]}."""
+        seen = torch.cat([belief["state"].unsqueeze(1), self.states(observation)], dim=1)
+        return self._read(belief, seen, self.encode_action(action))[1]
+
+    def predict(
+        self,
+        belief: Belief,
+        action: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Prediction:
+        """The future under action [B, H, A]: the Gaussians' means, or draws with a generator.
+
+        ``temperature`` multiplies the widths of the Gaussians.
+        """
+        hidden, state, change = belief["hidden"], belief["state"], belief["change"]
+        latents, features = [], []
+        for acted in self.encode_action(action).unbind(1):
+            x = torch.cat([state, change, acted], dim=-1)
+            hidden = self.cell(x, hidden)
+            x = torch.cat([hidden, x], dim=-1)
+            after = self.next.pick(x, state, generator, temperature)
+            state, change = after, (after - state) / self.change_scale
+            latents.append(state)
+            features.append(torch.cat([x, state], dim=-1))
+        reward, discount = self.next.outcomes(torch.stack(features, 1))
+        last = {"hidden": hidden, "state": state, "change": change}
+        return Prediction(torch.stack(latents, 1), reward, discount, last, self.decode)
+
+    def decode(self, latent: Tensor) -> Mapping[str, Distribution]:
+        """Distributions of each observation key from states [..., S], each worked out when asked for."""
+        return self.states.decode(latent)
+
+    # ---- training --------------------------------------------------------------------------------
+
+    def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean negative log-likelihood, in nats, of each step given the true frames before it.
+
+        Metrics: ``loss/<key>``, ``loss/code``, ``loss/reward``, ``loss/continuation``, each before its
+        weight.
+        """
+        state = self.states(segment.observation)
+        features, _ = self._read(self._blank(state[:, 0]), state, self.encode_action(segment.action))
+        return self.next.loss(features, state, self.states, segment, with_history(segment, self.burn_in + 1))
+
+    def _blank(self, state: Tensor) -> Belief:
+        hidden = state.new_zeros(len(state), self.cell.hidden_size)
+        return {"hidden": hidden, "state": state, "change": torch.zeros_like(state)}
+
+    def _read(self, belief: Belief, state: Tensor, action: Tensor) -> tuple[Tensor, Belief]:
+        """Along true states [B, T + 1, S], the first of them the belief's, and encoded actions [B, T, A].
+
+        Returns:
+            what ``next`` predicts each step from, [B, T, F], and the belief after the last.
+        """
+        changes = torch.cat([belief["change"].unsqueeze(1), state.diff(dim=1) / self.change_scale], dim=1)
+        inputs = torch.cat([state[:, :-1], changes[:, :-1], action], dim=-1)
+        hidden, hiddens = belief["hidden"], []
+        for x in inputs.unbind(1):
+            hidden = self.cell(x, hidden)
+            hiddens.append(hidden)
+        last = {"hidden": hidden, "state": state[:, -1], "change": changes[:, -1]}
+        return torch.cat([torch.stack(hiddens, 1), inputs], dim=-1), last
