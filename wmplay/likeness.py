@@ -7,6 +7,7 @@ are compared at equal N only.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,21 +36,23 @@ def likeness(real: Array, generated: Array) -> dict[str, Interval]:
         ArbiterError: where there are too few clips.
     """
     assert real.shape == generated.shape, f"{real.shape} and {generated.shape}: numbers depend on the number"
-    windows, clips, _ = real.shape
+    windows, clips, dimensions = real.shape
     groups = min(GROUPS, windows)
+    _check_rank(windows * clips - -(-windows // groups) * clips, dimensions)
     group = np.repeat(np.arange(windows) * groups // windows, clips)
     real, generated = (np.asarray(x, np.float64).reshape(windows * clips, -1) for x in (real, generated))
     apart = distances(real, real), distances(generated, generated), distances(generated, real)
 
     def numbers(kept: Array) -> dict[str, float]:
-        some = [np.ascontiguousarray(each[np.ix_(kept, kept)]) for each in apart]
-        return {"frechet": frechet_distance(real[kept], generated[kept]), **neighbourhoods(*some)}
+        rr, gg, gr = (each[np.ix_(kept, kept)] for each in apart)
+        return {"frechet": frechet_distance(real[kept], generated[kept]), **neighbourhoods(rr, gg, gr)}
 
     whole = numbers(np.arange(windows * clips))
     without = [numbers(np.flatnonzero(group != number)) for number in range(groups)]
-    return {
+    intervals = {
         name: jackknife(value, np.array([each[name] for each in without])) for name, value in whole.items()
     }
+    return {name: _within(interval, *_range(name)) for name, interval in intervals.items()}
 
 
 def frechet_distance(a: Array, b: Array) -> float:
@@ -66,11 +69,7 @@ def frechet_distance(a: Array, b: Array) -> float:
     assert a.ndim == 2, a.shape
     assert a.shape[1:] == b.shape[1:], f"{a.shape} and {b.shape}"
     for points in (a, b):
-        if len(points) <= points.shape[1]:
-            raise ArbiterError(
-                f"a Frechet distance of {points.shape[1]} dimensions from {len(points)} clips, expected at "
-                f"least {points.shape[1] + 1}: their covariance has no full rank; give it more episodes"
-            )
+        _check_rank(*points.shape)
     root_a, root_b = _root(a), _root(b)
     shift = a.mean(0) - b.mean(0)
     overlap = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
@@ -128,12 +127,29 @@ def neighbourhoods(
 
 def distances(a: Array, b: Array) -> Array:
     """Euclidean distances [N, M] of points a [N, D] and b [M, D]; equal points are exactly 0 apart."""
-    pair = [torch.from_numpy(np.asarray(x, np.float64)) for x in (a, b)]
-    result: Array = torch.cdist(*pair, compute_mode="donot_use_mm_for_euclid_dist").numpy()
+    first, second = (torch.from_numpy(np.asarray(x, np.float64)) for x in (a, b))
+    result: Array = torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist").numpy()
     return result
+
+
+def _check_rank(points: int, dimensions: int) -> None:
+    if points <= dimensions:
+        raise ArbiterError(
+            f"a Frechet distance in {dimensions} dimensions from {points} clips, expected at least "
+            f"{dimensions + 1}: their covariance has no full rank; give it more episodes"
+        )
+
+
+def _range(name: str) -> tuple[float, float]:
+    """The least and the largest value that a number can have."""
+    return 0.0, math.inf if name.startswith(("frechet", "density")) else 1.0
+
+
+def _within(interval: Interval, least: float, most: float) -> Interval:
+    value, low, high = interval
+    return Interval(value, max(low, least), min(high, most))
 
 
 def _root(points: Array) -> Array:
     """R [D, D] with R^T R the covariance of points [N, D]."""
-    root: Array = np.linalg.qr((points - points.mean(0)) / np.sqrt(len(points) - 1), mode="r")
-    return root
+    return np.linalg.qr((points - points.mean(0)) / np.sqrt(len(points) - 1)).R

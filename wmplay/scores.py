@@ -165,14 +165,8 @@ class ArbiterScore:
     chance: float | None  # the action error of always guessing the mean action
 
     def row(self) -> dict[str, float]:
-        """Flat metrics for a log: the model's ``frechet``, ..., then ``real/frechet``, ..."""
-        row = {"clips": float(self.clips)}
-        for name, likeness in self.likeness.items():
-            prefix = "" if name == MODEL else f"{name}/"
-            row |= {f"{prefix}{key}": value for key, value in likeness.row().items()}
-        if self.chance is not None:
-            row["chance/action_error"] = self.chance
-        return row
+        """Flat metrics of the model for a log: ``frechet``, ``frechet_low``, ``frechet_high``, ..."""
+        return self.likeness[MODEL].row()
 
 
 def selected_horizons(horizon: int) -> list[int]:
