@@ -261,9 +261,7 @@ class Planner(Protocol):
 class Policy(Protocol):
     """Chooses actions for a batch of envs.
 
-    A policy that learns also has ``improve(practice: Practice) -> metrics``, is an ``nn.Module`` (its weights
-    and the statistics of its normaliser are in checkpoints), and gives the rest of what it needs to go on
-    as tensors, numbers and dicts by ``learner_state() -> dict`` and takes it by ``load_learner_state(dict)``.
+    A policy that learns is a ``Learner`` as well.
     """
 
     def initial(self, batch_size: int) -> Carry:
@@ -307,6 +305,21 @@ class Practice:
     model: WorldModel | None = None
     advance: Callable[[int, Mapping[str, float]], None] = lambda steps, metrics: None
     # to be called after each round of learning, with the transitions taken so far and metrics; may raise
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """A policy that learns by itself. It is an ``nn.Module``, too: its weights, and the statistics of a
+    normaliser, are what a checkpoint keeps of it to act with."""
+
+    def improve(self, practice: Practice) -> dict[str, float]:
+        """Learns from some practice; returns metrics."""
+
+    def learner_state(self) -> dict[str, Any]:
+        """What else it needs to go on learning: tensors, numbers and containers of them."""
+
+    def load_learner_state(self, state: dict[str, Any]) -> None:
+        """Takes over from ``learner_state``."""
 
 
 def model_keys(observation: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
@@ -9,15 +10,15 @@ from typing import Any
 import gymnasium
 import torch
 from gymnasium.spaces import Dict, Discrete
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from wmplay import registry
 from wmplay.configuration import plain
-from wmplay.contracts import Policy, model_keys
+from wmplay.contracts import Learner, Policy, Practice, model_keys
 from wmplay.envs import build_env
 from wmplay.errors import ConfigError, ShapeError, SpaceError, StoreError
 from wmplay.rollout import predict
-from wmplay.run import Parts, env_config
+from wmplay.run import Parts, env_config, practice_env
 from wmplay.simulate import simulate
 from wmplay.store import Store, load_trajectories
 
@@ -47,6 +48,8 @@ def rehearse(config: DictConfig, parts: Parts, device: torch.device, *, goes_on:
             "there is nothing to fit the model on: collect episodes (collect.random_episodes, "
             "collect.episodes) or give a store of them with env.data=<store>"
         )
+    if config.improve.steps:
+        _practise(config, parts, given, device)
     with closing(build_env(env_config(config, collect.env))) as env:
         if parts.model is not None:
             _predict(env, parts.model, device)
@@ -67,6 +70,21 @@ def act(
 ) -> None:
     """Takes two steps with a policy. Raises whatever it or the env has to say."""
     simulate(env, policy, 1, seed=0, max_steps=STEPS, device=device, explore=explore)
+
+
+def _practise(config: DictConfig, parts: Parts, given: Store | None, device: torch.device) -> None:
+    """Lets a copy of a policy that learns practise a little, so that the policy stays as it is."""
+    if not isinstance(parts.policy, Learner):
+        raise ConfigError(
+            f"improve.steps is {config.improve.steps}, but {type(parts.policy).__name__} does not learn: "
+            "choose a policy that does (policy=ppo), or improve.steps=0"
+        )
+    small = OmegaConf.merge(config, {"improve": {"num_envs": 2, "num_workers": 0}, "learned": {"count": 2}})
+    assert isinstance(small, DictConfig)
+    if given is None and config.improve.world == "learned":
+        small.learned.starts = "env"  # nothing is collected yet
+    with closing(practice_env(small, parts, given, device, 0)) as env:
+        copy.deepcopy(parts.policy).improve(Practice(env, STEPS, 0, device, given, parts.model))
 
 
 def _predict(env: gymnasium.Env[Any, Any], model: Any, device: torch.device) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import gymnasium
 import torch
+from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -19,6 +21,7 @@ from wmplay.configuration import parse, plain, set_values
 from wmplay.contracts import Policy
 from wmplay.device import choose_device
 from wmplay.envs import build_env
+from wmplay.envs.learned import LearnedVectorEnv, real_starts, stored_starts
 from wmplay.errors import ConfigError, RunError
 from wmplay.run_directory import RunDirectory
 from wmplay.store import Store, load_trajectories
@@ -80,6 +83,51 @@ def env_config(config: DictConfig, overrides: DictConfig | None = None) -> dict[
     """What a run's env is built from, with the overrides of one of the loop's phases."""
     chosen = {**plain(config.env), **(plain(overrides) if overrides is not None else {})}
     return {key: value for key, value in chosen.items() if key != "data"}  # env.data is the loop's
+
+
+def practice_env(
+    config: DictConfig, parts: Parts, store: Store | None, device: torch.device, seed: int
+) -> VectorEnv[Any, Any, Any]:
+    """The vector env that a policy practises in, as ``improve`` asks for."""
+    cfg = config.improve
+    env: VectorEnv[Any, Any, Any]
+    if cfg.world == "learned":
+        env = learned_env(config, parts, store, device, cfg.num_envs, seed)
+    else:
+        workers = min(cfg.num_workers, cfg.num_envs)
+        env = build_env(env_config(config), num_envs=cfg.num_envs, num_workers=workers)
+    return env
+
+
+def learned_env(
+    config: DictConfig, parts: Parts, store: Store | None, device: torch.device, num_envs: int, seed: int
+) -> LearnedVectorEnv:
+    """A run's world model as a vector env, as ``learned`` asks for; its starts follow from the seed.
+
+    Raises:
+        ConfigError: if the run has no model, the model does not predict what the task needs, or there are
+            no starts of such a length.
+    """
+    cfg = config.learned
+    if parts.model is None:
+        raise ConfigError("there is no world model to practise in: choose a model, or improve.world=real")
+    from_store = cfg.starts == "store"
+    with closing(build_env(env_config(config), num_envs=min(cfg.count, 64))) as env:
+        starts = real_starts(env, cfg.count, 1 if from_store else cfg.context, seed)
+    if from_store:
+        if store is None:
+            raise ConfigError("learned.starts is 'store', but nothing is collected: use learned.starts=env")
+        starts = stored_starts(store, starts, cfg.count, cfg.context, seed)
+    return LearnedVectorEnv(
+        parts.model,
+        parts.env,
+        starts,
+        num_envs,
+        reward=cfg.reward,
+        temperature=cfg.temperature,
+        max_steps=cfg.max_steps,
+        device=device,
+    )
 
 
 def load_weights(modules: Mapping[str, nn.Module], weights: Mapping[str, Any], source: Path) -> None:
@@ -203,6 +251,11 @@ class Run:
             return [json.loads(line) for line in lines]
         except ValueError as error:
             raise RunError(f"{path} is damaged ({error}): take out the lines that are not JSON") from error
+
+    def learned_env(self, num_envs: int = 1, seed: int = 0) -> LearnedVectorEnv:
+        """The world model as a vector env, set up as the run's config says. Raises ConfigError."""
+        store = self.trajectories if self.config.learned.starts == "store" else None
+        return learned_env(self.config, self.parts, store, self.device, num_envs, seed)
 
     @property
     def trajectories(self) -> Store:

@@ -19,8 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 from wmplay.errors import RunError
 from wmplay.files import explained, write_json, written_beside
 
-CHECKPOINT_FORMAT = 1
-CHECKPOINT_PARTS = {"state", "weights", "fitter", "store", "metrics"}
+CHECKPOINT_FORMAT = 2  # 1: before policies learned
+CHECKPOINT_PARTS = {"state", "weights", "fitter", "learner", "store", "metrics"}
 KEPT_CHECKPOINTS = 2  # the last one, and the one before in case the last is damaged
 
 

@@ -21,7 +21,7 @@ from rich.markup import escape
 
 from wmplay import registry
 from wmplay.configuration import plain
-from wmplay.contracts import Trajectory
+from wmplay.contracts import Learner, Trajectory
 from wmplay.device import choose_device
 from wmplay.errors import DivergedError, WriteError
 from wmplay.fit import Fitter
@@ -42,6 +42,10 @@ class State:
     iteration: int = 0
     phase: str = PHASES[0]  # to do next, or to go on with
     updates: int = 0  # of the model, over all iterations
+    fit_from: int = 0  # updates before this iteration's
+    fit_until: int = 0  # and after them
+    real_steps: int = 0  # taken in the real env to learn from; evaluation does not count
+    learned_steps: int = 0  # taken in the learned one
     wall: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))  # seconds by phase
 
 
@@ -71,7 +75,7 @@ class Session:
         self.interrupt = Interrupt()
         torch.manual_seed(self.seed_for("weights"))
         self.parts = assemble(config, self.device)
-        fits = self.parts.model is not None and config.fit.steps > 0
+        fits = self.parts.model is not None and (config.fit.steps > 0 or config.fit.replay_ratio > 0)
         self.fitter = self._make_fitter() if fits else None
 
     def seed_for(self, purpose: str, number: int = 0) -> int:
@@ -143,6 +147,7 @@ class Session:
                 "state": asdict(self.state),
                 "weights": {name: module.state_dict() for name, module in self.parts.modules().items()},
                 "fitter": None if self.fitter is None else self.fitter.state_dict(),
+                "learner": self._learner.learner_state() if self._learner is not None else None,
                 "store": None if self.store is None else self.store.snapshot(),
                 "metrics": self.jsonl.position(),
             }
@@ -168,6 +173,8 @@ class Session:
             self.state = State(**saved["state"])
             if self.fitter is not None and saved["fitter"] is not None:
                 self.fitter.load_state_dict(saved["fitter"])
+            if self._learner is not None and saved["learner"] is not None:
+                self._learner.load_learner_state(saved["learner"])
         snapshot = saved["store"] if saved is not None else None
         if snapshot is not None:
             self.store = Store.restore(self.directory.trajectories, snapshot)
@@ -179,13 +186,19 @@ class Session:
         """A line of ``metrics.jsonl``, and the same to the other logger."""
         named = {name if "/" in name else f"{phase}/{name}": value for name, value in metrics.items()}
         where = {"phase": phase, "iteration": self.state.iteration, "time": round(time.time(), 3)}
-        self.jsonl.log({**where, **named}, self.state.updates)
+        steps = {"real_steps": self.state.real_steps, "learned_steps": self.state.learned_steps}
+        self.jsonl.log({**where, **steps, **named}, self.state.updates)
         self.logger.log(named, self.state.updates)
+
+    @property
+    def _learner(self) -> Learner | None:
+        """The policy, if it learns by itself and so has an optimiser of its own."""
+        return self.parts.policy if isinstance(self.parts.policy, Learner) else None
 
     def _make_fitter(self) -> Fitter:
         cfg = plain(self.config.fit)
         total = self.config.iterations * cfg.pop("steps")
-        of_the_loop = ("batch_size", "length", "log_every")
+        of_the_loop = ("batch_size", "length", "log_every", "replay_ratio")
         return Fitter(
             self.parts.model, self.device, total, **{k: v for k, v in cfg.items() if k not in of_the_loop}
         )

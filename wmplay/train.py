@@ -7,7 +7,9 @@ own only their loss.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +17,12 @@ import torch
 
 from wmplay import registry
 from wmplay.assess import assess, flat, run_episodes
-from wmplay.contracts import Policy
+from wmplay.contracts import Learner, Policy, Practice
 from wmplay.errors import ConfigError
 from wmplay.progress import bar
 from wmplay.rehearsal import rehearse
 from wmplay.report import write_report
-from wmplay.run import Run, continued_config, run_to_continue
+from wmplay.run import Run, continued_config, practice_env, run_to_continue
 from wmplay.run_directory import RunDirectory
 from wmplay.scores import save_evaluation
 from wmplay.session import PHASES, Session
@@ -71,11 +73,15 @@ def loop(s: Session) -> None:
 
 def collect(s: Session) -> None:
     """New episodes by the present policy with exploration; before the first, data given and random ones."""
+    before = s.state.real_steps
     if s.state.iteration == 0:
         if s.config.env.data is not None:
             s.keep(load_trajectories(s.config.env.data))
         _collect(s, s.config.collect.random_episodes, None, "collect at random")
     _collect(s, s.config.collect.episodes, s.parts.explorer, "collect")
+    cfg = s.config.fit
+    s.state.fit_from = s.state.updates
+    s.state.fit_until = s.state.updates + cfg.steps + round(cfg.replay_ratio * (s.state.real_steps - before))
 
 
 def _collect(s: Session, episodes: int, policy: Policy | None, purpose: str) -> None:
@@ -93,6 +99,7 @@ def _collect(s: Session, episodes: int, policy: Policy | None, purpose: str) -> 
         check=s.interrupt.check,
     )
     s.keep(trajectories)
+    s.state.real_steps += sum(len(trajectory) for trajectory in trajectories)
     returns = [float(trajectory.reward.sum()) for trajectory in trajectories]
     steps = sum(len(trajectory) for trajectory in trajectories)
     s.log("collect", {"return": float(np.mean(returns)), "episodes": episodes, "steps": steps})
@@ -100,8 +107,7 @@ def _collect(s: Session, episodes: int, policy: Policy | None, purpose: str) -> 
 
 def fit(s: Session) -> None:
     """Updates of the model on segments of the store."""
-    cfg = s.config.fit
-    end = (s.state.iteration + 1) * cfg.steps
+    cfg, end = s.config.fit, s.state.fit_until
     if s.fitter is None or s.state.updates >= end:
         return
     if s.store is None:
@@ -113,7 +119,7 @@ def fit(s: Session) -> None:
             seed = s.seed_for("update", s.state.updates)
             torch.manual_seed(seed)  # the model's loss draws from torch's global generator
             segment = s.store.sample(cfg.batch_size, cfg.length, np.random.default_rng(seed))
-            metrics = s.fitter.update(segment.to(s.device), s.state.updates)
+            metrics = s.fitter.update(segment.to(s.device), s.state.updates, (s.state.fit_from, end))
             s.state.updates += 1
             if s.state.updates % cfg.log_every == 0 or s.state.updates == end:
                 s.log("fit", metrics)
@@ -123,10 +129,26 @@ def fit(s: Session) -> None:
 
 
 def improve(s: Session) -> None:
-    """A policy that learns practises; a planner does nothing here."""
-    learn = getattr(s.parts.policy, "improve", None)
-    if learn is not None:
-        s.log("improve", learn(s.parts.model, s.store, s.parts.env, **s.config.improve))
+    """A policy that learns practises, in the real world or in the learned one; others do nothing here."""
+    cfg, policy = s.config.improve, s.parts.policy
+    if cfg.steps == 0:
+        return
+    real, learned = s.state.real_steps, s.state.learned_steps
+    seed = s.seed_for("improve", s.state.iteration)
+    assert isinstance(policy, Learner)  # it was rehearsed
+    with (
+        closing(practice_env(s.config, s.parts, s.store, s.device, seed)) as env,
+        bar("improve", cfg.steps, "steps") as advance,
+    ):
+
+        def tell(steps: int, metrics: Mapping[str, float]) -> None:
+            s.interrupt.check()
+            s.state.real_steps = real + steps * (cfg.world == "real")
+            s.state.learned_steps = learned + steps * (cfg.world == "learned")
+            s.log("improve", dict(metrics))
+            advance(min(steps, cfg.steps), f"reward {metrics.get('reward', math.nan):.3f}")
+
+        policy.improve(Practice(env, cfg.steps, seed, s.device, s.store, s.parts.model, tell))
 
 
 def evaluate(s: Session) -> None:
