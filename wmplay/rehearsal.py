@@ -79,10 +79,10 @@ def _practise(config: DictConfig, parts: Parts, given: Store | None, device: tor
             f"improve.steps is {config.improve.steps}, but {type(parts.policy).__name__} does not learn: "
             "choose a policy that does (policy=ppo), or improve.steps=0"
         )
-    small = OmegaConf.merge(config, {"improve": {"num_envs": 2, "num_workers": 0}, "learned": {"count": 2}})
+    starts = config.learned.starts if given is not None else "env"  # nothing is collected yet
+    few = {"improve": {"num_envs": 2, "num_workers": 0}, "learned": {"count": 2, "starts": starts}}
+    small = OmegaConf.merge(config, few)
     assert isinstance(small, DictConfig)
-    if given is None and config.improve.world == "learned":
-        small.learned.starts = "env"  # nothing is collected yet
     with closing(practice_env(small, parts, given, device, 0)) as env:
         copy.deepcopy(parts.policy).improve(Practice(env, STEPS, 0, device, given, parts.model))
 
