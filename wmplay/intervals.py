@@ -7,7 +7,7 @@ independent units of a comparison (``interquartile_mean`` with ``stratified_boot
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -94,6 +94,53 @@ def stratified_bootstrap(
     resampled = [statistic(scores[draw, np.arange(tasks)]) for draw in draws]
     low, high = np.quantile(resampled, [0.5 - confidence / 2, 0.5 + confidence / 2])
     return Interval(value, float(low), float(high))
+
+
+def rank_correlation(
+    x: Array,
+    y: Array,
+    groups: Sequence[str],
+    *,
+    seed: int = 0,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+) -> Interval:
+    """Spearman's rank correlation of pairs, ties at their mean rank, with a percentile bootstrap interval.
+
+    Args:
+        x: [N]. The correlation is NaN where all of x, or all of y, are equal.
+        y: [N].
+        groups: [N] names; whole groups are drawn with replacement, since pairs of one group are alike. Below
+            three groups both ends are NaN.
+        seed: of the draws.
+        resamples: how many; those in which all x or all y are equal say nothing, and do not count.
+        confidence: of the interval.
+    """
+    value = _spearman(x, y)
+    members = [np.flatnonzero(np.array(groups) == group) for group in dict.fromkeys(groups)]
+    if len(members) < 3 or not math.isfinite(value):
+        return Interval(value, math.nan, math.nan)
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(resamples):
+        pick = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
+        found.append(_spearman(x[pick], y[pick]))
+    low, high = np.nanquantile(found, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return Interval(value, float(low), float(high))
+
+
+def _spearman(x: Array, y: Array) -> float:
+    first, second = _ranks(x), _ranks(y)
+    if first.std() == 0 or second.std() == 0:
+        return math.nan
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def _ranks(values: Array) -> Array:
+    """Ranks from 0, equal values at the mean of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last: Array = np.cumsum(counts)
+    return (last - (counts + 1) / 2)[inverse]
 
 
 def jackknife(value: float, without: Array, confidence: float = 0.95) -> Interval:

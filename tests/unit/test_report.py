@@ -16,10 +16,11 @@ from wmplay.errors import RunError
 from wmplay.evaluate import evaluate_prediction, predict_clips, score_episodes
 from wmplay.intervals import Interval
 from wmplay.report import result_table, write_report
-from wmplay.report.page import PICTURES
+from wmplay.report.canvas import paint, paint_difference, paint_goal
+from wmplay.report.clips import clip_cells
+from wmplay.report.markup import PICTURES
 from wmplay.report.plots import loss_plot, progress_plot
 from wmplay.report.record import read_record
-from wmplay.report.screens import clip_cells, paint, paint_difference, paint_goal
 from wmplay.report.style import BLUE, GREEN, INK, ORANGE, PAPER, RULE, SKY, rgb
 from wmplay.report.words import duration, interval, number, percent, verdict
 from wmplay.scores import save_evaluation

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wmplay.contracts import Array
+from wmplay.report.figures import legend_below, panels_of_page
 from wmplay.report.style import (
     BLUE,
     GREEN,
@@ -28,7 +28,6 @@ from wmplay.report.style import (
 from wmplay.scores import MODEL, PredictionScore
 from wmplay.showcase import Clips
 
-WIDTH = 9.6  # inches of every figure: they share the page's width
 SMOOTHED_POINTS = 150  # a curve with more points than this is drawn pale, with its running mean over it
 FLAT = 3  # where the first tenth of a curve widens its range more than this, it runs out of the picture
 
@@ -43,21 +42,13 @@ class Series:
     high: Array | None = None
 
 
-def png(figure: Figure) -> bytes:
-    """A figure as a PNG file."""
-    buffer = io.BytesIO()
-    with drawing():
-        figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
 def prediction_plot(score: PredictionScore) -> Figure:
     """Each key's metric by horizon: model, baselines and sampled futures, with 95% bands."""
     names = list(dict.fromkeys(name for key in score.keys.values() for name in key.curves))
     others = [name for name in names if predictor_style(name, names)[2] == name and name != MODEL]
     horizons = np.arange(1, score.horizon + 1)
     with drawing():
-        figure, panels = _panels(len(score.keys), columns=2, height=3.0)
+        figure, panels = panels_of_page(len(score.keys), columns=2, height=3.0)
         for axes, (key, result) in zip(panels, score.keys.items(), strict=True):
             for name, curve in result.curves.items():
                 colour, style, label = predictor_style(name, others)
@@ -81,7 +72,7 @@ def prediction_plot(score: PredictionScore) -> Figure:
             plain_ticks(axes)
             every = max(1, round(score.horizon / 4))
             axes.set_xticks(sorted({1, *range(every, score.horizon + 1, every)}))
-        _legend_below(figure, panels)
+        legend_below(figure, panels)
     return figure
 
 
@@ -93,7 +84,7 @@ def loss_plot(metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
         return None
     order = sorted(series, key=lambda name: (name != "loss/total", not name.startswith("loss/"), name))
     with drawing():
-        figure, panels = _panels(len(order), columns=4, height=1.75)
+        figure, panels = panels_of_page(len(order), columns=4, height=1.75)
         for axes, name in zip(panels, order, strict=True):
             _trend(axes, series[name], BLUE if name.startswith("loss/") else QUIET)
             axes.set_title(name.removeprefix("fit/"), fontsize=8.5)
@@ -122,7 +113,7 @@ def progress_plot(metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
     if not panels_of:
         return None
     with drawing():
-        figure, panels = _panels(len(panels_of), columns=2, height=2.6)
+        figure, panels = panels_of_page(len(panels_of), columns=2, height=2.6)
         for axes, (title, lines_of) in zip(panels, panels_of.items(), strict=True):
             for colour, (who, one) in zip(_colours(lines_of), lines_of.items(), strict=True):
                 axes.plot(one.x, one.y, "o-", markersize=3, color=colour, label=who)
@@ -143,7 +134,7 @@ def vector_plot(clips: Clips, key: str, entries: int = 8) -> Figure:
     steps = np.arange(len(truth)) - clips.context + 1  # 0 = the last frame shown
     shown = min(truth.shape[1], entries)
     with drawing():
-        figure, panels = _panels(shown, columns=4, height=1.75)
+        figure, panels = panels_of_page(shown, columns=4, height=1.75)
         for i, axes in enumerate(panels):
             axes.axvspan(steps[0] - 0.5, 0, color=GREEN, alpha=0.12, linewidth=0, label="context")
             axes.plot(steps, truth[:, i], color=INK, label="truth")
@@ -153,26 +144,8 @@ def vector_plot(clips: Clips, key: str, entries: int = 8) -> Figure:
             plain_ticks(axes)
         for axes in panels[-4:]:
             axes.set_xlabel("steps predicted")
-        _legend_below(figure, panels)
+        legend_below(figure, panels)
     return figure
-
-
-def _panels(count: int, *, columns: int, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of page width with ``count`` axes in rows."""
-    columns = min(columns, max(count, 2))
-    rows = math.ceil(count / columns)
-    figure = Figure(figsize=(WIDTH, height * rows + 0.25), layout="constrained")
-    grid = figure.add_gridspec(rows, columns)
-    return figure, [figure.add_subplot(grid[i // columns, i % columns]) for i in range(count)]
-
-
-def _legend_below(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One legend for all panels, outside of them."""
-    handles: dict[str, Any] = {}
-    for axes in panels:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 6))
 
 
 def _colours(names: Iterable[str]) -> list[Any]:

@@ -23,7 +23,10 @@ class Record:
     metrics: list[dict[str, Any]]  # the lines of metrics.jsonl
     evaluation: Evaluation | None
     clips: Clips | None
+    unprompted: Clips | None
+    duplicate: Clips | None
     episodes: list[Trajectory]  # of the policy, images only
+    learned_episodes: list[Trajectory]  # in the learned world, from the same starts
 
     @property
     def name(self) -> str:
@@ -46,7 +49,10 @@ def read_record(run_dir: Path) -> Record:
         metrics=_read_lines(metrics) if metrics.exists() else [],
         evaluation=load_evaluation(run_dir),
         clips=load_clips(run_dir),
+        unprompted=load_clips(run_dir, "unprompted"),
+        duplicate=load_clips(run_dir, "duplicate"),
         episodes=load_episodes(run_dir),
+        learned_episodes=load_episodes(run_dir, "learned_episodes"),
     )
 
 

@@ -44,6 +44,10 @@ METRICS = {  # what a metric is called, with its unit
     "mae": "mean absolute error",
 }
 
+DISTANCES = {"iou": "1 - IoU", "mse": METRICS["mse"], "mae": METRICS["mae"]}
+AGREEMENTS = {"iou": "IoU", "covered": "part of the drawn robot that is lit"}
+SURPRISE_BASELINES = {"marginal": "independent pixels", "copy-last": "copy last frame, some flip"}
+
 
 def predictor_style(name: str, others: list[str]) -> tuple[str, str, str]:
     """Colour, line style and label of a predictor; ``others`` are those without a fixed style."""

@@ -14,9 +14,33 @@ from rich.text import Text
 
 from wmplay.intervals import Interval
 from wmplay.report.record import read_record
-from wmplay.report.style import METRICS, PREDICTORS
-from wmplay.report.words import interval, main_policy, number, percent, plus_minus, verdict, wall_times
-from wmplay.scores import MODEL, Evaluation, KeyScore, PolicyScore, PredictionScore, selected_horizons
+from wmplay.report.style import AGREEMENTS, DISTANCES, METRICS, PREDICTORS, SURPRISE_BASELINES
+from wmplay.report.words import (
+    POLICIES,
+    RANDOM,
+    counted,
+    interval,
+    main_policy,
+    number,
+    percent,
+    plus_minus,
+    policy_label,
+    verdict,
+    wall_times,
+)
+from wmplay.scores import (
+    MODEL,
+    REAL,
+    AgreementScore,
+    ArbiterScore,
+    Evaluation,
+    KeyScore,
+    PolicyScore,
+    PredictionScore,
+    SpreadScore,
+    SurpriseScore,
+    selected_horizons,
+)
 
 
 @dataclass(frozen=True)
@@ -30,20 +54,26 @@ class Grid:
 
 
 def policy_grid(policies: dict[str, PolicyScore]) -> Grid | None:
-    """Success, return and length of each policy; None without any."""
+    """A row for each policy: success, return, length; None without any."""
     if not policies:
         return None
-    scores = list(policies.values())
+    columns = ["", "return", "steps", "episodes"]
     rows = [
-        ["return", *(interval(score.mean_return) for score in scores)],
-        ["steps per episode", *(interval(score.mean_length) for score in scores)],
-        ["episodes", *(f"{score.episodes:,}" for score in scores)],
+        [
+            policy_label(name),
+            interval(score.mean_return),
+            number(score.mean_length.value),
+            f"{score.episodes:,}",
+        ]
+        for name, score in policies.items()
     ]
-    if any(score.success is not None for score in scores):
-        success = [percent(score.success) if score.success is not None else "–" for score in scores]
-        rows.insert(0, ["success", *success])
-    note = "95% intervals over episodes: success Wilson's, means Student's t."
-    return Grid("Policy", ["", *policies], rows, note)
+    if any(score.success is not None for score in policies.values()):
+        columns.insert(1, "success")
+        for row, score in zip(rows, policies.values(), strict=True):
+            row.insert(1, percent(score.success) if score.success is not None else "–")
+    note = "95% intervals over episodes: success Wilson's, means Student's t. "
+    meanings = [f"{label}: {meaning}" for name, (label, meaning) in POLICIES.items() if name in policies]
+    return Grid("Policies", columns, rows, note + "; ".join(meanings).capitalize() + "." * bool(meanings))
 
 
 def prediction_grids(score: PredictionScore) -> list[Grid]:
@@ -65,6 +95,87 @@ def _prediction_grid(key: str, result: KeyScore, score: PredictionScore) -> Grid
     return Grid(f"{key}: {METRICS[result.metric]} ({direction})", columns, rows, note)
 
 
+def model_grids(evaluation: Evaluation) -> list[Grid]:
+    """All tables about the world model that there are numbers for."""
+    grids = prediction_grids(evaluation.prediction) if evaluation.prediction is not None else []
+    if evaluation.surprise is not None:
+        grids.append(_surprise_grid(evaluation.surprise))
+    if evaluation.spread is not None:
+        grids.append(_spread_grid(evaluation.spread))
+    if evaluation.agreement is not None:
+        grids.append(_agreement_grid(evaluation.agreement))
+    if evaluation.arbiter is not None:
+        grids.append(_arbiter_grid(evaluation.arbiter))
+    return grids
+
+
+def _surprise_grid(score: SurpriseScore) -> Grid:
+    label = "model (at most)" if score.kind == "bound" else "model"
+    named = {label: score.bits, **{SURPRISE_BASELINES[name]: x for name, x in score.baselines.items()}}
+    rows = [[name, interval(bits), number(bits.value / score.pixels)] for name, bits in named.items()]
+    bound = " The model's is an upper bound: its true number may be lower." if score.kind == "bound" else ""
+    note = (
+        f"What a screen costs, given all before it: {counted(score.frames, 'frame')} of each of "
+        f"{counted(score.clips, 'held-out clip')}. 95% intervals over clips.{bound}"
+    )
+    return Grid("Surprise (lower is better)", ["", "bits per frame", "bits per pixel"], rows, note)
+
+
+def _spread_grid(score: SpreadScore) -> Grid:
+    rows = [
+        [f"{key}: {DISTANCES[spread.metric]}"]
+        + [interval(curve.at(score.horizon)) for curve in (spread.among, spread.to_truth, spread.unrelated)]
+        for key, spread in score.keys.items()
+    ]
+    note = (
+        f"{counted(score.futures, 'sampled future')} of each of {counted(score.clips, 'beginning')}, under "
+        "the same actions. A model that knows how much it cannot know has the first two columns equal; if "
+        "the first is much smaller, it is too sure."
+    )
+    columns = ["", "future to future", "future to truth", "unrelated clips"]
+    return Grid(
+        f"How far apart sampled futures are after {counted(score.horizon, 'step')}", columns, rows, note
+    )
+
+
+def _agreement_grid(score: AgreementScore) -> Grid:
+    horizons = selected_horizons(score.horizon)
+    curves = {"predicted": score.model, "true frames": score.ceiling, "of another clip": score.floor}
+    rows = []
+    for name, curve in curves.items():
+        rows.append([name, *(number(curve.at(h).value) for h in horizons)])
+        if curve is score.model:
+            rows.append(["  95% interval", *(plus_minus(curve.at(h)) for h in horizons)])
+    note = (
+        f"The screen and the {score.key} of one sampled future of each of {counted(score.clips, 'clip')}: "
+        f"the {score.key} is drawn as the world would draw it and held against the predicted screen."
+    )
+    title = f"Does the screen show what {score.key} says: {AGREEMENTS[score.measure]} (higher is better)"
+    return Grid(title, ["steps predicted", *(str(h) for h in horizons)], rows, note)
+
+
+def _arbiter_grid(score: ArbiterScore) -> Grid:
+    labels = {MODEL: "model", REAL: "real (floor)", "copy-last": "copy last (ceiling)"}
+    metrics = {"Frechet distance (lower is better)": [x.frechet for x in score.likeness.values()]}
+    for name in score.likeness[MODEL].neighbours:
+        what, _, k = name.partition("@")
+        label = f"{'F1' if what == 'f1' else what}, k = {k}"
+        metrics[label] = [x.neighbours[name] for x in score.likeness.values()]
+    rows = [[name, *map(interval, values)] for name, values in metrics.items()]
+    errors = [x.action_error for x in score.likeness.values()]
+    chance = ""
+    if all(error is not None for error in errors):
+        rows.append(["action error (lower is better)", *(interval(x) for x in errors if x is not None)])
+        chance = f" Always guessing the mean action has an error of {number(score.chance or 0)}."
+    note = (
+        f"Arbiter {score.arbiter}: {counted(score.clips, 'clip')} of five frames in each set, from "
+        f"{counted(score.episodes, 'episode')}, {counted(score.context, 'frame')} of context and "
+        f"{counted(score.horizon, 'step')}. 95% jackknife intervals over episodes.{chance}"
+    )
+    columns = ["", *(labels.get(name, name) for name in score.likeness)]
+    return Grid("As an arbiter sees it", columns, rows, note)
+
+
 def result_table(run_dir: Path) -> Group:
     """What to print at the end of a run: the verdict, the results, where the time went.
 
@@ -73,9 +184,8 @@ def result_table(run_dir: Path) -> Group:
     """
     record = read_record(run_dir)
     evaluation = record.evaluation or Evaluation()
-    grids = [] if evaluation.prediction is None else prediction_grids(evaluation.prediction)
-    policies = policy_grid(evaluation.policies)
-    tables = [as_rich(grid) for grid in [policies, *grids] if grid is not None]
+    grids = [policy_grid(evaluation.policies), *model_grids(evaluation)]
+    tables = [as_rich(grid) for grid in grids if grid is not None]
     times = wall_times(record.info)
     closing = [Text(f"time: {times}", style="dim")] if times else []
     return Group(Padding(Text(verdict(record), style="bold"), (1, 0)), *tables, *closing)
@@ -93,13 +203,24 @@ def as_rich(grid: Grid) -> Table:
 
 
 def headline(evaluation: Evaluation) -> dict[str, Interval]:
-    """The few numbers that runs are compared by: success, return, and each key at the first and last step."""
+    """The few numbers that runs are compared by: success and return, each key at the first and last step.
+
+    ``success`` is the run's policy's; ``success (policy, sampled)``, ``success (in the learned world)`` and
+    others stand beside it.
+    """
     found: dict[str, Interval] = {}
     score = main_policy(evaluation)
     if score is not None:
         if score.success is not None:
             found["success"] = score.success
         found["return"] = score.mean_return
+    for name, other in evaluation.policies.items():
+        if other is not score and name != RANDOM and other.success is not None:
+            found[f"success ({policy_label(name)})"] = other.success
+    if evaluation.surprise is not None:
+        found["bits per frame"] = evaluation.surprise.bits
+    if evaluation.arbiter is not None:
+        found["Frechet distance"] = evaluation.arbiter.likeness[MODEL].frechet
     if evaluation.prediction is not None:
         for key, result in evaluation.prediction.keys.items():
             for h in sorted({1, evaluation.prediction.horizon}):

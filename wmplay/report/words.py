@@ -11,7 +11,16 @@ from wmplay.report.record import Record
 from wmplay.report.style import METRICS
 from wmplay.scores import MODEL, Evaluation, KeyScore, PolicyScore, PredictionScore
 
-RANDOM = "random"  # the name of the random policy's score
+POLICY = "policy"  # the name of the run's own policy among the scores
+RANDOM = "random"
+SAMPLED = "_sampled"  # ends the name of a score whose actions were sampled, as the policy learned
+
+POLICIES: Mapping[str, tuple[str, str]] = {  # what to call other scores, and what they are
+    "learned": ("in the learned world", "the policy in the world model that it practised in"),
+    "untrained": ("untrained", "a policy of the same kind that has learned nothing"),
+    "real": ("trained in reality", "a policy of another run, which practised in the real world"),
+    RANDOM: ("random", "actions drawn evenly"),
+}
 
 
 def number(value: float) -> str:
@@ -86,7 +95,7 @@ def verdict(record: Record) -> str:
         parts.append(_prediction(evaluation.prediction))
     main = main_policy(evaluation)
     if main is not None:
-        parts.append(_policy(main, evaluation.policies.get(RANDOM)))
+        parts.append(_policy(main, evaluation.policies))
     if parts:
         return "; ".join(parts) + "."
     steps = max((int(line["step"]) for line in record.metrics if line.get("phase") == "fit"), default=0)
@@ -94,8 +103,16 @@ def verdict(record: Record) -> str:
 
 
 def main_policy(evaluation: Evaluation) -> PolicyScore | None:
-    """The score that the run is about: the first that is not the random policy's."""
-    return next((score for name, score in evaluation.policies.items() if name != RANDOM), None)
+    """The score that the run is about: its own policy's, or the first that is not the random one's."""
+    others = (score for name, score in evaluation.policies.items() if name != RANDOM)
+    return evaluation.policies.get(POLICY) or next(others, None)
+
+
+def policy_label(name: str) -> str:
+    """What to call a policy's score: "policy, sampled" for "policy_sampled"."""
+    plain = name.removesuffix(SAMPLED)
+    label = POLICIES[plain][0] if plain in POLICIES else plain.replace("_", " ")
+    return label + (", sampled" if name.endswith(SAMPLED) else "")
 
 
 def main_key(prediction: PredictionScore) -> str:
@@ -128,10 +145,18 @@ def _ahead(result: KeyScore, horizon: int) -> str:
     return f"{side} every baseline up to {counted(until, 'step')}"
 
 
-def _policy(score: PolicyScore, random: PolicyScore | None) -> str:
+def _policy(score: PolicyScore, policies: Mapping[str, PolicyScore]) -> str:
+    random = policies.get(RANDOM)
     episodes = f"{score.episodes:,} episodes" if score.episodes != 1 else "1 episode"
-    if score.success is not None:
-        text = f"the policy reaches the goal in {percent(score.success)} of {episodes}"
-        return text + (f", a random one in {percent(random.success)}" if random and random.success else "")
-    text = f"the policy's return is {interval(score.mean_return)} over {episodes}"
-    return text + (f", a random one's {interval(random.mean_return)}" if random else "")
+    if score.success is None:
+        text = f"the policy's return is {interval(score.mean_return)} over {episodes}"
+        return text + (f", a random one's {interval(random.mean_return)}" if random else "")
+    ways = (("with sampled actions", POLICY + SAMPLED), ("in the learned world", "learned"))
+    beside = [
+        f"{percent(Interval(other.success.value, math.nan, math.nan))} {how}"
+        for how, other in ((how, policies.get(name)) for how, name in ways)
+        if other is not None and other.success is not None
+    ]
+    text = f"the policy reaches the goal in {percent(score.success)} of {episodes}"
+    text += f" ({', '.join(beside)})" if beside else ""
+    return text + (f", a random one in {percent(random.success)}" if random and random.success else "")

@@ -1,0 +1,149 @@
+"""Pictures and tables as HTML, and the page around them: one file without links to anything."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from wmplay.files import written_beside
+from wmplay.report.style import BLUE, INK, PAPER, QUIET, RULE
+from wmplay.report.tables import Grid
+
+REPORT_FILE = "report.html"
+PICTURES = "report"  # the folder of the pictures, beside the page
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of the report; its file's ending says which kind."""
+
+    file: str
+    content: bytes
+    caption: str  # plain text; it is the image's description too
+
+
+@dataclass(frozen=True)
+class Html:
+    """Ready markup."""
+
+    markup: str
+
+
+Part: TypeAlias = Picture | Grid | Html
+
+
+def write_page(
+    folder: Path,
+    sections: Mapping[str, Iterable[Part]],
+    *,
+    kicker: str,
+    title: str,
+    verdict: str,
+    note: str,
+) -> Path:
+    """Writes ``report.html`` into a folder, and its pictures into ``report/`` beside it.
+
+    Args:
+        folder: of the run or sweep.
+        sections: by title; those without parts are left out.
+        kicker: what kind of page this is, above its title.
+        title, verdict, note: what it is about, what was found, a line of facts; plain text.
+    """
+    (folder / PICTURES).mkdir(exist_ok=True)
+    body = []
+    for name, parts in sections.items():
+        content = [_show(part, folder / PICTURES) for part in parts]
+        if content:
+            body.append(f"<section><h2>{escape(name)}</h2>\n{''.join(content)}</section>")
+    path = folder / REPORT_FILE
+    text = "\n".join(body)
+    with written_beside(path) as beside:
+        beside.write_text(
+            f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)} · wmplay</title>
+<style>{_style()}</style>
+</head>
+<body>
+<header>
+<p class=kicker>{escape(kicker)}</p>
+<h1>{escape(title)}</h1>
+<p class=verdict>{escape(verdict)}</p>
+<p class=note>{escape(note)}</p>
+</header>
+<main>
+{text}
+</main>
+</body>
+</html>
+""",
+            encoding="utf-8",
+        )
+    return path
+
+
+def facts_table(facts: Any) -> str:
+    """A dict as a two-column table, whatever its values are."""
+    items = facts.items() if isinstance(facts, Mapping) else enumerate(facts)
+    rows = "".join(f"<tr><th>{escape(str(name))}</th><td>{_value(value)}</td></tr>" for name, value in items)
+    return f"<table class=facts><tbody>{rows}</tbody></table>\n"
+
+
+def folded(title: str, markup: str) -> Html:
+    """Markup behind a title that opens it."""
+    return Html(f"<details><summary>{escape(title)}</summary>{markup}</details>\n")
+
+
+def file_name(key: str) -> str:
+    """An observation key as part of a file's name."""
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in key)
+
+
+def _show(part: Part, folder: Path) -> str:
+    """A part as HTML; a picture is also written into the folder."""
+    if isinstance(part, Html):
+        return part.markup
+    if isinstance(part, Grid):
+        return _table(part)
+    with written_beside(folder / part.file) as beside:
+        beside.write_bytes(part.content)
+    kind = part.file.rpartition(".")[2]
+    data = base64.b64encode(part.content).decode()
+    text = escape(part.caption)
+    image = f'<img src="data:image/{kind};base64,{data}" alt="{text}">'
+    return f"<figure><div class=card>{image}</div><figcaption>{text}</figcaption></figure>\n"
+
+
+def _table(grid: Grid) -> str:
+    head = "".join(f"<th>{escape(column)}</th>" for column in grid.columns)
+    rows = "".join(_row(row) for row in grid.rows)
+    note = f"<p class=note>{escape(grid.note)}</p>" if grid.note else ""
+    return (
+        f"<h3>{escape(grid.title)}</h3><div class=scroll><table><thead><tr>{head}</tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>{note}\n"
+    )
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"<tr><th>{escape(cells[0])}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells[1:])}</tr>"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return escape(", ".join(f"{name} {item}" for name, item in value.items()))
+    if isinstance(value, list):
+        return escape(", ".join(map(str, value)) or "none")
+    return escape(str(value))
+
+
+def _style() -> str:
+    colours = {"ink": INK, "quiet": QUIET, "rule": RULE, "card": PAPER, "accent": BLUE}
+    variables = " ".join(f"--{name}: {colour};" for name, colour in colours.items())
+    return f":root {{ {variables} }}\n" + Path(__file__).with_name("page.css").read_text(encoding="utf-8")
