@@ -2,7 +2,7 @@
 
     python scripts/train_arbiter.py luxo
 
-One core, about two minutes for each world. An arbiter that is shipped is frozen: to change one, raise VERSION
+One core, one to two minutes. An arbiter that is shipped is frozen: to change one, raise VERSION
 in wmplay/arbiter.py and train all of them again.
 """
 
@@ -19,46 +19,52 @@ from pathlib import Path
 import torch
 
 import wmplay
-from wmplay.arbiter import FOLDER, VERSION, save_arbiter
+from wmplay.arbiter import FOLDER, FRAMES, save_arbiter
 from wmplay.arbiter_training import train_arbiter
+from wmplay.progress import bar
 from wmplay.store import Store
 
-HELD_OUT_SEED = 1  # added to the data's
+HELD_OUT_SEED = 1000  # further than the data's: a vector env seeds its slots one after the other
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("worlds", nargs="+", metavar="WORLD", help="as env=... takes it")
+    parser.add_argument("world")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and batches (default: 0)")
     parser.add_argument("--data-seed", type=int, default=9000, help="of the episodes (default: 9000)")
     parser.add_argument("--steps", type=int, default=100_000, help="to train on (default: 100,000)")
     parser.add_argument("--updates", type=int, default=4000, help="of the weights (default: 4000)")
-    parser.add_argument("--out", type=Path, default=FOLDER, help=f"the folder (default: {FOLDER})")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="the folder (default: the package's)")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    for world in options.worlds:
-        with tempfile.TemporaryDirectory() as folder:
-            store = collect(world, options.steps, options.data_seed, Path(folder) / "train")
-            held_out = collect(
-                world, options.steps // 5, options.data_seed + HELD_OUT_SEED, Path(folder) / "held_out"
+    with tempfile.TemporaryDirectory() as folder:
+        store, held_out = (
+            collect(options.world, steps, seed, Path(folder) / str(seed))
+            for steps, seed in (
+                (options.steps, options.data_seed),
+                (options.steps // 5, options.data_seed + HELD_OUT_SEED),
             )
-            about = {
-                "command": shlex.join(["python", "scripts/train_arbiter.py", *sys.argv[1:]]),
-                "commit": commit(),
-                "data_seed": options.data_seed,
-                "episodes": len(store),
-                "clips": int((store.lengths - 3).sum()),
-                "versions": {"wmplay": wmplay.__version__, "torch": torch.__version__},
-            }
-            arbiter = train_arbiter(
-                store, held_out, world, options.seed, updates=options.updates, about=about
-            )
-        options.out.mkdir(parents=True, exist_ok=True)
-        path = options.out / f"{world}-v{VERSION}.npz"
-        save_arbiter(arbiter, path)
-        print(
-            f"{path}: {path.stat().st_size:,} bytes, {arbiter.digest}, {arbiter.about['losses']}", flush=True
         )
+        with bar("train", options.updates, "updates") as advance:
+            arbiter = train_arbiter(
+                store,
+                held_out,
+                options.world,
+                options.seed,
+                updates=options.updates,
+                about={
+                    "command": shlex.join(["python", "scripts/train_arbiter.py", *sys.argv[1:]]),
+                    "commit": commit(),
+                    "data_seed": options.data_seed,
+                    "episodes": len(store),
+                    "clips": int((store.lengths - FRAMES + 2).sum()),
+                    "versions": {"wmplay": wmplay.__version__, "torch": torch.__version__},
+                },
+                progress=lambda updates: advance(updates, ""),
+            )
+    path = options.out / f"{arbiter.name}.npz"
+    save_arbiter(arbiter, path)
+    print(f"{path}: {path.stat().st_size:,} bytes, {arbiter.digest}, {arbiter.about['losses']}")
 
 
 def collect(world: str, steps: int, seed: int, path: Path) -> Store:

@@ -3,7 +3,7 @@
 An autoencoder over five frames. One part squeezes the screens into a few numbers and one the proprio, so that
 neither can outshout the other; from the numbers the frames and the four actions between them are told again.
 Only the way in, and the reading of actions, is kept. What generated and real clips are compared by are the
-numbers, turned so that over real clips they have mean 0 and the identity as covariance.
+numbers, turned so that over real clips they have mean 0 and (nearly) the identity as covariance.
 
 An arbiter is frozen: another recipe is another version, and every score names the one that gave it.
 """

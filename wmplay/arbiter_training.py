@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from wmplay.nets.layers import ConvDecoder, mlp
 
 MEASURED = 8192  # clips that means, scales and the whitening are measured on
 LARGEST_GRADIENT = 1.0
+PROGRESS_EVERY = 50  # updates
 NOISE = 0.1  # on latents of variance 1: details smaller than this are not worth a number
 
 
@@ -29,6 +30,7 @@ def train_arbiter(
     batch_size: int = 128,
     lr: float = 2e-3,
     about: Mapping[str, Any] | None = None,
+    progress: Callable[[int], object] = lambda updates: None,
 ) -> Arbiter:
     """Trains the arbiter of a world on clips of its episodes by random actions.
 
@@ -41,20 +43,24 @@ def train_arbiter(
         batch_size: clips in each.
         lr: the highest, in one cycle of AdamW.
         about: more for its description.
+        progress: called with the updates done, now and then.
     """
-    torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    arbiter = _untrained(store.sample(MEASURED, FRAMES - 1, rng), world)
-    autoencoder = Autoencoder(arbiter)
-    optimizer = torch.optim.AdamW(autoencoder.parameters(), lr=lr, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, updates, pct_start=0.1)
-    for _ in range(updates):
-        losses = autoencoder.losses(store.sample(batch_size, FRAMES - 1, rng))
-        optimizer.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(autoencoder.parameters(), LARGEST_GRADIENT)
-        optimizer.step()
-        schedule.step()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        arbiter = _untrained(store.sample(MEASURED, FRAMES - 1, rng), world)
+        autoencoder = Autoencoder(arbiter)
+        optimizer = torch.optim.AdamW(autoencoder.parameters(), lr=lr, weight_decay=1e-4)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, updates, pct_start=0.1)
+        for update in range(1, updates + 1):
+            losses = autoencoder.losses(store.sample(batch_size, FRAMES - 1, rng))
+            optimizer.zero_grad()
+            torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(autoencoder.parameters(), LARGEST_GRADIENT)
+            optimizer.step()
+            schedule.step()
+            if update % PROGRESS_EVERY == 0 or update == updates:
+                progress(update)
     autoencoder.eval()
     with torch.no_grad():
         losses = autoencoder.losses(held_out.sample(MEASURED, FRAMES - 1, rng))
@@ -124,24 +130,24 @@ def _untrained(clips: Segment, world: str) -> Arbiter:
 
 
 def _finish(autoencoder: Autoencoder, clips: Segment) -> None:
-    """Rounds weights as they will be stored, and turns latents so that their covariance is the identity.
+    """Rounds weights as they will be stored, and turns latents so that their covariance is nearly the identity.
 
-    The reader was trained on normalised latents z; its first layer takes over the way back to them.
+    Only nearly: directions in which latents vary less than the noise they were trained with say nothing, and
+    are not blown up. The reader was trained on normalised latents; its first layer learns the way back to them.
     """
     arbiter, norm = autoencoder.arbiter, autoencoder.norm
     for parameter in arbiter.parameters():
         parameter.copy_(parameter.half())
-    raw = arbiter.squeeze(clips.observation).double()
-    values, vectors = torch.linalg.eigh(raw.T.cov())
-    arbiter.center.copy_(raw.mean(0))
-    arbiter.whitening.copy_(vectors / values.sqrt())
+    assert norm.running_var is not None
+    normal = norm(arbiter.squeeze(clips.observation)).double()
+    values, vectors = torch.linalg.eigh(normal.T.cov())
+    size = (values + NOISE**2).sqrt()
+    scale = (norm.running_var + norm.eps).sqrt()
+    arbiter.center.copy_(norm.running_mean + scale * normal.mean(0))
+    arbiter.whitening.copy_(vectors / size / scale[:, None])
     if arbiter.reader is not None:
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        scale = (norm.running_var + norm.eps).sqrt().double()
-        back = torch.diag(values.sqrt()) @ vectors.T / scale  # z = latent @ back + shift
-        shift = (raw.mean(0) - norm.running_mean) / scale
         first = arbiter.reader[0]
         assert isinstance(first, nn.Linear)
-        first.bias.copy_((first.bias + first.weight.double() @ shift).half())
-        first.weight.copy_((first.weight.double() @ back.T).half())
+        weight = first.weight.double()
+        first.bias.copy_((first.bias + weight @ normal.mean(0)).half())
+        first.weight.copy_((weight @ vectors * size).half())
