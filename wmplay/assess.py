@@ -9,18 +9,23 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
+import gymnasium
 import torch
 from omegaconf import DictConfig
 
 from wmplay.agreement import evaluate_agreement
+from wmplay.arbiter import FRAMES, Arbiter, load_arbiter, shipped_arbiters
 from wmplay.contracts import Policy, Trajectory
 from wmplay.envs import build_env
-from wmplay.errors import StoreError
+from wmplay.envs.lcd import WORLDS
+from wmplay.errors import ArbiterError, StoreError
 from wmplay.evaluate import evaluate_prediction, predict_clips, score_episodes
 from wmplay.generation import duplicate_clips, evaluate_spread, unprompted_clips
+from wmplay.judge import judge, windows_needed
 from wmplay.progress import bar
 from wmplay.run import Parts, env_config
 from wmplay.run_directory import RunDirectory
+from wmplay.scores import ArbiterScore
 from wmplay.simulate import simulate
 from wmplay.store import Store, load_trajectories, save_trajectories
 from wmplay.store.manifest import exists as is_store
@@ -57,8 +62,10 @@ def assess(
     cfg = config.evaluate
     scores: dict[str, Any] = {}
     if parts.model is not None and cfg.prediction.episodes:
-        held_out = held_out_episodes(config, directory, device, check)
+        held_out = held_out_episodes(config, cfg.prediction.episodes, directory, device, check)
         scores |= _assess_model(cfg, parts, held_out, reference, device)
+    if parts.model is not None and cfg.arbiter.clips:
+        scores["arbiter"] = _arbitrate(config, parts, directory, device, check)
     if cfg.policy.episodes:
         for name, policy in (("policy", parts.policy), ("random", None)):
             episodes = run_episodes(config, policy, cfg.policy.episodes, cfg.seed, name, device, check=check)
@@ -92,6 +99,55 @@ def _assess_model(
     return {name: score for name, score in scores.items() if score is not None}
 
 
+def _arbitrate(
+    config: DictConfig, parts: Parts, directory: RunDirectory, device: torch.device, check: Check
+) -> ArbiterScore:
+    """Sampled futures before the world's arbiter, on as many held-out episodes as it needs."""
+    cfg = config.evaluate
+    context, horizon = cfg.prediction.context, cfg.prediction.horizon
+    episodes = windows_needed(cfg.arbiter.clips, horizon)
+    return judge(
+        parts.model,
+        held_out_episodes(config, max(episodes, cfg.prediction.episodes), directory, device, check),
+        arbiter_of(parts.env),
+        context=context,
+        horizon=horizon,
+        clips=cfg.arbiter.clips,
+        device=device,
+    )
+
+
+def arbiter_of(env: gymnasium.Env[Any, Any]) -> Arbiter:
+    """The arbiter of an env's world.
+
+    Raises:
+        ArbiterError: if there is none.
+    """
+    world = getattr(env.unwrapped, "world", None)
+    names = [name for name, built_in in WORLDS.items() if built_in == world]
+    if not names:
+        raise ArbiterError(
+            f"{type(env.unwrapped).__name__} shows no built-in world, expected one with an arbiter "
+            f"({', '.join(shipped_arbiters())}): leave evaluate.arbiter.clips at 0"
+        )
+    return load_arbiter(names[0])
+
+
+def check_arbiter(config: DictConfig, env: gymnasium.Env[Any, Any]) -> None:
+    """Whether the arbiter that a run's config asks for can judge it.
+
+    Raises:
+        ArbiterError: if the env's world has none, or the horizon is too short for a clip.
+    """
+    horizon = config.evaluate.prediction.horizon
+    if horizon < FRAMES:
+        raise ArbiterError(
+            f"evaluate.prediction.horizon is {horizon}, expected at least {FRAMES}, the frames of a clip of "
+            "the arbiter's; or evaluate.arbiter.clips=0"
+        )
+    arbiter_of(env)
+
+
 def flat(scores: dict[str, Any]) -> dict[str, float]:
     """The numbers of an assessment as metrics: "policy/success", "prediction/lcd/iou@5", ..."""
     rows = {name: score.row() for name, score in scores.items() if hasattr(score, "row")}
@@ -99,10 +155,10 @@ def flat(scores: dict[str, Any]) -> dict[str, float]:
 
 
 def held_out_episodes(
-    config: DictConfig, directory: RunDirectory, device: torch.device, check: Check
+    config: DictConfig, episodes: int, directory: RunDirectory, device: torch.device, check: Check
 ) -> Store:
     """Random episodes that no model is fitted on; simulated once per run directory."""
-    seed, episodes = config.evaluate.seed, config.evaluate.prediction.episodes
+    seed = config.evaluate.seed
     path = directory.held_out / f"seed{seed}-{episodes}"
     if not is_store(path):  # a killed run may have left the directory of one
         overrides = config.collect.env

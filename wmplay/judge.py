@@ -56,7 +56,7 @@ def judge(
     """
     if horizon < FRAMES:
         raise ArbiterError(f"horizon is {horizon} steps, expected at least {FRAMES}, the frames of a clip")
-    windows = cut_windows(store, context, horizon, 2 * max(clips // (horizon // FRAMES), 1), seed)
+    windows = cut_windows(store, context, horizon, windows_needed(clips, horizon), seed)
     half = len(windows.action) // 2
     if not half:
         raise ArbiterError(
@@ -84,6 +84,11 @@ def judge(
         },
         chance=None if arbiter.reader is None else float((actions - actions.mean((0, 1))).square().mean()),
     )
+
+
+def windows_needed(clips: int, horizon: int) -> int:
+    """How many windows, each of another episode, give so many clips twice: to prompt and to compare with."""
+    return 2 * max(clips // max(horizon // FRAMES, 1), 1)
 
 
 def sample_futures(

@@ -13,6 +13,7 @@ from gymnasium.spaces import Dict, Discrete
 from omegaconf import DictConfig, OmegaConf
 
 from wmplay import registry
+from wmplay.assess import check_arbiter
 from wmplay.configuration import plain
 from wmplay.contracts import Learner, Policy, Practice, model_keys
 from wmplay.envs import build_env
@@ -60,6 +61,8 @@ def rehearse(config: DictConfig, parts: Parts, device: torch.device, *, goes_on:
             check_store(given, env, every_key=collects)
         if parts.model is not None and config.evaluate.prediction.episodes:
             _check_windows(config, env)
+    if parts.model is not None and config.evaluate.arbiter.clips:
+        check_arbiter(config, parts.env)
     if config.evaluate.policy.episodes:
         with closing(build_env(env_config(config))) as env:
             act(env, parts.policy, device)

@@ -75,6 +75,7 @@ LIMITS: Mapping[str, Limit] = {
     "evaluate.generation.clips": Limit(least=0),
     "evaluate.generation.futures": Limit(least=2),
     "evaluate.generation.steps": Limit(least=1),
+    "evaluate.arbiter.clips": Limit(least=0),
     "evaluate.policy.episodes": Limit(least=0),
     "checkpoint.every": Limit(least=0),
 }

@@ -20,11 +20,13 @@ from wmplay.report.style import (
     INK,
     METRICS,
     OTHERS,
+    QUALITIES,
     QUIET,
     drawing,
     plain_ticks,
     predictor_style,
 )
+from wmplay.report.words import policy_label
 from wmplay.scores import MODEL, PredictionScore
 from wmplay.showcase import Clips
 
@@ -103,13 +105,13 @@ def progress_plot(metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
     for name, one in series.items():
         who, _, what = name.rpartition("/")
         if what in ("return", "success"):
-            panels_of.setdefault(what, {})[who.removeprefix("evaluate/")] = one
-        elif "@" in what:
+            panels_of.setdefault(what, {})[policy_label(who)] = one
+        elif who.startswith("prediction/"):
             metric, _, horizon = what.partition("@")
-            title = (
-                f"{who.removeprefix('evaluate/').removeprefix('prediction/')}: {METRICS.get(metric, metric)}"
-            )
+            title = f"{who.removeprefix('prediction/')}: {METRICS.get(metric, metric)}"
             panels_of.setdefault(title, {})["1 step" if horizon == "1" else f"{horizon} steps"] = one
+        elif name in QUALITIES:
+            panels_of.setdefault(QUALITIES[name], {})["model"] = one
     if not panels_of:
         return None
     with drawing():
@@ -153,7 +155,7 @@ def _colours(names: Iterable[str]) -> list[Any]:
     names = list(names)
     if all(name.endswith(("step", "steps")) for name in names):
         return [matplotlib.colormaps["viridis"](0.85 * i / max(len(names) - 1, 1)) for i in range(len(names))]
-    fixed = {"policy": BLUE, "random": QUIET, "collect": GREEN}
+    fixed = {"policy": BLUE, "model": BLUE, "random": QUIET, "collect": GREEN}
     others = [name for name in names if name not in fixed]
     return [fixed.get(name) or OTHERS[others.index(name) % len(OTHERS)] for name in names]
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from wmplay.intervals import Interval, rank_correlation
 from wmplay.report.figures import legend_below, panels_of_page
-from wmplay.report.style import BLUE, OTHERS, QUIET, drawing
+from wmplay.report.style import BLUE, OTHERS, QUALITIES, QUIET, drawing
 from wmplay.report.words import counted
 
 LEAST = 3  # evaluations: two points always lie on a line
@@ -22,10 +23,6 @@ OUTCOMES = {
     "policy_sampled/success": "success, actions sampled",
 }
 RETURN = ("policy/return", "return")  # where there is no goal to reach
-QUALITIES = {
-    "arbiter/frechet": "Frechet distance to real clips",
-    "surprise/bits": "bits per frame",
-}  # besides the one-step error of each vector; lower is better in all
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,8 @@ def quality_plot(points: Sequence[Point]) -> Figure | None:
                     label=label or None,
                 )
             axes.set_title(_in_words(correlation(both, quality, outcome), len(both)), fontsize=8.5)
-            axes.set_xlabel(x_label)
+            axes.set_xlabel(f"{x_label} (lower is better)")
+            axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.set_ylabel(y_label)
             if y_label.startswith("success"):
                 axes.set_ylim(-0.03, 1.03)

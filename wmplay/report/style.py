@@ -44,9 +44,13 @@ METRICS = {  # what a metric is called, with its unit
     "mae": "mean absolute error",
 }
 
-DISTANCES = {"iou": "1 - IoU", "mse": METRICS["mse"], "mae": METRICS["mae"]}
+QUALITIES = {  # of a model as a whole, by the name that they are logged under; lower is better
+    "arbiter/frechet": "Frechet distance to real clips",
+    "surprise/bits": "bits per frame",
+}
+DISTANCES = {"iou": "1 - IoU", "mse": "squared error", "mae": "mean error"}
 AGREEMENTS = {"iou": "IoU", "covered": "part of the drawn robot that is lit"}
-SURPRISE_BASELINES = {"marginal": "independent pixels", "copy-last": "copy last frame, some flip"}
+SURPRISE_BASELINES = {"marginal": "independent pixels", "copy-last": "last frame, some pixels flip"}
 
 
 def predictor_style(name: str, others: list[str]) -> tuple[str, str, str]:

@@ -15,9 +15,12 @@ from rich.text import Text
 from wmplay.errors import RunError
 from wmplay.files import written_beside
 from wmplay.intervals import Interval, stratified_bootstrap
+from wmplay.report.figures import png
+from wmplay.report.markup import Part, Picture, write_page
+from wmplay.report.quality import Point, measured, quality_plot
 from wmplay.report.record import Record, read_record
 from wmplay.report.tables import Grid, as_rich, headline
-from wmplay.report.words import interval, percent
+from wmplay.report.words import broken, counted, interval, percent
 from wmplay.scores import Evaluation
 
 CSV_FILE = "sweep.csv"
@@ -43,6 +46,7 @@ class Setting:
     setting: str
     seeds: int
     metrics: dict[str, Interval]  # interquartile mean over seeds, stratified bootstrap
+    medians: dict[str, Interval]  # the same of the median
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Sweep:
     common: str  # the overrides that all jobs share; they are in no setting
     jobs: list[Job]
     settings: list[Setting]
+    points: list[Point]  # every evaluation of every job
 
     @property
     def metrics(self) -> list[str]:
@@ -77,11 +82,13 @@ def summarise_sweep(sweep_dir: Path) -> Sweep:
     for job in jobs:
         by_setting.setdefault(job.setting, []).append(job)
     settings = [_over_seeds(setting, same) for setting, same in by_setting.items()]
-    return Sweep(" ".join(common), jobs, settings)
+    lines = {job.directory: record.metrics for job, record in zip(jobs, records, strict=True)}
+    points = measured(lines, {job.directory: job.setting for job in jobs})
+    return Sweep(" ".join(common), jobs, settings, points)
 
 
 def print_sweep(sweep_dir: Path, console: Console | None = None) -> Sweep:
-    """Prints the tables of a sweep and writes ``sweep.csv`` into its directory.
+    """Prints the tables of a sweep, and writes ``sweep.csv`` and ``report.html`` into its directory.
 
     Raises:
         RunError: if there are no runs in it.
@@ -93,7 +100,43 @@ def print_sweep(sweep_dir: Path, console: Console | None = None) -> Sweep:
     for grid in sweep_grids(sweep, console.width):
         console.print(as_rich(grid))
     write_csv(sweep, sweep_dir / CSV_FILE)
+    console.print(Text(f"report: {write_sweep_report(sweep, sweep_dir)}"), soft_wrap=True)
     return sweep
+
+
+def write_sweep_report(sweep: Sweep, sweep_dir: Path) -> Path:
+    """Builds ``report.html`` in a sweep's directory: its tables, and success against model quality."""
+    names = sweep.metrics
+    several = any(setting.seeds > 1 for setting in sweep.settings)
+    figure = quality_plot(sweep.points)
+    caption = (
+        "Each point is one evaluation of one run. Spearman's rank correlation with a 95% bootstrap interval "
+        "in which whole runs are drawn, since evaluations of one run are alike."
+    )
+    plots = [] if figure is None else [Picture("quality.png", png(figure), caption)]
+    sections: dict[str, Sequence[Part]] = {
+        "Results": [*([_seeds_grid(sweep, names)] if several else []), _jobs_grid(sweep, names)],
+        "Does a better model make a better policy": plots,
+    }
+    return write_page(
+        sweep_dir,
+        sections,
+        kicker="wmplay sweep",
+        title=sweep_dir.resolve().name,
+        verdict=_verdict(sweep),
+        note=f"all runs: {sweep.common}" if sweep.common else "",
+    )
+
+
+def _verdict(sweep: Sweep) -> str:
+    """How many runs there are, and the success of each setting over its seeds."""
+    found = [
+        f"{setting.setting}: success {percent(setting.metrics['success'])}, {counted(setting.seeds, 'seed')}"
+        for setting in sweep.settings
+        if "success" in setting.metrics
+    ]
+    runs = f"{counted(len(sweep.jobs), 'run')} of {counted(len(sweep.settings), 'setting')}"
+    return f"{runs}: {'; '.join(found)}." if found else f"{runs}."
 
 
 def sweep_grids(sweep: Sweep, width: int) -> list[Grid]:
@@ -102,26 +145,28 @@ def sweep_grids(sweep: Sweep, width: int) -> list[Grid]:
     each = max(1, (width - left) // METRIC_COLUMN)
     names = sweep.metrics
     chunks = [names[i : i + each] for i in range(0, len(names), each)] or [[]]
-    grids = [
-        Grid(
-            "Jobs",
-            ["setting", "seed", "status", *chunk],
-            [[job.setting, job.seed, job.status, *_cells(job.metrics, chunk)] for job in sweep.jobs],
-            "95% intervals over the episodes of each job.",
-        )
-        for chunk in chunks
-    ]
+    grids = [_jobs_grid(sweep, chunk) for chunk in chunks]
     if any(setting.seeds > 1 for setting in sweep.settings):
-        grids += [
-            Grid(
-                "Over seeds",
-                ["setting", "seeds", *chunk],
-                [[s.setting, str(s.seeds), *_cells(s.metrics, chunk)] for s in sweep.settings],
-                "Interquartile mean (below 4 seeds: mean) with a 95% bootstrap interval over seeds.",
-            )
-            for chunk in chunks
-        ]
+        grids += [_seeds_grid(sweep, chunk) for chunk in chunks]
     return grids
+
+
+def _jobs_grid(sweep: Sweep, names: Sequence[str]) -> Grid:
+    return Grid(
+        "Jobs",
+        ["setting", "seed", "status", *names],
+        [[job.setting, job.seed, job.status, *_cells(job.metrics, names)] for job in sweep.jobs],
+        "95% intervals over the episodes of each job.",
+    )
+
+
+def _seeds_grid(sweep: Sweep, names: Sequence[str]) -> Grid:
+    rows = []
+    for setting in sweep.settings:
+        rows.append([setting.setting, f"{setting.seeds}: mean", *_cells(setting.metrics, names)])
+        rows.append(["", "median", *_cells(setting.medians, names)])
+    note = "Interquartile mean (below 4 seeds: mean) and median, with 95% bootstrap intervals over seeds."
+    return Grid("Over seeds", ["setting", "seeds", *names], rows, note)
 
 
 def write_csv(sweep: Sweep, path: Path) -> None:
@@ -152,19 +197,19 @@ def _job(record: Record, sweep_dir: Path, common: Sequence[str]) -> Job:
 
 
 def _over_seeds(setting: str, jobs: Sequence[Job]) -> Setting:
-    """The interquartile mean of each metric, over the jobs that have it."""
-    metrics = {}
+    """The interquartile mean and the median of each metric, over the jobs that have it."""
+    metrics, medians = {}, {}
     for name in dict.fromkeys(name for job in jobs for name in job.metrics):
         values = np.array([job.metrics[name].value for job in jobs if name in job.metrics])
         metrics[name] = stratified_bootstrap(values[:, None])
-    return Setting(setting, len(jobs), metrics)
+        medians[name] = stratified_bootstrap(values[:, None], lambda scores: float(np.median(scores)))
+    return Setting(setting, len(jobs), metrics, medians)
 
 
 def _cells(metrics: dict[str, Interval], names: Sequence[str]) -> list[str]:
     def show(name: str) -> str:
         if name not in metrics:
             return "–"
-        text = percent(metrics[name]) if name == "success" else interval(metrics[name])
-        return text.replace(" [", "\n[")  # the interval below the number: narrow columns
+        return broken(percent(metrics[name]) if name.startswith("success") else interval(metrics[name]))
 
     return [show(name) for name in names]

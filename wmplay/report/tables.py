@@ -18,6 +18,7 @@ from wmplay.report.style import AGREEMENTS, DISTANCES, METRICS, PREDICTORS, SURP
 from wmplay.report.words import (
     POLICIES,
     RANDOM,
+    broken,
     counted,
     interval,
     main_policy,
@@ -123,8 +124,11 @@ def _surprise_grid(score: SurpriseScore) -> Grid:
 
 def _spread_grid(score: SpreadScore) -> Grid:
     rows = [
-        [f"{key}: {DISTANCES[spread.metric]}"]
-        + [interval(curve.at(score.horizon)) for curve in (spread.among, spread.to_truth, spread.unrelated)]
+        [f"{key} ({DISTANCES[spread.metric]})"]
+        + [
+            broken(interval(curve.at(score.horizon)))
+            for curve in (spread.among, spread.to_truth, spread.unrelated)
+        ]
         for key, spread in score.keys.items()
     ]
     note = (
@@ -156,19 +160,21 @@ def _agreement_grid(score: AgreementScore) -> Grid:
 
 def _arbiter_grid(score: ArbiterScore) -> Grid:
     labels = {MODEL: "model", REAL: "real (floor)", "copy-last": "copy last (ceiling)"}
-    metrics = {"Frechet distance (lower is better)": [x.frechet for x in score.likeness.values()]}
+    metrics = {"Frechet distance": [x.frechet for x in score.likeness.values()]}
     for name in score.likeness[MODEL].neighbours:
         what, _, k = name.partition("@")
         label = f"{'F1' if what == 'f1' else what}, k = {k}"
         metrics[label] = [x.neighbours[name] for x in score.likeness.values()]
-    rows = [[name, *map(interval, values)] for name, values in metrics.items()]
+    rows = [[name, *(broken(interval(x)) for x in values)] for name, values in metrics.items()]
     errors = [x.action_error for x in score.likeness.values()]
     chance = ""
     if all(error is not None for error in errors):
-        rows.append(["action error (lower is better)", *(interval(x) for x in errors if x is not None)])
+        rows.append(["action error", *(broken(interval(x)) for x in errors if x is not None)])
         chance = f" Always guessing the mean action has an error of {number(score.chance or 0)}."
     note = (
-        f"Arbiter {score.arbiter}: {counted(score.clips, 'clip')} of five frames in each set, from "
+        "Frechet distance and action error: lower is better. Precision: generated clips that might be real; "
+        f"recall: real ones that might be generated. Arbiter {score.arbiter}, "
+        f"{counted(score.clips, 'clip')} of five frames in each set, from "
         f"{counted(score.episodes, 'episode')}, {counted(score.context, 'frame')} of context and "
         f"{counted(score.horizon, 'step')}. 95% jackknife intervals over episodes.{chance}"
     )

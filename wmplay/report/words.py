@@ -41,6 +41,11 @@ def interval(x: Interval) -> str:
     return _alike(x, x.value) + (f" [{_alike(x, x.low)}, {_alike(x, x.high)}]" if _known(x) else "")
 
 
+def broken(text: str) -> str:
+    """An interval below its number, not beside it: for narrow columns."""
+    return text.replace(" [", "\n[")
+
+
 def plus_minus(x: Interval) -> str:
     """``±0.011``: half of the width of an interval around its value; a dash where it is not known."""
     return f"±{_alike(x, (x.high - x.low) / 2)}" if _known(x) else "–"
