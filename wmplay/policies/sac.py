@@ -1,0 +1,296 @@
+"""Soft actor-critic (Haarnoja et al. 2018, arXiv 1801.01290, with the temperature of arXiv 1812.05905).
+
+The value of a state goes on where an episode merely ran out of time, and ends where it was terminated. With
+``real_fraction`` the rest of each batch is of a learned env: model-based policy optimisation (Janner et al.
+2019, arXiv 1906.08253).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from itertools import chain, count
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wmplay.contracts import Carry, Practice
+from wmplay.device import Precision, autocast
+from wmplay.errors import ConfigError
+from wmplay.nets.actions import action_bounds
+from wmplay.nets.inputs import VectorInputs
+from wmplay.policies.replay import Batch, Replay
+from wmplay.stepping import TensorEnv
+
+LOG_STD = (-5.0, 2.0)  # of the Gaussian before it is squashed
+READ_AHEAD = 64  # batches for which real experience is read at once
+
+
+class SAC(nn.Module):
+    """Learns from all it has met so far, by practising in a vector env; sees the vectors of its observations.
+
+    Actions are a Gaussian squashed by tanh, in units of half the range.
+
+    Args:
+        observation_space: with at least one vector.
+        action_space: a bounded one-dimensional Box.
+        hidden: units of each hidden layer.
+        layers: hidden layers of the policy, and of each of the two critics.
+        lr: learning rate of Adam.
+        gamma: discount per step.
+        tau: how far the targets follow the critics in each update.
+        temperature: what entropy is worth at the beginning; it is then learned, so that the entropy becomes
+        target_entropy: this; None is minus the number of action dimensions.
+        batch_size: transitions per update.
+        replay: how many transitions are kept; the oldest are dropped.
+        random_steps: transitions by random actions, before the policy's own and its first update.
+        updates_per_step: updates per transition.
+        real_fraction: part of each batch that is drawn from the store of real experience; 0 = none.
+        rollout: steps of each slot in a round, at whose end progress is reported.
+        precision: of the hidden layers' products in updates, see ``wmplay.device``.
+
+    Raises:
+        SpaceError: for other spaces.
+        ConfigError: for values out of range.
+    """
+
+    center: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        hidden: int = 256,
+        layers: int = 2,
+        lr: float = 3e-4,
+        gamma: float = 0.99,
+        tau: float = 0.005,
+        temperature: float = 1.0,
+        target_entropy: float | None = None,
+        batch_size: int = 256,
+        replay: int = 1_000_000,
+        random_steps: int = 1000,
+        updates_per_step: float = 1.0,
+        real_fraction: float = 0.0,
+        rollout: int = 32,
+        precision: Precision = "auto",
+    ) -> None:
+        super().__init__()
+        sizes = {"hidden": hidden, "layers": layers, "batch_size": batch_size, "rollout": rollout}
+        for name, size in {**sizes, "replay": replay}.items():
+            if size < 1:
+                raise ConfigError(f"sac: {name} is {size}, expected at least 1")
+        positive = {"lr": lr, "temperature": temperature, "updates_per_step": updates_per_step}
+        for name, value in positive.items():
+            if not value > 0:
+                raise ConfigError(f"sac: {name} is {value}, expected a positive number")
+        for name, part in {"gamma": gamma, "tau": tau, "real_fraction": real_fraction}.items():
+            if not 0 <= part <= 1:
+                raise ConfigError(f"sac: {name} is {part}, expected 0 to 1")
+        if random_steps < 0:
+            raise ConfigError(f"sac: random_steps is {random_steps}, expected at least 0")
+        low, high = action_bounds(action_space)
+        self.register_buffer("center", (low + high) / 2, persistent=False)
+        self.register_buffer("scale", (high - low) / 2, persistent=False)
+        self.gamma, self.tau, self.batch_size, self.random_steps = gamma, tau, batch_size, random_steps
+        self.updates_per_step, self.rollout, self.precision = updates_per_step, rollout, precision
+        self.target_entropy = -float(len(low)) if target_entropy is None else target_entropy
+        self.real = round(real_fraction * batch_size)
+        self.inputs = VectorInputs(observation_space)
+        self.actor = Networks(1, self.inputs.size, hidden, layers, 2 * len(low))
+        self.critic = Networks(2, self.inputs.size + len(low), hidden, layers, 1)
+        self.target = copy.deepcopy(self.critic).requires_grad_(False)
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+        self.replay = Replay(replay, self.inputs.size, len(low))
+        self.owed = 0.0  # updates that are due
+        learned = {
+            "critic": [*self.critic.parameters()],
+            "actor": [*self.actor.parameters(), self.log_temperature],
+        }
+        self.optimizers = {name: torch.optim.Adam(part, lr=lr, fused=True) for name, part in learned.items()}
+
+    # ---- acting ------------------------------------------------------------------------------------
+
+    def initial(self, batch_size: int) -> Carry:
+        """Nothing to carry."""
+        return ()
+
+    def act(
+        self,
+        carry: Carry,
+        observation: dict[str, Tensor],
+        last_action: Tensor,
+        first: Tensor,
+        *,
+        explore: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Carry]:
+        """The squashed means of the Gaussians, [B, A]; with ``explore``, draws."""
+        x = self.inputs(self.inputs.flat(observation))
+        action = self.sample(x, generator)[0] if explore else self.gaussian(x)[0].tanh()
+        return self.center + self.scale * action, carry
+
+    def gaussian(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log width, each [..., A], before they are squashed, from normalised inputs."""
+        mean, log_std = self.actor(x)[0].chunk(2, dim=-1)
+        return mean, log_std.clamp(*LOG_STD)
+
+    def sample(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Actions [M, A] in -1..1, reparametrised, and their log densities [M, 1] (appendix C)."""
+        mean, log_std = self.gaussian(x)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+        wide = mean + log_std.exp() * noise
+        log_prob = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
+        log_slope = 2 * (math.log(2) - wide - F.softplus(-2 * wide))  # log(1 - tanh^2), without cancellation
+        return wide.tanh(), (log_prob - log_slope).sum(-1, keepdim=True)
+
+    # ---- learning ----------------------------------------------------------------------------------
+
+    def improve(self, practice: Practice) -> dict[str, float]:
+        """Steps in the env, and updates, until ``practice.steps`` transitions are taken.
+
+        Raises:
+            ConfigError: if part of the batches is to be real, and there is no store that holds it.
+        """
+        env = TensorEnv(practice.env, practice.device)
+        generator = torch.Generator(practice.device).manual_seed(practice.seed)
+        real = self.real_rows(practice) if self.real else None
+        flat = self.inputs.flat(env.reset(practice.seed))
+        taken, metrics = 0, dict[str, float]()
+        while taken < practice.steps:
+            rewards, updates = [], []
+            for _ in range(self.rollout):
+                flat, reward = self.step(env, flat, generator)
+                rewards.append(reward)
+                if self.replay.added < self.random_steps:
+                    continue
+                self.owed += env.num_envs * self.updates_per_step
+                for _ in range(int(self.owed)):
+                    rows = self.replay.sample(self.batch_size - self.real, generator)
+                    if real is not None:
+                        rows = torch.cat([rows, next(real)])
+                    updates.append(self.update(self.replay.batch(rows), generator))
+                self.owed %= 1
+            taken += self.rollout * env.num_envs
+            metrics = {"reward": float(torch.stack(rewards).mean())}
+            for name in updates[0] if updates else ():
+                metrics[name] = float(torch.stack([update[name] for update in updates]).mean())
+            practice.advance(taken, metrics)
+        return metrics
+
+    @torch.no_grad()
+    def step(self, env: TensorEnv, flat: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """One transition of each slot into the replay; returns what to act on next, and the rewards [N]."""
+        if self.replay.added < self.random_steps:
+            shape = (env.num_envs, len(self.scale))
+            action = 2 * torch.rand(shape, generator=generator, device=flat.device) - 1
+        else:
+            action = self.sample(self.inputs(flat), generator)[0]
+        arrived, observation, reward, terminated, _ = env.step(self.center + self.scale * action)
+        self.inputs.update(flat)
+        outcome = torch.stack([reward, terminated.float()], dim=1)
+        self.replay.add(torch.cat([flat, self.inputs.flat(arrived), action, outcome], dim=1))
+        return self.inputs.flat(observation), reward
+
+    def update(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """One gradient step of the critics, the policy and the temperature; returns what they were at."""
+        with autocast(batch.flat.device, self.precision):
+            x, after = self.inputs(batch.flat), self.inputs(batch.after)
+            temperature = self.log_temperature.detach().exp()
+            with torch.no_grad():
+                action, log_prob = self.sample(after, generator)
+                value = self.target(torch.cat([after, action], -1)).amin(0) - temperature * log_prob
+                goal = batch.reward + self.gamma * (1 - batch.terminated) * value
+            error = self.critic(torch.cat([x, batch.action], -1)) - goal
+            critic_loss = 0.5 * error.square().mean(1).sum()
+        self._descend("critic", critic_loss)
+        with autocast(batch.flat.device, self.precision):
+            action, log_prob = self.sample(x, generator)
+            value = self.critic(torch.cat([x, action], -1)).amin(0)
+            actor_loss = (temperature * log_prob - value).mean()
+        entropy = -log_prob.detach().mean()
+        self._descend("actor", actor_loss + self.log_temperature * (entropy - self.target_entropy))
+        with torch.no_grad():
+            for slow, quick in zip(self.target.parameters(), self.critic.parameters(), strict=True):
+                slow.lerp_(quick, self.tau)
+        found = {"critic_loss": critic_loss, "value": value.mean(), "temperature": temperature}
+        return {"entropy": entropy, **{name: each.detach() for name, each in found.items()}}
+
+    def _descend(self, name: str, loss: Tensor) -> None:
+        """A gradient step of some parameters; the others are left without gradients."""
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward(inputs=optimizer.param_groups[0]["params"])  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    def real_rows(self, practice: Practice) -> Iterator[Tensor]:
+        """The real part of batch after batch, [R, width] as in the replay."""
+        store, rng = practice.store, np.random.default_rng(practice.seed)
+        if store is None or not store.steps:
+            raise ConfigError(
+                "sac: real_fraction is above 0, but there is no real experience: collect some "
+                "(collect.episodes), give a store (env.data), or set real_fraction=0"
+            )
+
+        def draw() -> Iterator[Tensor]:
+            segment = store.sample(READ_AHEAD * self.real, 1, rng).to(practice.device)
+            missing = [key for key in self.inputs.keys if key not in segment.observation]
+            if missing:
+                raise ConfigError(
+                    f"sac: real_fraction is above 0, but the real experience has no '{missing[0]}' (it has "
+                    f"{', '.join(segment.observation)}): collect with the task, or set real_fraction=0"
+                )
+            action = ((segment.action[:, 0] - self.center) / self.scale).clamp(-1, 1)
+            frames = self.inputs.flat(segment.observation).unbind(1)
+            rows = torch.cat([*frames, action, segment.reward, segment.terminated.float()], dim=1)
+            return iter(torch.split(rows, self.real))
+
+        first = draw()  # not later: a mistake shows at once
+        return chain(first, chain.from_iterable(draw() for _ in count()))
+
+    def learner_state(self) -> dict[str, Any]:
+        """The optimisers' state and the replay."""
+        optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
+        return {"optimizers": optimizers, "replay": self.replay.state(), "owed": self.owed}
+
+    def load_learner_state(self, state: dict[str, Any]) -> None:
+        """Takes over from ``learner_state``."""
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.replay.load(state["replay"], self.center.device)
+        self.owed = state["owed"]
+
+
+class Networks(nn.Module):
+    """``count`` ReLU networks side by side: [M, inputs] -> [count, M, outputs] float32.
+
+    The last layer is in full precision: values differ by little where actions do.
+    """
+
+    def __init__(self, count: int, inputs: int, hidden: int, layers: int, outputs: int) -> None:
+        super().__init__()
+        sizes = [inputs] + [hidden] * layers
+        bounds = [size**-0.5 for size in sizes]  # as nn.Linear begins
+        ends = [*sizes[1:], outputs]
+        self.weights, self.biases = (
+            nn.ParameterList(
+                nn.Parameter(torch.empty(count, rows, end).uniform_(-bound, bound))
+                for rows, end, bound in zip(heights, ends, bounds, strict=True)
+            )
+            for heights in (sizes, [1] * len(sizes))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """All networks' outputs for the same inputs."""
+        x = x.expand(len(self.weights[0]), *x.shape)
+        *hidden, last = zip(self.weights, self.biases, strict=True)
+        for weight, bias in hidden:
+            x = torch.baddbmm(bias, x, weight).relu()
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.baddbmm(last[1], x.float(), last[0])
