@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 import torch
+from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
 from wmplay.agreement import evaluate_agreement
 from wmplay.arbiter import FRAMES, Arbiter, load_arbiter, shipped_arbiters
-from wmplay.contracts import Policy, Trajectory
+from wmplay.contracts import Learner, Policy, Trajectory
 from wmplay.envs import build_env
 from wmplay.envs.lcd import WORLDS
 from wmplay.errors import ArbiterError, StoreError
@@ -23,7 +25,7 @@ from wmplay.evaluate import evaluate_prediction, predict_clips, score_episodes
 from wmplay.generation import duplicate_clips, evaluate_spread, unprompted_clips
 from wmplay.judge import judge, windows_needed
 from wmplay.progress import bar
-from wmplay.run import Parts, env_config
+from wmplay.run import Parts, Run, env_config, learned_env, untrained_policy
 from wmplay.run_directory import RunDirectory
 from wmplay.scores import ArbiterScore
 from wmplay.simulate import simulate
@@ -67,11 +69,34 @@ def assess(
     if parts.model is not None and cfg.arbiter.clips:
         scores["arbiter"] = _arbitrate(config, parts, directory, device, check)
     if cfg.policy.episodes:
-        for name, policy in (("policy", parts.policy), ("random", None)):
-            episodes = run_episodes(config, policy, cfg.policy.episodes, cfg.seed, name, device, check=check)
-            scores[name] = score_episodes(episodes, cfg.seed)
-            if policy is not None:
-                scores["episodes"] = episodes[:SHOWN_EPISODES]
+        scores |= _assess_policies(config, parts, device, check)
+    return scores
+
+
+def _assess_policies(config: DictConfig, parts: Parts, device: torch.device, check: Check) -> dict[str, Any]:
+    """Scores of the policy by its mean actions, of the random one, and more of a policy that learned:
+    with sampled actions, in the learned world, untrained, and of a run to compare with."""
+    number, seed = config.evaluate.policy.episodes, config.evaluate.seed
+    scores: dict[str, Any] = {}
+
+    def score(name: str, policy: Policy | None, **how: Any) -> list[Trajectory]:
+        episodes = run_episodes(config, policy, number, seed, name, device, check=check, **how)
+        scores[name] = score_episodes(episodes, seed)
+        return episodes
+
+    seen = score("policy", parts.policy)
+    if isinstance(parts.policy, Learner):
+        seen = score("policy_sampled", parts.policy, explore=True)
+        if config.improve.world == "learned" and parts.model is not None:
+            world = learned_env(config, parts, None, device, min(config.collect.num_envs, number), seed)
+            imagined = score("learned_sampled", parts.policy, explore=True, env=world)
+            scores["learned_episodes"] = imagined[:SHOWN_EPISODES]
+        score("untrained_sampled", untrained_policy(config, parts, device), explore=True)
+    if config.evaluate.policy.reference is not None:
+        other = Run(Path(config.evaluate.policy.reference)).policy
+        score("real_sampled", other, explore=True)
+    score("random", None)
+    scores["episodes"] = seen[:SHOWN_EPISODES]
     return scores
 
 
@@ -182,14 +207,15 @@ def run_episodes(
     *,
     overrides: DictConfig | None = None,
     explore: bool = False,
+    env: VectorEnv[Any, Any, Any] | None = None,
     check: Check = lambda: None,
 ) -> list[Trajectory]:
-    """Episodes of a policy (None = random) in a run's env, with a progress bar."""
+    """Episodes of a policy (None = random) in a run's env, or in the one given, with a progress bar."""
     cfg = config.collect
-    num_envs = min(cfg.num_envs, episodes)
-    env = build_env(
-        env_config(config, overrides), num_envs=num_envs, num_workers=min(cfg.num_workers, num_envs)
-    )
+    if env is None:
+        num_envs = min(cfg.num_envs, episodes)
+        workers = min(cfg.num_workers, num_envs)
+        env = build_env(env_config(config, overrides), num_envs=num_envs, num_workers=workers)
     with closing(env), bar(title, episodes, "episodes") as advance:
 
         def progress(done: int, steps: int) -> None:

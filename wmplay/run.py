@@ -85,6 +85,13 @@ def env_config(config: DictConfig, overrides: DictConfig | None = None) -> dict[
     return {key: value for key, value in chosen.items() if key != "data"}  # env.data is the loop's
 
 
+def untrained_policy(config: DictConfig, parts: Parts, device: torch.device) -> Any:
+    """A policy as the run's was before it learned anything, but for the seed of its weights."""
+    torch.manual_seed(config.evaluate.seed)
+    policy = registry.build(plain(config.policy), env=parts.env, model=parts.model)
+    return policy.to(device).eval()
+
+
 def practice_env(
     config: DictConfig, parts: Parts, store: Store | None, device: torch.device, seed: int
 ) -> VectorEnv[Any, Any, Any]:
@@ -104,6 +111,8 @@ def learned_env(
 ) -> LearnedVectorEnv:
     """A run's world model as a vector env, as ``learned`` asks for; its starts follow from the seed.
 
+    Without a store they are fresh resets.
+
     Raises:
         ConfigError: if the run has no model, the model does not predict what the task needs, or there are
             no starts of such a length.
@@ -111,12 +120,11 @@ def learned_env(
     cfg = config.learned
     if parts.model is None:
         raise ConfigError("there is no world model to practise in: choose a model, or improve.world=real")
-    from_store = cfg.starts == "store"
+    from_store = store is not None and cfg.starts == "store"
     with closing(build_env(env_config(config), num_envs=min(cfg.count, 64))) as env:
         starts = real_starts(env, cfg.count, 1 if from_store else cfg.context, seed)
     if from_store:
-        if store is None:
-            raise ConfigError("learned.starts is 'store', but nothing is collected: use learned.starts=env")
+        assert store is not None
         starts = stored_starts(store, starts, cfg.count, cfg.context, seed)
     return LearnedVectorEnv(
         parts.model,

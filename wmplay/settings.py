@@ -77,6 +77,7 @@ LIMITS: Mapping[str, Limit] = {
     "evaluate.generation.steps": Limit(least=1),
     "evaluate.arbiter.clips": Limit(least=0),
     "evaluate.policy.episodes": Limit(least=0),
+    "evaluate.policy.reference": Limit(otherwise=str),
     "checkpoint.every": Limit(least=0),
 }
 

@@ -92,22 +92,25 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
     # ---- tensors -----------------------------------------------------------------------------------
 
     def reset_tensors(self, seed: int | None = None) -> Observation:
-        """New episodes in all slots: their last real frames {key: [N, ...]}, to act on."""
+        """New episodes in all slots: their last real frames {key: [N, ...]}, to act on.
+
+        Slot i begins with start i, and goes on with others at random.
+        """
         if seed is not None:
             self._generator.manual_seed(seed)
-        self.belief, self._observation, self._goal = self.begin(self.num_envs)
+        slots = torch.arange(self.num_envs, device=self.device)
+        self.belief, self._observation, self._goal = self.begin(slots % len(self._starts.action))
         self._time = torch.zeros(self.num_envs, dtype=torch.long, device=self.device)
         return self._observation
 
     @torch.no_grad()
-    def begin(self, count: int) -> tuple[Belief, Observation, Observation]:
-        """Starts for ``count`` episodes, drawn at random.
+    def begin(self, row: Tensor) -> tuple[Belief, Observation, Observation]:
+        """Episodes that begin with the starts at ``row`` [B] int64.
 
         Returns:
-            The model's belief after the real frames, the last of these {key: [count, ...]} with the goals,
-            and the goals alone.
+            The model's belief after the real frames, the last of these {key: [B, ...]} with the goals, and
+            the goals alone.
         """
-        row = torch.randint(len(self._starts.action), (count,), generator=self._generator, device=self.device)
         frames = {key: self._starts.observation[key][row] for key in model_keys(self._starts.observation)}
         belief = self.model.initial({key: value[:, 0] for key, value in frames.items()})
         if self._starts.action.shape[1]:
@@ -137,7 +140,10 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
     def _begin_again(self, ended: Tensor, arrived: Observation) -> None:
         """The next episodes in the rows [N] that ended."""
         rows = ended.nonzero().squeeze(1)
-        belief, first, goal = self.begin(len(rows))
+        start = torch.randint(
+            len(self._starts.action), rows.shape, generator=self._generator, device=self.device
+        )
+        belief, first, goal = self.begin(start)
         self.belief = put_rows(self.belief, rows, belief)
         self._goal = put_rows(self._goal, rows, goal)
         self._time[rows] = 0
@@ -222,7 +228,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
                 "the learned env is to take its reward from the task, but the real env has none: give "
                 "env.task, or learned.reward=model"
             )
-        belief, observation, goal = self.begin(1)
+        belief, observation, goal = self.begin(torch.zeros(1, dtype=torch.long, device=self.device))
         action = torch.as_tensor(self.single_action_space.sample(), device=self.device)[None, None]
         with torch.no_grad():
             prediction = self.model.predict(belief, action)
