@@ -41,10 +41,13 @@ class FBT(TwoStage):
         entropy_weight: of the bits' mean entropy, in the autoencoder's loss.
         direct_vectors: whether vectors are predicted as they are, beside the bits, and not within
             them as published.
-        vector_sigma: width of the Gaussian around vectors, in half-ranges of their space.
-        change_scale: how much a step typically changes a vector's number, in half-ranges.
+        vector_sigma: width of the Gaussian around decoded vectors, in half-ranges of their space.
+        change_scale: how much a step typically changes a vector's number, in half-ranges; changes are fed
+            and predicted in units of it.
+        min_sigma: the smallest width of the Gaussian over a number's change, in the same units.
         position_features: octaves of sines and cosines in which the networks see vectors.
         autoencoder_share: of the updates; the others are the transformer's.
+        code_weight: of the loss per bit, beside the loss per number of the vectors.
         reward_weight: weight of the reward's loss; 0 = no reward head.
         continuation_weight: weight of the loss of "the episode goes on"; 0 = no such head.
 
@@ -69,10 +72,12 @@ class FBT(TwoStage):
         patch: int = 4,
         entropy_weight: float = 5e-4,
         direct_vectors: bool = True,
-        vector_sigma: float = 0.1,
+        vector_sigma: float = 0.03,
         change_scale: float = 0.1,
+        min_sigma: float = 0.01,
         position_features: int = 5,
         autoencoder_share: float = 0.3,
+        code_weight: float = 4.0,
         reward_weight: float = 1.0,
         continuation_weight: float = 1.0,
     ) -> None:
@@ -99,11 +104,13 @@ class FBT(TwoStage):
             context=context,
             hidden=hidden,
             change_scale=change_scale,
+            min_sigma=min_sigma,
             position_features=position_features,
+            code_weight=code_weight,
             reward_weight=reward_weight,
             continuation_weight=continuation_weight,
         )
-        super().__init__(list(found), autoencoder, dynamics, beside, autoencoder_share)
+        super().__init__(list(found), autoencoder, dynamics, autoencoder_share)
 
     def target(self, output: Tensor, symbols: Tensor) -> Tensor:
         """The bits' probabilities: the expected loss over all bits that could have been sampled."""
@@ -113,16 +120,15 @@ class FBT(TwoStage):
     def surprise(self, segment: Segment) -> Surprise:
         """A bound: -log p(screen | bits) + KL(q(bits | frame) || p(bits | frames and actions before)).
 
-        One sample of the bits of each frame, from a generator of its own with a fixed seed.
+        One sample of the bits of each frame, from torch's global generator.
         """
-        generator = torch.Generator(segment.action.device).manual_seed(0)
-        logits = self.autoencoder(segment.observation)
-        bits = self.autoencoder.symbols.pick(logits, self.autoencoder.symbols.noise(logits, generator))
-        code = self._code(bits, segment.observation)
-        prior = self.dynamics(code[:, :-1], segment.action).output
-        posterior = logits[:, 1:].sigmoid()
         symbols = self.autoencoder.symbols
-        kl = symbols.size * (symbols.loss(prior, posterior) - symbols.loss(logits[:, 1:], posterior))
+        logits = self.autoencoder(segment.observation)
+        bits = symbols.pick(logits, symbols.noise(logits))
+        code = self.dynamics.code(bits, segment.observation)
+        prior = self.dynamics(code[:, :-1], segment.action).output
+        posterior, probability = logits[:, 1:], logits[:, 1:].sigmoid()
+        kl = symbols.size * (symbols.loss(prior, probability) - symbols.loss(posterior, probability))
         screen = self.autoencoder.frames.screen
         drawn = self.autoencoder.decode(bits[:, 1:])[screen]
         observed = segment.observation[screen][:, 1:].float()

@@ -35,10 +35,13 @@ class FRNLD(TwoStage):
         patch: pixels along each side of what its first convolution takes as one: 1 (as published), 2 or 4.
         direct_vectors: whether vectors are predicted as they are, beside the levels, and not within
             them as published.
-        vector_sigma: width of the Gaussian around vectors, in half-ranges of their space.
-        change_scale: how much a step typically changes a vector's number, in half-ranges.
+        vector_sigma: width of the Gaussian around decoded vectors, in half-ranges of their space.
+        change_scale: how much a step typically changes a vector's number, in half-ranges; changes are fed
+            and predicted in units of it.
+        min_sigma: the smallest width of the Gaussian over a number's change, in the same units.
         position_features: octaves of sines and cosines in which the networks see vectors.
         autoencoder_share: of the updates; the others are the transformer's.
+        code_weight: of the loss per level, beside the loss per number of the vectors.
         reward_weight: weight of the reward's loss; 0 = no reward head.
         continuation_weight: weight of the loss of "the episode goes on"; 0 = no such head.
 
@@ -60,10 +63,12 @@ class FRNLD(TwoStage):
         width: int = 16,
         patch: int = 4,
         direct_vectors: bool = True,
-        vector_sigma: float = 0.1,
+        vector_sigma: float = 0.03,
         change_scale: float = 0.1,
+        min_sigma: float = 0.01,
         position_features: int = 5,
         autoencoder_share: float = 0.3,
+        code_weight: float = 4.0,
         reward_weight: float = 1.0,
         continuation_weight: float = 1.0,
     ) -> None:
@@ -89,11 +94,13 @@ class FRNLD(TwoStage):
             context=context,
             hidden=hidden,
             change_scale=change_scale,
+            min_sigma=min_sigma,
             position_features=position_features,
+            code_weight=code_weight,
             reward_weight=reward_weight,
             continuation_weight=continuation_weight,
         )
-        super().__init__(list(found), autoencoder, dynamics, beside, autoencoder_share)
+        super().__init__(list(found), autoencoder, dynamics, autoencoder_share)
 
     def target(self, output: Tensor, symbols: Tensor) -> Tensor:
         """The sampled levels."""

@@ -14,8 +14,6 @@ from wmplay.errors import ConfigError
 from wmplay.models.bvae import BVAE
 from wmplay.models.rnlda import RNLDA
 from wmplay.nets.frame_transformer import Belief, FrameTransformer
-from wmplay.nets.heads import masked_mean
-from wmplay.nets.modalities import Vector
 
 
 class TwoStage(nn.Module, ABC):
@@ -26,8 +24,7 @@ class TwoStage(nn.Module, ABC):
     Args:
         keys: of the observation, in their order.
         autoencoder: of single frames.
-        dynamics: over its symbols, and
-        vectors: what lies beside them in the code: the vectors that the autoencoder leaves out.
+        dynamics: over its symbols, and the vectors that the autoencoder leaves out.
         autoencoder_share: of the updates.
 
     Raises:
@@ -39,14 +36,12 @@ class TwoStage(nn.Module, ABC):
         keys: Sequence[str],
         autoencoder: BVAE | RNLDA,
         dynamics: FrameTransformer,
-        vectors: Mapping[str, Vector],
         autoencoder_share: float,
     ) -> None:
         super().__init__()
         if not 0 < autoencoder_share < 1:
             raise ConfigError(f"autoencoder_share is {autoencoder_share}, expected more than 0, less than 1")
-        self.autoencoder, self.dynamics, self.vectors = autoencoder, dynamics, dict(vectors)
-        self.registered = nn.ModuleDict(self.vectors)  # so that their buffers move with the model
+        self.autoencoder, self.dynamics = autoencoder, dynamics
         self.keys, self.autoencoder_share = tuple(keys), autoencoder_share
 
     # ---- the four verbs --------------------------------------------------------------------------
@@ -73,11 +68,10 @@ class TwoStage(nn.Module, ABC):
 
     def decode(self, latent: Tensor) -> Mapping[str, Distribution]:
         """Distributions of each observation key from codes [..., S + V], each worked out when asked for."""
-        symbols, numbers = self.dynamics.split(latent)
-        drawn = self.autoencoder.decode(symbols)
+        drawn = self.autoencoder.decode(self.dynamics.split(latent)[0])
 
         def distribution(key: str) -> Distribution:
-            return self._vector(key, numbers) if key in self.vectors else drawn[key]
+            return self.dynamics.vector(key, latent) if key in self.dynamics.vectors else drawn[key]
 
         return LazyMapping(self.keys, distribution)
 
@@ -100,39 +94,19 @@ class TwoStage(nn.Module, ABC):
     def dynamics_loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
         """How well the next frame's code is predicted from those so far, on codes without gradient.
 
-        Metrics, each averaged over the steps that the mask keeps, before its weight: ``loss/code`` per
-        symbol, ``loss/<key>`` per number of a vector beside them, ``loss/reward``, ``loss/continuation``.
+        Metrics are those of ``FrameTransformer.loss``; ``loss/code`` is the symbols'.
         """
         with torch.no_grad():
             output = self.autoencoder(segment.observation)
             symbols = self.autoencoder.symbols.pick(output, self.autoencoder.symbols.noise(output))
-            code = self._code(symbols, segment.observation)
-        step = self.dynamics(code[:, :-1], segment.action)
-        target = self.target(output, symbols)[:, 1:]
-        values = {"code": self.autoencoder.symbols.loss(step.output, target)}
-        for key, vector in self.vectors.items():
-            observed = segment.observation[key][:, 1:].float()
-            values[key] = -self._vector(key, step.numbers).log_prob(observed) / vector.size
-        features = torch.cat([step.hidden, code[:, 1:]], dim=-1)
-        values |= self.dynamics.outcome.negative_log_likelihoods(features, segment)
-        terms = {name: masked_mean(value, segment.mask) for name, value in values.items()}
-        weights = self.dynamics.outcome.weights
-        total = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
-        return total, {f"loss/{name}": term.detach() for name, term in terms.items()}
+            code = self.dynamics.code(symbols, segment.observation)
+        return self.dynamics.loss(code, self.target(output, symbols)[:, 1:], segment, "code")
 
     @abstractmethod
     def target(self, output: Tensor, symbols: Tensor) -> Tensor:
         """What the dynamics should predict, [..., S], of frames of which the autoencoder gave ``output`` and
         sampled ``symbols``."""
 
-    # ---- codes -----------------------------------------------------------------------------------
-
     def _likely_code(self, observation: Mapping[str, Tensor]) -> Tensor:
-        return self._code(self.autoencoder.symbols.pick(self.autoencoder(observation), None), observation)
-
-    def _code(self, symbols: Tensor, observation: Mapping[str, Tensor]) -> Tensor:
-        return torch.cat([symbols, *(m.encode(observation[key]) for key, m in self.vectors.items())], dim=-1)
-
-    def _vector(self, key: str, numbers: Tensor) -> Distribution:
-        parts = torch.split(numbers, [m.size for m in self.vectors.values()], dim=-1)
-        return self.vectors[key].distribution(parts[list(self.vectors).index(key)])
+        symbols = self.autoencoder.symbols.pick(self.autoencoder(observation), None)
+        return self.dynamics.code(symbols, observation)

@@ -52,7 +52,7 @@ class FrameAutoencoder(nn.Module):
         if min(channels, width, hidden) < 1 or position_features < 0:
             raise ConfigError("channels, width and hidden must be at least 1, position_features at least 0")
         found = modalities(observation_space, vector_sigma=vector_sigma, pixel_sigma=1.0)
-        self.screen = _screen(found)
+        self.screen = the_screen(found)
         self.vectors = vectors(found) if with_vectors else {}
         self.modalities = {key: m for key, m in found.items() if key == self.screen or key in self.vectors}
         self.registered = nn.ModuleDict(self.modalities)  # so that their buffers move with the model
@@ -120,7 +120,7 @@ def ends(segment: Segment) -> tuple[dict[str, Tensor], Tensor]:
     return {key: value[:, index] for key, value in segment.observation.items()}, seen[:, index]
 
 
-def _screen(modalities: Mapping[str, Modality]) -> str:
+def the_screen(modalities: Mapping[str, Modality]) -> str:
     """The key of the one binary screen."""
     screens = [key for key, m in modalities.items() if isinstance(m, Binary) and len(m.shape) == 2]
     others = [key for key, m in modalities.items() if key not in screens and not isinstance(m, Vector)]

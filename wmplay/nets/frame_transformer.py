@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -9,25 +10,33 @@ from typing import Any, TypeAlias
 import gymnasium as gym
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.nn import functional as F
 
+from wmplay.contracts import Segment
 from wmplay.errors import ConfigError
 from wmplay.nets.actions import ActionEncoder
-from wmplay.nets.heads import OutcomeHeads
+from wmplay.nets.heads import OutcomeHeads, masked_mean
 from wmplay.nets.layers import fourier_features
 from wmplay.nets.modalities import Vector
 from wmplay.nets.symbols import Symbols
 from wmplay.nets.transformer import CausalTransformer
 
-Belief: TypeAlias = dict[str, Any]  # code [B, S + V] of the newest frame, cache of the tokens before it
+HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
+
+Belief: TypeAlias = dict[str, Any]
+# code [B, S + V] of the newest frame, change [B, V] of its numbers since the frame before (0 at first),
+# cache of the tokens before it
 
 
 @dataclass(frozen=True)
 class Step:
-    """Predictions for B x T steps."""
+    """Predictions of B x T next frames."""
 
     hidden: Tensor  # [B, T, E]
-    output: Tensor  # [B, T, S], what the next frame's symbols are chosen by
-    numbers: Tensor  # [B, T, V], the next frame's vectors
+    output: Tensor  # [B, T, S], what the symbols are chosen by
+    mean: Tensor  # [B, T, V], of the Gaussian over the numbers
+    sigma: Tensor  # [B, T, V]
 
 
 @dataclass(frozen=True)
@@ -44,8 +53,9 @@ class Rollout:
 class FrameTransformer(nn.Module):
     """p(next frame | frames and actions so far), for frames given as flat codes.
 
-    A code [S + V] is S symbols, predicted independently of each other, and V numbers (encoded vector
-    observations; none is fine), of which the change is predicted. A token is half code, half action.
+    A code [S + V] is S symbols and V numbers (encoded vectors; there may be none). Given the past, all are
+    independent; the change of a number is Gaussian. Half of a token is for the code and how its numbers have
+    just changed, half for the action.
 
     Args:
         symbols: what the S are.
@@ -56,8 +66,11 @@ class FrameTransformer(nn.Module):
         heads: of its attention.
         context: frames that it sees.
         hidden: units of the hidden layer of the outcome heads.
-        change_scale: how much a step typically changes a number, in half-ranges.
+        change_scale: how much a step typically changes a number, in half-ranges; changes, and the widths of
+            the Gaussians, are fed and predicted in units of it.
+        min_sigma: the smallest width, in the same units.
         position_features: octaves of sines and cosines in which it sees the numbers.
+        code_weight: of the loss per symbol, beside the loss per number.
         reward_weight: of the reward's loss; 0 = no reward head.
         continuation_weight: of the continuation's loss; 0 = no such head.
 
@@ -80,80 +93,158 @@ class FrameTransformer(nn.Module):
         context: int,
         hidden: int,
         change_scale: float,
+        min_sigma: float,
         position_features: int,
+        code_weight: float,
         reward_weight: float,
         continuation_weight: float,
     ) -> None:
         super().__init__()
-        if hidden < 1 or position_features < 0 or not change_scale > 0:
-            raise ConfigError(
-                f"hidden is {hidden}, position_features {position_features}, change_scale {change_scale}: "
-                "expected at least 1, at least 0, more than 0"
-            )
-        self.symbols, self.change_scale, self.position_features = symbols, change_scale, position_features
+        if hidden < 1 or position_features < 0:
+            raise ConfigError("hidden must be at least 1, position_features at least 0")
+        for name, value in (
+            ("change_scale", change_scale),
+            ("min_sigma", min_sigma),
+            ("code_weight", code_weight),
+        ):
+            if not value > 0:
+                raise ConfigError(f"{name} is {value}, expected a positive number")
+        self.symbols, self.change_scale, self.min_sigma = symbols, change_scale, min_sigma
+        self.position_features, self.code_weight = position_features, code_weight
+        self.vectors = dict(vectors)
+        self.registered = nn.ModuleDict(self.vectors)  # so that their buffers move with the model
         limits = [m.limit for m in vectors.values()]
         self.register_buffer("limit", torch.cat([torch.zeros(0), *limits]), persistent=False)
         numbers = len(self.limit)
+        code = symbols.size + numbers
         self.trunk = CausalTransformer(size, layers, heads, context)
         self.encode_action = ActionEncoder(action_space)
-        self.input_code = nn.Linear(symbols.size + numbers * (1 + 2 * position_features), size - size // 2)
+        self.input_code = nn.Linear(code + numbers * (1 + 2 * position_features), size - size // 2)
         self.input_action = nn.Linear(self.encode_action.size, size // 2)
-        self.output = nn.Linear(size, symbols.size + numbers)
-        self.outcome = OutcomeHeads(
-            size + symbols.size + numbers, hidden, 1, reward_weight, continuation_weight
-        )
+        self.output = nn.Linear(size, code + numbers)
+        self.outcome = OutcomeHeads(size + code, hidden, 1, reward_weight, continuation_weight)
 
-    def forward(self, code: Tensor, action: Tensor) -> Step:
-        """Predictions of the frames that follow the frames code [B, T, S + V] under action [B, T, A]."""
-        return self._step(self.trunk(self._tokens(code, action)), code)
+    # ---- codes -----------------------------------------------------------------------------------
 
-    def initial(self, code: Tensor) -> Belief:
-        """The belief after a first frame, code [B, S + V]."""
-        return {"code": code, "cache": self.trunk.blank(len(code), code.device)}
-
-    def observe(self, belief: Belief, action: Tensor, code: Tensor) -> Belief:
-        """The belief after action [B, T, A] and the frames it led to, code [B, T, S + V]."""
-        frames = torch.cat([belief["code"].unsqueeze(1), code], dim=1)
-        _, cache = self.trunk.extend(belief["cache"], self._tokens(frames[:, :-1], action))
-        return {"code": frames[:, -1], "cache": cache}
-
-    def predict(
-        self,
-        belief: Belief,
-        action: Tensor,
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
-    ) -> Rollout:
-        """H steps under action [B, H, A]: symbols sampled with a generator, the most likely without."""
-        if not temperature >= 0:
-            raise ConfigError(f"temperature is {temperature}, expected at least 0")
-        code, cache = belief["code"], belief["cache"]
-        codes, outputs, hiddens = [], [], []
-        for t in range(action.shape[1]):
-            now = code.unsqueeze(1)
-            hidden, cache = self.trunk.extend(cache, self._tokens(now, action[:, t : t + 1]))
-            step = self._step(hidden, now)
-            noise = None if generator is None else self.symbols.noise(step.output, generator, temperature)
-            code = torch.cat([self.symbols.pick(step.output, noise), step.numbers], dim=-1).squeeze(1)
-            codes.append(code)
-            outputs.append(step.output.squeeze(1))
-            hiddens.append(step.hidden.squeeze(1))
-        latent = torch.stack(codes, dim=1)
-        reward, discount = self.outcome(torch.cat([torch.stack(hiddens, dim=1), latent], dim=-1))
-        belief = {"code": code, "cache": cache}
-        return Rollout(latent, torch.stack(outputs, dim=1), reward, discount, belief)
+    def code(self, symbols: Tensor, observation: Mapping[str, Tensor]) -> Tensor:
+        """The code [..., S + V] of frames {key: [..., ...]} with these symbols [..., S]."""
+        return torch.cat([symbols, *(m.encode(observation[key]) for key, m in self.vectors.items())], dim=-1)
 
     def split(self, code: Tensor) -> tuple[Tensor, Tensor]:
         """Symbols [..., S] and numbers [..., V] of a code."""
         return code[..., : self.symbols.size], code[..., self.symbols.size :]
 
-    def _tokens(self, code: Tensor, action: Tensor) -> Tensor:
+    def vector(self, key: str, code: Tensor) -> Distribution:
+        """The distribution of a vector observation from a code."""
+        return self.vectors[key].distribution(self._by_key(self.split(code)[1])[key])
+
+    # ---- the past and the future -----------------------------------------------------------------
+
+    def initial(self, code: Tensor) -> Belief:
+        """The belief after a first frame, code [B, S + V]."""
+        change = torch.zeros_like(self.split(code)[1])
+        return {"code": code, "change": change, "cache": self.trunk.blank(len(code), code.device)}
+
+    def observe(self, belief: Belief, action: Tensor, code: Tensor) -> Belief:
+        """The belief after action [B, T, A] and the frames it led to, code [B, T, S + V]."""
+        frames = torch.cat([belief["code"].unsqueeze(1), code], dim=1)
+        changes = torch.cat([belief["change"].unsqueeze(1), self._changes(frames)], dim=1)
+        tokens = self._tokens(frames[:, :-1], changes[:, :-1], action)
+        _, cache = self.trunk.extend(belief["cache"], tokens)
+        return {"code": frames[:, -1], "change": changes[:, -1], "cache": cache}
+
+    def predict(
+        self, belief: Belief, action: Tensor, generator: torch.Generator | None, temperature: float
+    ) -> Rollout:
+        """H steps under action [B, H, A]: sampled with a generator, the most likely without.
+
+        Raises:
+            ConfigError: for a negative temperature.
+        """
+        if not temperature >= 0:
+            raise ConfigError(f"temperature is {temperature}, expected at least 0")
+        code, change, cache = belief["code"].unsqueeze(1), belief["change"].unsqueeze(1), belief["cache"]
+        codes, outputs, hiddens = [], [], []
+        for t in range(action.shape[1]):
+            tokens = self._tokens(code, change, action[:, t : t + 1])
+            hidden, cache = self.trunk.extend(cache, tokens)
+            step = self._step(hidden, code)
+            following = self._pick(step, generator, temperature)
+            change = self._changes(torch.cat([code, following], dim=1))
+            code = following
+            codes.append(code)
+            outputs.append(step.output)
+            hiddens.append(hidden)
+        latent = torch.cat(codes, dim=1)
+        reward, discount = self.outcome(torch.cat([torch.cat(hiddens, dim=1), latent], dim=-1))
+        belief = {"code": code.squeeze(1), "change": change.squeeze(1), "cache": cache}
+        return Rollout(latent, torch.cat(outputs, dim=1), reward, discount, belief)
+
+    # ---- training --------------------------------------------------------------------------------
+
+    def forward(self, code: Tensor, action: Tensor) -> Step:
+        """Predictions of the frames that follow the frames code [B, T, S + V] under action [B, T, A]."""
+        changes = F.pad(self._changes(code), (0, 0, 1, 0))
+        return self._step(self.trunk(self._tokens(code, changes, action)), code)
+
+    def loss(
+        self, code: Tensor, target: Tensor, segment: Segment, name: str
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """How well each frame of a segment is predicted from those before it.
+
+        Args:
+            code: [B, T + 1, S + V] of the frames.
+            target: [B, T, S], the symbols of all frames but the first, or their means.
+            segment: the segment.
+            name: of the symbols, in metrics.
+
+        Returns:
+            (scalar, metrics): the sum of ``loss/<name>`` per symbol, ``loss/<key>`` in nats per number of a
+            vector, ``loss/reward`` and ``loss/continuation``, each averaged over the steps that the mask
+            keeps; metrics are before the weights.
+        """
+        step = self(code[:, :-1], segment.action)
+        following = code[:, 1:]
+        numbers = self.split(following)[1]
+        nats = 0.5 * ((numbers - step.mean) / step.sigma).square() + step.sigma.log() + HALF_LOG_TAU
+        values = {name: self.symbols.loss(step.output, target)}
+        values |= {key: part.mean(-1) for key, part in self._by_key(nats).items()}
+        features = torch.cat([step.hidden, following], dim=-1)
+        values |= self.outcome.negative_log_likelihoods(features, segment)
+        terms = {term: masked_mean(value, segment.mask) for term, value in values.items()}
+        weights = {**self.outcome.weights, name: self.code_weight}
+        total = torch.stack([weights.get(term, 1.0) * value for term, value in terms.items()]).sum()
+        return total, {f"loss/{term}": value.detach() for term, value in terms.items()}
+
+    # ---- parts -----------------------------------------------------------------------------------
+
+    def _tokens(self, code: Tensor, change: Tensor, action: Tensor) -> Tensor:
         symbols, numbers = self.split(code)
-        seen = torch.cat([symbols, fourier_features(numbers, self.position_features)], dim=-1)
-        done = self.encode_action(action)
-        return torch.cat([self.input_code(seen), self.input_action(done)], dim=-1)
+        seen = torch.cat([symbols, change, fourier_features(numbers, self.position_features)], dim=-1)
+        return torch.cat([self.input_code(seen), self.input_action(self.encode_action(action))], dim=-1)
 
     def _step(self, hidden: Tensor, code: Tensor) -> Step:
-        output, change = self.split(self.output(hidden).float())
-        numbers = self.split(code)[1] + self.change_scale * change
-        return Step(hidden, output, torch.clamp(numbers, -self.limit, self.limit))
+        output, moves = self.split(self.output(hidden).float())
+        move, width = moves.chunk(2, dim=-1)
+        sigma = F.softplus(width.contiguous()) + self.min_sigma  # softplus is slow on strided memory
+        mean = self.split(code)[1] + self.change_scale * move
+        return Step(hidden, output, mean, self.change_scale * sigma)
+
+    def _pick(self, step: Step, generator: torch.Generator | None, temperature: float) -> Tensor:
+        numbers, noise = step.mean, None
+        if generator is not None:
+            noise = self.symbols.noise(step.output, generator, temperature)
+            normal = torch.randn(numbers.shape, generator=generator, device=numbers.device)
+            numbers = numbers + temperature * step.sigma * normal
+        numbers = torch.clamp(numbers, -self.limit, self.limit)  # a long run stays in the world
+        return torch.cat([self.symbols.pick(step.output, noise), numbers], dim=-1)
+
+    def _changes(self, code: Tensor) -> Tensor:
+        """[B, T - 1, V], in units of ``change_scale``, between the frames of code [B, T, S + V]."""
+        numbers = self.split(code)[1]
+        return (numbers[:, 1:] - numbers[:, :-1]) / self.change_scale
+
+    def _by_key(self, numbers: Tensor) -> dict[str, Tensor]:
+        """Numbers [..., V] by vector key."""
+        parts = torch.split(numbers, [m.size for m in self.vectors.values()], dim=-1) if self.vectors else []
+        return dict(zip(self.vectors, parts, strict=True))
