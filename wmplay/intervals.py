@@ -15,6 +15,8 @@ import numpy as np
 
 from wmplay.contracts import Array
 
+FEWEST_GROUPS = 5  # from which a rank correlation gets an interval
+
 
 class Interval(NamedTuple):
     """An estimate and the two ends of its confidence interval (NaN where the data cannot say)."""
@@ -111,14 +113,14 @@ def rank_correlation(
         x: [N]. The correlation is NaN where all of x, or all of y, are equal.
         y: [N].
         groups: [N] names; whole groups are drawn with replacement, since pairs of one group are alike. Below
-            three groups both ends are NaN.
+            five groups both ends are NaN: so few say too little about how they might have come out.
         seed: of the draws.
         resamples: how many; those in which all x or all y are equal say nothing, and do not count.
         confidence: of the interval.
     """
     value = _spearman(x, y)
     members = [np.flatnonzero(np.array(groups) == group) for group in dict.fromkeys(groups)]
-    if len(members) < 3 or not math.isfinite(value):
+    if len(members) < FEWEST_GROUPS or not math.isfinite(value):
         return Interval(value, math.nan, math.nan)
     rng = np.random.default_rng(seed)
     found = []

@@ -6,7 +6,9 @@ import numpy as np
 from conveyor import Conveyor, episodes
 
 from wmplay.evaluate import evaluate_prediction, predict_clips, score_episodes
-from wmplay.scores import save_evaluation
+from wmplay.generation import duplicate_clips, evaluate_spread, unprompted_clips
+from wmplay.intervals import Interval
+from wmplay.scores import AgreementScore, ArbiterScore, Curve, Likeness, SurpriseScore, save_evaluation
 
 
 def write_run(path, *, late=1, seed=0, overrides=(), success=True, **info):
@@ -42,6 +44,38 @@ def write_run(path, *, late=1, seed=0, overrides=(), success=True, **info):
     return path
 
 
+def write_simulator(path, seed=0):
+    """Adds all that can be known of a learned simulator, and of a policy that practised in it."""
+    model, store = Conveyor(noise=1), episodes(11, seed=seed, goal=True)
+    rising = Curve([0.2, 0.3, 0.4], [0.1, 0.2, 0.3], [0.3, 0.4, 0.5])
+    likeness = Likeness(
+        Interval(1.5, 1.2, 1.8), {"precision@3": Interval(0.7, 0.6, 0.8)}, Interval(0.2, 0.1, 0.3)
+    )
+    reached, late = (episodes(5, goal=True, terminated=ends) for ends in (True, False))
+    save_evaluation(
+        path,
+        prediction=evaluate_prediction(model, store, horizon=7),
+        spread=evaluate_spread(model, store, horizon=7, futures=3),
+        surprise=SurpriseScore(
+            "bound", 11, 7, 55, seed, Interval(5.5, 5.0, 6.0), {"marginal": Interval(37.0, 36.0, 38.0)}
+        ),
+        agreement=AgreementScore("iou", "place", 3, 3, 11, seed, rising, rising, rising),
+        arbiter=ArbiterScore(
+            "belt-v1", "abc", 3, 7, 512, 11, seed, {"model": likeness, "real": likeness}, chance=0.33
+        ),
+        clips=predict_clips(model, store, horizon=7),
+        unprompted=unprompted_clips(model, store, steps=11),
+        duplicate=duplicate_clips(model, store, horizon=7, futures=3),
+        episodes=[*episodes(1, goal=True, terminated=True, steps=5), *episodes(1, goal=True, steps=7)],
+        learned_episodes=[*episodes(1, goal=True, steps=7), *episodes(1, goal=True, steps=7)],
+        policy=score_episodes(late[:4] + reached[:1], seed),
+        policy_sampled=score_episodes(late[:3] + reached[:2], seed),
+        learned=score_episodes(late[:2] + reached[:3], seed),
+        random=score_episodes(late, seed),
+    )
+    return path
+
+
 def write_metrics(path, steps):
     rng = np.random.default_rng(0)
     lines = [
@@ -64,5 +98,6 @@ def write_metrics(path, steps):
             "policy/success_low": value - 0.1,
             "policy/success_high": value + 0.1,
         }
-        lines.append({**where, "phase": "evaluate", **ends, "prediction/lcd/iou@5": value})
+        quality = {"prediction/lcd/iou@5": value, "prediction/place/mae@1": 1 - value}
+        lines.append({**where, "phase": "evaluate", **ends, **quality})
     (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

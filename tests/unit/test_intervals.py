@@ -8,6 +8,7 @@ from wmplay.intervals import (
     interquartile_mean,
     mean_interval,
     mean_intervals,
+    rank_correlation,
     stratified_bootstrap,
     success_rate,
     wilson,
@@ -104,3 +105,47 @@ def test_bootstrap_of_one_seed_has_no_ends():
     result = stratified_bootstrap(np.array([[0.5]]))
     assert result.value == 0.5
     assert math.isnan(result.low)
+
+
+def ones(count):
+    return [str(i) for i in range(count)]
+
+
+def test_rank_correlation_sees_order_only():
+    x = np.arange(7.0)
+    assert rank_correlation(x, np.exp(x), ones(7)).value == pytest.approx(1)
+    assert rank_correlation(x, -(x**3), ones(7)).value == pytest.approx(-1)
+
+
+def test_ties_are_at_their_mean_rank():
+    # ranks 0.5 0.5 2 3 4 and 0 1 2 3.5 3.5
+    x, y = np.array([1, 1, 2, 3, 4]), np.array([1, 2, 3, 4, 4])
+    assert rank_correlation(x, y, ones(5)).value == pytest.approx(9 / 9.5)
+
+
+def test_what_is_all_equal_has_no_order():
+    assert all(math.isnan(end) for end in rank_correlation(np.ones(7), np.arange(7), ones(7)))
+
+
+def test_few_groups_have_no_interval():
+    x, y = np.arange(11.0), np.arange(11.0) % 5
+    assert math.isnan(rank_correlation(x[:3], y[:3], ones(3)).low)
+    assert math.isnan(rank_correlation(x, y, ["a", "b"] * 5 + ["a"]).low)
+    assert math.isfinite(rank_correlation(x, y, ones(11)).low)
+
+
+def test_pairs_that_come_in_groups_say_less():
+    rng = np.random.default_rng(3)
+    centres = rng.normal(size=(13, 2))
+    x, y = np.repeat(centres, 17, axis=0).T + 0.01 * rng.normal(size=(2, 13 * 17))
+    groups = np.repeat(ones(13), 17).tolist()
+    alone, together = rank_correlation(x, y, ones(len(x))), rank_correlation(x, y, groups)
+    assert together.value == alone.value
+    assert together.high - together.low > 2 * (alone.high - alone.low)
+
+
+def test_rank_correlation_covers_what_is_true():
+    """Of independent pairs, 95% intervals hold 0 in about 95% of cases."""
+    rng = np.random.default_rng(5)
+    found = [rank_correlation(*rng.normal(size=(2, 31)), ones(31), seed=i, resamples=200) for i in range(60)]
+    assert 0.85 <= np.mean([low <= 0 <= high for _, low, high in found]) <= 1

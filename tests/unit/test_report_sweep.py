@@ -3,7 +3,7 @@ import io
 import math
 
 import pytest
-from report_run import write_run
+from report_run import write_run, write_simulator
 from rich.console import Console
 
 from wmplay.errors import RunError
@@ -72,3 +72,36 @@ def test_one_seed_each_has_no_table_over_seeds(tmp_path):
 def test_no_runs(tmp_path):
     with pytest.raises(RunError, match="has no runs in it"):
         summarise_sweep(tmp_path)
+
+
+def test_policies_and_medians_over_seeds(tmp_path):
+    for seed in range(5):
+        write_simulator(write_run(tmp_path / f"{seed}", seed=seed, overrides=["model=belt"]), seed)
+    sweep = summarise_sweep(tmp_path)
+    (setting,) = sweep.settings
+    success = {name: x.value for name, x in setting.metrics.items() if name.startswith("success")}
+    assert success == pytest.approx(
+        {"success": 0.2, "success (policy, sampled)": 0.4, "success (in the learned world)": 0.6}
+    )
+    values = sorted(job.metrics["lcd iou@1"].value for job in sweep.jobs)
+    assert setting.medians["lcd iou@1"].value == values[2]
+    assert values[0] <= setting.medians["lcd iou@1"].low <= setting.medians["lcd iou@1"].high <= values[-1]
+    console = Console(width=100, file=io.StringIO())
+    print_sweep(tmp_path, console)
+    text = console.file.getvalue()
+    assert "median" in text
+    assert "40.0%" in text
+
+
+def test_a_sweep_has_a_page(sweep_dir):
+    console = Console(width=80, file=io.StringIO())
+    print_sweep(sweep_dir, console)
+    assert f"report: {sweep_dir / 'report.html'}" in console.file.getvalue().replace("\n", "")
+    page = (sweep_dir / "report.html").read_text()
+    assert "5 runs of 2 settings: model=late: success 100.0%" in page
+    assert "Over seeds" in page
+    assert (sweep_dir / "report" / "quality.png").exists()
+    points = summarise_sweep(sweep_dir).points
+    assert len(points) == 4 * 3
+    assert {point.label for point in points} == {"model=late", "model=exact"}
+    assert len({point.run for point in points}) == 4

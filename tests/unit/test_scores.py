@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from conveyor import Conveyor, episodes
+from report_run import write_simulator
 
 from wmplay.errors import RunError
 from wmplay.evaluate import evaluate_prediction, predict_clips, score_episodes
@@ -45,6 +46,33 @@ def test_what_was_saved_is_loaded(tmp_path, scores):
     ]
 
 
+def test_every_kind_of_score_and_picture_comes_back(tmp_path):
+    write_simulator(tmp_path)
+    first = load_evaluation(tmp_path)
+    assert list(first.policies) == ["policy", "policy_sampled", "learned", "random"]
+    assert isinstance(first.surprise.bits, Interval)
+    assert isinstance(first.arbiter.likeness["real"].neighbours["precision@3"], Interval)
+    assert first.spread.keys["lcd"].among.at(7).value > 0
+    (tmp_path / "again").mkdir()
+    parts = {f.name: getattr(first, f.name) for f in dataclasses.fields(first) if f.name != "policies"}
+    save_evaluation(tmp_path / "again", **parts, **first.policies)
+    # the text and not the values: a NaN differs from itself
+    texts = [(path / "evaluation.json").read_text() for path in (tmp_path, tmp_path / "again")]
+    assert texts[0] == texts[1]
+    assert load_clips(tmp_path, "unprompted").context == 1
+    assert len(load_clips(tmp_path, "duplicate").prediction["lcd"]) == 3
+    assert [len(t) for t in load_episodes(tmp_path, "learned_episodes")] == [7, 7]
+
+
+def test_what_is_not_known_is_named_and_what_is_missing_is_none(tmp_path):
+    path = tmp_path / "evaluation.json"
+    path.write_text('{"policies": {}}')
+    assert load_evaluation(tmp_path).surprise is None
+    path.write_text('{"policies": {}, "nonsense": 1}')
+    with pytest.raises(RunError, match="nonsense"):
+        load_evaluation(tmp_path)
+
+
 def test_a_directory_without_evaluation_has_none(tmp_path):
     assert load_evaluation(tmp_path) is None
     assert load_clips(tmp_path) is None
@@ -71,9 +99,7 @@ def test_what_is_not_finite_is_null_on_disk_and_nan_again(tmp_path, scores):
     assert math.isnan(loaded.returns[0])
 
 
-@pytest.mark.parametrize(
-    "content", ["{", "[]", '{"policy": {}}', '{"prediction": {"x": 1}}']
-)
+@pytest.mark.parametrize("content", ["{", "[]", '{"policy": {}}', '{"prediction": {"x": 1}}'])
 def test_damaged_numbers_are_named(tmp_path, content):
     (tmp_path / "evaluation.json").write_text(content)
     with pytest.raises(RunError, match=r"evaluation\.json is damaged"):

@@ -173,8 +173,8 @@ def _quality(record: Record) -> Iterator[Picture]:
         yield Picture(
             "quality.png",
             png(figure),
-            "Each point is one evaluation of this run. Spearman's rank correlation with a 95% bootstrap "
-            "interval; evaluations of one run are not independent of each other, so read it with care.",
+            "Each point is one evaluation of this run. Spearman's rank correlation, from five evaluations on "
+            "with a 95% bootstrap interval; those of one run are not independent: read it with care.",
         )
 
 

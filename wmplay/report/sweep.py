@@ -110,8 +110,8 @@ def write_sweep_report(sweep: Sweep, sweep_dir: Path) -> Path:
     several = any(setting.seeds > 1 for setting in sweep.settings)
     figure = quality_plot(sweep.points)
     caption = (
-        "Each point is one evaluation of one run. Spearman's rank correlation with a 95% bootstrap interval "
-        "in which whole runs are drawn, since evaluations of one run are alike."
+        "Each point is one evaluation of one run. Spearman's rank correlation, from five runs on with a 95% "
+        "bootstrap interval, in which whole runs are drawn, since evaluations of one run are alike."
     )
     plots = [] if figure is None else [Picture("quality.png", png(figure), caption)]
     sections: dict[str, Sequence[Part]] = {

@@ -18,6 +18,7 @@ from wmplay.report.style import AGREEMENTS, DISTANCES, METRICS, PREDICTORS, SURP
 from wmplay.report.words import (
     POLICIES,
     RANDOM,
+    SAMPLED,
     broken,
     counted,
     interval,
@@ -72,9 +73,11 @@ def policy_grid(policies: dict[str, PolicyScore]) -> Grid | None:
         columns.insert(1, "success")
         for row, score in zip(rows, policies.values(), strict=True):
             row.insert(1, percent(score.success) if score.success is not None else "–")
-    note = "95% intervals over episodes: success Wilson's, means Student's t. "
-    meanings = [f"{label}: {meaning}" for name, (label, meaning) in POLICIES.items() if name in policies]
-    return Grid("Policies", columns, rows, note + "; ".join(meanings).capitalize() + "." * bool(meanings))
+    note = "95% intervals over episodes: success Wilson's, means Student's t."
+    for name, (label, meaning) in POLICIES.items():
+        if name in policies or name + SAMPLED in policies:
+            note += f" {label[0].upper()}{label[1:]}: {meaning}."
+    return Grid("Policies", columns, rows, note)
 
 
 def prediction_grids(score: PredictionScore) -> list[Grid]:
