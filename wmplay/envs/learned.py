@@ -216,6 +216,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
     def _seen(self, predicted: Observation, goal: Observation) -> Observation:
         """What the env would show: expected values in the dtype and bounds of its spaces, lazily."""
 
+        @torch.no_grad()  # it may be looked at only after the step
         def show(key: str) -> Tensor:
             return goal[key] if key in goal else as_observed(predicted[key][:, 0], self._spaces[key])
 
@@ -278,7 +279,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
             final = np.full(self.num_envs, None, object)
             for row in np.flatnonzero(ended):
                 final[row] = {key: value[row] for key, value in last.items()}
-            info = {"final_obs": final, "_final_obs": ended}
+            info = {"final_obs": final, "_final_obs": ended, "final_info": {}, "_final_info": ended.copy()}
         return self._arrays(observation), reward.astype(np.float64), terminated, truncated, info
 
     def _arrays(self, observation: Observation) -> dict[str, Array]:
