@@ -21,12 +21,14 @@ class Limit:
 
     Attributes:
         least: the smallest value.
+        most: the largest value.
         above: an open lower end.
         choices: the only values.
         otherwise: the type of a setting that may be null (and is, by default).
     """
 
     least: float | None = None
+    most: float | None = None
     above: float | None = None
     choices: tuple[str, ...] = ()
     otherwise: type | None = None
@@ -40,6 +42,7 @@ LIMITS: Mapping[str, Limit] = {
     "threads": Limit(least=1, otherwise=int),
     "env.data": Limit(otherwise=str),
     "collect.random_episodes": Limit(least=0),
+    "collect.held": Limit(least=0, most=1),
     "collect.episodes": Limit(least=0),
     "collect.num_envs": Limit(least=1),
     "collect.num_workers": Limit(least=0),
@@ -154,6 +157,8 @@ def _check_value(path: str, value: Any, default: Any, limit: Limit) -> None:
         words, fine = " or ".join(f"'{choice}'" for choice in limit.choices), value in limit.choices
     elif limit.least is not None:
         words, fine = f"{words} >= {limit.least:g}", right_type and value >= limit.least
+        if limit.most is not None:
+            words, fine = f"{words} and <= {limit.most:g}", fine and value <= limit.most
     elif limit.above is not None:
         words, fine = f"{words} > {limit.above:g}", right_type and value > limit.above
     if not fine:

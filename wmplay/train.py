@@ -19,6 +19,7 @@ from wmplay import registry
 from wmplay.assess import assess, flat, run_episodes
 from wmplay.contracts import Learner, Policy, Practice
 from wmplay.errors import ConfigError
+from wmplay.policies.random import RandomPolicy
 from wmplay.progress import bar
 from wmplay.rehearsal import rehearse
 from wmplay.report import write_report
@@ -77,7 +78,9 @@ def collect(s: Session) -> None:
     if s.state.iteration == 0:
         if s.config.env.data is not None:
             s.keep(load_trajectories(s.config.env.data))
-        _collect(s, s.config.collect.random_episodes, None, "collect at random")
+        held = s.config.collect.held
+        policy = RandomPolicy(s.parts.env.action_space, held) if held else None
+        _collect(s, s.config.collect.random_episodes, policy, "collect at random")
     _collect(s, s.config.collect.episodes, s.parts.explorer, "collect")
     cfg = s.config.fit
     s.state.fit_from = s.state.updates

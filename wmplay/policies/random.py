@@ -2,30 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import torch
 from torch import Tensor
 
 from wmplay.contracts import Carry
+from wmplay.errors import ConfigError
 from wmplay.nets.actions import random_actions
+
+KEEP = 0.8  # chance that a held action goes on for another step: 5 steps in the mean
+
+
+class Held(NamedTuple):
+    """What the policy remembers: B rows of each."""
+
+    chosen: Tensor  # [B] bool: whether actions are held in this episode
+    action: Tensor  # [B, A], or [B] int64: the last ones
 
 
 class RandomPolicy:
     """Draws every action uniformly from the action space; the baseline of all others.
 
+    Independent draws mostly cancel out: a joint trembles where it is. Holding some of them for a while shows
+    a model more of the world.
+
+    Args:
+        action_space: discrete, or a bounded one-dimensional Box.
+        held: part of the episodes in which each entry of the action is held for a random time.
+
     Raises:
-        SpaceError: for a space that is neither discrete nor a bounded one-dimensional Box.
+        SpaceError: for another space.
+        ConfigError: if ``held`` is not in 0..1.
     """
 
-    def __init__(self, action_space: gym.Space[Any]) -> None:
+    def __init__(self, action_space: gym.Space[Any], held: float = 0.0) -> None:
         random_actions(action_space, (1,))  # an unsupported space fails here, not in the middle of a run
-        self.action_space = action_space
+        if not 0 <= held <= 1:
+            raise ConfigError(f"random: held is {held}, expected 0 to 1")
+        self.action_space, self.held = action_space, held
 
     def initial(self, batch_size: int) -> Carry:
-        """Nothing to carry."""
-        return ()
+        """Nothing to carry yet."""
+        return None
 
     def act(
         self,
@@ -38,4 +58,13 @@ class RandomPolicy:
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Carry]:
         """Actions [B, A], or [B] int64."""
-        return random_actions(self.action_space, (len(first),), generator, first.device), carry
+        action = random_actions(self.action_space, (len(first),), generator, first.device)
+        if not self.held:
+            return action, carry
+        chosen = torch.rand(first.shape, generator=generator, device=first.device) < self.held
+        if carry is not None:
+            chosen = torch.where(first, chosen, carry.chosen)
+            goes_on = torch.rand(action.shape, generator=generator, device=first.device) < KEEP
+            rows = (chosen & ~first).reshape(-1, *[1] * (action.ndim - 1))
+            action = torch.where(rows & goes_on, carry.action, action)
+        return action, Held(chosen, action)
