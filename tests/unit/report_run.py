@@ -70,7 +70,8 @@ def write_simulator(path, seed=0):
         learned_episodes=[*episodes(1, goal=True, steps=7), *episodes(1, goal=True, steps=7)],
         policy=score_episodes(late[:4] + reached[:1], seed),
         policy_sampled=score_episodes(late[:3] + reached[:2], seed),
-        learned=score_episodes(late[:2] + reached[:3], seed),
+        learned_sampled=score_episodes(late[:2] + reached[:3], seed),
+        untrained_sampled=score_episodes(late, seed),
         random=score_episodes(late, seed),
     )
     return path

@@ -81,7 +81,12 @@ def test_policies_and_medians_over_seeds(tmp_path):
     (setting,) = sweep.settings
     success = {name: x.value for name, x in setting.metrics.items() if name.startswith("success")}
     assert success == pytest.approx(
-        {"success": 0.2, "success (policy, sampled)": 0.4, "success (in the learned world)": 0.6}
+        {
+            "success": 0.2,
+            "success (policy, sampled)": 0.4,
+            "success (learned world, sampled)": 0.6,
+            "success (untrained, sampled)": 0.0,
+        }
     )
     values = sorted(job.metrics["lcd iou@1"].value for job in sweep.jobs)
     assert setting.medians["lcd iou@1"].value == values[2]

@@ -49,7 +49,13 @@ def test_what_was_saved_is_loaded(tmp_path, scores):
 def test_every_kind_of_score_and_picture_comes_back(tmp_path):
     write_simulator(tmp_path)
     first = load_evaluation(tmp_path)
-    assert list(first.policies) == ["policy", "policy_sampled", "learned", "random"]
+    assert list(first.policies) == [
+        "policy",
+        "policy_sampled",
+        "learned_sampled",
+        "untrained_sampled",
+        "random",
+    ]
     assert isinstance(first.surprise.bits, Interval)
     assert isinstance(first.arbiter.likeness["real"].neighbours["precision@3"], Interval)
     assert first.spread.keys["lcd"].among.at(7).value > 0

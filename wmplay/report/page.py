@@ -6,13 +6,16 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from pathlib import Path
 
+import numpy as np
+
+from wmplay.contracts import Trajectory
 from wmplay.report import clips, episodes, plots, simulator
 from wmplay.report.figures import png
 from wmplay.report.markup import Html, Part, Picture, facts_table, file_name, folded, write_page
 from wmplay.report.quality import measured, quality_plot
 from wmplay.report.record import Record, read_record
 from wmplay.report.tables import Grid, model_grids, policy_grid
-from wmplay.report.words import counted, duration, verdict, wall_times
+from wmplay.report.words import POLICY, SAMPLED, counted, duration, verdict, wall_times
 from wmplay.showcase import Clips
 
 
@@ -152,19 +155,25 @@ def _dreams(record: Record) -> Iterator[Picture]:
 def _episodes(record: Record) -> Iterator[Picture]:
     if not record.episodes:
         return
+    sampled = record.evaluation is not None and POLICY + SAMPLED in record.evaluation.policies
+    how = "its actions sampled" if sampled else "without exploration"
+    worlds = {"real": record.episodes}
+    caption = f"Episodes of the policy in the real world, {how}."
     if record.learned_episodes:
-        yield Picture(
-            "episodes.gif",
-            episodes.episodes_gif({"real": record.episodes, "learned": record.learned_episodes}),
-            "The policy in the real world, above, and in the learned one, from the same starts to the same "
-            "goals.",
+        worlds["learned"] = record.learned_episodes
+        pairs = zip(record.episodes, record.learned_episodes, strict=False)
+        alike = (
+            ", from the same starts to the same goals" if all(_begin_alike(*pair) for pair in pairs) else ""
         )
-    else:
-        yield Picture(
-            "episodes.gif",
-            episodes.episodes_gif({"real": record.episodes}),
-            "Episodes of the policy in the real environment, without exploration.",
-        )
+        caption = f"The policy in the real world, above, and in the learned one{alike}; {how}."
+    yield Picture("episodes.gif", episodes.episodes_gif(worlds), caption)
+
+
+def _begin_alike(one: Trajectory, other: Trajectory) -> bool:
+    """Whether two episodes have the same first frames, goals included."""
+    return all(
+        np.array_equal(frames[0], other.observation[key][0]) for key, frames in one.observation.items()
+    )
 
 
 def _quality(record: Record) -> Iterator[Picture]:

@@ -26,6 +26,8 @@ from wmplay.scores import Evaluation
 CSV_FILE = "sweep.csv"
 LEFT_COLUMNS = 24  # characters of seed, status and the space around them
 METRIC_COLUMN = 19
+PAGE_COLUMNS = 110  # characters that fit beside each other on the page
+JOBS = "Jobs"
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,7 @@ def print_sweep(sweep_dir: Path, console: Console | None = None) -> Sweep:
 
 def write_sweep_report(sweep: Sweep, sweep_dir: Path) -> Path:
     """Builds ``report.html`` in a sweep's directory: its tables, and success against model quality."""
-    names = sweep.metrics
-    several = any(setting.seeds > 1 for setting in sweep.settings)
+    grids = sorted(sweep_grids(sweep, PAGE_COLUMNS), key=lambda grid: grid.title == JOBS)
     figure = quality_plot(sweep.points)
     caption = (
         "Each point is one evaluation of one run. Spearman's rank correlation, from five runs on with a 95% "
@@ -115,7 +116,7 @@ def write_sweep_report(sweep: Sweep, sweep_dir: Path) -> Path:
     )
     plots = [] if figure is None else [Picture("quality.png", png(figure), caption)]
     sections: dict[str, Sequence[Part]] = {
-        "Results": [*([_seeds_grid(sweep, names)] if several else []), _jobs_grid(sweep, names)],
+        "Results": grids,
         "Does a better model make a better policy": plots,
     }
     return write_page(
@@ -153,7 +154,7 @@ def sweep_grids(sweep: Sweep, width: int) -> list[Grid]:
 
 def _jobs_grid(sweep: Sweep, names: Sequence[str]) -> Grid:
     return Grid(
-        "Jobs",
+        JOBS,
         ["setting", "seed", "status", *names],
         [[job.setting, job.seed, job.status, *_cells(job.metrics, names)] for job in sweep.jobs],
         "95% intervals over the episodes of each job.",

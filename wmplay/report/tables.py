@@ -63,7 +63,7 @@ def policy_grid(policies: dict[str, PolicyScore]) -> Grid | None:
     rows = [
         [
             policy_label(name),
-            interval(score.mean_return),
+            broken(interval(score.mean_return)),
             number(score.mean_length.value),
             f"{score.episodes:,}",
         ]
@@ -72,7 +72,7 @@ def policy_grid(policies: dict[str, PolicyScore]) -> Grid | None:
     if any(score.success is not None for score in policies.values()):
         columns.insert(1, "success")
         for row, score in zip(rows, policies.values(), strict=True):
-            row.insert(1, percent(score.success) if score.success is not None else "–")
+            row.insert(1, broken(percent(score.success)) if score.success is not None else "–")
     note = "95% intervals over episodes: success Wilson's, means Student's t."
     for name, (label, meaning) in POLICIES.items():
         if name in policies or name + SAMPLED in policies:

@@ -16,7 +16,7 @@ RANDOM = "random"
 SAMPLED = "_sampled"  # ends the name of a score whose actions were sampled, as the policy learned
 
 POLICIES: Mapping[str, tuple[str, str]] = {  # what to call other scores, and what they are
-    "learned": ("in the learned world", "the policy in the world model that it practised in"),
+    "learned": ("learned world", "the policy in the world model that it practised in"),
     "untrained": ("untrained", "a policy of the same kind that has learned nothing"),
     "real": ("trained in reality", "a policy of another run, which practised in the real world"),
     RANDOM: ("random", "actions drawn evenly"),
@@ -156,11 +156,15 @@ def _policy(score: PolicyScore, policies: Mapping[str, PolicyScore]) -> str:
     if score.success is None:
         text = f"the policy's return is {interval(score.mean_return)} over {episodes}"
         return text + (f", a random one's {interval(random.mean_return)}" if random else "")
-    ways = (("with sampled actions", POLICY + SAMPLED), ("in the learned world", "learned"))
+    ways = {
+        POLICY + SAMPLED: "with sampled actions",
+        "learned": "in the learned world",
+        "learned" + SAMPLED: "sampled in the learned world",
+    }
     beside = [
-        f"{percent(Interval(other.success.value, math.nan, math.nan))} {how}"
-        for how, other in ((how, policies.get(name)) for how, name in ways)
-        if other is not None and other.success is not None
+        f"{percent(Interval(other.success.value, math.nan, math.nan))} {ways[name]}"
+        for name, other in policies.items()
+        if name in ways and other.success is not None
     ]
     text = f"the policy reaches the goal in {percent(score.success)} of {episodes}"
     text += f" ({', '.join(beside)})" if beside else ""
