@@ -126,7 +126,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         with autocast(self.device, self.precision):
             prediction = self.model.predict(self.belief, action.unsqueeze(1), **self._draws(self._generator))
         arrived = self._seen(prediction.observation, self._goal)
-        reward, terminated = self._outcome(prediction, self._observation, arrived)
+        reward, terminated = self._outcome(prediction, self._observation, arrived, self._generator)
         self._time += 1
         truncated = torch.zeros_like(terminated)
         if self.max_steps is not None:
@@ -167,7 +167,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
             generator: of all draws; None is the most likely future of the policy's most likely actions.
         """
         goal = {key: value for key, value in observation.items() if key.startswith(GOAL_PREFIX)}
-        draws = {} if generator is None else self._draws(generator)
+        draws = self._draws(generator)
         size = len(next(iter(observation.values())))
         carry, first = policy.initial(size), torch.ones(size, dtype=torch.bool, device=self.device)
         action = torch.zeros(
@@ -190,15 +190,21 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
                 [*prediction.observation, *goal],
                 lambda key, seen=prediction.observation: goal[key] if key in goal else seen[key][:, 0],  # type: ignore[misc]
             )
-            steps.append((arrived, action, *self._outcome(prediction, observation, arrived)))
+            steps.append((arrived, action, *self._outcome(prediction, observation, arrived, generator)))
             belief, observation, first = prediction.belief, arrived, torch.zeros_like(first)
         observations, actions, rewards, terminated = zip(*steps, strict=True)
         return Rollout(list(observations), *(torch.stack(x, 1) for x in (actions, rewards, terminated)))
 
     # ---- what a step is worth ----------------------------------------------------------------------
 
-    def _outcome(self, prediction: Any, before: Observation, arrived: Observation) -> tuple[Tensor, Tensor]:
-        """(reward, terminated), each [B]."""
+    def _outcome(
+        self,
+        prediction: Any,
+        before: Observation,
+        arrived: Observation,
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, Tensor]:
+        """(reward, terminated), each [B]; without anything to draw from, what is more likely."""
         if self._reward_from == "task":
             assert self.task is not None
             reward, terminated = self.task.reward_and_terminated(before, arrived)
@@ -206,12 +212,16 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         reward = prediction.reward[:, 0]
         if prediction.discount is None:
             return reward, torch.zeros_like(reward, dtype=torch.bool)
-        chance = torch.rand(reward.shape, generator=self._generator, device=self.device)
-        return reward, chance >= prediction.discount[:, 0]
+        chance: Tensor | float = 0.5
+        if generator is not None and self._sampling is not None:
+            chance = torch.rand(reward.shape, generator=generator, device=self.device)
+        return reward, prediction.discount[:, 0] <= chance
 
-    def _draws(self, generator: torch.Generator) -> dict[str, Any]:
-        """What to pass to ``predict`` to sample from it."""
-        return {} if self._sampling is None else {**self._sampling, "generator": generator}
+    def _draws(self, generator: torch.Generator | None) -> dict[str, Any]:
+        """What to pass to ``predict`` to sample from it, if there is something to draw from."""
+        if generator is None or self._sampling is None:
+            return {}
+        return {**self._sampling, "generator": generator}
 
     def _seen(self, predicted: Observation, goal: Observation) -> Observation:
         """What the env would show: expected values in the dtype and bounds of its spaces, lazily."""
@@ -239,7 +249,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
                 raise ConfigError(f"{name} predicts no reward: give it a reward head, or learned.reward=task")
             return
         try:
-            self._outcome(prediction, observation, self._seen(prediction.observation, goal))
+            self._outcome(prediction, observation, self._seen(prediction.observation, goal), None)
         except KeyError as error:
             raise ConfigError(
                 f"the task's reward needs {error}, but {name} predicts {', '.join(prediction.observation)} "
