@@ -93,7 +93,7 @@ class Autoencoder(nn.Module):
         self.screens_to_moves = mlp(latent, hidden, 1, moves) if moves else None
 
     def losses(self, clips: Segment) -> dict[str, Tensor]:
-        """Each loss, weighted, as a part of what knowing nothing but means would cost."""
+        """The losses, each about 1 (times its weight) for one who knows nothing but the means."""
         arbiter, frames = self.arbiter, clips.observation
         latent = self.norm(arbiter.squeeze(frames))
         if self.training:
@@ -130,10 +130,10 @@ def _untrained(clips: Segment, world: str) -> Arbiter:
 
 
 def _finish(autoencoder: Autoencoder, clips: Segment) -> None:
-    """Rounds weights as they will be stored, and turns latents so that their covariance is nearly the identity.
+    """Rounds weights as they will be stored, and gives latents about unit covariance.
 
-    Only nearly: directions in which latents vary less than the noise they were trained with say nothing, and
-    are not blown up. The reader was trained on normalised latents; its first layer learns the way back to them.
+    About: directions in which latents vary less than the noise they were trained with say nothing, and are
+    not blown up. The reader was trained on normalised latents; its first layer takes the way back.
     """
     arbiter, norm = autoencoder.arbiter, autoencoder.norm
     for parameter in arbiter.parameters():
