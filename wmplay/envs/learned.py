@@ -234,13 +234,13 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
 
     def _check(self) -> None:
         """Whether one imagined step gives all that is needed. Raises ConfigError."""
-        if self._reward_from == "task" and self.task is None:
+        if self._reward_from == "task" and not hasattr(self.task, "reward_and_terminated"):
             raise ConfigError(
                 "the learned env is to take its reward from the task, but the real env has none: give "
                 "env.task, or learned.reward=model"
             )
         belief, observation, goal = self.begin(torch.zeros(1, dtype=torch.long, device=self.device))
-        action = torch.as_tensor(self.single_action_space.sample(), device=self.device)[None, None]
+        action = self._starts.action.new_zeros(1, 1, *self._starts.action.shape[2:])
         with torch.no_grad():
             prediction = self.model.predict(belief, action)
         name = type(self.model).__name__
