@@ -20,7 +20,7 @@ from wmplay.report import result_table, write_report
 from wmplay.report.canvas import paint, paint_difference, paint_goal
 from wmplay.report.clips import clip_cells, futures_strip
 from wmplay.report.markup import PICTURES
-from wmplay.report.plots import loss_plot, progress_plot
+from wmplay.report.plots import loss_plot, practice_plot, progress_plot
 from wmplay.report.quality import correlation, measured, quality_plot
 from wmplay.report.record import read_record
 from wmplay.report.style import BLUE, GREEN, INK, ORANGE, PAPER, RULE, SKY, rgb
@@ -208,6 +208,7 @@ def test_numbers_that_are_not_and_lines_cut_off(tmp_path):
 
 def test_nothing_to_plot():
     assert loss_plot([]) is None
+    assert practice_plot([]) is None
     assert loss_plot([{"step": 1, "phase": "fit", "loss/total": float("nan")}]) is None
     assert progress_plot([{"iteration": 0, "phase": "evaluate", "policy/return": 1.0}]) is None
 
@@ -215,14 +216,26 @@ def test_nothing_to_plot():
 def test_learning_curves_have_their_intervals(run_dir):
     figure = progress_plot(read_record(run_dir).metrics)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert titles == ["return", "success", "lcd: foreground IoU", "place: mean absolute error"]
-    assert [len(axes.collections) for axes in figure.axes] == [0, 1, 0, 0]
+    assert titles == ["success", "return", "lcd: foreground IoU", "place: mean absolute error"]
+    assert [len(axes.collections) for axes in figure.axes] == [1, 0, 0, 0]
 
 
 def test_what_is_logged_twice_in_an_iteration_counts_once():
     metrics = [{"iteration": i // 2, "phase": "collect", "collect/return": i} for i in range(4)]
     (line,) = progress_plot(metrics).axes[0].lines
     assert line.get_xydata().tolist() == [[0, 1], [1, 3]]
+
+
+@pytest.mark.parametrize(("world", "steps"), [("learned", "learned_steps"), ("real", "real_steps")])
+def test_practice_is_drawn_over_its_steps(world, steps):
+    metrics = [
+        {"step": 7, "phase": "improve", "real_steps": 5, "learned_steps": 0, steps: 100 * i, "improve/kl": i}
+        for i in range(1, 4)
+    ]
+    (axes,) = practice_plot(metrics).axes
+    assert axes.get_xlabel() == f"steps in {world} world"
+    assert axes.lines[0].get_xydata().tolist() == [[100, 1], [200, 2], [300, 3]]
+    assert axes.get_title() == "" != axes.get_title(loc="left") == "kl"
 
 
 def test_a_steep_start_does_not_flatten_the_rest():

@@ -192,6 +192,9 @@ def _learning(record: Record) -> Iterator[Picture]:
     if progress is not None:
         caption = "Over the run's iterations; bands are 95% intervals over episodes."
         yield Picture("progress.png", png(progress), caption)
+    practice = plots.practice_plot(record.metrics)
+    if practice is not None:
+        yield Picture("practice.png", png(practice), "What the policy's practice logged.")
     losses = plots.loss_plot(record.metrics)
     if losses is not None:
         caption = (

@@ -19,9 +19,13 @@ from wmplay.report.style import (
     GREEN,
     INK,
     METRICS,
+    ORANGE,
     OTHERS,
+    PURPLE,
     QUALITIES,
     QUIET,
+    RED,
+    SKY,
     drawing,
     plain_ticks,
     predictor_style,
@@ -32,6 +36,18 @@ from wmplay.showcase import Clips
 
 SMOOTHED_POINTS = 150  # a curve with more points than this is drawn pale, with its running mean over it
 FLAT = 3  # where the first tenth of a curve widens its range more than this, it runs out of the picture
+
+
+ACTORS = {  # colours of who acts, by label
+    "policy": BLUE,
+    "policy, sampled": SKY,
+    **dict.fromkeys(("learned world", "learned world, sampled"), PURPLE),
+    **dict.fromkeys(("untrained", "untrained, sampled"), ORANGE),
+    **dict.fromkeys(("trained in reality", "trained in reality, sampled"), RED),
+    "random": QUIET,
+    "collect": GREEN,
+    "model": BLUE,
+}
 
 
 @dataclass(frozen=True)
@@ -81,19 +97,33 @@ def prediction_plot(score: PredictionScore) -> Figure:
 def loss_plot(metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
     """Small multiples of everything that fitting logs, losses first; None where nothing was fitted."""
     series = _by_name(line for line in metrics if line.get("phase") == "fit")
-    series = {name: s for name, s in series.items() if np.isfinite(s.y).any()}
-    if not series:
-        return None
     order = sorted(series, key=lambda name: (name != "loss/total", not name.startswith("loss/"), name))
+    return _small_multiples({name: series[name] for name in order}, "fit/", "updates")
+
+
+def practice_plot(metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """Small multiples of everything that a policy's practice logs; None where no policy practised."""
+    lines = [line for line in metrics if line.get("phase") == "improve"]
+    learned = any(line.get("learned_steps") for line in lines)
+    x, label = (
+        ("learned_steps", "steps in learned world") if learned else ("real_steps", "steps in real world")
+    )
+    return _small_multiples(_by_name(lines, x=x), "improve/", label)
+
+
+def _small_multiples(series: Mapping[str, Series], phase: str, x_label: str) -> Figure | None:
+    known = {name: s for name, s in series.items() if np.isfinite(s.y).any()}
+    if not known:
+        return None
     with drawing():
-        figure, panels = panels_of_page(len(order), columns=4, height=1.75)
-        for axes, name in zip(panels, order, strict=True):
-            _trend(axes, series[name], BLUE if name.startswith("loss/") else QUIET)
-            axes.set_title(name.removeprefix("fit/"), fontsize=8.5)
+        figure, panels = panels_of_page(len(known), columns=4, height=1.75)
+        for axes, (name, one) in zip(panels, known.items(), strict=True):
+            _trend(axes, one, QUIET if name.startswith("fit/") else BLUE)
+            axes.set_title(name.removeprefix(phase), fontsize=8.5)
             axes.margins(x=0.02)
             plain_ticks(axes)
         for axes in panels[-4:]:
-            axes.set_xlabel("updates")
+            axes.set_xlabel(x_label)
     return figure
 
 
@@ -114,6 +144,8 @@ def progress_plot(metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
             panels_of.setdefault(QUALITIES[name], {})["model"] = one
     if not panels_of:
         return None
+    first = ("success", "return")
+    panels_of = {title: panels_of[title] for title in (*first, *panels_of) if title in panels_of}
     with drawing():
         figure, panels = panels_of_page(len(panels_of), columns=2, height=2.6)
         for axes, (title, lines_of) in zip(panels, panels_of.items(), strict=True):
@@ -155,9 +187,8 @@ def _colours(names: Iterable[str]) -> list[Any]:
     names = list(names)
     if all(name.endswith(("step", "steps")) for name in names):
         return [matplotlib.colormaps["viridis"](0.85 * i / max(len(names) - 1, 1)) for i in range(len(names))]
-    fixed = {"policy": BLUE, "model": BLUE, "random": QUIET, "collect": GREEN}
-    others = [name for name in names if name not in fixed]
-    return [fixed.get(name) or OTHERS[others.index(name) % len(OTHERS)] for name in names]
+    others = [name for name in names if name not in ACTORS]
+    return [ACTORS.get(name) or OTHERS[others.index(name) % len(OTHERS)] for name in names]
 
 
 def _trend(axes: Axes, series: Series, colour: str) -> None:
