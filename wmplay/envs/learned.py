@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Dict
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
@@ -36,9 +36,10 @@ class Rollout(NamedTuple):
 class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
     """N imagined episodes at once, which a policy cannot tell from those of a real vector env.
 
-    Each begins with the real frames of a start, drawn at random, and with that start's goal. The model then
-    predicts one step at a time, sampled; what it predicts is decoded only where somebody looks. An episode
-    that ends is followed by the next in the same step.
+    Each begins with the real frames of a start, and with that start's goal. The model then predicts one step
+    at a time, sampled; what it predicts is decoded only where somebody looks. An episode that ends is
+    followed by the next in the same step, from a start drawn at random. Observations that the model does not
+    predict are not in the spaces.
 
     ``reset_tensors`` and ``step_tensors`` are ``reset`` and ``step`` on the model's device.
 
@@ -74,8 +75,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
     ) -> None:
         self.num_envs = num_envs
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
-        self.single_observation_space, self.single_action_space = env.observation_space, env.action_space
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.single_action_space = env.action_space
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.task = getattr(env.unwrapped, "task", None)
         self.max_steps = max_steps or _time_limit(env)
@@ -87,7 +87,9 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         self._last = {key: value[:, -1] for key, value in self._starts.observation.items()}  # [P, ...]
         self._generator = torch.Generator(self.device)
         self._sampling = _sampling(model, temperature)
-        self._check()
+        self._spaces = {key: self._spaces[key] for key in self._shown()}
+        self.single_observation_space = Dict(self._spaces)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
 
     # ---- tensors -----------------------------------------------------------------------------------
 
@@ -122,7 +124,14 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
 
     @torch.no_grad()
     def step_tensors(self, action: Tensor) -> Transition:
-        """One step of every slot under action [N, A], or [N] int64."""
+        """One step of every slot under action [N, A], or [N] int64.
+
+        Raises:
+            ActionError: for actions of another shape.
+        """
+        if action.shape != self.action_space.shape:
+            expected = list(self.action_space.shape or ())
+            raise ActionError(f"action has shape {list(action.shape)}, expected {expected}")
         with autocast(self.device, self.precision):
             prediction = self.model.predict(self.belief, action.unsqueeze(1), **self._draws(self._generator))
         arrived = self._seen(prediction.observation, self._goal)
@@ -232,8 +241,12 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
 
         return LazyMapping([key for key in self._spaces if key in predicted or key in goal], show)
 
-    def _check(self) -> None:
-        """Whether one imagined step gives all that is needed. Raises ConfigError."""
+    def _shown(self) -> list[str]:
+        """The env's observation keys that there are in one imagined step: predicted ones and goals.
+
+        Raises:
+            ConfigError: if they, or the model's heads, do not give the reward.
+        """
         if self._reward_from == "task" and not hasattr(self.task, "reward_and_terminated"):
             raise ConfigError(
                 "the learned env is to take its reward from the task, but the real env has none: give "
@@ -243,19 +256,21 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         action = self._starts.action.new_zeros(1, 1, *self._starts.action.shape[2:])
         with torch.no_grad():
             prediction = self.model.predict(belief, action)
+        arrived = self._seen(prediction.observation, goal)
         name = type(self.model).__name__
         if self._reward_from == "model":
             if prediction.reward is None:
                 raise ConfigError(f"{name} predicts no reward: give it a reward head, or learned.reward=task")
-            return
+            return list(arrived)
         try:
-            self._outcome(prediction, observation, self._seen(prediction.observation, goal), None)
+            self._outcome(prediction, observation, arrived, None)
         except KeyError as error:
             raise ConfigError(
                 f"the task's reward needs {error}, but {name} predicts {', '.join(prediction.observation)} "
                 f"and the starts have {', '.join(goal) or 'no goal'}: choose another model, or "
                 "learned.reward=model"
             ) from error
+        return list(arrived)
 
     # ---- Gymnasium ---------------------------------------------------------------------------------
 
@@ -265,10 +280,10 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         """New episodes in all slots. One seed is for all of them."""
         number = (
             seed
-            if seed is None or isinstance(seed, int)
+            if seed is None or isinstance(seed, int | np.integer)
             else int(np.random.SeedSequence([each or 0 for each in seed]).generate_state(1)[0])
         )
-        return self._arrays(self.reset_tensors(number)), {}
+        return self._arrays(self.reset_tensors(None if number is None else int(number))), {}
 
     def step(self, actions: Array) -> tuple[dict[str, Array], Array, Array, Array, dict[str, Any]]:
         """One step of every slot; observations of all keys, so all of them are decoded.
@@ -276,9 +291,6 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         Raises:
             ActionError: for actions of another shape.
         """
-        expected = self.action_space.shape
-        if np.shape(actions) != expected:
-            raise ActionError(f"action has shape {list(np.shape(actions))}, expected {list(expected or ())}")
         action = torch.as_tensor(np.asarray(actions), device=self.device)
         arrived, observation, *outcome = self.step_tensors(action)
         reward, terminated, truncated = (x.cpu().numpy() for x in outcome)
@@ -368,10 +380,10 @@ def stored_starts(store: StoreView, goals: Segment | None, count: int, context: 
 def as_observed(value: Tensor, space: gymnasium.Space[Any]) -> Tensor:
     """Expected values [B, ...] as an env would show them: in the dtype and the bounds of its space."""
     assert isinstance(space, Box)
-    low, high = (value.new_tensor(bound) for bound in (space.low, space.high))
-    if np.issubdtype(space.dtype, np.integer):
-        value = value.round()  # of a binary screen: its threshold at a probability of one half
+    whole = np.issubdtype(space.dtype, np.integer)
     dtype = torch.from_numpy(np.zeros(0, space.dtype)).dtype
+    value = value.round() if whole else value.to(dtype)  # a binary screen has its threshold at one half
+    low, high = (value.new_tensor(bound) for bound in (space.low, space.high))
     return torch.clamp(value, low, high).to(dtype)
 
 
