@@ -119,6 +119,8 @@ def test_a_name_of_what_is_not_there(
             "evaluate.prediction.context=31",
             "31 frames of context and a horizon of 5 take 35 steps, an episode",
         ),
+        ("evaluate.generation.futures=1", "evaluate.generation.futures is 1, expected int >= 2"),
+        ("evaluate.arbiter.clips=-1", "evaluate.arbiter.clips is -1, expected int >= 0"),
         ("model.deter=0", "rssm: sizes must be at least 1"),
         ("model.vector_sigma=0.0", "vector_sigma is 0.0, expected more than 0"),
         ("model.reward_weight=-1.0", "reward_weight is -1.0, expected at least 0"),
