@@ -226,7 +226,7 @@ class PPO(nn.Module):
                 log_ratio = distribution.log_prob(batch.action[index]) - old
                 ratio = log_ratio.exp()
                 advantage = batch.advantage[index]
-                advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+                advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
                 clipped = ratio.clamp(1 - self.clip, 1 + self.clip)
                 surrogate = torch.minimum(ratio * advantage, clipped * advantage).mean()
                 value_loss = 0.5 * (value - batch.target[index]).square().mean()
