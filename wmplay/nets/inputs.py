@@ -43,14 +43,27 @@ class VectorInputs(nn.Module):
                 "this policy sees no images"
             )
         self.ways = [key for key in self.keys if GOAL_PREFIX + key in self.keys]
-        self.size = sum(math.prod(spaces[key].shape or ()) for key in [*self.keys, *self.ways])
+        self.sizes = {key: math.prod(spaces[key].shape or ()) for key in self.keys}
+        self.size = sum(self.sizes[key] for key in [*self.keys, *self.ways])
         self.register_buffer("mean", torch.zeros(self.size))
         self.register_buffer("variance", torch.ones(self.size))
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
 
     def flat(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """The inputs [..., size] before they are normalised; only vectors are looked at."""
-        parts = {key: observation[key].float() for key in self.keys}
+        """The inputs [..., size] before they are normalised; only vectors are looked at.
+
+        Raises:
+            SpaceError: if one of them is missing, or of another size: the observations are another env's.
+        """
+        parts = {}
+        for key, size in self.sizes.items():
+            if key not in observation or observation[key].shape[-1] != size:
+                there = f"of size {observation[key].shape[-1]}" if key in observation else "missing"
+                raise SpaceError(
+                    f"this policy looks at the vector '{key}' of size {size}, which is {there} in the "
+                    f"observations ({', '.join(observation)}): let it act in the env it was made for"
+                )
+            parts[key] = observation[key].float()
         ways = [parts[GOAL_PREFIX + key] - parts[key] for key in self.ways]
         return torch.cat([*parts.values(), *ways], dim=-1)
 
