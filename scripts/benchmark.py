@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 import torch
-from benchmarks import cem, commands, document, lcd, rssm, store
+from benchmarks import cem, commands, document, fbt_cache, lcd, learned_env, rssm, store
 
 from wmplay.errors import did_you_mean
 
@@ -25,6 +25,8 @@ BENCHMARKS = {
     "store-read": store.benchmark_read,
     "store-write": store.benchmark_write,
     "rssm": rssm.benchmark,
+    "learned-env": learned_env.benchmark,
+    "fbt-cache": fbt_cache.benchmark,
     "cem": cem.benchmark,
     "cli": commands.benchmark_cli,
     "demo": commands.benchmark_demo,
