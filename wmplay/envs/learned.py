@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import gymnasium
 import numpy as np
@@ -188,7 +188,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         for _ in range(horizon):
             action, carry = policy.act(
                 carry,
-                dict(observation),
+                cast("dict[str, Tensor]", observation),  # as a dict, every key would be decoded
                 action,
                 first,
                 explore=generator is not None,
