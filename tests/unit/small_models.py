@@ -11,6 +11,9 @@ from torch import Tensor
 
 from wmplay.contracts import Segment
 from wmplay.models.ensemble import Ensemble
+from wmplay.models.fbt import FBT
+from wmplay.models.fit import FIT
+from wmplay.models.frnld import FRNLD
 from wmplay.models.gru import GRU
 from wmplay.models.mlp import MLP
 from wmplay.models.rssm import RSSM
@@ -28,13 +31,25 @@ OBSERVATIONS = {
     "large pixels": Dict({"pixels": Box(0, 255, (37, 41, 3), np.uint8)}),
 }
 SMALL: dict[str, Any] = {"deter": 13, "stoch": 5, "hidden": 17, "image_hidden": 19}
+TRANSFORMER: dict[str, Any] = {"size": 22, "heads": 2, "context": 3, "hidden": 17}
+PUBLISHED: dict[str, Any] = {"direct_vectors": False, "patch": 1, "position_features": 0}
 MODELS: dict[str, Callable[..., Any]] = {
     "rssm": lambda o, a: RSSM(o, a, free_nats=0.0, **SMALL),
     "rssm discrete": lambda o, a: RSSM(o, a, classes=7, free_nats=0.0, **SMALL),
     "mlp": lambda o, a: MLP(o, a, hidden=17, image_hidden=19),
     "gru": lambda o, a: GRU(o, a, hidden=17, image_hidden=19, burn_in=0),
     "ensemble": lambda o, a: Ensemble(o, a, members=2, settings={"hidden": 17, "image_hidden": 19}),
+    "fbt": lambda o, a: FBT(o, a, bits=5, width=7, **TRANSFORMER),
+    "fbt published": lambda o, a: FBT(o, a, bits=5, width=7, **PUBLISHED, **TRANSFORMER),
+    "fit": lambda o, a: FIT(o, a, **TRANSFORMER),
+    "frnld": lambda o, a: FRNLD(o, a, channels=5, width=7, **TRANSFORMER),
 }
+ONLY_SCREENS = ("fbt", "fbt published", "fit", "frnld")  # they need one binary screen
+
+
+def takes(model: str, observation: str) -> bool:
+    """Whether a model of MODELS takes that kind of OBSERVATIONS."""
+    return model not in ONLY_SCREENS or "screen" in observation
 
 
 def make_model(name: str, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> Any:

@@ -21,12 +21,16 @@ from small_models import (
     make_model,
     seed_spaces,
     segment,
+    takes,
 )
 from small_models import actions as random_actions
 from torch.utils._pytree import tree_leaves, tree_map
 
 from wmplay.contracts import Prediction, Segment, WorldModel, model_keys
 from wmplay.errors import ConfigError, SpaceError
+from wmplay.models.fbt import FBT
+from wmplay.models.fit import FIT
+from wmplay.models.frnld import FRNLD
 from wmplay.models.mlp import MLP
 from wmplay.models.rssm import RSSM
 
@@ -35,6 +39,7 @@ EVERY_CASE = [
     for model in MODELS
     for observation in OBSERVATIONS
     for action in ACTIONS
+    if takes(model, observation)
 ]
 
 
@@ -160,7 +165,7 @@ def test_masked_steps_contribute_nothing(model: str) -> None:
     assert unmasked > 2 * value
 
 
-@pytest.mark.parametrize("model", ["rssm", "rssm discrete"])
+@pytest.mark.parametrize("model", ["rssm", "rssm discrete", "fbt", "fit", "frnld"])
 @torch.no_grad()
 def test_a_generator_samples_futures(model: str) -> None:
     case = Case(model, "screen and vector", "continuous")
@@ -230,7 +235,7 @@ def test_learns_to_move_a_point(config: dict[str, Any], updates: int) -> None:
 def test_heads_of_weight_zero_are_left_out(model: str) -> None:
     seed_spaces()
     space, action_space = OBSERVATIONS["screen and vector"], ACTIONS["continuous"]
-    make = MLP if model == "mlp" else RSSM
+    make = {"mlp": MLP, "fbt": FBT, "fit": FIT, "frnld": FRNLD}.get(model, RSSM)
     net = make(space, action_space, reward_weight=0, continuation_weight=0)
     data = segment(space, action_space)
     _, metrics = net.loss(data)
@@ -241,7 +246,7 @@ def test_heads_of_weight_zero_are_left_out(model: str) -> None:
     assert future.discount is None
 
 
-@pytest.mark.parametrize("make", [RSSM, MLP])
+@pytest.mark.parametrize("make", [RSSM, MLP, FBT, FIT, FRNLD])
 @pytest.mark.parametrize(
     "space",
     [
@@ -261,7 +266,7 @@ def test_an_unsupported_observation_space_is_one_line(make: Any, space: Any) -> 
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("make", [RSSM, MLP])
+@pytest.mark.parametrize("make", [RSSM, MLP, FBT, FIT, FRNLD])
 @pytest.mark.parametrize(
     "space", [Box(-1, 1, (2, 3)), Discrete(3, start=1), Dict({"a": Discrete(2)})], ids=str
 )
@@ -279,6 +284,17 @@ def test_an_unsupported_action_space_is_one_line(make: Any, space: Any) -> None:
         (MLP, {"frames": 0}),
         (MLP, {"code": -1}),
         (MLP, {"change_scale": 0.0}),
+        (FBT, {"size": 10, "heads": 4}),
+        (FBT, {"layers": 0}),
+        (FBT, {"patch": 3}),
+        (FBT, {"bits": 0}),
+        (FBT, {"autoencoder_share": 1.0}),
+        (FBT, {"entropy_weight": -1.0}),
+        (FRNLD, {"channels": 0}),
+        (FIT, {"context": 0}),
+        (FIT, {"hidden": 0}),
+        (FIT, {"min_sigma": 0.0}),
+        (FIT, {"vector_sigma": 0.0}),
     ],
 )
 def test_values_out_of_range_are_refused(make: Any, config: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from wmplay.contracts import Segment
+from wmplay.errors import ConfigError
 from wmplay.nets.autoencoder import FrameAutoencoder, ends
 from wmplay.nets.heads import masked_mean
 from wmplay.nets.symbols import Bits
@@ -54,6 +55,8 @@ class BVAE(nn.Module):
         with_vectors: bool = True,
     ) -> None:
         super().__init__()
+        if not entropy_weight >= 0:
+            raise ConfigError(f"entropy_weight is {entropy_weight}, expected at least 0")
         self.frames = FrameAutoencoder(
             observation_space, channels, width, patch, hidden, vector_sigma, position_features, with_vectors
         )

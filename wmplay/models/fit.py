@@ -68,7 +68,7 @@ class FIT(nn.Module):
         change_scale: float = 0.1,
         min_sigma: float = 0.01,
         position_features: int = 5,
-        code_weight: float = 4.0,
+        code_weight: float = 32.0,
         reward_weight: float = 1.0,
         continuation_weight: float = 1.0,
     ) -> None:

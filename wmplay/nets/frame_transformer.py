@@ -22,6 +22,7 @@ from wmplay.nets.modalities import Vector
 from wmplay.nets.symbols import Symbols
 from wmplay.nets.transformer import CausalTransformer
 
+BETA = 0.5
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
 Belief: TypeAlias = dict[str, Any]
@@ -199,15 +200,20 @@ class FrameTransformer(nn.Module):
             name: of the symbols, in metrics.
 
         Returns:
-            (scalar, metrics): the sum of ``loss/<name>`` per symbol, ``loss/<key>`` in nats per number of a
-            vector, ``loss/reward`` and ``loss/continuation``, each averaged over the steps that the mask
-            keeps; metrics are before the weights.
+            (scalar, metrics): the sum of ``loss/<name>`` per symbol, ``loss/<key>`` per number of a vector,
+            ``loss/reward`` and ``loss/continuation``, each averaged over the steps that the mask keeps;
+            metrics are before the weights.
+
+        The nats of a number are weighted by its predicted sigma, without gradient, to the power of 2 beta
+        (beta-NLL, Seitzer et al. 2022, arXiv 2203.09168): else the numbers that are easy to predict, with a
+        tiny sigma, have gradients so large that the network learns nothing else, symbols least of all.
         """
         step = self(code[:, :-1], segment.action)
         following = code[:, 1:]
         numbers = self.split(following)[1]
         nats = 0.5 * ((numbers - step.mean) / step.sigma).square() + step.sigma.log() + HALF_LOG_TAU
         values = {name: self.symbols.loss(step.output, target)}
+        nats = nats * (step.sigma.detach() / self.change_scale) ** (2 * BETA)
         values |= {key: part.mean(-1) for key, part in self._by_key(nats).items()}
         features = torch.cat([step.hidden, following], dim=-1)
         values |= self.outcome.negative_log_likelihoods(features, segment)

@@ -52,7 +52,7 @@ class Bits(Symbols):
         output = output.float()
         hard = (output > 0 if noise is None else output + noise > 0).float()
         soft = output.sigmoid()
-        return hard + soft - soft.detach()
+        return hard + (soft - soft.detach())
 
     def expected(self, output: Tensor) -> Tensor:
         """Probabilities."""
@@ -78,7 +78,7 @@ class Levels(Symbols):
         value = self.expected(output)
         nearest = value.detach() if noise is None else value.detach() + noise
         nearest = ((nearest * 2).floor() / 2 + 0.25).clamp(-0.75, 0.75)
-        return value + (nearest - value.detach())
+        return nearest + (value - value.detach())
 
     def expected(self, output: Tensor) -> Tensor:
         """The squashed output itself."""
