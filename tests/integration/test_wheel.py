@@ -1,4 +1,4 @@
-"""An installed wheel works away from the checkout: it carries its configs."""
+"""An installed wheel works away from the checkout: it carries its configs and arbiters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_wheel_carries_the_configs_and_works_elsewhere(tmp_path: Path) -> None:
+def test_a_wheel_carries_its_data_and_works_elsewhere(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pip", "wheel", str(ROOT), "--no-deps", "--no-build-isolation"]
     subprocess.run([*command, "--wheel-dir", str(tmp_path)], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("wmplay-*.whl")
@@ -36,3 +36,4 @@ def test_a_wheel_carries_the_configs_and_works_elsewhere(tmp_path: Path) -> None
     assert "quickstart" in run(
         "from wmplay import registry; print(registry.compose(['experiment=quickstart']).name)"
     )
+    assert "luxo-v1" in run("from wmplay.arbiter import load_arbiter; print(load_arbiter('luxo').name)")
