@@ -1,0 +1,248 @@
+"""Stages in their order, each with its share and its weights; learning rates at known points; going on."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from wmplay.contracts import Segment, Stage
+from wmplay.errors import ConfigError, DivergedError, WmplayError
+from wmplay.fit import WATCH_FROM, Fitter
+
+CPU = torch.device("cpu")
+PLAIN: dict[str, Any] = {"lr": 0.01, "warmup": 0, "weight_decay": 0.0, "precision": "float32"}
+
+
+def segment(seed: int = 0) -> Segment:
+    x = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(seed))
+    nothing = torch.zeros(2, 5)
+    return Segment({"x": x}, nothing.unsqueeze(-1), nothing, nothing.bool(), ~nothing.bool())
+
+
+class Model(nn.Module):
+    """Says that x is what it knows by heart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.guess = nn.Linear(3, 3)
+
+    def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
+        error = self.guess(segment.observation["x"]) - 2 * segment.observation["x"]
+        return error.square().mean(), {"loss/x": error.abs().mean().detach()}
+
+
+class Staged(Model):
+    """An eye, a code and a forecast; each stage's loss reaches back into the ones before."""
+
+    def __init__(self, shares: tuple[float, ...] = (0.3, 0.5, 0.2)) -> None:
+        super().__init__()
+        self.eye, self.code, self.forecast = (nn.Linear(3, 3) for _ in range(3))
+        self.shares, self.calls = shares, list[str]()
+
+    def stages(self) -> list[Stage]:
+        modules = (self.eye, self.code, self.forecast)
+        names = ("eye", "code", "forecast")
+        return [
+            Stage(name, share, module, self.through(name, modules[: i + 1]))
+            for i, (name, share, module) in enumerate(zip(names, self.shares, modules, strict=False))
+        ]
+
+    def through(self, name: str, modules: tuple[nn.Module, ...]) -> Callable[[Segment], Any]:
+        def loss(segment: Segment) -> Any:
+            self.calls.append(name)
+            x = segment.observation["x"]
+            for module in modules:
+                x = module(x)
+            return (x - segment.observation["x"]).square().mean(), {}
+
+        return loss
+
+
+def run(fitter: Fitter, spans: list[tuple[int, int]], until: int | None = None) -> list[dict[str, float]]:
+    """All updates of iterations with these spans."""
+    lines = []
+    for begin, end in spans:
+        for number in range(begin, end if until is None else min(end, until)):
+            lines.append(fitter.update(segment(number), number, (begin, end)))
+    return lines
+
+
+def rates(
+    schedule: Any, spans: list[tuple[int, int]], total: int, model: Any = None, **settings: Any
+) -> list[float]:
+    fitter = Fitter(model or Model(), CPU, total, schedule=schedule, **{**PLAIN, **settings})
+    return [line["lr"] / 0.01 for line in run(fitter, spans)]
+
+
+def cosine(*points: float) -> Any:
+    """Of how far things are, 0 to 1."""
+    return pytest.approx([0.5 * (1 + math.cos(math.pi * x)) for x in points])
+
+
+# ---- learning rates ------------------------------------------------------------------------------
+
+
+def test_cosine_falls_over_the_run() -> None:
+    got = rates("cosine", [(0, 5), (5, 10)], 10)
+    assert got == cosine(*[x / 10 for x in range(10)])
+
+
+def test_cosine_with_restarts_falls_over_each_iteration() -> None:
+    got = rates("cosine_restarts", [(0, 5), (5, 12)], 12)
+    assert got == cosine(*[x / 5 for x in range(5)], *[x / 7 for x in range(7)])
+
+
+def test_constant_is_constant_after_the_warmup() -> None:
+    got = rates("constant", [(0, 5), (5, 10)], 10, warmup=4)
+    assert got == pytest.approx([0.25, 0.5, 0.75, *[1.0] * 7])
+
+
+def test_the_warmup_is_that_of_each_stage() -> None:
+    got = rates("constant", [(0, 10)], 10, Staged(), warmup=2)
+    assert got == pytest.approx([0.5, 1, 1, 0.5, 1, 1, 1, 1, 0.5, 1])
+
+
+def test_stages_fall_one_by_one_and_the_last_goes_on() -> None:
+    eye, code = cosine(0, 1 / 3, 2 / 3), cosine(0, 0.2, 0.4, 0.6, 0.8)
+    got = rates("cosine", [(0, 10), (10, 20)], 20, Staged())
+    assert got[:3] == eye
+    assert got[3:8] == code
+    assert got[8:] == cosine(*[x / 12 for x in range(12)]), "to zero at the end of the run"
+    got = rates("cosine_restarts", [(0, 10), (10, 20)], 20, Staged())
+    assert got[:3] == eye
+    assert got[3:8] == code
+    assert got[8:10] == cosine(0, 0.5)
+    assert got[10:] == cosine(*[x / 10 for x in range(10)])
+
+
+def test_the_first_iteration_with_updates_may_be_a_later_one() -> None:
+    fitter = Fitter(model := Staged(), CPU, 10, **PLAIN)
+    run(fitter, [(0, 0), (0, 10)])
+    assert model.calls == ["eye"] * 3 + ["code"] * 5 + ["forecast"] * 2
+
+
+def test_more_updates_than_were_foreseen_do_not_rise_again() -> None:
+    got = rates("cosine", [(0, 5), (5, 8)], 5)
+    assert got[5:] == [0, 0, 0]
+
+
+# ---- stages --------------------------------------------------------------------------------------
+
+
+def test_stages_follow_each_other_and_change_only_their_own_weights() -> None:
+    model = Staged()
+    fitter = Fitter(model, CPU, 20, **{**PLAIN, "weight_decay": 0.1})
+    names = ["eye"] * 3 + ["code"] * 5 + ["forecast"] * 12  # of the second iteration, the last stage only
+    for number, name in enumerate(names):
+        before = copy.deepcopy(model.state_dict())
+        fitter.update(segment(number), number, (0, 10) if number < 10 else (10, 20))
+        changed = {
+            key.split(".")[0]
+            for key, value in model.state_dict().items()
+            if not torch.equal(value, before[key])
+        }
+        assert changed == {name}
+        assert model.calls[-1] == name
+
+
+def test_a_model_without_stages_is_fitted_by_its_loss() -> None:
+    fitter = Fitter(Model(), CPU, 200, **{**PLAIN, "lr": 0.03})
+    lines = run(fitter, [(0, 200)])
+    assert lines[-1]["loss/total"] < 0.2 * lines[0]["loss/total"]
+    assert {"loss/x", "loss/total", "grad_norm", "lr"} == lines[0].keys()
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.6), (0.5,), (1.5, -0.5), (1.0, 0.0), ()])
+def test_shares_that_do_not_add_up_are_refused(shares: tuple[float, ...]) -> None:
+    with pytest.raises(
+        WmplayError, match=r"Staged.stages have the shares .*, expected positive ones that sum"
+    ):
+        Fitter(Staged(shares), CPU, 10)
+
+
+def test_a_stage_without_weights_is_refused() -> None:
+    model = Staged()
+    model.code = nn.Identity()  # type: ignore[assignment]
+    with pytest.raises(ConfigError, match="Staged has no weights to fit"):
+        Fitter(model, CPU, 10)
+
+
+def test_an_error_names_the_stage() -> None:
+    model = Staged()
+    model.through = lambda name, modules: lambda segment: torch.zeros(())  # type: ignore[method-assign]
+    with pytest.raises(
+        WmplayError, match="Staged's eye loss returned Tensor, expected a scalar tensor and a dict"
+    ):
+        Fitter(model, CPU, 10, **PLAIN).update(segment(), 0, (0, 10))
+
+
+# ---- going on ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop", [2, 3, 7, 9, 10, 13])
+@pytest.mark.parametrize("schedule", ["cosine", "cosine_restarts", "constant"])
+def test_it_goes_on_as_if_nothing_had_been(stop: int, schedule: Any) -> None:
+    spans = [(0, 10), (10, 16)]
+    settings = {**PLAIN, "warmup": 4, "schedule": schedule}
+    whole = Staged()
+    lines = run(Fitter(whole, CPU, 16, **settings), spans)
+
+    broken = Staged()
+    fitter = Fitter(broken, CPU, 16, **settings)
+    run(fitter, spans, until=stop)
+    weights, state = copy.deepcopy(broken.state_dict()), copy.deepcopy(fitter.state_dict())
+    other = Staged()
+    other.load_state_dict(weights)
+    fitter = Fitter(other, CPU, 16, **settings)
+    fitter.load_state_dict(state)
+    rest = [
+        fitter.update(segment(number), number, span)
+        for span in spans
+        for number in range(*span)
+        if number >= stop
+    ]
+    assert rest == lines[stop:]
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, other.state_dict()[key]), key
+
+
+# ---- stopping ------------------------------------------------------------------------------------
+
+
+class Wild(Model):
+    """Its loss is what one says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times = 1.0
+
+    def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, _ = super().loss(segment)
+        return loss * self.times, {"loss/culprit": (loss * self.times).detach()}
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        (math.nan, "update 110: the loss is nan; loss/culprit is nan"),
+        (math.inf, "update 110: the loss is inf; loss/culprit is inf"),
+        (1e9, r"update 110: the loss exploded to .*, 1000 times .*; the largest term is loss/culprit"),
+    ],
+)
+def test_a_loss_that_breaks_leaves_the_weights_as_they_were(times: float, message: str) -> None:
+    model = Wild()
+    fitter = Fitter(model, CPU, 200, **PLAIN)
+    run(fitter, [(0, 110)])
+    assert WATCH_FROM <= 110
+    before = copy.deepcopy(model.state_dict())
+    model.times = times
+    with pytest.raises(DivergedError, match=message):
+        fitter.update(segment(), 110, (0, 200))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
