@@ -45,6 +45,7 @@ def assess(
     device: torch.device,
     *,
     reference: Store | None,
+    baselines: bool = True,
     check: Check = lambda: None,
 ) -> dict[str, Any]:
     """Scores a run's model and policy as its config asks for.
@@ -55,6 +56,7 @@ def assess(
         directory: the held-out episodes are kept in it.
         device: where the model is.
         reference: what the model was fitted on; the marginal baselines are too.
+        baselines: whether to score the policies that stay the same through a run, too.
         check: may raise to stop.
 
     Returns:
@@ -69,11 +71,13 @@ def assess(
     if parts.model is not None and cfg.arbiter.clips:
         scores["arbiter"] = _arbitrate(config, parts, directory, device, check)
     if cfg.policy.episodes:
-        scores |= _assess_policies(config, parts, device, check)
+        scores |= _assess_policies(config, parts, device, baselines, check)
     return scores
 
 
-def _assess_policies(config: DictConfig, parts: Parts, device: torch.device, check: Check) -> dict[str, Any]:
+def _assess_policies(
+    config: DictConfig, parts: Parts, device: torch.device, baselines: bool, check: Check
+) -> dict[str, Any]:
     """Scores of the policy by its mean actions, of the random one, and more of a policy that learned:
     with sampled actions, in the learned world, untrained, and of a run to compare with."""
     number, seed = config.evaluate.policy.episodes, config.evaluate.seed
@@ -91,12 +95,15 @@ def _assess_policies(config: DictConfig, parts: Parts, device: torch.device, che
             world = learned_env(config, parts, None, device, min(config.collect.num_envs, number), seed)
             imagined = score("learned_sampled", parts.policy, explore=True, env=world)
             scores["learned_episodes"] = imagined[:SHOWN_EPISODES]
+    scores["episodes"] = seen[:SHOWN_EPISODES]
+    if not baselines:
+        return scores
+    if isinstance(parts.policy, Learner):
         score("untrained_sampled", untrained_policy(config, parts, device), explore=True)
     if config.evaluate.policy.reference is not None:
         other = Run(Path(config.evaluate.policy.reference)).policy
         score("real_sampled", other, explore=True)
     score("random", None)
-    scores["episodes"] = seen[:SHOWN_EPISODES]
     return scores
 
 

@@ -155,11 +155,19 @@ def improve(s: Session) -> None:
 
 
 def evaluate(s: Session) -> None:
-    """Prediction on held-out episodes, and the policy beside the random one, when due."""
+    """Prediction on held-out episodes, and the policy, when due; at the end beside others."""
     done = s.state.iteration + 1
     if done % s.config.evaluate.every and done < s.config.iterations:
         return
-    scores = assess(s.config, s.parts, s.directory, s.device, reference=s.store, check=s.interrupt.check)
+    scores = assess(
+        s.config,
+        s.parts,
+        s.directory,
+        s.device,
+        reference=s.store,
+        baselines=done >= s.config.iterations,
+        check=s.interrupt.check,
+    )
     save_evaluation(s.directory.path, **scores)
     s.log("evaluate", flat(scores))
 
