@@ -54,7 +54,7 @@ BUDGETS = {
         {"hidden": 256, "gamma": 0.95, "rollout": 128, "minibatch": 512, "epochs": 10, "lr": 1e-3},
     ),
     ("ppo", "luxo"): Budget(
-        400_000,
+        300_000,
         64,
         {"hidden": 256, "gamma": 0.99, "rollout": 64, "minibatch": 512, "epochs": 8, "lr": 5e-4},
     ),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
-from itertools import chain, count
 from typing import Any
 
 import gymnasium as gym
@@ -160,7 +159,7 @@ class SAC(nn.Module):
         """
         env = TensorEnv(practice.env, practice.device)
         generator = torch.Generator(practice.device).manual_seed(practice.seed)
-        real = self.real_rows(practice) if self.real else None
+        real = self.real_rows(practice)
         flat = self.inputs.flat(env.reset(practice.seed))
         taken, metrics = 0, dict[str, float]()
         while taken < practice.steps:
@@ -173,7 +172,7 @@ class SAC(nn.Module):
                 self.owed += env.num_envs * self.updates_per_step
                 for _ in range(int(self.owed)):
                     rows = self.replay.sample(self.batch_size - self.real, generator)
-                    if real is not None:
+                    if self.real:
                         rows = torch.cat([rows, next(real)])
                     updates.append(self.update(self.replay.batch(rows), generator))
                 self.owed %= 1
@@ -230,29 +229,30 @@ class SAC(nn.Module):
         optimizer.step()
 
     def real_rows(self, practice: Practice) -> Iterator[Tensor]:
-        """The real part of batch after batch, [R, width] as in the replay."""
-        store, rng = practice.store, np.random.default_rng(practice.seed)
-        if store is None or not store.steps:
-            raise ConfigError(
-                "sac: real_fraction is above 0, but there is no real experience: collect some "
-                "(collect.episodes), give a store (env.data), or set real_fraction=0"
-            )
+        """The real part of batch after batch, [R, width] as in the replay.
 
-        def draw() -> Iterator[Tensor]:
+        Raises:
+            ConfigError: if there is no store that holds it; when the first part is asked for, not earlier.
+        """
+        store, rng = practice.store, np.random.default_rng(practice.seed)
+        while True:
+            if store is None or not store.steps:
+                raise ConfigError(
+                    "sac: real_fraction is above 0, but there is no real experience: collect some "
+                    "(collect.episodes), give a store (env.data), or set real_fraction=0"
+                )
             segment = store.sample(READ_AHEAD * self.real, 1, rng).to(practice.device)
             missing = [key for key in self.inputs.keys if key not in segment.observation]
             if missing:
                 raise ConfigError(
                     f"sac: real_fraction is above 0, but the real experience has no '{missing[0]}' (it has "
-                    f"{', '.join(segment.observation)}): collect with the task, or set real_fraction=0"
+                    f"{', '.join(segment.observation)}): collect with the task (collect.env.task), or set "
+                    "real_fraction=0"
                 )
             action = ((segment.action[:, 0] - self.center) / self.scale).clamp(-1, 1)
             frames = self.inputs.flat(segment.observation).unbind(1)
             rows = torch.cat([*frames, action, segment.reward, segment.terminated.float()], dim=1)
-            return iter(torch.split(rows, self.real))
-
-        first = draw()  # not later: a mistake shows at once
-        return chain(first, chain.from_iterable(draw() for _ in count()))
+            yield from torch.split(rows, self.real)
 
     def learner_state(self) -> dict[str, Any]:
         """The optimisers' state and the replay."""
