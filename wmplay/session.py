@@ -23,7 +23,7 @@ from wmplay import registry
 from wmplay.configuration import plain
 from wmplay.contracts import Learner, Trajectory
 from wmplay.device import choose_device
-from wmplay.errors import DivergedError, WriteError
+from wmplay.errors import ConfigError, DivergedError, WriteError
 from wmplay.fit import Fitter
 from wmplay.loggers import Guarded, Jsonl
 from wmplay.progress import Interrupt, Interrupted, console
@@ -75,6 +75,8 @@ class Session:
         self.interrupt = Interrupt()
         torch.manual_seed(self.seed_for("weights"))
         self.parts = assemble(config, self.device)
+        for module in self.parts.modules().values():
+            module.eval()  # but for the time of fitting: also where a run goes on after that
         fits = self.parts.model is not None and (config.fit.steps > 0 or config.fit.replay_ratio > 0)
         self.fitter = self._make_fitter() if fits else None
 
@@ -197,6 +199,11 @@ class Session:
 
     def _make_fitter(self) -> Fitter:
         cfg = plain(self.config.fit)
+        if cfg["replay_ratio"] and cfg["schedule"] == "cosine":
+            raise ConfigError(
+                "fit.schedule is 'cosine', which has to know all updates of the run beforehand, but with "
+                "fit.replay_ratio they depend on what is collected: use constant or cosine_restarts"
+            )
         total = self.config.iterations * cfg.pop("steps")
         of_the_loop = ("batch_size", "length", "log_every", "replay_ratio")
         return Fitter(
