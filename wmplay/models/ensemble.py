@@ -43,9 +43,9 @@ class Ensemble(nn.Module):
     generator, rewards, discounts and expected observations are means over the members, each of which goes
     its own way: M times the cost, and a smaller error than a member has on average.
 
-    An update gives each member its own part of the batch, so that it costs what a single model's does, and
-    over a run each member sees all of the data in an order of its own. Stages are joined. Members with a
-    likelihood of screens give the ensemble one: that of their even mixture.
+    An update gives each member its own part of the batch: as many products as a single model's update, if
+    M times its overhead. Over a run each member sees all of the data, in an order of its own. Stages are
+    joined. Members with a likelihood of screens give the ensemble one: that of their even mixture.
 
     Args:
         observation_space: as the members take it.
