@@ -5,7 +5,8 @@
 
 Departures, each with its reason: positions are relative, since learned absolute ones cannot slide along
 episodes longer than the window; the vectors may lie beside the bits (``direct_vectors``), since tasks
-compute rewards from them and bits hold them coarsely; reward and continuation have heads.
+compute rewards from them and bits hold them coarsely; reward and continuation have heads. The default is
+small and takes the screen in patches; ``fbt_published`` has the original's size and convolutions.
 """
 
 from __future__ import annotations
