@@ -91,6 +91,7 @@ def windows_needed(clips: int, horizon: int) -> int:
     return 2 * max(clips // max(horizon // FRAMES, 1), 1)
 
 
+@torch.no_grad()
 def sample_futures(
     model: WorldModel,
     windows: Segment,
@@ -144,6 +145,8 @@ def compare(arbiter: Arbiter, futures: Futures, real: Futures, actions: Tensor) 
         return latent
 
     ours, theirs = latents(futures), latents(real)
+    if not ours.isfinite().all():
+        raise ArbiterError("the futures hold numbers that are not finite: has the model diverged?")
     numbers = likeness(*(latent.reshape(windows, count, -1).numpy() for latent in (theirs, ours)))
     read = arbiter.read_actions(ours)
     error = None

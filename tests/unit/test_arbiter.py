@@ -294,6 +294,16 @@ def test_a_model_that_does_not_predict_screens(arbiter):
         judge(Blind(), belt(150), arbiter)
 
 
+def test_a_model_that_has_diverged(arbiter):
+    class Broken(Belt):
+        def decode(self, latent):
+            decoded = super().decode(latent)
+            return {**decoded, "proprio": decoded["proprio"] / 0}
+
+    with pytest.raises(ArbiterError, match="not finite: has the model diverged"):
+        judge(Broken(), belt(150), arbiter)
+
+
 def test_a_store_of_another_world(arbiter):
     def wider(t: Trajectory) -> Trajectory:
         lcd = np.pad(t.observation["lcd"], ((0, 0), (0, 0), (0, 2)))
