@@ -204,11 +204,11 @@ class RSSM(nn.Module):
     def surprise(self, segment: Segment) -> Surprise:
         """-log p(screen | latent) + KL(q || p) of each frame after the first, with latents drawn from q.
 
-        In the mean over draws it bounds the screens' negative log-likelihood, given the first frame and the
-        actions, from above: it is minus PlaNet's equation 3 with the screens as the only observation, which
-        holds for any q, so also for one that looks at other observations. What the training changes about
-        the KL (its weight, its balance, free nats) is not in it. Random draws come from torch's global
-        generator, as in ``loss``.
+        In the mean over draws it bounds, from above, what the screen costs a model that predicts it from the
+        frames before: latents of those frames drawn from q, this frame's from p. That is Jensen's inequality,
+        as in PlaNet's equation 3 with the screen as the only observation. It holds for any q, so also for one
+        that looks at other observations. What the training changes about the KL (its weight, its balance,
+        free nats) is not in it. Random draws come from torch's global generator, as in ``loss``.
 
         Raises:
             SpaceError: if there is no binary screen.
