@@ -1,6 +1,7 @@
-"""A run directory as a run leaves it, built without running anything."""
+"""A run directory as a run leaves it, built without running anything; a page of a report, checked."""
 
 import json
+from html.parser import HTMLParser
 
 import numpy as np
 from conveyor import Conveyor, episodes
@@ -8,7 +9,10 @@ from conveyor import Conveyor, episodes
 from wmplay.evaluate import evaluate_prediction, predict_clips, score_episodes
 from wmplay.generation import duplicate_clips, evaluate_spread, unprompted_clips
 from wmplay.intervals import Interval
+from wmplay.report import write_report
 from wmplay.scores import AgreementScore, ArbiterScore, Curve, Likeness, SurpriseScore, save_evaluation
+
+VOID = {"meta", "img", "br", "link", "input"}
 
 
 def write_run(path, *, late=1, seed=0, overrides=(), success=True, **info):
@@ -102,3 +106,31 @@ def write_metrics(path, steps):
         quality = {"prediction/lcd/iou@5": value, "prediction/place/mae@1": 1 - value}
         lines.append({**where, "phase": "evaluate", **ends, **quality})
     (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+class Page(HTMLParser):
+    """Checks that tags are closed in order, and keeps images, links and text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.images, self.links, self.text = [], [], [], ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if tag == "img":
+            self.images.append(attributes)
+        self.links += [attributes[name] for name in ("src", "href", "data", "srcset") if name in attributes]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def page_of(run_dir):
+    return Page(write_report(run_dir).read_text())

@@ -1,15 +1,13 @@
 import base64
-import dataclasses
 import io
 import json
-from html.parser import HTMLParser
 
 import matplotlib
 import numpy as np
 import pytest
 from conveyor import Conveyor, episodes
 from PIL import Image, ImageSequence
-from report_run import write_run, write_simulator
+from report_run import page_of, write_run
 from rich.console import Console
 
 from wmplay.contracts import Trajectory
@@ -18,45 +16,14 @@ from wmplay.evaluate import evaluate_prediction, predict_clips, score_episodes
 from wmplay.intervals import Interval
 from wmplay.report import result_table, write_report
 from wmplay.report.canvas import paint, paint_difference, paint_goal
-from wmplay.report.clips import clip_cells, futures_strip
+from wmplay.report.clips import clip_cells
 from wmplay.report.markup import PICTURES
 from wmplay.report.plots import loss_plot, practice_plot, progress_plot
-from wmplay.report.quality import correlation, measured, quality_plot
 from wmplay.report.record import read_record
 from wmplay.report.style import BLUE, GREEN, INK, ORANGE, PAPER, RULE, SKY, rgb
-from wmplay.report.words import duration, interval, number, percent, policy_label, verdict
+from wmplay.report.words import duration, interval, number, percent, verdict
 from wmplay.scores import save_evaluation
 from wmplay.showcase import Clips
-
-VOID = {"meta", "img", "br", "link", "input"}
-
-
-class Page(HTMLParser):
-    """Checks that tags are closed in order, and keeps images, links and text."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.images, self.links, self.text = [], [], [], ""
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        if tag == "img":
-            self.images.append(attributes)
-        self.links += [attributes[name] for name in ("src", "href", "data", "srcset") if name in attributes]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
-
-
-def page_of(run_dir):
-    return Page(write_report(run_dir).read_text())
 
 
 @pytest.fixture(scope="module")
@@ -315,121 +282,6 @@ def test_intervals_and_times_in_words():
     assert interval(Interval(0.5, nan, nan)) == "0.500"
     assert percent(Interval(0.984, 0.959, 0.994)) == "98.4% [95.9, 99.4]"
     assert [duration(s) for s in (0.84, 47.2, 125, 11220)] == ["0.8 s", "47 s", "2 min 05 s", "3 h 07 min"]
-
-
-@pytest.fixture(scope="module")
-def simulator(tmp_path_factory):
-    return write_simulator(write_run(tmp_path_factory.mktemp("runs") / "one"))
-
-
-def test_a_learned_simulator_is_shown_from_all_sides(simulator):
-    page = page_of(simulator)
-    pictures = {path.name for path in (simulator / PICTURES).iterdir()}
-    assert {
-        "spread.png",
-        "futures_lcd.png",
-        "futures_place.png",
-        "agreement.png",
-        "unprompted_lcd.gif",
-        "quality.png",
-    } <= pictures
-    assert len(page.images) == len(pictures)
-    for said in (
-        "model (at most)",  # a bound is called one
-        "0.100",  # bits per pixel: 5.5 of 55
-        "future to future",
-        "Does the screen show what place says",
-        "real (floor)",
-        "Always guessing the mean action has an error of 0.330",
-        "Learned world: the policy in the world model that it practised in",
-        "20.0% [3.6, 62.4] of 5 episodes (40.0% with sampled actions, 60.0% sampled in the learned world)",
-    ):
-        assert said in page.text
-
-
-def test_everything_fits_in_eighty_columns(simulator):
-    console = Console(width=80, file=io.StringIO())
-    console.print(result_table(simulator))
-    text = console.file.getvalue()
-    assert "…" not in text
-    assert "learned world, sampled" in text
-    assert max(map(len, text.splitlines())) <= 80
-
-
-def test_real_and_learned_episodes_stand_side_by_side(simulator, run_dir):
-    def size(path):
-        with Image.open(path / PICTURES / "episodes.gif") as picture:
-            return picture.size, picture.n_frames
-
-    page_of(simulator)
-    (_, height), frames = size(simulator)
-    (_, alone), _ = size(run_dir)
-    assert frames == 1 + 7
-    assert height > 1.6 * alone
-
-
-def test_probabilities_on_a_screen_show_the_goal():
-    goal = np.array([[0, 1, 1]], dtype=np.uint8)
-    shown = paint_goal(np.array([[0.25, 0.25, 1.0]], dtype=np.float32), goal)[0]
-    assert shown[1].tolist() == list(rgb(ORANGE))
-    assert shown[2].tolist() == list(rgb(INK))
-    assert rgb(INK) < tuple(shown[0].tolist()) < rgb(PAPER)
-
-
-def test_futures_have_a_row_each(simulator):
-    clips = read_record(simulator).duplicate
-    picture = Image.open(io.BytesIO(futures_strip(clips, "lcd")))
-    one = dataclasses.replace(clips, prediction={k: v[:1] for k, v in clips.prediction.items()})
-    shorter = Image.open(io.BytesIO(futures_strip(one, "lcd")))
-    assert picture.width == shorter.width
-    assert (picture.height - shorter.height) % 2 == 0  # two more rows
-    assert picture.height > shorter.height
-
-
-def test_other_policies_have_names():
-    assert [policy_label(name) for name in ("policy", "policy_sampled", "real_sampled", "my_own")] == [
-        "policy",
-        "policy, sampled",
-        "trained in reality, sampled",
-        "my own",
-    ]
-
-
-def lines(*pairs, start=0):
-    return [
-        {"phase": "evaluate", "iteration": start + i, "prediction/place/mae@1": x, "policy/success": y}
-        for i, (x, y) in enumerate(pairs)
-    ]
-
-
-def test_success_against_quality():
-    pairs = [[0.3, 0.1], [0.2, 0.5], [0.1, 0.5], [0.1, 0.9], [0.4, 0.3]]
-    points = measured({"run": lines(*pairs)})
-    rho = correlation(points, "prediction/place/mae@1", "policy/success")
-    assert -1 <= rho.low < rho.value < rho.high <= 0
-    (axes,) = quality_plot(points).axes
-    assert axes.get_xlabel() == "place error at 1 step (lower is better)"
-    assert axes.collections[0].get_offsets().tolist() == pairs
-    assert "5 evaluations" in axes.get_title(loc="left")
-
-
-def test_two_evaluations_say_nothing_and_the_last_of_an_iteration_counts():
-    assert quality_plot(measured({"run": lines((0.3, 0.1), (0.2, 0.5))})) is None
-    again = [*lines((0.3, 0.1), (0.2, 0.5)), *lines((0.1, 0.9), start=1)]
-    assert [point.numbers["policy/success"] for point in measured({"run": again})] == [0.1, 0.9]
-    assert quality_plot(measured({"run": []})) is None
-
-
-def test_the_same_success_everywhere_has_no_order():
-    points = measured({"run": lines((0.3, 0.0), (0.2, 0.0), (0.1, 0.0))})
-    assert "no order to compare" in quality_plot(points).axes[0].get_title(loc="left")
-
-
-def test_without_a_goal_the_return_is_compared():
-    some = [{**line, "policy/return": line["policy/success"]} for line in lines((3, 1), (2, 2), (1, 3))]
-    for line in some:
-        del line["policy/success"]
-    assert quality_plot(measured({"run": some})).axes[0].get_ylabel() == "return"
 
 
 def test_verdict_does_not_boast(tmp_path):
