@@ -142,7 +142,8 @@ def load_weights(modules: Mapping[str, nn.Module], weights: Mapping[str, Any], s
     """Puts a checkpoint's weights into modules of the same names.
 
     Raises:
-        RunError: if they are another model's.
+        RunError: if they are another model's, or from before it kept some statistics (those of a
+            policy's observations, say).
     """
     for name, module in modules.items():
         own, saved = (
@@ -150,6 +151,12 @@ def load_weights(modules: Mapping[str, nn.Module], weights: Mapping[str, Any], s
             for w in (module.state_dict(), weights.get(name, {}))
         )
         differing = [key for key in {**own, **saved} if own.get(key) != saved.get(key)]
+        statistics = {key for key, _ in module.named_buffers()} - saved.keys()
+        if differing and statistics.issuperset(differing):
+            raise RunError(
+                f"the checkpoint in {source} is from before {type(module).__name__} kept {differing[0]} with "
+                f"its weights: train the {name} anew, or use it with the version that wrote it"
+            )
         if differing:
             raise RunError(
                 f"the checkpoint in {source} is of another {name} than {type(module).__name__} as "
