@@ -20,6 +20,8 @@ from wmplay.nets.actions import action_bounds
 from wmplay.nets.inputs import VectorInputs
 from wmplay.stepping import TensorEnv
 
+RATE_CHANGE = 1.2  # of the learning rate after a round
+
 
 class Batch(NamedTuple):
     """What a round collected, steps of all slots one below the other."""
@@ -43,7 +45,8 @@ class PPO(nn.Module):
         hidden: units of each hidden layer.
         layers: hidden layers of the policy, and of the value function.
         log_std: of a new policy's Gaussian, the same in all states; it is learned.
-        lr: learning rate of Adam.
+        lr: the highest learning rate of Adam.
+        target_kl: change of the policy in a round that lowers the rate where it is exceeded; 0 = never.
         gamma: discount per step.
         gae_lambda: 0 trusts the value function, 1 the returns.
         clip: how far the ratio of new to old probability may lead.
@@ -72,6 +75,7 @@ class PPO(nn.Module):
         layers: int = 2,
         log_std: float = -1.0,
         lr: float = 2e-3,
+        target_kl: float = 0.01,
         gamma: float = 0.99,
         gae_lambda: float = 0.95,
         clip: float = 0.2,
@@ -95,6 +99,9 @@ class PPO(nn.Module):
         for name, part in {"gamma": gamma, "gae_lambda": gae_lambda}.items():
             if not 0 <= part <= 1:
                 raise ConfigError(f"ppo: {name} is {part}, expected 0 to 1")
+        if target_kl < 0:
+            raise ConfigError(f"ppo: target_kl is {target_kl}, expected at least 0")
+        self.lr, self.target_kl = lr, target_kl
         self.gamma, self.gae_lambda, self.clip = gamma, gae_lambda, clip
         self.entropy_weight, self.value_weight = entropy_weight, value_weight
         self.rollout, self.epochs, self.minibatch = rollout, epochs, minibatch
@@ -241,9 +248,19 @@ class PPO(nn.Module):
                 losses.append(value_loss.detach())
         means = {"kl": divergences, "value_loss": losses}
         metrics = {name: float(torch.stack(values).mean()) for name, values in means.items()}
+        metrics["lr"] = self._adapt_rate(metrics["kl"])
         if not self.discrete:
             metrics["std"] = float(self.log_std.detach().exp().mean())
         return metrics
+
+    def _adapt_rate(self, divergence: float) -> float:
+        """The learning rate from now on: lower after a round of too much change, and back up."""
+        for group in self.optimizer.param_groups:
+            if self.target_kl and divergence > 1.5 * self.target_kl:
+                group["lr"] = group["lr"] / RATE_CHANGE
+            elif divergence < self.target_kl / 1.5:
+                group["lr"] = min(group["lr"] * RATE_CHANGE, self.lr)
+        return float(self.optimizer.param_groups[0]["lr"])
 
     def learner_state(self) -> dict[str, Any]:
         """The optimiser's state."""
