@@ -49,8 +49,6 @@ def rehearse(config: DictConfig, parts: Parts, device: torch.device, *, goes_on:
             "there is nothing to fit the model on: collect episodes (collect.random_episodes, "
             "collect.episodes) or give a store of them with env.data=<store>"
         )
-    if config.improve.steps:
-        _practise(config, parts, given, device)
     with closing(build_env(env_config(config, collect.env))) as env:
         if parts.model is not None:
             _predict(env, parts.model, device)
@@ -61,6 +59,8 @@ def rehearse(config: DictConfig, parts: Parts, device: torch.device, *, goes_on:
             check_store(given, env, every_key=collects)
         if parts.model is not None and config.evaluate.prediction.episodes:
             _check_windows(config, env)
+    if config.improve.steps:
+        _practise(config, parts, given, device)  # perhaps from what is in the store
     if parts.model is not None and config.evaluate.arbiter.clips:
         check_arbiter(config, parts.env)
     if config.evaluate.policy.episodes:
