@@ -1,0 +1,350 @@
+"""Policies that practise, in the learned world and in the real one: the loop, end to end and tiny."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from refusals import failure, refusal
+from torch.utils._pytree import tree_flatten
+
+import wmplay
+from wmplay import progress
+from wmplay.errors import RunError, SpaceError
+from wmplay.run_directory import RunDirectory
+from wmplay.session import Session
+from wmplay.store import save_trajectories
+
+TINY = ["experiment=tiny", "report=false", "model=mlp", "model.hidden=13", "model.image_hidden=11"]
+TINY += ["improve.num_envs=5", "improve.steps=40", "learned.count=7", "collect.env.max_steps=30"]
+TINY += ["evaluate.policy.episodes=0", "evaluate.prediction.episodes=0"]
+PPO = [*TINY, "policy=ppo", "policy.rollout=4", "policy.hidden=11", "policy.minibatch=7"]
+SAC = [*TINY, "policy=sac", "policy.rollout=4", "policy.hidden=11", "policy.batch_size=7"]
+SAC += ["policy.random_steps=10", "policy.replay=101"]
+POLICIES = {"ppo": PPO, "sac": SAC}
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def lines(path: Path, phase: str = "improve") -> list[dict[str, Any]]:
+    return [line for line in wmplay.load_run(path).metrics if line["phase"] == phase]
+
+
+def assert_same_run(left: Path, right: Path) -> None:
+    """All numbers, and all that the runs would go on from."""
+    metrics = [
+        [{k: v for k, v in line.items() if k != "time"} for line in wmplay.load_run(path).metrics]
+        for path in (left, right)
+    ]
+    assert metrics[0] == metrics[1]
+    saved = [RunDirectory(path).read_checkpoint() for path in (left, right)]
+    for one in saved:
+        del one["state"]["wall"], one["metrics"], one["store"]
+    assert saved[0]["learner"] is not None
+    leaves, forms = zip(*(tree_flatten(one) for one in saved), strict=True)
+    assert forms[0] == forms[1]
+    for a, b in zip(*leaves, strict=True):
+        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+# ---- what a run does -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("policy", "world"), [("ppo", "learned"), ("ppo", "real"), ("sac", "real")])
+def test_steps_are_counted_where_they_are_taken(world: str, policy: str) -> None:
+    run = wmplay.train([*POLICIES[policy], f"improve.world={world}"])
+    told = lines(run.path)
+    assert [line["iteration"] for line in told] == [0, 0, 1, 1]
+    collected = [line["real_steps"] for line in lines(run.path, "collect")]
+    assert collected[0] == 7 * 30
+    if world == "learned":
+        assert [line["learned_steps"] for line in told] == [20, 40, 60, 80]
+        assert [line["real_steps"] for line in told] == [collected[1]] * 2 + [collected[2]] * 2
+    else:
+        assert {line["learned_steps"] for line in told} == {0}
+        practised = [line["real_steps"] for line in told]
+        assert practised == [collected[1] + 20, collected[1] + 40, collected[2] + 20, collected[2] + 40]
+        assert collected[2] > collected[1] + 40, "they are counted on from there"
+    assert all(np.isfinite(line["improve/reward"]) for line in told)
+    state = RunDirectory(run.path).read_checkpoint()["state"]
+    assert (state["real_steps"], state["learned_steps"]) == (
+        told[-1]["real_steps"],
+        told[-1]["learned_steps"],
+    )
+
+
+def test_real_steps_are_fitted_by_the_replay_ratio() -> None:
+    few = ["iterations=3", "fit.steps=2", "fit.replay_ratio=0.1", "fit.schedule=constant", "fit.log_every=1"]
+    run = wmplay.train([*PPO, *few, "improve.world=real"])
+    steps = [line["collect/steps"] for line in lines(run.path, "collect")]
+    assert len(steps) == 4
+    fitted = [line["iteration"] for line in lines(run.path, "fit")]
+    collected = [steps[0] + steps[1], *steps[2:]]
+    assert [fitted.count(i) for i in range(3)] == [2 + round(0.1 * number) for number in collected]
+
+
+def test_the_policy_learns_and_the_model_stays_as_it_was_fitted() -> None:
+    still, moved = (
+        wmplay.train([*PPO, "iterations=1", f"improve.steps={n}", f"dir=run{n}"]) for n in (0, 40)
+    )
+    for key, value in still.model.state_dict().items():
+        assert torch.equal(value, moved.model.state_dict()[key]), key
+    assert not torch.equal(still.policy.actor[0].weight, moved.policy.actor[0].weight)
+    assert moved.policy.inputs.count > 40
+    assert still.policy.inputs.count == 0
+
+
+def test_a_run_without_a_model_practises_in_the_real_world() -> None:
+    bare = [
+        "planner=null",
+        "objective=null",
+        "explorer=null",
+        "collect.random_episodes=0",
+        "collect.episodes=0",
+    ]
+    settings = [part for part in PPO if not part.startswith(("experiment", "model", "collect", "evaluate"))]
+    few = ["threads=1", "env.task=body_goal", "env.physics=fast", "evaluate.policy.episodes=3"]
+    run = wmplay.train([*settings, *bare, *few, "model=null", "improve.world=real", "iterations=2"])
+    assert [line["real_steps"] for line in lines(run.path)] == [20, 40, 60, 80]
+    assert lines(run.path, "evaluate")
+
+
+# ---- going on ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("policy", "world"), [("ppo", "learned"), ("ppo", "real"), ("sac", "learned")])
+def test_an_interrupted_run_goes_on_to_the_numbers_of_an_unbroken_one(
+    world: str, policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = [*POLICIES[policy], f"improve.world={world}"]
+    whole = wmplay.train([*overrides, "dir=whole"]).path
+    rounds, log = 0, Session.log
+
+    def stop(self: Session, phase: str, metrics: dict[str, float]) -> None:
+        nonlocal rounds
+        rounds += phase == "improve"
+        if rounds == 3:  # the first of the second iteration: what was learned in the first has to be there
+            raise progress.Interrupted
+        log(self, phase, metrics)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "log", stop)
+        with pytest.raises(progress.Interrupted):
+            wmplay.train([*overrides, "dir=broken"])
+    state = RunDirectory(Path("broken")).read_checkpoint()["state"]
+    assert (state["phase"], state["iteration"]) == ("improve", 1)
+    wmplay.train(["run=broken"])
+    assert_same_run(whole, Path("broken"))
+
+
+def test_kill_9_while_practising_loses_nothing_before() -> None:
+    long = [*PPO, "improve.steps=200", "iterations=1"]
+    whole = wmplay.train([*long, "dir=whole"]).path
+    run = "import sys; from wmplay.cli import main; sys.exit(main(sys.argv[1:]))"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", run, "train", *long, "dir=killed"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
+    metrics = Path("killed/metrics.jsonl")
+    while not metrics.exists() or metrics.read_text().count('"phase": "improve"') < 3:
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert RunDirectory(Path("killed")).read_checkpoint()["state"]["phase"] == "improve"
+    wmplay.train(["run=killed"])
+    assert_same_run(whole, Path("killed"))
+
+
+# ---- bad input -----------------------------------------------------------------------------------
+
+BLIND = """
+import torch
+import wmplay
+from wmplay.contracts import LazyMapping, Prediction
+from wmplay.models.mlp import MLP
+
+@wmplay.register("model", "blind")
+class Blind(MLP):
+    def __init__(self, observation_space, action_space, *, reward_weight: float = 1.0):
+        sizes = {"hidden": 7, "image_hidden": 7}
+        super().__init__(observation_space, action_space, **sizes, reward_weight=reward_weight)
+
+    def predict(self, belief, action, *, generator=None):
+        return super().predict(belief, action, generator=generator)
+
+    def decode(self, latent):
+        whole = super().decode(latent)
+        return LazyMapping(["lcd"], lambda key: whole[key])
+"""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ("model=blind",),
+            "the task's reward needs 'proprio', but Blind predicts lcd and the starts have goal_lcd,",
+        ),
+        (
+            ("model=blind", "learned.reward=model"),
+            "this policy looks at the vector 'proprio' of size 16, which is missing in the observations",
+        ),
+        (
+            ("model=blind", "learned.temperature=0.5"),
+            "Blind has no temperature to set: leave learned.temperature at 1 or 0",
+        ),
+        (("learned.temperature=-1",), "learned.temperature is -1, expected float >= 0"),
+        (
+            ("learned.reward=model", "model.reward_weight=0"),
+            "MLP predicts no reward: give it a reward head, or learned.reward=task",
+        ),
+        (("learned.reward=heads",), "learned.reward is 'heads', expected 'task' or 'model'"),
+        (
+            ("env.task=null", "objective=sum_of_rewards"),
+            "its reward from the task, but the real env has none: give env.task, or learned.reward=model",
+        ),
+        (
+            ("learned.context=31", "env.max_steps=30"),
+            "learned.context is 31: the env's episodes end before so",
+        ),
+        (("learned.count=0",), "learned.count is 0, expected int >= 1"),
+        (("learned.starts=reset",), "learned.starts is 'reset', expected 'env' or 'store'"),
+        (
+            ("model=null", "planner=null", "objective=null", "policy=ppo"),
+            "there is no world model to practise in: choose a model, or improve.world=real",
+        ),
+        (("improve.world=dream",), "improve.world is 'dream', expected 'learned' or 'real'"),
+        (
+            ("fit.replay_ratio=0.5",),
+            "fit.schedule is 'cosine', which has to know all updates of the run beforehand",
+        ),
+        (("policy.gamma=1.5",), "ppo: gamma is 1.5, expected 0 to 1"),
+        (
+            (
+                "env=gym",
+                "env.id=CartPole-v1",
+                "env.pixels=true",
+                "env.state=false",
+                "objective=sum_of_rewards",
+            ),
+            "the observations are pixels, expected a vector among them: this policy sees no images",
+        ),
+    ],
+)
+def test_what_cannot_be_practised_is_one_line(
+    overrides: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("plugins").mkdir()
+    Path("plugins/blind.py").write_text(BLIND)
+    settings = [part for part in PPO if not part.startswith("model.") or "model=blind" not in overrides]
+    if "model=null" in overrides:
+        settings = [
+            *(part for part in settings if not part.startswith(("model", "experiment"))),
+            *("explorer=null", "env.task=body_goal", "env.physics=fast"),
+        ]
+    if "env=gym" in overrides:
+        settings = [part for part in settings if not part.startswith(("experiment", "collect.env"))]
+        settings += ["planner=null"]
+    assert message in refusal(capsys, "train", *settings, *overrides)
+
+
+@pytest.mark.parametrize("policy", ["mpc", "random"])
+def test_a_policy_that_does_not_learn_cannot_practise(
+    policy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refusal(capsys, "train", "experiment=tiny", f"policy={policy}", "improve.steps=40")
+    assert message.startswith("improve.steps is 40, but ")
+    assert message.endswith(" does not learn: choose a policy that does (policy=ppo), or improve.steps=0")
+
+
+def stored(name: str, path: str, steps: int, **settings: Any) -> None:
+    env = wmplay.make_env(name, physics="fast", num_envs=2, max_steps=steps, **settings)
+    save_trajectories(wmplay.simulate(env, episodes=3, seed=1), path)
+
+
+OFFLINE = ["env.data=data", "collect.random_episodes=0", "collect.episodes=0", "learned.starts=store"]
+
+
+def test_a_context_longer_than_the_stored_trajectories(capsys: pytest.CaptureFixture[str]) -> None:
+    stored("luxo", "data", steps=9)
+    message = "learned.context is 11 frames, the trajectories in the store have fewer"
+    assert message in refusal(capsys, "train", *PPO, *OFFLINE, "fit.length=5", "learned.context=11")
+
+
+@pytest.mark.parametrize("starts", ["store", "env"])
+def test_a_store_of_another_world(starts: str, capsys: pytest.CaptureFixture[str]) -> None:
+    stored("crab", "data", steps=9)
+    message = refusal(capsys, "train", *PPO, *OFFLINE, f"learned.starts={starts}")
+    assert message.startswith(
+        "store data has observation.lcd as uint8 [32, 64], the env gives uint8 [16, 32]: "
+    )
+
+
+def test_a_policy_in_another_world_than_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    run = wmplay.train([*PPO, "iterations=1"])
+    other = wmplay.make_env("crab", task="body_goal", physics="fast")
+    with pytest.raises(SpaceError, match=r"'goal_proprio' of size 16, which is of size 68 in the obs"):
+        wmplay.simulate(other, policy=run.policy, episodes=1)
+    with pytest.raises(SpaceError, match=r"'goal_proprio' of size 16, which is missing in the observations"):
+        wmplay.simulate(wmplay.make_env("luxo", physics="fast"), policy=run.policy, episodes=1)
+    message = refusal(capsys, "simulate", "crab", "task=body_goal", "--out", "x", "--run", str(run.path))
+    assert "the policy of" in message
+    assert "in this env it is" in message
+
+
+class Cut:
+    """A run's last checkpoints, rewritten."""
+
+    def __init__(self, run: Path) -> None:
+        self.paths = RunDirectory(run).checkpoints()
+
+    def __call__(self, change: Any) -> None:
+        for path in self.paths:
+            saved = torch.load(path, weights_only=True)
+            change(saved["weights"]["policy"])
+            torch.save(saved, path)
+
+
+def test_a_checkpoint_from_before_the_observation_normaliser(capsys: pytest.CaptureFixture[str]) -> None:
+    run = wmplay.train([*PPO, "iterations=1"])
+
+    def forget(weights: dict[str, Any]) -> None:
+        for key in ("inputs.mean", "inputs.variance", "inputs.count"):
+            del weights[key]
+
+    Cut(run.path)(forget)
+    message = (
+        rf"the checkpoint in {run.path} is from before PPO kept inputs.mean with its weights: train .* anew"
+    )
+    with pytest.raises(RunError, match=message):
+        _ = wmplay.load_run(run.path).policy
+    assert "is from before PPO kept inputs.mean with its weights" in failure(
+        capsys, "train", f"run={run.path}"
+    )
+
+
+def test_weights_of_another_action_space() -> None:
+    run = wmplay.train([*PPO, "iterations=1"])
+
+    def shrink(weights: dict[str, Any]) -> None:
+        weights["log_std"] = weights["log_std"][:1]
+
+    Cut(run.path)(shrink)
+    message = r"of another policy than PPO as configured: 1 weights differ in name or shape, such as log_std"
+    with pytest.raises(RunError, match=message):
+        _ = wmplay.load_run(run.path).policy
