@@ -23,6 +23,7 @@ N, H, W, P, A = 7, 11, 13, 3, 2
 DIGESTS = {
     "dropbox": "6eb4efffba476c9490ac047481c96146",
     "luxo": "67a3b0eb900425b655a7b12ab579da78",
+    "luxo_cube": "f0d0b5892b62a97ae48daa7649661051",
     "urchin": "0ee5f94aa55ef112c2be1667c75593ff",
     "urchin_cube": "3423131627598f30a9aba677c8131c9e",
 }
