@@ -47,16 +47,17 @@ class Budget:
     settings: Mapping[str, Any]
 
 
+PLAIN = {"hidden": 256, "log_std": -0.5, "target_kl": 0.0}  # PPO without what the peer's has not
 BUDGETS = {
     ("ppo", "pendulum"): Budget(
         100_000,
         16,
-        {"hidden": 256, "gamma": 0.95, "rollout": 128, "minibatch": 512, "epochs": 10, "lr": 1e-3},
+        {**PLAIN, "gamma": 0.95, "rollout": 128, "minibatch": 512, "epochs": 10, "lr": 1e-3},
     ),
     ("ppo", "luxo"): Budget(
         300_000,
         64,
-        {"hidden": 256, "gamma": 0.99, "rollout": 64, "minibatch": 512, "epochs": 8, "lr": 5e-4},
+        {**PLAIN, "gamma": 0.99, "rollout": 64, "minibatch": 512, "epochs": 8, "lr": 5e-4},
     ),
     ("sac", "pendulum"): Budget(8_000, 4, {"hidden": 256, "lr": 1e-3, "random_steps": 1000}),
     ("sac", "luxo"): Budget(
@@ -169,7 +170,7 @@ def train_sb3(algorithm: str, task: str, side: str, seed: int, budget: Budget, s
             n_epochs=given["epochs"],
             gamma=given["gamma"],
             vf_coef=0.25,  # of the squared error, where ours is 0.5 of half of it
-            policy_kwargs={**network, "log_std_init": -0.5},
+            policy_kwargs={**network, "log_std_init": given["log_std"]},
             seed=seed,
             device="cpu",
         )
