@@ -286,7 +286,7 @@ def save_evaluation(
     learned_episodes: Sequence[Trajectory] = (),
     **policies: PolicyScore,
 ) -> None:
-    """Writes an evaluation into a run directory, each file beside and then renamed.
+    """Writes an evaluation into a run directory, each file beside and then renamed; an earlier one goes.
 
     Args:
         run_dir: of the run.
@@ -300,8 +300,7 @@ def save_evaluation(
     evaluation = Evaluation(prediction, spread, surprise, agreement, arbiter, policies)
     write_json(run_dir / EVALUATION_FILE, _finite(asdict(evaluation)))
     for name, some in (("clips", clips), ("unprompted", unprompted), ("duplicate", duplicate)):
-        if some is not None:
-            save_clips(run_dir, name, some)
+        save_clips(run_dir, name, some)
     save_episodes(run_dir, "episodes", episodes)
     save_episodes(run_dir, "learned_episodes", learned_episodes)
 

@@ -30,8 +30,11 @@ class Clips:
     prediction: dict[str, Array]  # [N, H, ...]
 
 
-def save_clips(run_dir: Path, name: str, clips: Clips) -> None:
-    """Writes ``<name>.npz`` into a run directory."""
+def save_clips(run_dir: Path, name: str, clips: Clips | None) -> None:
+    """Writes ``<name>.npz`` into a run directory; without clips, those of an earlier evaluation go."""
+    if clips is None:
+        _write(run_dir / f"{name}.npz", {})
+        return
     arrays = {f"truth/{key}": value for key, value in clips.truth.items()}
     arrays |= {f"prediction/{key}": _compact(value) for key, value in clips.prediction.items()}
     _write(run_dir / f"{name}.npz", {"context": np.array(clips.context), **arrays})
@@ -54,10 +57,8 @@ def load_clips(run_dir: Path, name: str = "clips") -> Clips | None:
 
 
 def save_episodes(run_dir: Path, name: str, episodes: Sequence[Trajectory]) -> None:
-    """Writes ``<name>.npz``, with only the images among the observations; nothing where there are none."""
-    arrays = {k: v for i, t in enumerate(episodes) for k, v in _images(i, t)}
-    if arrays:
-        _write(run_dir / f"{name}.npz", arrays)
+    """Writes ``<name>.npz``, with only the images among the observations; no file where there are none."""
+    _write(run_dir / f"{name}.npz", {k: v for i, t in enumerate(episodes) for k, v in _images(i, t)})
 
 
 def load_episodes(run_dir: Path, name: str = "episodes") -> list[Trajectory]:
@@ -92,6 +93,9 @@ def _compact(values: Array) -> Array:
 
 
 def _write(path: Path, arrays: Mapping[str, Array]) -> None:
+    if not arrays:
+        path.unlink(missing_ok=True)
+        return
     with written_beside(path) as beside, beside.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes a flag for a name
 

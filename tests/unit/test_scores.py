@@ -70,6 +70,12 @@ def test_every_kind_of_score_and_picture_comes_back(tmp_path):
     assert [len(t) for t in load_episodes(tmp_path, "learned_episodes")] == [7, 7]
 
 
+def test_nothing_is_left_of_an_earlier_evaluation(tmp_path):
+    write_simulator(tmp_path)
+    save_evaluation(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["evaluation.json"]
+
+
 def test_what_is_not_known_is_named_and_what_is_missing_is_none(tmp_path):
     path = tmp_path / "evaluation.json"
     path.write_text('{"policies": {}}')
