@@ -110,7 +110,10 @@ def test_a_name_of_what_is_not_there(
         ("fit.length=0", "fit.length is 0, expected int >= 1"),
         ("fit.lr=-1", "fit.lr is -1, expected float > 0"),
         ("fit.lr=nan", "fit.lr is nan, expected float > 0"),
-        ("fit.schedule=cosin", "fit.schedule is 'cosin', expected 'cosine' or 'constant'"),
+        (
+            "fit.schedule=cosin",
+            "fit.schedule is 'cosin', expected 'cosine' or 'cosine_restarts' or 'constant'",
+        ),
         ("collect.num_envs=0", "collect.num_envs is 0, expected int >= 1"),
         ("collect.max_steps=0", "collect.max_steps is 0, expected int >= 1 or null"),
         ("evaluate.every=0", "evaluate.every is 0, expected int >= 1"),
