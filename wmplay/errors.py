@@ -7,7 +7,7 @@ traceback comes with ``--debug``). Our own invariants are assertions instead.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 
@@ -74,6 +74,27 @@ class DivergedError(WmplayError):
 
 class PluginError(WmplayError):
     """A plugin that cannot be loaded."""
+
+
+def check_values(
+    piece: str,
+    *,
+    at_least_one: Mapping[str, float] | None = None,
+    positive: Mapping[str, float] | None = None,
+    not_negative: Mapping[str, float] | None = None,
+    fractions: Mapping[str, float] | None = None,
+) -> None:
+    """Checks a piece's numbers, given by name. Raises ConfigError for the first that is out of range."""
+    rules: list[tuple[Mapping[str, float] | None, Callable[[float], bool], str]] = [
+        (at_least_one, lambda x: x >= 1, "at least 1"),
+        (positive, lambda x: x > 0, "a positive number"),
+        (not_negative, lambda x: x >= 0, "at least 0"),
+        (fractions, lambda x: 0 <= x <= 1, "0 to 1"),
+    ]
+    for values, is_fine, expected in rules:
+        for name, value in (values or {}).items():
+            if not is_fine(value):
+                raise ConfigError(f"{piece}: {name} is {value}, expected {expected}")
 
 
 def did_you_mean(name: str, known: Iterable[str], limit: int = 3) -> str:

@@ -11,15 +11,16 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import torch
 from torch import Tensor, nn
-from torch.distributions import Categorical, Distribution, Independent, Normal
 
 from wmplay.contracts import Carry, Practice
 from wmplay.device import Precision, autocast
-from wmplay.errors import ConfigError, SpaceError
+from wmplay.errors import SpaceError, check_values
 from wmplay.nets.actions import action_bounds
 from wmplay.nets.inputs import VectorInputs
+from wmplay.nets.states import HALF_LOG_TAU
 from wmplay.stepping import TensorEnv
 
+WORTH_CASTING = 2**15  # rows x units: below, casting to bfloat16 takes longer than it saves
 RATE_CHANGE = 1.2  # of the learning rate after a round
 
 
@@ -89,23 +90,18 @@ class PPO(nn.Module):
     ) -> None:
         super().__init__()
         sizes = {"hidden": hidden, "layers": layers, "rollout": rollout, "epochs": epochs}
-        positive = {"lr": lr, "clip": clip, "max_gradient": max_gradient}
-        for name, size in {**sizes, "minibatch": minibatch}.items():
-            if size < 1:
-                raise ConfigError(f"ppo: {name} is {size}, expected at least 1")
-        for name, value in positive.items():
-            if not value > 0:
-                raise ConfigError(f"ppo: {name} is {value}, expected a positive number")
-        for name, part in {"gamma": gamma, "gae_lambda": gae_lambda}.items():
-            if not 0 <= part <= 1:
-                raise ConfigError(f"ppo: {name} is {part}, expected 0 to 1")
-        if target_kl < 0:
-            raise ConfigError(f"ppo: target_kl is {target_kl}, expected at least 0")
+        check_values(
+            "ppo",
+            at_least_one={**sizes, "minibatch": minibatch},
+            positive={"lr": lr, "clip": clip, "max_gradient": max_gradient},
+            not_negative={"target_kl": target_kl},
+            fractions={"gamma": gamma, "gae_lambda": gae_lambda},
+        )
         self.lr, self.target_kl = lr, target_kl
         self.gamma, self.gae_lambda, self.clip = gamma, gae_lambda, clip
         self.entropy_weight, self.value_weight = entropy_weight, value_weight
         self.rollout, self.epochs, self.minibatch = rollout, epochs, minibatch
-        self.max_gradient, self.precision = max_gradient, precision
+        self.hidden, self.max_gradient, self.precision = hidden, max_gradient, precision
         self.discrete = isinstance(action_space, gym.spaces.Discrete)
         self.inputs = VectorInputs(observation_space)
         if isinstance(action_space, gym.spaces.Discrete):
@@ -143,12 +139,19 @@ class PPO(nn.Module):
         action = self._sample(output, generator) if explore else self._mode(output)
         return self._executable(action), carry
 
-    def distribution(self, output: Tensor) -> Distribution:
-        """Of actions in units of half the range, from the actor's output [..., A]."""
+    def log_prob(self, output: Tensor, action: Tensor) -> Tensor:
+        """Of actions [..., A] in units of half the range (or [...] int64), under the actor's output."""
         if self.discrete:
-            return Categorical(logits=output, validate_args=False)
-        std = self.log_std.exp().expand_as(output)
-        return Independent(Normal(output, std, validate_args=False), 1, validate_args=False)
+            return output.log_softmax(-1).gather(-1, action.unsqueeze(-1)).squeeze(-1)
+        standard = (action - output) * (-self.log_std).exp()
+        return -0.5 * standard.square().sum(-1) - (self.log_std + HALF_LOG_TAU).sum()
+
+    def entropy(self, output: Tensor) -> Tensor:
+        """Of the actions under the actor's output: a scalar, its mean."""
+        if self.discrete:
+            log_prob = output.log_softmax(-1)
+            return -(log_prob.exp() * log_prob).sum(-1).mean()
+        return (self.log_std + HALF_LOG_TAU + 0.5).sum()
 
     def _mode(self, output: Tensor) -> Tensor:
         return output.argmax(-1) if self.discrete else output
@@ -192,7 +195,7 @@ class PPO(nn.Module):
             output, value = self.evaluate(x)
             action = self._sample(output, generator)
             flats.append(flat)
-            rows.append((x, action, self.distribution(output).log_prob(action), value))
+            rows.append((x, action, self.log_prob(output, action), value))
             arrived, observation, reward, terminated, truncated = env.step(self._executable(action))
             ended = terminated | truncated
             after = torch.zeros_like(value)
@@ -218,19 +221,19 @@ class PPO(nn.Module):
 
     def evaluate(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """The actor's output [..., A] and the value [...] of normalised inputs."""
-        with autocast(inputs.device, self.precision):
+        small = self.precision == "auto" and len(inputs) * self.hidden < WORTH_CASTING
+        with autocast(inputs.device, "float32" if small else self.precision):
             return self.actor(inputs).float(), self.critic(inputs).squeeze(-1).float()
 
     def update(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
         """Gradient steps on a round's batch."""
-        divergences, losses = [], []
+        divergences, losses, weights = [], [], list(self.parameters())
         for _ in range(self.epochs):
             order = torch.randperm(len(batch.value), generator=generator, device=batch.value.device)
             for index in torch.split(order, self.minibatch):
                 x, old = batch.inputs[index], batch.log_prob[index]
                 output, value = self.evaluate(x)
-                distribution = self.distribution(output)
-                log_ratio = distribution.log_prob(batch.action[index]) - old
+                log_ratio = self.log_prob(output, batch.action[index]) - old
                 ratio = log_ratio.exp()
                 advantage = batch.advantage[index]
                 advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
@@ -239,16 +242,15 @@ class PPO(nn.Module):
                 value_loss = 0.5 * (value - batch.target[index]).square().mean()
                 loss = -surrogate + self.value_weight * value_loss
                 if self.entropy_weight:
-                    loss = loss - self.entropy_weight * distribution.entropy().mean()
+                    loss = loss - self.entropy_weight * self.entropy(output)
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(self.parameters(), self.max_gradient)
+                nn.utils.clip_grad_norm_(weights, self.max_gradient)
                 self.optimizer.step()
                 divergences.append((ratio - 1 - log_ratio).mean().detach())  # Schulman's estimate of the KL
                 losses.append(value_loss.detach())
-        means = {"kl": divergences, "value_loss": losses}
-        metrics = {name: float(torch.stack(values).mean()) for name, values in means.items()}
-        metrics["lr"] = self._adapt_rate(metrics["kl"])
+        kl, error = (float(torch.stack(values).mean()) for values in (divergences, losses))
+        metrics = {"kl": kl, "value_loss": error, "lr": self._adapt_rate(kl)}
         if not self.discrete:
             metrics["std"] = float(self.log_std.detach().exp().mean())
         return metrics

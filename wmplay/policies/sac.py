@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from wmplay.contracts import Carry, Practice
 from wmplay.device import Precision, autocast
-from wmplay.errors import ConfigError
+from wmplay.errors import ConfigError, check_values
 from wmplay.nets.actions import action_bounds
 from wmplay.nets.inputs import VectorInputs
 from wmplay.policies.replay import Batch, Replay
@@ -82,18 +82,13 @@ class SAC(nn.Module):
     ) -> None:
         super().__init__()
         sizes = {"hidden": hidden, "layers": layers, "batch_size": batch_size, "rollout": rollout}
-        for name, size in {**sizes, "replay": replay}.items():
-            if size < 1:
-                raise ConfigError(f"sac: {name} is {size}, expected at least 1")
-        positive = {"lr": lr, "temperature": temperature, "updates_per_step": updates_per_step}
-        for name, value in positive.items():
-            if not value > 0:
-                raise ConfigError(f"sac: {name} is {value}, expected a positive number")
-        for name, part in {"gamma": gamma, "tau": tau, "real_fraction": real_fraction}.items():
-            if not 0 <= part <= 1:
-                raise ConfigError(f"sac: {name} is {part}, expected 0 to 1")
-        if random_steps < 0:
-            raise ConfigError(f"sac: random_steps is {random_steps}, expected at least 0")
+        check_values(
+            "sac",
+            at_least_one={**sizes, "replay": replay},
+            positive={"lr": lr, "temperature": temperature, "updates_per_step": updates_per_step},
+            not_negative={"random_steps": random_steps},
+            fractions={"gamma": gamma, "tau": tau, "real_fraction": real_fraction},
+        )
         low, high = action_bounds(action_space)
         self.register_buffer("center", (low + high) / 2, persistent=False)
         self.register_buffer("scale", (high - low) / 2, persistent=False)
