@@ -93,7 +93,11 @@ class Truth(nn.Module):
     def observe(self, belief: Any, action: Tensor, observation: dict[str, Tensor]) -> Any:
         assert action.shape[:2] == observation["x"].shape[:2]
         frames = torch.cat([belief["x"].unsqueeze(1), observation["x"]], 1)
-        return {"x": frames[:, -1], "v": 0.5 * (frames[:, -1] - frames[:, -2])}
+        v = 0.5 * frames.diff(dim=1)
+        for t in range(1, action.shape[1]):  # before the first frame that it sees it may have moved
+            moved = self.move({"x": frames[:, t], "v": v[:, t - 1]}, action[:, t])
+            assert torch.equal(moved["x"], frames[:, t + 1]), "actions that do not go with the frames"
+        return {"x": frames[:, -1], "v": v[:, -1]}
 
     def move(self, belief: Any, action: Tensor) -> Any:
         push = action if action.is_floating_point() else torch.from_numpy(MOVES)[action]
