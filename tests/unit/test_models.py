@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import Any
 
 import numpy as np
@@ -307,3 +308,24 @@ def test_a_code_needs_a_screen() -> None:
         MLP(Dict({"proprio": PROPRIO}), ACTIONS["continuous"], code=3)
     with pytest.raises(ConfigError, match="more than 0 without a vector"):
         MLP(Dict({"lcd": LCD}), ACTIONS["continuous"], code=0)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@torch.no_grad()
+def test_the_temperature_is_the_spread_of_sampled_futures(model: str) -> None:
+    observation = next(name for name in OBSERVATIONS if takes(model, name))
+    case = Case(model, observation, "continuous")
+    if "temperature" not in inspect.signature(case.model.predict).parameters:
+        pytest.skip("this model takes none")
+    belief = case.believe()
+
+    def draw(temperature: float, seed: int = 0) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return numbers(case.model.predict(belief, case.future, generator=generator, temperature=temperature))
+
+    def spread(temperature: float) -> float:
+        return float(torch.stack([draw(temperature, seed) for seed in range(11)]).var(0).mean())
+
+    if model not in ("ensemble", "fit"):  # members still differ; a most likely screen of fit's is grey
+        same(draw(0.0), numbers(case.model.predict(belief, case.future)))
+    assert spread(0.2) < spread(1.0) < spread(3.0)

@@ -143,16 +143,27 @@ class RSSM(nn.Module):
         return {"deter": deter[:, -1], "stoch": stoch[:, -1]}
 
     def predict(
-        self, belief: Belief, action: Tensor, *, generator: torch.Generator | None = None
+        self,
+        belief: Belief,
+        action: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
     ) -> Prediction:
-        """The future under action [B, H, A]: prior samples with a generator, prior modes without."""
+        """The future under action [B, H, A]: prior samples with a generator, prior modes without.
+
+        ``temperature`` multiplies the noise: the widths of Gaussian latents, what the logits of categorical
+        ones are divided by.
+        """
         inputs = self.input_action(self.encode_action(action)).unbind(1)
         deter, stoch = belief["deter"], belief["stoch"]
         steps = []
         for action_input in inputs:
             deter = self.cell(F.silu(self.input_stoch(stoch) + action_input), deter)
             statistics = self.prior(deter)
-            noise = None if generator is None else self.latent.noise(deter.shape[:1], deter.device, generator)
+            noise = None
+            if generator is not None:
+                noise = temperature * self.latent.noise(deter.shape[:1], deter.device, generator)
             stoch = self.latent.pick(statistics, noise)
             steps.append(torch.cat([deter, stoch], dim=-1))
         latent = torch.stack(steps, dim=1)
