@@ -21,6 +21,8 @@ N, H, W, P, A = 7, 11, 13, 3, 2
 
 # Frozen: an arbiter that is not the one of its name makes old scores wrong. A new recipe is a new VERSION.
 DIGESTS = {
+    "bounce": "1e20a6f04ef9da592794a7e7135c60f0",
+    "bounce2": "c65ad4d42b9ee00583dcd1bd680c283a",
     "dropbox": "6eb4efffba476c9490ac047481c96146",
     "luxo": "67a3b0eb900425b655a7b12ab579da78",
     "luxo_cube": "f0d0b5892b62a97ae48daa7649661051",
