@@ -30,7 +30,6 @@ class Batch(NamedTuple):
     inputs: Tensor  # [M, inputs], normalised as they were when the policy acted
     action: Tensor  # [M, A] in -1..1 units, before it was cut to the bounds, or [M] int64
     log_prob: Tensor  # [M]
-    value: Tensor  # [M]
     advantage: Tensor  # [M]
     target: Tensor  # [M]: of the value
 
@@ -178,7 +177,7 @@ class PPO(nn.Module):
         while taken < practice.steps:
             batch, observation, seen = self.collect(env, observation, generator)
             metrics = {**seen, **self.update(batch, generator)}
-            taken += len(batch.value)
+            taken += len(batch.target)
             practice.advance(taken, metrics)
         return metrics
 
@@ -187,52 +186,48 @@ class PPO(nn.Module):
         self, env: TensorEnv, observation: Any, generator: torch.Generator
     ) -> tuple[Batch, Any, dict[str, float]]:
         """A round in which the policy stays as it is: what happened, where the env is now, and metrics."""
-        rows: list[tuple[Tensor, ...]] = []
-        flats, rewards, values_after, ends, finished, reached = [], [], [], [], 0, 0
+        steps: list[tuple[Tensor, ...]] = []
         for _ in range(self.rollout):
             flat = self.inputs.flat(observation)
             x = self.inputs(flat)
-            output, value = self.evaluate(x)
+            output = self.run(self.actor, x)
             action = self._sample(output, generator)
-            flats.append(flat)
-            rows.append((x, action, self.log_prob(output, action), value))
             arrived, observation, reward, terminated, truncated = env.step(self._executable(action))
-            ended = terminated | truncated
-            after = torch.zeros_like(value)
+            value_after = torch.zeros_like(reward)
             cut = truncated & ~terminated
             if bool(cut.any()):  # out of time, not over: worth what it had come to
                 last = self.inputs.flat({key: arrived[key][cut] for key in self.inputs.keys})
-                after[cut] = self.evaluate(self.inputs(last))[1]
-            rewards.append(reward)
-            values_after.append(after)
-            ends.append(ended)
-            finished, reached = finished + int(ended.sum()), reached + int(terminated.sum())
-        inputs, actions, log_probs, values = (torch.stack(column) for column in zip(*rows, strict=True))
-        _, following = self.evaluate(self.inputs(self.inputs.flat(observation)))
-        reward, ended = torch.stack(rewards), torch.stack(ends)
-        next_values = torch.where(ended, torch.stack(values_after), torch.cat([values[1:], following[None]]))
-        advantage = generalised_advantage(
-            reward + self.gamma * next_values - values, ended, self.gamma * self.gae_lambda
-        )
-        self.inputs.update(torch.stack(flats))  # not earlier: within a round the policy stays what it is
-        batch = Batch(inputs, actions, log_probs, values, advantage, advantage + values)
-        metrics = {"reward": float(reward.mean()), "terminated": reached / max(finished, 1)}
+                value_after[cut] = self.run(self.critic, self.inputs(last)).squeeze(-1)
+            steps.append((flat, x, output, action, reward, terminated, terminated | truncated, value_after))
+        columns = (torch.stack(column) for column in zip(*steps, strict=True))
+        flats, inputs, outputs, actions, rewards, terminated, ended, value_after = columns
+        here = self.inputs(self.inputs.flat(observation))
+        values = self.run(self.critic, torch.cat([inputs, here[None]])).squeeze(-1)
+        next_values = torch.where(ended, value_after, values[1:])
+        error = rewards + self.gamma * next_values - values[:-1]
+        advantage = generalised_advantage(error, ended, self.gamma * self.gae_lambda)
+        self.inputs.update(flats)  # not earlier: within a round the policy stays what it is
+        target = advantage + values[:-1]
+        batch = (inputs, actions, self.log_prob(outputs, actions), advantage, target)
+        reached = float(terminated.sum() / ended.sum().clamp(min=1))
+        metrics = {"reward": float(rewards.mean()), "terminated": reached}
         return Batch(*(x.flatten(0, 1) for x in batch)), observation, metrics
 
-    def evaluate(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """The actor's output [..., A] and the value [...] of normalised inputs."""
-        small = self.precision == "auto" and len(inputs) * self.hidden < WORTH_CASTING
+    def run(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        """A network's output [..., outputs] for normalised inputs, in float32."""
+        small = self.precision == "auto" and inputs[..., 0].numel() * self.hidden < WORTH_CASTING
         with autocast(inputs.device, "float32" if small else self.precision):
-            return self.actor(inputs).float(), self.critic(inputs).squeeze(-1).float()
+            output: Tensor = network(inputs).float()
+        return output
 
     def update(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
         """Gradient steps on a round's batch."""
         divergences, losses, weights = [], [], list(self.parameters())
         for _ in range(self.epochs):
-            order = torch.randperm(len(batch.value), generator=generator, device=batch.value.device)
+            order = torch.randperm(len(batch.target), generator=generator, device=batch.target.device)
             for index in torch.split(order, self.minibatch):
                 x, old = batch.inputs[index], batch.log_prob[index]
-                output, value = self.evaluate(x)
+                output, value = self.run(self.actor, x), self.run(self.critic, x).squeeze(-1)
                 log_ratio = self.log_prob(output, batch.action[index]) - old
                 ratio = log_ratio.exp()
                 advantage = batch.advantage[index]
