@@ -55,13 +55,13 @@ BUDGETS = {
         {**PLAIN, "gamma": 0.95, "rollout": 128, "minibatch": 512, "epochs": 10, "lr": 1e-3},
     ),
     ("ppo", "luxo"): Budget(
-        300_000,
+        150_000,
         64,
         {**PLAIN, "gamma": 0.99, "rollout": 64, "minibatch": 512, "epochs": 8, "lr": 5e-4},
     ),
-    ("sac", "pendulum"): Budget(8_000, 4, {"hidden": 256, "lr": 1e-3, "random_steps": 1000}),
+    ("sac", "pendulum"): Budget(6_000, 4, {"hidden": 256, "lr": 1e-3, "random_steps": 1000}),
     ("sac", "luxo"): Budget(
-        30_000, 16, {"hidden": 256, "lr": 1e-3, "random_steps": 1000, "updates_per_step": 0.5}
+        15_000, 16, {"hidden": 256, "lr": 1e-3, "random_steps": 1000, "updates_per_step": 0.5}
     ),
 }
 KEYS = {"pendulum": ("vector",), "luxo": ("proprio", "goal_proprio")}  # what is looked at

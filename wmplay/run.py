@@ -21,7 +21,8 @@ from wmplay.configuration import parse, plain, set_values
 from wmplay.contracts import Policy
 from wmplay.device import choose_device
 from wmplay.envs import build_env
-from wmplay.envs.learned import LearnedVectorEnv, real_starts, stored_starts
+from wmplay.envs.learned import LearnedVectorEnv
+from wmplay.envs.starts import real_starts, stored_starts
 from wmplay.errors import ConfigError, RunError
 from wmplay.run_directory import RunDirectory
 from wmplay.store import Store, load_trajectories

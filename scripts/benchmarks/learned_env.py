@@ -8,7 +8,8 @@ from contextlib import closing
 import torch
 
 import wmplay
-from wmplay.envs.learned import LearnedVectorEnv, real_starts
+from wmplay.envs.learned import LearnedVectorEnv
+from wmplay.envs.starts import real_starts
 from wmplay.stepping import TensorEnv
 
 from .measure import Check, Result, Side, Timing, take_turns

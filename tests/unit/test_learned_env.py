@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 import wmplay
 from wmplay.contracts import Segment
-from wmplay.envs.learned import LearnedVectorEnv, real_starts, stored_starts
+from wmplay.envs.learned import LearnedVectorEnv
+from wmplay.envs.starts import real_starts, stored_starts
 from wmplay.errors import ActionError, ConfigError
 from wmplay.nets.trees import take_rows
 

@@ -19,7 +19,8 @@ from torch.distributions import Categorical, Normal
 
 import wmplay
 from wmplay.contracts import Learner, Practice
-from wmplay.envs.learned import LearnedVectorEnv, real_starts
+from wmplay.envs.learned import LearnedVectorEnv
+from wmplay.envs.starts import real_starts
 from wmplay.errors import ActionError, ConfigError, SpaceError
 from wmplay.nets.inputs import LARGEST, VectorInputs
 from wmplay.policies.ppo import PPO, generalised_advantage

@@ -13,7 +13,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import vector as wrappers
 from push import CONTINUOUS, DISCRETE, Push, Truth, vector
 
-from wmplay.envs.learned import LearnedVectorEnv, real_starts
+from wmplay.envs.learned import LearnedVectorEnv
+from wmplay.envs.starts import real_starts
 from wmplay.errors import ConfigError, SpaceError, WmplayError
 from wmplay.stepping import TensorEnv, autoreset_mode, frame_spaces, frames_of, with_final
 

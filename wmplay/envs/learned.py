@@ -14,11 +14,11 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from wmplay.contracts import GOAL_PREFIX, Array, Belief, LazyMapping, Policy, Segment, StoreView, model_keys
+from wmplay.contracts import GOAL_PREFIX, Array, Belief, LazyMapping, Policy, Segment, model_keys
 from wmplay.device import Precision, autocast
 from wmplay.errors import ActionError, ConfigError
 from wmplay.nets.trees import put_rows
-from wmplay.stepping import Transition, frame_spaces, frames_of
+from wmplay.stepping import Transition, frame_spaces
 
 Observation: TypeAlias = Mapping[str, Tensor]
 RewardFrom: TypeAlias = Literal["task", "model"]
@@ -47,7 +47,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         model: any world model; used as it is, without gradients except in ``rollout``.
         env: one real env: its spaces, its task, its time limit.
         starts: what episodes begin with: observations [P, k, ...] (goals included) and the k - 1 actions
-            between them; see ``real_starts`` and ``stored_starts``.
+            between them; see ``wmplay.envs.starts``.
         num_envs: N.
         reward: "task": the real env's own function of the predicted observation; "model": the model's heads
             for reward and continuation.
@@ -308,75 +308,6 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         return {key: observation[key].cpu().numpy().copy() for key in self._spaces}
 
 
-def real_starts(env: VectorEnv[Any, Any, Any], count: int, context: int, seed: int) -> Segment:
-    """The first ``context`` frames of ``count`` real episodes, random actions between them.
-
-    Args:
-        env: a real vector env; it is reset as often as needed.
-        count: of starts.
-        context: frames k of each.
-        seed: of resets and actions.
-
-    Returns:
-        observation {key: [count, k, ...]}, action [count, k - 1, A]; episodes that end earlier are left out.
-    """
-    spaces = frame_spaces(env.single_observation_space)
-    env.action_space.seed(seed)
-    rows: list[dict[str, Array]] = []
-    actions: list[Array] = []
-    found = 0
-    for turn in range(0, 10 * count, env.num_envs):
-        shown = [frames_of(env.reset(seed=seed + turn)[0], spaces)]
-        taken = []
-        whole = np.ones(env.num_envs, np.bool_)
-        for _ in range(context - 1):
-            taken.append(np.asarray(env.action_space.sample()))
-            observation, _, terminated, truncated, _ = env.step(taken[-1])
-            whole &= ~(terminated | truncated)
-            shown.append(frames_of(observation, spaces))
-        rows.append({key: np.stack([frame[key] for frame in shown], 1)[whole] for key in spaces})
-        size = (env.num_envs, 0, *(env.single_action_space.shape or ()))
-        actions.append(
-            (np.stack(taken, 1) if taken else np.zeros(size, env.single_action_space.dtype))[whole]
-        )
-        found += int(whole.sum())
-        if found >= count:
-            break
-    if found < count:
-        raise ConfigError(f"learned.context is {context}: the env's episodes end before so many frames")
-    observations = {key: np.concatenate([row[key] for row in rows])[:count] for key in spaces}
-    return _as_segment(observations, np.concatenate(actions)[:count])
-
-
-def stored_starts(store: StoreView, goals: Segment | None, count: int, context: int, seed: int) -> Segment:
-    """``context`` frames each from anywhere in stored episodes.
-
-    Args:
-        store: of trajectories.
-        goals: starts to take the goals from, where the stored observations have none.
-        count: of starts.
-        context: frames k of each.
-        seed: chooses them.
-
-    Raises:
-        ConfigError: if no trajectory has so many frames.
-    """
-    windows = store.sample(count, max(context - 1, 1), seed)
-    kept = windows.mask[:, : context - 1].all(1)
-    if not kept.any():
-        raise ConfigError(f"learned.context is {context} frames, the trajectories in the store have fewer")
-    observation = {key: value[kept, :context] for key, value in windows.observation.items()}
-    if goals is not None:
-        row = np.random.default_rng(seed).integers(len(goals.action), size=int(kept.sum()))
-        for key, value in goals.observation.items():
-            if key.startswith(GOAL_PREFIX):
-                observation[key] = value[row, -1:].expand(-1, context, *value.shape[2:])
-    return Segment(
-        observation,
-        *(x[kept, : context - 1] for x in (windows.action, windows.reward, windows.terminated, windows.mask)),
-    )
-
-
 def as_observed(value: Tensor, space: gymnasium.Space[Any]) -> Tensor:
     """Expected values [B, ...] as an env would show them: in the dtype and the bounds of its space."""
     assert isinstance(space, Box)
@@ -385,13 +316,6 @@ def as_observed(value: Tensor, space: gymnasium.Space[Any]) -> Tensor:
     value = value.round() if whole else value.to(dtype)  # a binary screen has its threshold at one half
     low, high = (value.new_tensor(bound) for bound in (space.low, space.high))
     return torch.clamp(value, low, high).to(dtype)
-
-
-def _as_segment(observation: dict[str, Array], action: Array) -> Segment:
-    tensors = {key: torch.from_numpy(value) for key, value in observation.items()}
-    steps = action.shape[:2]
-    flag = torch.zeros(steps, dtype=torch.bool)
-    return Segment(tensors, torch.from_numpy(action), torch.zeros(steps), flag, ~flag)
 
 
 def _time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
