@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wmplay import check as check
     from wmplay import registry as registry
     from wmplay.contracts import Plan as Plan
     from wmplay.contracts import Prediction as Prediction
@@ -48,7 +49,8 @@ _PUBLIC = {
     "simulate": "simulate",
     "train": "train",
 }
-__all__ = [*_PUBLIC, "registry"]  # noqa: PLE0604  # plain strings, kept in one place
+_MODULES = ("check", "registry")
+__all__ = [*_PUBLIC, *_MODULES]  # noqa: PLE0604  # plain strings, kept in one place
 
 
 class _Package(ModuleType):
@@ -65,8 +67,8 @@ class _Package(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name in _PUBLIC:
             value = getattr(importlib.import_module(f"wmplay.{_PUBLIC[name]}"), name)
-        elif name == "registry":
-            value = importlib.import_module("wmplay.registry")
+        elif name in _MODULES:
+            value = importlib.import_module(f"wmplay.{name}")
         else:
             raise AttributeError(f"module 'wmplay' has no attribute '{name}'")
         setattr(self, name, value)

@@ -130,6 +130,10 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     sub = command("report", _report, "write report.html and its pictures anew from a run's files")
     sub.add_argument("run", type=Path, metavar="RUN", help="a run or sweep directory")
 
+    sub = command("check", _check, "try what a piece promises: one line per property")
+    sub.add_argument("piece", metavar="KIND=NAME", help="such as model=mine; see wmplay list")
+    overrides(sub, "env=luxo model.hidden=32 ... (default env: that of wmplay train)")
+
     sub = command("list", _list, "list the pieces that can be swapped in, and where they come from")
     sub.add_argument(
         "kind", nargs="?", help="env, model, planner, policy, explorer, objective, logger, experiment"
@@ -201,6 +205,12 @@ def _print_results(run: Path) -> None:
 
     Console(highlight=False).print(result_table(run))
     print(f"report: {run / 'report.html'}")
+
+
+def _check(options: argparse.Namespace) -> None:
+    from wmplay.commands import check_piece
+
+    check_piece(options.piece, options.overrides)
 
 
 def _list(options: argparse.Namespace) -> None:

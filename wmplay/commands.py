@@ -1,22 +1,25 @@
-"""What ``wmplay simulate`` does."""
+"""What ``wmplay simulate`` and ``wmplay check`` do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import torch
 from gymnasium.vector import VectorEnv
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from wmplay import registry
+from wmplay.check import Report, check_model
 from wmplay.configuration import plain, set_values
 from wmplay.contracts import Policy, Trajectory
-from wmplay.envs import make_env
-from wmplay.errors import UsageError
+from wmplay.envs import build_env, make_env
+from wmplay.errors import CheckError, UnknownName, UsageError
 from wmplay.progress import bar, console
 from wmplay.rehearsal import check_spaces, check_store
-from wmplay.run import Run, load_run
+from wmplay.run import Run, env_config, load_run
 from wmplay.simulate import simulate
 from wmplay.store import load_trajectories, save_trajectories
 from wmplay.store.manifest import exists as is_store
@@ -90,3 +93,36 @@ def _episodes(
             progress=lambda done, steps: advance(done, f"{steps:,} steps"),
             **settings,
         )
+
+
+def check_piece(piece: str, overrides: Sequence[str] = ()) -> None:
+    """Tries what a piece promises, and prints a line for each property.
+
+    Args:
+        piece: ``kind=name``.
+        overrides: as of ``wmplay train``: settings of the piece, and the env to try it in.
+
+    Raises:
+        CheckError: if a property does not hold.
+        WmplayError: for a piece that there is not, or that cannot be built.
+    """
+    kind = piece.partition("=")[0]
+    if kind not in CHECKS:
+        raise UnknownName("kind to check", kind, CHECKS)
+    report = CHECKS[kind](registry.compose([piece, *overrides]))
+    for finding in report.findings:
+        print(finding)
+    if not report.passed:
+        raise CheckError(
+            f"{piece}: {len(report.failures)} of {len(report.findings)} properties do not hold: mend them, "
+            "from the first FAIL on"
+        )
+
+
+def _check_model(config: DictConfig) -> Report:
+    with closing(build_env(env_config(config))) as env:
+        torch.manual_seed(config.seed)
+        return check_model(registry.build(plain(config.model), env=env), env, seed=config.seed)
+
+
+CHECKS: Mapping[str, Callable[[DictConfig], Report]] = {"model": _check_model}

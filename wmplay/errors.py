@@ -72,6 +72,10 @@ class DivergedError(WmplayError):
     """A loss that became NaN or exploded."""
 
 
+class CheckError(WmplayError):
+    """A piece that does not keep what its kind promises."""
+
+
 class PluginError(WmplayError):
     """A plugin that cannot be loaded."""
 

@@ -1,0 +1,9 @@
+"""The conformance kit: what every piece promises, tried on yours.
+
+Most of these mistakes raise no error; they ruin results in silence: the future leaks into the past, one row
+of a batch into another, one episode into the next.
+"""
+
+from wmplay.check.models import check_model as check_model
+from wmplay.check.result import Finding as Finding
+from wmplay.check.result import Report as Report

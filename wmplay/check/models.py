@@ -1,0 +1,570 @@
+"""What every world model promises, one function per property.
+
+They are tried on a copy that has been fitted for a moment: at its first weights a model may still ignore
+what it is given, and a leak would not show.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.spaces import Dict, Discrete
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from wmplay.check.result import Broken, Report, examine
+from wmplay.contracts import Belief, Prediction, Segment, Stage, WorldModel, model_keys
+from wmplay.errors import SpaceError
+from wmplay.fit import Fitter
+from wmplay.simulate import simulate
+
+ROWS, STEPS, SEEN, AHEAD = 5, 17, 11, 3  # distinct primes: a mixed-up axis cannot fit by chance
+EPISODES = 13  # of which those that are long enough are used
+UPDATES = 100
+TOLERANCE = 1e-4  # relative and absolute: float32 sums in another order
+CPU = torch.device("cpu")
+
+
+def check_model(model: Any, env: gymnasium.Env[Any, Any], *, seed: int = 0) -> Report:
+    """Tries everything that a world model promises.
+
+    Args:
+        model: on the CPU; it is copied, and left as it is.
+        env: a single one, which gives the observations and takes the actions that the model is made for;
+            a few short random episodes of it are what the model is shown and fitted on.
+        seed: of all random draws. The caller's random state is left as it is.
+
+    Raises:
+        SpaceError: if the env's episodes are too short.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return examine(type(model).__name__, PROPERTIES, Trial(model, env, seed))
+
+
+class Trial:
+    """A model, a batch to show it, and a copy that was fitted to this batch."""
+
+    def __init__(self, model: Any, env: gymnasium.Env[Any, Any], seed: int) -> None:
+        self.given, self.seed = model, seed
+        self.segment, self.spaces = _batch(env, seed)
+        self.discrete = isinstance(env.action_space, Discrete)
+        self.choices = _extremes(env.action_space)
+        self.stages: list[Stage] = []
+        self.untrained: list[str] = []  # weights without a gradient in all of the fit
+        self.losses: dict[str, tuple[float, float]] = {}  # of each stage, at its beginning and end
+        self.errors: tuple[float, float] | None = None  # of predictions, before and after the fit
+        self.fit_failed: Exception | None = None
+        self.model = model
+        try:
+            self.model = self._fit()
+        except Exception as error:  # reported by the properties of the loss; the others do without
+            self.fit_failed = error
+
+    def _fit(self) -> Any:
+        model = copy.deepcopy(self.given)
+        if not any(True for _ in model.parameters()):
+            return model
+        fitter = Fitter(model, CPU, UPDATES, precision="float32", warmup=UPDATES // 10)
+        self.stages = fitter.stages
+        trained: set[str] = set()
+        before = self.error(model.eval())
+        model.train()
+        for stage in fitter.stages:
+            each, updates = fitter.fitters[stage.name], max(1, round(stage.share * UPDATES))
+            start = loss_value(stage.loss, self.segment, self.seed)
+            for number in range(updates):
+                torch.manual_seed(self.seed + number)
+                each.update(self.segment, number, falling=1 - number / updates)
+                owned = {id(p) for p in stage.module.parameters()}
+                trained |= {
+                    name
+                    for name, p in model.named_parameters()
+                    if id(p) in owned and p.grad is not None and bool(p.grad.any())
+                }
+            self.losses[stage.name] = start, loss_value(stage.loss, self.segment, self.seed)
+        model.zero_grad(set_to_none=True)
+        model.eval()
+        self.untrained = [n for n, p in model.named_parameters() if p.requires_grad and n not in trained]
+        self.errors = before, self.error(model)
+        return model
+
+    def believe(self, model: Any, rows: slice = slice(None)) -> Belief:
+        """The belief after SEEN steps."""
+        first, later = self.frames(0, 1, rows), self.frames(1, SEEN + 1, rows)
+        belief = model.initial({key: value[:, 0] for key, value in first.items()})
+        return model.observe(belief, self.segment.action[rows, :SEEN], later)
+
+    def frames(self, start: int, stop: int, rows: slice = slice(None)) -> dict[str, Tensor]:
+        """Observations {key: [B, stop - start, ...]} that the model looks at."""
+        seen = self.segment.observation
+        return {key: seen[key][rows, start:stop] for key in model_keys(seen)}
+
+    @property
+    def future(self) -> Tensor:
+        """The actions [B, H, A] that follow on what ``believe`` has seen."""
+        return self.segment.action[:, SEEN : SEEN + AHEAD]
+
+    def other(self, action: Tensor) -> Tensor:
+        """For each action [..., A], or [...] int64, one that is far from it."""
+        low, high = self.choices
+        if self.discrete:
+            return torch.where(action == high, low, high)
+        return torch.where(action > (low + high) / 2, low, high)
+
+    @torch.no_grad()
+    def outcome(self, model: Any, belief: Belief | None = None, action: Tensor | None = None) -> Tensor:
+        """Everything that is predicted, [B, H, N]."""
+        belief = self.believe(model) if belief is None else belief
+        return numbers(model.predict(belief, self.future if action is None else action))
+
+    @torch.no_grad()
+    def error(self, model: Any) -> float:
+        """The mean squared error of predictions, in parts of the batch's own variance."""
+        future = model.predict(self.believe(model), self.future).observation
+        parts = []
+        for key, truth in self.frames(SEEN + 1, SEEN + AHEAD + 1).items():
+            if key not in future:
+                continue  # the property of shapes says so
+            truth = truth.double()
+            around = (truth - truth.mean((0, 1), keepdim=True)).square().mean() + 1e-8
+            parts.append(float((future[key].double() - truth).square().mean() / around))
+        return float(np.mean(parts))
+
+
+# ---- the properties ------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def shapes_and_types(trial: Trial) -> None:
+    """Predictions have the shapes of the contract, and are finite; beliefs are tensors, batch first."""
+    model = trial.model
+    if not isinstance(model, WorldModel) or not isinstance(model, torch.nn.Module):
+        missing = [n for n in ("initial", "observe", "predict", "decode", "loss") if not hasattr(model, n)]
+        raise Broken(
+            f"it has no {', '.join(missing)}" if missing else "it is no nn.Module",
+            "see WorldModel in wmplay/contracts.py",
+        )
+    belief = trial.believe(model)
+    for leaf in tree_leaves(belief):
+        if not isinstance(leaf, Tensor) or leaf.shape[:1] != (ROWS,):
+            raise Broken(
+                f"the belief after {ROWS} rows holds {_shown(leaf)}",
+                f"keep only tensors with the batch first ([{ROWS}, ...]) in it",
+            )
+    future = model.predict(belief, trial.future)
+    if not isinstance(future, Prediction):
+        raise Broken(f"predict returned a {type(future).__name__}", "return a wmplay.Prediction")
+    for name, value in (("reward", future.reward), ("discount", future.discount)):
+        if value is not None:
+            _expect(name, value, (ROWS, AHEAD))
+    if future.discount is not None and not ((future.discount >= 0) & (future.discount <= 1)).all():
+        raise Broken("a discount is not within 0 and 1", "it is the probability that the episode goes on")
+    for leaf in tree_leaves(future.latent):
+        if leaf.shape[:2] != (ROWS, AHEAD):
+            raise Broken(
+                f"the latent holds {_shown(leaf)}", f"begin its shape with [B, H], [{ROWS}, {AHEAD}]"
+            )
+    expected = model_keys(trial.spaces)
+    if sorted(future.observation) != sorted(expected):
+        raise Broken(
+            f"it predicts {', '.join(future.observation) or 'no observation'}",
+            f"decode {', '.join(expected)}",
+        )
+    for key in expected:
+        _expect(f"the predicted '{key}'", future.observation[key], (ROWS, AHEAD, *trial.spaces[key].shape))
+
+
+def the_loss_is_a_finite_scalar(trial: Trial) -> None:
+    """The loss can be minimised: a finite scalar that depends on the weights."""
+    if trial.fit_failed is not None:
+        raise trial.fit_failed
+
+
+def every_weight_is_trained(trial: Trial) -> None:
+    """The loss, or those of all stages together, have a gradient to each parameter."""
+    if trial.untrained:
+        raise Broken(
+            f"no gradient reaches {_listed(trial.untrained)}",
+            "use them in the loss, take away a detach(), or delete them",
+        )
+
+
+def overfits_one_batch(trial: Trial) -> None:
+    """A short fit lowers the loss of a batch, and what is predicted comes nearer to it."""
+    for stage, (before, after) in trial.losses.items():
+        if not after < before - 0.02 * abs(before):
+            raise Broken(
+                f"{UPDATES} updates on one batch took the loss of '{stage}' from {before:.3g} to {after:.3g}",
+                "look for a detached or saturated part, or a learning rate of 3e-3 being too much for it",
+            )
+    if trial.errors is not None and not trial.errors[1] < 0.8 * trial.errors[0]:
+        before, after = trial.errors
+        raise Broken(
+            f"{UPDATES} updates on one batch lower the loss, but the error of predictions of it went from "
+            f"{before:.3g} to {after:.3g} of the batch's variance",
+            "see whether the loss and predict mean the same: its sign, the time rule, units, masks",
+        )
+
+
+def padding_counts_for_nothing(trial: Trial) -> None:
+    """The loss does not depend on steps that ``mask`` takes out, nor on the frames after them."""
+    real = torch.tensor([STEPS, *[SEEN] * (ROWS - 1)]).unsqueeze(1)
+    junk = padded(trial.segment, torch.arange(STEPS) < real)
+    clean = Segment(
+        trial.segment.observation,
+        trial.segment.action,
+        trial.segment.reward,
+        trial.segment.terminated,
+        junk.mask,
+        trial.segment.first,
+    )
+    for stage in _stages(trial.model):
+        got, expected = (loss_value(stage.loss, data, trial.seed) for data in (junk, clean))
+        if not math.isclose(got, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+            raise Broken(
+                f"other frames, actions and rewards after step {SEEN} of all rows but the first, where mask "
+                f"is False, change the loss of '{stage.name}' from {expected:.6g} to {got:.6g}",
+                "multiply each step's loss by segment.mask and divide by its sum; if you do, a frame is "
+                "explained by later ones (attention without a causal mask?)",
+            )
+
+
+def batch_invariance(trial: Trial) -> None:
+    """A row of a batch is treated as that row alone."""
+    together = trial.outcome(trial.model)
+    for row in range(ROWS):
+        only = slice(row, row + 1)
+        alone = trial.outcome(trial.model, trial.believe(trial.model, only), trial.future[only])
+        _same(
+            alone,
+            together[only],
+            f"row {row} alone is predicted differently than among {ROWS} rows",
+            "let no operation mix the rows: statistics over dim 0, view() that swaps axes, BatchNorm in eval",
+        )
+
+
+def no_peeking(trial: Trial) -> None:
+    """What is predicted up to step t does not depend on the actions after it: by changing them, and by
+    their gradient."""
+    model = trial.model
+    advice = (
+        "make the prediction of step t depend on action[: t + 1] alone (a causal mask, a loop over steps)"
+    )
+    usual = trial.outcome(model)
+    for step in range(1, AHEAD):
+        changed = trial.future.clone()
+        changed[:, step:] = trial.other(changed[:, step:])
+        _same(
+            trial.outcome(model, action=changed)[:, :step],
+            usual[:, :step],
+            f"changing action[{step}:] changes what is predicted before",
+            advice,
+        )
+    if trial.discrete:
+        return
+    action = trial.future.clone().requires_grad_()
+    predicted = numbers(model.predict(trial.believe(model), action))
+    for step in range(AHEAD - 1):
+        if not predicted.requires_grad:
+            return
+        (slope,) = torch.autograd.grad(predicted[:, step].sum(), action, retain_graph=True, allow_unused=True)
+        if slope is not None and bool((slope[:, step + 1 :].abs() > TOLERANCE).any()):
+            raise Broken(f"step {step} has a gradient with respect to later actions", advice)
+
+
+def actions_matter(trial: Trial) -> None:
+    """After a short fit, action[t] changes what is predicted of the step that it leads to."""
+    model = trial.model
+    belief = trial.believe(model)
+    for step in range(AHEAD):
+        changed = trial.future.clone()
+        changed[:, step] = trial.other(changed[:, step])
+
+        def futures(action: Tensor, step: int = step) -> Tensor:
+            sampled = sample(model, belief, action, trial.seed)
+            return torch.cat([trial.outcome(model, belief, action), sampled], -1)[:, step]
+
+        if not bool((futures(changed) - futures(trial.future)).abs().max() > TOLERANCE):
+            raise Broken(
+                f"another action[{step}] leaves the prediction of step {step}, to which it leads, as it was",
+                "see that each action enters before its own step is predicted: action[t] leads from "
+                "observation[t] to observation[t + 1]",
+            )
+
+
+def observations_matter(trial: Trial) -> None:
+    """What was observed changes what is predicted."""
+    start = trial.frames(0, 1)
+    ignorant = trial.model.initial({key: value[:, 0] for key, value in start.items()})
+    if bool((trial.outcome(trial.model, ignorant) - trial.outcome(trial.model)).abs().max() <= TOLERANCE):
+        raise Broken(
+            f"predictions after {SEEN} more steps are those from the first frame",
+            "take in what observe is given",
+        )
+
+
+@torch.no_grad()
+def seeing_in_parts(trial: Trial) -> None:
+    """Observing steps one by one is observing them all at once; predictions can be continued."""
+    model = trial.model
+    stepwise = model.initial({key: value[:, 0] for key, value in trial.frames(0, 1).items()})
+    for t in range(SEEN):
+        stepwise = model.observe(stepwise, trial.segment.action[:, t : t + 1], trial.frames(t + 1, t + 2))
+    usual = trial.outcome(model)
+    _same(
+        trial.outcome(model, stepwise),
+        usual,
+        f"{SEEN} calls of observe with one step each leave another belief than one call with all",
+        "let the belief hold all that the next step needs, and step t see nothing after it",
+    )
+    half = model.predict(trial.believe(model), trial.future[:, :2])
+    rest = model.predict(half.belief, trial.future[:, 2:])
+    _same(
+        torch.cat([numbers(half), numbers(rest)], 1),
+        usual,
+        f"predicting 2 steps and {AHEAD - 2} from Prediction.belief is another future than {AHEAD} at once",
+        "return the belief after the last predicted step",
+    )
+
+
+@torch.no_grad()
+def isolation(trial: Trial) -> None:
+    """No call leaves anything behind: neither in the belief that it was given nor in the module."""
+    model = trial.model
+    belief = trial.believe(model)
+    kept, weights = tree_map(torch.clone, belief), _state(model)
+    usual = trial.outcome(model, belief)
+    _unchanged(kept, belief, "predict changes the belief that it is given")
+    following = trial.segment.action[:, SEEN:]
+    model.observe(belief, following, trial.frames(SEEN + 1, STEPS + 1))
+    _unchanged(kept, belief, "observe changes the belief that it is given")
+    trial.outcome(model, trial.believe(model, slice(0, 1)), trial.other(trial.future[:1]))
+    fresh = "keep nothing in the module between calls: what is remembered belongs into the belief"
+    _same(trial.outcome(model, kept), usual, "predict answers differently after other calls", fresh)
+    _same(trial.outcome(model), usual, "observe answers differently after other calls", fresh)
+    _unchanged(weights, _state(model), "initial, observe or predict changed a parameter or buffer")
+
+
+@torch.no_grad()
+def same_seed_same_numbers(trial: Trial) -> None:
+    """All draws come from the generator that is given; without one there are none. The loss draws from
+    torch's global generator."""
+    model = trial.model
+    belief = trial.believe(model)
+    advice = "draw with generator=generator, and take the most likely future where it is None"
+    state = torch.get_rng_state()
+    one, two = (sample(model, belief, trial.future, trial.seed) for _ in range(2))
+    _same(one, two, "the same generator gives two futures", advice, tolerance=0)
+    one, two = (trial.outcome(model, belief) for _ in range(2))
+    _same(one, two, "without a generator, predict gives two futures", advice, tolerance=0)
+    if not torch.equal(torch.get_rng_state(), state):
+        raise Broken("observe or predict draws from torch's global generator", advice)
+    for stage in _stages(model):
+        first, second = (loss_value(stage.loss, trial.segment, trial.seed) for _ in range(2))
+        if first != second:
+            raise Broken(
+                f"under the same seed the loss of '{stage.name}' is {first:.6g}, then {second:.6g}",
+                "draw from torch's global generator only, and keep nothing between calls",
+            )
+
+
+def save_and_load(trial: Trial) -> None:
+    """A state_dict holds all that predictions depend on."""
+    model = trial.model
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    loaded = copy.deepcopy(model)
+    _blank(loaded)
+    loaded.load_state_dict(torch.load(file, weights_only=True))
+    advice = "keep every tensor as an nn.Parameter or with register_buffer, every part as an nn.Module"
+    outside = _unregistered(model)
+    if outside:
+        raise Broken(f"{_listed(outside)} would not be saved, nor moved to a GPU", advice)
+    _same(trial.outcome(loaded), trial.outcome(model), "loaded weights predict something else", advice, 0)
+
+
+def copies_are_equal_and_apart(trial: Trial) -> None:
+    """A deep copy and a pickled one predict the same, and share nothing with the model."""
+    model = trial.model
+    usual = trial.outcome(model)
+    advice = "hold no function, file or other module from outside that a copy would share or could not take"
+    ways: Sequence[tuple[str, Callable[[Any], Any]]] = (
+        ("deepcopy", copy.deepcopy),
+        ("pickle", lambda x: pickle.loads(pickle.dumps(x))),
+    )
+    for name, way in ways:
+        try:
+            twin = way(model)
+        except Exception as error:  # whatever a piece's own attributes raise
+            raise Broken(f"{name} raised {type(error).__name__}: {error}", advice) from error
+        _same(trial.outcome(twin), usual, f"a copy by {name} predicts something else", advice, 0)
+        _blank(twin)
+        _same(trial.outcome(model), usual, f"changing a copy by {name} changes the model", advice, 0)
+        if torch.equal(trial.outcome(twin), usual) and any(True for _ in model.parameters()):
+            raise Broken(f"a copy by {name} still predicts with the weights of the original", advice)
+
+
+PROPERTIES: tuple[Callable[[Trial], None], ...] = (
+    shapes_and_types,
+    the_loss_is_a_finite_scalar,
+    every_weight_is_trained,
+    overfits_one_batch,
+    padding_counts_for_nothing,
+    batch_invariance,
+    no_peeking,
+    actions_matter,
+    observations_matter,
+    seeing_in_parts,
+    isolation,
+    same_seed_same_numbers,
+    save_and_load,
+    copies_are_equal_and_apart,
+)
+
+
+# ---- what they share -----------------------------------------------------------------------------
+
+
+def numbers(prediction: Prediction) -> Tensor:
+    """Everything in a prediction, [B, H, N]."""
+    heads = [head for head in (prediction.reward, prediction.discount) if head is not None]
+    parts = [*tree_leaves(prediction.latent), *heads, *prediction.observation.values()]
+    return torch.cat([part.reshape(*part.shape[:2], -1).float() for part in parts], -1)
+
+
+@torch.no_grad()
+def sample(model: Any, belief: Belief, action: Tensor, seed: int) -> Tensor:
+    """One sampled future, [B, H, N]."""
+    return numbers(model.predict(belief, action, generator=torch.Generator().manual_seed(seed)))
+
+
+@torch.no_grad()
+def loss_value(loss: Callable[[Segment], tuple[Tensor, Any]], segment: Segment, seed: int) -> float:
+    """A loss under a seed."""
+    torch.manual_seed(seed)
+    return float(loss(segment)[0])
+
+
+def padded(segment: Segment, mask: Tensor) -> Segment:
+    """The segment under a mask [B, T], with something else where it is False."""
+    gone = ~mask
+    unseen = torch.cat([torch.zeros_like(gone[:, :1]), gone], dim=1)  # a frame belongs to the step before it
+
+    def junk(x: Tensor, where: Tensor) -> Tensor:
+        return torch.where(where.reshape(*where.shape, *[1] * (x.ndim - 2)), x.roll(1, 0).flip(1), x)
+
+    return Segment(
+        {key: junk(value, unseen) for key, value in segment.observation.items()},
+        junk(segment.action, gone),
+        segment.reward + 1e3 * gone,
+        segment.terminated | gone,
+        mask,
+        segment.first,
+    )
+
+
+def _batch(env: gymnasium.Env[Any, Any], seed: int) -> tuple[Segment, dict[str, Any]]:
+    episodes = [e for e in simulate(env, None, EPISODES, seed, max_steps=STEPS) if len(e) == STEPS][:ROWS]
+    if len(episodes) < ROWS:
+        raise SpaceError(
+            f"{len(episodes)} of {EPISODES} random episodes of the env last {STEPS} steps, expected {ROWS} "
+            "for a model to be tried on: give an env with longer episodes"
+        )
+
+    def stack(name: str) -> Tensor:
+        return torch.from_numpy(np.stack([getattr(episode, name) for episode in episodes]))
+
+    keys = list(episodes[0].observation)
+    observation = {key: np.stack([episode.observation[key] for episode in episodes]) for key in keys}
+    space = env.observation_space
+    spaces = dict(space.spaces) if isinstance(space, Dict) else dict.fromkeys(keys, space)
+    every = torch.ones(ROWS, STEPS, dtype=torch.bool)
+    segment = Segment(
+        {key: torch.from_numpy(value) for key, value in observation.items()},
+        stack("action"),
+        stack("reward"),
+        stack("terminated"),
+        every,
+        every[:, 0],
+    )
+    return segment, spaces
+
+
+def _extremes(space: Any) -> tuple[Tensor, Tensor]:
+    if isinstance(space, Discrete):
+        return torch.tensor(0), torch.tensor(int(space.n) - 1)
+    return torch.from_numpy(np.clip(space.low, -1e2, None)), torch.from_numpy(np.clip(space.high, None, 1e2))
+
+
+def _stages(model: Any) -> list[Stage]:
+    return list(model.stages()) if hasattr(model, "stages") else [Stage("model", 1.0, model, model.loss)]
+
+
+def _state(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in [*model.named_parameters(), *model.named_buffers()]}
+
+
+def _unregistered(model: torch.nn.Module) -> list[str]:
+    """Attributes with tensors, also of modules in a list or dict, that are not among the model's own."""
+    own = {id(x) for x in [*model.parameters(), *model.buffers()]}
+
+    def is_foreign(leaf: Any) -> bool:
+        if isinstance(leaf, torch.nn.Module):
+            return any(id(x) not in own for x in [*leaf.parameters(), *leaf.buffers()])
+        return isinstance(leaf, Tensor) and id(leaf) not in own
+
+    return [
+        f"{name}.{key}" if name else key
+        for name, module in model.named_modules()
+        for key, value in vars(module).items()
+        if key not in ("_parameters", "_buffers", "_modules") and any(map(is_foreign, tree_leaves(value)))
+    ]
+
+
+@torch.no_grad()
+def _blank(model: torch.nn.Module) -> None:
+    """Changes all that a state_dict would restore."""
+    for value in model.state_dict().values():
+        value.copy_(torch.zeros_like(value))
+
+
+def _same(got: Tensor, expected: Tensor, problem: str, advice: str, tolerance: float = TOLERANCE) -> None:
+    """Raises Broken, with the first place where two outcomes [B, H, N] differ."""
+    close = torch.isclose(got, expected, rtol=tolerance, atol=tolerance, equal_nan=True).all(-1)
+    if not close.all():
+        row, step = (int(index) for index in (~close).nonzero()[0])
+        worst = float((got[row, step] - expected[row, step]).abs().max())
+        raise Broken(f"{problem} (row {row}, step {step}, by {worst:.2g})", advice)
+
+
+def _unchanged(before: Any, after: Any, problem: str) -> None:
+    if not all(torch.equal(x, y) for x, y in zip(tree_leaves(before), tree_leaves(after), strict=True)):
+        raise Broken(problem, "return a new belief, and change no tensor in place")
+
+
+def _expect(name: str, value: Any, shape: tuple[int, ...]) -> None:
+    if not isinstance(value, Tensor) or tuple(value.shape) != shape or not value.is_floating_point():
+        raise Broken(f"{name} is {_shown(value)}", f"return a float tensor {list(shape)}")
+    if not value.isfinite().all():
+        raise Broken(f"{name} is not finite", "look for a log or a division of 0 at untrained weights")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor {list(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
+    return f"a {type(value).__name__}"
+
+
+def _listed(names: Sequence[str], limit: int = 5) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
