@@ -1,4 +1,4 @@
-"""The command line: ``wmplay train|eval|simulate|report|list``.
+"""The command line: ``wmplay train|eval|simulate|report|list|new``.
 
 Dispatch only; each command imports what it needs, so that ``--help`` is quick.
 """
@@ -138,6 +138,11 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     sub.add_argument(
         "kind", nargs="?", help="env, model, planner, policy, explorer, objective, logger, experiment"
     )
+
+    sub = command("new", _new, "write a piece of your own to begin with: it works, and has a test")
+    sub.add_argument("kind", metavar="KIND", help="env, model, planner, policy, explorer, objective, logger")
+    sub.add_argument("name", metavar="NAME", help="in snake_case, such as my_idea")
+    sub.add_argument("--package", action="store_true", help="an installable one, in ./NAME, not in ./plugins")
     return parser, list(commands.choices)
 
 
@@ -217,6 +222,16 @@ def _list(options: argparse.Namespace) -> None:
     from wmplay.listing import print_pieces
 
     print_pieces(options.kind)
+
+
+def _new(options: argparse.Namespace) -> None:
+    from wmplay.new import new_piece, next_steps
+
+    for path in new_piece(options.kind, options.name, package=options.package):
+        print(f"wrote {path}")
+    steps = next_steps(options.kind, options.name, package=options.package)
+    width = max(len(command) for command, _ in steps)
+    print("next:", *(f"  {command:{width}}  # {purpose}" for command, purpose in steps), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,234 @@
+"""``wmplay new``: what it writes works from the first second, for every kind; what it refuses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import wmplay
+from wmplay.cli import main
+from wmplay.registry import KINDS
+
+ROOT = Path(__file__).parents[2]
+TINY = [
+    "iterations=1",
+    "report=false",
+    "fit.steps=3",
+    "evaluate.prediction.episodes=3",
+    "evaluate.generation.clips=0",
+]
+SMALL_ENV_RUN = [
+    "fit.batch_size=5",
+    "fit.length=7",
+    "collect.random_episodes=5",
+    "evaluate.policy.episodes=2",
+]
+
+
+def run(*command: str, **environment: str) -> str:
+    """The output of a Python tool; fails the test with all of it."""
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which someone has begun a piece of each kind, in a file."""
+    folder = tmp_path_factory.mktemp("desk")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for kind in KINDS:
+            assert main(["new", kind, f"{kind}_of_mine"]) == 0
+    return folder
+
+
+@pytest.fixture
+def _at_the_desk(desk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(desk)
+    yield
+    monkeypatch.undo()
+
+
+def test_it_says_what_it_wrote_and_what_to_do_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", "model", "forecast"]) == 0
+    output = capsys.readouterr().out
+    assert sorted(str(path) for path in Path().rglob("*.py")) == [
+        "plugins/forecast.py",
+        "plugins/tests/test_forecast.py",
+    ]
+    for text in (
+        "wrote plugins/forecast.py",
+        "wmplay train experiment=tiny model=forecast",
+        "wmplay check model=forecast",
+        "pytest plugins/tests/test_forecast.py",
+    ):
+        assert text in output
+    assert "class Forecast(" in Path("plugins/forecast.py").read_text()
+
+
+# ---- what it writes --------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("_at_the_desk")
+def test_every_piece_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    output = capsys.readouterr().out
+    for kind in KINDS:
+        assert f"plugins/{kind}_of_mine.py" in output
+    assert "does not load" not in output
+
+
+@pytest.mark.usefixtures("_at_the_desk")
+def test_the_tests_of_every_piece_pass() -> None:
+    assert "failed" not in run("pytest", "plugins", "-q")
+
+
+@pytest.mark.usefixtures("_at_the_desk")
+def test_every_piece_passes_the_linter_and_the_type_checker() -> None:
+    check_style("plugins")
+    cache = str(ROOT / ".mypy_cache")  # shares what is known of torch and gymnasium
+    run("mypy", "--strict", "--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", cache, "plugins")
+
+
+@pytest.mark.parametrize("letters", [1, 30])
+def test_the_style_holds_for_short_and_long_names(
+    letters: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, kind in enumerate(KINDS):
+        assert main(["new", kind, "abcdefg"[number] * letters]) == 0
+    check_style("plugins")
+
+
+def check_style(*paths: str) -> None:
+    rules = str(ROOT / "pyproject.toml")
+    run("ruff", "check", "--config", rules, "--no-cache", *paths)
+    run("ruff", "format", "--check", "--config", rules, "--no-cache", *paths)
+
+
+@pytest.mark.usefixtures("_at_the_desk")
+def test_a_small_run_works_with_every_piece() -> None:
+    others = ("model", "planner", "explorer", "objective", "logger")
+    chosen = [f"{kind}={kind}_of_mine" for kind in others]
+    assert main(["train", "experiment=tiny", *TINY, *chosen, "dir=with_all", "model.hidden=17"]) == 0
+    assert main(["train", "experiment=tiny", *TINY, "policy=policy_of_mine", "dir=with_policy"]) == 0
+    env = ["env=env_of_mine", "objective=goal_distance", "model=mlp", "planner.candidates=3"]
+    assert main(["train", *env, *TINY, *SMALL_ENV_RUN, "dir=with_env"]) == 0
+
+    assert "loss/lcd" in Path("with_all/metrics.csv").read_text()
+    assert type(wmplay.load_run("with_all").parts.explorer).__name__ == "ExplorerOfMine"
+    assert type(wmplay.load_run("with_policy").policy).__name__ == "PolicyOfMine"
+    assert "screen" in wmplay.load_run("with_env").env.observation_space.spaces  # type: ignore[attr-defined]
+
+
+# ---- packages --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_package_brings_an_experiment(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = f"packaged_{kind}"
+    assert main(["new", kind, name, "--package"]) == 0
+    assert f"pip install --editable {name}" in capsys.readouterr().out
+    monkeypatch.setenv("WMPLAY_PLUGINS", f"{name}/src")  # as good as installed
+    config = wmplay.registry.compose([f"experiment={name}"])
+    assert config.name == name
+    assert config[kind]["_target_"].endswith(f"{name}.Packaged{kind.capitalize()}")
+    monkeypatch.chdir(name)
+    check_style("src", "tests")
+
+
+def test_an_installed_package_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", "env", "little_world", "--package"]) == 0
+    site = str(tmp_path / "site")
+    run("pip", "install", "./little_world", "--no-deps", "--no-build-isolation", "--target", site, "--quiet")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    run("pytest", "../little_world", "-q", PYTHONPATH=site)
+    small = [*TINY, *SMALL_ENV_RUN, "planner.candidates=3", "model=mlp", "dir=run"]
+    run("wmplay.cli", "train", "experiment=little_world", *small, PYTHONPATH=site)
+    assert "little_world.LittleWorld" in Path("run/config.yaml").read_text()
+
+
+# ---- what it refuses -------------------------------------------------------------------------------
+
+REFUSED = {
+    "new modl mine": "unknown kind of piece 'modl': did you mean 'model'?",
+    "new experiment mine": "unknown kind of piece 'experiment'",
+    "new model MyModel": "expected snake_case of at most 30 characters, such as 'my_model'",
+    "new model my-model": "such as 'my_model'",
+    "new model 2nd": "such as 'my_idea'",
+    "new model _mine": "such as 'mine'",
+    "new model ../mine": "such as 'mine'",
+    f"new model {'x' * 31}": "at most 30 characters",
+    "new model lambda": "means something else to Python, YAML or pytest",
+    "new model null": "means something else to Python, YAML or pytest",
+    "new model test_mine": "means something else to Python, YAML or pytest",
+    "new model rssm": "there is a model 'rssm' already (built in): choose another name",
+    "new model tensor": "the class of 'tensor' would be Tensor, which its file needs",
+    "new planner cem --package": "there is a planner 'cem' already",
+    "new planner json --package": "there is a Python module 'json' already",
+    "new planner tiny --package": "there is an experiment 'tiny' already",
+    "new model": "the following arguments are required: NAME",
+    "new model mine --packge": "takes no '--packge'",
+}
+
+
+@pytest.mark.parametrize("command", REFUSED)
+def test_bad_input_is_one_line_and_writes_nothing(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(command.split()) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert REFUSED[command] in error
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("there", "command"),
+    [
+        ("plugins/mine.py", "new model mine"),
+        ("plugins/mine/notes.txt", "new model mine"),
+        ("plugins/tests/test_mine.py", "new model mine"),
+        ("mine/notes.txt", "new model mine --package"),
+        ("plugins", "new model mine"),
+    ],
+)
+def test_nothing_that_is_there_is_touched(
+    there: str,
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(there).parent.mkdir(parents=True, exist_ok=True)
+    Path(there).write_text("mine")
+    assert main(command.split()) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "plugins" in error or "mine" in error
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / there]
+    assert Path(there).read_text() == "mine"
