@@ -1,4 +1,4 @@
-"""The command line: ``wmplay train|eval|simulate|report|list|new``.
+"""The command line: ``wmplay train|eval|simulate|data|report|check|list|new``.
 
 Dispatch only; each command imports what it needs, so that ``--help`` is quick.
 """
@@ -127,6 +127,27 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     )
     sub.add_argument("--max-steps", type=_at_least(1), help="cut episodes at this many steps")
 
+    sub = command("data", _data_info, "what is in a store; stores from and to other formats")
+    verbs = sub.add_subparsers(dest="verb", required=True, metavar="info|import|export")
+
+    def verb(name: str, run: Callable[[argparse.Namespace], None], summary: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=summary, description=summary)
+        sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=debug)
+        sub.set_defaults(run_command=run)
+        return sub
+
+    formats = "npz, hdf5 or minari"
+    sub = verb("info", _data_info, "print what is in a store")
+    sub.add_argument("store", type=Path, metavar="STORE", help="a store of trajectories")
+    sub = verb("import", _data_import, "read data in another format into a store")
+    sub.add_argument("source", type=Path, metavar="SOURCE", help="a folder or file of that format")
+    sub.add_argument("--from", dest="format", required=True, metavar="FORMAT", help=formats)
+    sub.add_argument("--out", type=Path, required=True, help="the store: created, or appended to")
+    sub = verb("export", _data_export, "write a store in another format")
+    sub.add_argument("store", type=Path, metavar="STORE", help="a store of trajectories")
+    sub.add_argument("out", type=Path, metavar="OUT", help="where to write; must be free")
+    sub.add_argument("--to", dest="format", required=True, metavar="FORMAT", help=formats)
+
     sub = command("report", _report, "write report.html and its pictures anew from a run's files")
     sub.add_argument("run", type=Path, metavar="RUN", help="a run or sweep directory")
 
@@ -191,6 +212,24 @@ def _simulate(options: argparse.Namespace) -> None:
         num_workers=options.num_workers,
         max_steps=options.max_steps,
     )
+
+
+def _data_info(options: argparse.Namespace) -> None:
+    from wmplay.data.transfer import print_info
+
+    print_info(options.store)
+
+
+def _data_import(options: argparse.Namespace) -> None:
+    from wmplay.data.transfer import import_data
+
+    import_data(options.format, options.source, options.out)
+
+
+def _data_export(options: argparse.Namespace) -> None:
+    from wmplay.data.transfer import export_data
+
+    export_data(options.store, options.format, options.out)
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -50,6 +50,14 @@ class StoreError(WmplayError):
     """A trajectory store that cannot be read or written."""
 
 
+class DataError(WmplayError):
+    """Data in another format that cannot be read or written: it has a hole, or a package is missing."""
+
+
+class AlignmentError(WmplayError):
+    """An array of a trajectory is not where the time rule wants it."""
+
+
 class RunError(WmplayError):
     """A run directory or checkpoint that cannot be used."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +29,24 @@ def written_beside(path: Path) -> Iterator[Path]:
         except BaseException:
             with suppress(OSError):  # of the same cause, and less telling
                 beside.unlink()
+            raise
+
+
+@contextmanager
+def folder_written_beside(path: Path) -> Iterator[Path]:
+    """``written_beside`` for a folder: yields an empty one, which becomes ``path`` when the block succeeds.
+
+    Raises:
+        WriteError: no space, no permission, or ``path`` is there and not empty; nothing is left behind.
+    """
+    beside = path.with_name(f".{path.name}-{uuid4().hex[:8]}")
+    with explained(path):
+        try:
+            beside.mkdir(parents=True)
+            yield beside
+            os.replace(beside, path)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
             raise
 
 

@@ -1,0 +1,50 @@
+"""Data in other formats: trajectories from and to npz folders, HDF5 files and Minari datasets.
+
+A format is a module with the four functions of ``Format``. Reading and writing hold one episode at a time.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from wmplay.contracts import Trajectory
+from wmplay.errors import DataError, UnknownName
+
+FORMATS = {"npz": None, "hdf5": "hdf5", "minari": "minari"}  # by name: the extra that it needs
+
+
+class Format(Protocol):
+    """What a format's module offers."""
+
+    def count(self, path: Path) -> int:
+        """The number of episodes. Raises DataError where there is no such data."""
+
+    def read(self, path: Path) -> Iterator[Trajectory]:
+        """All episodes, in order. Raises DataError for the first that has a hole."""
+
+    def read_metadata(self, path: Path) -> dict[str, Any]:
+        """What is said of the data as a whole, as JSON."""
+
+    def write(self, trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str, Any]) -> None:
+        """Writes all of it or nothing to a path that is free. Raises DataError, WriteError."""
+
+
+def data_format(name: str) -> Format:
+    """A format by name.
+
+    Raises:
+        UnknownName: there is none of this name.
+        DataError: a package that it needs is not installed.
+    """
+    if name not in FORMATS:
+        raise UnknownName("data format", name, FORMATS)
+    try:
+        return cast(Format, importlib.import_module(f"wmplay.data.{name}"))
+    except ImportError as error:
+        raise DataError(
+            f"the format {name} needs a package that is not here ({error}): "
+            f"pip install 'wmplay[{FORMATS[name]}]'"
+        ) from error

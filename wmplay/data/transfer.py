@@ -1,0 +1,106 @@
+"""What ``wmplay data info|import|export`` do: between a store and other formats.
+
+What a format says of its data as a whole (env, spaces, author, ...) is kept beside the store's manifest, in
+``metadata.json``, and goes along when the store is exported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from wmplay.contracts import Trajectory
+from wmplay.data import data_format
+from wmplay.data.episodes import read_json
+from wmplay.errors import DataError
+from wmplay.files import write_json
+from wmplay.progress import bar, console
+from wmplay.store import Store, load_trajectories, save_trajectories
+
+METADATA = "metadata.json"
+
+
+def import_data(name: str, source: Path, out: Path) -> Store:
+    """Reads data in another format into a store.
+
+    Args:
+        name: of the format.
+        source: where the data is.
+        out: the store; created, or appended to, and then its own metadata stays.
+
+    Raises:
+        DataError: for data that is not there or has a hole. The store is then as before.
+        StoreError: for data that does not fit into the store.
+    """
+    chosen = data_format(name)
+    total, metadata = chosen.count(source), chosen.read_metadata(source)
+    try:
+        store = save_trajectories(_shown("import", chosen.read(source), total), out)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"nothing was added to {out}") from None
+    if metadata and not (out / METADATA).exists():
+        write_json(out / METADATA, metadata)
+    console.print(f"{out}: {len(store):,} episodes, {store.steps:,} steps")
+    return store
+
+
+def export_data(source: Path, name: str, out: Path) -> None:
+    """Writes a store in another format.
+
+    Args:
+        source: the store.
+        name: of the format.
+        out: a path that is free.
+
+    Raises:
+        DataError: something is there already, or the format cannot hold this data.
+        StoreError: there is no store, or it is damaged.
+        WriteError: no space, no permission; nothing is left behind.
+    """
+    chosen = data_format(name)
+    store = load_trajectories(source)
+    if out.exists():
+        raise DataError(f"{out} is there already: choose another name, or move it away")
+    chosen.write(_shown("export", store, len(store)), out, read_json(source / METADATA))
+    console.print(f"{out}: {len(store):,} episodes, {store.steps:,} steps")
+
+
+def print_info(path: Path) -> None:
+    """Prints what is in a store: episodes, how they end, returns, and each array's dtype and shape.
+
+    Raises:
+        StoreError: there is no store, or it is damaged.
+    """
+    store = load_trajectories(path)
+    ends = np.zeros(2, np.int64)
+    returns = np.zeros(len(store))
+    for number, trajectory in enumerate(store):
+        ends += trajectory.terminated[-1], trajectory.truncated[-1]
+        returns[number] = trajectory.reward.sum(dtype=np.float64)
+    print(f"{path}: {len(store):,} episodes, {store.steps:,} steps")
+    table = Table(show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    if len(store):
+        shortest, middle, longest = np.quantile(store.lengths, [0, 0.5, 1])
+        table.add_row("steps of an episode", f"{shortest:.0f} to {longest:.0f}, median {middle:.0f}")
+        table.add_row("return", f"{returns.min():.4g} to {returns.max():.4g}, mean {returns.mean():.4g}")
+    table.add_row(
+        "ends", f"{ends[0]:,} terminated, {ends[1]:,} truncated, {len(store) - ends.sum():,} just cut"
+    )
+    for name, column in store.space.items():
+        table.add_row(name, str(column))
+    for key, value in read_json(path / METADATA).items():
+        table.add_row(f"metadata: {key}", str(value))
+    Console(highlight=False, markup=False).print(table)
+
+
+def _shown(title: str, trajectories: Iterable[Trajectory], total: int) -> Iterator[Trajectory]:
+    with bar(title, total, "episodes") as advance:
+        for number, trajectory in enumerate(trajectories, start=1):
+            yield trajectory
+            advance(number, "")
