@@ -69,12 +69,13 @@ def next_steps(kind: str, name: str, *, package: bool = False) -> list[tuple[str
     )
     steps = [
         (f"wmplay train {small}", "a small run with it, which works already"),
-        (f"wmplay check {kind}={name}", "looks for the mistakes that silently ruin results"),
         (f"pytest plugins/tests/test_{name}.py", "its own test"),
     ]
     if package:
-        steps[0] = (f"wmplay train experiment={name}", steps[0][1])
-        steps[2] = (f"pytest {name}", steps[2][1])
+        steps = [(f"wmplay train experiment={name}", steps[0][1]), (f"pytest {name}", steps[1][1])]
+    if kind == "model":  # the kind that can be checked so far
+        steps.insert(1, (f"wmplay check {kind}={name}", "looks for the mistakes that silently ruin results"))
+    if package:
         steps.insert(0, (f"pip install --editable {name}", "makes it known to wmplay"))
     return steps
 
