@@ -1,0 +1,185 @@
+"""A model that was fitted for a moment, and what the properties try on it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.spaces import Dict, Discrete
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from wmplay.contracts import Belief, Prediction, Segment, Stage, model_keys
+from wmplay.errors import SpaceError
+from wmplay.fit import Fitter
+from wmplay.simulate import simulate
+
+ROWS, STEPS, SEEN, AHEAD = 5, 17, 11, 3  # distinct primes: a mixed-up axis cannot fit by chance
+EPISODES = 13  # of which those that are long enough are used
+UPDATES = 100
+CPU = torch.device("cpu")
+
+
+class Trial:
+    """A model, a batch to show it, and a copy that was fitted to this batch."""
+
+    def __init__(self, model: Any, env: gymnasium.Env[Any, Any], seed: int) -> None:
+        self.given, self.seed = model, seed
+        self.segment, self.spaces = _batch(env, seed)
+        self.discrete = isinstance(env.action_space, Discrete)
+        self.choices = _extremes(env.action_space)
+        self.stages: list[Stage] = []
+        self.untrained: list[str] = []  # weights without a gradient in all of the fit
+        self.losses: dict[str, tuple[float, float]] = {}  # of each stage, at its beginning and end
+        self.errors: tuple[float, float] | None = None  # of predictions, before and after the fit
+        self.fit_failed: Exception | None = None
+        self.model = model
+        try:
+            self.model = self._fit()
+        except Exception as error:  # reported by the properties of the loss; the others do without
+            self.fit_failed = error
+
+    def _fit(self) -> Any:
+        model = copy.deepcopy(self.given)
+        if not any(True for _ in model.parameters()):
+            return model
+        fitter = Fitter(model, CPU, UPDATES, precision="float32", warmup=UPDATES // 10)
+        self.stages = fitter.stages
+        trained: set[str] = set()
+        before = self.error(model.eval())
+        model.train()
+        for stage in fitter.stages:
+            each, updates = fitter.fitters[stage.name], max(1, round(stage.share * UPDATES))
+            start = loss_value(stage.loss, self.segment, self.seed)
+            for number in range(updates):
+                torch.manual_seed(self.seed + number)
+                each.update(self.segment, number, falling=1 - number / updates)
+                owned = {id(p) for p in stage.module.parameters()}
+                trained |= {
+                    name
+                    for name, p in model.named_parameters()
+                    if id(p) in owned and p.grad is not None and bool(p.grad.any())
+                }
+            self.losses[stage.name] = start, loss_value(stage.loss, self.segment, self.seed)
+        model.zero_grad(set_to_none=True)
+        model.eval()
+        self.untrained = [n for n, p in model.named_parameters() if p.requires_grad and n not in trained]
+        self.errors = before, self.error(model)
+        return model
+
+    def believe(self, model: Any, rows: slice = slice(None)) -> Belief:
+        """The belief after SEEN steps."""
+        first, later = self.frames(0, 1, rows), self.frames(1, SEEN + 1, rows)
+        belief = model.initial({key: value[:, 0] for key, value in first.items()})
+        return model.observe(belief, self.segment.action[rows, :SEEN], later)
+
+    def frames(self, start: int, stop: int, rows: slice = slice(None)) -> dict[str, Tensor]:
+        """Observations {key: [B, stop - start, ...]} that the model looks at."""
+        seen = self.segment.observation
+        return {key: seen[key][rows, start:stop] for key in model_keys(seen)}
+
+    @property
+    def future(self) -> Tensor:
+        """The actions [B, H, A] that follow on what ``believe`` has seen."""
+        return self.segment.action[:, SEEN : SEEN + AHEAD]
+
+    def other(self, action: Tensor) -> Tensor:
+        """For each action [..., A], or [...] int64, one that is far from it."""
+        low, high = self.choices
+        if self.discrete:
+            return torch.where(action == high, low, high)
+        return torch.where(action > (low + high) / 2, low, high)
+
+    @torch.no_grad()
+    def outcome(self, model: Any, belief: Belief | None = None, action: Tensor | None = None) -> Tensor:
+        """Everything that is predicted, [B, H, N]."""
+        belief = self.believe(model) if belief is None else belief
+        return numbers(model.predict(belief, self.future if action is None else action))
+
+    @torch.no_grad()
+    def error(self, model: Any) -> float:
+        """The mean squared error of predictions, in parts of the batch's own variance."""
+        future = model.predict(self.believe(model), self.future).observation
+        parts = []
+        for key, truth in self.frames(SEEN + 1, SEEN + AHEAD + 1).items():
+            if key not in future:
+                continue  # the property of shapes says so
+            truth = truth.double()
+            around = (truth - truth.mean((0, 1), keepdim=True)).square().mean() + 1e-8
+            parts.append(float((future[key].double() - truth).square().mean() / around))
+        return float(np.mean(parts))
+
+
+def numbers(prediction: Prediction) -> Tensor:
+    """Everything in a prediction, [B, H, N]."""
+    heads = [head for head in (prediction.reward, prediction.discount) if head is not None]
+    parts = [*tree_leaves(prediction.latent), *heads, *prediction.observation.values()]
+    return torch.cat([part.reshape(*part.shape[:2], -1).float() for part in parts], -1)
+
+
+@torch.no_grad()
+def sample(model: Any, belief: Belief, action: Tensor, seed: int) -> Tensor:
+    """One sampled future, [B, H, N]."""
+    return numbers(model.predict(belief, action, generator=torch.Generator().manual_seed(seed)))
+
+
+@torch.no_grad()
+def loss_value(loss: Callable[[Segment], tuple[Tensor, Any]], segment: Segment, seed: int) -> float:
+    """A loss under a seed."""
+    torch.manual_seed(seed)
+    return float(loss(segment)[0])
+
+
+def padded(segment: Segment, mask: Tensor) -> Segment:
+    """The segment under a mask [B, T], with something else where it is False."""
+    gone = ~mask
+    unseen = torch.cat([torch.zeros_like(gone[:, :1]), gone], dim=1)  # a frame belongs to the step before it
+
+    def junk(x: Tensor, where: Tensor) -> Tensor:
+        return torch.where(where.reshape(*where.shape, *[1] * (x.ndim - 2)), x.roll(1, 0).flip(1), x)
+
+    return Segment(
+        {key: junk(value, unseen) for key, value in segment.observation.items()},
+        junk(segment.action, gone),
+        segment.reward + 1e3 * gone,
+        segment.terminated | gone,
+        mask,
+        segment.first,
+    )
+
+
+def _batch(env: gymnasium.Env[Any, Any], seed: int) -> tuple[Segment, dict[str, Any]]:
+    episodes = [e for e in simulate(env, None, EPISODES, seed, max_steps=STEPS) if len(e) == STEPS][:ROWS]
+    if len(episodes) < ROWS:
+        raise SpaceError(
+            f"{len(episodes)} of {EPISODES} random episodes of the env last {STEPS} steps, expected {ROWS} "
+            "for a model to be tried on: give an env with longer episodes"
+        )
+
+    def stack(name: str) -> Tensor:
+        return torch.from_numpy(np.stack([getattr(episode, name) for episode in episodes]))
+
+    keys = list(episodes[0].observation)
+    observation = {key: np.stack([episode.observation[key] for episode in episodes]) for key in keys}
+    space = env.observation_space
+    spaces = dict(space.spaces) if isinstance(space, Dict) else dict.fromkeys(keys, space)
+    every = torch.ones(ROWS, STEPS, dtype=torch.bool)
+    segment = Segment(
+        {key: torch.from_numpy(value) for key, value in observation.items()},
+        stack("action"),
+        stack("reward"),
+        stack("terminated"),
+        every,
+        every[:, 0],
+    )
+    return segment, spaces
+
+
+def _extremes(space: Any) -> tuple[Tensor, Tensor]:
+    if isinstance(space, Discrete):
+        return torch.tensor(0), torch.tensor(int(space.n) - 1)
+    return torch.from_numpy(np.clip(space.low, -1e2, None)), torch.from_numpy(np.clip(space.high, None, 1e2))
