@@ -110,11 +110,9 @@ def check_piece(piece: str, overrides: Sequence[str] = ()) -> None:
     if kind not in CHECKS:
         raise UnknownName("kind to check", kind, CHECKS)
     report = CHECKS[kind](registry.compose([piece, *overrides]))
-    for finding in report.findings:
-        print(finding)
     if not report.passed:
         raise CheckError(
-            f"{piece}: {len(report.failures)} of {len(report.findings)} properties do not hold: mend them, "
+            f"{piece}: {len(report.failures)} of {report.tried} properties do not hold: mend them, "
             "from the first FAIL on"
         )
 
@@ -122,7 +120,8 @@ def check_piece(piece: str, overrides: Sequence[str] = ()) -> None:
 def _check_model(config: DictConfig) -> Report:
     with closing(build_env(env_config(config))) as env:
         torch.manual_seed(config.seed)
-        return check_model(registry.build(plain(config.model), env=env), env, seed=config.seed)
+        model = registry.build(plain(config.model), env=env)
+        return check_model(model, env, seed=config.seed, verbose=True)
 
 
 CHECKS: Mapping[str, Callable[[DictConfig], Report]] = {"model": _check_model}

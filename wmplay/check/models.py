@@ -25,7 +25,7 @@ from wmplay.contracts import Prediction, Segment, Stage, WorldModel, model_keys
 TOLERANCE = 1e-4  # relative and absolute: float32 sums in another order
 
 
-def check_model(model: Any, env: gymnasium.Env[Any, Any], *, seed: int = 0) -> Report:
+def check_model(model: Any, env: gymnasium.Env[Any, Any], *, seed: int = 0, verbose: bool = False) -> Report:
     """Tries everything that a world model promises.
 
     Args:
@@ -33,13 +33,14 @@ def check_model(model: Any, env: gymnasium.Env[Any, Any], *, seed: int = 0) -> R
         env: a single one, which gives the observations and takes the actions that the model is made for;
             a few short random episodes of it are what the model is shown and fitted on.
         seed: of all random draws. The caller's random state is left as it is.
+        verbose: print each finding as soon as there is one, and how far the fit is.
 
     Raises:
         SpaceError: if the env's episodes are too short.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return examine(type(model).__name__, PROPERTIES, Trial(model, env, seed))
+        return examine(type(model).__name__, PROPERTIES, Trial(model, env, seed, verbose), verbose)
 
 
 # ---- the properties ------------------------------------------------------------------------------

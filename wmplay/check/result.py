@@ -19,16 +19,23 @@ class Broken(Exception):
         self.message, self.advice = message, advice
 
 
+class NotTried(Exception):
+    """A property that cannot be tried here, or is none of this piece's, and why."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """Whether a piece has a property."""
 
     name: str
-    passed: bool
-    message: str = ""  # what is wrong
+    passed: bool  # or not tried
+    message: str = ""  # what is wrong, or why it was not tried
     advice: str = ""  # what to do
+    tried: bool = True
 
     def __str__(self) -> str:
+        if not self.tried:
+            return f"--   {self.name}: not tried, {self.message}"
         return f"ok   {self.name}" if self.passed else f"FAIL {self.name}: {self.message}; {self.advice}"
 
 
@@ -45,6 +52,11 @@ class Report:
         return not self.failures
 
     @property
+    def tried(self) -> int:
+        """How many properties were tried."""
+        return sum(finding.tried for finding in self.findings)
+
+    @property
     def failures(self) -> tuple[Finding, ...]:
         """The properties that it does not have."""
         return tuple(finding for finding in self.findings if not finding.passed)
@@ -53,16 +65,24 @@ class Report:
         return "\n".join([self.piece, *map(str, self.findings)])
 
 
-def examine(piece: str, properties: Sequence[Callable[[S], None]], subject: S) -> Report:
+def examine(
+    piece: str, properties: Sequence[Callable[[S], None]], subject: S, verbose: bool = False
+) -> Report:
     """Tries each property on a subject.
 
     Args:
         piece: what is examined, for the reader.
-        properties: functions that raise ``Broken`` where theirs does not hold; the property's name is the
-            function's. Whatever else they raise is the piece's failure, too.
+        properties: functions that raise ``Broken`` where theirs does not hold, ``NotTried`` where it cannot
+            be tried; the property's name is the function's. Whatever else they raise is the piece's failure.
         subject: what they look at.
+        verbose: print each finding as soon as there is one.
     """
-    return Report(piece, tuple(_try(each, subject) for each in properties))
+    findings = []
+    for each in properties:
+        findings.append(_try(each, subject))
+        if verbose:
+            print(findings[-1], flush=True)
+    return Report(piece, tuple(findings))
 
 
 def _try(holds: Callable[[S], None], subject: S) -> Finding:
@@ -71,6 +91,8 @@ def _try(holds: Callable[[S], None], subject: S) -> Finding:
         holds(subject)
     except Broken as broken:
         return Finding(name, False, broken.message, broken.advice)
+    except NotTried as reason:
+        return Finding(name, True, str(reason), tried=False)
     except WmplayError as error:  # it says itself what to do
         return Finding(name, False, *_in_two(str(error)))
     except Exception as error:  # any mistake in the piece's own code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import gymnasium
@@ -16,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from wmplay.contracts import Belief, Prediction, Segment, Stage, model_keys
 from wmplay.errors import SpaceError
 from wmplay.fit import Fitter
+from wmplay.progress import Advance, bar
 from wmplay.simulate import simulate
 
 ROWS, STEPS, SEEN, AHEAD = 5, 17, 11, 3  # distinct primes: a mixed-up axis cannot fit by chance
@@ -27,7 +29,7 @@ CPU = torch.device("cpu")
 class Trial:
     """A model, a batch to show it, and a copy that was fitted to this batch."""
 
-    def __init__(self, model: Any, env: gymnasium.Env[Any, Any], seed: int) -> None:
+    def __init__(self, model: Any, env: gymnasium.Env[Any, Any], seed: int, verbose: bool = False) -> None:
         self.given, self.seed = model, seed
         self.segment, self.spaces = _batch(env, seed)
         self.discrete = isinstance(env.action_space, Discrete)
@@ -39,17 +41,19 @@ class Trial:
         self.fit_failed: Exception | None = None
         self.model = model
         try:
-            self.model = self._fit()
+            with bar("short fit", UPDATES, "updates") if verbose else nullcontext(_silent) as advance:
+                self.model = self._fit(advance)
         except Exception as error:  # reported by the properties of the loss; the others do without
             self.fit_failed = error
 
-    def _fit(self) -> Any:
+    def _fit(self, advance: Advance) -> Any:
         model = copy.deepcopy(self.given)
         if not any(True for _ in model.parameters()):
             return model
         fitter = Fitter(model, CPU, UPDATES, precision="float32", warmup=UPDATES // 10)
         self.stages = fitter.stages
         trained: set[str] = set()
+        done = 0
         before = self.error(model.eval())
         model.train()
         for stage in fitter.stages:
@@ -58,6 +62,8 @@ class Trial:
             for number in range(updates):
                 torch.manual_seed(self.seed + number)
                 each.update(self.segment, number, falling=1 - number / updates)
+                done += 1
+                advance(done, "")
                 owned = {id(p) for p in stage.module.parameters()}
                 trained |= {
                     name
@@ -150,6 +156,10 @@ def padded(segment: Segment, mask: Tensor) -> Segment:
         mask,
         segment.first,
     )
+
+
+def _silent(done: int, note: str) -> None:
+    pass
 
 
 def _batch(env: gymnasium.Env[Any, Any], seed: int) -> tuple[Segment, dict[str, Any]]:
