@@ -286,6 +286,11 @@ class Networks(nn.Module):
         x = x.expand(len(self.weights[0]), *x.shape)
         *hidden, last = zip(self.weights, self.biases, strict=True)
         for weight, bias in hidden:
-            x = torch.baddbmm(bias, x, weight).relu()
+            x = torch.bmm(x, weight)
+            x = x.add_(bias.to(x.dtype)).relu_()
+        weight, bias = last
         with torch.autocast(x.device.type, enabled=False):
-            return torch.baddbmm(last[1], x.float(), last[0])
+            x = x.float()
+            if weight.shape[-1] == 1:  # summing products is quicker than a matrix product with one column
+                return (x * weight.mT).sum(-1, keepdim=True) + bias
+            return torch.baddbmm(bias, x, weight)
