@@ -98,7 +98,7 @@ def test_advantages_are_those_of_plain_loops(gae_lambda: float) -> None:
     task.radius = 0.45
     gamma, rounds = 0.9, 31
     policy = learner(rollout=rounds, gamma=gamma, gae_lambda=gae_lambda)
-    policy.critic = Worth()
+    policy.critic = torch.nn.Sequential(Worth())
     env = Recorder(vector(task=task, max_steps=4))
     first = env.reset(2)
     batch, now, _ = policy.collect(env, first, seeded(4))

@@ -56,7 +56,7 @@ class PPO(nn.Module):
         epochs: passes over a round.
         minibatch: steps per gradient step.
         max_gradient: the largest gradient norm.
-        precision: of the networks' products while practising, see ``wmplay.device``.
+        precision: of the hidden layers' products while practising, see ``wmplay.device``.
 
     Raises:
         SpaceError: for other spaces.
@@ -213,11 +213,14 @@ class PPO(nn.Module):
         metrics = {"reward": float(rewards.mean()), "terminated": reached}
         return Batch(*(x.flatten(0, 1) for x in batch)), observation, metrics
 
-    def run(self, network: nn.Module, inputs: Tensor) -> Tensor:
-        """A network's output [..., outputs] for normalised inputs, in float32."""
-        small = self.precision == "auto" and inputs[..., 0].numel() * self.hidden < WORTH_CASTING
+    def run(self, network: nn.Sequential, inputs: Tensor) -> Tensor:
+        """A network's output [..., outputs]; the last layer in float32: values may differ by little."""
+        *hidden, last = network
+        x, small = inputs, self.precision == "auto" and inputs[..., 0].numel() * self.hidden < WORTH_CASTING
         with autocast(inputs.device, "float32" if small else self.precision):
-            output: Tensor = network(inputs).float()
+            for layer in hidden:
+                x = layer(x)
+        output: Tensor = last(x.float())
         return output
 
     def update(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
