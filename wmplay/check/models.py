@@ -18,11 +18,10 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from wmplay.check.compare import TOLERANCE, blank, listed, same, shown
 from wmplay.check.result import Broken, Report, examine
 from wmplay.check.trial import AHEAD, ROWS, SEEN, STEPS, UPDATES, Trial, loss_value, numbers, padded, sample
 from wmplay.contracts import Prediction, Segment, Stage, WorldModel, model_keys
-
-TOLERANCE = 1e-4  # relative and absolute: float32 sums in another order
 
 
 def check_model(model: Any, env: gymnasium.Env[Any, Any], *, seed: int = 0, verbose: bool = False) -> Report:
@@ -60,7 +59,7 @@ def shapes_and_types(trial: Trial) -> None:
     for leaf in tree_leaves(belief):
         if not isinstance(leaf, Tensor) or leaf.shape[:1] != (ROWS,):
             raise Broken(
-                f"the belief after {ROWS} rows holds {_shown(leaf)}",
+                f"the belief after {ROWS} rows holds {shown(leaf)}",
                 f"keep only tensors with the batch first ([{ROWS}, ...]) in it",
             )
     future = model.predict(belief, trial.future)
@@ -73,9 +72,7 @@ def shapes_and_types(trial: Trial) -> None:
         raise Broken("a discount is not within 0 and 1", "it is the probability that the episode goes on")
     for leaf in tree_leaves(future.latent):
         if leaf.shape[:2] != (ROWS, AHEAD):
-            raise Broken(
-                f"the latent holds {_shown(leaf)}", f"begin its shape with [B, H], [{ROWS}, {AHEAD}]"
-            )
+            raise Broken(f"the latent holds {shown(leaf)}", f"begin its shape with [B, H], [{ROWS}, {AHEAD}]")
     expected = model_keys(trial.spaces)
     if sorted(future.observation) != sorted(expected):
         raise Broken(
@@ -96,7 +93,7 @@ def every_weight_is_trained(trial: Trial) -> None:
     """The loss, or those of all stages together, have a gradient to each parameter."""
     if trial.untrained:
         raise Broken(
-            f"no gradient reaches {_listed(trial.untrained)}",
+            f"no gradient reaches {listed(trial.untrained)}",
             "use them in the loss, take away a detach(), or delete them",
         )
 
@@ -147,7 +144,7 @@ def batch_invariance(trial: Trial) -> None:
     for row in range(ROWS):
         only = slice(row, row + 1)
         alone = trial.outcome(trial.model, trial.believe(trial.model, only), trial.future[only])
-        _same(
+        same(
             alone,
             together[only],
             f"row {row} alone is predicted differently than among {ROWS} rows",
@@ -166,7 +163,7 @@ def no_peeking(trial: Trial) -> None:
     for step in range(1, AHEAD):
         changed = trial.future.clone()
         changed[:, step:] = trial.other(changed[:, step:])
-        _same(
+        same(
             trial.outcome(model, action=changed)[:, :step],
             usual[:, :step],
             f"changing action[{step}:] changes what is predicted before",
@@ -223,7 +220,7 @@ def seeing_in_parts(trial: Trial) -> None:
     for t in range(SEEN):
         stepwise = model.observe(stepwise, trial.segment.action[:, t : t + 1], trial.frames(t + 1, t + 2))
     usual = trial.outcome(model)
-    _same(
+    same(
         trial.outcome(model, stepwise),
         usual,
         f"{SEEN} calls of observe with one step each leave another belief than one call with all",
@@ -231,7 +228,7 @@ def seeing_in_parts(trial: Trial) -> None:
     )
     half = model.predict(trial.believe(model), trial.future[:, :2])
     rest = model.predict(half.belief, trial.future[:, 2:])
-    _same(
+    same(
         torch.cat([numbers(half), numbers(rest)], 1),
         usual,
         f"predicting 2 steps and {AHEAD - 2} from Prediction.belief is another future than {AHEAD} at once",
@@ -252,8 +249,8 @@ def isolation(trial: Trial) -> None:
     _unchanged(kept, belief, "observe changes the belief that it is given")
     trial.outcome(model, trial.believe(model, slice(0, 1)), trial.other(trial.future[:1]))
     fresh = "keep nothing in the module between calls: what is remembered belongs into the belief"
-    _same(trial.outcome(model, kept), usual, "predict answers differently after other calls", fresh)
-    _same(trial.outcome(model), usual, "observe answers differently after other calls", fresh)
+    same(trial.outcome(model, kept), usual, "predict answers differently after other calls", fresh)
+    same(trial.outcome(model), usual, "observe answers differently after other calls", fresh)
     _unchanged(weights, _state(model), "initial, observe or predict changed a parameter or buffer")
 
 
@@ -266,9 +263,9 @@ def same_seed_same_numbers(trial: Trial) -> None:
     advice = "draw with generator=generator, and take the most likely future where it is None"
     state = torch.get_rng_state()
     one, two = (sample(model, belief, trial.future, trial.seed) for _ in range(2))
-    _same(one, two, "the same generator gives two futures", advice, tolerance=0)
+    same(one, two, "the same generator gives two futures", advice, tolerance=0)
     one, two = (trial.outcome(model, belief) for _ in range(2))
-    _same(one, two, "without a generator, predict gives two futures", advice, tolerance=0)
+    same(one, two, "without a generator, predict gives two futures", advice, tolerance=0)
     if not torch.equal(torch.get_rng_state(), state):
         raise Broken("observe or predict draws from torch's global generator", advice)
     for stage in _stages(model):
@@ -287,13 +284,13 @@ def save_and_load(trial: Trial) -> None:
     torch.save(model.state_dict(), file)
     file.seek(0)
     loaded = copy.deepcopy(model)
-    _blank(loaded)
+    blank(loaded)
     loaded.load_state_dict(torch.load(file, weights_only=True))
     advice = "keep every tensor as an nn.Parameter or with register_buffer, every part as an nn.Module"
     outside = _unregistered(model)
     if outside:
-        raise Broken(f"{_listed(outside)} would not be saved, nor moved to a GPU", advice)
-    _same(trial.outcome(loaded), trial.outcome(model), "loaded weights predict something else", advice, 0)
+        raise Broken(f"{listed(outside)} would not be saved, nor moved to a GPU", advice)
+    same(trial.outcome(loaded), trial.outcome(model), "loaded weights predict something else", advice, 0)
 
 
 def copies_are_equal_and_apart(trial: Trial) -> None:
@@ -310,9 +307,9 @@ def copies_are_equal_and_apart(trial: Trial) -> None:
             twin = way(model)
         except Exception as error:  # whatever a piece's own attributes raise
             raise Broken(f"{name} raised {type(error).__name__}: {error}", advice) from error
-        _same(trial.outcome(twin), usual, f"a copy by {name} predicts something else", advice, 0)
-        _blank(twin)
-        _same(trial.outcome(model), usual, f"changing a copy by {name} changes the model", advice, 0)
+        same(trial.outcome(twin), usual, f"a copy by {name} predicts something else", advice, 0)
+        blank(twin)
+        same(trial.outcome(model), usual, f"changing a copy by {name} changes the model", advice, 0)
         if torch.equal(trial.outcome(twin), usual) and any(True for _ in model.parameters()):
             raise Broken(f"a copy by {name} still predicts with the weights of the original", advice)
 
@@ -363,22 +360,6 @@ def _unregistered(model: torch.nn.Module) -> list[str]:
     ]
 
 
-@torch.no_grad()
-def _blank(model: torch.nn.Module) -> None:
-    """Changes all that a state_dict would restore."""
-    for value in model.state_dict().values():
-        value.copy_(torch.zeros_like(value))
-
-
-def _same(got: Tensor, expected: Tensor, problem: str, advice: str, tolerance: float = TOLERANCE) -> None:
-    """Raises Broken, with the first place where two outcomes [B, H, N] differ."""
-    close = torch.isclose(got, expected, rtol=tolerance, atol=tolerance, equal_nan=True).all(-1)
-    if not close.all():
-        row, step = (int(index) for index in (~close).nonzero()[0])
-        worst = float((got[row, step] - expected[row, step]).abs().max())
-        raise Broken(f"{problem} (row {row}, step {step}, by {worst:.2g})", advice)
-
-
 def _unchanged(before: Any, after: Any, problem: str) -> None:
     if not all(torch.equal(x, y) for x, y in zip(tree_leaves(before), tree_leaves(after), strict=True)):
         raise Broken(problem, "return a new belief, and change no tensor in place")
@@ -386,17 +367,6 @@ def _unchanged(before: Any, after: Any, problem: str) -> None:
 
 def _expect(name: str, value: Any, shape: tuple[int, ...]) -> None:
     if not isinstance(value, Tensor) or tuple(value.shape) != shape or not value.is_floating_point():
-        raise Broken(f"{name} is {_shown(value)}", f"return a float tensor {list(shape)}")
+        raise Broken(f"{name} is {shown(value)}", f"return a float tensor {list(shape)}")
     if not value.isfinite().all():
         raise Broken(f"{name} is not finite", "look for a log or a division of 0 at untrained weights")
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor {list(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
-    return f"a {type(value).__name__}"
-
-
-def _listed(names: Sequence[str], limit: int = 5) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

@@ -31,7 +31,7 @@ class Trial:
 
     def __init__(self, model: Any, env: gymnasium.Env[Any, Any], seed: int, verbose: bool = False) -> None:
         self.given, self.seed = model, seed
-        self.segment, self.spaces = _batch(env, seed)
+        self.segment, self.spaces = record(env, seed, STEPS, "a model")
         self.discrete = isinstance(env.action_space, Discrete)
         self.choices = _extremes(env.action_space)
         self.stages: list[Stage] = []
@@ -162,12 +162,19 @@ def _silent(done: int, note: str) -> None:
     pass
 
 
-def _batch(env: gymnasium.Env[Any, Any], seed: int) -> tuple[Segment, dict[str, Any]]:
-    episodes = [e for e in simulate(env, None, EPISODES, seed, max_steps=STEPS) if len(e) == STEPS][:ROWS]
+def record(
+    env: gymnasium.Env[Any, Any], seed: int, steps: int, for_what: str
+) -> tuple[Segment, dict[str, Any]]:
+    """ROWS random episodes of so many steps, from their beginning, and the observation's spaces.
+
+    Raises:
+        SpaceError: if the env's episodes are too short.
+    """
+    episodes = [e for e in simulate(env, None, EPISODES, seed, max_steps=steps) if len(e) == steps][:ROWS]
     if len(episodes) < ROWS:
         raise SpaceError(
-            f"{len(episodes)} of {EPISODES} random episodes of the env last {STEPS} steps, expected {ROWS} "
-            "for a model to be tried on: give an env with longer episodes"
+            f"{len(episodes)} of {EPISODES} random episodes of the env last {steps} steps, expected {ROWS} "
+            f"for {for_what} to be tried on: give an env with longer episodes"
         )
 
     def stack(name: str) -> Tensor:
@@ -177,7 +184,7 @@ def _batch(env: gymnasium.Env[Any, Any], seed: int) -> tuple[Segment, dict[str, 
     observation = {key: np.stack([episode.observation[key] for episode in episodes]) for key in keys}
     space = env.observation_space
     spaces = dict(space.spaces) if isinstance(space, Dict) else dict.fromkeys(keys, space)
-    every = torch.ones(ROWS, STEPS, dtype=torch.bool)
+    every = torch.ones(ROWS, steps, dtype=torch.bool)
     segment = Segment(
         {key: torch.from_numpy(value) for key, value in observation.items()},
         stack("action"),

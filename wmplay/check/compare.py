@@ -1,0 +1,64 @@
+"""What the properties compare, and how they show what they found."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wmplay.check.result import Broken
+
+TOLERANCE = 1e-4  # relative and absolute: float32 sums in another order
+
+
+def same(got: Tensor, expected: Tensor, problem: str, advice: str, tolerance: float = TOLERANCE) -> None:
+    """Raises Broken, with the first place where two outcomes [B, T, N] differ."""
+    close = torch.isclose(got, expected, rtol=tolerance, atol=tolerance, equal_nan=True).all(-1)
+    if not close.all():
+        row, step = (int(index) for index in (~close).nonzero()[0])
+        worst = float((got[row, step] - expected[row, step]).abs().max())
+        raise Broken(f"{problem} (row {row}, step {step}, by {worst:.2g})", advice)
+
+
+def shown(value: Any) -> str:
+    """A value by its type, a tensor by its shape and type."""
+    if isinstance(value, Tensor):
+        return f"a tensor {list(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
+    return f"a {type(value).__name__}"
+
+
+def listed(names: Sequence[str], limit: int = 5) -> str:
+    """Some names, and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+@torch.no_grad()
+def blank(module: torch.nn.Module) -> None:
+    """Changes all that a state_dict would restore."""
+    for value in module.state_dict().values():
+        value.copy_(torch.zeros_like(value))
+
+
+@contextmanager
+def global_generators_at_rest(who: str, advice: str) -> Iterator[None]:
+    """Raises Broken where the random state of torch, numpy or Python is another afterwards."""
+    before = _random_states()
+    yield
+    for name, state in _random_states().items():
+        if state != before[name]:
+            raise Broken(f"{who} draws from {name}'s global generator", advice)
+
+
+def _random_states() -> dict[str, Any]:
+    numpy: Any = np.random.get_state(legacy=False)  # noqa: NPY002  # what is asked for is just this one
+    return {
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "numpy": (numpy["state"]["key"].tobytes(), numpy["state"]["pos"], numpy["has_gauss"]),
+        "Python": random.getstate(),
+    }
