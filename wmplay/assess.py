@@ -24,6 +24,7 @@ from wmplay.errors import ArbiterError, StoreError
 from wmplay.evaluate import evaluate_prediction, predict_clips, score_episodes
 from wmplay.generation import duplicate_clips, evaluate_spread, unprompted_clips
 from wmplay.judge import judge, windows_needed
+from wmplay.origin import origin_of
 from wmplay.progress import bar
 from wmplay.run import Parts, Run, env_config, learned_env, untrained_policy
 from wmplay.run_directory import RunDirectory
@@ -197,7 +198,7 @@ def held_out_episodes(
         held_out = run_episodes(
             config, None, episodes, seed, "hold out", device, overrides=overrides, check=check
         )
-        save_trajectories(held_out, path)
+        save_trajectories(held_out, path, env=origin_of(env_config(config, overrides)))
     try:
         return load_trajectories(path)
     except StoreError as error:

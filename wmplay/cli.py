@@ -118,6 +118,11 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     sub.add_argument("--episodes", type=_at_least(1), default=100, help="how many (default %(default)s)")
     sub.add_argument("--run", type=Path, help="act by this run's policy (default: uniformly at random)")
     sub.add_argument("--explore", action="store_true", help="with the run's exploration")
+    sub.add_argument(
+        "--other-world",
+        action="store_true",
+        help="the run's policy may be of another world: try how it transfers",
+    )
     sub.add_argument("--seed", type=_at_least(0), default=0, help="default %(default)s")
     sub.add_argument(
         "--num-envs", type=_at_least(1), default=64, help="stepped together (default %(default)s)"
@@ -211,6 +216,7 @@ def _simulate(options: argparse.Namespace) -> None:
         num_envs=options.num_envs,
         num_workers=options.num_workers,
         max_steps=options.max_steps,
+        other_world=options.other_world,
     )
 
 

@@ -18,7 +18,7 @@ from wmplay.contracts import Policy, Trajectory
 from wmplay.envs import build_env, make_env
 from wmplay.errors import CheckError, UnknownName, UsageError
 from wmplay.progress import bar, console
-from wmplay.rehearsal import check_spaces, check_store
+from wmplay.rehearsal import check_policy, check_same_world, check_store
 from wmplay.run import Run, env_config, load_run
 from wmplay.simulate import simulate
 from wmplay.store import load_trajectories, save_trajectories
@@ -37,6 +37,7 @@ def simulate_into(
     num_envs: int = 64,
     num_workers: int = 0,
     max_steps: int | None = None,
+    other_world: bool = False,
 ) -> None:
     """Collects episodes of an env into a store.
 
@@ -51,6 +52,7 @@ def simulate_into(
         num_envs: stepped together.
         num_workers: processes that share the envs.
         max_steps: cuts episodes.
+        other_world: let the run's policy act in another world than its own.
 
     Raises:
         WmplayError: an unknown env, a run without a checkpoint, a store of another schema, ...
@@ -64,13 +66,17 @@ def simulate_into(
     venv = make_env(env, num_envs=num_envs, num_workers=min(num_workers, num_envs), **plain(chosen))
     with closing(venv):
         if loaded is not None:
-            check_spaces(venv, loaded.env, f"the policy of {run}")
+            check_policy(loaded, venv, None if other_world else "give --other-world to mean it")
         if is_store(out):
-            check_store(load_trajectories(out), venv, every_key=True)
+            there = load_trajectories(out)
+            check_same_world(f"store {out}", there.made_with, venv, "give another --out")
+            check_store(there, venv, every_key=True)
         try:
             # within the store's writer: a place that cannot be written to is refused before the work
             store = save_trajectories(
-                _episodes(venv, loaded, explore, episodes=episodes, seed=seed, max_steps=max_steps), out
+                _episodes(venv, loaded, explore, episodes=episodes, seed=seed, max_steps=max_steps),
+                out,
+                env=venv,
             )
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"nothing was added to {out}") from None

@@ -50,6 +50,10 @@ class StoreError(WmplayError):
     """A trajectory store that cannot be read or written."""
 
 
+class WorldError(WmplayError):
+    """Data or a policy of one world, given to another."""
+
+
 class DataError(WmplayError):
     """Data in another format that cannot be read or written: it has a hole, or a package is missing."""
 

@@ -216,8 +216,12 @@ def unknown_piece(kind: str, name: str) -> UnknownName:
 
 def class_config(cls: type) -> dict[str, Any]:
     """``_target_`` and the defaults of a class's constructor."""
-    defaults = {name: p.default for name, p in _parameters(cls).items() if p.default is not p.empty}
-    return {"_target_": _path(cls), **defaults}
+    return {"_target_": _path(cls), **default_settings(cls)}
+
+
+def default_settings(make_piece: Callable[..., Any]) -> dict[str, Any]:
+    """The parameters of a class (or function) that have a default: its config."""
+    return {name: p.default for name, p in _parameters(make_piece).items() if p.default is not p.empty}
 
 
 def target(config: Mapping[str, Any]) -> Callable[..., Any]:

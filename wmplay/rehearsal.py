@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -17,12 +17,14 @@ from wmplay.assess import check_arbiter
 from wmplay.configuration import plain
 from wmplay.contracts import Learner, Policy, Practice, model_keys
 from wmplay.envs import build_env
-from wmplay.errors import ConfigError, ShapeError, SpaceError, StoreError
+from wmplay.errors import ConfigError, ShapeError, SpaceError, StoreError, WorldError
+from wmplay.origin import Origin, in_words, known_origin, same_world
 from wmplay.rollout import predict
-from wmplay.run import Parts, env_config, practice_env
+from wmplay.run import Parts, Run, env_config, load_run, practice_env
 from wmplay.simulate import simulate
 from wmplay.store import Store, load_trajectories
 
+MEANT = "set env.other_world=true to mean it"
 STEPS = 2  # the first begins an episode, the second goes on from it
 
 
@@ -43,6 +45,7 @@ def rehearse(config: DictConfig, parts: Parts, device: torch.device, *, goes_on:
         check_logger()
     collect = config.collect
     collects = collect.random_episodes + collect.episodes > 0
+    other_world = config.env.get("other_world", False)
     given = None if goes_on or config.env.data is None else load_trajectories(config.env.data)
     if parts.model is not None and config.fit.steps and not collects and given is None and not goes_on:
         raise ConfigError(
@@ -56,6 +59,8 @@ def rehearse(config: DictConfig, parts: Parts, device: torch.device, *, goes_on:
             act(env, parts.policy, device)  # without exploration: who is at fault is clear
             act(env, parts.explorer, device, explore=True)
         if given is not None:
+            if not other_world:
+                check_same_world(f"store {given.path}", given.made_with, env, MEANT)
             check_store(given, env, every_key=collects)
         if parts.model is not None and config.evaluate.prediction.episodes:
             _check_windows(config, env)
@@ -66,6 +71,9 @@ def rehearse(config: DictConfig, parts: Parts, device: torch.device, *, goes_on:
     if config.evaluate.policy.episodes:
         with closing(build_env(env_config(config))) as env:
             act(env, parts.policy, device)
+            if config.evaluate.policy.reference is not None:
+                other = load_run(config.evaluate.policy.reference)
+                check_policy(other, env, None if other_world else MEANT)
 
 
 def act(
@@ -125,6 +133,45 @@ def check_spaces(env: Any, like: gymnasium.Env[Any, Any], who: str) -> None:
             raise SpaceError(f"{who} knows '{key}' as {space}, in this env it is {there[key]}")
     if action != like.action_space:
         raise SpaceError(f"{who} acts in {like.action_space}, this env takes {action}")
+
+
+def check_policy(run: Run, env: Any, hint: str | None) -> None:
+    """Whether a run's policy can act in an env, and is of its world.
+
+    Args:
+        run: whose policy it is.
+        env: single or vector.
+        hint: ends the error for another world; None = any will do.
+
+    Raises:
+        SpaceError, WorldError: in one line, if not.
+    """
+    who = f"the policy of {run.path}"
+    origin = known_origin(run.env)
+    if origin is not None and hint is not None:
+        check_same_world(who, [origin], env, hint)
+    check_spaces(env, run.env, who)
+
+
+def check_same_world(who: str, made_with: Iterable[Origin], env: Any, hint: str) -> None:
+    """Whether something was made with an env of the same world, as far as both are known.
+
+    Args:
+        who: begins the error.
+        made_with: the origins that it is known to have.
+        env: single or vector.
+        hint: ends the error: what else to do.
+
+    Raises:
+        WorldError: naming both worlds.
+    """
+    here = known_origin(env)
+    other = next((origin for origin in made_with if here is not None and not same_world(origin, here)), None)
+    if here is not None and other is not None:
+        raise WorldError(
+            f"{who} was made with {in_words(other)}, the env here is {in_words(here)}: use the same world, "
+            f"or {hint}"
+        )
 
 
 def check_store(store: Store, env: Any, *, every_key: bool) -> None:

@@ -23,7 +23,8 @@ from wmplay.device import choose_device
 from wmplay.envs import build_env
 from wmplay.envs.learned import LearnedVectorEnv
 from wmplay.envs.starts import real_starts, stored_starts
-from wmplay.errors import ConfigError, RunError
+from wmplay.errors import ConfigError, RunError, WorldError
+from wmplay.origin import in_words, origin_of, same_world
 from wmplay.run_directory import RunDirectory
 from wmplay.store import Store, load_trajectories
 
@@ -34,6 +35,8 @@ METHODS = {
     "explorer": ("initial", "act"),
     "objective": ("__call__",),
 }
+
+LOOPS_OWN = ("data", "other_world")  # what the config's env holds besides the env's settings
 
 # ---- the pieces of a run ---------------------------------------------------------------------------
 
@@ -83,7 +86,7 @@ def _check_methods(kind: str, piece: Any) -> None:
 def env_config(config: DictConfig, overrides: DictConfig | None = None) -> dict[str, Any]:
     """What a run's env is built from, with the overrides of one of the loop's phases."""
     chosen = {**plain(config.env), **(plain(overrides) if overrides is not None else {})}
-    return {key: value for key, value in chosen.items() if key != "data"}  # env.data is the loop's
+    return {key: value for key, value in chosen.items() if key not in LOOPS_OWN}
 
 
 def untrained_policy(config: DictConfig, parts: Parts, device: torch.device) -> Any:
@@ -191,6 +194,7 @@ def continued_config(directory: RunDirectory, overrides: Sequence[str]) -> DictC
 
     Raises:
         ConfigError: for a key that is not there, a bad value, or another piece.
+        WorldError: for settings that make another world.
     """
     config = checked_config(directory)
     for override in parse(overrides):
@@ -199,9 +203,16 @@ def continued_config(directory: RunDirectory, overrides: Sequence[str]) -> DictC
                 f"cannot override '{override.key_or_group}': a run that goes on keeps its pieces; leave it "
                 "out, or begin a new run without run="
             )
+    before = origin_of(env_config(config))
     set_values(config, overrides)
     config.run = None
     registry.check(config)
+    after = origin_of(env_config(config))
+    if not same_world(before, after):
+        raise WorldError(
+            f"{directory.path} is a run in {in_words(before)}, the overrides make it {in_words(after)}: a "
+            "run keeps its world; try its policy in another by wmplay simulate --run=<dir> --other-world"
+        )
     OmegaConf.set_readonly(config, True)
     return config
 

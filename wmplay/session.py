@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from wmplay.device import choose_device
 from wmplay.errors import ConfigError, DivergedError, WriteError
 from wmplay.fit import Fitter
 from wmplay.loggers import Guarded, Jsonl
+from wmplay.origin import Origin
 from wmplay.progress import Interrupt, Interrupted, console
 from wmplay.run import assemble, load_weights
 from wmplay.run_directory import RunDirectory
@@ -85,13 +87,18 @@ class Session:
         entropy = [self.config.seed, number, *purpose.encode()]
         return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
-    def keep(self, trajectories: Iterable[Trajectory]) -> None:
+    def keep(self, trajectories: Iterable[Trajectory], origin: Origin | None = None) -> None:
         """Appends to the store; the oldest go where there is a limit."""
-        limit = self.config.collect.max_steps
+        # whether worlds may be mixed was asked when the run was rehearsed
+        how: dict[str, Any] = {
+            "max_steps": self.config.collect.max_steps,
+            "env": origin,
+            "other_world": True,
+        }
         if self.store is None:
-            self.store = save_trajectories(trajectories, self.directory.trajectories, max_steps=limit)
+            self.store = save_trajectories(trajectories, self.directory.trajectories, **how)
         else:
-            self.store = self.store.append(trajectories, max_steps=limit)
+            self.store = self.store.append(trajectories, **how)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

@@ -25,6 +25,7 @@ class Limit:
         above: an open lower end.
         choices: the only values.
         otherwise: the type of a setting that may be null (and is, by default).
+        may_lack: whether a config may leave it out, as those of older runs do.
     """
 
     least: float | None = None
@@ -32,6 +33,7 @@ class Limit:
     above: float | None = None
     choices: tuple[str, ...] = ()
     otherwise: type | None = None
+    may_lack: bool = False
 
 
 LIMITS: Mapping[str, Limit] = {
@@ -41,6 +43,7 @@ LIMITS: Mapping[str, Limit] = {
     "iterations": Limit(least=1),
     "threads": Limit(least=1, otherwise=int),
     "env.data": Limit(otherwise=str),
+    "env.other_world": Limit(may_lack=True),
     "collect.random_episodes": Limit(least=0),
     "collect.held": Limit(least=0, most=1),
     "collect.episodes": Limit(least=0),
@@ -130,11 +133,14 @@ def _check_section(
         if key not in defaults and key not in open_keys:
             raise ConfigError(f"no key '{key}'{where}{did_you_mean(str(key), {*defaults, *open_keys})}")
     for key, default in defaults.items():
+        path = f"{name}.{key}" if name else key
         if key not in content:
+            if LIMITS.get(path, Limit()).may_lack:
+                continue
             raise ConfigError(
                 f"there is no '{key}'{where}, which every run needs: leave its default in place"
             )
-        path, value = f"{name}.{key}" if name else key, content[key]
+        value = content[key]
         if not isinstance(default, Mapping):
             _check_value(path, value, default, LIMITS.get(path, Limit()))
         elif not isinstance(value, Mapping):

@@ -18,12 +18,14 @@ import torch
 from wmplay import registry
 from wmplay.assess import assess, flat, run_episodes
 from wmplay.contracts import Learner, Policy, Practice
+from wmplay.envs import build_env
 from wmplay.errors import ConfigError
+from wmplay.origin import origin_of
 from wmplay.policies.random import RandomPolicy
 from wmplay.progress import bar
-from wmplay.rehearsal import rehearse
+from wmplay.rehearsal import check_spaces, rehearse
 from wmplay.report import write_report
-from wmplay.run import Run, continued_config, practice_env, run_to_continue
+from wmplay.run import Run, continued_config, env_config, practice_env, run_to_continue
 from wmplay.run_directory import RunDirectory
 from wmplay.scores import save_evaluation
 from wmplay.session import PHASES, Session
@@ -101,7 +103,7 @@ def _collect(s: Session, episodes: int, policy: Policy | None, purpose: str) -> 
         explore=True,
         check=s.interrupt.check,
     )
-    s.keep(trajectories)
+    s.keep(trajectories, origin_of(env_config(s.config, s.config.collect.env)))
     s.state.real_steps += sum(len(trajectory) for trajectory in trajectories)
     returns = [float(trajectory.reward.sum()) for trajectory in trajectories]
     steps = sum(len(trajectory) for trajectory in trajectories)
@@ -184,6 +186,8 @@ def evaluate_again(path: str | Path, overrides: Sequence[str] = ()) -> None:
     """
     run = Run(Path(path))
     config = continued_config(run.directory, overrides)
+    with closing(build_env(env_config(config))) as env:
+        check_spaces(env, run.env, f"the policy of {run.path}")
     reference = run.trajectories if run.directory.trajectories.exists() else None
     scores = assess(config, run.parts, run.directory, run.device, reference=reference)
     save_evaluation(run.path, **scores)

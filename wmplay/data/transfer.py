@@ -15,13 +15,12 @@ from rich.table import Table
 
 from wmplay.contracts import Trajectory
 from wmplay.data import data_format
-from wmplay.data.episodes import read_json
 from wmplay.errors import DataError
 from wmplay.files import write_json
 from wmplay.progress import bar, console
 from wmplay.store import Store, load_trajectories, save_trajectories
-
-METADATA = "metadata.json"
+from wmplay.store.manifest import exists as is_store
+from wmplay.store.metadata import MADE_WITH, METADATA, check_origins, origins, read_metadata
 
 
 def import_data(name: str, source: Path, out: Path) -> Store:
@@ -35,9 +34,15 @@ def import_data(name: str, source: Path, out: Path) -> Store:
     Raises:
         DataError: for data that is not there or has a hole. The store is then as before.
         StoreError: for data that does not fit into the store.
+        WorldError: for data that is of another world than the store's.
     """
     chosen = data_format(name)
     total, metadata = chosen.count(source), chosen.read_metadata(source)
+    if is_store(out):
+        check_origins(out, load_trajectories(out).made_with, origins(metadata))
+        metadata = {
+            key: value for key, value in metadata.items() if key != MADE_WITH
+        }  # of a part of the store
     try:
         store = save_trajectories(_shown("import", chosen.read(source), total), out)
     except KeyboardInterrupt:
@@ -65,7 +70,7 @@ def export_data(source: Path, name: str, out: Path) -> None:
     store = load_trajectories(source)
     if out.exists():
         raise DataError(f"{out} is there already: choose another name, or move it away")
-    chosen.write(_shown("export", store, len(store)), out, read_json(source / METADATA))
+    chosen.write(_shown("export", store, len(store)), out, read_metadata(source))
     console.print(f"{out}: {len(store):,} episodes, {store.steps:,} steps")
 
 
@@ -94,7 +99,7 @@ def print_info(path: Path) -> None:
     )
     for name, column in store.space.items():
         table.add_row(name, str(column))
-    for key, value in read_json(path / METADATA).items():
+    for key, value in read_metadata(path).items():
         table.add_row(f"metadata: {key}", str(value))
     Console(highlight=False, markup=False).print(table)
 

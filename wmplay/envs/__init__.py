@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from wmplay import registry
 from wmplay.errors import ConfigError
+from wmplay.origin import ATTRIBUTE, known_origin, origin_of
 
 if TYPE_CHECKING:
     import gymnasium
@@ -68,11 +69,18 @@ def build_env(
     num_workers: int = 0,
     autoreset: Autoreset = "same_step",
 ) -> Any:
-    """An environment from its resolved config; otherwise as ``make_env``.
+    """An environment from its resolved config; otherwise as ``make_env``. It knows its origin.
 
-    A class may offer ``vector(num_envs, autoreset, **config)``, its own batched form; others are stepped
-    one by one.
+    A class may offer ``vector(num_envs, autoreset, **config)``, its own batched form, or None where it has
+    none with these settings; others are stepped one by one.
     """
+    env = _build(config, num_envs, num_workers, autoreset)
+    if known_origin(env) is None:
+        setattr(env, ATTRIBUTE, origin_of(config))
+    return env
+
+
+def _build(config: Mapping[str, Any], num_envs: int | None, num_workers: int, autoreset: Autoreset) -> Any:
     if num_envs is None:
         if num_workers:
             raise ConfigError(f"num_workers={num_workers} needs num_envs: one env cannot be spread")
@@ -95,9 +103,11 @@ def _build_vector(config: Mapping[str, Any], num_envs: int, autoreset: Autoreset
     first = registry.build(config)  # checks the config, also for a class that batches itself
     batched = getattr(type(first), "vector", None)
     if batched is not None:
-        first.close()
         arguments = {key: value for key, value in config.items() if key != "_target_"}
-        return batched(num_envs, autoreset, **arguments)
+        venv = batched(num_envs, autoreset, **arguments)
+        if venv is not None:
+            first.close()
+            return venv
     ready = iter([first])
     return SyncVectorEnv(
         [lambda: next(ready, None) or registry.build(config) for _ in range(num_envs)], autoreset_mode=mode

@@ -3,6 +3,7 @@
 A store is a directory::
 
     manifest.json        what belongs to the store: its columns, and its shards in order
+    metadata.json        what is known of the data as a whole, such as the env it was made with
     shards/<name>/       trajectories end to end, as plain .npy files; never changed (shard.py)
     shards/.writing-*/   where a writer prepares its shards; nobody reads it
     .lock                held for a moment while the manifest changes

@@ -11,13 +11,20 @@ import torch
 
 from wmplay.contracts import Array, Segment, Trajectory
 from wmplay.errors import StoreError
+from wmplay.origin import Origin, is_origin, known_origin
 from wmplay.store import writer
 from wmplay.store.manifest import Contents, Manifest, read_contents
+from wmplay.store.metadata import origins, read_metadata
 from wmplay.store.shard import OBSERVATION, Column, unpack
 
 
 def save_trajectories(
-    trajectories: Iterable[Trajectory], path: str | Path, *, max_steps: int | None = None
+    trajectories: Iterable[Trajectory],
+    path: str | Path,
+    *,
+    max_steps: int | None = None,
+    env: Any = None,
+    other_world: bool = False,
 ) -> Store:
     """Append trajectories to the store at ``path``, made if it is not there, and clear up behind.
 
@@ -28,12 +35,18 @@ def save_trajectories(
         path: the store's directory.
         max_steps: afterwards, drop the oldest episodes until at most so many steps are left
             (the newest episode always stays).
+        env: what they were made with, as ``make_env`` gives it, or its ``Origin``. The store remembers it,
+            and a run of another world refuses the store. None = not known, or that of the store which the
+            trajectories are.
+        other_world: let trajectories of another world join the store.
 
     Raises:
         StoreError: where trajectories do not fit the store or the disk; the store is then as before.
+        WorldError: where they are of another world than those in it.
     """
     path = Path(path)
-    contents = writer.append(path, trajectories, max_steps)
+    made_with = _made_with(trajectories, env)
+    contents = writer.append(path, trajectories, max_steps, made_with=made_with, other_world=other_world)
     writer.vacuum(path)
     return Store(path, contents)
 
@@ -187,9 +200,28 @@ class Store:
             values = unpack(values, column)
         return values.reshape(len(episodes), length, *column.shape)
 
-    def append(self, trajectories: Iterable[Trajectory], *, max_steps: int | None = None) -> Store:
+    @property
+    def made_with(self) -> tuple[Origin, ...]:
+        """The worlds of its trajectories, as far as they are known; more than one where they were mixed."""
+        return origins(read_metadata(self.path))
+
+    def append(
+        self,
+        trajectories: Iterable[Trajectory],
+        *,
+        max_steps: int | None = None,
+        env: Any = None,
+        other_world: bool = False,
+    ) -> Store:
         """Append trajectories as ``save_trajectories`` does, but delete no files; returns the new view."""
-        contents = writer.append(self.path, trajectories, max_steps, self._contents.shards)
+        contents = writer.append(
+            self.path,
+            trajectories,
+            max_steps,
+            self._contents.shards,
+            made_with=_made_with(trajectories, env),
+            other_world=other_world,
+        )
         return Store(self.path, contents)
 
     def snapshot(self) -> dict[str, Any]:
@@ -220,3 +252,10 @@ class Store:
     def _per_episode(self, values: Sequence[Array]) -> Array:
         """Values of each shard's episodes [sum of episodes], but for the dropped ones."""
         return np.concatenate([np.zeros(0, np.int64), *values])[self._contents.dropped :]
+
+
+def _made_with(trajectories: Iterable[Trajectory], env: Any) -> tuple[Origin, ...]:
+    if env is None:
+        return trajectories.made_with if isinstance(trajectories, Store) else ()
+    origin = env if is_origin(env) else known_origin(env)
+    return () if origin is None else (origin,)

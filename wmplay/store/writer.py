@@ -16,6 +16,7 @@ import torch
 
 from wmplay.contracts import Trajectory
 from wmplay.errors import StoreError, did_you_mean
+from wmplay.origin import Origin
 from wmplay.store.manifest import (
     SHARDS,
     Contents,
@@ -25,6 +26,7 @@ from wmplay.store.manifest import (
     read_manifest,
     write_manifest,
 )
+from wmplay.store.metadata import check_origins, origins, read_metadata, remember
 from wmplay.store.shard import Columns, Layout, Shard, columns, layout_of, merge_shards, write_shard
 
 LOCK = ".lock"
@@ -34,17 +36,26 @@ FANOUT = 8  # how many small shards may stand in a row
 
 
 def append(
-    path: Path, trajectories: Iterable[Trajectory], max_steps: int | None, known: Sequence[Shard] = ()
+    path: Path,
+    trajectories: Iterable[Trajectory],
+    max_steps: int | None,
+    known: Sequence[Shard] = (),
+    *,
+    made_with: Sequence[Origin] = (),
+    other_world: bool = False,
 ) -> Contents:
     """Write trajectories beside the store, then commit them; where that fails nothing has changed.
 
-    ``known`` are shards that are open already; see ``save_trajectories`` for the rest.
+    ``known`` are shards that are open already, ``made_with`` the origins of the trajectories; see
+    ``save_trajectories`` for the rest.
     """
     if max_steps is not None and max_steps < 1:
         raise StoreError(f"max_steps is {max_steps}, expected at least 1, or None to keep every episode")
     contents = read_contents(path, known) if exists(path) else None
     if contents:
         contents.check(path)
+        if not other_world:  # now, before the work of making them, not at the commit
+            check_origins(path, origins(read_metadata(path)), made_with)
     with _workroom(path) as room:
         fresh = []
         for chunk in _chunks(trajectories, contents.manifest.columns if contents else None):
@@ -52,6 +63,8 @@ def append(
                 fresh.append(write_shard(room / secrets.token_hex(8), layout_of(chunk[0]), chunk))
         if fresh:
             with _explained(path), _locked(path):
+                if made_with:
+                    remember(path, made_with, is_new=not exists(path))
                 return _commit(path, room, fresh, max_steps, contents.shards if contents else ())
     if contents is None:
         raise StoreError(f"there are no trajectories to make the store {path} of: give at least one")

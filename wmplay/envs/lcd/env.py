@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -14,6 +15,7 @@ from wmplay.envs.lcd.parse import find_world
 from wmplay.envs.lcd.physics import ITERATIONS, Physics
 from wmplay.envs.lcd.tasks import DEFAULT_REWARD, TASKS, Reward, Task
 from wmplay.envs.lcd.world import World
+from wmplay.envs.lcd.worlds import WORLDS
 from wmplay.errors import ConfigError, UnknownName
 
 Array: TypeAlias = NDArray[Any]
@@ -80,6 +82,14 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
         from wmplay.envs.lcd.vector import LcdVectorEnv
 
         return LcdVectorEnv(num_envs, autoreset=autoreset, **config)
+
+    @staticmethod
+    def world_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What makes another world: its name, or a digest of what it consists of, and the physics."""
+        world = find_world(settings["world"])
+        name = next((name for name, built_in in WORLDS.items() if built_in == world), None)
+        digest = hashlib.sha256(repr(world).encode()).hexdigest()[:12]
+        return {"world": name or f"custom-{digest}", "physics": settings["physics"]}
 
     @property
     def state(self) -> Array:

@@ -1,0 +1,141 @@
+"""Where data is from: what makes another world, and what a store remembers of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from episodes import episode
+
+import wmplay
+from wmplay.envs import env_config
+from wmplay.errors import StoreError, WorldError
+from wmplay.origin import in_words, known_origin, origin_of, same_world
+from wmplay.store import load_trajectories, save_trajectories
+
+LUXO = {"_target_": "wmplay.envs.lcd.LcdEnv", "world": "luxo", "physics": "faithful"}
+URCHIN = {**LUXO, "world": "urchin"}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "same"),
+    [
+        ("luxo", {"task": "body_goal", "max_steps": 7, "render_mode": "lcd", "goal_threshold": 0.5}, True),
+        ("luxo", {"full_state": True, "reward": "progress"}, True),
+        ("luxo", {"physics": "fast"}, False),
+        ("urchin", {}, False),
+        ("lcd", {"world": {"base": "luxo"}}, True),
+        ("lcd", {"world": {"base": "luxo", "gravity": [0, -3.0]}}, False),
+        ("CartPole-v1", {}, False),
+    ],
+)
+def test_what_makes_another_world(name: str, settings: dict[str, object], same: bool) -> None:
+    luxo = origin_of(env_config("luxo"))
+    other = origin_of(env_config(name, **settings))
+    assert same_world(luxo, other) == same_world(other, luxo) == same
+    assert json.loads(json.dumps(other)) == other
+    if not same:
+        assert in_words(luxo) != in_words(other)
+
+
+@pytest.mark.parametrize(
+    ("settings", "same"),
+    [
+        ({"pixels": True, "size": 7, "max_steps": 5}, True),
+        ({"kwargs": {}}, True),
+        ({"kwargs": {"gravity": 1.0}}, False),
+        ({"action_repeat": 3}, False),
+        ({"action_repeat": 1}, True),
+    ],
+)
+def test_what_makes_another_gymnasium_world(settings: dict[str, object], same: bool) -> None:
+    pendulum = origin_of(env_config("Pendulum-v1"))
+    assert same_world(pendulum, origin_of(env_config("Pendulum-v1", **settings))) == same
+
+
+class Bare:
+    """An env that says nothing of what makes another world."""
+
+    def __init__(self, friction: float = 0.5, max_steps: int = 11) -> None: ...
+
+
+def test_any_setting_of_an_env_that_does_not_say_but_the_clock() -> None:
+    path = f"{__name__}.Bare"
+    origin = origin_of({"_target_": path})
+    assert origin == {"_target_": path, "friction": 0.5}
+    assert same_world(origin, origin_of({"_target_": path, "max_steps": 3}))
+    assert not same_world(origin, origin_of({"_target_": path, "friction": 0.7}))
+    assert same_world({"_target_": path, "friction": 0.5, "newer": 1}, origin)
+    assert in_words(origin) == "Bare(friction=0.5)"
+
+
+def test_an_env_knows_its_origin_however_it_is_made() -> None:
+    single = wmplay.make_env("luxo", task="body_goal", physics="fast")
+    batched = wmplay.make_env("luxo", num_envs=2, physics="fast")
+    assert known_origin(single) == known_origin(batched) == {**LUXO, "physics": "fast"}
+    assert known_origin(wmplay.make_env("CartPole-v1", num_envs=2)) == known_origin(
+        wmplay.make_env("CartPole-v1")
+    )
+    assert known_origin(object()) is None
+
+
+def test_a_store_remembers_and_refuses_another_world(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    store = save_trajectories([episode(0, 3)], path, env=wmplay.make_env("luxo"))
+    assert store.made_with == load_trajectories(path).made_with == (LUXO,)
+    store = save_trajectories([episode(1, 3)], path, env=LUXO)  # again, by what it is
+    store = store.append([episode(2, 3)])  # of nobody knows where
+    assert store.made_with == (LUXO,)
+    expected = (
+        r"was made with LcdEnv\(world=luxo, .*these trajectories with LcdEnv\(world=urchin.*another store"
+    )
+    for save in (
+        lambda: save_trajectories(unread(), path, env=URCHIN),
+        lambda: store.append(unread(), env=URCHIN),
+    ):
+        with pytest.raises(WorldError, match=expected):
+            save()
+    assert len(load_trajectories(path)) == 3
+    mixed = save_trajectories([episode(3, 3)], path, env=URCHIN, other_world=True)
+    assert mixed.made_with == (LUXO, URCHIN)
+    assert len(mixed) == 4
+
+
+def unread():
+    raise AssertionError("refused before any work")
+    yield
+
+
+def test_a_store_that_does_not_know_its_world_stays_so(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    save_trajectories([episode(0, 3)], path)
+    assert save_trajectories([episode(1, 3)], path, env=LUXO).made_with == ()
+    assert not (path / "metadata.json").exists()
+
+
+def test_a_copy_of_a_store_is_of_the_same_world(tmp_path: Path) -> None:
+    store = save_trajectories([episode(0, 3)], tmp_path / "a", env=LUXO)
+    assert save_trajectories(store, tmp_path / "b").made_with == (LUXO,)
+    save_trajectories([episode(0, 3)], tmp_path / "c", env=URCHIN)
+    with pytest.raises(WorldError):
+        save_trajectories(store, tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is damaged .*restore it from a copy, or delete it"),
+        ("[1]", "holds a list, expected a JSON object"),
+    ],
+)
+def test_damaged_metadata(tmp_path: Path, content: str, message: str) -> None:
+    save_trajectories([episode(0, 3)], tmp_path / "s", env=LUXO)
+    (tmp_path / "s" / "metadata.json").write_text(content)
+    with pytest.raises(StoreError, match=message):
+        _ = load_trajectories(tmp_path / "s").made_with
+
+
+@pytest.mark.parametrize("foreign", ["luxo", ["luxo", {"world": "luxo"}], {"_target_": "x"}])
+def test_metadata_of_that_name_which_is_not_ours(tmp_path: Path, foreign: object) -> None:
+    save_trajectories([episode(0, 3)], tmp_path / "s")
+    (tmp_path / "s" / "metadata.json").write_text(json.dumps({"made_with": foreign}))
+    assert load_trajectories(tmp_path / "s").made_with == ()

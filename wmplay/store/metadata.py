@@ -1,0 +1,63 @@
+"""What is known of a store's data as a whole: ``metadata.json``, beside the manifest.
+
+wmplay itself keeps the origins of the trajectories there, under ``made_with``; whatever else is in it came
+with imported data. All of it goes along when the store is exported.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from wmplay.errors import StoreError, WorldError
+from wmplay.files import write_json
+from wmplay.origin import Origin, in_words, is_origin, same_world
+
+METADATA = "metadata.json"
+MADE_WITH = "made_with"
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata of the store at ``path``; none where there is no file.
+
+    Raises:
+        StoreError: if the file is damaged.
+    """
+    file = path / METADATA
+    try:
+        content = json.loads(file.read_bytes()) if file.exists() else {}
+    except ValueError as error:
+        raise StoreError(f"{file} is damaged ({error}): restore it from a copy, or delete it") from error
+    if not isinstance(content, dict):
+        raise StoreError(
+            f"{file} holds a {type(content).__name__}, expected a JSON object: restore it or delete it"
+        )
+    return content
+
+
+def origins(metadata: dict[str, Any]) -> tuple[Origin, ...]:
+    """Which worlds data of this metadata is of, as far as it is known."""
+    found = metadata.get(MADE_WITH)
+    return tuple(origin for origin in found if is_origin(origin)) if isinstance(found, list) else ()
+
+
+def check_origins(path: Path, known: Sequence[Origin], coming: Sequence[Origin]) -> None:
+    """Whether trajectories may join a store. Raises WorldError for those of another world than is in it."""
+    for origin in coming:
+        other = next((one for one in known if not same_world(one, origin)), None)
+        if other is not None:
+            raise WorldError(
+                f"store {path} was made with {in_words(other)}, these trajectories with {in_words(origin)}: "
+                "save them to another store (or give other_world=True, to mix them on purpose)"
+            )
+
+
+def remember(path: Path, coming: Sequence[Origin], *, is_new: bool) -> None:
+    """Adds origins to those of the store. One that does not know its own stays without. The lock is held."""
+    metadata = read_metadata(path)
+    known = [] if is_new else list(origins(metadata))
+    added = [origin for origin in coming if origin not in known]
+    if added and (is_new or known):
+        write_json(path / METADATA, {**metadata, MADE_WITH: [*known, *added]})
