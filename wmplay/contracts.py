@@ -114,6 +114,17 @@ class Segment:
             *(x if x is None else x.to(device, non_blocking=True) for x in tensors),  # type: ignore[arg-type]
         )
 
+    def rows(self, which: slice) -> Segment:
+        """Some of the batch's rows."""
+        return Segment(
+            {k: v[which] for k, v in self.observation.items()},
+            self.action[which],
+            self.reward[which],
+            self.terminated[which],
+            self.mask[which],
+            None if self.first is None else self.first[which],
+        )
+
     def steps(self, start: int, stop: int) -> Segment:
         """Steps start..stop-1, with the stop - start + 1 observations around them."""
         return Segment(

@@ -12,14 +12,26 @@ from wmplay.errors import ConfigError
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, local_rank: int | None = None) -> torch.device:
     """The device of that name; "auto" is the first CUDA device, or the CPU where there is none.
 
+    Args:
+        name: auto, cpu, cuda, cuda:1, ...
+        local_rank: of this process, where several on this machine fit together: "auto" and "cuda" are then
+            the CUDA device of that number.
+
     Raises:
-        ConfigError: if there is no such device.
+        ConfigError: if there is no such device, or several processes were to share one.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if local_rank is not None and name.startswith("cuda"):
+        if name != "cuda":
+            raise ConfigError(
+                f"device is '{name}', on which several processes cannot fit together: use device=cuda, "
+                "which gives each of them its own"
+            )
+        name = f"cuda:{local_rank}"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -32,6 +44,7 @@ def choose_device(name: str) -> torch.device:
     elif (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
             f"device is '{name}', but {torch.cuda.device_count()} CUDA devices are here: use device=cpu"
+            + ("" if local_rank is None else ", or start no more processes than there are devices")
         )
     return device
 

@@ -7,8 +7,12 @@ traceback comes with ``--debug``). Our own invariants are assertions instead.
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TypeAlias
+
+Portable: TypeAlias = tuple[type[Exception], str, str]
 
 
 class WmplayError(ValueError):
@@ -90,6 +94,20 @@ class CheckError(WmplayError):
 
 class PluginError(WmplayError):
     """A plugin that cannot be loaded."""
+
+
+def portable(error: Exception) -> Portable:
+    """An error in a form that any process can raise again: its class, its line and where it was."""
+    return type(error), str(error), traceback.format_exc()
+
+
+def restored(error: Portable, where: str) -> Exception:
+    """The error that was made ``portable`` in another process; a note says where, with its traceback."""
+    kind, message, trace = error
+    again = kind.__new__(kind)
+    again.args = (message,)
+    again.add_note(f"raised in {where}:\n{trace}")
+    return again
 
 
 def check_values(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from wmplay.contracts import Segment, Stage
 from wmplay.device import Precision, autocast
+from wmplay.distributed import Team
 from wmplay.errors import ConfigError, DivergedError, WmplayError
 
 WATCH_FROM = 100  # updates before an explosion is looked for: early losses fall by orders of magnitude
@@ -31,7 +32,7 @@ class Fitter:
         schedule: of the learning rate, after a linear warm-up: "cosine" falls to zero at the end of the run,
             "cosine_restarts" at the end of each iteration (SGDR, Loshchilov & Hutter, arXiv 1608.03983);
             "constant".
-        settings: of ``StageFitter``.
+        settings: of ``StageFitter``, the team among them.
 
     Raises:
         ConfigError: if the model, or a stage of it, has no weights.
@@ -54,7 +55,7 @@ class Fitter:
         """One gradient step; returns the metrics.
 
         Args:
-            segment: to fit.
+            segment: to fit; in a team, this process's part of the joint one.
             number: of the update in the run, from 0.
             span: the number of this iteration's first update, and of the next iteration's.
 
@@ -100,6 +101,7 @@ class StageFitter:
         model: the name of the model.
         stage: what is trained, and by which loss.
         device: where the model is.
+        team: the processes that take each step together, by the gradient of their joint batch.
         lr: the peak learning rate.
         weight_decay: of AdamW.
         warmup: updates.
@@ -117,6 +119,7 @@ class StageFitter:
         stage: Stage,
         device: torch.device,
         *,
+        team: Team = Team(),  # noqa: B008 (frozen)
         lr: float = 3e-3,
         weight_decay: float = 1e-6,
         warmup: int = 50,
@@ -124,7 +127,7 @@ class StageFitter:
         precision: Precision = "auto",
         explode: float = 1000.0,
     ) -> None:
-        self.model, self.stage, self.device = model, stage, device
+        self.model, self.stage, self.device, self.team = model, stage, device, team
         self.lr, self.warmup = lr, warmup
         self.clip, self.precision, self.explode = clip, precision, explode
         self.count = 0  # updates so far
@@ -133,6 +136,7 @@ class StageFitter:
         if not weights:
             raise ConfigError(f"{model} has no weights to fit: leave out fitting with fit.steps=0")
         self.optimizer = torch.optim.AdamW(weights, lr=lr, weight_decay=weight_decay, fused=True)
+        self.loss = team.parallel(stage.module, stage.loss)
 
     def update(self, segment: Segment, number: int, falling: float = 1.0) -> dict[str, float]:
         """One gradient step, with the learning rate times ``falling``; returns the metrics.
@@ -146,7 +150,8 @@ class StageFitter:
                 culprit. The weights are as they were before the step.
         """
         with autocast(self.device, self.precision):
-            loss, metrics = self._checked(self.stage.loss(segment))
+            loss, metrics = self._checked(self.loss(segment))
+        metrics = self.team.mean(metrics)
         self._check_loss(metrics, number)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -13,7 +13,6 @@ import itertools
 import multiprocessing
 import os
 import signal
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -26,7 +25,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from wmplay.envs.autoreset import Autoreset, autoreset_mode
-from wmplay.errors import ActionError, ConfigError, SpaceError
+from wmplay.errors import ActionError, ConfigError, Portable, SpaceError, portable, restored
 
 Array: TypeAlias = NDArray[Any]
 Infos: TypeAlias = dict[str, Any]
@@ -174,18 +173,15 @@ class WorkerVectorEnv(VectorEnv[Any, Any, Any]):
     def _collect(self, workers: Sequence[int]) -> list[Any]:
         """An answer of each worker; all of them answer before the first error is raised."""
         answers: list[Any] = []
-        errors: list[tuple[type[Exception], str, str]] = []
+        errors: list[Portable] = []
         for worker in workers:
             try:
                 good, answer = self._pipes[worker].recv()
             except (EOFError, OSError):
                 raise self._died(worker) from None
             (answers if good else errors).append(answer)
-        for kind, message, trace in errors:
-            error = kind.__new__(kind)
-            error.args = (message,)
-            error.add_note(f"raised in an env worker:\n{trace}")
-            raise error
+        for error in errors:
+            raise restored(error, "an env worker")
         return answers
 
     def _died(self, worker: int) -> Exception:
@@ -281,7 +277,7 @@ def _work(
         )
         shared = _Shared(buffers, *whole, num_envs)
     except Exception as error:
-        pipe.send((False, _portable(error)))
+        pipe.send((False, portable(error)))
         return
     views = {name: array[slice(*share)] for name, array in shared.arrays.items()}
     pipe.send((True, None))
@@ -293,7 +289,7 @@ def _work(
         try:
             answer = (True, _obey(envs, views, command, arguments))
         except Exception as error:
-            answer = (False, _portable(error))
+            answer = (False, portable(error))
         try:
             pipe.send(answer)
         except OSError:
@@ -314,8 +310,3 @@ def _obey(envs: Any, views: Mapping[str, Array], command: str, arguments: Any) -
     for key, values in observation.items():
         views[f"observation/{key}"][:] = values
     return infos
-
-
-def _portable(error: Exception) -> tuple[type[Exception], str, str]:
-    """An error in a form that any process can raise again: its class, its line and where it was."""
-    return type(error), str(error), traceback.format_exc()

@@ -166,7 +166,7 @@ class Ensemble(nn.Module):
                 "least: raise fit.batch_size"
             )
         bounds = pairwise(rows * i // members for i in range(members + 1))
-        results = [loss(_part(segment, slice(*part))) for loss, part in zip(losses, bounds, strict=True)]
+        results = [loss(segment.rows(slice(*part))) for loss, part in zip(losses, bounds, strict=True)]
         metrics = {name: torch.stack([m[name] for _, m in results]).mean() for name in results[0][1]}
         return torch.stack([value for value, _ in results]).mean(), metrics
 
@@ -301,15 +301,3 @@ def _columns(tree: Any) -> tuple[Any, ...]:
     """The K trees [N, ...] in a tree [N, K, ...]."""
     width = tree_leaves(tree)[0].shape[1]
     return tuple(tree_map(lambda x, k=k: x[:, k], tree) for k in range(width))
-
-
-def _part(segment: Segment, rows: slice) -> Segment:
-    """Some of a segment's rows."""
-    return Segment(
-        {key: value[rows] for key, value in segment.observation.items()},
-        segment.action[rows],
-        segment.reward[rows],
-        segment.terminated[rows],
-        segment.mask[rows],
-        None if segment.first is None else segment.first[rows],
-    )

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wmplay.contracts import Segment
+from wmplay.distributed import joint_count
 from wmplay.errors import ConfigError
 from wmplay.nets.layers import mlp
 
@@ -56,5 +57,8 @@ class OutcomeHeads(nn.Module):
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean of values [B, T] where mask [B, T] is True; 0 if it is so nowhere."""
-    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)
+    """The mean of values [B, T] where mask [B, T] is True; 0 if it is so nowhere.
+
+    Over the joint batch, where several processes share one (``wmplay.distributed.joint_count``).
+    """
+    return torch.where(mask, values, 0.0).sum() / joint_count(mask)
