@@ -43,8 +43,7 @@ class Fitter:
         self, model: Any, device: torch.device, total: int, *, schedule: Schedule = "cosine", **settings: Any
     ) -> None:
         name = type(model).__name__
-        whole = [Stage("model", 1.0, model, model.loss)]
-        self.stages: list[Stage] = list(model.stages()) if hasattr(model, "stages") else whole
+        self.stages = stages_of(model)
         shares = [stage.share for stage in self.stages]
         if not shares or min(shares) <= 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
             raise WmplayError(f"{name}.stages have the shares {shares}, expected positive ones that sum to 1")
@@ -78,7 +77,7 @@ class Fitter:
         share = 0.0
         for stage in self.stages[:-1]:
             share += stage.share
-            change = round(share * end)
+            change = max(round(share * end), begin + 1)  # no stage is left out
             if number < change:
                 return stage, begin, change
             begin = change
@@ -92,6 +91,11 @@ class Fitter:
         """Takes over from ``state_dict``."""
         for name, fitter in self.fitters.items():
             fitter.load_state_dict(state[name])
+
+
+def stages_of(model: Any) -> list[Stage]:
+    """The stages that a model is fitted in: its own, or one that fits the whole model by its ``loss``."""
+    return list(model.stages()) if hasattr(model, "stages") else [Stage("model", 1.0, model, model.loss)]
 
 
 class StageFitter:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import gymnasium
@@ -22,7 +23,7 @@ from wmplay.origin import Origin, in_words, known_origin, same_world
 from wmplay.rollout import predict
 from wmplay.run import Parts, Run, env_config, load_run, practice_env
 from wmplay.simulate import simulate
-from wmplay.store import Store, load_trajectories
+from wmplay.store import Store, load_trajectories, save_trajectories
 
 MEANT = "set env.other_world=true to mean it"
 STEPS = 2  # the first begins an episode, the second goes on from it
@@ -40,9 +41,7 @@ def rehearse(config: DictConfig, parts: Parts, device: torch.device, *, goes_on:
     Raises:
         WmplayError: for what could not be done later.
     """
-    check_logger = getattr(registry.target(plain(config.logger)), "check", None)
-    if check_logger is not None:
-        check_logger()
+    require_logger(config)
     collect = config.collect
     collects = collect.random_episodes + collect.episodes > 0
     other_world = config.env.get("other_world", False)
@@ -65,7 +64,8 @@ def rehearse(config: DictConfig, parts: Parts, device: torch.device, *, goes_on:
         if parts.model is not None and config.evaluate.prediction.episodes:
             _check_windows(config, env)
     if config.improve.steps:
-        _practise(config, parts, given, device)  # perhaps from what is in the store
+        with _experience(config, given, collects) as store:
+            _practise(config, parts, given, store, device)
     if parts.model is not None and config.evaluate.arbiter.clips:
         check_arbiter(config, parts.env)
     if config.evaluate.policy.episodes:
@@ -76,6 +76,13 @@ def rehearse(config: DictConfig, parts: Parts, device: torch.device, *, goes_on:
                 check_policy(other, env, None if other_world else MEANT)
 
 
+def require_logger(config: DictConfig) -> None:
+    """Whether the package that a run's logger needs is here. Raises ConfigError."""
+    check = getattr(registry.target(plain(config.logger)), "check", None)
+    if check is not None:
+        check()
+
+
 def act(
     env: gymnasium.Env[Any, Any], policy: Policy | None, device: torch.device, *, explore: bool = False
 ) -> None:
@@ -83,19 +90,31 @@ def act(
     simulate(env, policy, 1, seed=0, max_steps=STEPS, device=device, explore=explore)
 
 
-def _practise(config: DictConfig, parts: Parts, given: Store | None, device: torch.device) -> None:
+@contextmanager
+def _experience(config: DictConfig, given: Store | None, collects: bool) -> Iterator[Store | None]:
+    """What practice may learn from: the given store, or what a run that collects will have, in little."""
+    if given is not None or not collects:
+        yield given
+        return
+    with TemporaryDirectory() as folder, closing(build_env(env_config(config, config.collect.env))) as env:
+        yield save_trajectories(simulate(env, None, 1, seed=0, max_steps=STEPS), folder)
+
+
+def _practise(
+    config: DictConfig, parts: Parts, given: Store | None, experience: Store | None, device: torch.device
+) -> None:
     """Lets a copy of a policy that learns practise a little, so that the policy stays as it is."""
     if not isinstance(parts.policy, Learner):
         raise ConfigError(
             f"improve.steps is {config.improve.steps}, but {type(parts.policy).__name__} does not learn: "
             "choose a policy that does (policy=ppo), or improve.steps=0"
         )
-    starts = config.learned.starts if given is not None else "env"  # nothing is collected yet
+    starts = config.learned.starts if given is not None else "env"  # what is collected is yet too short
     few = {"improve": {"num_envs": 2, "num_workers": 0}, "learned": {"count": 2, "starts": starts}}
     small = OmegaConf.merge(config, few)
     assert isinstance(small, DictConfig)
     with closing(practice_env(small, parts, given, device, 0)) as env:
-        copy.deepcopy(parts.policy).improve(Practice(env, STEPS, 0, device, given, parts.model))
+        copy.deepcopy(parts.policy).improve(Practice(env, STEPS, 0, device, experience, parts.model))
 
 
 def _predict(env: gymnasium.Env[Any, Any], model: Any, device: torch.device) -> None:

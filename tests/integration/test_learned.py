@@ -94,6 +94,20 @@ def test_real_steps_are_fitted_by_the_replay_ratio() -> None:
     assert [fitted.count(i) for i in range(3)] == [2 + round(0.1 * number) for number in collected]
 
 
+def test_part_of_a_batch_is_what_was_collected() -> None:
+    """Which the rehearsal, before anything is collected, must have in little."""
+    run = wmplay.train(
+        [
+            *SAC,
+            "iterations=1",
+            "policy.real_fraction=0.5",
+            "policy.random_steps=1",
+            "collect.env.task=body_goal",
+        ]
+    )
+    assert np.isfinite(lines(run.path)[-1]["improve/critic_loss"])
+
+
 def test_the_policy_learns_and_the_model_stays_as_it_was_fitted() -> None:
     still, moved = (
         wmplay.train([*PPO, "iterations=1", f"improve.steps={n}", f"dir=run{n}"]) for n in (0, 40)

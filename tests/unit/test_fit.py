@@ -152,6 +152,12 @@ def test_stages_follow_each_other_and_change_only_their_own_weights() -> None:
         assert model.calls[-1] == name
 
 
+def test_a_stage_with_a_small_share_is_not_left_out() -> None:
+    model = Staged((0.01, 0.01, 0.98))
+    run(Fitter(model, CPU, 5, **PLAIN), [(0, 5)])
+    assert model.calls == ["eye", "code", "forecast", "forecast", "forecast"]
+
+
 def test_a_model_without_stages_is_fitted_by_its_loss() -> None:
     fitter = Fitter(Model(), CPU, 200, **{**PLAIN, "lr": 0.03})
     lines = run(fitter, [(0, 200)])

@@ -21,7 +21,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from wmplay.check.compare import TOLERANCE, blank, listed, same, shown
 from wmplay.check.result import Broken, Report, examine
 from wmplay.check.trial import AHEAD, ROWS, SEEN, STEPS, UPDATES, Trial, loss_value, numbers, padded, sample
-from wmplay.contracts import Prediction, Segment, Stage, WorldModel, model_keys
+from wmplay.contracts import Prediction, Segment, WorldModel, model_keys
+from wmplay.fit import stages_of
 
 
 def check_model(model: Any, env: gymnasium.Env[Any, Any], *, seed: int = 0, verbose: bool = False) -> Report:
@@ -127,7 +128,7 @@ def padding_counts_for_nothing(trial: Trial) -> None:
         junk.mask,
         trial.segment.first,
     )
-    for stage in _stages(trial.model):
+    for stage in stages_of(trial.model):
         got, expected = (loss_value(stage.loss, data, trial.seed) for data in (junk, clean))
         if not math.isclose(got, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
             raise Broken(
@@ -268,7 +269,7 @@ def same_seed_same_numbers(trial: Trial) -> None:
     same(one, two, "without a generator, predict gives two futures", advice, tolerance=0)
     if not torch.equal(torch.get_rng_state(), state):
         raise Broken("observe or predict draws from torch's global generator", advice)
-    for stage in _stages(model):
+    for stage in stages_of(model):
         first, second = (loss_value(stage.loss, trial.segment, trial.seed) for _ in range(2))
         if first != second:
             raise Broken(
@@ -333,10 +334,6 @@ PROPERTIES: tuple[Callable[[Trial], None], ...] = (
 
 
 # ---- what they share -----------------------------------------------------------------------------
-
-
-def _stages(model: Any) -> list[Stage]:
-    return list(model.stages()) if hasattr(model, "stages") else [Stage("model", 1.0, model, model.loss)]
 
 
 def _state(model: torch.nn.Module) -> dict[str, Tensor]:

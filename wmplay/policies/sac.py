@@ -8,6 +8,7 @@ The value of a state goes on where an episode merely ran out of time, and ends w
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -155,6 +156,8 @@ class SAC(nn.Module):
         env = TensorEnv(practice.env, practice.device)
         generator = torch.Generator(practice.device).manual_seed(practice.seed)
         real = self.real_rows(practice)
+        if self.real:  # what is missing is known before the first step
+            real = itertools.chain([next(real)], real)
         flat = self.inputs.flat(env.reset(practice.seed))
         taken, metrics = 0, dict[str, float]()
         while taken < practice.steps:
@@ -227,7 +230,7 @@ class SAC(nn.Module):
         """The real part of batch after batch, [R, width] as in the replay.
 
         Raises:
-            ConfigError: if there is no store that holds it; when the first part is asked for, not earlier.
+            ConfigError: if there is no store that holds it.
         """
         store, rng = practice.store, np.random.default_rng(practice.seed)
         while True:
@@ -284,13 +287,14 @@ class Networks(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """All networks' outputs for the same inputs."""
         x = x.expand(len(self.weights[0]), *x.shape)
-        *hidden, last = zip(self.weights, self.biases, strict=True)
-        for weight, bias in hidden:
-            x = torch.bmm(x, weight)
-            x = x.add_(bias.to(x.dtype)).relu_()
-        weight, bias = last
+        *hidden, (weight, bias) = zip(self.weights, self.biases, strict=True)
+        for inner, offset in hidden:
+            x = torch.bmm(x, inner)
+            x = x.add_(offset.to(x.dtype)).relu_()
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
             if weight.shape[-1] == 1:  # summing products is quicker than a matrix product with one column
-                return (x * weight.mT).sum(-1, keepdim=True) + bias
-            return torch.baddbmm(bias, x, weight)
+                output: Tensor = (x * weight.mT).sum(-1, keepdim=True) + bias
+            else:
+                output = torch.baddbmm(bias, x, weight)
+        return output
