@@ -12,13 +12,14 @@ from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig, OmegaConf
 
 from wmplay import registry
-from wmplay.check import Report, check_model
+from wmplay.check import Report, check_explorer, check_logger, check_model, check_objective, check_policy
 from wmplay.configuration import plain, set_values
 from wmplay.contracts import Policy, Trajectory
 from wmplay.envs import build_env, make_env
 from wmplay.errors import CheckError, UnknownName, UsageError
 from wmplay.progress import bar, console
-from wmplay.rehearsal import check_policy, check_same_world, check_store
+from wmplay.rehearsal import check_policy as check_same_policy
+from wmplay.rehearsal import check_same_world, check_store, require_logger
 from wmplay.run import Run, env_config, load_run
 from wmplay.simulate import simulate
 from wmplay.store import load_trajectories, save_trajectories
@@ -66,7 +67,7 @@ def simulate_into(
     venv = make_env(env, num_envs=num_envs, num_workers=min(num_workers, num_envs), **plain(chosen))
     with closing(venv):
         if loaded is not None:
-            check_policy(loaded, venv, None if other_world else "give --other-world to mean it")
+            check_same_policy(loaded, venv, None if other_world else "give --other-world to mean it")
         if is_store(out):
             there = load_trajectories(out)
             check_same_world(f"store {out}", there.made_with, venv, "give another --out")
@@ -130,4 +131,51 @@ def _check_model(config: DictConfig) -> Report:
         return check_model(model, env, seed=config.seed, verbose=True)
 
 
-CHECKS: Mapping[str, Callable[[DictConfig], Report]] = {"model": _check_model}
+def _check_policy(config: DictConfig) -> Report:
+    with closing(build_env(env_config(config))) as env:
+        torch.manual_seed(config.seed)
+        parts = {"env": env}
+        policy = _with_parts(config, "policy", parts)
+        learns = hasattr(policy, "improve") and config.model is not None
+        model = _with_parts(config, "model", parts) if learns and "model" not in parts else parts.get("model")
+        return check_policy(policy, env, seed=config.seed, verbose=True, model=model)
+
+
+def _check_explorer(config: DictConfig) -> Report:
+    chosen = plain(config.explorer)
+    with closing(build_env(env_config(config))) as env:
+        return check_explorer(
+            lambda policy: registry.build(chosen, env=env, policy=policy), env, seed=config.seed, verbose=True
+        )
+
+
+def _check_objective(config: DictConfig) -> Report:
+    with closing(build_env(env_config(config))) as env:
+        objective = _with_parts(config, "objective", {"env": env})
+        return check_objective(objective, env, seed=config.seed, verbose=True)
+
+
+def _check_logger(config: DictConfig) -> Report:
+    require_logger(config)
+    whole = plain(config)
+    return check_logger(
+        lambda run_dir: registry.build(whole["logger"], run_dir=run_dir, config=whole), verbose=True
+    )
+
+
+def _with_parts(config: DictConfig, kind: str, parts: dict[str, Any]) -> Any:
+    """A piece as a run would build it, after the parts that it asks for, which are added to ``parts``."""
+    chosen = plain(config[kind])
+    for part in registry.needs(chosen):
+        if part in registry.KINDS and part not in parts and config[part] is not None:
+            parts[part] = _with_parts(config, part, parts)
+    return registry.build(chosen, **parts)
+
+
+CHECKS: Mapping[str, Callable[[DictConfig], Report]] = {
+    "model": _check_model,
+    "policy": _check_policy,
+    "explorer": _check_explorer,
+    "objective": _check_objective,
+    "logger": _check_logger,
+}

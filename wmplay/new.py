@@ -18,7 +18,7 @@ from wmplay.files import explained
 
 TEMPLATES = Path(__file__).parent / "templates"
 NAME = re.compile(r"[a-z][a-z0-9_]{0,29}")  # the templates' lines have room for that much
-CHECKED = frozenset({"model"})  # the kinds that can be checked so far
+CHECKED = frozenset({"model", "policy", "explorer", "objective", "logger"})  # by `wmplay check`, so far
 NOT_NAMES = frozenset({"null", "true", "false", "yes", "no", "on", "off", "nan", "inf"})  # YAML's own words
 
 

@@ -262,7 +262,7 @@ def build(config: Mapping[str, Any], /, **run: Any) -> Any:
     _check_config(make_piece, parameters, config)
     given = {key: value for key, value in config.items() if key != "_target_"}
     provided = _provided(run)
-    needed = [name for name, p in parameters.items() if p.default is p.empty and name not in given]
+    needed = needs(config)
     missing = [name for name in needed if name not in provided]
     if missing:
         source = "env" if missing[0].endswith("_space") else missing[0]
@@ -270,6 +270,12 @@ def build(config: Mapping[str, Any], /, **run: Any) -> Any:
             f"{_label(make_piece)} needs {' and '.join(missing)} from the run: give it {source}=..."
         )
     return make_piece(**given, **{name: provided[name] for name in needed})
+
+
+def needs(config: Mapping[str, Any]) -> list[str]:
+    """What a piece's constructor wants from the run, by name: its parameters without a default."""
+    parameters = _parameters(target(config))
+    return [name for name, p in parameters.items() if p.default is p.empty and name not in config]
 
 
 def make(kind: str, name: str, *, device: Any = None, **arguments: Any) -> Any:

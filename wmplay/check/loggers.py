@@ -1,0 +1,239 @@
+"""What every logger promises, one function per property.
+
+A run goes on where its logger fails, without it: what a logger does not put up with is lost in silence.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
+
+from wmplay.check.compare import global_generators_at_rest, listed
+from wmplay.check.result import Broken, NotTried, Report, examine
+from wmplay.errors import WmplayError
+
+Make: TypeAlias = Callable[[Path], Any]
+
+NAME = re.compile(rb"[a-z]+_name")  # of metrics that are looked for in what is written
+NO_NAMES = "it writes no names of metrics into the run's directory"
+OF_THE_RUN = ("config.yaml", "run.json", "metrics.jsonl", "checkpoints/updates_7.pt", "report.html")
+ODD = {
+    "not a number": {"fit/loss": math.nan},
+    "infinity": {"fit/loss": math.inf, "fit/other": -math.inf},
+    "a whole number beyond 64 bits": {"fit/steps": 2**70},
+    "text, a flag and None": {"fit/note": "warm", "fit/flag": True, "fit/nothing": None},
+    "a name with spaces and signs": {"evaluate/return (10 %), ±": 0.5, "a.b-c[0]": 0.25},
+    "a name in another script": {"Verlust/größe": 0.5, "损失": 0.25},
+    "a long name": {"evaluate/" + "long_" * 60: 0.5},
+    "no numbers at all": {},
+}
+
+
+def check_logger(make: Make, *, verbose: bool = False) -> Report:
+    """Tries everything that a logger promises, in temporary run directories.
+
+    Args:
+        make: one for a run directory, which is there: ``lambda run_dir: MyLogger(run_dir)``. It is called
+            several times; paths are relative, and the working directory is a temporary one.
+        verbose: print each finding as soon as there is one.
+    """
+    with Desk(make) as desk:
+        return examine(desk.name, PROPERTIES, desk, verbose)
+
+
+class Desk:
+    """A temporary working directory, in which runs are logged."""
+
+    def __init__(self, make: Make) -> None:
+        self.make = make
+        self.name = "logger"
+        self.runs = 0
+
+    def __enter__(self) -> Desk:
+        self._folder = TemporaryDirectory(prefix="wmplay-check-", ignore_cleanup_errors=True)
+        self._inside = chdir(self._folder.name)
+        self._inside.__enter__()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._inside.__exit__(*_)
+        self._folder.cleanup()
+
+    def new_run(self) -> Path:
+        """A run directory with the files that every run has."""
+        self.runs += 1
+        run_dir = Path("runs", "checked", str(self.runs))
+        for name in OF_THE_RUN:
+            path = run_dir / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"what the run keeps in {name}\n")
+        return run_dir
+
+    @contextmanager
+    def logger(self, run_dir: Path) -> Iterator[Any]:
+        """One for a run, closed afterwards."""
+        logger = self.make(run_dir)
+        self.name = type(logger).__name__
+        yield logger
+        logger.close()
+
+    @cached_property
+    def logged(self) -> tuple[Path, set[str], set[str]]:
+        """A run that was logged, stopped, and went on from a checkpoint further back.
+
+        Its directory, and the names that were in its files when it had stopped, and at the end.
+        """
+        run_dir = self.new_run()
+        with self.logger(run_dir) as logger:
+            missing = [name for name in ("log", "close") if not callable(getattr(logger, name, None))]
+            if missing:
+                raise Broken(f"it has no {missing[0]}()", "see Logger in wmplay/loggers.py")
+            logger.log({"collect/first_name": 0.5, "collect/second_name": 7}, 0)
+            logger.log({"fit/third_name": 0.25}, 11)
+            logger.log({"evaluate/fourth_name": 0.125}, 11)
+        stopped = self.names(run_dir)
+        with self.logger(run_dir) as logger:
+            logger.log({"fit/fifth_name": 0.5}, 7)
+        return run_dir, stopped, self.names(run_dir)
+
+    @staticmethod
+    def names(run_dir: Path) -> set[str]:
+        """Which of the names that are logged here are in a run's files."""
+        own = [path for path in run_dir.rglob("*") if path.is_file()]
+        written = b"".join(path.read_bytes() for path in own if path not in {run_dir / n for n in OF_THE_RUN})
+        return {name.decode() for name in NAME.findall(written)}
+
+
+# ---- the properties ------------------------------------------------------------------------------
+
+
+def it_logs_and_closes(desk: Desk) -> None:
+    """A run can be logged, and logged on after it was stopped, at steps that were logged before."""
+    try:
+        _ = desk.logged
+    except (Broken, WmplayError):
+        raise
+    except Exception as error:
+        raise Broken(
+            f"a run of a few lines raised {type(error).__name__}: {error}",
+            "names differ from line to line, steps repeat, and begin again further back where a run goes on",
+        ) from error
+
+
+def odd_metrics_are_no_reason_to_stop(desk: Desk) -> None:
+    """It puts up with whatever a run may say; what it raises would have it left out from there on."""
+    with desk.logger(desk.new_run()) as logger:
+        for step, (what, metrics) in enumerate(ODD.items()):
+            try:
+                logger.log(metrics, step)
+            except Exception as error:
+                raise Broken(
+                    f"{what}, {metrics!s:.60}, raised {type(error).__name__}: {error!s:.80}",
+                    "leave out what cannot be logged, or write it as it can be",
+                ) from error
+
+
+def every_name_is_kept(desk: Desk) -> None:
+    """Metrics whose names come up later, or at a step that was logged before, are written like the first."""
+    _, stopped, _ = desk.logged
+    if not stopped:
+        raise NotTried(NO_NAMES)
+    lost = sorted({"first_name", "second_name", "third_name", "fourth_name"} - stopped)
+    if lost:
+        raise Broken(
+            f"of four metrics in three lines it has not written {listed(lost)}",
+            "write every metric of every line: names differ by phase, and several lines share a step",
+        )
+
+
+def a_run_that_goes_on_keeps_what_there_was(desk: Desk) -> None:
+    """Opened again in the same run directory, it goes on from what is there."""
+    _, stopped, end = desk.logged
+    if not stopped:
+        raise NotTried(NO_NAMES)
+    lost = sorted((stopped | {"fifth_name"}) - end)
+    if lost:
+        raise Broken(
+            f"after a run was stopped and went on, {listed(lost)} {'is' if len(lost) == 1 else 'are'} gone",
+            'open files to append ("a"), or write a new one each time',
+        )
+
+
+def it_keeps_to_its_own(desk: Desk) -> None:
+    """It writes into the run's directory only, and leaves the run's own files alone."""
+    run_dir, _, _ = desk.logged
+    changed = [n for n in OF_THE_RUN if (run_dir / n).read_text() != f"what the run keeps in {n}\n"]
+    if changed:
+        raise Broken(f"it writes into the run's own {changed[0]}", "choose another file name")
+    elsewhere = [path for path in sorted(Path().iterdir()) if path.name != "runs"]
+    if elsewhere:
+        raise Broken(
+            f"it writes '{elsewhere[0]}' into the working directory",
+            "write into run_dir, a folder for each run",
+        )
+
+
+def runs_are_apart(desk: Desk) -> None:
+    """What is logged for a second run in the same process does not end up with the first."""
+    first, second = desk.new_run(), desk.new_run()
+    with desk.logger(first) as logger:
+        logger.log({"fit/first_name": 0.5}, 3)
+    with desk.logger(second) as logger:
+        logger.log({"fit/second_name": 0.5}, 3)
+    if "second_name" in desk.names(first) or "first_name" in desk.names(second):
+        raise Broken(
+            "two runs, one after the other, share what they log",
+            "keep everything in the object, nothing in the class or module; let go of it in close()",
+        )
+
+
+def closing_twice_is_closing(desk: Desk) -> None:
+    """``close`` works for a run of which nothing was logged, and a second time."""
+    for lines in (0, 1):
+        logger = desk.make(desk.new_run())
+        for step in range(lines):
+            logger.log({"fit/loss": 0.5}, step)
+        for time in ("once", "twice"):
+            try:
+                logger.close()
+            except Exception as error:
+                raise Broken(
+                    f"closed {time} after {lines} lines, it raised {type(error).__name__}: {error}",
+                    "close what is open, and nothing else",
+                ) from error
+
+
+def metrics_are_left_as_they_are(desk: Desk) -> None:
+    """The metrics that it is given are the run's."""
+    metrics: dict[str, Any] = {"fit/loss": 0.5, "fit/note": "warm"}
+    before = dict(metrics)
+    with desk.logger(desk.new_run()) as logger:
+        logger.log(metrics, 3)
+    if metrics != before:
+        changed = [name for name in {**metrics, **before} if metrics.get(name) != before.get(name)]
+        raise Broken(f"it changes the metrics that it is given ('{changed[0]}')", "copy them: dict(metrics)")
+
+
+def random_numbers_are_left_alone(desk: Desk) -> None:
+    """A run gives the same numbers with and without it."""
+    with global_generators_at_rest("it", "use a generator of its own"), desk.logger(desk.new_run()) as logger:
+        logger.log({"fit/loss": 0.5}, 3)
+
+
+PROPERTIES: tuple[Callable[[Desk], None], ...] = (
+    it_logs_and_closes,
+    odd_metrics_are_no_reason_to_stop,
+    every_name_is_kept,
+    a_run_that_goes_on_keeps_what_there_was,
+    it_keeps_to_its_own,
+    runs_are_apart,
+    closing_twice_is_closing,
+    metrics_are_left_as_they_are,
+    random_numbers_are_left_alone,
+)
