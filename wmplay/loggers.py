@@ -11,7 +11,8 @@ from typing import Any, Literal, Protocol
 
 from rich.markup import escape
 
-from wmplay.errors import ConfigError, WmplayError
+from wmplay.errors import WmplayError
+from wmplay.extras import import_extra
 from wmplay.files import explained
 from wmplay.progress import console
 
@@ -72,7 +73,7 @@ class WandbLogger:
     @classmethod
     def check(cls) -> None:
         """Raises ConfigError where wandb is not installed."""
-        _optional("wandb", extra="wandb")
+        import_extra("wandb", "wandb", "this logger")
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class WandbLogger:
         project: str = "wmplay",
         mode: Literal["auto", "online", "offline"] = "auto",
     ) -> None:
-        wandb = _optional("wandb", extra="wandb")
+        wandb = import_extra("wandb", "wandb", "this logger")
         if mode == "auto":
             mode = "online" if _wandb_login() else "offline"
         name = "/".join(run_dir.parts[-2:])
@@ -103,7 +104,7 @@ class TensorBoardLogger:
     @classmethod
     def check(cls) -> None:
         """Raises ConfigError where tensorboard is not installed."""
-        _optional("tensorboard", extra="tensorboard")
+        import_extra("tensorboard", "tensorboard", "this logger")
 
     def __init__(self, run_dir: Path) -> None:
         self.check()
@@ -173,14 +174,3 @@ def _wandb_login() -> bool:
         return netrc.netrc().authenticators("api.wandb.ai") is not None
     except (FileNotFoundError, netrc.NetrcParseError):
         return False
-
-
-def _optional(module: str, extra: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigError(
-            f"this logger needs the package {module}, which is not here: pip install 'wmplay[{extra}]'"
-        ) from error

@@ -22,6 +22,7 @@ from wmplay.errors import PluginError
 
 NAMESPACE = "wmplay_plugins"  # plugins/my_model.py is the module wmplay_plugins.my_model
 ENTRY_POINT_GROUP = "wmplay.plugins"
+BUILT_IN = "built in"  # the source of what comes with wmplay
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def config_folders() -> list[tuple[str, Path]]:
     """(source, folder) of every place with config groups, the built-in one first."""
     packaged = Path(__file__).parent / "configs"  # an installed wheel carries them
     built_in = packaged if packaged.is_dir() else Path(__file__).parent.parent / "configs"
-    return [("built in", built_in)] + [(p.source, p.configs) for p in plugins() if p.configs is not None]
+    return [(BUILT_IN, built_in)] + [(p.source, p.configs) for p in plugins() if p.configs is not None]
 
 
 def declared(plugin: Plugin) -> Iterator[tuple[str, str]]:

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import closing
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, Space
-from numpy.typing import NDArray
+from gymnasium.vector import VectorEnv
+from gymnasium.vector.utils import batch_space
 
-from wmplay.errors import ActionError, ConfigError, SpaceError, UnknownName
-
-Array: TypeAlias = NDArray[Any]
-Observation: TypeAlias = dict[str, Array]
-Reader: TypeAlias = Callable[[Any], Array]
-
-CHANNELS = (1, 3, 4)
+from wmplay.envs.autoreset import Autoreset
+from wmplay.envs.foreign import (
+    Array,
+    Observation,
+    Reader,
+    action_space,
+    choice,
+    is_image,
+    made,
+    observed,
+    one_line,
+    registered,
+    resized,
+    within,
+)
+from wmplay.errors import ConfigError, SpaceError, check_values
 
 
 class GymEnv(gymnasium.Env[Observation, Any]):
@@ -36,6 +47,8 @@ class GymEnv(gymnasium.Env[Observation, Any]):
         action_repeat: steps that each action is held for; their rewards are added up.
         max_steps: per episode, in steps of the underlying environment; its own limit by default.
         render_mode: what ``render`` gives; with ``pixels`` it is "rgb_array".
+        vectorization: of a batch. "sync" steps one env after the other; "native" takes the vector env that
+            is registered for the id, which begins the next episode when, and from which seeds, it likes.
 
     Raises:
         UnknownName: if Gymnasium has no such id.
@@ -53,26 +66,49 @@ class GymEnv(gymnasium.Env[Observation, Any]):
         action_repeat: int = 1,
         max_steps: int | None = None,
         render_mode: Literal["rgb_array", "human"] | None = None,
+        vectorization: Literal["sync", "native"] = "sync",
     ) -> None:
-        _check_options(pixels, state, size, action_repeat, max_steps, render_mode)
+        check_values("env gym", at_least_one={"size": size, "action_repeat": action_repeat})
+        _check_options(pixels, state, max_steps, render_mode)
+        if vectorization == "native" and (pixels or action_repeat > 1):
+            raise ConfigError(
+                "vectorization=native has no pixels=true and no action_repeat: use sync for them"
+            )
         self.render_mode = "rgb_array" if pixels else render_mode
-        self._env = _make(id, dict(kwargs or {}), max_steps, self.render_mode)
+        given = dict(kwargs or {})
+        if self.render_mode is not None:
+            given["render_mode"] = self.render_mode
+        self._env = registered(id, given, max_steps)
         self._repeat, self._size = action_repeat, size
         self.metadata = self._env.metadata
         self.spec = self._env.spec
         self.task = getattr(self._env.unwrapped, "task", None)
-        self._readers: dict[str, Reader] = {}
-        spaces: dict[str, Space[Any]] = {}
-        if state:
-            for key, space in _named(self._env.observation_space).items():
-                name = key or ("pixels" if _is_image(space) else "vector")
-                spaces[name], read = _observed(space, f"observation of '{id}'", screen=bool(key))
-                self._readers[name] = partial(_read_part, key, read) if key else read
+        spaces, self._readers = _parts(self._env.observation_space, id) if state else ({}, {})
         if pixels:
             spaces["pixels"] = Box(0, 255, (size, size, 3), np.uint8)
             self._readers["pixels"] = lambda _: self._rendered()
         self.observation_space: Space[Any] = Dict(spaces)
-        self.action_space = _action_space(self._env.action_space, f"action of '{id}'")
+        self.action_space = action_space(self._env.action_space, f"action of '{id}'")
+
+    @classmethod
+    def vector(cls, num_envs: int, autoreset: Autoreset, **config: Any) -> VectorEnv[Any, Any, Any] | None:
+        """The id's own vector env, where it is asked for; it keeps its own autoreset mode.
+
+        Raises:
+            ConfigError: if there is none, or it cannot be made.
+            SpaceError: if it observes or takes something else than the env alone.
+        """
+        if config.get("vectorization") != "native":
+            return None
+        with closing(cls(**config)) as single:
+            given = {key: config[key] for key in ("id", "kwargs", "max_steps") if key in config}
+            return GymVectorEnv(num_envs, single, **given)
+
+    @staticmethod
+    def world_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What makes another world; how it is seen does not."""
+        kwargs = dict(settings["kwargs"] or {})
+        return {"id": settings["id"], "kwargs": kwargs, "action_repeat": settings["action_repeat"]}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -80,7 +116,7 @@ class GymEnv(gymnasium.Env[Observation, Any]):
         """Starts an episode."""
         super().reset(seed=seed)
         seen, info = self._env.reset(seed=seed, options=options)
-        return self._observe(seen), info
+        return _read(self._readers, seen), info
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Holds an action for ``action_repeat`` steps, or until the episode ends.
@@ -88,14 +124,14 @@ class GymEnv(gymnasium.Env[Observation, Any]):
         Raises:
             ActionError: for an action of the wrong shape or type, or with NaN.
         """
-        action = self._checked(action)
+        action = _executable(action, self._env.action_space)
         total = 0.0
         for _ in range(self._repeat):
             seen, reward, terminated, truncated, info = self._env.step(action)
             total += float(reward)
             if terminated or truncated:
                 break
-        return self._observe(seen), total, bool(terminated), bool(truncated), info
+        return _read(self._readers, seen), total, bool(terminated), bool(truncated), info
 
     def render(self) -> Any:
         """What the environment itself renders."""
@@ -105,128 +141,132 @@ class GymEnv(gymnasium.Env[Observation, Any]):
         """Closes the environment."""
         self._env.close()
 
-    def _observe(self, seen: Any) -> Observation:
-        return {name: read(seen) for name, read in self._readers.items()}
-
     def _rendered(self) -> Array:
-        from PIL import Image
-
         try:
             frame = np.asarray(self._env.render())
         except gymnasium.error.DependencyNotInstalled as error:
             raise ConfigError(
-                f"pixels=true needs what the environment renders with: {_line(error)}"
+                f"pixels=true needs what the environment renders with: {one_line(error)}"
             ) from None
         if frame.ndim != 3 or frame.dtype != np.uint8:
             raise SpaceError(
                 f"render() gives {frame.dtype} {list(frame.shape)}, expected uint8 [height, width, 3]"
             )
-        image = Image.fromarray(frame[..., :3])
-        return np.array(image.resize((self._size, self._size), Image.Resampling.BOX))
+        return resized(frame, self._size)
 
-    def _checked(self, action: Any) -> Any:
-        """The action as the underlying environment takes it."""
-        inner = self._env.action_space
-        if isinstance(self.action_space, Discrete):
-            number = np.asarray(action)
-            if (
-                number.shape != ()
-                or number.dtype.kind not in "iu"
-                or not self.action_space.contains(number.item())
-            ):
-                raise ActionError(
-                    f"action is {action!r}, expected an integer in 0 .. {self.action_space.n - 1}"
+
+class GymVectorEnv(VectorEnv[Any, Any, Any]):
+    """The vector env that is registered for a Gymnasium id, with the observations and actions of ``GymEnv``.
+
+    Args:
+        num_envs: how many.
+        single: the env alone, whose spaces it must have.
+        id: as for ``GymEnv``.
+        kwargs: as for ``GymEnv``.
+        max_steps: as for ``GymEnv``.
+
+    Raises:
+        ConfigError, SpaceError: see ``GymEnv.vector``.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        single: GymEnv,
+        id: str = "Pendulum-v1",
+        kwargs: Mapping[str, Any] | None = None,
+        max_steps: int | None = None,
+    ) -> None:
+        given = dict(kwargs or {}, **({} if max_steps is None else {"max_episode_steps": max_steps}))
+        self._env = made(
+            lambda: gymnasium.make_vec(id, num_envs, vectorization_mode="vector_entry_point", **given),
+            id,
+            "vector env of",
+        )
+        self.num_envs = num_envs
+        self.metadata = self._env.metadata
+        self.spec = self._env.spec
+        self.task = single.task
+        spaces, self._readers = _parts(self._env.single_observation_space, id)
+        self.single_observation_space: Space[Any] = Dict(spaces)
+        self.single_action_space = action_space(self._env.single_action_space, f"action of '{id}'")
+        for name in ("observation_space", "action_space"):
+            mine, alone = getattr(self, f"single_{name}"), getattr(single, name)
+            if mine != alone:
+                raise SpaceError(
+                    f"the vector env of '{id}' has the {name} {mine}, the env alone {alone}: give kwargs "
+                    "that make them the same, or use vectorization=sync"
                 )
-            assert isinstance(inner, Discrete)
-            return int(number) + int(inner.start)
-        box = self.action_space
-        assert isinstance(box, Box)
-        assert isinstance(inner, Box)
-        try:
-            values = np.asarray(action, inner.dtype)
-        except (TypeError, ValueError):
-            raise ActionError(f"action is a {type(action).__name__}, expected an array of numbers") from None
-        if values.shape != box.shape:
-            raise ActionError(f"action has shape {list(values.shape)}, expected {list(box.shape)}")
-        if np.isnan(values).any():
-            raise ActionError(
-                f"action has NaN at {np.argwhere(np.isnan(values))[0].tolist()}, expected numbers"
-            )
-        return values.clip(inner.low, inner.high)
+            setattr(self, name, batch_space(mine, num_envs))
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Observation, Any]:
+        """Starts episodes."""
+        seen, info = self._env.reset(seed=seed, options=options)
+        return _read(self._readers, seen), info
+
+    def step(self, actions: Any) -> tuple[Observation, Array, Array, Array, dict[str, Any]]:
+        """One step of every env.
+
+        Raises:
+            ActionError: for actions of the wrong shape or type, or with NaN.
+        """
+        actions = _executable(actions, self._env.single_action_space, self.num_envs)
+        seen, reward, terminated, truncated, info = self._env.step(actions)
+        if "final_obs" in info:
+            info = {**info, "final_obs": self._final(info["final_obs"])}
+        return _read(self._readers, seen), reward, terminated, truncated, info
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Closes the environment."""
+        self._env.close(**kwargs)
+
+    def _final(self, seen: Any) -> Any:
+        """Last observations: an array of single ones, or a batched one, as Gymnasium's envs have either."""
+        if isinstance(seen, np.ndarray) and seen.dtype == object:
+            each = [None if one is None else _read(self._readers, one) for one in seen]
+            return np.array(each, object)
+        return _read(self._readers, seen)
 
 
-def _check_options(
-    pixels: bool, state: bool, size: int, action_repeat: int, max_steps: int | None, render_mode: str | None
-) -> None:
-    for name, value in (("size", size), ("action_repeat", action_repeat), ("max_steps", max_steps)):
-        if value is not None and value < 1:
-            raise ConfigError(f"{name} is {value}, expected at least 1")
+def _check_options(pixels: bool, state: bool, max_steps: int | None, render_mode: str | None) -> None:
+    if max_steps is not None and max_steps < 1:
+        raise ConfigError(f"max_steps is {max_steps}, expected at least 1")
     if not (pixels or state):
         raise ConfigError("state=false leaves nothing to observe: set pixels=true with it")
     if pixels and render_mode == "human":
         raise ConfigError("pixels=true renders arrays, so render_mode cannot be 'human': leave it unset")
 
 
-def _make(
-    env_id: str, kwargs: dict[str, Any], max_steps: int | None, render_mode: str | None
-) -> gymnasium.Env[Any, Any]:
-    if render_mode is not None:
-        kwargs["render_mode"] = render_mode
-    try:
-        return gymnasium.make(env_id, max_episode_steps=max_steps, **kwargs)
-    except gymnasium.error.UnregisteredEnv:
-        raise UnknownName("Gymnasium environment", env_id, gymnasium.registry) from None
-    except ImportError as error:
-        raise ConfigError(f"Gymnasium environment '{env_id}' needs a module: {_line(error)}") from error
-    except (gymnasium.error.Error, TypeError, ValueError, AssertionError) as error:
-        raise ConfigError(f"Gymnasium environment '{env_id}' cannot be made: {_line(error)}") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def _named(space: Space[Any]) -> Mapping[str, Space[Any]]:
-    """The parts of an observation; one that has no name has the name ''."""
-    return space.spaces if isinstance(space, Dict) else {"": space}
+def _parts(space: Space[Any], env_id: str) -> tuple[dict[str, Space[Any]], dict[str, Reader]]:
+    """The parts of an observation by name, and how to read each off the whole; '' has no name of its own."""
+    spaces: dict[str, Space[Any]] = {}
+    readers: dict[str, Reader] = {}
+    for key, part in (space.spaces if isinstance(space, Dict) else {"": space}).items():
+        name = key or ("pixels" if is_image(part) else "vector")
+        spaces[name], read = observed(part, f"observation of '{env_id}'", screen=bool(key))
+        readers[name] = partial(_read_part, key, read) if key else read
+    return spaces, readers
 
 
 def _read_part(key: str, read: Reader, seen: Mapping[str, Any]) -> Array:
     return read(seen[key])
 
 
-def _is_image(space: Space[Any]) -> bool:
-    return isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
+def _read(readers: Mapping[str, Reader], seen: Any) -> Observation:
+    return {name: read(seen) for name, read in readers.items()}
 
 
-def _observed(space: Space[Any], what: str, *, screen: bool) -> tuple[Box, Reader]:
-    """The space that a part of the observation becomes, and how to read it.
-
-    ``screen`` allows [H, W] of zeros and ones, as ``lcd`` is.
-    """
-    if isinstance(space, Discrete):
-        count, start = int(space.n), int(space.start)
-        one_hot = np.eye(count, dtype=np.float32)
-        return Box(0, 1, (count,), np.float32), lambda seen: one_hot[int(seen) - start].copy()
-    if isinstance(space, Box) and _is_image(space):
-        if screen and len(space.shape) == 2 and (space.high == 1).all():
-            return space, lambda seen: np.array(seen, np.uint8)
-        if len(space.shape) == 2:
-            return Box(0, 255, (*space.shape, 1), np.uint8), lambda seen: np.array(seen, np.uint8)[..., None]
-        if space.shape[-1] in CHANNELS:
-            return Box(0, 255, space.shape, np.uint8), lambda seen: np.array(seen, np.uint8)
-    elif isinstance(space, Box) and len(space.shape) <= 1:
-        low, high = (np.atleast_1d(bound).astype(np.float32) for bound in (space.low, space.high))
-        return Box(low, high, dtype=np.float32), lambda seen: np.array(seen, np.float32, ndmin=1)
-    raise SpaceError(
-        f"{what} is {space}, expected a 1-D Box, a uint8 image [height, width, channels], a Discrete, "
-        "or a Dict of these: wrap the environment to give one"
-    )
-
-
-def _action_space(space: Space[Any], what: str) -> Box | Discrete:
-    if isinstance(space, Discrete):
-        return Discrete(int(space.n))
-    if isinstance(space, Box) and len(space.shape) == 1 and space.dtype in (np.float32, np.float64):
-        return Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
-    raise SpaceError(f"{what} is {space}, expected a 1-D Box of floats or a Discrete: wrap the environment")
+def _executable(action: Any, inner: Space[Any], rows: int | None = None) -> Any:
+    """An action, or one for each of so many rows, checked and as the underlying environment takes it."""
+    if isinstance(inner, Discrete):
+        if rows is None:
+            return int(choice(action, int(inner.n))) + int(inner.start)
+        return choice(action, int(inner.n), (rows,)) + int(inner.start)
+    assert isinstance(inner, Box)
+    bounds = (inner.low, inner.high)
+    if rows is not None:
+        bounds = (
+            np.broadcast_to(inner.low, (rows, *inner.shape)),
+            np.broadcast_to(inner.high, (rows, *inner.shape)),
+        )
+    return within(action, *bounds)

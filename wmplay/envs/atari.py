@@ -1,0 +1,199 @@
+"""Atari 2600 games on the Arcade Learning Environment (Bellemare et al. 2013), by its own batched engine.
+
+Preprocessing is the engine's: frames are skipped, the last two of them pooled by their maximum (many games
+draw a thing in every other frame only), and resized by area. The defaults are those of Machado et al. 2018
+(arXiv 1709.06009): actions stick, and an episode ends with the game, not with a life.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, Space
+from gymnasium.vector import VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from wmplay.envs.autoreset import Autoreset, autoreset_mode
+from wmplay.envs.foreign import Array, Observation, choice
+from wmplay.errors import UnknownName, check_values
+from wmplay.extras import import_extra
+
+MAX_FRAMES = 108_000  # half an hour of play
+SEEDS = 2**31  # the engine's are 32-bit; a negative one means "go on"
+MULTIPLAYER = {
+    "combat",
+    "joust",
+    "maze_craze",
+    "warlords",
+}  # nothing to play alone: the engine ends the process
+
+
+class AtariEnv(gymnasium.Env[Observation, Any]):
+    """A game, observed as ``pixels`` uint8 [size, size, 3], or [size, size, 1] in grey. Actions are discrete.
+
+    A lost game is termination; the clock's end is truncation. Rewards are the game's own, not clipped.
+
+    Args:
+        game: in snake_case, such as "pong" or "ms_pacman".
+        size: of ``pixels``, each way.
+        grayscale: one channel instead of three.
+        action_repeat: frames that each action is held for; their rewards are added up.
+        sticky: the probability that a frame keeps the last action instead of taking the new one.
+        noops: at the most so many frames without an action begin an episode; how many is drawn.
+        full_actions: all 18 actions, also those that do nothing in this game.
+        max_steps: per episode, in frames.
+
+    Raises:
+        UnknownName: if there is no such game.
+        ConfigError: without the package, or for values out of range.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # as Gymnasium declares it
+
+    def __init__(
+        self,
+        game: str = "pong",
+        size: int = 64,
+        grayscale: bool = False,
+        action_repeat: int = 4,
+        sticky: float = 0.25,
+        noops: int = 0,
+        full_actions: bool = False,
+        max_steps: int = MAX_FRAMES,
+    ) -> None:
+        self._batch = AtariVectorEnv(  # next-step: the engine leaves an episode's end alone until it is reset
+            1,
+            "next_step",
+            game=game,
+            size=size,
+            grayscale=grayscale,
+            action_repeat=action_repeat,
+            sticky=sticky,
+            noops=noops,
+            full_actions=full_actions,
+            max_steps=max_steps,
+        )
+        self.observation_space: Space[Any] = self._batch.single_observation_space
+        self.action_space: Space[Any] = self._batch.single_action_space
+
+    @classmethod
+    def vector(cls, num_envs: int, autoreset: Autoreset, **config: Any) -> VectorEnv[Any, Any, Any] | None:
+        """The engine's own batch; none that never resets itself, which the engine does not have."""
+        return None if autoreset == "disabled" else AtariVectorEnv(num_envs, autoreset, **config)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Starts an episode."""
+        super().reset(seed=seed)
+        frames, info = self._batch.reset(seed=seed)
+        return {"pixels": frames["pixels"][0]}, _first(info)
+
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Holds an action for ``action_repeat`` frames, or until the episode ends.
+
+        Raises:
+            ActionError: unless it is a number of an action.
+        """
+        row = choice(action, self._batch.count)[None]
+        frames, reward, terminated, truncated, info = self._batch.step(row)
+        flags = bool(terminated[0]), bool(truncated[0])
+        return {"pixels": frames["pixels"][0]}, float(reward[0]), *flags, _first(info)
+
+
+class AtariVectorEnv(VectorEnv[Any, Any, Any]):
+    """Many games at once, in the engine's own threads; the same numbers as ``AtariEnv`` by ``AtariEnv``.
+
+    Args:
+        num_envs: how many.
+        autoreset: "same_step" or "next_step".
+        game, size, grayscale, action_repeat, sticky, noops, full_actions, max_steps: as for ``AtariEnv``.
+
+    Raises:
+        UnknownName, ConfigError: as ``AtariEnv``.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        autoreset: Autoreset,
+        *,
+        game: str,
+        size: int,
+        grayscale: bool,
+        action_repeat: int,
+        sticky: float,
+        noops: int,
+        full_actions: bool,
+        max_steps: int,
+    ) -> None:
+        check_values(
+            "env atari",
+            at_least_one={"size": size, "action_repeat": action_repeat, "max_steps": max_steps},
+            not_negative={"noops": noops},
+            fractions={"sticky": sticky},
+        )
+        mode = autoreset_mode(autoreset)
+        engine = import_extra("ale_py.vector_env", "atari", "env atari").AtariVectorEnv
+        games = set(import_extra("ale_py.roms", "atari", "env atari").get_all_rom_ids()) - MULTIPLAYER
+        if game not in games:
+            raise UnknownName("Atari game", game, games)
+        self._engine = engine(
+            game,
+            num_envs,
+            max_num_frames_per_episode=max_steps,
+            repeat_action_probability=sticky,
+            full_action_space=full_actions,
+            autoreset_mode=mode,
+            img_height=size,
+            img_width=size,
+            grayscale=grayscale,
+            stack_num=1,
+            frameskip=action_repeat,
+            maxpool=action_repeat > 1,
+            noop_max=noops,
+            reward_clipping=False,
+            use_fire_reset=False,
+        )
+        self.num_envs = num_envs
+        self.metadata = {"render_modes": [], "autoreset_mode": mode}
+        self.count = int(self._engine.single_action_space.n)
+        shape = (size, size, 1 if grayscale else 3)
+        self.single_observation_space: Space[Any] = Dict(pixels=Box(0, 255, shape, np.uint8))
+        self.single_action_space: Space[Any] = Discrete(self.count)
+        self._shape = (num_envs, *shape)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Starts episodes: seeds s + i, or one of each env's own."""
+        if isinstance(seed, int | np.integer):
+            seed = [int(seed) + row for row in range(self.num_envs)]
+        seeds = None if seed is None else np.array([-1 if each is None else each % SEEDS for each in seed])
+        frames, info = self._engine.reset(seed=seeds, options=options)
+        return self._observe(frames), info
+
+    def step(self, actions: Any) -> tuple[Observation, Array, Array, Array, dict[str, Any]]:
+        """One step of every game.
+
+        Raises:
+            ActionError: unless each is a number of an action (of which the engine would never come back).
+        """
+        rows = choice(actions, self.count, (self.num_envs,))
+        frames, reward, terminated, truncated, info = self._engine.step(rows)
+        if "final_obs" in info:
+            info = {**info, "final_obs": self._observe(info["final_obs"])}
+        return self._observe(frames), reward.astype(np.float64), terminated, truncated, info
+
+    def _observe(self, frames: Array) -> Observation:
+        """Of frames [N, 1, H, W] or [N, 1, H, W, 3]."""
+        return {"pixels": frames.reshape(self._shape)}
+
+
+def _first(info: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value[0] for key, value in info.items() if key != "env_id"}

@@ -1,0 +1,201 @@
+"""The tasks of DeepMind's Control Suite (Tassa et al. 2018, arXiv 1801.00690), on its own package.
+
+Importing ``dm_control`` settles how the process renders. Where there is no display it would choose a window
+system all the same, so this module sets ``MUJOCO_GL`` (unless it is set) before it imports the package.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib
+import os
+import sys
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Dict
+
+from wmplay.envs.foreign import Array, Observation, one_line, within
+from wmplay.errors import ActionError, ConfigError, UnknownName, check_values
+from wmplay.extras import import_extra
+
+UNBOUNDED = 1e9  # MuJoCo writes "no limit" as 1e10
+PICTURE = (240, 320)  # of render(): height, width
+RENDERERS = (("egl", "EGL"), ("osmesa", "OSMesa"))  # without a display: MUJOCO_GL, and its library
+ADVICE = (
+    "install EGL (Debian: apt-get install libegl1 libgl1) or OSMesa (libosmesa6), and choose one with "
+    "MUJOCO_GL=egl or MUJOCO_GL=osmesa"
+)
+
+
+class DmControlEnv(gymnasium.Env[Observation, Array]):
+    """A task of the suite. The clock's end is truncation; a discount of 0 is termination.
+
+    Observations: the task's own by name, each flat float32 [D] without bounds, such as ``position`` and
+    ``velocity``; ``pixels`` uint8 [size, size, 3]. Actions: float32 [A], clipped to the task's bounds.
+
+    Args:
+        domain: such as "cartpole", "walker", "cheetah".
+        task: of the domain, such as "swingup".
+        state: observes what the task itself observes; False leaves the pixels alone.
+        pixels: observes a camera's picture.
+        size: of ``pixels``, each way.
+        camera: its number or name; -1 is the free camera.
+        shadows: in pictures, as the published benchmarks have; without them software renders faster.
+        action_repeat: control steps that each action is held for; their rewards are added up.
+        max_steps: per episode, in control steps; the task's own limit (mostly 1,000) by default.
+        render_mode: "rgb_array" makes ``render`` give pictures.
+
+    Raises:
+        UnknownName: if there is no such domain, task or camera.
+        ConfigError: without the package, or for pixels without a renderer.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012  # as Gymnasium declares it
+
+    def __init__(
+        self,
+        domain: str = "cartpole",
+        task: str = "swingup",
+        state: bool = True,
+        pixels: bool = False,
+        size: int = 64,
+        camera: int | str = 0,
+        shadows: bool = True,
+        action_repeat: int = 1,
+        max_steps: int | None = None,
+        render_mode: Literal["rgb_array"] | None = None,
+    ) -> None:
+        limits = {} if max_steps is None else {"max_steps": max_steps}
+        check_values("env dm_control", at_least_one={"size": size, "action_repeat": action_repeat, **limits})
+        if not (pixels or state):
+            raise ConfigError("state=false leaves nothing to observe: set pixels=true with it")
+        suite = _import_suite(needs_renderer=pixels)
+        _check_task(suite.TASKS_BY_DOMAIN, domain, task)
+        # A world that is itself drawn at random (lqr's springs) is always the same one.
+        settings = {"random": 0, **({} if max_steps is None else {"time_limit": float("inf")})}
+        self._env = suite.load(domain, task, task_kwargs=settings)
+        self._repeat, self._max_steps, self._taken = action_repeat, max_steps, 0
+        self._size, self._camera, self._flags = size, camera, {"shadow": shadows}
+        self.render_mode = render_mode
+        self._pixels = pixels
+        shapes = self._env.observation_spec() if state else {}
+        self._keys = [key for key, spec in shapes.items() if np.prod(spec.shape)]
+        spaces: dict[str, gymnasium.Space[Any]] = {
+            key: Box(-np.inf, np.inf, (int(np.prod(shapes[key].shape)),), np.float32) for key in self._keys
+        }
+        if pixels or render_mode is not None:
+            self._check_renderer(f"camera of {domain} {task}")
+        if pixels:
+            spaces["pixels"] = Box(0, 255, (size, size, 3), np.uint8)
+        self.observation_space: gymnasium.Space[Any] = Dict(spaces)
+        bounds = self._env.action_spec()
+        self._low, self._high = (
+            np.where(np.abs(bound) < UNBOUNDED, bound, np.sign(bound) * np.inf)
+            for bound in (bounds.minimum, bounds.maximum)
+        )
+        self.action_space = Box(self._low.astype(np.float32), self._high.astype(np.float32), dtype=np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Starts an episode."""
+        super().reset(seed=seed)
+        self._env.task.random.seed(int(self.np_random.integers(2**32)))
+        self._taken = 0
+        return self._observe(self._env.reset().observation), {}
+
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Holds an action for ``action_repeat`` control steps, or until the episode ends.
+
+        Raises:
+            ActionError: for an action of the wrong shape or type, or with NaN, or after the end.
+        """
+        action = within(action, self._low, self._high)
+        total, terminated, truncated = 0.0, False, False
+        for _ in range(self._repeat):
+            now = self._env.step(action)
+            if now.first():  # dm_env begins the next episode by itself
+                raise ActionError(
+                    "step was called before reset, or after the episode's end: call reset first"
+                )
+            total += float(now.reward)
+            self._taken += 1
+            terminated = now.last() and now.discount == 0
+            truncated = (now.last() and not terminated) or self._taken == self._max_steps
+            if terminated or truncated:
+                break
+        return self._observe(now.observation), total, terminated, truncated, {}
+
+    def render(self) -> Any:
+        """The picture of now, [240, 320, 3] uint8, or None without a render mode."""
+        return None if self.render_mode is None else self._picture(*PICTURE)
+
+    def close(self) -> None:
+        """Frees the simulation and its renderer."""
+        self._env.close()
+
+    def _observe(self, seen: Any) -> Observation:
+        observation = {key: np.array(seen[key], np.float32).reshape(-1) for key in self._keys}
+        if self._pixels:
+            observation["pixels"] = self._picture(self._size, self._size)
+        return observation
+
+    def _picture(self, height: int, width: int) -> Array:
+        picture: Array = self._env.physics.render(
+            height, width, camera_id=self._camera, render_flag_overrides=self._flags
+        )
+        return picture
+
+    def _check_renderer(self, what: str) -> None:
+        """Renders once, as nothing else tells whether it can. Raises UnknownName, ConfigError."""
+        model = self._env.physics.model
+        names = [model.id2name(number, "camera") for number in range(model.ncam)]
+        if isinstance(self._camera, str) and self._camera not in names:
+            raise UnknownName(what, self._camera, names)
+        if isinstance(self._camera, int) and not -1 <= self._camera < model.ncam:
+            raise ConfigError(f"{what} is {self._camera}, expected -1 .. {model.ncam - 1} or a name")
+        largest = min(model.vis.global_.offwidth, model.vis.global_.offheight)
+        if self._size > largest:
+            raise ConfigError(f"size is {self._size}, expected at most {largest}, the renderer's buffer")
+        try:
+            self._env.reset()
+            self._picture(self._size, self._size)
+        except Exception as error:  # each OpenGL binding has its own
+            raise ConfigError(f"pictures cannot be rendered here ({one_line(error)}): {ADVICE}") from error
+
+
+def _check_task(tasks: Any, domain: str, task: str) -> None:
+    if domain not in tasks:
+        raise UnknownName("dm_control domain", domain, tasks)
+    if task not in tasks[domain]:
+        raise UnknownName(f"task of dm_control's {domain}", task, tasks[domain])
+
+
+def _import_suite(*, needs_renderer: bool) -> Any:
+    """``dm_control.suite``, set up to render without a display where there is none.
+
+    Raises:
+        ConfigError: if the package is not here, or needs a renderer that is not.
+    """
+    import_extra("dm_control", "dm_control", "env dm_control")
+    chosen = _renderer() if "dm_control.suite" not in sys.modules else None
+    if chosen is not None:
+        os.environ["MUJOCO_GL"] = chosen
+    try:
+        return importlib.import_module("dm_control.suite")
+    except Exception as error:  # each OpenGL binding has its own
+        if needs_renderer or chosen is None:
+            raise ConfigError(f"dm_control cannot be imported ({one_line(error)}): {ADVICE}") from error
+        os.environ["MUJOCO_GL"] = "disabled"
+        return importlib.import_module("dm_control.suite")
+
+
+def _renderer() -> str | None:
+    """What to set ``MUJOCO_GL`` to; None leaves the choice to dm_control."""
+    if sys.platform != "linux" or any(
+        name in os.environ for name in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY")
+    ):
+        return None
+    return next((name for name, library in RENDERERS if ctypes.util.find_library(library)), None)

@@ -1,0 +1,149 @@
+"""What adapters of other people's environments share: how their observations and actions become ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete, Space
+from numpy.typing import NDArray
+
+from wmplay.errors import ActionError, ConfigError, SpaceError, UnknownName
+
+Array: TypeAlias = NDArray[Any]
+Observation: TypeAlias = dict[str, Array]
+Reader: TypeAlias = Callable[[Any], Array]  # of one observation, or of a batch of them: [...] -> [...]
+
+CHANNELS = (1, 3, 4)
+
+
+def observed(space: Space[Any], what: str, *, screen: bool) -> tuple[Box, Reader]:
+    """The space that a part of an observation becomes, and how to read it; what is read is a copy.
+
+    A vector or a number in a Box becomes float32 [D], a Discrete one-hot float32 [D], an image uint8
+    [H, W, C]; ``screen`` allows [H, W] of zeros and ones, as ``lcd`` is.
+
+    Raises:
+        SpaceError: for any other space.
+    """
+    if isinstance(space, Discrete):
+        count, start = int(space.n), int(space.start)
+        return Box(0, 1, (count,), np.float32), lambda seen: one_hot(np.asarray(seen) - start, count)
+    if isinstance(space, Box) and is_image(space):
+        if screen and len(space.shape) == 2 and (space.high == 1).all():
+            return space, lambda seen: np.array(seen, np.uint8)
+        if len(space.shape) == 2:
+            return Box(0, 255, (*space.shape, 1), np.uint8), lambda seen: np.array(seen, np.uint8)[..., None]
+        if space.shape[-1] in CHANNELS:
+            return Box(0, 255, space.shape, np.uint8), lambda seen: np.array(seen, np.uint8)
+    elif isinstance(space, Box) and space.shape == ():
+        low, high = (np.array([bound], np.float32) for bound in (space.low, space.high))
+        return Box(low, high, dtype=np.float32), lambda seen: np.array(seen, np.float32)[..., None]
+    elif isinstance(space, Box) and len(space.shape) == 1:
+        low, high = space.low.astype(np.float32), space.high.astype(np.float32)
+        return Box(low, high, dtype=np.float32), lambda seen: np.array(seen, np.float32)
+    raise SpaceError(
+        f"{what} is {space}, expected a 1-D Box, a uint8 image [height, width, channels], a Discrete, "
+        "or a Dict of these: wrap the environment to give one"
+    )
+
+
+def one_hot(numbers: Any, count: int, dtype: Any = np.float32) -> Array:
+    """[..., count] of zeros and a one each, from numbers [...] in 0 .. count - 1."""
+    rows: Array = np.eye(count, dtype=dtype)[np.asarray(numbers)]
+    return rows.copy()
+
+
+def is_image(space: Space[Any]) -> bool:
+    """Whether a space holds uint8 pictures."""
+    return isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
+
+
+def action_space(space: Space[Any], what: str) -> Box | Discrete:
+    """The action space as pieces know it: float32 [A], or discrete and counted from 0.
+
+    Raises:
+        SpaceError: for any other space.
+    """
+    if isinstance(space, Discrete):
+        return Discrete(int(space.n))
+    if isinstance(space, Box) and len(space.shape) == 1 and space.dtype in (np.float32, np.float64):
+        return Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
+    raise SpaceError(f"{what} is {space}, expected a 1-D Box of floats or a Discrete: wrap the environment")
+
+
+def choice(action: Any, count: int, rows: tuple[int, ...] = ()) -> Array:
+    """A discrete action, or one for each env of a batch of shape ``rows``, checked: int64 in 0 .. count - 1.
+
+    Raises:
+        ActionError: for anything else.
+    """
+    numbers = np.asarray(action)
+    if (
+        numbers.shape != rows
+        or numbers.dtype.kind not in "iu"
+        or numbers.min(initial=0) < 0
+        or numbers.max(initial=0) >= count
+    ):
+        each = f", one for each of {rows[0]} envs" if rows else ""
+        raise ActionError(f"action is {action!r}, expected an integer in 0 .. {count - 1}{each}")
+    return numbers.astype(np.int64)
+
+
+def within(action: Any, low: Array, high: Array) -> Array:
+    """A continuous action, checked and clipped to its bounds, in their dtype.
+
+    Raises:
+        ActionError: for another shape, NaN, or no numbers at all.
+    """
+    try:
+        values = np.asarray(action, low.dtype)
+    except (TypeError, ValueError):
+        raise ActionError(f"action is a {type(action).__name__}, expected an array of numbers") from None
+    if values.shape != low.shape:
+        raise ActionError(f"action has shape {list(values.shape)}, expected {list(low.shape)}")
+    if np.isnan(values).any():
+        raise ActionError(f"action has NaN at {np.argwhere(np.isnan(values))[0].tolist()}, expected numbers")
+    return values.clip(low, high)
+
+
+def resized(frame: Array, size: int) -> Array:
+    """A picture [H, W, 3 or more] uint8 as [size, size, 3], each pixel the mean of those that it covers."""
+    from PIL import Image
+
+    image = Image.fromarray(frame[..., :3])
+    return np.array(image.resize((size, size), Image.Resampling.BOX))
+
+
+def registered(
+    env_id: str, kwargs: Mapping[str, Any], max_steps: int | None, what: str = "Gymnasium environment"
+) -> gymnasium.Env[Any, Any]:
+    """An environment of Gymnasium's registry.
+
+    Raises:
+        UnknownName: if Gymnasium has no such id.
+        ConfigError: if it cannot be made.
+    """
+    env: gymnasium.Env[Any, Any] = made(
+        lambda: gymnasium.make(env_id, max_episode_steps=max_steps, **kwargs), env_id, what
+    )
+    return env
+
+
+def made(make: Callable[[], Any], env_id: str, what: str) -> Any:
+    """What ``make`` makes of an id of Gymnasium's registry. Raises as ``registered``."""
+    try:
+        return make()
+    except gymnasium.error.UnregisteredEnv:
+        raise UnknownName(what, env_id, gymnasium.registry) from None
+    except ImportError as error:
+        raise ConfigError(f"{what} '{env_id}' needs a module: {one_line(error)}") from error
+    except (gymnasium.error.Error, TypeError, ValueError, AssertionError) as error:
+        raise ConfigError(f"{what} '{env_id}' cannot be made: {one_line(error)}") from error
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split())

@@ -1,0 +1,153 @@
+"""MiniGrid's grid worlds (Chevalier-Boisvert et al. 2023, arXiv 2306.13831), on their own package."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, Space
+
+from wmplay.envs.foreign import Array, Observation, choice, one_hot, registered, resized
+from wmplay.errors import ConfigError, SpaceError, check_values
+from wmplay.extras import import_extra
+
+KINDS, COLOURS, STATES = 11, 6, 4  # of a cell; the fourth state is a direction of the agent, in the full view
+
+
+class MiniGridEnv(gymnasium.Env[Observation, Any]):
+    """A grid world. Reaching the goal, or an end such as lava, is termination; the clock's end is truncation.
+
+    Observations: ``cells`` uint8 [cells, 21] of zeros and ones, a row for each cell (row by row of the view):
+    its kind (11), colour (6) and state (4), each one-hot; ``direction`` float32 [4], where the agent looks,
+    one-hot; ``mission`` float32, the words that can vary in the mission's text, each one-hot (absent where
+    none can); ``pixels`` uint8 [size, size, 3]. Actions: left, right, forward, pick up, drop, toggle, done.
+
+    Args:
+        id: as MiniGrid registers it with Gymnasium.
+        full: shows the whole grid with the agent in it, instead of the cells in front of the agent.
+        cells: observes what is in each cell.
+        pixels: observes a picture of them.
+        size: of ``pixels``, each way.
+        mission: observes the mission.
+        max_steps: per episode; the world's own limit by default.
+        render_mode: "rgb_array" makes ``render`` give pictures.
+
+    Raises:
+        UnknownName: if there is no such world.
+        ConfigError: without the package, or if the world cannot be made.
+        SpaceError: if the missions cannot be told apart by a few words (BabyAI).
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012  # as Gymnasium declares it
+
+    def __init__(
+        self,
+        id: str = "MiniGrid-Empty-5x5-v0",
+        full: bool = False,
+        cells: bool = True,
+        pixels: bool = False,
+        size: int = 64,
+        mission: bool = True,
+        max_steps: int | None = None,
+        render_mode: Literal["rgb_array"] | None = None,
+    ) -> None:
+        limits = {} if max_steps is None else {"max_steps": max_steps}
+        check_values("env minigrid", at_least_one={"size": size, **limits})
+        if not (pixels or cells):
+            raise ConfigError("cells=false leaves nothing to see: set pixels=true with it")
+        package = import_extra("minigrid.minigrid_env", "minigrid", "env minigrid")
+        wrappers = import_extra("minigrid.wrappers", "minigrid", "env minigrid")
+        self._env: Any = registered(id, {}, max_steps, "MiniGrid world")
+        if not isinstance(self._env.unwrapped, package.MiniGridEnv):
+            raise ConfigError(f"'{id}' is not a world of MiniGrid: use env=gym env.id={id}")
+        inner: Any = self._env.observation_space
+        if full:
+            self._env = wrappers.FullyObsWrapper(self._env)
+        self._full, self._size, self.render_mode = full, size, render_mode
+        spaces: dict[str, Space[Any]] = {}
+        if cells:
+            count = int(np.prod(self._env.observation_space["image"].shape[:2]))
+            spaces["cells"] = Box(0, 1, (count, KINDS + COLOURS + STATES), np.uint8)
+        if pixels:
+            spaces["pixels"] = Box(0, 255, (size, size, 3), np.uint8)
+        spaces["direction"] = Box(0, 1, (4,), np.float32)
+        self._missions = _missions(inner["mission"], id) if mission else {}
+        if self._missions:
+            spaces["mission"] = Box(0, 1, next(iter(self._missions.values())).shape, np.float32)
+        self._keys = frozenset(spaces)
+        self.observation_space: Space[Any] = Dict(spaces)
+        self._actions = int(self._env.action_space.n)
+        self.action_space: Space[Any] = Discrete(self._actions)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Starts an episode."""
+        super().reset(seed=seed)
+        seen, info = self._env.reset(seed=seed, options=options)
+        return self._observe(seen), info
+
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Takes a step.
+
+        Raises:
+            ActionError: unless it is a number of an action.
+        """
+        action = int(choice(action, self._actions))
+        seen, reward, terminated, truncated, info = self._env.step(action)
+        return self._observe(seen), float(reward), bool(terminated), bool(truncated), info
+
+    def render(self) -> Any:
+        """The picture of the whole grid, or None without a render mode."""
+        return None if self.render_mode is None else self._env.unwrapped.get_frame()
+
+    def close(self) -> None:
+        """Closes the environment."""
+        self._env.close()
+
+    def _observe(self, seen: Mapping[str, Any]) -> Observation:
+        observation: Observation = {}
+        if "cells" in self._keys:
+            cells = seen["image"].transpose(1, 0, 2).reshape(-1, 3)  # MiniGrid has columns first
+            parts = [one_hot(cells[:, i], n, np.uint8) for i, n in enumerate((KINDS, COLOURS, STATES))]
+            observation["cells"] = np.concatenate(parts, axis=-1)
+        if "pixels" in self._keys:
+            observation["pixels"] = self._picture()
+        observation["direction"] = one_hot(seen["direction"], 4)
+        if self._missions:
+            if seen["mission"] not in self._missions:
+                raise SpaceError(
+                    f"mission '{seen['mission']}' is none of those that the world knows: set mission=false"
+                )
+            observation["mission"] = self._missions[seen["mission"]].copy()
+        return observation
+
+    def _picture(self) -> Array:
+        world = self._env.unwrapped
+        across = max(world.width, world.height) if self._full else world.agent_view_size
+        tile = -(-self._size // across)  # of just enough pixels
+        return resized(world.get_frame(tile_size=tile, agent_pov=not self._full), self._size)
+
+
+def _missions(space: Any, env_id: str) -> dict[str, Array]:
+    """Each mission's text -> its words that can vary, one-hot side by side; empty where none can.
+
+    Raises:
+        SpaceError: if the texts are made in another way than by putting words into one sentence.
+    """
+    if type(space).__name__ != "MissionSpace":
+        raise SpaceError(
+            f"the missions of '{env_id}' are free sentences, which are not encoded: set mission=false"
+        )
+    words = space.ordered_placeholders or []
+    if all(len(each) == 1 for each in words):
+        return {}
+    encoded = {}
+    for chosen in itertools.product(*(range(len(each)) for each in words)):
+        parts = [one_hot(i, len(each)) for i, each in zip(chosen, words, strict=True)]
+        text = space.mission_func(*(each[i] for i, each in zip(chosen, words, strict=True)))
+        encoded[text] = np.concatenate(parts)
+    return encoded
