@@ -141,12 +141,12 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
         sub.set_defaults(run_command=run)
         return sub
 
-    formats = "npz, hdf5 or minari"
+    formats = "npz, hdf5, minari or lance"
     sub = verb("info", _data_info, "print what is in a store")
     sub.add_argument("store", type=Path, metavar="STORE", help="a store of trajectories")
     sub = verb("import", _data_import, "read data in another format into a store")
     sub.add_argument("source", type=Path, metavar="SOURCE", help="a folder or file of that format")
-    sub.add_argument("--from", dest="format", required=True, metavar="FORMAT", help=formats)
+    sub.add_argument("--from", dest="format", required=True, metavar="FORMAT", help=f"lerobot, {formats}")
     sub.add_argument("--out", type=Path, required=True, help="the store: created, or appended to")
     sub = verb("export", _data_export, "write a store in another format")
     sub.add_argument("store", type=Path, metavar="STORE", help="a store of trajectories")

@@ -1,6 +1,6 @@
-"""Data in other formats: trajectories from and to npz folders, HDF5 files and Minari datasets.
+"""Data in other formats: from and to npz folders, HDF5 files, Minari and Lance datasets; from LeRobot.
 
-A format is a module with the four functions of ``Format``. Reading and writing hold one episode at a time.
+A format is a module with the functions of ``Format``. Reading and writing hold one episode at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,14 @@ from typing import Any, Protocol, cast
 from wmplay.contracts import Trajectory
 from wmplay.errors import DataError, UnknownName
 
-FORMATS = {"npz": None, "hdf5": "hdf5", "minari": "minari"}  # by name: the extra that it needs
+FORMATS = {  # by name: the extra that it needs
+    "npz": None,
+    "hdf5": "hdf5",
+    "minari": "minari",
+    "lance": "lance",
+    "lerobot": "lerobot",
+}
+READ_ONLY = ("lerobot",)
 
 
 class Format(Protocol):

@@ -86,6 +86,37 @@ def trajectory_of(observation: Mapping[str, Any], steps: Mapping[str, Any], wher
     )
 
 
+def beside_actions(
+    observation: Mapping[str, Any],
+    steps: Mapping[str, Any],
+    where: str,
+    after: Mapping[str, Any] | None = None,
+) -> Trajectory:
+    """An episode of which each frame was recorded with the action that was taken from it.
+
+    What the last action led to is in ``after``, or nowhere; then this step is left out, with its reward and
+    whether it ended the episode. An episode that has not ended in what is left is cut there: truncated.
+
+    Args:
+        observation: {key: [T, ...]}.
+        steps: as for ``trajectory_of``, T rows of each.
+        where: begins the line of an error.
+        after: {key: [...]}, the frame after the last action.
+
+    Raises:
+        DataError: as ``trajectory_of``.
+    """
+    arrays = {name: np.asarray(value) for name, value in steps.items()}
+    frames = {key: np.asarray(value) for key, value in observation.items()}
+    if after is None:
+        arrays = {name: array[:-1] for name, array in arrays.items()}
+    else:
+        frames = {key: np.concatenate([value, np.asarray(after[key])[None]]) for key, value in frames.items()}
+    last = np.arange(len(arrays["truncated"])) == len(arrays["truncated"]) - 1
+    arrays["truncated"] = arrays["truncated"] | (last & ~arrays["terminated"])
+    return trajectory_of(frames, arrays, where)
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """Metadata from a JSON file; none where there is no file. Raises DataError."""
     return parse_json(file.read_bytes(), str(file)) if file.exists() else {}

@@ -1,4 +1,7 @@
-"""HDF5 files: a group for each episode, with a compressed dataset for each array."""
+"""HDF5 files: a group for each episode, with a compressed dataset for each array.
+
+Files of robomimic and D4RL are read, too (``hdf5_layouts``).
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from wmplay.data.episodes import (
     parse_json,
     trajectory_of,
 )
+from wmplay.data.hdf5_layouts import known_layout
 from wmplay.errors import DataError
 from wmplay.files import written_beside
 
@@ -28,12 +32,20 @@ METADATA = "metadata"  # a dataset: an attribute would hold 64 KiB at most
 def count(path: Path) -> int:
     """The number of episodes. Raises DataError where there is no such file."""
     with _opened(path) as file:
-        return len(_groups(file, path))
+        layout = known_layout(file, path)
+        return len(_groups(file, path)) if layout is None else layout.count()
 
 
 def read(path: Path) -> Iterator[Trajectory]:
     """All episodes, in the order of the groups' names (9 before 10). Raises DataError."""
     with _opened(path) as file:
+        layout = known_layout(file, path)
+        if layout is not None:
+            try:
+                yield from layout.read()
+            except (OSError, KeyError) as error:
+                raise DataError(f"cannot read {path} ({error}): restore it from a copy") from error
+            return
         for name in _groups(file, path):
             group = file[name]
             where = f"{path}, group '{name}'"
@@ -52,6 +64,9 @@ def read(path: Path) -> Iterator[Trajectory]:
 def read_metadata(path: Path) -> dict[str, Any]:
     """What the file's dataset ``metadata`` says, if it is there. Raises DataError."""
     with _opened(path) as file:
+        layout = known_layout(file, path)
+        if layout is not None:
+            return layout.metadata()
         if METADATA not in file:
             return {}
         return parse_json(file[METADATA].asstr()[()], f"{path}, dataset '{METADATA}'")

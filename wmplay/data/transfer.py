@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wmplay.contracts import Trajectory
-from wmplay.data import data_format
+from wmplay.data import FORMATS, READ_ONLY, data_format
 from wmplay.errors import DataError
 from wmplay.files import write_json
 from wmplay.progress import bar, console
@@ -67,6 +67,10 @@ def export_data(source: Path, name: str, out: Path) -> None:
         WriteError: no space, no permission; nothing is left behind.
     """
     chosen = data_format(name)
+    if name in READ_ONLY:
+        raise DataError(
+            f"{name} data is read, not written: choose from {', '.join(sorted(FORMATS.keys() - READ_ONLY))}"
+        )
     store = load_trajectories(source)
     if out.exists():
         raise DataError(f"{out} is there already: choose another name, or move it away")

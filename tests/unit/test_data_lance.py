@@ -1,0 +1,103 @@
+"""Lance: one row for each frame, by the real package, and what is not such a dataset."""
+
+from pathlib import Path
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pytest
+from episodes import assert_same, episode
+
+from wmplay.contracts import Trajectory
+from wmplay.data import data_format
+from wmplay.data.lance import ROWS
+from wmplay.errors import DataError
+
+chosen = data_format("lance")
+
+
+def test_what_lance_itself_sees(tmp_path: Path) -> None:
+    chosen.write([episode(0, 3), episode(1, 5)], tmp_path / "d", {"author": "A"})
+    dataset = lance.dataset(tmp_path / "d")
+    assert dataset.count_rows() == 4 + 6
+    assert dataset.to_table()["episode"].to_pylist() == [0] * 4 + [1] * 6
+    (last, first) = dataset.take([3, 4]).to_pylist()
+    assert last["action"] is last["reward"] is last["terminated"] is None
+    assert first["observation/where"] == [1, 0]
+    assert np.float32(first["reward"]) == episode(1, 5).reward[0]
+
+
+def test_episodes_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
+    episodes = [episode(0, ROWS - 1), episode(1, 2 * ROWS + 7), episode(2, 3)]
+    chosen.write(iter(episodes), tmp_path / "d", {})
+    for got, expected in zip(chosen.read(tmp_path / "d"), episodes, strict=True):
+        assert_same(got, expected)
+
+
+def foreign(path: Path, **changed: object) -> Path:
+    columns = {
+        "episode": [7, 7, 7, 2, 2],
+        "step": [0, 1, 2, 0, 1],
+        "observation": pa.array([[0.5, 1]] * 5, pa.list_(pa.float32(), 2)),
+        "action": [3, 4, None, 5, None],
+        "reward": [0.0, 1.0, None, 2.0, None],
+        "terminated": [False, True, None, False, None],
+        "truncated": [False, False, None, True, None],
+        **changed,
+    }
+    lance.write_dataset(pa.table({k: v for k, v in columns.items() if v is not None}), path)
+    return path
+
+
+def test_a_dataset_of_somebody_else(tmp_path: Path) -> None:
+    first, second = chosen.read(foreign(tmp_path / "d"))
+    assert first.action.tolist() == [3, 4]
+    assert first.action.dtype == np.int64
+    assert first.observation["observation"].shape == (3, 2)
+    assert (first.terminated.tolist(), second.truncated.tolist()) == ([False, True], [True])
+    assert chosen.count(tmp_path / "d") == 2
+    assert chosen.read_metadata(tmp_path / "d") == {}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"step": [0, 2, 1, 0, 1]}, "episode 7: step is not 0, 1, 2"),
+        ({"episode": [7, 2, 2, 7, 7], "step": [0, 0, 1, 1, 2]}, "rows of episode 7 are not together"),
+        ({"reward": [0.0, None, None, 2.0, None]}, "episode 7: reward has 1 nulls too many"),
+        ({"action": None}, "episode 7 has no 'action'"),
+        ({"observation": None}, "episode 7 has no observation"),
+        ({"episode": None}, "has no column episode"),
+        (
+            {"observation": pa.array([[0.5], [1], [2], [3], [4, 5]])},
+            "episode 2: observation has lists of 1 to 2 numbers",
+        ),
+    ],
+)
+def test_holes(tmp_path: Path, changed: dict[str, object], message: str) -> None:
+    path = foreign(tmp_path / "d", **changed)
+    with pytest.raises(DataError, match=message) as caught:
+        list(chosen.read(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_dataset(tmp_path: Path) -> None:
+    chosen.write([episode(0, 3)], tmp_path / "d", {})
+    for file in (tmp_path / "d" / "data").iterdir():
+        file.unlink()
+    with pytest.raises(DataError, match="expected a Lance dataset, whole"):
+        list(chosen.read(tmp_path / "d"))
+
+
+def test_what_lance_cannot_have(tmp_path: Path) -> None:
+    whole = episode(0, 3)
+    steps = whole.action, whole.reward, whole.terminated, whole.truncated
+    for values, message in (
+        (np.zeros((4, 2), np.complex64), "complex64 arrays cannot be"),
+        (np.zeros((4, 0)), "empty arrays"),
+    ):
+        with pytest.raises(DataError, match=message):
+            chosen.write([Trajectory({"x": values}, *steps)], tmp_path / "d", {})
+    with pytest.raises(DataError, match="no episodes"):
+        chosen.write([], tmp_path / "d", {})
+    assert list(tmp_path.iterdir()) == []

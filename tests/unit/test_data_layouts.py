@@ -1,0 +1,109 @@
+"""HDF5 files as robomimic and D4RL lay them out."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from wmplay.data import data_format
+from wmplay.data.transfer import import_data
+from wmplay.errors import DataError
+
+chosen = data_format("hdf5")
+X = np.arange(24.0).reshape(12, 2)  # frame t is (2t, 2t + 1)
+A = np.arange(36, dtype=np.float64).reshape(12, 3) / 64
+R = np.arange(12) / 8
+
+
+def flat(path: Path, ends: dict[str, list[int]], *, after: bool = False, **changed: np.ndarray) -> Path:
+    rows = {"observations": X, "actions": A, "rewards": R}
+    flags = {name: np.isin(np.arange(12), places) for name, places in {"terminals": [], **ends}.items()}
+    rows |= flags | ({"next_observations": X + 100} if after else {}) | changed
+    with h5py.File(path, "w") as file:
+        for name, array in rows.items():
+            file[name] = array
+    return path
+
+
+def test_flat_arrays_with_what_came_after(tmp_path: Path) -> None:
+    path = flat(tmp_path / "d.h5", {"terminals": [4], "timeouts": [8]}, after=True)
+    first, second, third = import_data("hdf5", path, tmp_path / "store")
+    assert [len(each) for each in (first, second, third)] == [5, 4, 3]
+    np.testing.assert_array_equal(first.observation["observation"], [*X[:5], X[4] + 100])
+    np.testing.assert_array_equal(second.observation["observation"], [*X[5:9], X[8] + 100])
+    np.testing.assert_array_equal(second.action, A[5:9].astype(np.float32))
+    np.testing.assert_array_equal(third.reward, R[9:].astype(np.float32))
+    ends = [(bool(each.terminated[-1]), bool(each.truncated[-1])) for each in (first, second, third)]
+    assert ends == [(True, False), (False, True), (False, True)]
+
+
+def test_flat_arrays_without(tmp_path: Path) -> None:
+    """The last action of each episode led to a frame that is not there; an episode of one row has no step."""
+    path = flat(tmp_path / "d.h5", {"terminals": [4, 5], "timeouts": [9]})
+    first, second, third = import_data("hdf5", path, tmp_path / "store")
+    assert chosen.count(path) == 3
+    np.testing.assert_array_equal(first.observation["observation"], X[:5])
+    np.testing.assert_array_equal(first.action, A[:4].astype(np.float32))
+    assert (first.terminated.any(), first.truncated.tolist()) == (False, [False, False, False, True])
+    assert [len(second), len(third)] == [3, 1]
+
+
+def demonstrations(path: Path, *, after: bool = False) -> Path:
+    with h5py.File(path, "w") as file:
+        for number, length in ((10, 5), (9, 3)):
+            group = file.create_group(f"data/demo_{number}")
+            group["actions"], group["rewards"] = A[:length], R[:length]
+            group["dones"] = np.arange(length) >= length - 2
+            group["obs/x"], group["obs/image"] = X[:length], np.full((length, 5, 7, 3), number, np.uint8)
+            if after:
+                group["next_obs/x"], group["next_obs/image"] = (
+                    X[:length] + 1,
+                    np.zeros((length, 5, 7, 3), np.uint8),
+                )
+        file["data"].attrs["env_args"] = '{"env_name": "Lift"}'
+    return path
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_demonstrations(tmp_path: Path, after: bool) -> None:
+    path = demonstrations(tmp_path / "d.hdf5", after=after)
+    nine, ten = import_data("hdf5", path, tmp_path / "store")
+    assert (len(nine), len(ten)) == ((3, 5) if after else (2, 4))
+    np.testing.assert_array_equal(ten.observation["x"], [*X[:5], X[4] + 1] if after else X[:5])
+    np.testing.assert_array_equal(nine.observation["image"][0], np.full((5, 7, 3), 9))
+    assert (ten.terminated.any(), ten.truncated[-1], ten.truncated[:-1].any()) == (False, True, False)
+    assert chosen.read_metadata(path) == {"env_args": {"env_name": "Lift"}}
+    assert chosen.count(path) == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"terminals": np.zeros(11, bool)},
+            r"terminals is bool \[11\], expected a boolean for each of 12 actions",
+        ),
+        ({"timeouts": np.full(12, 2)}, "timeouts is int64"),
+        ({"rewards": np.full(12, np.nan)}, "episode 0: reward is NaN in row 0"),
+        ({"observations": X[:7]}, "observation 'observation' has 7 rows, expected 12"),
+    ],
+)
+def test_holes_of_flat_arrays(tmp_path: Path, changed: dict[str, np.ndarray], message: str) -> None:
+    path = flat(tmp_path / "d.h5", {}, **changed)
+    with pytest.raises(DataError, match=message):
+        import_data("hdf5", path, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_holes_of_demonstrations(tmp_path: Path) -> None:
+    path = demonstrations(tmp_path / "d.hdf5")
+    with h5py.File(path, "a") as file:
+        del file["data/demo_9/actions"]
+    with pytest.raises(DataError, match="demonstration 'demo_9' has no 'actions'"):
+        list(chosen.read(path))
+    with h5py.File(path, "a") as file:
+        file["data/demo_9/actions"] = A[:3]
+        file["data/demo_9/obs/deep/er"] = X[:3]
+    with pytest.raises(DataError, match="observation 'deep' is a group"):
+        list(chosen.read(path))
