@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,16 @@ from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig, OmegaConf
 
 from wmplay import registry
-from wmplay.check import Report, check_explorer, check_logger, check_model, check_objective, check_policy
+from wmplay.check import (
+    Report,
+    check_env,
+    check_explorer,
+    check_logger,
+    check_model,
+    check_objective,
+    check_planner,
+    check_policy,
+)
 from wmplay.configuration import plain, set_values
 from wmplay.contracts import Policy, Trajectory
 from wmplay.envs import build_env, make_env
@@ -124,11 +134,24 @@ def check_piece(piece: str, overrides: Sequence[str] = ()) -> None:
         )
 
 
+def _check_env(config: DictConfig) -> Report:
+    chosen = env_config(config)
+    with closing(build_env(chosen)) as env:
+        return check_env(env, partial(build_env, chosen), seed=config.seed, verbose=True)
+
+
 def _check_model(config: DictConfig) -> Report:
     with closing(build_env(env_config(config))) as env:
         torch.manual_seed(config.seed)
         model = registry.build(plain(config.model), env=env)
         return check_model(model, env, seed=config.seed, verbose=True)
+
+
+def _check_planner(config: DictConfig) -> Report:
+    settings = plain(config.planner)
+    make = registry.target(settings)
+    del settings["_target_"]
+    return check_planner(partial(make, **settings), seed=config.seed, verbose=True)
 
 
 def _check_policy(config: DictConfig) -> Report:
@@ -173,7 +196,9 @@ def _with_parts(config: DictConfig, kind: str, parts: dict[str, Any]) -> Any:
 
 
 CHECKS: Mapping[str, Callable[[DictConfig], Report]] = {
+    "env": _check_env,
     "model": _check_model,
+    "planner": _check_planner,
     "policy": _check_policy,
     "explorer": _check_explorer,
     "objective": _check_objective,

@@ -18,7 +18,6 @@ from wmplay.files import explained
 
 TEMPLATES = Path(__file__).parent / "templates"
 NAME = re.compile(r"[a-z][a-z0-9_]{0,29}")  # the templates' lines have room for that much
-CHECKED = frozenset({"model", "policy", "explorer", "objective", "logger"})  # by `wmplay check`, so far
 NOT_NAMES = frozenset({"null", "true", "false", "yes", "no", "on", "off", "nan", "inf"})  # YAML's own words
 
 
@@ -74,8 +73,7 @@ def next_steps(kind: str, name: str, *, package: bool = False) -> list[tuple[str
     ]
     if package:
         steps = [(f"wmplay train experiment={name}", steps[0][1]), (f"pytest {name}", steps[1][1])]
-    if kind in CHECKED:
-        steps.insert(1, (f"wmplay check {kind}={name}", "looks for the mistakes that silently ruin results"))
+    steps.insert(1, (f"wmplay check {kind}={name}", "looks for the mistakes that silently ruin results"))
     if package:
         steps.insert(0, (f"pip install --editable {name}", "makes it known to wmplay"))
     return steps

@@ -41,7 +41,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings about a piece. As text, one line each: ``assert report.passed, report`` shows them."""
+    """All findings about a piece. As text, one line each: ``assert report.passed, str(report)`` shows them."""
 
     piece: str
     findings: tuple[Finding, ...]

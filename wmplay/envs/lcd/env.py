@@ -68,7 +68,7 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
         self.task = make_task(self.world, task, reward, goal_threshold)
         self.max_steps = check_options(self.world, physics, max_steps, render_mode)
         self.render_mode = render_mode
-        self.metadata = {**self.metadata, "render_fps": self.world.fps}
+        self.metadata = {**self.metadata, "render_fps": self.world.fps, "passive": not self.world.robots}
         self._batch = Batch(self.world, self.task, physics, full_state, 1)
         self.observation_space: gymnasium.Space[Any] = self._batch.observation_space
         self.action_space = self._batch.action_space

@@ -1,0 +1,416 @@
+"""What every environment promises, one function per property.
+
+They are tried by playing it: random actions and the furthest ones, a few seeds, to the ends of episodes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
+from itertools import pairwise
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Dict
+from gymnasium.utils.env_checker import check_env as gymnasium_check
+
+from wmplay.check.compare import TOLERANCE, global_generators_at_rest, shown
+from wmplay.check.plays import (
+    LIMIT,
+    EnvTrial,
+    Moment,
+    copied,
+    first_difference,
+    moments,
+    play,
+    same_observation,
+)
+from wmplay.check.result import Broken, NotTried, Report, examine
+from wmplay.check.slots import Slots, expect_single_ones
+from wmplay.envs.autoreset import Autoreset
+from wmplay.errors import SpaceError
+from wmplay.nets.actions import ActionEncoder
+from wmplay.nets.modalities import modalities
+from wmplay.stepping import frame_spaces
+
+SHORT = 31  # steps of a play that need not come to the end of an episode
+LONG = 1009  # steps within which an end is waited for
+SEEDS = 7
+SLOTS = 3  # of a vector env
+
+
+def check_env(
+    env: gymnasium.Env[Any, Any],
+    make: Callable[..., Any] | None = None,
+    *,
+    seed: int = 0,
+    verbose: bool = False,
+) -> Report:
+    """Tries everything that an environment promises.
+
+    Two entries of its ``metadata`` are claims that change what is expected: ``passive``: actions change
+    nothing; ``deterministic``: all episodes begin alike, whatever the seed.
+
+    Args:
+        env: a single one; it is reset and stepped, and left open.
+        make: makes another one like it, as ``functools.partial(wmplay.make_env, "mine")``. Where it takes
+            ``num_envs``, ``autoreset`` and ``num_workers``, as that does, vector envs are tried, too. Without
+            it, what takes a second env is not.
+        seed: of all random draws.
+        verbose: print each finding as soon as there is one.
+    """
+    return examine(type(env.unwrapped).__name__, PROPERTIES, EnvTrial(env, make, seed), verbose)
+
+
+# ---- spaces and types ----------------------------------------------------------------------------
+
+
+def spaces_that_other_pieces_take(trial: EnvTrial) -> None:
+    """Observations: a Dict of binary screens, uint8 images, float vectors; actions: a Box [A] or Discrete."""
+    observation, action = trial.env.observation_space, trial.env.action_space
+    try:
+        modalities(observation, vector_sigma=1.0, pixel_sigma=1.0)
+        ActionEncoder(action)
+    except SpaceError as error:
+        raise Broken(str(error), "see wmplay/envs/gym.py for how other spaces become these") from error
+    assert isinstance(observation, Dict)
+    for key, space in observation.items():
+        if not isinstance(space, Box) or space.dtype not in (np.float32, np.uint8):
+            raise Broken(f"observation '{key}' is {space}", "make it a Box of np.float32 or np.uint8")
+    if isinstance(action, Box) and action.dtype != np.float32:
+        raise Broken(f"actions are of {action.dtype}", "make it a Box of np.float32")
+
+
+def gymnasiums_checker_passes(trial: EnvTrial) -> None:
+    """``gymnasium.utils.env_checker.check_env`` finds nothing; its warnings are left to itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            gymnasium_check(trial.env, skip_render_check=True, skip_close_check=True)
+        except Exception as error:  # it raises assertions, and whatever the env does
+            text = " ".join(f"{error}".split()) or type(error).__name__
+            raise Broken(text, "see gymnasium.utils.env_checker.check_env") from error
+
+
+def observations_are_of_their_space(trial: EnvTrial) -> None:
+    """Each key is there, with the shape and dtype of its space, and within its bounds."""
+    spaces = frame_spaces(trial.env.observation_space)
+    plays = [trial.actions(seed) for seed in range(3)] + [[action] * LIMIT for action in trial.extremes()[:7]]
+    for number, actions in enumerate(plays):
+        for moment in moments(trial.env, trial.seed + number, actions):
+            where = f"(seed {trial.seed + number}, {moment})"
+            if moment.observation.keys() != spaces.keys():
+                odd = sorted(moment.observation.keys() ^ spaces.keys())[0]
+                there = "is not in the space" if odd in moment.observation else "is missing"
+                raise Broken(f"observation '{odd}' {there} {where}", "return the keys of observation_space")
+            for key, value in moment.observation.items():
+                _expect_member(key, value, spaces[key], where)
+
+
+def rewards_and_flags(trial: EnvTrial) -> None:
+    """A reward is a finite number; terminated and truncated are bools."""
+    for moment in moments(trial.env, trial.seed, trial.actions(0)):
+        reward = np.asarray(moment.reward)
+        if reward.shape != () or reward.dtype.kind not in "fiu" or not np.isfinite(reward):
+            raise Broken(f"the reward is {moment.reward!r} ({moment})", "return a finite float")
+        for name in ("terminated", "truncated"):
+            flag = getattr(moment, name)
+            if not isinstance(flag, bool | np.bool_):
+                raise Broken(f"{name} is {flag!r}, a {type(flag).__name__} ({moment})", "return a bool")
+
+
+# ---- seeds and episodes --------------------------------------------------------------------------
+
+
+def same_seed_same_numbers(trial: EnvTrial) -> None:
+    """The same seed and actions give the same episodes, bit for bit, and disturb nobody else's draws."""
+    advice = "draw from self.np_random alone, which super().reset(seed=seed) makes"
+    actions = trial.actions(0)
+    with global_generators_at_rest("it", advice):
+        plays = []
+        for _ in range(2):
+            with trial.another() as env:
+                play(env, trial.seed + 1, actions[:SHORT])
+                plays.append(play(env, trial.seed, actions))
+        _expect_equal(plays[0], plays[1], f"two plays under seed {trial.seed} differ", advice)
+
+
+def seeds_differ(trial: EnvTrial) -> None:
+    """Another seed is another episode, and so is the next episode without a seed."""
+    if trial.claims("deterministic"):
+        raise NotTried("its metadata claim that it is deterministic")
+    actions = trial.actions(0, SHORT)
+    seeds = [play(trial.env, trial.seed + number, actions) for number in range(SEEDS)]
+    if all(first_difference(seeds[0], other) is None for other in seeds[1:]):
+        raise Broken(
+            f"under seeds {trial.seed} to {trial.seed + SEEDS - 1} all episodes are alike",
+            "draw from self.np_random; if that is meant, put 'deterministic': True into metadata",
+        )
+    trial.env.reset(seed=trial.seed)
+    following = [Moment(copied(trial.env.reset()[0])) for _ in range(SEEDS)]
+    seeded = [begun[0] for begun in seeds]
+    if _all_alike(following) and not _all_alike(seeded):
+        raise Broken(
+            f"after reset(seed={trial.seed}), {SEEDS} calls of reset() begin the same episode",
+            "seed only when a seed is given: super().reset(seed=seed), and draw from self.np_random",
+        )
+
+
+def reset_forgets_the_episode(trial: EnvTrial) -> None:
+    """An episode is the same whatever was played before it."""
+    actions = trial.actions(0)
+    with trial.another() as env:
+        usual = play(env, trial.seed, actions)
+        for history in (0, 5, LIMIT):
+            play(env, trial.seed + 1, trial.actions(1, history))
+            _expect_equal(
+                usual,
+                play(env, trial.seed, actions),
+                f"seed {trial.seed} gives another episode after {history} steps of another",
+                "begin everything anew in reset(): velocities, counters, what is carried",
+            )
+
+
+def instances_are_apart(trial: EnvTrial) -> None:
+    """Two envs side by side do not notice each other."""
+    if trial.make is None:
+        raise NotTried("it takes make=..., to make a second env")
+    mine, theirs = trial.actions(0), trial.actions(1)
+    with trial.another() as env:
+        usual = play(env, trial.seed, mine)
+    with trial.another() as one, trial.another() as two:
+        beside = zip(moments(one, trial.seed, mine), moments(two, trial.seed + 1, theirs), strict=False)
+        together = [moment for moment, _ in beside]
+    _expect_equal(
+        usual[: len(together)],
+        together,
+        "an env plays differently beside another",
+        "keep everything in self: nothing in the class, the module or a default argument",
+    )
+
+
+# ---- arrays --------------------------------------------------------------------------------------
+
+
+def what_is_returned_is_the_callers(trial: EnvTrial) -> None:
+    """An array that was returned never changes; writing into it changes nothing."""
+    actions = trial.actions(0, SHORT)
+    returned: list[Mapping[str, Any]] = []
+    usual = play(trial.env, trial.seed, actions, lambda seen, _: returned.append(dict(seen)))
+    advice = "return copies, such as {key: value.copy() ...}"
+    for moment, seen in zip(usual, returned, strict=True):
+        for key, value in seen.items():
+            if not np.array_equal(moment.observation[key], value):
+                raise Broken(f"observation '{key}' of {moment} is another after later steps", advice)
+
+    def scribble(seen: Mapping[str, Any], _: Any) -> None:
+        for value in seen.values():
+            if isinstance(value, np.ndarray) and value.flags.writeable:
+                value[...] = 1 - value
+
+    written = play(trial.env, trial.seed, actions, scribble)
+    _expect_equal(usual, written, "writing into what was returned changes the episode", advice)
+
+
+def actions_are_only_read(trial: EnvTrial) -> None:
+    """The array of an action is neither written into nor kept."""
+    actions = trial.actions(0, SHORT)
+    given: list[Any] = []
+    usual = play(trial.env, trial.seed, actions, lambda _, action: given.append(action))
+    after = [action for action in given if action is not None]
+    for number, (before, now) in enumerate(zip(actions, after, strict=True)):
+        if not np.array_equal(before, now):
+            raise Broken(
+                f"step {number + 1} changes the action that it is given", "clip and scale a copy of it"
+            )
+
+    def scribble(_: Any, action: Any) -> None:
+        if isinstance(action, np.ndarray):
+            action[...] = 0
+
+    written = play(trial.env, trial.seed, actions, scribble)
+    _expect_equal(
+        usual, written, "writing into an action after its step changes the episode", "keep a copy of it"
+    )
+
+
+# ---- the time rule, ends, rewards ----------------------------------------------------------------
+
+
+def actions_show_in_their_own_step(trial: EnvTrial) -> None:
+    """action[t] changes what is seen at t + 1: neither nothing nor only what comes later."""
+    if trial.claims("passive"):
+        raise NotTried("its metadata claim that it is passive")
+    late: set[int] = set()
+    first, *others = trial.extremes()
+    for seed in range(trial.seed, trial.seed + SEEDS):
+        before, after = trial.actions(seed, 2), trial.actions(seed + 1, 5)
+        usual = play(trial.env, seed, [*before, first, *after])
+        for other in others:
+            changed = play(trial.env, seed, [*before, other, *after])
+            pairs = zip(usual[len(before) + 1 :], changed[len(before) + 1 :], strict=False)
+            late |= {delay for delay, pair in enumerate(pairs) if not same_observation(*pair)}
+            if 0 in late:
+                return
+    if not late:
+        raise Broken(
+            "no action changes anything that is seen within 6 steps",
+            "use the action in step(); if there is nothing to move, put 'passive': True into metadata",
+        )
+    raise Broken(
+        f"an action changes what is seen {min(late)} step{'s' * (min(late) > 1)} late, never in its own",
+        "step() first acts and then observes; where the world itself is slow, let velocities be seen",
+    )
+
+
+def terminated_is_no_clock(trial: EnvTrial) -> None:
+    """The world's end is terminated, the clock's is truncated."""
+    ends = []
+    for seed in range(trial.seed, trial.seed + SEEDS):
+        for moment in moments(trial.env, seed, trial.actions(seed, LONG)):
+            if moment.over:
+                ends.append(moment)
+                break
+    if not ends:
+        raise NotTried(f"no episode ended within {LONG} steps")
+    lengths = sorted({end.step for end in ends})
+    terminated, truncated = [end for end in ends if end.terminated], [end for end in ends if end.truncated]
+    if len(terminated) == SEEDS and not truncated and len(lengths) == 1 and lengths[0] > 1:
+        raise Broken(
+            f"{SEEDS} episodes of random actions all end as terminated after step {lengths[0]}",
+            "return truncated, not terminated, where only the time is over",
+        )
+    if truncated and not terminated and len(lengths) > 1:
+        raise Broken(
+            f"episodes end as truncated after steps {', '.join(map(str, lengths))}, and never as terminated",
+            "return terminated where the world brings an end about; truncated is the clock's",
+        )
+
+
+def its_task_agrees(trial: EnvTrial) -> None:
+    """``env.task.reward_and_terminated``, by which a learned env rewards, says what step() said."""
+    task: Any = getattr(trial.env.unwrapped, "task", None)
+    if not hasattr(task, "reward_and_terminated"):
+        raise NotTried("it has no task.reward_and_terminated")
+    for before, after in pairwise(moments(trial.env, trial.seed, trial.actions(0))):
+        if after.step == 0:
+            continue
+        reward, terminated = task.reward_and_terminated(_row(before), _row(after))
+        said, did = (float(reward[0]), bool(terminated[0])), (float(after.reward), bool(after.terminated))
+        if abs(said[0] - did[0]) > TOLERANCE or said[1] != did[1]:
+            raise Broken(
+                f"task.reward_and_terminated says {said[0]:.4g} and {said[1]} where step() returned "
+                f"{did[0]:.4g} and {did[1]} ({after})",
+                "let step() ask the task, about the observations before and after",
+            )
+
+
+def pictures(trial: EnvTrial) -> None:
+    """``render`` gives uint8 [h, w, 3], and changes nothing."""
+    if trial.env.render_mode != "rgb_array":
+        raise NotTried("its render_mode is not rgb_array")
+    actions = trial.actions(0, SHORT)
+    usual = play(trial.env, trial.seed, actions)
+
+    def look(*_: Any) -> None:
+        picture = trial.env.render()
+        if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
+            raise Broken(f"render() gives {_array(picture)}", "return uint8 [height, width, 3]")
+
+    watched = play(trial.env, trial.seed, actions, look)
+    _expect_equal(
+        usual, watched, "render() changes the episode", "only look: draw nothing at random, step nothing"
+    )
+
+
+# ---- many at once --------------------------------------------------------------------------------
+
+
+def a_vector_env_is_single_ones(trial: EnvTrial) -> None:
+    """Slot i under seed s is a single env under seed s + i, in both ways of beginning the next episode."""
+    _expect_slots(trial, LIMIT, "same_step")
+    _expect_slots(trial, LIMIT, "next_step")
+
+
+def workers_are_single_ones(trial: EnvTrial) -> None:
+    """The same in other processes, which must be able to make the env."""
+    _expect_slots(trial, SHORT, "same_step", num_workers=2)
+
+
+PROPERTIES: tuple[Callable[[EnvTrial], None], ...] = (
+    spaces_that_other_pieces_take,
+    gymnasiums_checker_passes,
+    observations_are_of_their_space,
+    rewards_and_flags,
+    same_seed_same_numbers,
+    seeds_differ,
+    reset_forgets_the_episode,
+    instances_are_apart,
+    what_is_returned_is_the_callers,
+    actions_are_only_read,
+    actions_show_in_their_own_step,
+    terminated_is_no_clock,
+    its_task_agrees,
+    pictures,
+    a_vector_env_is_single_ones,
+    workers_are_single_ones,
+)
+
+
+# ---- what they share -----------------------------------------------------------------------------
+
+
+def _expect_member(key: str, value: Any, space: gymnasium.Space[Any], where: str) -> None:
+    if value.shape != space.shape or value.dtype != space.dtype:
+        raise Broken(
+            f"observation '{key}' is {_array(value)} {where}",
+            f"return {list(space.shape or ())} of {space.dtype}",
+        )
+    if isinstance(space, Box):
+        outside = ~((value >= space.low) & (value <= space.high))  # nan is outside, too
+        if outside.any():
+            index = np.argwhere(outside)[0]
+            raise Broken(
+                f"observation '{key}' is {value[tuple(index)]:.6g} at {index.tolist()}, outside of "
+                f"{space.low[tuple(index)]:.6g} to {space.high[tuple(index)]:.6g} {where}",
+                "clip it, or widen the bounds of its space",
+            )
+
+
+def _all_alike(beginnings: list[Moment]) -> bool:
+    return all(same_observation(beginnings[0], other) for other in beginnings[1:])
+
+
+def _expect_equal(usual: list[Moment], other: list[Moment], problem: str, advice: str) -> None:
+    where = first_difference(usual, other)
+    if where is not None:
+        raise Broken(f"{problem}, first at {where}", advice)
+
+
+def _expect_slots(trial: EnvTrial, steps: int, autoreset: Autoreset, **settings: int) -> None:
+    if trial.make is None:
+        raise NotTried("it takes make=..., to make vector envs")
+    settings = {"num_envs": SLOTS, **settings}
+    try:
+        inspect.signature(trial.make).bind(autoreset=autoreset, **settings)
+    except TypeError:
+        raise NotTried(f"make takes no {list(settings)[-1]}") from None
+    actions = list(zip(*(trial.actions(slot, steps) for slot in range(SLOTS)), strict=True))
+    with ExitStack() as stack:
+        singles = [stack.enter_context(trial.another()) for _ in range(SLOTS)]
+        batch = stack.enter_context(closing(trial.make(autoreset=autoreset, **settings)))
+        expect_single_ones(batch, Slots(singles, autoreset), actions, trial.seed)
+
+
+def _row(moment: Moment) -> dict[str, torch.Tensor]:
+    return {key: torch.from_numpy(value[None]) for key, value in moment.observation.items()}
+
+
+def _array(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{list(value.shape)} of {value.dtype}"
+    return shown(value)

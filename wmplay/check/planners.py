@@ -1,0 +1,377 @@
+"""What every planner promises, one function per property.
+
+They are tried on problems whose best plan is known (``problems.py``), with continuous and with discrete
+actions, where the planner takes both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import torch
+from torch import Tensor
+
+from wmplay.check.compare import TOLERANCE, global_generators_at_rest, shown
+from wmplay.check.problems import (
+    BOX,
+    CHOICE,
+    ROWS,
+    Problem,
+    Solver,
+    Value,
+    problem,
+    quadratic,
+    solve,
+    two_valleys,
+)
+from wmplay.check.result import Broken, Report, examine
+from wmplay.contracts import Plan, Prediction, Score
+from wmplay.errors import SpaceError
+
+HORIZON, FEW, MANY, PLENTY = 3, 11, 101, 4099
+SEEDS = 23  # of which means are taken
+
+
+def check_planner(
+    planner: Any,
+    action_space: gymnasium.Space[Any] | None = None,
+    *,
+    tolerance: float = 0.1,
+    seed: int = 0,
+    verbose: bool = False,
+) -> Report:
+    """Tries everything that a planner promises.
+
+    Args:
+        planner: its class, or another function with the constructor's parameters, such as
+            ``partial(MyPlanner, candidates=64)``: those without a default are given by name, as a run does;
+            ``horizon``, ``candidates`` and ``elite_fraction`` are changed where it has them. Or a planner
+            that is built: what takes another one is then not tried.
+        action_space: what a planner that is built was built for.
+        tolerance: how much of the way from a uniformly random plan to the best one may be missing, when it is
+            given 4,099 candidates for two steps (or as many as it has, where it has no such parameter);
+            twice as much with two valleys.
+        seed: of all random draws. The caller's random state is left as it is.
+        verbose: print each finding as soon as there is one.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        solver = Solver(planner, action_space, tolerance, seed)
+        return examine(solver.name, PROPERTIES, solver, verbose)
+
+
+# ---- the properties ------------------------------------------------------------------------------
+
+
+def discrete_and_continuous_actions(solver: Solver) -> None:
+    """It is built for a bounded Box and for Discrete, or says by a SpaceError which it does not take."""
+    for kind, error in solver.refusals.items():
+        if not isinstance(error, SpaceError):
+            raise Broken(
+                f"it cannot be built for {kind} actions: {type(error).__name__}: {error}",
+                "raise wmplay.errors.SpaceError with one line where an action space is none of its",
+            ) from error
+    if not solver.spaces:
+        raise Broken(
+            f"it takes neither continuous nor discrete actions: {next(iter(solver.refusals.values()))}",
+            f"take {BOX} or {CHOICE}",
+        )
+
+
+def plans_and_their_shapes(solver: Solver) -> None:
+    """A plan is [B, H, A] floats or [B, H] int64, with a finite score [B]; with a generator or without."""
+    for kind, space in solver.each():
+        task = problem(space, quadratic)
+        planner = solver.build(space, horizon=HORIZON)
+        plan = solve(planner, task, solver.seed)
+        if not isinstance(plan, Plan):
+            raise Broken(f"plan returned a {type(plan).__name__}", "return a wmplay.Plan(action, score)")
+        horizon = getattr(planner, "horizon", plan.action.shape[1] if plan.action.ndim > 1 else HORIZON)
+        shape = (ROWS, horizon, *(space.shape or ()))
+        dtype = torch.int64 if kind == "discrete" else torch.float32
+        _expect(f"the plan of {kind} actions", plan.action, shape, dtype)
+        _expect(f"the score of {kind} actions", plan.score, (ROWS,), torch.float32)
+        planner.plan(task.model, task.belief, task.score)
+
+
+def scores_are_true(solver: Solver) -> None:
+    """A plan's score is what the objective gives to its actions."""
+    for kind, space in solver.each():
+        task = problem(space, quadratic)
+        plan = solve(solver.build(space), task, solver.seed)
+        truth = task.worth(plan.action)
+        wrong = (~torch.isclose(plan.score, truth, rtol=TOLERANCE, atol=TOLERANCE)).nonzero().flatten()
+        if len(wrong):
+            row = int(wrong[0])
+            raise Broken(
+                f"the score of a plan of {kind} actions is {float(plan.score[row]):.4g} (row {row}), but its "
+                f"actions are worth {float(truth[row]):.4g}",
+                "return the score of the very actions that are returned",
+            )
+
+
+def finds_the_best_of_a_quadratic(solver: Solver) -> None:
+    """With plenty of candidates it comes near to the known optimum of two steps, in every row."""
+    advice = "see that better candidates draw the search to them, and that the best one is returned"
+    _reaches(solver, quadratic, 2, solver.tolerance, advice)
+
+
+def finds_the_deeper_of_two_valleys(solver: Solver) -> None:
+    """With plenty of candidates it is not caught by a wide valley that is less deep than a narrow one."""
+    advice = "search all of the range at first (a wider first draw), and keep the best that was seen"
+    _reaches(solver, two_valleys, 1, 2 * solver.tolerance, advice)
+
+
+def stays_within_bounds(solver: Solver) -> None:
+    """Neither plans nor candidates leave the action space, even where the best would be outside."""
+    for kind, space in solver.each():
+        planner = solver.build(space)
+        start = solve(planner, problem(space, quadratic, beyond=True), solver.seed).action
+        for seed in range(solver.seed, solver.seed + 3):
+            task = problem(space, quadratic, beyond=True)
+            plan = solve(planner, task, seed, warm_start=start.clone())
+            place, (low, high) = task.model.place(plan.action), task.model.furthest
+            beyond = max(-low, high - 1, float(-place.min()), float(place.max()) - 1)
+            if beyond > TOLERANCE:
+                raise Broken(
+                    f"where the best {kind} actions are out of bounds, it goes {beyond:.2g} of the range "
+                    f"beyond them (seed {seed})",
+                    "clamp every candidate to the action space before it is scored",
+                )
+
+
+def candidates_come_row_by_row(solver: Solver) -> None:
+    """What is scored are rows b * N + n: all candidates of row 0, then those of row 1, ..."""
+    for kind, space in solver.each():
+        task = problem(space, quadratic)
+        solve(solver.build(space), task, solver.seed)
+        for row in task.asked:
+            number = max(len(row) // ROWS, 1)
+            if not torch.equal(row.long(), torch.arange(ROWS).repeat_interleave(number)):
+                first = row.long().tolist()[: ROWS + 2]
+                raise Broken(
+                    f"of {len(row)} scored futures of {kind} actions, the first are of rows {first}",
+                    "repeat beliefs with repeat_interleave, flatten candidates [B, N, H, ...] from the front",
+                )
+
+
+def batch_invariance(solver: Solver) -> None:
+    """A row's plan does not depend on the other rows, and is as good alone as among them."""
+    for kind, space in solver.each():
+        planner = solver.build(space, candidates=MANY)
+        usual, other = problem(space, quadratic), problem(space, quadratic)
+        for goal in (other.goal, other.belief["goal"]):
+            goal[1:] = 3 - goal[1:]  # far away: other plans, and scores of another size
+        plan, beside = (solve(planner, task, solver.seed).action[0].float() for task in (usual, other))
+        if not torch.allclose(plan, beside, TOLERANCE, TOLERANCE):
+            raise Broken(
+                f"other goals in rows 1 to {ROWS - 1} change the plan of {kind} actions of row 0",
+                "let nothing mix the rows: a mean, maximum, softmax or topk over the batch",
+            )
+        single = Problem(space, quadratic, usual.goal[:1])
+        among, alone = (_lacking(solver, planner, task, row=0) for task in (usual, single))
+        worst, best = _difference(among, alone)
+        if worst > 0.01 or best < -0.01:
+            raise Broken(
+                f"plans of {kind} actions for row 0 lack {_part(alone)} alone, {_part(among)} among {ROWS}",
+                "give every row candidates of its own, as many as it has alone",
+            )
+
+
+def more_candidates_are_not_worse(solver: Solver) -> None:
+    """On the average over seeds, many candidates find no worse plans than few."""
+    solver.needs("candidates")
+    for kind, space in solver.each():
+        task = problem(space, quadratic)
+        planners = (solver.build(space, candidates=number, horizon=HORIZON) for number in (FEW, MANY))
+        few, many = (_lacking(solver, planner, task) for planner in planners)
+        if _difference(many, few)[0] > 0:
+            raise Broken(
+                f"plans of {kind} actions lack {_part(few)} with {FEW} candidates and {_part(many)} with "
+                f"{MANY}, over {SEEDS} seeds",
+                "see what else depends on the number of candidates: elites, noise, a budget",
+            )
+
+
+def warm_start_helps(solver: Solver) -> None:
+    """With few candidates, on the average over seeds, a search that starts at the best plan does better."""
+    for kind, space in solver.each():
+        task = problem(space, quadratic)
+        planner = solver.build(space, candidates=FEW, iterations=1)
+        steps = solve(planner, task, solver.seed).action.shape[1]
+        best = task.model.action_at(task.goal).unsqueeze(1).repeat_interleave(steps, 1)
+        cold, warm = (_lacking(solver, planner, task, start) for start in (None, best))
+        if float(cold.mean()) > TOLERANCE and not _difference(warm, cold)[1] < 0:
+            raise Broken(
+                f"plans of {kind} actions that start at the best one lack {_part(warm)}, those without a "
+                f"start {_part(cold)}, over {SEEDS} seeds",
+                "search around warm_start [B, H, ...], and let it be a candidate itself",
+            )
+
+
+def any_number_of_elites(solver: Solver) -> None:
+    """From one elite to all candidates, what is tried is finite, and plans are better than random ones."""
+    name = solver.needs("elite_fraction", "elites")
+    for kind, space in solver.each():
+        for elites in (1, 2, MANY // 2, MANY):
+            task = problem(space, quadratic)
+            value = elites / MANY if name == "elite_fraction" else elites
+            plan = solve(solver.build(space, candidates=MANY, **{name: value}), task, solver.seed)
+            lacking = task.regret(plan.action)
+            if not task.model.finite or not float(lacking.mean()) < 1:
+                wrong = f"plans of {kind} actions lack {_part(lacking)} of what a random one lacks"
+                raise Broken(
+                    f"with {elites} of {MANY} candidates as elites, "
+                    + (wrong if task.model.finite else f"candidates of {kind} actions are not finite"),
+                    "look at the elites' weights and at their standard deviation where there is 1, or all",
+                )
+
+
+def bad_scores_do_no_harm(solver: Solver) -> None:
+    """Where all scores are alike, or some are not a number or minus infinity, plans are finite and valid."""
+    for kind, space in solver.each():
+        task = problem(space, quadratic)
+        scores: dict[str, Callable[[Tensor], Tensor]] = {
+            "all alike": torch.zeros_like,
+            "all minus infinity": lambda x: torch.full_like(x, -torch.inf),
+            "partly nan": lambda x: torch.where(torch.arange(len(x)) % 3 > 0, torch.nan, x),
+        }
+        for name, change in scores.items():
+            task = problem(space, quadratic)
+            plan = solver.build(space).plan(
+                task.model, task.belief, _changed(task.score, change), generator=_generator(solver.seed)
+            )
+            place = task.model.place(plan.action)
+            if not bool(((place > -TOLERANCE) & (place < 1 + TOLERANCE)).all()):
+                raise Broken(
+                    f"scores that are {name} lead to {kind} actions that are not in the space",
+                    "replace nan by -inf (torch.nan_to_num), and divide by no spread without a clamp",
+                )
+            if name == "partly nan" and not plan.score.isfinite().all():
+                raise Broken(
+                    "it prefers plans whose score is nan",
+                    "replace nan by -inf (torch.nan_to_num) before topk",
+                )
+
+
+def same_seed_same_numbers(solver: Solver) -> None:
+    """All draws come from the generator that is given."""
+    for kind, space in solver.each():
+        task = problem(space, quadratic)
+        planner = solver.build(space, candidates=FEW)
+        advice = "pass generator=generator to everything that draws"
+        with global_generators_at_rest(f"planning {kind} actions", advice):
+            first, second = (solve(planner, task, solver.seed).action for _ in range(2))
+        if not torch.equal(first, second):
+            raise Broken(f"under the same seed, two plans of {kind} actions differ", advice)
+
+
+def isolation(solver: Solver) -> None:
+    """No call leaves anything behind: in what it was given, in the planner, or in plans that it returned."""
+    for kind, space in solver.each():
+        task, other = problem(space, quadratic), problem(space, two_valleys)
+        planner = solver.build(space, candidates=FEW)
+        first = solve(planner, task, solver.seed)
+        kept = first.action.clone(), first.score.clone()
+        start = first.action.clone()
+        belief = {key: value.clone() for key, value in task.belief.items()}
+        solve(planner, task, solver.seed + 1, warm_start=start)
+        for name, before, after in (
+            ("warm_start", kept[0], start),
+            *((f"the belief's '{key}'", belief[key], value) for key, value in task.belief.items()),
+            ("the plan of an earlier call", kept[0], first.action),
+            ("the score of an earlier call", kept[1], first.score),
+        ):
+            if not torch.equal(before, after):
+                raise Broken(
+                    f"planning {kind} actions changes {name}", "change no tensor in place that is not its own"
+                )
+        for between in (Problem(space, two_valleys, other.goal[:2]), other):
+            solve(planner, between, solver.seed)
+        again = solve(planner, task, solver.seed)
+        if not torch.equal(kept[0], again.action):
+            raise Broken(
+                f"after calls about other rows, the same call plans other {kind} actions",
+                "keep nothing in the planner between calls: what goes on from plan to plan is warm_start",
+            )
+        if any(p.grad is not None for p in task.model.parameters()):
+            raise Broken("planning leaves gradients in the model's weights", "plan under torch.no_grad()")
+
+
+PROPERTIES: tuple[Callable[[Solver], None], ...] = (
+    discrete_and_continuous_actions,
+    plans_and_their_shapes,
+    scores_are_true,
+    finds_the_best_of_a_quadratic,
+    finds_the_deeper_of_two_valleys,
+    stays_within_bounds,
+    candidates_come_row_by_row,
+    batch_invariance,
+    more_candidates_are_not_worse,
+    warm_start_helps,
+    any_number_of_elites,
+    bad_scores_do_no_harm,
+    same_seed_same_numbers,
+    isolation,
+)
+
+
+# ---- what they share -----------------------------------------------------------------------------
+
+
+def _expect(name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    expected = f"return {list(shape)} of {dtype}, for {ROWS} rows and H = {HORIZON}"
+    if not isinstance(value, Tensor) or tuple(value.shape) != shape or value.dtype != dtype:
+        raise Broken(f"{name} is {shown(value)}", expected)
+    if not value.isfinite().all():
+        raise Broken(f"{name} is not finite", "look for a division by 0")
+    if value.requires_grad:
+        raise Broken(f"{name} carries a gradient", "plan under torch.no_grad(), or detach() what is returned")
+
+
+def _reaches(solver: Solver, value: Value, steps: int, tolerance: float, advice: str) -> None:
+    for kind, space in solver.each():
+        for seed in range(solver.seed, solver.seed + 3):
+            task = problem(space, value)
+            plan = solve(solver.build(space, candidates=PLENTY, horizon=steps), task, seed)
+            lacking = task.regret(plan.action).nan_to_num(torch.inf)
+            if not bool((lacking <= tolerance).all()):
+                raise Broken(
+                    f"a plan of {kind} actions lacks {_part(lacking.max())} of what a random one lacks, more "
+                    f"than {tolerance:.0%} (seed {seed}, row {int(lacking.argmax())})",
+                    advice,
+                )
+
+
+def _lacking(
+    solver: Solver, planner: Any, task: Problem, start: Tensor | None = None, row: int | None = None
+) -> Tensor:
+    """The regret under each of many seeds, [SEEDS]: of one row, or the mean of all."""
+    seeds = range(solver.seed, solver.seed + SEEDS)
+    plans = (solve(planner, task, seed, warm_start=start) for seed in seeds)
+    regrets = torch.stack([task.regret(plan.action) for plan in plans])  # [SEEDS, B]
+    return regrets.mean(1) if row is None else regrets[:, row]
+
+
+def _difference(one: Tensor, other: Tensor) -> tuple[float, float]:
+    """An interval of three standard errors each way around the mean of one - other, in pairs."""
+    apart = one - other
+    error = 3 * float(apart.std()) / len(apart) ** 0.5
+    return float(apart.mean()) - error, float(apart.mean()) + error
+
+
+def _part(lacking: Tensor) -> str:
+    return f"{float(lacking.mean()):.0%}"
+
+
+def _changed(score: Score, change: Callable[[Tensor], Tensor]) -> Score:
+    def changed(prediction: Prediction) -> Tensor:
+        return change(score(prediction))
+
+    return changed
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)

@@ -1,0 +1,102 @@
+"""A vector env and as many single ones, stepped side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import VectorEnv
+
+from wmplay.check.compare import TOLERANCE
+from wmplay.check.plays import Moment, copied, difference, named
+from wmplay.check.result import Broken
+from wmplay.contracts import Array
+from wmplay.envs.autoreset import Autoreset
+from wmplay.stepping import Frames, frame_spaces, frames_of, with_final
+
+
+class Slots:
+    """Single envs that begin the next episode as a vector env of this mode does."""
+
+    def __init__(self, envs: Sequence[gymnasium.Env[Any, Any]], autoreset: Autoreset) -> None:
+        self.envs, self.autoreset = envs, autoreset
+        self.now: list[Moment] = []
+
+    def reset(self, seed: int) -> list[Moment]:
+        """The beginnings under seeds s + i."""
+        self.now = [Moment(copied(env.reset(seed=seed + i)[0])) for i, env in enumerate(self.envs)]
+        return self.now
+
+    def step(self, actions: Sequence[Any]) -> tuple[list[Moment], list[Moment]]:
+        """What the actions led to, and what to act on next: another episode's beginning where one ended."""
+        arrived = [
+            Moment(copied(env.reset()[0])) if was.over else _stepped(env, action)
+            for env, was, action in zip(self.envs, self.now, actions, strict=True)
+        ]
+        self.now = arrived
+        if self.autoreset == "same_step":
+            self.now = [
+                Moment(copied(env.reset()[0])) if end.over else end
+                for env, end in zip(self.envs, arrived, strict=True)
+            ]
+        return arrived, self.now
+
+
+def expect_single_ones(
+    batch: VectorEnv[Any, Any, Any], slots: Slots, actions: Sequence[Sequence[Any]], seed: int
+) -> None:
+    """Steps both.
+
+    Args:
+        batch: of N slots.
+        slots: N single envs.
+        actions: of each step, N each.
+        seed: of the first slot.
+
+    Raises:
+        Broken: where they first differ.
+    """
+    spaces = frame_spaces(batch.single_observation_space)
+    returned = batch.reset(seed=seed)[0]
+    now = frames_of(returned, spaces)
+    _expect(_slots(now), slots.reset(seed), f"after reset(seed={seed})")
+    for number, each in enumerate(actions):
+        where = f"at step {number + 1} with autoreset={slots.autoreset}"
+        before, kept = returned, now
+        returned, reward, terminated, truncated, info = batch.step(np.stack(each))
+        if any(not np.array_equal(value, named(before)[key]) for key, value in kept.items()):
+            raise Broken(f"arrays that were returned have changed {where}", "return copies")
+        now = arrived = frames_of(returned, spaces)
+        ended = np.asarray(terminated | truncated, np.bool_)
+        if slots.autoreset == "same_step" and ended.any():
+            arrived = with_final(now, ended, info, spaces)
+        led_to, following = slots.step(each)
+        _expect(_slots(arrived, reward, terminated, truncated), led_to, where)
+        _expect(_slots(now), [Moment(each.observation) for each in following], f"{where}, the next episode,")
+
+
+def _stepped(env: gymnasium.Env[Any, Any], action: Any) -> Moment:
+    seen, reward, terminated, truncated, _ = env.step(action)
+    return Moment(copied(seen), float(reward), bool(terminated), bool(truncated))
+
+
+def _slots(frames: Frames, *outcome: Array) -> list[Moment]:
+    """A moment of each slot, from arrays [N, ...]."""
+    number = len(next(iter(frames.values())))
+    return [
+        Moment({key: value[i] for key, value in frames.items()}, *(each[i] for each in outcome))
+        for i in range(number)
+    ]
+
+
+def _expect(got: Sequence[Moment], expected: Sequence[Moment], where: str) -> None:
+    for slot, (mine, theirs) in enumerate(zip(got, expected, strict=True)):
+        what = difference(mine, theirs, TOLERANCE)
+        if what is not None:
+            raise Broken(
+                f"slot {slot} of {len(got)} differs from a single env {where} in {what}",
+                "step and observe each slot as a single env does, under seed + slot; see "
+                "gymnasium.vector.AutoresetMode for what comes after an end",
+            )
