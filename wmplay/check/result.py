@@ -41,7 +41,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings about a piece. As text, one line each: ``assert report.passed, str(report)`` shows them."""
+    """All findings about a piece. Its text has a line for each: ``assert report.passed, str(report)``."""
 
     piece: str
     findings: tuple[Finding, ...]
