@@ -4,10 +4,14 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Tuple
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 import wmplay
-from wmplay.envs.gym import GymEnv
+from wmplay.alignment import AlignmentWorld, check_alignment
+from wmplay.contracts import Trajectory
+from wmplay.envs.gym import GymEnv, GymVectorEnv
 from wmplay.errors import ActionError, ConfigError, SpaceError, UnknownName, WmplayError
+from wmplay.simulate import simulate
 
 A_BOX = Box(-2, 3, (3,), np.float64)
 
@@ -223,3 +227,119 @@ def test_make_env_refuses_in_one_line(arguments, options, message):
     with pytest.raises(WmplayError, match=message) as caught:
         wmplay.make_env(*arguments, **options)
     assert "\n" not in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------ an id's own vector env
+
+
+def batch_of(mode, discrete=False):
+    """A vector env of alignment worlds, as an id may have one of its own."""
+
+    def make(num_envs=1, **_):
+        return SyncVectorEnv([lambda: AlignmentWorld(discrete=discrete)] * num_envs, autoreset_mode=mode)
+
+    return make
+
+
+class WholeFinals(gymnasium.vector.VectorWrapper):
+    """Gives last observations as a batch, as ale-py does, where Gymnasium gives an array of single ones."""
+
+    def step(self, actions):
+        observation, *rest, info = self.env.step(actions)
+        if "final_obs" in info:
+            finals = {key: values.copy() for key, values in observation.items()}
+            for row in np.flatnonzero(info["_final_obs"]):
+                for key in finals:
+                    finals[key][row] = info["final_obs"][row][key]
+            info = {**info, "final_obs": finals}
+        return observation, *rest, info
+
+
+@pytest.fixture
+def register():
+    """Registers an id for one test."""
+    ids = []
+
+    def register(**settings):
+        ids.append(f"Aligned{len(ids)}-v0")
+        gymnasium.register(ids[-1], entry_point=AlignmentWorld, disable_env_checker=True, **settings)
+        return ids[-1]
+
+    yield register
+    for each in ids:
+        del gymnasium.registry[each]
+
+
+def decoded(trajectory):
+    """The alignment world's own observations: its discrete action comes one-hot."""
+    frames = dict(trajectory.observation)
+    if frames["led_by"].shape[-1] > 2:
+        frames["led_by"] = frames["led_by"].argmax(-1)
+    steps = (trajectory.action, trajectory.reward, trajectory.terminated, trajectory.truncated)
+    return Trajectory(frames, *steps)
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+@pytest.mark.parametrize("num_envs", [None, 3])
+def test_every_number_is_in_its_place(register, num_envs, discrete):
+    env = wmplay.make_env(register(), num_envs=num_envs, kwargs={"discrete": discrete})
+    check_alignment(map(decoded, simulate(env, None, 17, seed=2)))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("discrete", [False, True])
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_every_number_of_an_own_vector_env_is_in_its_place(register, mode, discrete, whole):
+    def make(num_envs=1, **_):
+        venv = batch_of(mode, discrete)(num_envs)
+        return WholeFinals(venv) if whole else venv
+
+    env_id = register(vector_entry_point=make, kwargs={"discrete": discrete})
+    venv = wmplay.make_env(env_id, num_envs=3, vectorization="native")
+    assert isinstance(venv, GymVectorEnv)
+    assert venv.metadata["autoreset_mode"] is mode
+    assert venv.single_observation_space == wmplay.make_env(env_id).observation_space
+    check_alignment(map(decoded, simulate(venv, None, 17, seed=2)))
+
+
+def test_gymnasiums_own_vector_env_observes_what_the_env_alone_does():
+    venv = wmplay.make_env("CartPole-v1", num_envs=3, vectorization="native", max_steps=7)
+    assert isinstance(venv, VectorEnv)
+    assert type(venv._env).__name__ == "CartPoleVectorEnv"
+    episodes = simulate(venv, None, 5, seed=0)
+    assert all(each.observation["vector"].shape == (len(each) + 1, 4) for each in episodes)
+    assert max(len(each) for each in episodes) == 7
+    assert not isinstance(wmplay.make_env("CartPole-v1", num_envs=3), GymVectorEnv)
+    venv.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            {"id": "Pendulum-v1"},
+            ConfigError,
+            "vector env of 'Pendulum-v1' cannot be made: .* vector entry point",
+        ),
+        ({"id": "CartPole-v1", "pixels": True}, ConfigError, "native has no pixels=true"),
+        ({"id": "CartPole-v1", "action_repeat": 2}, ConfigError, "no action_repeat"),
+    ],
+)
+def test_own_vector_envs_that_are_not_there_are_refused_in_one_line(options, error, message):
+    with pytest.raises(error, match=message) as caught:
+        wmplay.make_env("gym", num_envs=2, vectorization="native", **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_own_vector_env_with_other_spaces_is_refused(register):
+    env_id = register(vector_entry_point=batch_of(AutoresetMode.SAME_STEP, discrete=True))
+    with pytest.raises(SpaceError, match=r"has the observation_space .* use vectorization=sync"):
+        wmplay.make_env(env_id, num_envs=2, vectorization="native")
+
+
+def test_bad_actions_of_a_batch_are_refused_in_one_line():
+    venv = wmplay.make_env("CartPole-v1", num_envs=2, vectorization="native")
+    venv.reset(seed=0)
+    for rows in ([0, 2], [0.0, 1.0], [0]):
+        with pytest.raises(ActionError, match=r"in 0 \.\. 1, one for each of 2 envs"):
+            venv.step(np.array(rows))

@@ -10,6 +10,7 @@ import ctypes.util
 import importlib
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import gymnasium
@@ -24,7 +25,7 @@ UNBOUNDED = 1e9  # MuJoCo writes "no limit" as 1e10
 PICTURE = (240, 320)  # of render(): height, width
 RENDERERS = (("egl", "EGL"), ("osmesa", "OSMesa"))  # without a display: MUJOCO_GL, and its library
 ADVICE = (
-    "install EGL (Debian: apt-get install libegl1 libgl1) or OSMesa (libosmesa6), and choose one with "
+    "install EGL (Debian: apt-get install libegl1 libopengl0) or OSMesa (libosmesa6), and choose one with "
     "MUJOCO_GL=egl or MUJOCO_GL=osmesa"
 )
 
@@ -90,12 +91,16 @@ class DmControlEnv(gymnasium.Env[Observation, Array]):
         if pixels:
             spaces["pixels"] = Box(0, 255, (size, size, 3), np.uint8)
         self.observation_space: gymnasium.Space[Any] = Dict(spaces)
-        bounds = self._env.action_spec()
+        actions = self._env.action_spec()
         self._low, self._high = (
-            np.where(np.abs(bound) < UNBOUNDED, bound, np.sign(bound) * np.inf)
-            for bound in (bounds.minimum, bounds.maximum)
+            _limits(bound, actions.shape) for bound in (actions.minimum, actions.maximum)
         )
         self.action_space = Box(self._low.astype(np.float32), self._high.astype(np.float32), dtype=np.float32)
+
+    @staticmethod
+    def world_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What makes another world; which observations are shown of it, and how large, does not."""
+        return {key: settings[key] for key in ("domain", "task", "camera", "shadows", "action_repeat")}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -164,6 +169,11 @@ class DmControlEnv(gymnasium.Env[Observation, Array]):
             self._picture(self._size, self._size)
         except Exception as error:  # each OpenGL binding has its own
             raise ConfigError(f"pictures cannot be rendered here ({one_line(error)}): {ADVICE}") from error
+
+
+def _limits(bound: Any, shape: tuple[int, ...]) -> Array:
+    """The bounds of actions, infinite where MuJoCo has none."""
+    return np.broadcast_to(np.where(np.abs(bound) < UNBOUNDED, bound, np.sign(bound) * np.inf), shape)
 
 
 def _check_task(tasks: Any, domain: str, task: str) -> None:
