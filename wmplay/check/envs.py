@@ -99,7 +99,7 @@ def gymnasiums_checker_passes(trial: EnvTrial) -> None:
 def observations_are_of_their_space(trial: EnvTrial) -> None:
     """Each key is there, with the shape and dtype of its space, and within its bounds."""
     spaces = frame_spaces(trial.env.observation_space)
-    plays = [trial.actions(seed) for seed in range(3)] + [[action] * LIMIT for action in trial.extremes()[:7]]
+    plays = [trial.actions(0), *([action] * LIMIT for action in trial.extremes()[:5])]
     for number, actions in enumerate(plays):
         for moment in moments(trial.env, trial.seed + number, actions):
             where = f"(seed {trial.seed + number}, {moment})"
@@ -165,7 +165,7 @@ def reset_forgets_the_episode(trial: EnvTrial) -> None:
     actions = trial.actions(0)
     with trial.another() as env:
         usual = play(env, trial.seed, actions)
-        for history in (0, 5, LIMIT):
+        for history in (5, LIMIT):
             play(env, trial.seed + 1, trial.actions(1, history))
             _expect_equal(
                 usual,
@@ -179,7 +179,7 @@ def instances_are_apart(trial: EnvTrial) -> None:
     """Two envs side by side do not notice each other."""
     if trial.make is None:
         raise NotTried("it takes make=..., to make a second env")
-    mine, theirs = trial.actions(0), trial.actions(1)
+    mine, theirs = trial.actions(0, SHORT), trial.actions(1, SHORT)
     with trial.another() as env:
         usual = play(env, trial.seed, mine)
     with trial.another() as one, trial.another() as two:

@@ -16,6 +16,8 @@ from wmplay.contracts import Array
 from wmplay.envs.autoreset import Autoreset
 from wmplay.stepping import Frames, frame_spaces, frames_of, with_final
 
+INTO_THE_NEXT = 5  # steps of the next episode that are looked at
+
 
 class Slots:
     """Single envs that begin the next episode as a vector env of this mode does."""
@@ -47,7 +49,7 @@ class Slots:
 def expect_single_ones(
     batch: VectorEnv[Any, Any, Any], slots: Slots, actions: Sequence[Sequence[Any]], seed: int
 ) -> None:
-    """Steps both.
+    """Steps both, until there are no more actions or each slot is some steps into another episode.
 
     Args:
         batch: of N slots.
@@ -62,6 +64,7 @@ def expect_single_ones(
     returned = batch.reset(seed=seed)[0]
     now = frames_of(returned, spaces)
     _expect(_slots(now), slots.reset(seed), f"after reset(seed={seed})")
+    since_end = np.full(len(slots.envs), -1)  # steps; -1 before it
     for number, each in enumerate(actions):
         where = f"at step {number + 1} with autoreset={slots.autoreset}"
         before, kept = returned, now
@@ -75,6 +78,9 @@ def expect_single_ones(
         led_to, following = slots.step(each)
         _expect(_slots(arrived, reward, terminated, truncated), led_to, where)
         _expect(_slots(now), [Moment(each.observation) for each in following], f"{where}, the next episode,")
+        since_end = np.where(ended | (since_end >= 0), since_end + 1, -1)
+        if since_end.min() >= INTO_THE_NEXT:
+            return
 
 
 def _stepped(env: gymnasium.Env[Any, Any], action: Any) -> Moment:

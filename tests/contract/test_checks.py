@@ -1,0 +1,43 @@
+"""Every built-in environment and planner keeps what its kind promises."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+
+from wmplay import registry
+from wmplay.check import check_env, check_planner
+from wmplay.envs import build_env, env_config
+
+
+def worlds() -> list[str]:
+    """Those of ours, which need no extra."""
+    return [name for name in registry.names("env") if registry.piece_config("env", name).get("world")]
+
+
+def in_this_process(config: Any, num_envs: int | None = None, autoreset: Any = "same_step") -> Any:
+    """As ``build_env``, without the worker processes that are tried below."""
+    return build_env(config, num_envs, 0, autoreset)
+
+
+@pytest.mark.parametrize("name", [*worlds(), "gym", "CartPole-v1"])
+def test_built_in_envs_pass(name: str) -> None:
+    settings = {"physics": "fast"} if name in worlds() else {}
+    make = partial(in_this_process, env_config(name, **settings))
+    report = check_env(make(), make)
+    assert report.passed, str(report)
+
+
+@pytest.mark.parametrize("task", ["body_goal", "cube_goal"])
+def test_tasks_and_workers_and_pictures_pass(task: str) -> None:
+    config = env_config("luxo_cube", task=task, physics="fast", render_mode="rgb_array")
+    make = partial(build_env, config)
+    report = check_env(make(), make)
+    assert report.passed, str(report)
+    assert report.tried == len(report.findings)
+
+
+@pytest.mark.parametrize("name", registry.names("planner"))
+def test_built_in_planners_pass(name: str) -> None:
+    report = check_planner(registry.target(registry.piece_config("planner", name)))
+    assert report.passed, str(report)
