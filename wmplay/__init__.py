@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from wmplay.contracts import Trajectory as Trajectory
     from wmplay.envs import make_env as make_env
     from wmplay.errors import WmplayError as WmplayError
+    from wmplay.loading import load_run as load_run
     from wmplay.registry import make as make
     from wmplay.registry import register as register
     from wmplay.rollout import observe as observe
     from wmplay.rollout import predict as predict
-    from wmplay.run import load_run as load_run
     from wmplay.simulate import simulate as simulate
     from wmplay.store import load_trajectories as load_trajectories
     from wmplay.store import save_trajectories as save_trajectories
@@ -38,7 +38,7 @@ _PUBLIC = {
     "Segment": "contracts",
     "Trajectory": "contracts",
     "WmplayError": "errors",
-    "load_run": "run",
+    "load_run": "loading",
     "load_trajectories": "store",
     "make": "registry",
     "make_env": "envs",

@@ -5,7 +5,7 @@ Its seeds are its own (``evaluate.seed``), so that all runs are scored on the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,11 @@ from wmplay.errors import ArbiterError, StoreError
 from wmplay.evaluate import evaluate_prediction, predict_clips, score_episodes
 from wmplay.generation import duplicate_clips, evaluate_spread, unprompted_clips
 from wmplay.judge import judge, windows_needed
+from wmplay.loading import load_run
 from wmplay.origin import origin_of
 from wmplay.progress import bar
-from wmplay.run import Parts, Run, env_config, learned_env, untrained_policy
+from wmplay.recorded import RecordedEnv, hold_out
+from wmplay.run import Parts, env_config, learned_env, untrained_policy
 from wmplay.run_directory import RunDirectory
 from wmplay.scores import ArbiterScore
 from wmplay.simulate import simulate
@@ -102,7 +104,7 @@ def _assess_policies(
     if isinstance(parts.policy, Learner):
         score("untrained_sampled", untrained_policy(config, parts, device), explore=True)
     if config.evaluate.policy.reference is not None:
-        other = Run(Path(config.evaluate.policy.reference)).policy
+        other = load_run(config.evaluate.policy.reference).policy
         score("real_sampled", other, explore=True)
     score("random", None)
     return scores
@@ -187,12 +189,30 @@ def flat(scores: dict[str, Any]) -> dict[str, float]:
     return {f"{name}/{key}": value for name, row in rows.items() for key, value in row.items()}
 
 
+def given_episodes(
+    config: DictConfig, env: gymnasium.Env[Any, Any], directory: RunDirectory
+) -> Iterable[Trajectory]:
+    """What a run's ``env.data`` has to fit on. Without a simulator, some of it is held out."""
+    store, episodes = load_trajectories(config.env.data), config.evaluate.prediction.episodes
+    if not isinstance(env, RecordedEnv) or not episodes:
+        return store
+    rest, held_out = hold_out(store, episodes, config.evaluate.seed)
+    path = _held_out_path(config, episodes, directory)
+    if not is_store(path):  # otherwise the run was stopped here, and begins again
+        save_trajectories(held_out, path, env=env)
+    return rest
+
+
+def _held_out_path(config: DictConfig, episodes: int, directory: RunDirectory) -> Path:
+    return directory.held_out / f"seed{config.evaluate.seed}-{episodes}"
+
+
 def held_out_episodes(
     config: DictConfig, episodes: int, directory: RunDirectory, device: torch.device, check: Check
 ) -> Store:
     """Random episodes that no model is fitted on; simulated once per run directory."""
     seed = config.evaluate.seed
-    path = directory.held_out / f"seed{seed}-{episodes}"
+    path = _held_out_path(config, episodes, directory)
     if not is_store(path):  # a killed run may have left the directory of one
         overrides = config.collect.env
         held_out = run_episodes(

@@ -153,6 +153,12 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     sub.add_argument("out", type=Path, metavar="OUT", help="where to write; must be free")
     sub.add_argument("--to", dest="format", required=True, metavar="FORMAT", help=formats)
 
+    sub = command(
+        "export", _export, "write a run as one portable folder, to act and to predict with elsewhere"
+    )
+    sub.add_argument("run", type=Path, metavar="RUN", help="a run directory")
+    sub.add_argument("--out", type=Path, required=True, help="the folder; must be free")
+
     sub = command("report", _report, "write report.html and its pictures anew from a run's files")
     sub.add_argument("run", type=Path, metavar="RUN", help="a run or sweep directory")
 
@@ -236,6 +242,13 @@ def _data_export(options: argparse.Namespace) -> None:
     from wmplay.data.transfer import export_data
 
     export_data(options.store, options.format, options.out)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from wmplay.loading import export_run
+
+    export_run(options.run, options.out)
+    print(f"exported: {options.out}")
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -20,11 +20,11 @@ from hydra.errors import HydraException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from wmplay import plugins
-from wmplay.errors import ConfigError, UnknownName, WmplayError
+from wmplay.errors import ConfigError, UnknownName, WmplayError, did_you_mean
 
 
 class ConfigFolders(SearchPathPlugin):
@@ -54,7 +54,7 @@ def compose(overrides: Sequence[str], kinds: Sequence[str]) -> DictConfig:
     try:
         OmegaConf.resolve(config)
     except OmegaConfBaseException as error:
-        raise _one_line(error) from error
+        raise one_line(error) from error
     if "experiment" in config:
         raise ConfigError("the experiment's file has to begin with the line '# @package _global_'")
     with open_dict(config):
@@ -141,7 +141,7 @@ def lenient(overrides: Sequence[str]) -> list[str]:
     texts = []
     for text, override in zip(overrides, parse(overrides), strict=True):
         key = override.key_or_group
-        if override.type is not OverrideType.CHANGE or "@" in text.partition("=")[0] or _is_hydras(key):
+        if override.type is not OverrideType.CHANGE or "@" in text.partition("=")[0] or is_hydras(key):
             texts.append(text)
         elif not _is_group(key):
             texts.append(f"++{text}")
@@ -152,7 +152,8 @@ def lenient(overrides: Sequence[str]) -> list[str]:
     return texts
 
 
-def _is_hydras(key: str) -> bool:
+def is_hydras(key: str) -> bool:
+    """Whether a key is a setting of Hydra itself: ``hydra.sweep.dir``, ``hydra/launcher``, ..."""
     return key == "hydra" or key.startswith(("hydra.", "hydra/"))
 
 
@@ -174,15 +175,15 @@ def _load(config_name: str, overrides: Sequence[str]) -> DictConfig:
     try:
         config = loader.load_configuration(config_name, list(overrides), run_mode=RunMode.RUN)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise _one_line(error) from error
+        raise one_line(error) from error
     OmegaConf.set_struct(config, True)
     with open_dict(config):
         del config["hydra"]
     return config
 
 
-def _one_line(error: Exception) -> WmplayError:
-    """Hydra's many-line messages as one, with the nearest names."""
+def one_line(error: Exception) -> WmplayError:
+    """What Hydra has to say about a config, over many lines, as one; with the nearest names."""
     if isinstance(error, YAMLError):
         return ConfigError(f"a config file is not YAML: {' '.join(str(error).split())}")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -191,6 +192,12 @@ def _one_line(error: Exception) -> WmplayError:
         options = lines[lines.index(f"Available options in '{missing[1]}':") + 1 :]
         known = options[: next((i for i, line in enumerate(options) if " " in line), None)]
         return UnknownName(missing[1], missing[2], known)
+    unknown = error.__cause__
+    if isinstance(unknown, ConfigKeyError | ConfigAttributeError) and isinstance(
+        unknown.parent_node, DictConfig
+    ):
+        where, _, key = str(unknown.full_key).rpartition(".")
+        return ConfigError(f"no key '{key}' in {where}{did_you_mean(key, map(str, unknown.parent_node))}")
     message = lines[0] if lines else type(error).__name__
     key = getattr(error, "full_key", None)
     return ConfigError(f"{key}: {message}" if key else message)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -71,3 +73,35 @@ def write_json(path: Path, value: Any) -> None:
     """
     with written_beside(path) as beside:
         beside.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def claimed(path: Path, patience: float = 0.0) -> Iterator[bool]:
+    """Holds a file's lock within the block; yields whether nobody else holds it.
+
+    However its holder dies, the system lets go of the lock. Between machines it works where their shared
+    file system has ``flock``. The file is made if need be, and stays.
+
+    Args:
+        path: of the file.
+        patience: seconds to try for, against those who only look whether it is held.
+
+    Raises:
+        WriteError: if the file cannot be made, or its file system has no locks.
+    """
+    with ExitStack() as stack:
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(path.open("a"))
+            until = time.monotonic() + patience
+            while not (free := _lock(file.fileno())) and time.monotonic() < until:
+                time.sleep(0.05)
+        yield free
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

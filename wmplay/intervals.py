@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -65,19 +65,21 @@ def mean_intervals(values: Array, confidence: float = 0.95) -> tuple[Array, Arra
     return mean, mean - half, mean + half
 
 
-def interquartile_mean(scores: Array) -> float:
+def interquartile_mean(scores: Array, axis: int | None = None) -> Any:
     """The mean of the middle half of all scores, of every seed and task (Agarwal et al. 2021, 2108.13264).
 
     A quarter of the scores, rounded down, is cut off at each end: below four scores it is the plain mean.
+    Like ``np.mean`` it is a number, or with an ``axis`` the array of means along it.
     """
-    ordered = np.sort(np.asarray(scores, dtype=np.float64), axis=None)
+    ordered = np.sort(np.asarray(scores, dtype=np.float64), axis=axis)
+    ordered = np.moveaxis(ordered, -1 if axis is None else axis, 0)
     cut = len(ordered) // 4
-    return float(ordered[cut : len(ordered) - cut].mean())
+    return ordered[cut : len(ordered) - cut].mean(axis=0)
 
 
 def stratified_bootstrap(
     scores: Array,
-    statistic: Callable[[Array], float] = interquartile_mean,
+    statistic: Callable[..., Any] = interquartile_mean,
     *,
     seed: int = 0,
     resamples: int = 2000,
@@ -86,14 +88,21 @@ def stratified_bootstrap(
     """A statistic of scores [seeds, tasks] with its percentile bootstrap interval (2108.13264).
 
     Seeds are drawn with replacement, for each task (stratum) on its own. Both ends are NaN for one seed.
+
+    Args:
+        scores: [seeds, tasks].
+        statistic: of all scores; takes an ``axis``, as ``np.mean`` and ``np.median`` do.
+        seed: of the draws.
+        resamples: how many.
+        confidence: of the interval.
     """
     scores = np.asarray(scores, dtype=np.float64)
     seeds, tasks = scores.shape
-    value = statistic(scores)
+    value = float(statistic(scores))
     if seeds == 1:
         return Interval(value, math.nan, math.nan)
     draws = np.random.default_rng(seed).integers(seeds, size=(resamples, seeds, tasks))
-    resampled = [statistic(scores[draw, np.arange(tasks)]) for draw in draws]
+    resampled = statistic(scores[draws, np.arange(tasks)].reshape(resamples, -1), axis=1)
     low, high = np.quantile(resampled, [0.5 - confidence / 2, 0.5 + confidence / 2])
     return Interval(value, float(low), float(high))
 

@@ -160,8 +160,17 @@ def check(config: DictConfig) -> None:
             continue
         lent = defaults.get(kind, {})  # a piece's key may hold a setting of the loop too: env.data
         piece = {key: value for key, value in configuration.plain(config[kind]).items() if key not in lent}
-        make_piece = target(piece)
-        _check_config(make_piece, _parameters(make_piece), piece)
+        check_piece(piece)
+
+
+def check_piece(config: Mapping[str, Any]) -> None:
+    """Checks the names and types of one piece's config; builds nothing.
+
+    Raises:
+        ConfigError: for a key that its constructor does not take, or a value of the wrong type.
+    """
+    make_piece = target(config)
+    _check_config(make_piece, _parameters(make_piece), config)
 
 
 def prepare(overrides: Sequence[str]) -> None:

@@ -19,9 +19,11 @@ from wmplay.configuration import plain
 from wmplay.contracts import Learner, Policy, Practice, model_keys
 from wmplay.envs import build_env
 from wmplay.errors import ConfigError, ShapeError, SpaceError, StoreError, WorldError
+from wmplay.loading import load_run
 from wmplay.origin import Origin, in_words, known_origin, same_world
+from wmplay.recorded import RecordedEnv, hold_out
 from wmplay.rollout import predict
-from wmplay.run import Parts, Run, env_config, load_run, practice_env
+from wmplay.run import LoadedRun, Parts, env_config, practice_env
 from wmplay.simulate import simulate
 from wmplay.store import Store, load_trajectories, save_trajectories
 
@@ -52,6 +54,8 @@ def rehearse(config: DictConfig, parts: Parts, device: torch.device, *, goes_on:
             "collect.episodes) or give a store of them with env.data=<store>"
         )
     with closing(build_env(env_config(config, collect.env))) as env:
+        if isinstance(env, RecordedEnv):
+            _check_recorded(config, env)
         if parts.model is not None:
             _predict(env, parts.model, device)
         if collect.episodes:
@@ -119,7 +123,10 @@ def _practise(
 
 def _predict(env: gymnasium.Env[Any, Any], model: Any, device: torch.device) -> None:
     """Predicts two steps from an episode's first frame, and decodes them."""
-    (trajectory,) = simulate(env, None, 1, seed=0, max_steps=STEPS)
+    if isinstance(env, RecordedEnv):
+        trajectory = env.beginning(STEPS)
+    else:
+        (trajectory,) = simulate(env, None, 1, seed=0, max_steps=STEPS)
     first = {key: torch.from_numpy(value[:1]).to(device) for key, value in trajectory.observation.items()}
     with torch.no_grad():
         belief = model.initial({key: first[key] for key in model_keys(first)})
@@ -154,7 +161,7 @@ def check_spaces(env: Any, like: gymnasium.Env[Any, Any], who: str) -> None:
         raise SpaceError(f"{who} acts in {like.action_space}, this env takes {action}")
 
 
-def check_policy(run: Run, env: Any, hint: str | None) -> None:
+def check_policy(run: LoadedRun, env: Any, hint: str | None) -> None:
     """Whether a run's policy can act in an env, and is of its world.
 
     Args:
@@ -166,10 +173,10 @@ def check_policy(run: Run, env: Any, hint: str | None) -> None:
         SpaceError, WorldError: in one line, if not.
     """
     who = f"the policy of {run.path}"
-    origin = known_origin(run.env)
+    origin = known_origin(run.parts.env)
     if origin is not None and hint is not None:
         check_same_world(who, [origin], env, hint)
-    check_spaces(env, run.env, who)
+    check_spaces(env, run.parts.env, who)
 
 
 def check_same_world(who: str, made_with: Iterable[Origin], env: Any, hint: str) -> None:
@@ -238,6 +245,14 @@ def check_store(store: Store, env: Any, *, every_key: bool) -> None:
 
 def _spaces(space: gymnasium.Space[Any]) -> Mapping[str, gymnasium.Space[Any]]:
     return space.spaces if isinstance(space, Dict) else {"observation": space}
+
+
+def _check_recorded(config: DictConfig, env: RecordedEnv) -> None:
+    """Whether a run asks of recorded data only what there is."""
+    if config.collect.random_episodes or config.collect.episodes:
+        env.reset()  # says why not
+    if config.evaluate.prediction.episodes:
+        hold_out(env.store, config.evaluate.prediction.episodes, config.evaluate.seed)
 
 
 def _check_windows(config: DictConfig, env: gymnasium.Env[Any, Any]) -> None:

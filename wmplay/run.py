@@ -1,8 +1,9 @@
-"""The pieces of a run, and ``load_run``: look at a run, act with it."""
+"""The pieces of a run, built from its config; a run on disk, to look at and to act with."""
 
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from wmplay import registry
+from wmplay.acting import Actor
 from wmplay.configuration import parse, plain, set_values
 from wmplay.contracts import Policy
 from wmplay.device import choose_device
@@ -56,13 +58,18 @@ class Parts:
         return {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
 
 
-def assemble(config: DictConfig, device: torch.device) -> Parts:
+def assemble(config: DictConfig, device: torch.device, env: gymnasium.Env[Any, Any] | None = None) -> Parts:
     """Builds the pieces of a run; each may ask for those before it.
+
+    Args:
+        config: of the run.
+        device: where the model is.
+        env: in place of the one that the config says.
 
     Raises:
         ConfigError: for a key, value or part that a piece's constructor does not take.
     """
-    pieces: dict[str, Any] = {"env": build_env(env_config(config))}
+    pieces: dict[str, Any] = {"env": build_env(env_config(config)) if env is None else env}
     for kind in ("model", "objective", "planner", "policy", "explorer"):
         if config[kind] is None:
             pieces[kind] = pieces["policy"] if kind == "explorer" else None
@@ -86,7 +93,8 @@ def _check_methods(kind: str, piece: Any) -> None:
 def env_config(config: DictConfig, overrides: DictConfig | None = None) -> dict[str, Any]:
     """What a run's env is built from, with the overrides of one of the loop's phases."""
     chosen = {**plain(config.env), **(plain(overrides) if overrides is not None else {})}
-    return {key: value for key, value in chosen.items() if key not in LOOPS_OWN}
+    own = registry.default_settings(registry.target(chosen))  # an env may be made of the data itself
+    return {key: value for key, value in chosen.items() if key not in LOOPS_OWN or key in own}
 
 
 def untrained_policy(config: DictConfig, parts: Parts, device: torch.device) -> Any:
@@ -220,31 +228,32 @@ def continued_config(directory: RunDirectory, overrides: Sequence[str]) -> DictC
 # ---- looking at a run ------------------------------------------------------------------------------
 
 
-class Run:
-    """A run, finished or not; its parts are built when asked for.
+class LoadedRun(ABC):
+    """What can be loaded to act and to predict with; its parts are built when asked for.
 
     Attributes:
         path: its directory.
         config: resolved and read-only.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.directory = RunDirectory(path)
-        self.path = path
-        self.config = self.directory.config()
-        OmegaConf.set_readonly(self.config, True)
+    def __init__(self, path: Path, config: DictConfig) -> None:
+        self.path, self.config = path, config
+        OmegaConf.set_readonly(config, True)
+
+    @abstractmethod
+    def build(self) -> tuple[Parts, Mapping[str, Any]]:
+        """The pieces as they were before any training, and {part: weights} for them."""
 
     @cached_property
     def parts(self) -> Parts:
-        """The pieces, with the weights of the last checkpoint.
+        """The pieces, with their weights.
 
         Raises:
-            RunError: if there is no checkpoint, or it is of another model.
+            RunError: if there are none, or they are of another model.
             ConfigError: if its config is of another version, or a plugin that it needs is not here.
         """
-        checked_config(self.directory)
-        parts = assemble(self.config, self.device)
-        load_weights(parts.modules(), self.directory.read_checkpoint()["weights"], self.path)
+        parts, weights = self.build()
+        load_weights(parts.modules(), weights, self.path)
         for module in parts.modules().values():
             module.eval()
         return parts
@@ -268,6 +277,27 @@ class Run:
     def policy(self) -> Policy:
         """The policy, without exploration."""
         return self.parts.policy
+
+    def actor(self, *, explore: bool = False, seed: int = 0) -> Actor:
+        """The policy for one env, step by step: ``action = act(observation)``."""
+        policy = self.parts.explorer if explore else self.policy
+        return Actor(policy, self.parts.env, device=self.device, explore=explore, seed=seed)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"
+
+
+class Run(LoadedRun):
+    """A run, finished or not."""
+
+    def __init__(self, path: Path) -> None:
+        self.directory = RunDirectory(path)
+        super().__init__(path, self.directory.config())
+
+    def build(self) -> tuple[Parts, Mapping[str, Any]]:
+        """The pieces, and the weights of the last checkpoint."""
+        checked_config(self.directory)
+        return assemble(self.config, self.device), self.directory.read_checkpoint()["weights"]
 
     @property
     def metrics(self) -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -266,6 +266,17 @@ class Evaluation:
     agreement: AgreementScore | None = None
     arbiter: ArbiterScore | None = None
     policies: dict[str, PolicyScore] = field(default_factory=dict)  # "policy", then "random" and others
+
+    def numbers(self) -> dict[str, float]:
+        """All numbers, by the names that they are logged under: ``policy/success``, ``arbiter/frechet``."""
+        model = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "policies"}
+        return flat({**model, **self.policies})
+
+
+def flat(scores: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of scores as metrics: ``policy/success``, ``prediction/lcd/iou@5``, ..."""
+    rows = {name: score.row() for name, score in scores.items() if hasattr(score, "row")}
+    return {f"{name}/{key}": value for name, row in rows.items() for key, value in row.items()}
 
 
 # On disk ----------------------------------------------------------------------------------------------

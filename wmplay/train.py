@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from wmplay import registry
-from wmplay.assess import assess, flat, run_episodes
+from wmplay.assess import assess, flat, given_episodes, run_episodes
 from wmplay.contracts import Learner, Policy, Practice
 from wmplay.envs import build_env
 from wmplay.errors import ConfigError
@@ -29,7 +29,6 @@ from wmplay.run import Run, continued_config, env_config, practice_env, run_to_c
 from wmplay.run_directory import RunDirectory
 from wmplay.scores import save_evaluation
 from wmplay.session import PHASES, Session
-from wmplay.store import load_trajectories
 
 
 def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Run:
@@ -79,7 +78,7 @@ def collect(s: Session) -> None:
     before = s.state.real_steps
     if s.state.iteration == 0:
         if s.config.env.data is not None:
-            s.keep(load_trajectories(s.config.env.data))
+            s.keep(given_episodes(s.config, s.parts.env, s.directory))
         held = s.config.collect.held
         policy = RandomPolicy(s.parts.env.action_space, held) if held else None
         _collect(s, s.config.collect.random_episodes, policy, "collect at random")

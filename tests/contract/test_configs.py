@@ -12,6 +12,7 @@ import yaml
 from wmplay import plugins, registry
 
 BUILT_IN = plugins.config_folders()[0][1]
+ENGINES = sorted((BUILT_IN / "hydra").rglob("*.yaml"))
 FILES = [path for kind in registry.KINDS for path in sorted((BUILT_IN / kind).glob("*.yaml"))]
 
 
@@ -36,6 +37,16 @@ def test_yaml_and_constructor_agree(path: Path) -> None:
         assert all(given[key] != defaults[key] for key in own if key != "world"), "says what it inherits"
     else:
         assert given == defaults
+
+
+@pytest.mark.parametrize("path", ENGINES, ids=lambda path: f"hydra/{path.parent.name}={path.stem}")
+def test_an_engines_yaml_shows_every_parameter(path: Path) -> None:
+    given = yaml.safe_load(path.read_text())
+    parameters = inspect.signature(registry.target(given)).parameters
+    del given["_target_"]
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    assert list(given) == list(defaults)
+    assert {name for name, value in given.items() if value != defaults[name]} <= {"sampler"}  # it is seeded
 
 
 @pytest.mark.parametrize("kind", registry.KINDS)

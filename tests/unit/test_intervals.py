@@ -83,6 +83,32 @@ def test_interquartile_mean_cuts_a_quarter_at_each_end():
     assert interquartile_mean(np.array([0.0, 0, 9])) == 3  # too few to cut
 
 
+def test_interquartile_mean_along_an_axis():
+    scores = np.random.default_rng(0).normal(size=(3, 11, 5))
+    found = interquartile_mean(scores, axis=1)
+    assert found.shape == (3, 5)
+    assert found[2, 4] == interquartile_mean(scores[2, :, 4])
+
+
+def test_bootstrap_of_two_seeds_by_hand():
+    # the mean of two draws is low, middle or high with probabilities 1/4, 1/2 and 1/4
+    assert stratified_bootstrap(np.array([[3.0], [7.0]])) == (5, 3, 7)
+    narrow = stratified_bootstrap(np.array([[3.0], [7.0]]), confidence=0.4)  # from 0.3 to 0.7
+    assert narrow == (5, 5, 5)
+
+
+def test_bootstrap_draws_the_seeds_of_each_task_on_their_own():
+    means = []
+
+    def mean(scores, axis=None):
+        means.append(np.mean(scores, axis=axis))
+        return means[-1]
+
+    # a sum of 0, 1 or 2 in the first task, and of 0, 10 or 20 in the second: in all combinations
+    stratified_bootstrap(np.array([[0.0, 0.0], [1.0, 10.0]]), mean)
+    assert set(means[1]) == {(one + other) / 4 for one in (0, 1, 2) for other in (0, 10, 20)}
+
+
 def test_bootstrap_is_seeded_and_stratified():
     # tasks of constant scores: only a draw that mixes tasks could vary
     scores = np.tile([1.0, 5.0], (7, 1))

@@ -7,7 +7,10 @@ from report_run import write_run, write_simulator
 from rich.console import Console
 
 from wmplay.errors import RunError
+from wmplay.intervals import Interval
 from wmplay.report import print_sweep, summarise_sweep
+from wmplay.report.seeds import Job, over_worlds, seeds_grid, settings_plot
+from wmplay.sweep_directory import SweepDirectory, write_failure
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +101,72 @@ def test_policies_and_medians_over_seeds(tmp_path):
     assert "40.0%" in text
 
 
+def test_settings_in_csv(sweep_dir):
+    print_sweep(sweep_dir, Console(width=80, file=io.StringIO()))
+    with (sweep_dir / "settings.csv").open(newline="") as file:
+        rows = {(row["setting"], row["metric"]): row for row in csv.DictReader(file)}
+    late = summarise_sweep(sweep_dir).settings[0].metrics["lcd iou@1"]
+    row = rows["model=late", "lcd iou@1"]
+    assert (row["worlds"], row["seeds"]) == ("1", "3")
+    assert [float(row[f"interquartile_mean{end}"]) for end in ("", "_low", "_high")] == list(late)
+    assert rows["model=exact", "lcd iou@1"]["median_low"] == ""  # one seed has no interval
+
+
+def job(setting, seed, **metrics):
+    known = {name: Interval(value, value, value) for name, value in metrics.items()}
+    return Job("x", tuple(setting.split()), str(seed), "finished", known)
+
+
+def test_success_over_worlds_is_stratified_by_world():
+    jobs = [
+        *(job("env=a model=m", seed, success=0.2, reward=1.0) for seed in range(5)),
+        *(job("env=b model=m", seed, success=0.2 * seed, reward=2.0) for seed in range(5)),
+        *(job("env=a model=n", seed, success=1.0) for seed in range(5)),  # n was not tried in b
+    ]
+    (across,) = over_worlds(jobs)
+    assert (across.setting, across.worlds, across.seeds) == ("model=m", 2, 5)
+    assert across.metrics.keys() == {"success"}  # rewards of different worlds do not add up
+    scores = [0.2] * 5 + [0, 0.2, 0.4, 0.6, 0.8]
+    assert across.metrics["success"].value == pytest.approx(sum(sorted(scores)[2:8]) / 6)
+    # in every draw at least half of the scores are a's
+    assert across.metrics["success"].low >= 0.1
+    assert "2 x 5" in seeds_grid([across], ["success"]).rows[0][1]
+
+
+def test_seeds_that_one_world_lacks_are_left_out_of_all():
+    jobs = [job("env=a", seed, success=1.0) for seed in (0, 1, 2)]
+    jobs += [job("env=b", seed, success=0.0) for seed in (1, 2, 3)]
+    (across,) = over_worlds(jobs)
+    assert (across.setting, across.seeds) == ("defaults", 2)
+    assert over_worlds(jobs[:3]) == []  # one world only
+
+
+def test_what_failed_before_there_was_a_run_is_in_the_table(sweep_dir, tmp_path):
+    write_run(tmp_path / "0", overrides=["env=belt", "model=late"])
+    write_failure(tmp_path / "1", ["env=belt", "model=late", "model.depth=0", "seed=3"], ValueError("no"))
+    rows = [(job.setting, job.seed, job.status) for job in summarise_sweep(tmp_path).jobs]
+    assert rows == [("defaults", "0", "finished"), ("model.depth=0", "3", "failed")]
+
+
+def test_a_run_that_was_killed_does_not_look_alive(tmp_path):
+    write_run(tmp_path / "0", overrides=["model=late"], status="running")
+    write_run(tmp_path / "1", overrides=["model=exact"], status="running")
+    with SweepDirectory(tmp_path).claimed(tmp_path / "1"):
+        assert [job.status for job in summarise_sweep(tmp_path).jobs] == ["stopped", "running"]
+
+
+def test_the_plot_compares_settings(sweep_dir):
+    sweep = summarise_sweep(sweep_dir)
+    figure = settings_plot(sweep.settings, sweep.jobs, sweep.metrics)
+    assert [axes.get_title("left") for axes in figure.axes] == sweep.metrics
+    axes = figure.axes[sweep.metrics.index("lcd iou@1")]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["model=late", "model=exact"]
+    late = sweep.settings[0].metrics["lcd iou@1"]
+    assert any(list(line.get_xdata()) == [late.low, late.high] for line in axes.lines)
+    assert settings_plot(sweep.settings[:1], sweep.jobs, sweep.metrics) is None  # nothing to compare
+    assert settings_plot(sweep.settings * 20, sweep.jobs, sweep.metrics) is None  # too much to see
+
+
 def test_a_sweep_has_a_page(sweep_dir):
     console = Console(width=80, file=io.StringIO())
     print_sweep(sweep_dir, console)
@@ -106,6 +175,7 @@ def test_a_sweep_has_a_page(sweep_dir):
     assert "5 runs of 2 settings: model=late: success 100.0%" in page
     assert "Over seeds" in page
     assert (sweep_dir / "report" / "quality.png").exists()
+    assert (sweep_dir / "report" / "settings.png").exists()
     points = summarise_sweep(sweep_dir).points
     assert len(points) == 4 * 3
     assert {point.label for point in points} == {"model=late", "model=exact"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from wmplay import registry
 from wmplay.errors import ConfigError
-from wmplay.origin import ATTRIBUTE, known_origin, origin_of
+from wmplay.origin import ATTRIBUTE, origin_of
 
 if TYPE_CHECKING:
     import gymnasium
@@ -75,7 +75,7 @@ def build_env(
     none with these settings; others are stepped one by one.
     """
     env = _build(config, num_envs, num_workers, autoreset)
-    if known_origin(env) is None:
+    if not hasattr(env, ATTRIBUTE):
         setattr(env, ATTRIBUTE, origin_of(config))
     return env
 

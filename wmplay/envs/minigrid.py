@@ -82,6 +82,11 @@ class MiniGridEnv(gymnasium.Env[Observation, Any]):
         self._actions = int(self._env.action_space.n)
         self.action_space: Space[Any] = Discrete(self._actions)
 
+    @staticmethod
+    def world_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What makes another world; which observations are shown of it, and how large, does not."""
+        return {key: settings[key] for key in ("id", "full")}
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:

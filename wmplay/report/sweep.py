@@ -8,47 +8,47 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.text import Text
 
 from wmplay.errors import RunError
 from wmplay.files import written_beside
-from wmplay.intervals import Interval, stratified_bootstrap
 from wmplay.report.figures import png
 from wmplay.report.markup import Part, Picture, write_page
 from wmplay.report.quality import Point, measured, quality_plot
 from wmplay.report.record import Record, read_record
+from wmplay.report.seeds import (
+    Job,
+    Setting,
+    cells,
+    over_seeds,
+    over_worlds,
+    seeds_grid,
+    settings_plot,
+    wrapped,
+    write_settings,
+)
 from wmplay.report.tables import Grid, as_rich, headline
-from wmplay.report.words import broken, counted, interval, percent
+from wmplay.report.words import counted, percent
 from wmplay.scores import Evaluation
+from wmplay.sweep_directory import SweepDirectory
 
 CSV_FILE = "sweep.csv"
+SETTINGS_FILE = "settings.csv"
 LEFT_COLUMNS = 24  # characters of seed, status and the space around them
 METRIC_COLUMN = 19
 PAGE_COLUMNS = 110  # characters that fit beside each other on the page
 JOBS = "Jobs"
 
-
-@dataclass(frozen=True)
-class Job:
-    """One run of a sweep."""
-
-    directory: str  # within the sweep's
-    setting: str  # its overrides but for the seed and what all jobs share
-    seed: str
-    status: str
-    metrics: dict[str, Interval]  # over episodes; empty where it was not evaluated
-
-
-@dataclass(frozen=True)
-class Setting:
-    """The jobs that are equal up to their seed."""
-
-    setting: str
-    seeds: int
-    metrics: dict[str, Interval]  # interquartile mean over seeds, stratified bootstrap
-    medians: dict[str, Interval]  # the same of the median
+SEEDS = (
+    "Each dot is one seed; the mark is their interquartile mean (below 4 seeds: mean), the bar its 95% "
+    "bootstrap interval over seeds."
+)
+EPISODES = "One seed of each: the bars are 95% intervals over its episodes, and say nothing of other seeds."
+QUALITY = (
+    "Each point is one evaluation of one run. Spearman's rank correlation, from five runs on with a 95% "
+    "bootstrap interval, in which whole runs are drawn, since evaluations of one run are alike."
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Sweep:
     common: str  # the overrides that all jobs share; they are in no setting
     jobs: list[Job]
     settings: list[Setting]
+    across: list[Setting]  # over worlds and seeds; empty where there is one world
     points: list[Point]  # every evaluation of every job
 
     @property
@@ -67,30 +68,36 @@ class Sweep:
 
 
 def summarise_sweep(sweep_dir: Path) -> Sweep:
-    """Reads the jobs of a sweep: every directory in it that holds a run.
+    """Reads the jobs of a sweep: every directory in it that holds a run, or why there is none.
 
     Raises:
         RunError: if there are none.
     """
+    sweep = SweepDirectory(sweep_dir)
     records = [read_record(path.parent) for path in sorted(sweep_dir.rglob("run.json"))]
-    if not records:
+    stillborn = sweep.failed_before_they_began()
+    if not records and not stillborn:
         raise RunError(f"{sweep_dir} has no runs in it: expected directories with a run.json")
-    all_overrides = [_overrides(record) for record in records]
-    common = [
-        o for o in all_overrides[0] if len(records) > 1 and all(o in others for others in all_overrides)
+    records.sort(key=lambda record: str(record.info.get("started", "not yet")))  # words come after dates
+    overrides = [[str(text) for text in record.info.get("overrides", [])] for record in records]
+    every = [*overrides, *stillborn.values()]
+    common = [text for text in every[0] if len(every) > 1 and all(text in other for other in every)]
+    common = [text for text in common if not text.startswith("seed=")]
+    jobs = [
+        _job(record, sweep, _own(texts, common)) for record, texts in zip(records, overrides, strict=True)
     ]
-    jobs = [_job(record, sweep_dir, common) for record in records]
-    by_setting: dict[str, list[Job]] = {}
-    for job in jobs:
-        by_setting.setdefault(job.setting, []).append(job)
-    settings = [_over_seeds(setting, same) for setting, same in by_setting.items()]
     lines = {job.directory: record.metrics for job, record in zip(jobs, records, strict=True)}
     points = measured(lines, {job.directory: job.setting for job in jobs})
-    return Sweep(" ".join(common), jobs, settings, points)
+    for path, texts in stillborn.items():
+        seed = next((text.partition("=")[2] for text in texts if text.startswith("seed=")), "")
+        jobs.append(Job(path.name, _own(texts, common), seed, "failed", {}))
+    order = {setting: i for i, setting in enumerate(dict.fromkeys(job.setting for job in jobs))}
+    jobs.sort(key=lambda job: (order[job.setting], int(job.seed) if job.seed.isdecimal() else 0))
+    return Sweep(" ".join(common), jobs, over_seeds(jobs), over_worlds(jobs), points)
 
 
 def print_sweep(sweep_dir: Path, console: Console | None = None) -> Sweep:
-    """Prints the tables of a sweep, and writes ``sweep.csv`` and ``report.html`` into its directory.
+    """Prints the tables of a sweep, and writes CSV files of them and ``report.html`` into its directory.
 
     Raises:
         RunError: if there are no runs in it.
@@ -102,6 +109,7 @@ def print_sweep(sweep_dir: Path, console: Console | None = None) -> Sweep:
     for grid in sweep_grids(sweep, console.width):
         console.print(as_rich(grid))
     write_csv(sweep, sweep_dir / CSV_FILE)
+    write_settings([*sweep.settings, *sweep.across], sweep_dir / SETTINGS_FILE)
     console.print(Text(f"report: {write_sweep_report(sweep, sweep_dir)}"), soft_wrap=True)
     return sweep
 
@@ -109,15 +117,18 @@ def print_sweep(sweep_dir: Path, console: Console | None = None) -> Sweep:
 def write_sweep_report(sweep: Sweep, sweep_dir: Path) -> Path:
     """Builds ``report.html`` in a sweep's directory: its tables, and success against model quality."""
     grids = sorted(sweep_grids(sweep, PAGE_COLUMNS), key=lambda grid: grid.title == JOBS)
-    figure = quality_plot(sweep.points)
-    caption = (
-        "Each point is one evaluation of one run. Spearman's rank correlation, from five runs on with a 95% "
-        "bootstrap interval, in which whole runs are drawn, since evaluations of one run are alike."
+    compared = settings_plot(sweep.settings, sweep.jobs, sweep.metrics)
+    several = any(setting.seeds > 1 for setting in sweep.settings)
+    at_a_glance = (
+        [] if compared is None else [Picture("settings.png", png(compared), SEEDS if several else EPISODES)]
     )
-    plots = [] if figure is None else [Picture("quality.png", png(figure), caption)]
+    scatter = quality_plot(sweep.points)
     sections: dict[str, Sequence[Part]] = {
+        "At a glance": at_a_glance,
         "Results": grids,
-        "Does a better model make a better policy": plots,
+        "Does a better model make a better policy": []
+        if scatter is None
+        else [Picture("quality.png", png(scatter), QUALITY)],
     }
     return write_page(
         sweep_dir,
@@ -142,13 +153,15 @@ def _verdict(sweep: Sweep) -> str:
 
 def sweep_grids(sweep: Sweep, width: int) -> list[Grid]:
     """Tables of jobs, and of settings where one has several seeds; each with the metrics that fit."""
-    left = max(len(job.setting) for job in sweep.jobs) + LEFT_COLUMNS
+    left = max(len(line) for job in sweep.jobs for line in wrapped(job.setting).split("\n")) + LEFT_COLUMNS
     each = max(1, (width - left) // METRIC_COLUMN)
     names = sweep.metrics
     chunks = [names[i : i + each] for i in range(0, len(names), each)] or [[]]
     grids = [_jobs_grid(sweep, chunk) for chunk in chunks]
     if any(setting.seeds > 1 for setting in sweep.settings):
-        grids += [_seeds_grid(sweep, chunk) for chunk in chunks]
+        grids += [seeds_grid(sweep.settings, chunk) for chunk in chunks]
+    if sweep.across:
+        grids.append(seeds_grid(sweep.across, list(sweep.across[0].metrics)))
     return grids
 
 
@@ -156,18 +169,9 @@ def _jobs_grid(sweep: Sweep, names: Sequence[str]) -> Grid:
     return Grid(
         JOBS,
         ["setting", "seed", "status", *names],
-        [[job.setting, job.seed, job.status, *_cells(job.metrics, names)] for job in sweep.jobs],
+        [[wrapped(job.setting), job.seed, job.status, *cells(job.metrics, names)] for job in sweep.jobs],
         "95% intervals over the episodes of each job.",
     )
-
-
-def _seeds_grid(sweep: Sweep, names: Sequence[str]) -> Grid:
-    rows = []
-    for setting in sweep.settings:
-        rows.append([setting.setting, f"{setting.seeds}: mean", *_cells(setting.metrics, names)])
-        rows.append(["", "median", *_cells(setting.medians, names)])
-    note = "Interquartile mean (below 4 seeds: mean) and median, with 95% bootstrap intervals over seeds."
-    return Grid("Over seeds", ["setting", "seeds", *names], rows, note)
 
 
 def write_csv(sweep: Sweep, path: Path) -> None:
@@ -182,35 +186,17 @@ def write_csv(sweep: Sweep, path: Path) -> None:
             writer.writerow([job.directory, job.setting, job.seed, job.status, *known])
 
 
-def _overrides(record: Record) -> list[str]:
-    """A job's overrides but for the seed."""
-    return [str(o) for o in record.info.get("overrides", []) if not str(o).startswith("seed=")]
+def _own(overrides: Sequence[str], common: Sequence[str]) -> tuple[str, ...]:
+    """A job's overrides but for the seed and what all jobs share."""
+    return tuple(text for text in overrides if text not in common and not text.startswith("seed="))
 
 
-def _job(record: Record, sweep_dir: Path, common: Sequence[str]) -> Job:
+def _job(record: Record, sweep: SweepDirectory, own: tuple[str, ...]) -> Job:
+    status = str(record.info.get("status", ""))
     return Job(
-        directory=str(record.path.relative_to(sweep_dir)),
-        setting=" ".join(o for o in _overrides(record) if o not in common) or "defaults",
+        directory=str(record.path.relative_to(sweep.path)),
+        overrides=own,
         seed=str(record.info.get("seed", "")),
-        status=str(record.info.get("status", "")),
+        status=sweep.state(record.path) if status == "running" else status,  # it may have been killed
         metrics=headline(record.evaluation or Evaluation()),
     )
-
-
-def _over_seeds(setting: str, jobs: Sequence[Job]) -> Setting:
-    """The interquartile mean and the median of each metric, over the jobs that have it."""
-    metrics, medians = {}, {}
-    for name in dict.fromkeys(name for job in jobs for name in job.metrics):
-        values = np.array([job.metrics[name].value for job in jobs if name in job.metrics])
-        metrics[name] = stratified_bootstrap(values[:, None])
-        medians[name] = stratified_bootstrap(values[:, None], lambda scores: float(np.median(scores)))
-    return Setting(setting, len(jobs), metrics, medians)
-
-
-def _cells(metrics: dict[str, Interval], names: Sequence[str]) -> list[str]:
-    def show(name: str) -> str:
-        if name not in metrics:
-            return "–"
-        return broken(percent(metrics[name]) if name.startswith("success") else interval(metrics[name]))
-
-    return [show(name) for name in names]

@@ -122,6 +122,14 @@ class Store:
         """The dtype and shape of one step's ``observation.<key>``, ``action``, ``reward`` and so on."""
         return dict(self._columns)
 
+    def rows(self, name: str) -> Iterator[Array]:
+        """All rows of one of ``space``, episode after episode, a good part of them at a time."""
+        frames = name.startswith(OBSERVATION)
+        for number, shard in enumerate(self._contents.shards):
+            dropped = shard.lengths[: self._contents.dropped if number == 0 else 0]
+            start = int(dropped.sum()) + len(dropped) * frames
+            yield shard.decoded(name, start, len(shard.stored[name]))
+
     def sample(self, batch_size: int, length: int, generator: np.random.Generator | int) -> Segment:
         """Random windows, all valid starts in the store equally likely.
 

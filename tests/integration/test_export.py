@@ -1,0 +1,198 @@
+"""A run as one folder: it acts and predicts to the bit as the run does; what is wrong is one line."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from refusals import refusal
+
+import wmplay
+from wmplay.cli import main
+from wmplay.errors import WmplayError
+from wmplay.loading import ExportedRun
+from wmplay.run import Run
+
+TINY = (
+    *("experiment=tiny", "iterations=1", "report=false", "fit.steps=2", "collect.episodes=0"),
+    *("evaluate.prediction.episodes=0", "evaluate.policy.episodes=0"),
+)
+LEARNS = (*TINY, "policy=ppo", "objective=sum_of_rewards", "explorer=null")
+PLUGIN = """
+import torch
+from torch import nn
+import wmplay
+
+@wmplay.register("policy", "linear")
+class Linear(nn.Module):
+    def __init__(self, action_space, gain: float = 2.0):
+        super().__init__()
+        self.gain, self.size = gain, action_space.shape[0]
+        self.tied = self.weight = nn.Parameter(torch.randn(self.size, 4))
+    def initial(self, batch_size):
+        return None
+    def act(self, carry, observation, last_action, first, *, explore=False, generator=None):
+        return self.gain * observation["proprio"][:, :4] @ self.weight.T, None
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs that plan, that learned, and with a plugin; each exported."""
+    path = tmp_path_factory.mktemp("made")
+    (path / "plugins").mkdir()
+    (path / "plugins" / "linear.py").write_text(PLUGIN)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        for name, overrides in (
+            ("plans", TINY),
+            ("learned", (*LEARNS, "improve.steps=64", "improve.world=real", "improve.num_envs=4")),
+            ("plugged", (*LEARNS, "policy=linear", "model=null", "fit.steps=0")),
+        ):
+            wmplay.train([*overrides, f"dir={name}"])
+            assert main(["export", name, "--out", f"{name}-out"]) == 0
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in made.iterdir():
+        if name.name != "plugins":
+            shutil.copytree(name, tmp_path / name.name)
+
+
+@pytest.mark.parametrize("name", ["plans", "learned"])
+def test_it_acts_and_predicts_as_the_run_does_to_the_bit(name: str) -> None:
+    run, exported = wmplay.load_run(name), wmplay.load_run(f"{name}-out")
+    assert (type(run), type(exported)) == (Run, ExportedRun)
+    made = [
+        wmplay.simulate(each.env, each.policy, episodes=2, seed=5, max_steps=7) for each in (run, exported)
+    ]
+    for ours, theirs in zip(*made, strict=True):
+        np.testing.assert_array_equal(ours.action, theirs.action)
+    belief = {key: torch.from_numpy(value[:1]) for key, value in made[0][0].observation.items()}
+    actions = torch.from_numpy(made[0][0].action[None])
+    futures = [wmplay.predict(each.model, each.model.initial(belief), actions) for each in (run, exported)]
+    for key, value in futures[0].observation.items():
+        assert torch.equal(value, futures[1].observation[key])
+    act, observation = exported.actor(seed=5), run.env.reset(seed=5)[0]
+    np.testing.assert_array_equal(act(observation), made[0][0].action[0])
+
+
+def test_what_is_in_the_folder(made: Path) -> None:
+    assert {file.name for file in Path("learned-out").iterdir()} == {
+        "config.yaml",
+        "export.json",
+        "spaces.json",
+        "weights.safetensors",
+    }
+    about = json.loads(Path("learned-out/export.json").read_text())
+    assert (about["format"], about["name"], about["made_with"]["world"]) == (1, "tiny", "luxo")
+    assert about["versions"]["torch"] == torch.__version__
+    assert Path("learned-out").stat().st_mode & 0o777 == Path("learned").stat().st_mode & 0o777
+
+
+def test_it_loads_elsewhere_without_what_trains_and_without_the_env() -> None:
+    """A policy that needs no more than spaces: neither the loop, nor the world's physics."""
+    code = (
+        "import sys, json, numpy as np, wmplay; run = wmplay.load_run('learned-out'); act = run.actor(); "
+        "space = run.parts.env.observation_space; space.seed(3); "
+        "print(json.dumps([act(space.sample()).tolist(), "
+        "sorted({'wmplay.train', 'wmplay.fit', 'wmplay.session', 'Box2D'} & set(sys.modules))]))"
+    )
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    action, loaded = json.loads(output)
+    assert loaded == []
+    run = wmplay.load_run("learned")
+    run.env.observation_space.seed(3)
+    np.testing.assert_array_equal(run.actor()(run.env.observation_space.sample()), np.float32(action))
+
+
+def test_simulate_and_compare_with_an_exported_run(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["simulate", "luxo", "task=body_goal", "physics=fast", "max_steps=5", "--episodes", "2"]
+    assert main([*command, "--run", "learned-out", "--out", "s"]) == 0
+    other = ["simulate", "urchin", *command[2:], "--run", "learned-out", "--out", "t"]
+    assert "the policy of learned-out was made with LcdEnv(world=luxo" in refusal(capsys, *other)
+
+
+def damaged(name: str, how: str) -> None:
+    file = Path("learned-out") / name
+    if how == "gone":
+        file.unlink()
+    elif how == "cut":
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    elif how == "flipped":
+        content = bytearray(file.read_bytes())
+        content[-5] ^= 16
+        file.write_bytes(content)
+    else:
+        file.write_text(how)
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "message"),
+    [
+        ("weights.safetensors", "gone", "is not a whole exported run: it has no weights.safetensors"),
+        ("weights.safetensors", "cut", "weights.safetensors is damaged (its checksum differs)"),
+        ("weights.safetensors", "flipped", "weights.safetensors is damaged (its checksum differs)"),
+        ("config.yaml", "gone", "it has no config.yaml"),
+        ("config.yaml", "a: [", "config.yaml is damaged"),
+        ("config.yaml", "[1]", "config.yaml is not the config of a run"),
+        ("spaces.json", "gone", "it has no spaces.json"),
+        ("spaces.json", "cut", "spaces.json is damaged"),
+        ("spaces.json", "{}", "spaces.json is damaged (KeyError('observation_space'))"),
+        ("spaces.json", '{"observation_space": {"type": "Text"}}', "a space of type 'Text'"),
+        ("export.json", "gone", "learned-out is not a run: it has no run.json"),
+        ("export.json", "cut", "export.json is damaged"),
+        ("export.json", "[]", "export.json is damaged: it holds a list"),
+        ("export.json", '{"format": 7}', "is an exported run of format 7, expected 1: export it anew"),
+    ],
+)
+def test_a_damaged_folder_is_told_in_one_line(name: str, how: str, message: str) -> None:
+    damaged(name, how)
+    with pytest.raises(WmplayError) as caught:
+        _ = wmplay.load_run("learned-out").policy
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_another_model() -> None:
+    config = Path("learned-out/config.yaml")
+    config.write_text(config.read_text().replace("hidden: 128", "hidden: 64"))
+    with pytest.raises(WmplayError, match="the checkpoint in learned-out is of another policy than PPO"):
+        _ = wmplay.load_run("learned-out").policy
+
+
+def test_a_plugin_that_is_not_here(made: Path) -> None:
+    with pytest.raises(WmplayError) as caught:
+        _ = wmplay.load_run("plugged-out").policy
+    assert "plugged-out: _target_ 'wmplay_plugins.linear.Linear' cannot be imported" in str(caught.value)
+    assert "put its plugins into ./plugins" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    shutil.copytree(made / "plugins", "plugins")
+    ours, theirs = (wmplay.load_run(name).policy.weight for name in ("plugged", "plugged-out"))
+    assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("export plans --out plans-out", "plans-out is there already: choose another --out"),
+        ("export nowhere --out x", "nowhere is not a run: it has no run.json"),
+        ("export plans", "the following arguments are required: --out"),
+        ("export plans-out --out x", "plans-out is not a run"),
+        ("eval plans-out", "plans-out is not a run"),
+    ],
+)
+def test_refusals(capsys: pytest.CaptureFixture[str], command: str, message: str) -> None:
+    assert message in refusal(capsys, *command.split())
+
+
+def test_a_run_without_a_checkpoint_is_not_exported(capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree("plans/checkpoints")
+    assert "plans has no checkpoint that can be read" in refusal(capsys, "export", "plans", "--out", "x")

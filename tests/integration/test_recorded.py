@@ -1,0 +1,123 @@
+"""A foreign dataset, a model, and no simulator anywhere."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Discrete
+from refusals import failure, refusal
+
+import wmplay
+from wmplay.cli import main
+from wmplay.contracts import Trajectory
+from wmplay.errors import ConfigError
+
+TRAIN = ("train", "experiment=offline", "model=mlp", "model.hidden=17", "fit.steps=13", "fit.length=5")
+FEW = ("evaluate.prediction.episodes=3", "evaluate.prediction.horizon=5", "evaluate.generation.clips=2")
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def record(episodes: int = 11, length: int = 19) -> None:
+    """A file as D4RL has them, of a spring that is pushed."""
+    rng = np.random.default_rng(0)
+    rows: dict[str, list[object]] = {"observations": [], "actions": [], "rewards": [], "timeouts": []}
+    for _ in range(episodes):
+        x = rng.normal(size=2)
+        for t in range(length):
+            push = rng.uniform(-1, 1, 1)
+            for name, value in zip(rows, (x, push, -abs(x[0]), t == length - 1), strict=True):
+                rows[name].append(value)
+            x = np.array([x[0] + 0.1 * x[1], x[1] - 0.1 * x[0] + 0.1 * push[0]])
+    with h5py.File("spring.h5", "w") as file:
+        for name, values in rows.items():
+            file[name] = np.array(values)
+        file["terminals"] = np.zeros(episodes * length, bool)
+    assert main(["data", "import", "--from", "hdf5", "spring.h5", "--out", "data"]) == 0
+
+
+def test_a_model_is_fitted_and_scored_on_recorded_episodes_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    record()
+    assert main([*TRAIN, *FEW, "env.data=data", "dir=run"]) == 0
+    assert "prediction" in capsys.readouterr().out
+    run = wmplay.load_run("run")
+    held_out = wmplay.load_trajectories("run/held_out/seed1000-3")
+    assert (len(run.trajectories), len(held_out)) == (8, 3)
+    firsts = {
+        float(t.observation["observation"][0, 0]) for part in (run.trajectories, held_out) for t in part
+    }
+    assert len(firsts) == 11  # each episode is in one of them
+    assert isinstance(run.env.action_space, Box)
+    scores = json.loads(Path("run/evaluation.json").read_text())
+    assert scores["prediction"]["keys"]["observation"]
+    belief = wmplay.observe(run.model, run.trajectories.sample(2, 5, 0))
+    future = wmplay.predict(run.model, belief, torch.zeros(2, 3, 1))
+    assert future.observation["observation"].shape == (2, 3, 2)
+    assert main(["eval", "run"]) == 0
+    assert main(["train", "run=run", "iterations=2"]) == 0
+    assert (Path("run") / "report.html").exists()
+    assert "cannot be stepped" in failure(capsys, "eval", "run", "evaluate.prediction.episodes=2")
+
+
+def test_refusals(capsys: pytest.CaptureFixture[str]) -> None:
+    record(episodes=4)
+    capsys.readouterr()
+    for more, message in (
+        ((), "env recorded is made of a store: give it one with env.data=<store>"),
+        (("env.data=nowhere",), "nowhere is not a trajectory store"),
+        (("env.data=data", "evaluate.prediction.episodes=4"), "held out of the 4 episodes in data: lower it"),
+        (
+            ("env.data=data", "env.keys=[state]"),
+            "unknown observation of data 'state': choose from observation",
+        ),
+        (
+            ("env.data=data", *FEW, "collect.random_episodes=2"),
+            "cannot be stepped, there is only what is in data",
+        ),
+        (("env.data=data", *FEW, "policy=random", "evaluate.policy.episodes=1"), "cannot be stepped"),
+        (("env.data=data", *FEW, "evaluate.prediction.horizon=30"), "an episode has at most 18"),
+        (("env.data=data", *FEW, "fit.steps=0", "policy=ppo", "improve.steps=9"), "cannot be stepped"),
+    ):
+        assert message in refusal(capsys, *TRAIN, *more)
+
+
+def store(path: str, observation: dict[str, np.ndarray], action: np.ndarray) -> None:
+    steps = len(action)
+    rest = np.zeros(steps, np.float32), np.zeros(steps, bool), np.zeros(steps, bool)
+    wmplay.save_trajectories([Trajectory(observation, action, *rest)], path)
+
+
+def test_spaces_are_as_wide_as_the_data() -> None:
+    frames = {
+        "screen": np.eye(7, dtype=np.uint8)[[0, 3, 4]],
+        "camera": np.full((3, 5, 7, 3), 2, np.uint8),
+        "place": np.array([[0.5, -300], [1, 0], [-2, 300]]),
+    }
+    store("a", frames, np.array([[0.5], [-2]], np.float32))
+    store("b", frames, np.array([4, 0]))
+    env = wmplay.make_env("recorded", data="a")
+    assert env.observation_space["screen"] == Box(0, 1, (7,), np.uint8)
+    assert env.observation_space["camera"] == Box(0, 255, (5, 7, 3), np.uint8)
+    assert env.observation_space["place"] == Box(
+        np.array([-2.0, -300]), np.array([1.0, 300]), dtype=np.float64
+    )
+    assert env.action_space == Box(-2, 0.5, (1,), np.float32)
+    discrete = wmplay.make_env("recorded", data="b", keys=["place"])
+    assert discrete.action_space == Discrete(5)
+    assert list(discrete.observation_space) == ["place"]
+    with pytest.raises(ConfigError, match="cannot be stepped"):
+        env.step(env.action_space.sample())
+
+
+def test_a_store_of_which_the_oldest_episodes_were_dropped() -> None:
+    store("a", {"x": np.array([[9.0], [9]])}, np.array([[7]], np.float32))
+    store("a", {"x": np.array([[1.0], [2], [3]])}, np.array([[5], [6]], np.float32))
+    kept = wmplay.load_trajectories("a").append([wmplay.load_trajectories("a")[1]], max_steps=4)
+    assert np.concatenate(list(kept.rows("action"))).ravel().tolist() == [5, 6, 5, 6]
+    assert np.concatenate(list(kept.rows("observation.x"))).ravel().tolist() == [1, 2, 3, 1, 2, 3]

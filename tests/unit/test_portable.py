@@ -1,0 +1,104 @@
+"""Spaces as JSON, and an actor that does what ``simulate`` does."""
+
+import json
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
+from hypothesis import given
+from hypothesis import strategies as st
+
+import wmplay
+from wmplay.acting import Actor
+from wmplay.alignment import AlignmentWorld
+from wmplay.errors import ShapeError, SpaceError
+from wmplay.portable import space_from_json, space_to_json
+
+
+@st.composite
+def boxes(draw: st.DrawFn) -> Box:
+    shape = tuple(draw(st.lists(st.integers(1, 3), max_size=3)))
+    dtype = draw(st.sampled_from(["float32", "float64", "uint8", "int64", "bool"]))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    drawn = rng.integers(0, 2, shape) if dtype == "bool" else rng.normal(0, 50, shape)
+    low = np.asarray(drawn).clip(0, 200).astype(dtype)
+    high = (low.astype(float) + rng.integers(0, 3, shape)).clip(0, 255).astype(dtype)
+    if dtype.startswith("float") and draw(st.booleans()):
+        low, high = (
+            np.full(shape, -np.inf, dtype),
+            np.where(rng.random(shape) < 0.5, np.inf, high).astype(dtype),
+        )
+    return Box(low, high, shape, np.dtype(dtype).type)
+
+
+SPACES = st.recursive(
+    boxes() | st.builds(lambda n, start: Discrete(n, start=start), st.integers(1, 9), st.integers(-3, 3)),
+    lambda inner: st.dictionaries(st.text(max_size=4), inner, min_size=1, max_size=3).map(
+        lambda parts: Dict(list(parts.items()))
+    ),
+    max_leaves=4,
+)
+
+
+@given(SPACES)
+def test_a_space_comes_back_from_json(space: gymnasium.Space) -> None:
+    back = space_from_json(json.loads(json.dumps(space_to_json(space))))
+    assert back == space
+    if isinstance(space, Dict):
+        assert list(back) == list(space)
+    assert getattr(back, "dtype", None) == getattr(space, "dtype", None)
+
+
+def test_another_space_is_refused() -> None:
+    with pytest.raises(SpaceError, match=r"MultiBinary.* cannot be exported, expected a Box"):
+        space_to_json(Dict(x=MultiBinary(3)))
+
+
+class Remembering:
+    """Acts by what it saw, what was done, whether an episode began, and a draw."""
+
+    def initial(self, batch_size: int) -> torch.Tensor:
+        return torch.zeros(batch_size)
+
+    def act(self, carry, observation, last_action, first, *, explore=False, generator=None):
+        carry = torch.where(first, 0, carry) + observation["clock"][:, 0] / 64 + last_action[:, 0] / 3
+        noise = torch.rand(len(carry), 2, generator=generator) * (0.7 if explore else 0.1)
+        return torch.stack([carry, -carry], 1) + noise, carry
+
+
+@pytest.mark.parametrize("explore", [False, True])
+def test_an_actor_does_what_simulate_does(explore: bool) -> None:
+    expected = wmplay.simulate(AlignmentWorld(), Remembering(), episodes=3, seed=7, explore=explore)
+    env = AlignmentWorld()
+    act = Actor(Remembering(), env, explore=explore, seed=7)
+    observation, _ = env.reset(seed=7)
+    for trajectory in expected:
+        for action in trajectory.action:
+            taken = act(observation)
+            np.testing.assert_array_equal(taken, action)
+            assert taken.dtype == env.action_space.dtype
+            observation, _, terminated, truncated, _ = env.step(taken)
+        assert terminated or truncated
+        observation, _ = env.reset()
+        act.reset()
+
+
+def test_an_actor_is_told_what_was_executed_instead() -> None:
+    env = AlignmentWorld()
+    observation, _ = env.reset(seed=0)
+    one, other = (Actor(Remembering(), env) for _ in range(2))
+    one(observation)
+    other(observation)
+    assert (one(observation) != other(observation, last_action=[0.9, 0])).any()
+
+
+def test_what_an_actor_cannot_act_on() -> None:
+    env = AlignmentWorld()
+    act = Actor(Remembering(), env)
+    seen, _ = env.reset(seed=0)
+    with pytest.raises(SpaceError, match="the policy needs the observation 'screen', got clock"):
+        act({key: value for key, value in seen.items() if key != "screen"})
+    with pytest.raises(ShapeError, match=r"observation 'screen' has shape \[7, 5\], expected \[5, 7\]"):
+        act({**seen, "screen": seen["screen"].T})

@@ -1,0 +1,98 @@
+import json
+
+import pytest
+from omegaconf import OmegaConf
+
+from wmplay.errors import RunError
+from wmplay.sweep_directory import SweepDirectory, digest, goes_on, write_failure
+
+JOB = {"seed": 3, "fit": {"lr": 1e-3, "clip": 100.0}, "dir": None, "run": None, "name": "run"}
+
+
+def known_by(**changes):
+    return digest(OmegaConf.create({**JOB, **changes}))
+
+
+def test_a_job_is_known_by_what_its_config_says():
+    assert known_by() == known_by(dir="runs/here", run="there")  # where it is written does not matter
+    assert known_by() == known_by(fit={"clip": 100, "lr": 0.001})  # nor how it is written down
+    assert known_by() != known_by(seed=4)
+    assert known_by() != known_by(fit={"lr": 1e-3, "clip": 100.5})
+    assert known_by() != known_by(fit={"lr": 1e-3, "clip": True})
+    assert known_by(seed=1) != known_by(seed=True)
+    assert known_by().isalnum()
+
+
+def test_how_far_a_job_is(tmp_path):
+    sweep = SweepDirectory(tmp_path)
+    job = tmp_path / "0123456789ab"
+    assert sweep.state(job) == "new"
+    with sweep.claimed(job) as free:
+        assert free
+        assert sweep.state(job) == "running"
+        with sweep.claimed(job) as free:
+            assert not free
+    job.mkdir()
+    assert sweep.state(job) == "stopped"
+    write_failure(job, ["seed=3"], ValueError("two\nlines"))
+    assert sweep.state(job) == "failed"
+    assert sweep.failure(job) == "ValueError: two lines"
+    assert sweep.failed_before_they_began() == {job: ["seed=3"]}
+    (job / "run.json").write_text('{"status": "finished"}')
+    assert sweep.state(job) == "finished"
+    assert sweep.numbers(job) is None  # it was not evaluated
+
+
+def test_what_cannot_go_on_makes_room(tmp_path):
+    job = tmp_path / "job"
+    assert not goes_on(job)
+    (job / "checkpoints").mkdir(parents=True)
+    (job / "run.json").write_text("{}")
+    (job / "checkpoints" / "000001.pt").write_bytes(b"no checkpoint")
+    assert not goes_on(job)
+    assert not job.exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (["env=a", "model=b,c", "seed=0,1"], ["model=b,c,d", "env=a", "seed=range(0,7)"]),
+        (["env=a", "model=b,c"], ["env=a", "model=b,c", "seed=0,1", "hydra/launcher=joblib"]),
+        (["env=a", "hydra.launcher.n_jobs=2"], ["env=a"]),
+    ],
+)
+def test_a_sweep_may_grow(tmp_path, before, after):
+    sweep = SweepDirectory(tmp_path / "s")
+    sweep.check(before)  # nothing is there
+    sweep.write(before)
+    sweep.check(after)
+    sweep.write(after)
+    assert sweep.overrides() == after
+
+
+@pytest.mark.parametrize(
+    ("after", "difference"),
+    [
+        (["env=b", "model=b,c"], "it has env=a, this one env=b"),
+        (["env=a", "model=b"], "it has model swept, this one model=b"),
+        (["env=a", "model=b,c", "fit.steps=3"], "it has nothing, this one fit.steps=3"),
+        (["model=b,c"], "it has env=a, this one nothing"),
+    ],
+)
+def test_a_sweep_stays_what_it_is(tmp_path, after, difference):
+    sweep = SweepDirectory(tmp_path / "s")
+    sweep.write(["env=a", "model=b,c"])
+    with pytest.raises(RunError, match=f"is another sweep: besides what both have, {difference}: choose"):
+        sweep.check(after)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"overrides": 3}'])
+def test_a_damaged_sweep_is_named(tmp_path, content):
+    (tmp_path / "sweep.json").write_text(content)
+    with pytest.raises(RunError, match=r"sweep\.json is damaged"):
+        SweepDirectory(tmp_path).overrides()
+
+
+def test_what_a_sweep_was_run_with_is_plain_json(tmp_path):
+    SweepDirectory(tmp_path / "s").write(["seed=0,1"])
+    assert json.loads((tmp_path / "s" / "sweep.json").read_text()) == {"overrides": ["seed=0,1"]}

@@ -1,0 +1,186 @@
+"""A run as one portable folder: what it takes to act and to predict elsewhere, not to go on training.
+
+The folder holds ``weights.safetensors`` (``<part>.<name>``, of the model and of a policy that has some),
+``config.yaml``, ``spaces.json`` (of the env, so that it need not be installed) and ``export.json``: versions,
+origin, and the checksum of the weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, Space
+from omegaconf import DictConfig, OmegaConf
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from wmplay.errors import RunError, SpaceError
+from wmplay.files import folder_written_beside, write_json
+
+ABOUT, CONFIG, SPACES, WEIGHTS = "export.json", "config.yaml", "spaces.json", "weights.safetensors"
+FORMAT = 1
+
+
+def is_portable(path: Path) -> bool:
+    """Whether there is an exported run at a path."""
+    return (path / ABOUT).exists()
+
+
+def write_portable(
+    path: Path,
+    config: DictConfig,
+    weights: Mapping[str, Mapping[str, Tensor]],
+    spaces: Mapping[str, Space[Any]],
+    about: Mapping[str, Any],
+) -> None:
+    """Writes the folder: all of it or nothing.
+
+    Args:
+        path: free, or an empty folder.
+        config: of the run.
+        weights: {part: its state_dict}.
+        spaces: by name: the env's observation_space and action_space.
+        about: what else is good to know, as JSON.
+
+    Raises:
+        SpaceError: for spaces other than Box, Discrete and a Dict of these.
+        WriteError: no space, no permission, or there is something at the path.
+    """
+    described = {name: space_to_json(space) for name, space in spaces.items()}
+    tensors = {
+        f"{part}.{name}": value.detach().cpu().contiguous().clone()  # tied weights are written twice
+        for part, values in weights.items()
+        for name, value in values.items()
+    }
+    with folder_written_beside(path) as folder:
+        save_file(tensors, folder / WEIGHTS)
+        OmegaConf.save(config, folder / CONFIG)
+        write_json(folder / SPACES, described)
+        write_json(folder / ABOUT, {"format": FORMAT, **about, "sha256": _digest(folder / WEIGHTS)})
+
+
+class PortableDirectory:
+    """An exported run on disk.
+
+    Raises:
+        RunError: if it is damaged, or of another format.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.about = self._json(ABOUT)
+        if self.about.get("format") != FORMAT:
+            raise RunError(
+                f"{path} is an exported run of format {self.about.get('format')}, expected {FORMAT}: export "
+                "it anew, or load it with the version that wrote it"
+            )
+
+    def config(self) -> DictConfig:
+        """The run's config. Raises RunError."""
+        file = self._there(CONFIG)
+        try:
+            config = OmegaConf.load(file)
+        except Exception as error:  # any YAML error
+            raise RunError(f"{file} is damaged: {' '.join(str(error).split())}") from error
+        if not isinstance(config, DictConfig):
+            raise RunError(f"{file} is not the config of a run")
+        return config
+
+    def weights(self) -> dict[str, dict[str, Tensor]]:
+        """{part: its state_dict}. Raises RunError, also where the checksum is another."""
+        file = self._there(WEIGHTS)
+        if _digest(file) != self.about.get("sha256"):
+            raise RunError(
+                f"{file} is damaged (its checksum differs): restore it from a copy, or export it anew"
+            )
+        try:
+            tensors = load_file(file)
+        except SafetensorError as error:
+            raise RunError(f"{file} is damaged ({error}): restore it from a copy") from error
+        found: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            part, _, key = name.partition(".")
+            found.setdefault(part, {})[key] = tensor
+        return found
+
+    def spaces(self) -> dict[str, Space[Any]]:
+        """The env's observation_space and action_space. Raises RunError."""
+        content = self._json(SPACES)
+        try:
+            return {name: space_from_json(content[name]) for name in ("observation_space", "action_space")}
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{self.path / SPACES} is damaged ({error!r}): restore it from a copy") from error
+
+    def _json(self, name: str) -> dict[str, Any]:
+        file = self._there(name)
+        try:
+            content = json.loads(file.read_bytes())
+        except ValueError as error:
+            raise RunError(f"{file} is damaged ({error}): restore it from a copy") from error
+        if not isinstance(content, dict):
+            raise RunError(f"{file} is damaged: it holds a {type(content).__name__}, expected an object")
+        return content
+
+    def _there(self, name: str) -> Path:
+        if not (self.path / name).is_file():
+            raise RunError(f"{self.path} is not a whole exported run: it has no {name}; export it anew")
+        return self.path / name
+
+
+def space_to_json(space: Space[Any]) -> dict[str, Any]:
+    """A space as JSON; bounds that are all the same number are written once.
+
+    Raises:
+        SpaceError: for anything but Box, Discrete and a Dict of these.
+    """
+    if isinstance(space, Dict):
+        return {"type": "Dict", "spaces": {key: space_to_json(part) for key, part in space.spaces.items()}}
+    if isinstance(space, Discrete):
+        return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
+    if isinstance(space, Box):
+        shape, dtype = list(space.shape), np.dtype(space.dtype).name
+        return {
+            "type": "Box",
+            "shape": shape,
+            "dtype": dtype,
+            "low": _bound(space.low),
+            "high": _bound(space.high),
+        }
+    raise SpaceError(
+        f"{space} cannot be exported, expected a Box, a Discrete, or a Dict of these: wrap the env"
+    )
+
+
+def space_from_json(content: Mapping[str, Any]) -> Space[Any]:
+    """Undoes ``space_to_json``. Raises KeyError, TypeError or ValueError for anything else."""
+    kind = content["type"]
+    if kind == "Dict":
+        return Dict(
+            [(key, space_from_json(part)) for key, part in content["spaces"].items()]
+        )  # in this order
+    if kind == "Discrete":
+        return Discrete(content["n"], start=content["start"])
+    if kind == "Box":
+        shape, dtype = tuple(content["shape"]), np.dtype(content["dtype"])
+        low, high = (
+            np.broadcast_to(np.array(content[name], np.float64 if dtype.kind == "f" else dtype), shape)
+            for name in ("low", "high")
+        )
+        return Box(low.astype(dtype), high.astype(dtype), dtype=dtype.type)
+    raise ValueError(f"a space of type {kind!r}")
+
+
+def _bound(values: Any) -> Any:
+    """[...] as nested lists, or as one number; infinities become ``Infinity``, which Python's JSON reads."""
+    return values.flat[0].item() if values.size and (values == values.flat[0]).all() else values.tolist()
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,0 +1,134 @@
+"""Data without a simulator: an env that is nothing but a store's spaces, and what is held out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, Space
+
+from wmplay.contracts import Trajectory
+from wmplay.errors import ConfigError, UnknownName
+from wmplay.store import Store, load_trajectories
+
+OBSERVATION = "observation."
+
+
+class RecordedEnv(gymnasium.Env[dict[str, Any], Any]):
+    """The spaces of a store's trajectories; it cannot be stepped.
+
+    Bounds are as far as the data goes: of vectors and actions the smallest and the largest of each entry, of
+    discrete actions the largest. uint8 arrays that hold nothing but 0 and 1 are binary, other ones images.
+
+    Args:
+        data: the store; a run gives it its ``env.data``.
+        keys: the observations to look at; by default all.
+
+    Raises:
+        ConfigError: without a store, or with an empty one.
+        StoreError: if there is none at that path, or it is damaged.
+        UnknownName: for a key that the store does not have.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # as Gymnasium declares it
+
+    def __init__(self, data: str | None = None, keys: Sequence[str] | None = None) -> None:
+        if data is None:
+            raise ConfigError("env recorded is made of a store: give it one with env.data=<store>")
+        self.store = load_trajectories(data)
+        if len(self.store) == 0:
+            raise ConfigError(f"env recorded: {data} has no episodes, expected at least one")
+        worlds = self.store.made_with
+        self.wmplay_origin = worlds[0] if len(worlds) == 1 else None  # it is no world of its own
+        held = [name.removeprefix(OBSERVATION) for name in self.store.space if name.startswith(OBSERVATION)]
+        for key in keys or ():
+            if key not in held:
+                raise UnknownName(f"observation of {data}", key, held)
+        self.observation_space: Space[Any] = Dict(
+            {key: _observation_space(self.store, OBSERVATION + key) for key in keys or held}
+        )
+        self.action_space = _action_space(self.store)
+        self.max_steps = int(self.store.lengths.max())
+
+    def beginning(self, steps: int) -> Trajectory:
+        """The first steps of the longest episode."""
+        whole = self.store[int(self.store.lengths.argmax())]
+        assert isinstance(self.observation_space, Dict)
+        return Trajectory(
+            {key: whole.observation[key][: steps + 1] for key in self.observation_space.spaces},
+            *(array[:steps] for array in (whole.action, whole.reward, whole.terminated, whole.truncated)),
+        )
+
+    def reset(self, **_: Any) -> NoReturn:
+        """Refuses. Raises ConfigError."""
+        raise ConfigError(
+            f"env recorded cannot be stepped, there is only what is in {self.store.path}: set "
+            "collect.random_episodes, collect.episodes, improve.steps and evaluate.policy.episodes to 0, and "
+            "leave evaluate.seed and evaluate.prediction.episodes as they were when the run began"
+        )
+
+    def step(self, action: Any) -> NoReturn:
+        """Refuses. Raises ConfigError."""
+        self.reset()
+
+
+class Part(Sequence[Trajectory]):
+    """Some of a store's episodes, each read when it is asked for."""
+
+    def __init__(self, store: Store, episodes: Sequence[int]) -> None:
+        self.store, self.episodes = store, episodes
+
+    def __len__(self) -> int:
+        """The number of episodes."""
+        return len(self.episodes)
+
+    def __getitem__(self, index: Any) -> Any:
+        """One episode."""
+        return self.store[self.episodes[index]]
+
+    def __iter__(self) -> Iterator[Trajectory]:
+        """All of them."""
+        return (self.store[episode] for episode in self.episodes)
+
+
+def hold_out(store: Store, episodes: int, seed: int) -> tuple[Part, Part]:
+    """A store's episodes in two parts, drawn at random: those to fit on, and so many others.
+
+    Raises:
+        ConfigError: if none would be left to fit on.
+    """
+    if episodes >= len(store):
+        raise ConfigError(
+            f"evaluate.prediction.episodes is {episodes}, which are held out of the {len(store)} episodes in "
+            f"{store.path}: lower it, so that most are left to fit on"
+        )
+    order = np.random.default_rng(seed).permutation(len(store)).tolist()
+    return Part(store, sorted(order[episodes:])), Part(store, sorted(order[:episodes]))
+
+
+def _observation_space(store: Store, name: str) -> Box:
+    dtype, shape = store.space[name].dtype, store.space[name].shape
+    low, high = _range(store, name)
+    if dtype == np.bool_ or (dtype == np.uint8 and high.max() <= 1):
+        return Box(0, 1, shape, dtype.type)
+    if dtype == np.uint8:
+        return Box(0, 255, shape, np.uint8)
+    return Box(low.astype(dtype), high.astype(dtype), dtype=dtype.type)
+
+
+def _action_space(store: Store) -> Box | Discrete:
+    low, high = _range(store, "action")
+    if store.space["action"].shape:
+        return Box(low, high, dtype=np.float32)
+    if low < 0:
+        raise ConfigError(f"env recorded: {store.path} has the discrete action {low}, expected 0 or more")
+    return Discrete(int(high) + 1)
+
+
+def _range(store: Store, name: str) -> tuple[Any, Any]:
+    """The smallest and the largest value of each entry of a row."""
+    parts = [(rows.min(axis=0), rows.max(axis=0)) for rows in store.rows(name) if len(rows)]
+    lows, highs = zip(*parts, strict=True)
+    return np.min(lows, axis=0), np.max(highs, axis=0)

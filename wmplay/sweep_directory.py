@@ -1,0 +1,199 @@
+"""A sweep on disk: which job lies where, how far it is, and whether some process is at it.
+
+A job is known by its resolved config: its directory's name is a digest of it. So a sweep that is run again
+finds its jobs, whatever their numbers; and two processes that run the same sweep share its jobs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import DictConfig
+
+from wmplay.configuration import is_hydras, parse, plain
+from wmplay.errors import RunError
+from wmplay.files import claimed, explained, write_json, written_beside
+from wmplay.run_directory import RunDirectory
+from wmplay.scores import load_evaluation
+
+SWEEP_FILE = "sweep.json"
+FAILURE_FILE = "failure.txt"  # in the directory of a job that failed: why, and the traceback
+LOCKS = ".locks"  # a file for each job, locked as long as a process is at it
+ELSEWHERE = ("dir", "run")  # where a run is written is no part of what it is
+DIGITS = 12  # of a digest: with a million jobs, the chance of two alike is about one in 500
+
+State = Literal["new", "running", "finished", "failed", "stopped"]
+
+
+class SweepDirectory:
+    """The directory of a sweep: ``sweep.json`` and a run directory for each job."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    # ---- the sweep ---------------------------------------------------------------------------------
+
+    def overrides(self) -> list[str]:
+        """The overrides that the sweep was last run with.
+
+        Raises:
+            RunError: if it is no sweep's directory, or ``sweep.json`` is damaged.
+        """
+        path = self.path / SWEEP_FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return [str(text) for text in content["overrides"]]
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunError(f"{self.path} is not a sweep: it has no {SWEEP_FILE}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"{path} is damaged ({error!r}): restore it, or sweep into another directory"
+            ) from error
+
+    def check(self, overrides: Sequence[str]) -> None:
+        """Whether a sweep of these overrides may be (or go on) here. It may have other values of what it
+        sweeps over, other seeds and another launcher, but nothing else that is different.
+
+        Raises:
+            RunError: if there is something else in the directory.
+        """
+        if not self.path.exists():
+            return
+        advice = "choose another hydra.sweep.dir=<path>"
+        if not self.path.is_dir() or (any(self.path.iterdir()) and not (self.path / SWEEP_FILE).exists()):
+            raise RunError(f"{self.path} exists, and is not a sweep to go on with: {advice}")
+        if not (self.path / SWEEP_FILE).exists():
+            return
+        here, wanted = _identity(self.overrides()), _identity(overrides)
+        if here != wanted:
+            theirs, ours = (", ".join(sorted(only)) or "nothing" for only in (here - wanted, wanted - here))
+            raise RunError(
+                f"{self.path} is another sweep: besides what both have, it has {theirs}, this one {ours}: "
+                f"{advice}"
+            )
+
+    def write(self, overrides: Sequence[str]) -> None:
+        """Makes the directory, and notes what is swept over."""
+        with explained(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.path / SWEEP_FILE, {"overrides": list(overrides)})
+
+    # ---- its jobs ----------------------------------------------------------------------------------
+
+    def job(self, config: DictConfig) -> Path:
+        """The directory of the job with this config, whether it is there or not."""
+        return self.path / digest(config)
+
+    def claimed(self, job: Path) -> AbstractContextManager[bool]:
+        """Keeps other processes from a job within the block; yields whether none of them is at it now."""
+        return claimed(self._lock(job), patience=1.0)
+
+    def is_finished(self, job: Path) -> bool:
+        """Whether a job is done."""
+        return _status(job) == "finished"
+
+    def state(self, job: Path) -> State:
+        """How far a job is. One that was killed is "stopped", like one that was interrupted."""
+        status = _status(job)
+        if status == "finished":
+            return "finished"
+        if self._lock(job).exists():
+            with claimed(self._lock(job)) as free:
+                if not free:
+                    return "running"
+        if (job / FAILURE_FILE).exists() or status == "failed":
+            return "failed"
+        return "stopped" if job.exists() else "new"
+
+    def numbers(self, job: Path) -> dict[str, float] | None:
+        """What a finished job's evaluation found, by name; None of any other, and of one without."""
+        if not self.is_finished(job):
+            return None
+        evaluation = load_evaluation(job)
+        return None if evaluation is None else evaluation.numbers()
+
+    def failure(self, job: Path) -> str:
+        """Why a job failed, in one line."""
+        path = job / FAILURE_FILE
+        if not path.exists():  # it was killed while it failed
+            return "for a reason that it could not write down"
+        return path.read_text(encoding="utf-8").splitlines()[0]
+
+    def failed_before_they_began(self) -> dict[Path, list[str]]:
+        """The overrides of jobs that failed before there was a run."""
+        paths = [path for path in sorted(self.path.glob(f"*/{FAILURE_FILE}")) if not _status(path.parent)]
+        return {path.parent: json.loads(path.read_text(encoding="utf-8").splitlines()[1]) for path in paths}
+
+    def _lock(self, job: Path) -> Path:
+        return self.path / LOCKS / job.name
+
+
+def _status(job: Path) -> str | None:
+    try:
+        return str(RunDirectory(job).read().get("status"))
+    except RunError:
+        return None
+
+
+def goes_on(job: Path) -> bool:
+    """Makes room for a job that did not end well; its lock is held.
+
+    Returns:
+        Whether it has a checkpoint to go on from. Where it has none that can be read, nothing of it is left.
+    """
+    try:
+        RunDirectory(job).read_checkpoint()
+    except RunError:
+        with explained(job):
+            if job.exists():
+                shutil.rmtree(job)
+        return False
+    (job / FAILURE_FILE).unlink(missing_ok=True)
+    return True
+
+
+def write_failure(job: Path, overrides: Sequence[str], error: Exception) -> None:
+    """Notes why a job failed: in one line, what it was run with as a JSON list, and the traceback."""
+    with explained(job):
+        job.mkdir(exist_ok=True)
+    why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    text = f"{why}\n{json.dumps(list(overrides))}\n\n{traceback.format_exc()}"
+    with written_beside(job / FAILURE_FILE) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def digest(config: DictConfig) -> str:
+    """What a run's config is known by: equal for equal values, however they were written."""
+    content = {key: value for key, value in plain(config).items() if key not in ELSEWHERE}
+    return hashlib.sha256(json.dumps(_canonical(content), sort_keys=True).encode()).hexdigest()[:DIGITS]
+
+
+def _canonical(value: Any) -> Any:
+    """3.0 is 3: whether a person wrote the point says nothing."""
+    if isinstance(value, Mapping):
+        return {str(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _identity(overrides: Sequence[str]) -> set[str]:
+    """What makes a sweep: the overrides that all its jobs share, and the names of what it sweeps over.
+
+    Seeds are repetitions, and Hydra's own overrides say how jobs are run: both may change.
+    """
+    last = {
+        override.key_or_group: override for override in parse(overrides)
+    }  # of a key is the one that counts
+    return {
+        f"{key} swept" if override.is_sweep_override() else str(override.input_line)
+        for key, override in last.items()
+        if not is_hydras(key) and key != "seed"
+    }
