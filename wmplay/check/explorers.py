@@ -205,6 +205,8 @@ def it_does_not_lean(trial: Exploring) -> None:
         raise NotTried("the action space has no bounds, so no middle")
     offset = (trial.actions(0.5) - (low + high) / 2) / (high - low) * 2
     mean = offset.mean(1)  # of each row: steps may go together
+    if torch.equal(mean, mean[:1].expand_as(mean)):
+        raise NotTried("all rows do the same")
     sigmas = mean.mean(0) / (mean.std(0) / MANY**0.5).clamp(min=1e-9)
     if bool((sigmas.abs() > SIGMAS).any()):
         entry = int(sigmas.abs().argmax())

@@ -27,8 +27,8 @@ from wmplay.contracts import Array, Learner, Practice
 SLOTS = 7
 ROUND = 211  # steps of a practice; a learner takes the rest of its round, too
 WARM = 10_000  # steps within which weights must have moved; many learners first act at random
-LESSONS = 10_000  # steps within which it must have learned the simplest of worlds
-CLEARLY = 0.65  # where actions must have moved to, of their range, to have learned something
+LESSONS = 8_000  # steps within which it must have learned the simplest of worlds
+CLEARLY = 0.75  # where actions must have moved to, of their range, to have learned something
 WATCHED = 61  # observations to see where they are
 
 
@@ -110,6 +110,11 @@ class Practised(Acting):
         world = Yard(self.env, 1, everyday)
         low, high = float(world.low[0]), float(world.high[0])
         return float(((flat(action)[:, 0] - low) / (high - low)).clamp(0, 1).mean())
+
+    @cached_property
+    def upward(self) -> bool:
+        """Whether there is more to learn in going up."""
+        return self.taste(self.copy()) <= 0.5
 
     def lessons(self, policy: Any, rule: Rule, upward: bool) -> float:
         """Practises until its actions have clearly moved there; returns how far up (or down) they are."""
@@ -265,7 +270,7 @@ def copies_are_apart(trial: Practised) -> None:
 def it_learns(trial: Practised) -> None:
     """In a world where the reward is how far up, or down, an action is, its actions go there."""
     policy = trial.copy()
-    upward = trial.taste(policy) <= 0.5
+    upward = trial.upward
 
     def rule(place: Array, age: Array) -> tuple[Array, Array, Array]:
         over = np.ones(len(place), np.bool_)
@@ -283,8 +288,9 @@ def it_learns(trial: Practised) -> None:
 
 def out_of_time_is_not_over(trial: Practised) -> None:
     """A state at which the time was up is worth what it may still bring; one that ended it all, nothing."""
-    policy = trial.copy()
-    upward = trial.taste(policy) <= 0.5
+    policy, taste = trial.copy(), trial.taste(trial.policy)
+    # the other way than before, so that going either way by chance is not enough to have both properties
+    upward = not trial.upward if 1 - CLEARLY < taste < CLEARLY else trial.upward
 
     def rule(place: Array, age: Array) -> tuple[Array, Array, Array]:
         in_time = (place > 0.5) == upward

@@ -58,11 +58,11 @@ class Judged:
         """A prediction of some rows; ``reward``, ``discount`` and ``frames`` may be others than usual."""
         frames = {**self.frames, **changed.get("frames", {})}
         reward, discount = (changed.get(name, getattr(self, name)) for name in ("reward", "discount"))
-        reward, discount = (None if x is None else x[rows, :horizon] for x in (reward, discount))
+        reward, discount = (None if x is None else x[rows, :horizon].clone() for x in (reward, discount))
         latent = torch.zeros(ROWS, AHEAD, FEATURES)[rows, :horizon]
 
         def decode(latent: Any) -> Mapping[str, Tensor]:
-            return LazyMapping(frames, lambda key: frames[key][rows, :horizon])
+            return LazyMapping(frames, lambda key: frames[key][rows, :horizon].clone())
 
         return Prediction(latent, reward, discount, latent[:, -1], decode)
 
@@ -70,7 +70,7 @@ class Judged:
         self, rows: slice = slice(None), now: dict[str, Tensor] | None = None, **changed: Any
     ) -> Tensor:
         """Its scores [R]. Raises Broken for an answer that is none."""
-        seen = {key: value[rows] for key, value in (self.now if now is None else now).items()}
+        seen = {key: value[rows].clone() for key, value in (self.now if now is None else now).items()}
         future = self.future(rows, **changed)
         scores = self.objective(future, seen)
         expected = (len(future.latent),)
@@ -240,7 +240,7 @@ def gradients_go_through(trial: Judged) -> None:
 def isolation(trial: Judged) -> None:
     """It leaves the prediction and the observation as they are, and no call has an effect on another."""
     usual = trial.score()
-    future, seen = trial.future(), dict(trial.now)
+    future, seen = trial.future(), {key: x.clone() for key, x in trial.now.items()}
     kept = {name: x.clone() for name, x in _parts(trial.now, future).items()}
     trial.objective(future, seen)
     after = _parts(seen, future)
