@@ -27,11 +27,10 @@ from wmplay.configuration import plain, set_values
 from wmplay.contracts import Policy, Trajectory
 from wmplay.envs import build_env, make_env
 from wmplay.errors import CheckError, UnknownName, UsageError
-from wmplay.loading import load_run
 from wmplay.progress import bar, console
 from wmplay.rehearsal import check_policy as check_same_policy
 from wmplay.rehearsal import check_same_world, check_store, require_logger
-from wmplay.run import LoadedRun, env_config
+from wmplay.run import Run, env_config, load_run
 from wmplay.simulate import simulate
 from wmplay.store import load_trajectories, save_trajectories
 from wmplay.store.manifest import exists as is_store
@@ -96,7 +95,7 @@ def simulate_into(
 
 
 def _episodes(
-    venv: VectorEnv[Any, Any, Any], run: LoadedRun | None, explore: bool, *, episodes: int, **settings: Any
+    venv: VectorEnv[Any, Any, Any], run: Run | None, explore: bool, *, episodes: int, **settings: Any
 ) -> Iterator[Trajectory]:
     policy: Policy | None = None
     if run is not None:
@@ -137,8 +136,10 @@ def check_piece(piece: str, overrides: Sequence[str] = ()) -> None:
 
 def _check_env(config: DictConfig) -> Report:
     chosen = env_config(config)
-    with closing(build_env(chosen)) as env:
-        return check_env(env, partial(build_env, chosen), seed=config.seed, verbose=True)
+    env = build_env(chosen)
+    report = check_env(env, partial(build_env, chosen), seed=config.seed, verbose=True)
+    env.close()
+    return report
 
 
 def _check_model(config: DictConfig) -> Report:

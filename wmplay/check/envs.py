@@ -32,7 +32,7 @@ from wmplay.check.plays import (
 from wmplay.check.result import Broken, NotTried, Report, examine
 from wmplay.check.slots import Slots, expect_single_ones
 from wmplay.envs.autoreset import Autoreset
-from wmplay.errors import SpaceError
+from wmplay.errors import CheckError, SpaceError
 from wmplay.nets.actions import ActionEncoder
 from wmplay.nets.modalities import modalities
 from wmplay.stepping import frame_spaces
@@ -62,7 +62,14 @@ def check_env(
             it, what takes a second env is not.
         seed: of all random draws.
         verbose: print each finding as soon as there is one.
+
+    Raises:
+        CheckError: for what is no ``gymnasium.Env``.
     """
+    if not isinstance(env, gymnasium.Env):
+        raise CheckError(
+            f"{type(env).__name__} is no gymnasium.Env, as every env is: let it inherit from that"
+        )
     return examine(type(env.unwrapped).__name__, PROPERTIES, EnvTrial(env, make, seed), verbose)
 
 

@@ -55,6 +55,10 @@ def check_planner(
             twice as much with two valleys.
         seed: of all random draws. The caller's random state is left as it is.
         verbose: print each finding as soon as there is one.
+
+    Raises:
+        SpaceError: for a planner that is built, without its action space.
+        ConfigError: for settings that the planner does not take.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

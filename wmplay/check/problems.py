@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from wmplay.check.result import NotTried
 from wmplay.contracts import Plan, Prediction, Score, Segment
-from wmplay.errors import SpaceError
+from wmplay.errors import ConfigError, SpaceError
 from wmplay.objectives import SumOfRewards
 
 ROWS = 5
@@ -228,8 +228,11 @@ class Solver:
             offered = {kind: action_space}
         for kind, space in offered.items():
             try:
-                self.build(space)
+                if not callable(getattr(self.build(space), "plan", None)):
+                    raise TypeError("it has no plan(), see Planner in wmplay/contracts.py")
                 self.spaces[kind] = space
+            except ConfigError:  # a setting that cannot be is the user's, not the planner's
+                raise
             except Exception as error:  # reported by the property of the two kinds of actions
                 self.refusals[kind] = error
 
