@@ -27,10 +27,11 @@ from wmplay.configuration import plain, set_values
 from wmplay.contracts import Policy, Trajectory
 from wmplay.envs import build_env, make_env
 from wmplay.errors import CheckError, UnknownName, UsageError
+from wmplay.loading import load_run
 from wmplay.progress import bar, console
 from wmplay.rehearsal import check_policy as check_same_policy
 from wmplay.rehearsal import check_same_world, check_store, require_logger
-from wmplay.run import Run, env_config, load_run
+from wmplay.run import LoadedRun, env_config
 from wmplay.simulate import simulate
 from wmplay.store import load_trajectories, save_trajectories
 from wmplay.store.manifest import exists as is_store
@@ -95,7 +96,7 @@ def simulate_into(
 
 
 def _episodes(
-    venv: VectorEnv[Any, Any, Any], run: Run | None, explore: bool, *, episodes: int, **settings: Any
+    venv: VectorEnv[Any, Any, Any], run: LoadedRun | None, explore: bool, *, episodes: int, **settings: Any
 ) -> Iterator[Trajectory]:
     policy: Policy | None = None
     if run is not None:
