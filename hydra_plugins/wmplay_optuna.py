@@ -19,12 +19,15 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from wmplay.errors import ConfigError, UnknownName, check_values
+from wmplay.files import claimed, write_json
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial, Trial
 
 SEARCH_FILE = "search.json"  # in the sweep's directory: what was tried, and how good it was
+
+LOCK = ".locks/search"  # held as long as a search is at work
 
 Numbers = Mapping[str, float]
 
@@ -91,8 +94,18 @@ class OptunaSweeper(Sweeper):
         """Runs the search.
 
         Raises:
-            ConfigError: if runs do not log the metric; what they found is kept.
+            ConfigError: if another search is at work in the directory.
+            UnknownName: if runs do not log the metric; what they found is kept.
         """
+        with claimed(self._directory / LOCK) as free:
+            if not free:
+                raise ConfigError(
+                    f"another search is at work in {self._directory}: wait for its end, or choose another "
+                    "hydra.sweep.dir=<path>"
+                )
+            self._search(arguments)
+
+    def _search(self, arguments: list[str]) -> None:
         import optuna
 
         assert self.launcher is not None
@@ -127,8 +140,6 @@ class OptunaSweeper(Sweeper):
         return float(interquartile_mean(np.array(values))) if all(map(math.isfinite, values)) else None
 
     def _write(self, trials: Sequence[FrozenTrial]) -> None:
-        from wmplay.files import write_json
-
         rows = [{**trial.params, "value": trial.value, "state": trial.state.name.lower()} for trial in trials]
         content = {"metric": self._metric, "direction": self._direction, "trials": rows}
         write_json(self._directory / SEARCH_FILE, content)

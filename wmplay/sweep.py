@@ -138,7 +138,8 @@ class Unfinished(Launcher):
             if states[path] not in ("finished", "running")
         }
         if todo:
-            self._launcher.launch(list(todo.values()), initial_job_idx)
+            for returned in self._launcher.launch(list(todo.values()), initial_job_idx):
+                _ = returned.return_value  # raises what a job could not write down
         return [
             JobReturn(overrides, status=JobStatus.COMPLETED, _return_value=self._sweep.numbers(path))
             for path, overrides in zip(jobs, job_overrides, strict=True)
@@ -159,9 +160,9 @@ def _sweeper(arguments: Sequence[str], sweep: SweepDirectory) -> Iterator[tuple[
             config = hydra.compose_config(
                 "train", list(arguments), run_mode=RunMode.MULTIRUN, with_log_configuration=False
             )
-            for engine in (plain(config.hydra.sweeper), plain(config.hydra.launcher)):
-                if str(engine["_target_"]).startswith("hydra_plugins.wmplay_"):
-                    registry.check_piece(engine)  # the others check their own
+            for engine in (config.hydra.sweeper, config.hydra.launcher):
+                if str(engine._target_).startswith("hydra_plugins.wmplay_"):  # the others check their own
+                    registry.check_piece(plain(engine))
             sweeper = Plugins.instance().instantiate_sweeper(
                 hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config)),
                 task_function=job,
@@ -170,9 +171,7 @@ def _sweeper(arguments: Sequence[str], sweep: SweepDirectory) -> Iterator[tuple[
         except (HydraException, OmegaConfBaseException, ImportError) as error:
             raise _cause(error) from error
         of_the_jobs: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
-        if (
-            type(sweeper).__name__ == "BasicSweeper"
-        ):  # Hydra loads it anew: its class is no longer the one here
+        if type(sweeper).__name__ == "BasicSweeper":  # by name: Hydra makes its plugins' classes anew
             _check_values(of_the_jobs)
         if hasattr(sweeper, "check"):
             sweeper.check(of_the_jobs)

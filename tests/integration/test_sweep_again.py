@@ -47,7 +47,7 @@ def started(*overrides: str) -> subprocess.Popen[bytes]:
 def test_what_is_finished_is_not_done_again(capsys: pytest.CaptureFixture[str]) -> None:
     multirun([*WATCHED, "hydra.sweep.dir=s"])
     before = {path: path.stat().st_mtime_ns for path in Path("s").glob("*/*.json")}
-    multirun([*WATCHED, "model.name=b,a", "fit.lr=3e-3", "hydra.sweep.dir=s"])
+    multirun([*WATCHED, "model.name=b,a", "hydra.sweep.dir=s"])
     assert "2 of 2 jobs: finished already" in capsys.readouterr().err
     assert (updates("a"), updates("b")) == (3, 3)
     assert {path: path.stat().st_mtime_ns for path in Path("s").glob("*/*.json")} == before

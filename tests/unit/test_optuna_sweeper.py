@@ -13,6 +13,7 @@ from optuna.samplers import TPESampler
 
 from hydra_plugins.wmplay_optuna import OptunaSweeper
 from wmplay.errors import ConfigError, UnknownName
+from wmplay.files import claimed
 
 SPACE = ["env=belt", "++fit.lr=interval(0.0,1.0)"]
 
@@ -145,6 +146,14 @@ def test_a_search_needs_a_space(tmp_path, overrides, message):
 def test_a_search_needs_settings_that_make_sense(settings, message):
     with pytest.raises(ConfigError, match=message):
         OptunaSweeper(**{"metric": "score", **settings})
+
+
+def test_two_searches_do_not_share_a_directory(tmp_path):
+    with (
+        claimed(tmp_path / ".locks" / "search"),
+        pytest.raises(ConfigError, match="another search is at work"),
+    ):
+        searched(tmp_path, hill)
 
 
 def test_a_metric_that_runs_do_not_log(tmp_path):
