@@ -183,6 +183,10 @@ class WorldModel(Protocol):
     Three more methods are optional. ``stages() -> Sequence[Stage]`` is for a model that is fitted in
     stages. ``predict`` may take ``temperature``: the spread of what is sampled, 1 as fitted, towards 0 the
     most likely future. ``surprise(segment) -> Surprise`` is for a model with a likelihood of screens.
+
+    Two attributes are optional claims, which ``wmplay check`` goes by: ``predicted``, the observation keys
+    that it predicts, where these are not all; ``compiles``, those of ("loss", "predict") that
+    ``torch.compile`` captures whole.
     """
 
     def initial(self, observation: dict[str, Tensor]) -> Belief:

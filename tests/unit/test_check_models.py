@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import wmplay
-from wmplay.check import check_model
+from wmplay.check import check_model, devices
+from wmplay.check.result import Broken
+from wmplay.check.trial import Trial
 from wmplay.contracts import Prediction, Segment
 
 NUMBERS = 37  # of a frame of Push: a screen of 5 x 7, and a place
@@ -94,6 +96,17 @@ class Never(Reach):
 
 def env(actions: Any = CONTINUOUS) -> Push:
     return Push(actions, max_steps=17, task=Never())
+
+
+class Compiles(Honest):
+    compiles = ("loss", "predict")
+
+
+class ScreenAlone(Honest):
+    predicted = ("lcd",)
+
+    def decode(self, latent: Tensor) -> Any:
+        return {"lcd": super().decode(latent)["lcd"]}
 
 
 # ---- models that each break something ------------------------------------------------------------
@@ -238,7 +251,7 @@ class ActsLate(Honest):
 
     def initial(self, observation: Any) -> Any:
         belief = super().initial(observation)
-        return {**belief, "pending": torch.zeros(len(belief["frame"]), 2)}
+        return {**belief, "pending": belief["frame"].new_zeros(len(belief["frame"]), 2)}
 
     def observe(self, belief: Any, action: Tensor, observation: Any) -> Any:
         late = torch.cat([belief["pending"].unsqueeze(1), action[:, :-1]], 1)
@@ -346,7 +359,7 @@ class TensorThatIsNoBuffer(Honest):
         return super().guess(self.scale * hidden)
 
 
-@breaks("save and load")
+@breaks("save and load", "follows its device")
 class LayersInAList(Honest):
     def __init__(self) -> None:
         super().__init__()
@@ -372,20 +385,54 @@ class SharesItsWeights(Honest):
         return copy.copy(self)
 
 
+@breaks("follows its device")
+class BeginsOnTheCPU(Honest):
+    def initial(self, observation: Any) -> Any:
+        return {**super().initial(observation), "hidden": torch.zeros(len(observation["x"]), 23)}
+
+
+@breaks("follows its device")
+class RewardsOnTheCPU(Honest):
+    def predict(self, belief: Any, action: Tensor, **draws: Any) -> Prediction:
+        future = super().predict(belief, action, **draws)
+        return changed(future, discount=torch.ones(action.shape[:2]))
+
+
+@breaks("compiles as claimed")
+class ClaimsAndLooksAtNumbers(Honest):
+    compiles = ("loss",)
+
+    def guess(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        return super().guess(hidden if float(hidden.detach().sum()) < 1e6 else 0 * hidden)
+
+
+@breaks("compiles as claimed")
+class OtherNumbersWhenCompiled(Honest):
+    compiles = ("predict",)
+
+    def guess(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        return super().guess(1.1 * hidden if torch.compiler.is_compiling() else hidden)
+
+
+@breaks("compiles as claimed")
+class ClaimsWhatIsNot(Honest):
+    compiles = ("forward",)
+
+
 # ---- tests ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("actions", [CONTINUOUS, DISCRETE], ids=["continuous", "discrete"])
 def test_an_honest_model_has_every_property(actions: Any) -> None:
     report = check_model(Honest(actions), env(actions))
-    assert report.passed, report
+    assert report.passed, str(report)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_mutant_fails_what_it_breaks_and_nothing_else(mutant: str) -> None:
     make, expected = MUTANTS[mutant]
     report = check_model(make(), env())
-    assert {finding.name for finding in report.failures} == expected, report
+    assert {finding.name for finding in report.failures} == expected, str(report)
     for finding in report.failures:
         assert finding.message
         assert finding.advice
@@ -394,7 +441,35 @@ def test_a_mutant_fails_what_it_breaks_and_nothing_else(mutant: str) -> None:
 
 def test_each_property_is_broken_by_a_mutant() -> None:
     named = {finding.name for finding in check_model(Honest(), env()).findings}
-    assert set.union(*(expected for _, expected in MUTANTS.values())) == named
+    assert set.union(*(expected for _, expected in MUTANTS.values())) | {"cpu and cuda agree"} == named
+
+
+def test_a_claim_to_compile_that_is_true_passes() -> None:
+    report = check_model(Compiles(), env())
+    assert report.passed, str(report)
+    assert {f.name for f in report.findings if not f.tried} <= {"cpu and cuda agree"}
+
+
+def test_what_is_not_predicted_may_be_claimed() -> None:
+    report = check_model(ScreenAlone(), env())
+    assert report.passed, str(report)
+
+
+def test_numbers_on_a_gpu_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU stands for the GPU, a copy that is moved for what goes wrong there."""
+
+    class Moves(Honest):
+        def to(self, *place: Any) -> Any:
+            with torch.no_grad():
+                self.head.bias += 1 if place == (devices.GPU,) else 0
+            return super().to(*place)
+
+    monkeypatch.setattr(devices, "GPU", "cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    trials = [Trial(model, env(), 0) for model in (Honest(), Moves())]
+    devices.cpu_and_cuda_agree(trials[0])
+    with pytest.raises(Broken, match="on the GPU it predicts something else"):
+        devices.cpu_and_cuda_agree(trials[1])
 
 
 def test_the_model_and_the_random_state_are_left_as_they_were() -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from wmplay.check.compare import TOLERANCE, blank, listed, same, shown
+from wmplay.check.devices import compiles_as_claimed, cpu_and_cuda_agree, follows_its_device
 from wmplay.check.result import Broken, Report, examine
 from wmplay.check.trial import AHEAD, ROWS, SEEN, STEPS, UPDATES, Trial, loss_value, numbers, padded, sample
 from wmplay.contracts import Prediction, Segment, WorldModel, model_keys
@@ -74,7 +75,7 @@ def shapes_and_types(trial: Trial) -> None:
     for leaf in tree_leaves(future.latent):
         if leaf.shape[:2] != (ROWS, AHEAD):
             raise Broken(f"the latent holds {shown(leaf)}", f"begin its shape with [B, H], [{ROWS}, {AHEAD}]")
-    expected = model_keys(trial.spaces)
+    expected = list(getattr(model, "predicted", model_keys(trial.spaces)))
     if sorted(future.observation) != sorted(expected):
         raise Broken(
             f"it predicts {', '.join(future.observation) or 'no observation'}",
@@ -330,6 +331,9 @@ PROPERTIES: tuple[Callable[[Trial], None], ...] = (
     same_seed_same_numbers,
     save_and_load,
     copies_are_equal_and_apart,
+    follows_its_device,
+    cpu_and_cuda_agree,
+    compiles_as_claimed,
 )
 
 

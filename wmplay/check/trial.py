@@ -93,6 +93,12 @@ class Trial:
         """The actions [B, H, A] that follow on what ``believe`` has seen."""
         return self.segment.action[:, SEEN : SEEN + AHEAD]
 
+    def on(self, device: str) -> Trial:
+        """The same with its batch on another device."""
+        there = copy.copy(self)
+        there.segment = self.segment.to(device)
+        return there
+
     def other(self, action: Tensor) -> Tensor:
         """For each action [..., A], or [...] int64, one that is far from it."""
         low, high = self.choices

@@ -77,7 +77,7 @@ class FIT(nn.Module):
         self.screen = the_screen(found)
         self.shape = found[self.screen].shape
         beside = vectors_of(found) if vectors else {}
-        self.keys = tuple(key for key in found if key == self.screen or key in beside)
+        self.predicted = tuple(key for key in found if key == self.screen or key in beside)
         self.dynamics = FrameTransformer(
             Bits(found[self.screen].size),
             beside,
@@ -130,7 +130,7 @@ class FIT(nn.Module):
             pixels = self.dynamics.split(latent)[0].reshape(*latent.shape[:-1], *self.shape)
             return Independent(Bernoulli(probs=pixels, validate_args=False), 2, validate_args=False)
 
-        return LazyMapping(self.keys, distribution)
+        return LazyMapping(self.predicted, distribution)
 
     # ---- training --------------------------------------------------------------------------------
 
