@@ -61,9 +61,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in made.iterdir():
-        if name.name != "plugins":
-            shutil.copytree(name, tmp_path / name.name)
+    for path in made.iterdir():
+        if path.name != "plugins":
+            Path(path.name).symlink_to(path)
+
+
+def own(name: str) -> Path:
+    """A copy that a test may change."""
+    made = Path(name).resolve()
+    Path(name).unlink()
+    return Path(shutil.copytree(made, name))
 
 
 @pytest.mark.parametrize("name", ["plans", "learned"])
@@ -121,7 +128,7 @@ def test_simulate_and_compare_with_an_exported_run(capsys: pytest.CaptureFixture
 
 
 def damaged(name: str, how: str) -> None:
-    file = Path("learned-out") / name
+    file = own("learned-out") / name
     if how == "gone":
         file.unlink()
     elif how == "cut":
@@ -162,7 +169,7 @@ def test_a_damaged_folder_is_told_in_one_line(name: str, how: str, message: str)
 
 
 def test_weights_of_another_model() -> None:
-    config = Path("learned-out/config.yaml")
+    config = own("learned-out") / "config.yaml"
     config.write_text(config.read_text().replace("hidden: 128", "hidden: 64"))
     with pytest.raises(WmplayError, match="the checkpoint in learned-out is of another policy than PPO"):
         _ = wmplay.load_run("learned-out").policy
@@ -194,5 +201,5 @@ def test_refusals(capsys: pytest.CaptureFixture[str], command: str, message: str
 
 
 def test_a_run_without_a_checkpoint_is_not_exported(capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.rmtree("plans/checkpoints")
+    shutil.rmtree(own("plans") / "checkpoints")
     assert "plans has no checkpoint that can be read" in refusal(capsys, "export", "plans", "--out", "x")

@@ -1,6 +1,5 @@
 """A foreign dataset, a model, and no simulator anywhere."""
 
-import json
 from pathlib import Path
 
 import h5py
@@ -45,7 +44,7 @@ def record(episodes: int = 11, length: int = 19) -> None:
 def test_a_model_is_fitted_and_scored_on_recorded_episodes_alone(capsys: pytest.CaptureFixture[str]) -> None:
     record()
     assert main([*TRAIN, *FEW, "env.data=data", "dir=run"]) == 0
-    assert "prediction" in capsys.readouterr().out
+    assert "the model predicts" in capsys.readouterr().out
     run = wmplay.load_run("run")
     held_out = wmplay.load_trajectories("run/held_out/seed1000-3")
     assert (len(run.trajectories), len(held_out)) == (8, 3)
@@ -54,8 +53,7 @@ def test_a_model_is_fitted_and_scored_on_recorded_episodes_alone(capsys: pytest.
     }
     assert len(firsts) == 11  # each episode is in one of them
     assert isinstance(run.env.action_space, Box)
-    scores = json.loads(Path("run/evaluation.json").read_text())
-    assert scores["prediction"]["keys"]["observation"]
+    assert "copy-last" in Path("run/evaluation.json").read_text()
     belief = wmplay.observe(run.model, run.trajectories.sample(2, 5, 0))
     future = wmplay.predict(run.model, belief, torch.zeros(2, 3, 1))
     assert future.observation["observation"].shape == (2, 3, 2)
