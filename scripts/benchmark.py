@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 import torch
-from benchmarks import cem, commands, document, fbt_cache, lcd, learned_env, rssm, store
+from benchmarks import cem, collection, commands, document, fbt_cache, lcd, learned_env, rssm, store
 
 from wmplay.errors import did_you_mean
 
@@ -28,6 +28,7 @@ BENCHMARKS = {
     "learned-env": learned_env.benchmark,
     "fbt-cache": fbt_cache.benchmark,
     "cem": cem.benchmark,
+    "ray-collection": collection.benchmark,
     "cli": commands.benchmark_cli,
     "demo": commands.benchmark_demo,
 }

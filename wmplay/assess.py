@@ -28,7 +28,7 @@ from wmplay.loading import load_run
 from wmplay.origin import origin_of
 from wmplay.progress import bar
 from wmplay.recorded import RecordedEnv, hold_out
-from wmplay.run import Parts, env_config, learned_env, untrained_policy
+from wmplay.run import Parts, env_config, learned_env, over_ray, untrained_policy
 from wmplay.run_directory import RunDirectory
 from wmplay.scores import ArbiterScore
 from wmplay.simulate import simulate
@@ -242,7 +242,7 @@ def run_episodes(
     cfg = config.collect
     if env is None:
         num_envs = min(cfg.num_envs, episodes)
-        workers = min(cfg.num_workers, num_envs)
+        workers = 0 if over_ray(config) else min(cfg.num_workers, num_envs)
         env = build_env(env_config(config, overrides), num_envs=num_envs, num_workers=workers)
     with closing(env), bar(title, episodes, "episodes") as advance:
 

@@ -127,8 +127,12 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     sub.add_argument(
         "--num-envs", type=_at_least(1), default=64, help="stepped together (default %(default)s)"
     )
+    sub.add_argument("--num-workers", type=_at_least(0), help="processes that share the envs (default: none)")
     sub.add_argument(
-        "--num-workers", type=_at_least(0), default=0, help="processes that share the envs (default: none)"
+        "--workers",
+        choices=("local", "ray"),
+        default="local",
+        help="what they are: processes of this machine, or Ray's actors, each with --num-envs of its own",
     )
     sub.add_argument("--max-steps", type=_at_least(1), help="cut episodes at this many steps")
 
@@ -192,13 +196,19 @@ def _train(options: argparse.Namespace) -> None:
 
         print(OmegaConf.to_yaml(registry.compose(options.overrides)), end="")
     elif options.multirun:
+        from wmplay.distributed import size
         from wmplay.sweep import multirun
 
+        if size() > 1:
+            raise UsageError("torchrun starts one run, and -m makes many: leave out one of them")
         multirun(options.overrides)
     else:
+        from wmplay.distributed import rank
         from wmplay.train import train
 
-        _print_results(train(options.overrides).path)
+        run = train(options.overrides)
+        if rank() == 0:
+            _print_results(run.path)
 
 
 def _eval(options: argparse.Namespace) -> None:
@@ -221,6 +231,7 @@ def _simulate(options: argparse.Namespace) -> None:
         seed=options.seed,
         num_envs=options.num_envs,
         num_workers=options.num_workers,
+        workers=options.workers,
         max_steps=options.max_steps,
         other_world=options.other_world,
     )

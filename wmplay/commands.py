@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig, OmegaConf
 
 from wmplay import registry
+from wmplay.actors import Actors
 from wmplay.check import (
     Report,
     check_env,
@@ -32,7 +32,7 @@ from wmplay.progress import bar, console
 from wmplay.rehearsal import check_policy as check_same_policy
 from wmplay.rehearsal import check_same_world, check_store, require_logger
 from wmplay.run import LoadedRun, env_config
-from wmplay.simulate import simulate
+from wmplay.simulate import simulate, simulate_blocks
 from wmplay.store import load_trajectories, save_trajectories
 from wmplay.store.manifest import exists as is_store
 
@@ -47,7 +47,8 @@ def simulate_into(
     explore: bool = False,
     seed: int = 0,
     num_envs: int = 64,
-    num_workers: int = 0,
+    num_workers: int | None = None,
+    workers: str = "local",
     max_steps: int | None = None,
     other_world: bool = False,
 ) -> None:
@@ -62,7 +63,8 @@ def simulate_into(
         explore: with the run's exploration.
         seed: of the episodes and the policy's draws.
         num_envs: stepped together.
-        num_workers: processes that share the envs.
+        num_workers: processes that share the envs (by default none), or Ray's actors.
+        workers: "local", or "ray" for actors with so many envs each, see ``simulate_blocks``.
         max_steps: cuts episodes.
         other_world: let the run's policy act in another world than its own.
 
@@ -71,12 +73,20 @@ def simulate_into(
     """
     if explore and run is None:
         raise UsageError("--explore is about a run's policy: give --run=<dir> too")
+    if workers == "ray" and num_workers is None:
+        raise UsageError(
+            "--workers ray needs --num-workers: how many actors (with 0 the same episodes, in this process)"
+        )
+    actors = Actors(num_workers or 0) if workers == "ray" else None
+    if actors is not None:
+        actors.check()
     loaded = None if run is None else load_run(run)
     chosen = OmegaConf.create({})
     set_values(chosen, overrides)
     num_envs = min(num_envs, episodes)
-    venv = make_env(env, num_envs=num_envs, num_workers=min(num_workers, num_envs), **plain(chosen))
-    with closing(venv):
+    make_venv = partial(make_env, env, num_envs=num_envs, **plain(chosen))
+    venv = make_venv(num_workers=min(num_workers or 0, num_envs) if actors is None else 0)
+    with closing(venv), closing(actors) if actors is not None else nullcontext():
         if loaded is not None:
             check_same_policy(loaded, venv, None if other_world else "give --other-world to mean it")
         if is_store(out):
@@ -86,7 +96,16 @@ def simulate_into(
         try:
             # within the store's writer: a place that cannot be written to is refused before the work
             store = save_trajectories(
-                _episodes(venv, loaded, explore, episodes=episodes, seed=seed, max_steps=max_steps),
+                _episodes(
+                    partial(simulate, venv)
+                    if actors is None
+                    else partial(simulate_blocks, make_venv, actors=actors),
+                    loaded,
+                    explore,
+                    episodes=episodes,
+                    seed=seed,
+                    max_steps=max_steps,
+                ),
                 out,
                 env=venv,
             )
@@ -96,14 +115,19 @@ def simulate_into(
 
 
 def _episodes(
-    venv: VectorEnv[Any, Any, Any], run: LoadedRun | None, explore: bool, *, episodes: int, **settings: Any
+    simulate: Callable[..., Iterable[Trajectory]],
+    run: LoadedRun | None,
+    explore: bool,
+    *,
+    episodes: int,
+    **settings: Any,
 ) -> Iterator[Trajectory]:
+    """Those that ``simulate``, or something like it with an env, gives for a run's policy; with a bar."""
     policy: Policy | None = None
     if run is not None:
         policy = run.parts.explorer if explore else run.policy
     with bar("simulate", episodes, "episodes") as advance:
         yield from simulate(
-            venv,
             policy,
             episodes,
             explore=explore,

@@ -77,7 +77,10 @@ class Team:
         return result
 
     def each(self, work: Callable[[], T]) -> T:
-        """All work, the first process before the others: a mistake shows once. Returns when all are done."""
+        """All work, the first process before the others: a mistake shows once. Returns when all are done.
+
+        The work calls no method of the team: where the first process is, it is alone.
+        """
         mine: list[T] = []
         self.lead(lambda: mine.append(work()))
         if not self.leads:
@@ -114,10 +117,13 @@ class Team:
         """
         if self.size == 1:
             return loss
-        # A loss may leave some weights out: heads without a weight, members that are not drawn.
-        wrapped = DistributedDataParallel(_Loss(module, loss), find_unused_parameters=True)
+        wrapped: nn.Module | None = None
 
         def joint_loss(batch: Any) -> Any:
+            nonlocal wrapped
+            if wrapped is None:  # not earlier: all processes have to be here
+                # A loss may leave some weights out: heads without a weight, members that are not drawn.
+                wrapped = DistributedDataParallel(_Loss(module, loss), find_unused_parameters=True)
             token = _jointly.set(True)
             try:
                 return wrapped(batch)

@@ -97,6 +97,11 @@ def env_config(config: DictConfig, overrides: DictConfig | None = None) -> dict[
     return {key: value for key, value in chosen.items() if key not in LOOPS_OWN or key in own}
 
 
+def over_ray(config: DictConfig) -> bool:
+    """Whether a run collects by Ray's actors."""
+    return bool(config.collect.get("workers", "local") == "ray")  # older runs do not say
+
+
 def untrained_policy(config: DictConfig, parts: Parts, device: torch.device) -> Any:
     """A policy as the run's was before it learned anything, but for the seed of its weights."""
     torch.manual_seed(config.evaluate.seed)

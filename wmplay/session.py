@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -21,17 +21,19 @@ from omegaconf import DictConfig
 from rich.markup import escape
 
 from wmplay import registry
+from wmplay.actors import Actors
 from wmplay.configuration import plain
 from wmplay.contracts import Learner, Trajectory
 from wmplay.device import choose_device
+from wmplay.distributed import Stopped, Team
 from wmplay.errors import ConfigError, DivergedError, WriteError
 from wmplay.fit import Fitter
 from wmplay.loggers import Guarded, Jsonl
 from wmplay.origin import Origin
 from wmplay.progress import Interrupt, Interrupted, console
-from wmplay.run import assemble, load_weights
+from wmplay.run import assemble, load_weights, over_ray
 from wmplay.run_directory import RunDirectory
-from wmplay.store import Store, save_trajectories
+from wmplay.store import Store, load_trajectories, save_trajectories
 from wmplay.store.manifest import exists as is_store
 
 PHASES = ("collect", "fit", "improve", "evaluate")  # of an iteration, in this order
@@ -54,27 +56,33 @@ class State:
 class Session:
     """A run in progress. Building one builds every piece, and writes nothing.
 
+    In a team, each process has one. They hold the same model; only that of the first process writes.
+
     Attributes:
         config: of the run, read-only.
+        team: the processes that fit the model together.
         device: where its tensors are.
         parts: env, model, policy, explorer.
         fitter: the model's optimiser; None where nothing is fitted.
         store: what was collected; None before the first episode.
         state: how far the run is.
+        actors: who collects, where it is done over Ray; they live as long as the run is ``opened``.
         directory: where it is written; there once ``opened``.
         interrupt: whether Ctrl-C was pressed.
     """
 
     directory: RunDirectory
 
-    def __init__(self, config: DictConfig) -> None:
+    def __init__(self, config: DictConfig, team: Team = Team()) -> None:  # noqa: B008 (frozen)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         self.config = config
-        self.device = choose_device(config.device)
+        self.team = team
+        self.device = choose_device(config.device, team.local_rank if team.size > 1 else None)
         self.state = State()
         self.store: Store | None = None
         self.interrupt = Interrupt()
+        self.actors = Actors(config.collect.num_workers if over_ray(config) else 0)
         torch.manual_seed(self.seed_for("weights"))
         self.parts = assemble(config, self.device)
         for module in self.parts.modules().values():
@@ -100,6 +108,22 @@ class Session:
         else:
             self.store = self.store.append(trajectories, **how)
 
+    def led(self, phase: Callable[[Session], None]) -> None:
+        """A phase of the first process alone; the others wait, and take over the state that it comes to."""
+
+        def work() -> State:
+            phase(self)
+            return self.state
+
+        self.state = self.team.lead(work)
+        if not self.team.leads and is_store(self.directory.trajectories):
+            self.store = load_trajectories(self.directory.trajectories)
+
+    def check_together(self) -> None:
+        """Raises Interrupted, in all processes at once, if Ctrl-C was pressed in one."""
+        if self.team.any(self.interrupt.pressed):
+            raise Interrupted
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """A phase of an iteration: begins with a checkpoint, ends with its seconds counted."""
@@ -117,7 +141,14 @@ class Session:
     def opened(self, directory: RunDirectory) -> Iterator[None]:
         """Takes up the run where its last checkpoint left it; whatever happens, its files are closed."""
         self.directory = directory
-        self.restore()
+        self.team.each(self.restore)
+        if not self.team.leads:
+            with self.interrupt.listening():
+                try:
+                    yield
+                except DivergedError:  # in all processes alike
+                    raise Stopped from None
+            return
         self.jsonl = Jsonl(directory.metrics)
         config = plain(self.config)
         self.logger = Guarded(lambda: registry.build(config["logger"], run_dir=directory.path, config=config))
@@ -143,6 +174,7 @@ class Session:
             console.print(f"failed; when the cause is mended, {go_on}", soft_wrap=True)
             raise
         finally:
+            self.actors.close()
             self.jsonl.close()
             self.logger.close()
             with suppress(WriteError) if status == "failed" else nullcontext():
@@ -150,6 +182,8 @@ class Session:
 
     def save(self) -> None:
         """A checkpoint of everything that the rest of the run depends on."""
+        if not self.team.leads:
+            return
         self.saved_at = time.monotonic()
         self.directory.save_checkpoint(
             {
@@ -166,7 +200,7 @@ class Session:
 
     def save_when_due(self) -> None:
         """A checkpoint now and then during a long phase."""
-        if time.monotonic() - self.saved_at > self.config.checkpoint.every:
+        if self.team.leads and time.monotonic() - self.saved_at > self.config.checkpoint.every:
             self.save()
 
     def restore(self) -> None:
@@ -185,6 +219,9 @@ class Session:
             if self._learner is not None and saved["learner"] is not None:
                 self._learner.load_learner_state(saved["learner"])
         snapshot = saved["store"] if saved is not None else None
+        if not self.team.leads:
+            self.store = None if snapshot is None else load_trajectories(self.directory.trajectories)
+            return
         if snapshot is not None:
             self.store = Store.restore(self.directory.trajectories, snapshot)
         else:
@@ -193,6 +230,8 @@ class Session:
 
     def log(self, phase: str, metrics: dict[str, float]) -> None:
         """A line of ``metrics.jsonl``, and the same to the other logger."""
+        if not self.team.leads:
+            return
         named = {name if "/" in name else f"{phase}/{name}": value for name, value in metrics.items()}
         where = {"phase": phase, "iteration": self.state.iteration, "time": round(time.time(), 3)}
         steps = {"real_steps": self.state.real_steps, "learned_steps": self.state.learned_steps}
@@ -211,8 +250,12 @@ class Session:
                 "fit.schedule is 'cosine', which has to know all updates of the run beforehand, but with "
                 "fit.replay_ratio they depend on what is collected: use constant or cosine_restarts"
             )
+        if cfg["batch_size"] % self.team.size:
+            raise ConfigError(
+                f"fit.batch_size is {cfg['batch_size']}, expected a multiple of {self.team.size}, the number "
+                "of processes that share each batch"
+            )
         total = self.config.iterations * cfg.pop("steps")
         of_the_loop = ("batch_size", "length", "log_every", "replay_ratio")
-        return Fitter(
-            self.parts.model, self.device, total, **{k: v for k, v in cfg.items() if k not in of_the_loop}
-        )
+        settings = {key: value for key, value in cfg.items() if key not in of_the_loop}
+        return Fitter(self.parts.model, self.device, total, team=self.team, **settings)

@@ -49,6 +49,7 @@ LIMITS: Mapping[str, Limit] = {
     "collect.episodes": Limit(least=0),
     "collect.num_envs": Limit(least=1),
     "collect.num_workers": Limit(least=0),
+    "collect.workers": Limit(choices=("local", "ray"), may_lack=True),
     "collect.max_episode_steps": Limit(least=1, otherwise=int),
     "collect.max_steps": Limit(least=1, otherwise=int),
     "fit.steps": Limit(least=0),

@@ -8,13 +8,18 @@ three ways to begin the next episode (``metadata["autoreset_mode"]``) all give t
 - next-step: the step that ends an episode returns its last frame; the step after that ignores its
   action and returns the next one's first frame, so it is in no trajectory;
 - disabled: nothing happens until ``reset``, with a ``reset_mask`` for the rows that ended.
+
+What happens in a slot follows from all that happened in it before, so many episodes cannot be shared out.
+For that they are simulated in blocks (``simulate_blocks``), each as if it were all there is.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import gymnasium
 import numpy as np
@@ -23,18 +28,21 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from wmplay.actors import Actors
 from wmplay.contracts import Array, Policy, Trajectory
 from wmplay.device import choose_device
-from wmplay.errors import ActionError, ConfigError, SpaceError
+from wmplay.errors import ActionError, ConfigError, SpaceError, UnknownName
 from wmplay.stepping import Frames, autoreset_mode, frame_spaces, frames_of, with_final
+from wmplay.tape import Tape
 
+Env: TypeAlias = gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]
 Progress: TypeAlias = Callable[[int, int], None]
 
 PROGRESS_EVERY = 100  # batched steps
 
 
 def simulate(
-    env: gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any],
+    env: Env | Callable[[], Env],
     policy: Policy | None = None,
     episodes: int = 100,
     seed: int = 0,
@@ -43,6 +51,8 @@ def simulate(
     max_steps: int | None = None,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
+    workers: Literal["ray"] | None = None,
+    num_workers: int = 1,
 ) -> list[Trajectory]:
     """Run a policy until exactly so many episodes have ended.
 
@@ -50,7 +60,8 @@ def simulate(
     any is run: taking the first that end would favour the short ones.
 
     Args:
-        env: any Gymnasium env, or vector env of N slots; left open.
+        env: any Gymnasium env, or vector env of N slots; left open. With workers, also a function that
+            makes one.
         policy: None draws actions uniformly from the action space.
         episodes: how many trajectories to return, in the order of j.
         seed: of the env's reset and of the policy's generator. The same seed gives the same trajectories.
@@ -60,6 +71,9 @@ def simulate(
             there the next trajectory goes on from the same state.
         device: where the policy gets its tensors.
         progress: called now and then as progress(episodes that ended, steps taken); it may raise to stop.
+        workers: "ray" shares the episodes out to Ray's actors, in blocks of N: see ``simulate_blocks``. Env
+            and policy are pickled, and act on the CPU there.
+        num_workers: how many actors. Any number gives the same trajectories; 0 does the same in this process.
 
     Returns:
         Trajectories with the env's observations by key (``observation`` where they are not a dict), from
@@ -74,12 +88,22 @@ def simulate(
         if given is not None and given < least:
             raise ConfigError(f"{name} is {given}, expected at least {least}")
     device = choose_device(device) if isinstance(device, str) else device
+    if workers is not None:
+        if workers != "ray":
+            raise UnknownName("workers", workers, ("ray",))
+        how: dict[str, Any] = {"explore": explore, "max_steps": max_steps, "device": device}
+        with Actors(num_workers) as actors:
+            return list(simulate_blocks(env, policy, episodes, seed, actors=actors, progress=progress, **how))
+    if callable(env):
+        raise SpaceError(
+            f"env is a {type(env).__name__}, expected an env (a function that makes one goes with workers)"
+        )
     batch = env if isinstance(env, VectorEnv) else _BatchOfOne(env)
     mode = autoreset_mode(batch)
     slots = batch.num_envs
     spaces = frame_spaces(batch.single_observation_space)
     actor = _Actor(batch, policy, seed, explore, device)
-    tape = _Tape(slots, spaces, actor.zeros)
+    tape = Tape(slots, spaces, actor.zeros)
     kept: dict[int, Trajectory] = {}
     finished = [0] * slots
     calls = steps = 0
@@ -124,6 +148,103 @@ def simulate(
         if progress is not None and (over.any() or calls % PROGRESS_EVERY == 0):
             progress(len(kept), steps)
     return [kept[episode] for episode in range(episodes)]
+
+
+def simulate_blocks(
+    env: Env | Callable[[], Env],
+    policy: Policy | None = None,
+    episodes: int = 100,
+    seed: int = 0,
+    *,
+    actors: Actors,
+    explore: bool = False,
+    max_steps: int | None = None,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> Iterator[Trajectory]:
+    """Episodes that several processes share, one after the other as soon as they are there.
+
+    They are simulated in blocks of N, one in each slot of the env. Block k is what ``simulate`` gives for N
+    episodes and a seed that follows from (seed, k): it is the same wherever and whenever it is simulated,
+    alone or once more after an actor's death. With a single env each episode is a block. Trajectories come in
+    the order of their numbers, so that they are the same, one by one, for any number of actors.
+
+    A slot whose episode has ended goes on for nothing until the last one of its block has ended: where
+    episodes are of very different lengths, take few slots.
+
+    Args:
+        env: as for ``simulate``.
+        policy: as for ``simulate``.
+        episodes: as for ``simulate``.
+        seed: as for ``simulate``.
+        actors: who shares the work.
+        explore: as for ``simulate``.
+        max_steps: as for ``simulate``.
+        device: of the policy, where there are no actors; in actors it acts on the CPU.
+        progress: as for ``simulate``.
+
+    Raises:
+        WmplayError: as ``simulate`` and ``Actors.map``.
+    """
+    slots = _slots(env)
+    blocks = [
+        _Block(seed, number, first, min(first + slots, episodes))
+        for number, first in enumerate(range(0, episodes, slots))
+    ]
+    parts = {
+        "env": env,
+        "policy": policy,
+        "settings": {
+            "explore": explore,
+            "max_steps": max_steps,
+            "device": device if not actors.number else "cpu",
+        },
+    }
+    done = steps = 0
+
+    def look() -> None:
+        if progress is not None:
+            progress(done, steps)
+
+    for trajectories in actors.map(_Simulator, parts, blocks, look=look):
+        done, steps = done + len(trajectories), steps + sum(map(len, trajectories))
+        look()
+        yield from trajectories
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some consecutive episodes."""
+
+    seed: int  # of all blocks
+    number: int
+    first: int  # episode
+    stop: int
+
+    def __str__(self) -> str:
+        last = self.stop - 1
+        which = f"episode {last}" if self.first == last else f"episodes {self.first} to {last}"
+        return f"{which} of seed {self.seed}"
+
+
+class _Simulator:
+    """Simulates block after block in one env."""
+
+    def __init__(self, env: Env | Callable[[], Env], policy: Policy | None, settings: dict[str, Any]) -> None:
+        self.env = env() if callable(env) else env
+        self.policy, self.settings = policy, settings
+
+    def __call__(self, block: _Block) -> list[Trajectory]:
+        seed = int(np.random.SeedSequence([block.seed, block.number]).generate_state(1)[0])
+        return simulate(self.env, self.policy, block.stop - block.first, seed, **self.settings)
+
+
+def _slots(env: Env | Callable[[], Env]) -> int:
+    """How many episodes an env, or what a function makes, simulates at once."""
+    if not callable(env):
+        return int(getattr(env, "num_envs", 1))
+    with closing(env()) as made:
+        return _slots(made)
 
 
 class _BatchOfOne:
@@ -231,57 +352,3 @@ class _Actor:
                 f"expected {self.low}..{self.high}"
             )
         return action.astype(np.int64)
-
-
-class _Tape:
-    """The episodes under way, one per slot, in arrays that grow as needed."""
-
-    def __init__(self, slots: int, spaces: Mapping[str, gymnasium.Space[Any]], action: Array) -> None:
-        self.slots = np.arange(slots)
-        self.time = np.zeros(slots, np.int64)  # steps so far in each slot's episode
-        self.capacity = 64
-        self.frames = {
-            key: np.empty((slots, self.capacity + 1, *(space.shape or ())), space.dtype)
-            for key, space in spaces.items()
-        }
-        self.steps = {
-            "action": np.empty((slots, self.capacity, *action.shape[1:]), action.dtype),
-            "reward": np.empty((slots, self.capacity), np.float32),
-            "terminated": np.empty((slots, self.capacity), np.bool_),
-            "truncated": np.empty((slots, self.capacity), np.bool_),
-        }
-
-    def begin(self, slots: Array, frames: Frames) -> None:
-        """Episodes begin in the slots of a mask [N], with these first frames {key: [N, ...]}."""
-        self.time[slots] = 0
-        for key, value in frames.items():
-            self.frames[key][slots, 0] = value[slots]
-
-    def record(
-        self, action: Array, reward: Array, terminated: Array, truncated: Array, arrived: Frames
-    ) -> None:
-        """One step of all slots, and the frames {key: [N, ...]} that it led to."""
-        if self.time.max() == self.capacity:
-            self._grow()
-        values = {"action": action, "reward": reward, "terminated": terminated, "truncated": truncated}
-        for name, value in values.items():
-            self.steps[name][self.slots, self.time] = value
-        self.time += 1
-        for key, value in arrived.items():
-            self.frames[key][self.slots, self.time] = value
-
-    def episode(self, slot: int) -> Trajectory:
-        """A copy of the slot's episode so far."""
-        length = self.time[slot]
-        return Trajectory(
-            {key: values[slot, : length + 1].copy() for key, values in self.frames.items()},
-            **{name: values[slot, :length].copy() for name, values in self.steps.items()},
-        )
-
-    def _grow(self) -> None:
-        for arrays in (self.frames, self.steps):
-            for name, old in arrays.items():
-                new = np.empty((len(old), old.shape[1] + self.capacity, *old.shape[2:]), old.dtype)
-                new[:, : old.shape[1]] = old
-                arrays[name] = new
-        self.capacity *= 2

@@ -8,16 +8,19 @@ own only their loss.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 
 from wmplay import registry
-from wmplay.assess import assess, flat, given_episodes, run_episodes
-from wmplay.contracts import Learner, Policy, Practice
+from wmplay.assess import assess, given_episodes, run_episodes
+from wmplay.contracts import Learner, Policy, Practice, Trajectory
+from wmplay.distributed import joined
 from wmplay.envs import build_env
 from wmplay.errors import ConfigError
 from wmplay.origin import origin_of
@@ -25,14 +28,17 @@ from wmplay.policies.random import RandomPolicy
 from wmplay.progress import bar
 from wmplay.rehearsal import check_spaces, rehearse
 from wmplay.report import write_report
-from wmplay.run import Run, continued_config, env_config, practice_env, run_to_continue
+from wmplay.run import Run, continued_config, env_config, over_ray, practice_env, run_to_continue
 from wmplay.run_directory import RunDirectory
-from wmplay.scores import save_evaluation
+from wmplay.scores import flat, save_evaluation
 from wmplay.session import PHASES, Session
+from wmplay.simulate import simulate_blocks
 
 
 def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Run:
     """What ``wmplay train`` does: a run from Hydra overrides, or the rest of one (``run=<dir>``).
+
+    Started several times by ``torchrun``, these processes fit the model together.
 
     Args:
         overrides: such as ``["experiment=quickstart", "seed=1"]``.
@@ -46,29 +52,41 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
         Interrupted: after Ctrl-C, with the run saved.
     """
     run = run_to_continue(overrides)
-    if run is not None:
-        directory = RunDirectory(run)
-        session = Session(continued_config(directory, overrides))
-        rehearse(session.config, session.parts, session.device, goes_on=True)
-    else:
-        config = registry.compose(overrides)
-        session = Session(config)
-        rehearse(config, session.parts, session.device)  # a mistake shows before anything is written
-        directory = RunDirectory.create(config, overrides, dir or config.dir)
-    with session.opened(directory):
-        loop(session)
-    if session.config.report:
-        write_report(directory.path)
+
+    def config() -> DictConfig:
+        return registry.compose(overrides) if run is None else continued_config(RunDirectory(run), overrides)
+
+    def begin() -> Path:
+        """The run's directory; a mistake shows before anything is written."""
+        session.actors.check()
+        rehearse(session.config, session.parts, session.device, goes_on=run is not None)
+        if run is not None:
+            return run
+        return RunDirectory.create(session.config, overrides, dir or session.config.dir).path
+
+    with joined() as team:
+        session = team.each(lambda: Session(config(), team))
+        directory = RunDirectory(team.lead(begin))
+        with session.opened(directory):
+            loop(session)
+        if session.config.report:
+            team.lead(lambda: write_report(directory.path))
     return Run(directory.path)
 
 
 def loop(s: Session) -> None:
-    """All phases of all iterations, from wherever the run is; each begins with a checkpoint."""
-    phases = {"collect": collect, "fit": fit, "improve": improve, "evaluate": evaluate}
+    """All phases of all iterations, from wherever the run is; each begins with a checkpoint.
+
+    Several processes fit together; in the other phases the first one works alone.
+    """
+    phases = {"collect": collect, "improve": improve, "evaluate": evaluate}
     while s.state.iteration < s.config.iterations:
         for name in PHASES[PHASES.index(s.state.phase) :]:
             with s.phase(name):
-                phases[name](s)
+                if name == "fit":
+                    fit(s)
+                else:
+                    s.led(phases[name])
         s.state.iteration, s.state.phase = s.state.iteration + 1, PHASES[0]
     s.save()
 
@@ -91,22 +109,56 @@ def collect(s: Session) -> None:
 def _collect(s: Session, episodes: int, policy: Policy | None, purpose: str) -> None:
     if episodes == 0:
         return
-    trajectories = run_episodes(
+    collected = _over_ray if over_ray(s.config) else _here
+    returns: list[float] = []
+    steps = 0
+
+    def kept() -> Iterator[Trajectory]:
+        nonlocal steps
+        for trajectory in collected(s, episodes, policy, s.seed_for(purpose, s.state.iteration)):
+            returns.append(float(trajectory.reward.sum()))
+            steps += len(trajectory)
+            yield trajectory
+
+    s.keep(kept(), origin_of(env_config(s.config, s.config.collect.env)))
+    s.state.real_steps += steps
+    s.log("collect", {"return": float(np.mean(returns)), "episodes": episodes, "steps": steps})
+
+
+def _here(s: Session, episodes: int, policy: Policy | None, seed: int) -> Iterable[Trajectory]:
+    return run_episodes(
         s.config,
         policy,
         episodes,
-        s.seed_for(purpose, s.state.iteration),
+        seed,
         "collect",
         s.device,
         overrides=s.config.collect.env,
         explore=True,
         check=s.interrupt.check,
     )
-    s.keep(trajectories, origin_of(env_config(s.config, s.config.collect.env)))
-    s.state.real_steps += sum(len(trajectory) for trajectory in trajectories)
-    returns = [float(trajectory.reward.sum()) for trajectory in trajectories]
-    steps = sum(len(trajectory) for trajectory in trajectories)
-    s.log("collect", {"return": float(np.mean(returns)), "episodes": episodes, "steps": steps})
+
+
+def _over_ray(s: Session, episodes: int, policy: Policy | None, seed: int) -> Iterable[Trajectory]:
+    cfg = s.config.collect
+    make_env = partial(build_env, env_config(s.config, cfg.env), num_envs=min(cfg.num_envs, episodes))
+    with bar("collect", episodes, "episodes") as advance:
+
+        def progress(done: int, steps: int) -> None:
+            s.interrupt.check()
+            advance(done, f"{steps:,} steps")
+
+        yield from simulate_blocks(
+            make_env,
+            policy,
+            episodes,
+            seed,
+            actors=s.actors,
+            explore=True,
+            max_steps=cfg.max_episode_steps,
+            device=s.device,
+            progress=progress,
+        )
 
 
 def fit(s: Session) -> None:
@@ -117,12 +169,16 @@ def fit(s: Session) -> None:
     if s.store is None:
         raise ConfigError("there is nothing to fit: collect episodes, or give a store with env.data=<store>")
     s.parts.model.train()
+    s.team.align(s.parts.model)  # the first process may have changed it
     with bar("fit", end, "updates", start=s.state.updates) as advance:
         while s.state.updates < end:
-            s.interrupt.check()
+            s.check_together()
             seed = s.seed_for("update", s.state.updates)
-            torch.manual_seed(seed)  # the model's loss draws from torch's global generator
-            segment = s.store.sample(cfg.batch_size, cfg.length, np.random.default_rng(seed))
+            # the model's loss draws from torch's global generator: something else in each process
+            own = f"update in process {s.team.rank}"
+            torch.manual_seed(seed if s.team.leads else s.seed_for(own, s.state.updates))
+            rng = np.random.default_rng(seed)
+            segment = s.store.sample(cfg.batch_size, cfg.length, rng, part=s.team.part())
             metrics = s.fitter.update(segment.to(s.device), s.state.updates, (s.state.fit_from, end))
             s.state.updates += 1
             if s.state.updates % cfg.log_every == 0 or s.state.updates == end:

@@ -130,7 +130,14 @@ class Store:
             start = int(dropped.sum()) + len(dropped) * frames
             yield shard.decoded(name, start, len(shard.stored[name]))
 
-    def sample(self, batch_size: int, length: int, generator: np.random.Generator | int) -> Segment:
+    def sample(
+        self,
+        batch_size: int,
+        length: int,
+        generator: np.random.Generator | int,
+        *,
+        part: slice = slice(None),
+    ) -> Segment:
         """Random windows, all valid starts in the store equally likely.
 
         An episode of T >= length steps has T - length + 1 starts. A shorter one has a single one: it is
@@ -140,6 +147,7 @@ class Store:
             batch_size: B.
             length: T of the segment, in steps.
             generator: all random draws come from it.
+            part: which rows of the batch to read; all are drawn, the others for other processes.
 
         Returns:
             A Segment: observation {key: [B, length + 1, ...]}, action [B, length, A] and so on.
@@ -155,7 +163,8 @@ class Store:
         ends = np.cumsum(starts)
         drawn = np.random.default_rng(generator).integers(ends[-1], size=batch_size)
         episodes = np.searchsorted(ends, drawn, side="right")
-        return self.segment(episodes, drawn - (ends - starts)[episodes], length)
+        begins = drawn - (ends - starts)[episodes]
+        return self.segment(episodes[part], begins[part], length)
 
     def segment(self, episodes: Array, starts: Array, length: int) -> Segment:
         """The windows that begin at step ``starts[b]`` of episode ``episodes[b]``, padded as in ``sample``.

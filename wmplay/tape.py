@@ -1,0 +1,65 @@
+"""What happens in the slots of a vector env, written down as it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from wmplay.contracts import Array, Trajectory
+
+
+class Tape:
+    """The episodes under way, one per slot, in arrays that grow as needed."""
+
+    def __init__(self, slots: int, spaces: Mapping[str, gymnasium.Space[Any]], action: Array) -> None:
+        self.slots = np.arange(slots)
+        self.time = np.zeros(slots, np.int64)  # steps so far in each slot's episode
+        self.capacity = 64
+        self.frames = {
+            key: np.empty((slots, self.capacity + 1, *(space.shape or ())), space.dtype)
+            for key, space in spaces.items()
+        }
+        self.steps = {
+            "action": np.empty((slots, self.capacity, *action.shape[1:]), action.dtype),
+            "reward": np.empty((slots, self.capacity), np.float32),
+            "terminated": np.empty((slots, self.capacity), np.bool_),
+            "truncated": np.empty((slots, self.capacity), np.bool_),
+        }
+
+    def begin(self, slots: Array, frames: Mapping[str, Array]) -> None:
+        """Episodes begin in the slots of a mask [N], with these first frames {key: [N, ...]}."""
+        self.time[slots] = 0
+        for key, value in frames.items():
+            self.frames[key][slots, 0] = value[slots]
+
+    def record(
+        self, action: Array, reward: Array, terminated: Array, truncated: Array, arrived: Mapping[str, Array]
+    ) -> None:
+        """One step of all slots, and the frames {key: [N, ...]} that it led to."""
+        if self.time.max() == self.capacity:
+            self._grow()
+        values = {"action": action, "reward": reward, "terminated": terminated, "truncated": truncated}
+        for name, value in values.items():
+            self.steps[name][self.slots, self.time] = value
+        self.time += 1
+        for key, value in arrived.items():
+            self.frames[key][self.slots, self.time] = value
+
+    def episode(self, slot: int) -> Trajectory:
+        """A copy of the slot's episode so far."""
+        length = self.time[slot]
+        return Trajectory(
+            {key: values[slot, : length + 1].copy() for key, values in self.frames.items()},
+            **{name: values[slot, :length].copy() for name, values in self.steps.items()},
+        )
+
+    def _grow(self) -> None:
+        for arrays in (self.frames, self.steps):
+            for name, old in arrays.items():
+                new = np.empty((len(old), old.shape[1] + self.capacity, *old.shape[2:]), old.dtype)
+                new[:, : old.shape[1]] = old
+                arrays[name] = new
+        self.capacity *= 2
