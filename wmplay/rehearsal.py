@@ -170,8 +170,9 @@ def check_policy(run: LoadedRun, env: Any, hint: str | None) -> None:
         hint: ends the error for another world; None = any will do.
 
     Raises:
-        SpaceError, WorldError: in one line, if not.
+        RunError, SpaceError, WorldError: in one line, if not, or if it has none.
     """
+    run.acting()
     who = f"the policy of {run.path}"
     origin = known_origin(run.parts.env)
     if origin is not None and hint is not None:

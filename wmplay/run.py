@@ -283,10 +283,18 @@ class LoadedRun(ABC):
         """The policy, without exploration."""
         return self.parts.policy
 
+    def acting(self, explore: bool = False) -> Policy:
+        """The policy, or the explorer around it. Raises RunError where the run has none."""
+        policy: Policy | None = self.parts.explorer if explore else self.policy
+        if policy is None:
+            raise RunError(
+                f"{self.path} has no policy, it is a run that only fits a model: choose one that acts"
+            )
+        return policy
+
     def actor(self, *, explore: bool = False, seed: int = 0) -> Actor:
         """The policy for one env, step by step: ``action = act(observation)``."""
-        policy = self.parts.explorer if explore else self.policy
-        return Actor(policy, self.parts.env, device=self.device, explore=explore, seed=seed)
+        return Actor(self.acting(explore), self.parts.env, device=self.device, explore=explore, seed=seed)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
@@ -323,15 +331,3 @@ class Run(LoadedRun):
     def trajectories(self) -> Store:
         """What was collected."""
         return load_trajectories(self.directory.trajectories)
-
-    def __repr__(self) -> str:
-        return f"Run({str(self.path)!r})"
-
-
-def load_run(path: str | Path) -> Run:
-    """A run from its directory: ``.config .env .model .policy .metrics``.
-
-    Raises:
-        RunError: if the directory is not a run's.
-    """
-    return Run(Path(path))

@@ -60,6 +60,8 @@ def test_a_model_is_fitted_and_scored_on_recorded_episodes_alone(capsys: pytest.
     assert main(["eval", "run"]) == 0
     assert main(["train", "run=run", "iterations=2"]) == 0
     assert (Path("run") / "report.html").exists()
+    simulate = ("simulate", "luxo", "--episodes", "1", "--run", "run", "--out", "s")
+    assert "run has no policy, it is a run that only fits a model" in failure(capsys, *simulate)
     assert "cannot be stepped" in failure(capsys, "eval", "run", "evaluate.prediction.episodes=2")
 
 
