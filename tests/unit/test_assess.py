@@ -3,10 +3,11 @@ from conveyor import Conveyor, episodes
 from omegaconf import OmegaConf
 
 import wmplay
-from wmplay.assess import arbiter_of, check_arbiter, flat
+from wmplay.assess import arbiter_of, check_arbiter
 from wmplay.errors import ArbiterError
 from wmplay.evaluate import predict_clips, score_episodes
 from wmplay.generation import evaluate_spread
+from wmplay.scores import flat
 
 
 def asking(horizon):
