@@ -1,0 +1,309 @@
+"""The conformance kit on learners: an honest one passes, each property fails one built to break it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from push import CONTINUOUS, Push, Reach
+from torch import Tensor, nn
+
+import wmplay
+from wmplay.check import check_policy
+from wmplay.check.learners import LEARNING
+from wmplay.contracts import Practice
+from wmplay.stepping import TensorEnv, Transition
+
+ROUND = 16  # steps of each slot
+GAMMA = 0.9
+
+
+class Never(Reach):
+    radius = 0.0
+
+
+def env() -> Push:
+    return Push(max_steps=17, task=Never())
+
+
+class Honest(nn.Module):
+    """An actor and a critic, both linear, which learn in every step; it looks at places from their mean."""
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.register_buffer("mean", torch.zeros(2))
+        self.actor, self.critic = nn.Linear(2, 2), nn.Linear(2, 1)
+        rates = [(self.actor, 0.01), (self.critic, 0.05)]
+        self.optimizer = torch.optim.Adam([{"params": part.parameters(), "lr": lr} for part, lr in rates])
+        self.low, self.high = torch.from_numpy(CONTINUOUS.low), torch.from_numpy(CONTINUOUS.high)
+
+    def initial(self, batch_size: int) -> Any:
+        return ()
+
+    def act(
+        self,
+        carry: Any,
+        observation: Any,
+        last_action: Tensor,
+        first: Tensor,
+        *,
+        explore: bool = False,
+        generator: Any = None,
+    ) -> Any:
+        place = self.actor(observation["x"] - self.mean).tanh()
+        if explore:
+            place = place + 0.3 * torch.randn(place.shape, generator=generator)
+        return self.executed(place.clamp(-1, 1)), carry
+
+    def executed(self, place: Tensor) -> Tensor:
+        return self.low + (self.high - self.low) * (1 + place) / 2
+
+    def improve(self, practice: Practice) -> dict[str, float]:
+        world = TensorEnv(practice.env, practice.device)
+        generator = torch.Generator().manual_seed(practice.seed)
+        x, taken, metrics = world.reset(practice.seed)["x"], 0, {}
+        while taken < self.enough(practice.steps):
+            rewards = []
+            for _ in range(ROUND):
+                place = self.actor(x - self.mean).tanh()
+                tried = (place + 0.3 * self.noise(place, generator)).detach()
+                outcome = world.step(self.executed(self.cut(tried)))
+                self.update(x, (tried - place).square().sum(1) / 0.18, outcome)
+                self.mean += 0.01 * (x - self.mean).mean(0)
+                x = outcome.observation["x"]
+                rewards.append(float(outcome.reward.mean()))
+            taken += ROUND * world.num_envs
+            metrics = {"reward": sum(rewards) / ROUND}
+            self.tell(practice, taken, metrics)
+        return metrics
+
+    def update(self, x: Tensor, surprise: Tensor, outcome: Transition) -> None:
+        """``surprise`` [N] is minus the log density of what was tried."""
+        value = self.critic(x - self.mean).squeeze(1)
+        error = (self.goal(outcome) - value).detach()
+        loss = (self.wanted(error) * surprise).mean() - (error * value).mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+    def goal(self, outcome: Transition) -> Tensor:
+        later = self.critic(outcome.arrived["x"] - self.mean).squeeze(1)
+        return outcome.reward + GAMMA * torch.where(outcome.terminated, 0.0, later)
+
+    def wanted(self, error: Tensor) -> Tensor:
+        return error
+
+    def noise(self, place: Tensor, generator: Any) -> Tensor:
+        return torch.randn(place.shape, generator=generator)
+
+    def cut(self, place: Tensor) -> Tensor:
+        return place.clamp(-1, 1)
+
+    def enough(self, steps: int) -> int:
+        return steps
+
+    def tell(self, practice: Practice, taken: int, metrics: Any) -> None:
+        practice.advance(taken, metrics)
+
+    def learner_state(self) -> Any:
+        return self.optimizer.state_dict()
+
+    def load_learner_state(self, state: Any) -> None:
+        self.optimizer.load_state_dict(state)
+
+
+# ---- learners that each break something ----------------------------------------------------------
+
+MUTANTS: dict[str, tuple[type[Honest], set[str]]] = {}
+
+
+def breaks(*properties: str) -> Callable[[type[Honest]], type[Honest]]:
+    """Registers a mutant with the properties that it must fail, and no others."""
+
+    def register(cls: type[Honest]) -> type[Honest]:
+        MUTANTS[cls.__name__] = cls, set(properties)
+        return cls
+
+    return register
+
+
+@breaks("practice changes it", "practice goes on")
+class NothingForTheCheckpoint(Honest):
+    learner_state = None  # type: ignore[assignment]
+
+
+@breaks("practice changes it")
+class TellsNobody(Honest):
+    def tell(self, practice: Practice, taken: int, metrics: Any) -> None:
+        pass
+
+
+@breaks("practice changes it")
+class MetricsOfADivisionByZero(Honest):
+    def improve(self, practice: Practice) -> dict[str, float]:
+        return {**super().improve(practice), "terminated": float("nan")}
+
+
+@breaks("practice changes it")
+class Crashes(Honest):
+    def update(self, *_: Any) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+
+@breaks("every weight is trained")
+class UnusedLayer(Honest):
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Linear(3, 5)
+
+
+@breaks("as many steps as given")
+class HalfTheSteps(Honest):
+    def enough(self, steps: int) -> int:
+        return steps // 2
+
+
+@breaks("as many steps as given")
+class ARoundTooMany(Honest):
+    def enough(self, steps: int) -> int:
+        return steps + ROUND * 7
+
+
+@breaks("as many steps as given")
+class CountsOneSlot(Honest):
+    def tell(self, practice: Practice, taken: int, metrics: Any) -> None:
+        practice.advance(taken // practice.env.num_envs, metrics)
+
+    def enough(self, steps: int) -> int:
+        return steps * 7
+
+
+@breaks("bounds are kept in practice")
+class PractisesBeyondTheBounds(Honest):
+    def cut(self, place: Tensor) -> Tensor:
+        return place
+
+
+@breaks("practice follows from its seed", "practice goes on")
+class DrawsFromTheGlobalGenerator(Honest):
+    def noise(self, place: Tensor, generator: Any) -> Tensor:
+        return torch.randn(place.shape)
+
+
+@breaks("it can be stopped")
+class DeafToCtrlC(Honest):
+    def tell(self, practice: Practice, taken: int, metrics: Any) -> None:
+        try:
+            practice.advance(taken, metrics)
+        except Exception:
+            self.deaf = True
+
+
+@breaks("save and load", "practice goes on")
+class NormaliserOutsideTheState(Honest):
+    def __init__(self) -> None:
+        super().__init__()
+        del self.mean
+        self.mean = torch.zeros(2)
+
+
+@breaks("practice goes on")
+class ForgetsItsOptimiser(Honest):
+    def learner_state(self) -> Any:
+        return {}
+
+    def load_learner_state(self, state: Any) -> None:
+        pass
+
+
+@breaks("practice goes on")
+class StateThatNoCheckpointTakes(Honest):
+    def learner_state(self) -> Any:
+        return {"optimizer": self.optimizer}
+
+
+@breaks("copies are apart", "every weight is trained", "practice follows from its seed", "practice goes on")
+class SharesItsCritic(Honest):
+    def __deepcopy__(self, memo: Any) -> Any:
+        memo[id(self.critic)] = self.critic
+        memo.update({id(p): p for p in self.critic.parameters()})
+        twin = Honest.__new__(type(self))
+        twin.__dict__ = {key: copy.deepcopy(value, memo) for key, value in self.__dict__.items()}
+        return twin
+
+
+@breaks("it learns", "out of time is not over")
+class WrongSign(Honest):
+    def wanted(self, error: Tensor) -> Tensor:
+        return -error
+
+
+@breaks("out of time is not over")
+class OutOfTimeIsTheEnd(Honest):
+    def goal(self, outcome: Transition) -> Tensor:
+        return super().goal(outcome._replace(terminated=outcome.terminated | outcome.truncated))
+
+
+@breaks("out of time is not over")
+class ValueOfTheNextEpisode(Honest):
+    def goal(self, outcome: Transition) -> Tensor:
+        return super().goal(outcome._replace(arrived=outcome.observation))
+
+
+@breaks("isolation", "same seed same numbers", "save and load")
+class NormaliserThatGoesOnWhileActing(Honest):
+    def act(self, carry: Any, observation: Any, *told: Any, **draws: Any) -> Any:
+        self.mean += 1e-6 * observation["x"].mean(0)
+        return super().act(carry, observation, *told, **draws)
+
+
+# ---- tests ---------------------------------------------------------------------------------------
+
+
+def test_an_honest_learner_has_every_property() -> None:
+    policy = Honest()
+    before, state = copy.deepcopy(policy.state_dict()), torch.get_rng_state()
+    report = check_policy(policy, env())
+    assert report.passed, report
+    untried = {finding.name for finding in report.findings if not finding.tried}
+    assert untried == {"memory is kept"}
+    assert all(torch.equal(value, before[name]) for name, value in policy.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_mutant_fails_what_it_breaks_and_nothing_else(mutant: str) -> None:
+    make, expected = MUTANTS[mutant]
+    report = check_policy(make(), env())
+    assert {finding.name for finding in report.failures} == expected, report
+    for finding in report.failures:
+        assert finding.message
+        assert finding.advice
+        assert "\n" not in str(finding)
+
+
+def test_each_property_of_learning_is_broken_by_a_mutant() -> None:
+    named = {holds.__name__.replace("_", " ") for holds in LEARNING}
+    assert set.union(*(expected for _, expected in MUTANTS.values())) == named | {
+        "isolation",
+        "same seed same numbers",
+    }
+
+
+def test_a_learner_that_needs_more_than_a_world_is_given_it() -> None:
+    class Dreamer(Honest):
+        def improve(self, practice: Practice) -> dict[str, float]:
+            if practice.model is None:
+                raise wmplay.errors.ConfigError("it dreams in a model: give it one")
+            return super().improve(practice)
+
+    failures = check_policy(Dreamer(), env()).failures
+    assert [finding.name for finding in failures] == ["practice changes it"]
+    assert "it dreams in a model" in str(failures[0])
+    assert check_policy(Dreamer(), env(), model=nn.Linear(1, 1)).passed
