@@ -306,4 +306,4 @@ def test_a_learner_that_needs_more_than_a_world_is_given_it() -> None:
     failures = check_policy(Dreamer(), env()).failures
     assert [finding.name for finding in failures] == ["practice changes it"]
     assert "it dreams in a model" in str(failures[0])
-    assert check_policy(Dreamer(), env(), model=nn.Linear(1, 1)).passed
+    assert check_policy(Dreamer(), env(), model=nn.Linear(1, 1)).passed  # type: ignore[arg-type]

@@ -169,6 +169,7 @@ class NamesItselfByChance(Honest):
 def test_an_honest_logger_has_every_property() -> None:
     here = Path.cwd()
     report = check_logger(Honest)
+    assert report.piece == "Honest"
     assert report.passed, report
     assert all(finding.tried for finding in report.findings), report
     assert Path.cwd() == here

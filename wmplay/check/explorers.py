@@ -57,7 +57,7 @@ class Inside:
 
     def __init__(self, trial: Acting, place: float | None = None) -> None:
         self.discrete = isinstance(trial.space, Discrete)
-        self.low, self.high = trial.bounds
+        self.low, self.high = (bound.clamp(-1e2, 1e2) for bound in trial.bounds)
         self.place = place
         self.told: list[tuple[Any, ...]] = []
         self.returned: list[tuple[Tensor, Tensor]] = []

@@ -30,6 +30,8 @@ WARM = 10_000  # steps within which weights must have moved; many learners first
 LESSONS = 8_000  # steps within which it must have learned the simplest of worlds
 CLEARLY = 0.75  # where actions must have moved to, of their range, to have learned something
 WATCHED = 61  # observations to see where they are
+WORTH = 5.0  # the best reward: enough beside a bonus for entropy
+CUT = 0.8  # of that, where the time runs out
 
 
 class Practised(Acting):
@@ -37,14 +39,15 @@ class Practised(Acting):
 
     Args:
         policy, env, seed: as of ``Acting``.
-        practice: ``model`` and ``store``, as of ``Practice``.
+        model, store: as of ``Practice``.
     """
 
-    def __init__(self, policy: Any, env: gymnasium.Env[Any, Any], seed: int, **practice: Any) -> None:
+    def __init__(
+        self, policy: Any, env: gymnasium.Env[Any, Any], seed: int, model: Any = None, store: Any = None
+    ) -> None:
         super().__init__(policy, env, seed)
-        self.given, self.env, self.has = policy, env, practice
+        self.given, self.env, self.has = policy, env, {"model": model, "store": store}
         self.failure: Exception | None = None
-        self.told: list[tuple[int, Mapping[str, float]]] = []
         try:
             self.policy = self._warmed()
         except Exception as error:  # reported by the first property of learning; acting does without
@@ -57,7 +60,8 @@ class Practised(Acting):
             return policy
         before, taken = weights(policy), 0
         while taken < WARM and not moved(policy, before):
-            taken += self.practise(policy, Yard(self.env, SLOTS, everyday), number=number)[-1][0]
+            told = self.practise(policy, Yard(self.env, SLOTS, everyday), number=number)
+            taken += max(ROUND, told[-1][0])
             number += 1
         return policy.eval()
 
@@ -118,13 +122,15 @@ class Practised(Acting):
 
     def lessons(self, policy: Any, rule: Rule, upward: bool) -> float:
         """Practises until its actions have clearly moved there; returns how far up (or down) they are."""
+        if not all(bound.isfinite().all() for bound in self.bounds):
+            raise NotTried("the action space has no bounds, so no high and low")
         taken, number = 0, 0
         while True:
             place = self.taste(policy) if upward else 1 - self.taste(policy)
             if taken >= LESSONS or place >= CLEARLY:
                 return place
             world = Yard(self.env, SLOTS, rule)
-            taken += self.practise(policy, world, number=100 + number)[-1][0]
+            taken += max(ROUND, self.practise(policy, world, number=100 + number)[-1][0])
             if not world.taken:
                 raise NotTried("it does not practise in practice.env")
             number += 1
@@ -332,9 +338,6 @@ LEARNING: tuple[Callable[[Practised], None], ...] = (
 
 
 # ---- what they share -----------------------------------------------------------------------------
-
-WORTH = 5.0  # the best reward: enough beside a bonus for entropy
-CUT = 0.8  # of that, where the time runs out
 
 
 def everyday(place: Array, age: Array) -> tuple[Array, Array, Array]:

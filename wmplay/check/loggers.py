@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,7 +44,8 @@ def check_logger(make: Make, *, verbose: bool = False) -> Report:
         verbose: print each finding as soon as there is one.
     """
     with Desk(make) as desk:
-        return examine(desk.name, PROPERTIES, desk, verbose)
+        findings = examine("logger", PROPERTIES, desk, verbose).findings
+    return Report(desk.name, findings)
 
 
 class Desk:
@@ -80,7 +81,12 @@ class Desk:
         """One for a run, closed afterwards."""
         logger = self.make(run_dir)
         self.name = type(logger).__name__
-        yield logger
+        try:
+            yield logger
+        except BaseException:
+            with suppress(Exception):  # what has gone wrong before is what counts
+                logger.close()
+            raise
         logger.close()
 
     @cached_property

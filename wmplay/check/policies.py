@@ -19,13 +19,20 @@ from wmplay.check.compare import global_generators_at_rest, same, shown
 from wmplay.check.learners import LEARNING, Practised
 from wmplay.check.result import Broken, NotTried, Report, examine
 from wmplay.check.trial import ROWS
+from wmplay.contracts import StoreView, WorldModel
 
 MANY = 97  # copies of a row, where rare draws are to be seen
 TRIES = 23  # other seeds before rows that draw the same are no accident
 
 
 def check_policy(
-    policy: Any, env: gymnasium.Env[Any, Any], *, seed: int = 0, verbose: bool = False, **practice: Any
+    policy: Any,
+    env: gymnasium.Env[Any, Any],
+    *,
+    model: WorldModel | None = None,
+    store: StoreView | None = None,
+    seed: int = 0,
+    verbose: bool = False,
 ) -> Report:
     """Tries everything that a policy promises.
 
@@ -33,9 +40,9 @@ def check_policy(
         policy: on the CPU. One that learns is copied, and left as it is.
         env: a single one, which gives the observations and takes the actions that the policy is made for.
             A policy that learns practises in a made-up world of these observations and actions.
+        model, store: to learn from, for a policy that learns from them (see ``Practice``).
         seed: of all random draws. The caller's random state is left as it is.
         verbose: print each finding as soon as there is one.
-        practice: what a policy that learns needs besides: ``model``, ``store`` (see ``Practice``).
 
     Raises:
         SpaceError: if the env's episodes are too short.
@@ -44,7 +51,7 @@ def check_policy(
         torch.manual_seed(seed)
         if not hasattr(policy, "improve"):
             return examine(type(policy).__name__, ACTING, Acting(policy, env, seed), verbose)
-        learner = Practised(policy, env, seed, **practice)
+        learner = Practised(policy, env, seed, model, store)
         return examine(type(policy).__name__, (*ACTING, *LEARNING), learner, verbose)
 
 
