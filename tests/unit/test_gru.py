@@ -95,12 +95,34 @@ def test_it_remembers_what_frames_do_not_show() -> None:
     assert (guess - truth).abs().mean() < 0.2 * truth.abs().mean()
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
+def test_beta_says_how_much_of_the_gradient_a_wide_gaussian_keeps(beta: float) -> None:
+    """Of the mean's, sigma^(2 beta - 2): with beta 1 it is that of the squared error."""
+    pulls, data = [], segment(SPACE, ACTION)
+    for width in (2.0, 5.0):
+        torch.manual_seed(3)
+        model = GRU(
+            SPACE, ACTION, hidden=17, min_sigma=1e-6, beta=beta, reward_weight=0, continuation_weight=0
+        )
+        last = model.next.change[-1]
+        with torch.no_grad():
+            last.weight.zero_()  # the same mean and width everywhere
+            last.bias[: len(last.bias) // 2] = 0
+            last.bias[len(last.bias) // 2 :] = width
+        model.loss(data)[0].backward()
+        pulls.append(last.bias.grad[: len(last.bias) // 2].clone())
+    sigmas = torch.nn.functional.softplus(torch.tensor([2.0, 5.0]))
+    ratio = (sigmas[1] / sigmas[0]) ** (2 * beta - 2)
+    torch.testing.assert_close(pulls[1], ratio * pulls[0], rtol=1e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("config", "line"),
     [
         ({"hidden": 0}, "at least 1"),
         ({"burn_in": -1}, "burn_in is -1, expected at least 0"),
         ({"min_sigma": 0.0}, "min_sigma is 0.0, expected a positive number"),
+        ({"beta": 1.5}, "beta is 1.5, expected 0 to 1"),
         ({"code": -1}, "code is -1, expected"),
     ],
 )

@@ -41,6 +41,7 @@ class GRU(nn.Module):
         change_scale: how much a step typically changes a state entry, in half-ranges; changes are fed
             and predicted in units of it.
         min_sigma: the smallest width of the Gaussian over the next state, in the same units.
+        beta: above 0, what is hard to predict is not given up for a wide Gaussian; see ``NextState``.
         code: size of the learned code of the screens in the state; None = 64 where there is no vector,
             and none where there is one.
         vector_sigma: width of the Gaussian around decoded vectors, in half-ranges of their space.
@@ -65,6 +66,7 @@ class GRU(nn.Module):
         burn_in: int = 2,
         change_scale: float = 0.1,
         min_sigma: float = 0.01,
+        beta: float = 0.0,
         code: int | None = None,
         vector_sigma: float = 0.03,
         pixel_sigma: float = 1.0,
@@ -98,6 +100,7 @@ class GRU(nn.Module):
             layers,
             change_scale,
             min_sigma,
+            beta,
             reward_weight,
             continuation_weight,
         )

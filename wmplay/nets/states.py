@@ -116,6 +116,9 @@ class NextState(nn.Module):
         layers: hidden layers.
         change_scale: changes, and their widths, are predicted in units of it.
         min_sigma: the smallest width, in the same units.
+        beta: each entry's likelihood counts sigma^(2 beta) times (Seitzer et al. 2022, arXiv 2203.09168):
+            with 0 what is hard to predict is given a wide Gaussian and then hardly learned; with 1 the
+            mean is learned as by squared errors.
         reward_weight: see ``OutcomeHeads``.
         continuation_weight: see ``OutcomeHeads``.
 
@@ -133,14 +136,17 @@ class NextState(nn.Module):
         layers: int,
         change_scale: float,
         min_sigma: float,
+        beta: float,
         reward_weight: float,
         continuation_weight: float,
     ) -> None:
         super().__init__()
+        if not 0 <= beta <= 1:
+            raise ConfigError(f"beta is {beta}, expected 0 to 1")
         for name, value in (("change_scale", change_scale), ("min_sigma", min_sigma)):
             if not value > 0:
                 raise ConfigError(f"{name} is {value}, expected a positive number")
-        self.change_scale, self.min_sigma = change_scale, min_sigma
+        self.change_scale, self.min_sigma, self.beta = change_scale, min_sigma, beta
         self.register_buffer("limit", states.limit, persistent=False)
         self.change = mlp(inputs, hidden, layers, 2 * states.size)
         self.outcomes = OutcomeHeads(inputs + states.size, hidden, layers, reward_weight, continuation_weight)
@@ -173,12 +179,13 @@ class NextState(nn.Module):
 
         Returns:
             (scalar, metrics ``loss/<key>``, ``loss/code``, ``loss/reward``, ``loss/continuation``, each
-            before its weight).
+            before its weight, but with beta).
         """
         mean, sigma = self(x, state[:, :-1])
         target = states.as_target(state[:, 1:])
         values = self.outcomes.negative_log_likelihoods(torch.cat([x, target], dim=-1), segment)
         entries = 0.5 * ((target - mean) / sigma).square() + sigma.log() + HALF_LOG_TAU
+        entries = entries * (sigma.detach() / self.change_scale) ** (2 * self.beta)
         values |= {key: part.sum(-1) for key, part in states.parts(entries).items()}
         terms = {name: masked_mean(value, mask) for name, value in values.items()}
         drawn = states.decode(state[:, :1])
