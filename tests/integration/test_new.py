@@ -137,6 +137,14 @@ def test_a_small_run_works_with_every_piece() -> None:
     assert "screen" in wmplay.load_run("with_env").env.observation_space.spaces  # type: ignore[attr-defined]
 
 
+@pytest.mark.usefixtures("_at_the_desk")
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_it_writes_passes_its_check(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status = main(["check", f"{kind}={kind}_of_mine", *([] if kind == "env" else ["env.physics=fast"])])
+    output = capsys.readouterr()
+    assert status == 0, output.out + output.err
+
+
 # ---- packages --------------------------------------------------------------------------------------
 
 

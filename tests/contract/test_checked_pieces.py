@@ -1,0 +1,72 @@
+"""Every built-in policy, explorer, objective and logger keeps what its kind promises."""
+
+from pathlib import Path
+
+import pytest
+
+from wmplay import registry
+from wmplay.cli import main
+
+SMALL_MPC = [
+    "model=mlp",
+    "model.hidden=17",
+    "planner.candidates=5",
+    "planner.iterations=2",
+    "planner.horizon=3",
+]
+QUICK_SAC = [
+    "policy.hidden=31",
+    "policy.batch_size=61",
+    "policy.random_steps=53",
+    "policy.lr=3e-3",
+    "policy.tau=0.05",
+    "policy.updates_per_step=0.2",
+]
+SETTINGS = {"policy=mpc": SMALL_MPC, "policy=ppo": ["policy.hidden=31"], "policy=sac": QUICK_SAC}
+KINDS = ("policy", "explorer", "objective", "logger")
+PIECES = [f"{kind}={name}" for kind in KINDS for name in registry.names(kind)]
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_built_in_pieces_pass(
+    piece: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if piece in ("logger=wandb", "logger=tensorboard"):
+        pytest.importorskip(piece.partition("=")[2])
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings = ["env.task=body_goal", "env.physics=fast", *SETTINGS.get(piece, [])]
+    status = main(["check", piece, *settings])
+    output = capsys.readouterr()
+    assert status == 0, output.out + output.err
+    assert all(line.startswith(("ok   ", "--   ")) for line in output.out.splitlines())
+
+
+def test_discrete_actions_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    cart = ["env=gym", "env.id=CartPole-v1"]
+    for piece in ("policy=ppo", "explorer=epsilon_greedy", "explorer=randomizer"):
+        status = main(["check", piece, *cart, *SETTINGS.get(piece, [])])
+        output = capsys.readouterr()
+        assert status == 0, output.out + output.err
+
+
+REFUSED = {
+    "policy=pppo": "unknown policy 'pppo': did you mean 'ppo'?",
+    "policy=mpc policy.replan_every=99": "replan_every is 99, expected 1 to the horizon, 12",
+    "policy=sac env=gym env.id=CartPole-v1": "action space is Discrete(2), expected a one-dimensional Box",
+    "explorer=gaussian_noise env=gym env.id=CartPole-v1": "action space is Discrete(2), expected a one-dim",
+    "explorer=epsilon_greedy explorer.epsilon=2": "epsilon is 2",
+    "objective=goal_distance": "no goal in the observations (lcd, proprio), expected x beside goal_x",
+    "policy=random env.max_steps=3": "last 7 steps, expected 5 for a policy to be tried on",
+    "objective=sum_of_rewards env.max_steps=2": "last 3 steps, expected 5 for an objective to be tried on",
+    "logger=none logger.file=x": "NoLogger takes no 'file'",
+}
+
+
+@pytest.mark.parametrize("command", REFUSED)
+def test_what_cannot_be_checked_is_one_line(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", *command.split()]) == 2
+    error = capsys.readouterr().err
+    assert REFUSED[command] in error
+    assert len(error.splitlines()) == 1
