@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -139,16 +140,18 @@ class Actors:
         self._ray = ray
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         worker = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=ATTEMPTS - 1)(_Worker)
-        self._actors = [worker.remote(str(Path.cwd()), environment) for _ in range(self.number)]
+        place = (str(Path.cwd()), sys.path, environment)
+        self._actors = [worker.remote(*place) for _ in range(self.number)]
         return ray
 
 
 class _Worker:
     """An actor. Nothing that could kill it is done before ``run``, whose attempts are counted."""
 
-    def __init__(self, directory: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, directory: str, path: Sequence[str], environment: Mapping[str, str]) -> None:
         os.environ.update(environment)
         os.chdir(directory)
+        sys.path += [entry for entry in path if entry not in sys.path]
         torch.set_num_threads(1)
         self.made: tuple[int, Work] | None = None
 
