@@ -212,4 +212,4 @@ def test_a_missing_package_is_its_own_line() -> None:
         )
 
     report = check_logger(make)
-    assert "this logger needs the package aim; pip install aim" in str(report.failures[0])
+    assert "aim, which is not here; pip install aim" in str(report.failures[0])
