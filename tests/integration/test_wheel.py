@@ -1,4 +1,4 @@
-"""An installed wheel works away from the checkout: it carries its configs and arbiters."""
+"""An installed wheel works away from the checkout: it carries its configs, arbiters and templates."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def test_a_wheel_carries_its_data_and_works_elsewhere(tmp_path: Path) -> None:
         archive.extractall(site)
     environment = {**os.environ, "PYTHONPATH": str(site)}  # found before the editable install
 
-    def run(code: str) -> str:
+    def run(code: str, *arguments: str) -> str:
         return subprocess.run(
-            [sys.executable, "-c", code],
+            [sys.executable, "-c", code, *arguments],
             cwd=tmp_path,
             env=environment,
             check=True,
@@ -36,4 +36,7 @@ def test_a_wheel_carries_its_data_and_works_elsewhere(tmp_path: Path) -> None:
     assert "quickstart" in run(
         "from wmplay import registry; print(registry.compose(['experiment=quickstart']).name)"
     )
+    command_line = "import sys; from wmplay.cli import main; sys.exit(main(sys.argv[1:]))"
+    assert "wrote plugins/hopes.py" in run(command_line, "new", "objective", "hopes")
+    assert "ok   better is higher" in run(command_line, "check", "objective=hopes", "env.physics=fast")
     assert "luxo-v1" in run("from wmplay.arbiter import load_arbiter; print(load_arbiter('luxo').name)")
