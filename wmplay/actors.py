@@ -79,6 +79,7 @@ class Actors:
             work = make_work(**parts)
             yield from map(work, items)
             return
+        self.check()
         packed = {name: pack(name, part) for name, part in parts.items()}
         ray = self._start()
         self._works += 1
@@ -117,7 +118,7 @@ class Actors:
         """Ends the actors, and the cluster if it was started for them."""
         if self._ray is None:
             return
-        for actor in self._actors:
+        for actor in self._actors if self._ray.is_initialized() else ():
             self._ray.kill(actor)
         if self._began:
             self._ray.shutdown()
@@ -208,9 +209,9 @@ def _connect(ray: ModuleType, number: int) -> None:
         with _signals_kept():
             ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # of many classes, Exception itself among them
-        ray.shutdown()  # what has started of it
         why = " ".join(f"{type(error).__name__}: {error}".split())
         if not address:
+            ray.shutdown()  # what there is of it
             raise ConfigError(f"Ray does not start on this machine ({why}): use workers=local") from error
         raise ConfigError(
             f"RAY_ADDRESS is {address}, where there is no Ray cluster ({why}): start one with ray start "

@@ -269,7 +269,7 @@ def test_what_cannot_be_pickled(two: Actors) -> None:
         ({"workers": "rai"}, UnknownName, "unknown workers 'rai': did you mean 'ray'?"),
         ({"workers": "ray", "num_workers": -1}, ConfigError, "num_workers is -1, expected at least 0"),
         ({"workers": "ray", "num_workers": 0, "episodes": -1}, ConfigError, "episodes is -1, expected at"),
-        ({}, SpaceError, "env is a type, expected an env .a function that makes one goes with workers="),
+        ({}, SpaceError, "env is a .*, expected an env .a function that makes one goes with workers."),
     ],
 )
 def test_calls_that_make_no_sense(how: dict[str, Any], kind: type[Exception], message: str) -> None:
