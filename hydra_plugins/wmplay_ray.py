@@ -5,7 +5,9 @@ Hydra imports this file in whatever application it composes, so that nothing hea
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -82,13 +84,20 @@ class RayLauncher(Launcher):
     def _connect(self) -> None:
         import ray
 
+        address = self._address or os.environ.get("RAY_ADDRESS") or "local"
+        before = signal.getsignal(signal.SIGTERM)  # Ray takes it over, and it is the run's that saves
+        dashboard = {"include_dashboard": False} if address == "local" else {}
         try:
-            ray.init(address=self._address, include_dashboard=False if self._address is None else None)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+            ray.init(address=address, logging_level=logging.ERROR, **dashboard)
+        except Exception as error:  # of many classes, Exception itself among them
+            ray.shutdown()  # what has started of it
+            why = " ".join(f"{type(error).__name__}: {error}".split())
             raise ConfigError(
-                f"hydra.launcher.address is {self._address}, where there is no Ray cluster "
-                f"({' '.join(str(error).split())}): start one with ray start --head, or leave the address out"
+                f"hydra.launcher.address is {address}, where there is no Ray cluster ({why}): start one with "
+                "ray start --head, or leave the address out"
             ) from error
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _run(
