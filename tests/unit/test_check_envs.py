@@ -433,6 +433,10 @@ def failures(report: Any) -> set[str]:
     return {finding.name for finding in report.failures}
 
 
+def untried(report: Any) -> dict[str, str]:
+    return {finding.name: finding.message for finding in report.findings if not finding.tried}
+
+
 @pytest.mark.parametrize("discrete", [False, True], ids=["continuous", "discrete"])
 def test_an_honest_env_has_every_property(discrete: bool) -> None:
     report = check(Honest, discrete=discrete)
@@ -460,34 +464,40 @@ def test_each_property_is_broken_by_a_mutant() -> None:
     assert {name for _, name in MUTANTS.values()} == set(map(named, PROPERTIES))
 
 
-def test_a_claim_takes_a_property_away() -> None:
-    for cls, claim, name in (
-        (IgnoresActions, "passive", "actions show in their own step"),
-        (DeafToSeeds, "deterministic", "seeds differ"),
-    ):
-        claiming = type("Claiming", (cls,), {"metadata": {**Honest.metadata, claim: True}})
-        report = check(claiming)
-        assert name not in failures(report), str(report)
-        assert name in [finding.name for finding in report.findings if not finding.tried]
+def test_a_world_that_claims_to_be_passive_may_ignore_actions() -> None:
+    class Claims(IgnoresActions):
+        metadata: ClassVar = {**Honest.metadata, "passive": True}
+
+    report = check(Claims)
+    assert report.passed, str(report)
+    assert "actions show in their own step" in untried(report)
+
+
+def test_a_world_without_chance_may_begin_always_alike() -> None:
+    class NoChance(Honest):
+        def begin(self) -> None:
+            self.place, self.time = np.full(3, 0.1, np.float32), 0
+
+    report = check(NoChance)
+    assert report.passed, str(report)
+    assert "never draws from np_random" in untried(report)["seeds differ"]
 
 
 def test_an_env_alone_is_tried_without_others() -> None:
     report = check_env(Honest())
     assert report.passed, str(report)
-    untried = {finding.name: finding.message for finding in report.findings if not finding.tried}
-    assert untried.keys() == {
+    assert untried(report).keys() == {
         "instances are apart",
         "pictures",
         "a vector env is single ones",
         "workers are single ones",
     }
-    assert "make=..." in untried["instances are apart"]
+    assert "make=..." in untried(report)["instances are apart"]
 
 
 def test_a_class_makes_other_envs_but_no_batch() -> None:
     report = check_env(Honest(), Honest)
-    untried = {finding.name: finding.message for finding in report.findings if not finding.tried}
-    assert untried["a vector env is single ones"] == "make takes no num_envs"
+    assert untried(report)["a vector env is single ones"] == "make takes no num_envs"
 
 
 def test_built_in_alignment_world_has_its_own_spaces_and_keeps_the_time_rule() -> None:

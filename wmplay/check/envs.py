@@ -16,6 +16,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium.spaces import Box, Dict
+from gymnasium.utils import seeding
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 
 from wmplay.check.compare import TOLERANCE, global_generators_at_rest, shown
@@ -52,8 +53,7 @@ def check_env(
 ) -> Report:
     """Tries everything that an environment promises.
 
-    Two entries of its ``metadata`` are claims that change what is expected: ``passive``: actions change
-    nothing; ``deterministic``: all episodes begin alike, whatever the seed.
+    An entry ``passive`` in its ``metadata`` is the claim that actions change nothing.
 
     Args:
         env: a single one; it is reset and stepped, and left open.
@@ -148,14 +148,15 @@ def same_seed_same_numbers(trial: EnvTrial) -> None:
 
 def seeds_differ(trial: EnvTrial) -> None:
     """Another seed is another episode, and so is the next episode without a seed."""
-    if trial.claims("deterministic"):
-        raise NotTried("its metadata claim that it is deterministic")
     actions = trial.actions(0, SHORT)
     seeds = [play(trial.env, trial.seed + number, actions) for number in range(SEEDS)]
     if all(first_difference(seeds[0], other) is None for other in seeds[1:]):
+        untouched = seeding.np_random(trial.seed + SEEDS - 1)[0].bit_generator.state
+        if trial.env.unwrapped.np_random.bit_generator.state == untouched:
+            raise NotTried("it never draws from np_random, and all its episodes begin alike")
         raise Broken(
             f"under seeds {trial.seed} to {trial.seed + SEEDS - 1} all episodes are alike",
-            "draw from self.np_random; if that is meant, put 'deterministic': True into metadata",
+            "begin from what self.np_random draws",
         )
     trial.env.reset(seed=trial.seed)
     following = [Moment(copied(trial.env.reset()[0])) for _ in range(SEEDS)]
@@ -250,7 +251,7 @@ def actions_are_only_read(trial: EnvTrial) -> None:
 
 def actions_show_in_their_own_step(trial: EnvTrial) -> None:
     """action[t] changes what is seen at t + 1: neither nothing nor only what comes later."""
-    if trial.claims("passive"):
+    if trial.passive:
         raise NotTried("its metadata claim that it is passive")
     late: set[int] = set()
     first, *others = trial.extremes()

@@ -164,6 +164,7 @@ class EnvTrial:
             return [low.astype(space.dtype), high.astype(space.dtype)]
         return self.actions(0, 5)
 
-    def claims(self, claim: str) -> bool:
-        """Whether the env's metadata say so."""
-        return bool((self.env.metadata or {}).get(claim, False))
+    @property
+    def passive(self) -> bool:
+        """Whether the env's metadata claim that actions change nothing."""
+        return bool((self.env.metadata or {}).get("passive", False))
