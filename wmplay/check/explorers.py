@@ -101,9 +101,7 @@ class Exploring(Acting):
         super().__init__(None, env, seed)
         self.make = make
         self.discrete = isinstance(self.space, Discrete)
-        self.middle = (
-            0.0 if self.discrete else 0.5
-        )  # an action that is a long way from others, to explore around
+        self.middle = 0.0 if self.discrete else 0.5  # where to explore around
         self.inside = Inside(self)
         self.policy = make(self.inside)
 

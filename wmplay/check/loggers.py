@@ -20,7 +20,7 @@ from wmplay.errors import WmplayError
 
 Make: TypeAlias = Callable[[Path], Any]
 
-NAME = re.compile(rb"[a-z]+_name")  # of metrics that are looked for in what is written
+NAME = re.compile(rb"(first|second|third|fourth|fifth)_name")  # of the metrics that are looked for
 NO_NAMES = "it writes no names of metrics into the run's directory"
 OF_THE_RUN = ("config.yaml", "run.json", "metrics.jsonl", "checkpoints/updates_7.pt", "report.html")
 ODD = {
@@ -120,7 +120,7 @@ class Desk:
         """Which of the names that are logged here are in a run's files."""
         own = [path for path in run_dir.rglob("*") if path.is_file()]
         written = b"".join(path.read_bytes() for path in own if path not in {run_dir / n for n in OF_THE_RUN})
-        return {name.decode() for name in NAME.findall(written)}
+        return {match[0].decode() for match in NAME.finditer(written)}
 
 
 # ---- the properties ------------------------------------------------------------------------------
