@@ -15,24 +15,22 @@ For that they are simulated in blocks (``simulate_blocks``), each as if it were 
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
 
+from wmplay.acting import BatchActor, BatchOfOne
 from wmplay.actors import Actors
-from wmplay.contracts import Array, Policy, Trajectory
+from wmplay.contracts import Policy, Trajectory
 from wmplay.device import choose_device
-from wmplay.errors import ActionError, ConfigError, SpaceError, UnknownName
-from wmplay.stepping import Frames, autoreset_mode, frame_spaces, frames_of, with_final
+from wmplay.errors import ConfigError, SpaceError, UnknownName
+from wmplay.stepping import autoreset_mode, frame_spaces, frames_of, with_final
 from wmplay.tape import Tape
 
 Env: TypeAlias = gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]
@@ -98,11 +96,11 @@ def simulate(
         raise SpaceError(
             f"env is a {type(env).__name__}, expected an env (a function that makes one goes with workers)"
         )
-    batch = env if isinstance(env, VectorEnv) else _BatchOfOne(env)
+    batch = env if isinstance(env, VectorEnv) else BatchOfOne(env)
     mode = autoreset_mode(batch)
     slots = batch.num_envs
     spaces = frame_spaces(batch.single_observation_space)
-    actor = _Actor(batch, policy, seed, explore, device)
+    actor = BatchActor(batch, policy, seed, explore, device)
     tape = Tape(slots, spaces, actor.zeros)
     kept: dict[int, Trajectory] = {}
     finished = [0] * slots
@@ -245,110 +243,3 @@ def _slots(env: Env | Callable[[], Env]) -> int:
         return int(getattr(env, "num_envs", 1))
     with closing(env()) as made:
         return _slots(made)
-
-
-class _BatchOfOne:
-    """A single env as a vector env of one slot that never resets itself."""
-
-    num_envs = 1
-    metadata: ClassVar = {"autoreset_mode": AutoresetMode.DISABLED}
-
-    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
-        self.env = env
-        self.single_observation_space = env.observation_space
-        self.single_action_space = env.action_space
-        self.action_space = batch_space(env.action_space, 1)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
-        """The only slot is reset, whatever the mask in the options."""
-        observation, info = self.env.reset(seed=seed)
-        return self._batched(observation), info
-
-    def step(self, action: Array) -> tuple[Any, Array, Array, Array, dict[str, Any]]:
-        observation, reward, terminated, truncated, info = self.env.step(action[0])
-        flags = np.array([terminated]), np.array([truncated])
-        return self._batched(observation), np.array([reward]), *flags, info
-
-    @staticmethod
-    def _batched(observation: Any) -> Any:
-        if isinstance(observation, Mapping):
-            return {key: np.asarray(value)[None] for key, value in observation.items()}
-        return np.asarray(observation)[None]
-
-
-class _Actor:
-    """The policy's side: tensors in, checked and clipped numpy actions out."""
-
-    def __init__(
-        self, batch: Any, policy: Policy | None, seed: int, explore: bool, device: torch.device
-    ) -> None:
-        space = batch.single_action_space
-        if isinstance(space, Box) and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating):
-            self.zeros: Array = np.zeros((batch.num_envs, *space.shape), np.float32)
-            self.low, self.high = space.low.astype(np.float32), space.high.astype(np.float32)
-        elif isinstance(space, Discrete):
-            self.zeros = np.zeros(batch.num_envs, np.int64)
-            self.low, self.high = space.start, space.start + space.n - 1
-        else:
-            raise SpaceError(
-                f"the action space is {space}: expected a float Box with one axis, or a Discrete; "
-                "wrap the env (gymnasium.wrappers.TransformAction)"
-            )
-        self.dtype = space.dtype
-        self.policy = policy
-        self.explore = explore
-        self.device = device
-        self.generator = torch.Generator(device).manual_seed(seed)
-        # Not the seed itself: the env draws its first states with the same algorithm, from that.
-        self.space = copy.deepcopy(batch.action_space)
-        self.space.seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
-        self.carry = None if policy is None else policy.initial(batch.num_envs)
-
-    def act(self, frames: Frames, last_action: Array, first: Array) -> Array:
-        """[N, A] float32 within the bounds, or [N] int64."""
-        if self.policy is None:
-            return np.asarray(self.space.sample(), self.zeros.dtype)
-        with torch.no_grad():
-            answer = self.policy.act(
-                self.carry,
-                {key: torch.from_numpy(value).to(self.device) for key, value in frames.items()},
-                torch.from_numpy(last_action).to(self.device),
-                torch.from_numpy(first).to(self.device),
-                explore=self.explore,
-                generator=self.generator,
-            )
-        if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], torch.Tensor)):
-            raise ActionError(
-                f"policy {type(self.policy).__name__}.act returned a {type(answer).__name__}, expected "
-                "(action tensor, carry)"
-            )
-        action, self.carry = answer
-        return self._executable(action.cpu().numpy())
-
-    def native(self, action: Array) -> Array:
-        """The action in the dtype of the env's space."""
-        return action.astype(self.dtype, copy=False)
-
-    def _executable(self, action: Array) -> Array:
-        name = type(self.policy).__name__
-        if action.shape != self.zeros.shape:
-            raise ActionError(
-                f"policy {name} returned an action of shape {list(action.shape)}, "
-                f"expected {list(self.zeros.shape)}"
-            )
-        kind = np.integer if self.zeros.dtype == np.int64 else np.floating
-        if not np.issubdtype(action.dtype, kind):
-            raise ActionError(f"policy {name} returned {action.dtype} actions, expected {self.zeros.dtype}")
-        if kind is np.floating:
-            if not np.isfinite(action).all():
-                row = int(np.flatnonzero(~np.isfinite(action).all(axis=1))[0])
-                raise ActionError(
-                    f"policy {name} returned {action[row].tolist()} for env {row}, expected finite numbers"
-                )
-            return np.clip(action.astype(np.float32), self.low, self.high)
-        if action.min() < self.low or action.max() > self.high:
-            raise ActionError(
-                f"policy {name} returned discrete actions {action.min()}..{action.max()}, "
-                f"expected {self.low}..{self.high}"
-            )
-        return action.astype(np.int64)
