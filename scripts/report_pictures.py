@@ -12,7 +12,7 @@ from PIL import Image
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures" / "report"
 NAMES = ("prediction", "strip_lcd", "vector_proprio", "spread", "losses")
-WIDTH, COLOURS = 1000, 48
+WIDTH, COLOURS = 1000, 160
 
 
 def main() -> None:
