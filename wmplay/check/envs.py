@@ -5,10 +5,8 @@ They are tried by playing it: random actions and the furthest ones, a few seeds,
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +20,7 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check
 from wmplay.check.compare import TOLERANCE, global_generators_at_rest, shown
 from wmplay.check.plays import (
     LIMIT,
+    SHORT,
     EnvTrial,
     Moment,
     copied,
@@ -31,17 +30,14 @@ from wmplay.check.plays import (
     same_observation,
 )
 from wmplay.check.result import Broken, NotTried, Report, examine
-from wmplay.check.slots import Slots, expect_single_ones
-from wmplay.envs.autoreset import Autoreset
+from wmplay.check.slots import a_vector_env_is_single_ones, workers_are_single_ones
 from wmplay.errors import CheckError, SpaceError
 from wmplay.nets.actions import ActionEncoder
 from wmplay.nets.modalities import modalities
 from wmplay.stepping import frame_spaces
 
-SHORT = 31  # steps of a play that need not come to the end of an episode
 LONG = 1009  # steps within which an end is waited for
 SEEDS = 7
-SLOTS = 3  # of a vector env
 
 
 def check_env(
@@ -335,20 +331,6 @@ def pictures(trial: EnvTrial) -> None:
     )
 
 
-# ---- many at once --------------------------------------------------------------------------------
-
-
-def a_vector_env_is_single_ones(trial: EnvTrial) -> None:
-    """Slot i under seed s is a single env under seed s + i, in both ways of beginning the next episode."""
-    _expect_slots(trial, LIMIT, "same_step")
-    _expect_slots(trial, LIMIT, "next_step")
-
-
-def workers_are_single_ones(trial: EnvTrial) -> None:
-    """The same in other processes, which must be able to make the env."""
-    _expect_slots(trial, SHORT, "same_step", num_workers=2)
-
-
 PROPERTIES: tuple[Callable[[EnvTrial], None], ...] = (
     spaces_that_other_pieces_take,
     gymnasiums_checker_passes,
@@ -397,21 +379,6 @@ def _expect_equal(usual: list[Moment], other: list[Moment], problem: str, advice
     where = first_difference(usual, other)
     if where is not None:
         raise Broken(f"{problem}, first at {where}", advice)
-
-
-def _expect_slots(trial: EnvTrial, steps: int, autoreset: Autoreset, **settings: int) -> None:
-    if trial.make is None:
-        raise NotTried("it takes make=..., to make vector envs")
-    settings = {"num_envs": SLOTS, **settings}
-    try:
-        inspect.signature(trial.make).bind(autoreset=autoreset, **settings)
-    except TypeError:
-        raise NotTried(f"make takes no {list(settings)[-1]}") from None
-    actions = list(zip(*(trial.actions(slot, steps) for slot in range(SLOTS)), strict=True))
-    with ExitStack() as stack:
-        singles = [stack.enter_context(trial.another()) for _ in range(SLOTS)]
-        batch = stack.enter_context(closing(trial.make(autoreset=autoreset, **settings)))
-        expect_single_ones(batch, Slots(singles, autoreset), actions, trial.seed)
 
 
 def _row(moment: Moment) -> dict[str, torch.Tensor]:

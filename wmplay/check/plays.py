@@ -15,6 +15,7 @@ from gymnasium.spaces import Box, Discrete
 from wmplay.contracts import Array
 
 LIMIT = 211  # steps of a play
+SHORT = 31  # of one that need not come to the end of an episode
 Then = Callable[[Mapping[str, Any], Any], None]  # (the very arrays that were returned, the action)
 
 

@@ -1,8 +1,10 @@
-"""A vector env and as many single ones, stepped side by side."""
+"""What a vector env promises: it and as many single ones are stepped side by side."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from typing import Any
 
 import gymnasium
@@ -10,13 +12,25 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from wmplay.check.compare import TOLERANCE
-from wmplay.check.plays import Moment, copied, difference, named
-from wmplay.check.result import Broken
+from wmplay.check.plays import LIMIT, SHORT, EnvTrial, Moment, copied, difference, named
+from wmplay.check.result import Broken, NotTried
 from wmplay.contracts import Array
 from wmplay.envs.autoreset import Autoreset
 from wmplay.stepping import Frames, frame_spaces, frames_of, with_final
 
+SLOTS = 3
 INTO_THE_NEXT = 5  # steps of the next episode that are looked at
+
+
+def a_vector_env_is_single_ones(trial: EnvTrial) -> None:
+    """Slot i under seed s is a single env under seed s + i, in both ways of beginning the next episode."""
+    _expect_slots(trial, LIMIT, "same_step")
+    _expect_slots(trial, LIMIT, "next_step")
+
+
+def workers_are_single_ones(trial: EnvTrial) -> None:
+    """The same in other processes, which must be able to make the env."""
+    _expect_slots(trial, SHORT, "same_step", num_workers=2)
 
 
 class Slots:
@@ -106,3 +120,18 @@ def _expect(got: Sequence[Moment], expected: Sequence[Moment], where: str) -> No
                 "step and observe each slot as a single env does, under seed + slot; see "
                 "gymnasium.vector.AutoresetMode for what comes after an end",
             )
+
+
+def _expect_slots(trial: EnvTrial, steps: int, autoreset: Autoreset, **settings: int) -> None:
+    if trial.make is None:
+        raise NotTried("it takes make=..., to make vector envs")
+    settings = {"num_envs": SLOTS, **settings}
+    try:
+        inspect.signature(trial.make).bind(autoreset=autoreset, **settings)
+    except TypeError:
+        raise NotTried(f"make takes no {list(settings)[-1]}") from None
+    actions = list(zip(*(trial.actions(slot, steps) for slot in range(SLOTS)), strict=True))
+    with ExitStack() as stack:
+        singles = [stack.enter_context(trial.another()) for _ in range(SLOTS)]
+        batch = stack.enter_context(closing(trial.make(autoreset=autoreset, **settings)))
+        expect_single_ones(batch, Slots(singles, autoreset), actions, trial.seed)
