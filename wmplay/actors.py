@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import os
 import pickle
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,10 +21,12 @@ import torch
 
 from wmplay.errors import ConfigError, Portable, WmplayError, portable, restored
 from wmplay.extras import import_extra
+from wmplay.progress import console
 
 ATTEMPTS = 11  # at a piece of work whose actor dies; ten deaths at random leave a long one done
 AHEAD = 4  # finished pieces per actor that may wait for one before them
 LOOK = 0.2  # seconds between looks at whether to stop
+PATIENCE = 30.0  # seconds without any actor before this is told
 PASSED_ON = ("WMPLAY_PLUGINS",)  # environment variables that a cluster which runs already does not have
 
 Work = Callable[[Any], Any]
@@ -91,6 +95,7 @@ class Actors:
         free: deque[Any] = deque()
         done: dict[int, Any] = {}
         begun = taken = 0
+        patient_until = time.monotonic() + PATIENCE
         try:
             while taken < len(items):
                 while free and begun < min(len(items), taken + AHEAD * self.number):
@@ -99,6 +104,9 @@ class Actors:
                     begun += 1
                 ready, _ = ray.wait(list(under_way), timeout=LOOK)
                 look()
+                if not begun and time.monotonic() > patient_until:
+                    patient_until = math.inf
+                    console.print("waiting for Ray: no actor has started yet; are all processors taken?")
                 for task in ready:
                     actor, index = under_way.pop(task)
                     if index is None:
