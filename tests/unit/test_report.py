@@ -16,7 +16,7 @@ from wmplay.evaluate import evaluate_prediction, predict_clips, score_episodes
 from wmplay.intervals import Interval
 from wmplay.report import result_table, write_report
 from wmplay.report.canvas import paint, paint_difference, paint_goal
-from wmplay.report.clips import clip_cells
+from wmplay.report.clips import clip_cells, clips_gif
 from wmplay.report.markup import PICTURES
 from wmplay.report.plots import loss_plot, practice_plot, progress_plot
 from wmplay.report.record import read_record
@@ -147,6 +147,13 @@ def test_a_run_with_pixels(tmp_path, shape):
         "clips_a_b_c.gif",
         "strip_a_b_c.png",
     ]
+
+
+def test_there_is_room_for_words_beside_narrow_screens():
+    truth = np.zeros((1, 5, 11, 2), np.uint8)
+    moving = Image.open(io.BytesIO(clips_gif(Clips(2, {"lcd": truth}, {"lcd": truth[:, 2:]}), "lcd")))
+    first = np.asarray(moving.convert("L"))
+    assert (first[:, -12:] > 200).all()  # the heading and the legend end before the margin
 
 
 def test_one_episode_one_clip_one_step(tmp_path):
