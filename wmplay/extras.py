@@ -45,10 +45,11 @@ def import_extra(module: str, extra: str, who: str) -> ModuleType:
     Raises:
         ConfigError: where it is not here, or cannot be imported.
     """
+    package = module.partition(".")[0]
     try:
+        importlib.import_module(package)  # first, so that the error tells which of them is not here
         return importlib.import_module(module)
     except ImportError as error:
-        package = module.partition(".")[0]
         absent = isinstance(error, ModuleNotFoundError) and error.name == package
         why = "which is not here" if absent else f"which cannot be imported ({' '.join(str(error).split())})"
         raise ConfigError(f"{who} needs the package {package}, {why}: {how_to_install(extra)}") from error

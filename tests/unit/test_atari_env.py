@@ -72,11 +72,11 @@ def test_the_clocks_end_is_truncation_and_counts_frames():
 def test_a_batch_is_its_single_games_over_several_episodes(autoreset):
     options = {"game": "space_invaders", "max_steps": 44, "noops": 13, "size": 19}
     batch = wmplay.make_env("atari", num_envs=3, autoreset=autoreset, **options)
+    # A policy of what is seen alone, so that rows do not depend on one another.
+    together = simulate(batch, Looker(), 9, seed=11)
     for slot in range(3):
-        # A policy of what is seen alone, so that rows do not depend on one another.
         alone = simulate(AtariEnv(**options), Looker(), 3, seed=11 + slot)
-        together = simulate(batch, Looker(), 9, seed=11)[slot::3]
-        for a, b in zip(alone, together, strict=True):
+        for a, b in zip(alone, together[slot::3], strict=True):
             np.testing.assert_array_equal(a.action, b.action)
             np.testing.assert_array_equal(a.observation["pixels"], b.observation["pixels"])
             np.testing.assert_array_equal(a.reward, b.reward)

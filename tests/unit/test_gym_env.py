@@ -331,6 +331,11 @@ def test_own_vector_envs_that_are_not_there_are_refused_in_one_line(options, err
     assert "\n" not in str(caught.value)
 
 
+def test_an_own_vector_env_with_another_autoreset_is_not_spread_over_processes():
+    with pytest.raises(ConfigError, match="a way of its own, not by 'same_step': use num_workers=0"):
+        wmplay.make_env("CartPole-v1", num_envs=2, num_workers=1, vectorization="native")
+
+
 def test_an_own_vector_env_with_other_spaces_is_refused(register):
     env_id = register(vector_entry_point=batch_of(AutoresetMode.SAME_STEP, discrete=True))
     with pytest.raises(SpaceError, match=r"has the observation_space .* use vectorization=sync"):

@@ -245,7 +245,7 @@ def test_gaussian_noise_is_in_half_ranges_and_needs_continuous_actions() -> None
     noise = play(GaussianNoise(Still(middle), BOX, std=0.1), 1009, [True, False, False]) - middle
     torch.testing.assert_close(noise.std((0, 1)), torch.tensor([0.1, 0.4]), rtol=0.05, atol=0)
     torch.testing.assert_close(noise.mean((0, 1)), torch.zeros(2), rtol=0, atol=0.03)
-    with pytest.raises(SpaceError, match="expected a one-dimensional Box"):
+    with pytest.raises(SpaceError, match="a one-dimensional Box: use explorer=epsilon_greedy"):
         GaussianNoise(Still(torch.tensor(1)), Discrete(5))
 
 

@@ -271,6 +271,11 @@ def _work(
 
     try:
         envs = build_env(config, share[1] - share[0], autoreset=autoreset)
+        if envs.metadata["autoreset_mode"] is not autoreset_mode(autoreset):
+            raise ConfigError(
+                f"{type(envs).__name__} begins the next episode in a way of its own, not by '{autoreset}': "
+                "use num_workers=0 with it"
+            )
         whole = (
             batch_space(envs.single_observation_space, num_envs),
             batch_space(envs.single_action_space, num_envs),

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from wmplay.contracts import Carry, Policy
-from wmplay.errors import ConfigError
+from wmplay.errors import ConfigError, SpaceError
 from wmplay.nets.actions import action_bounds, random_actions
 
 
@@ -107,6 +107,11 @@ class GaussianNoise(Explorer):
 
     def __init__(self, policy: Policy, action_space: gym.Space[Any], std: float = 0.3) -> None:
         super().__init__(policy, action_space)
+        if isinstance(action_space, gym.spaces.Discrete):
+            raise SpaceError(
+                f"action space is {action_space}, expected a one-dimensional Box: use "
+                "explorer=epsilon_greedy for discrete actions"
+            )
         self.low, self.high = action_bounds(action_space)
         if std < 0:
             raise ConfigError(f"gaussian_noise: std is {std}, expected at least 0")
