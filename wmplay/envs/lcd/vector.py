@@ -66,6 +66,7 @@ class LcdVectorEnv(VectorEnv[Observation, Array, Array]):
         self.metadata = {
             "render_modes": RENDER_MODES,
             "render_fps": self.world.fps,
+            "passive": not self.world.robots,
             "autoreset_mode": self.autoreset,
         }
         self._batch = Batch(self.world, self.task, physics, full_state, num_envs)
