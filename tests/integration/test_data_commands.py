@@ -58,7 +58,7 @@ def test_a_foreign_dataset_trains_a_model_offline(capsys: pytest.CaptureFixture[
 
 def test_from_store_to_every_format_and_back(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulate", "urchin", "physics=fast", "max_steps=13", "--episodes", "5", "--out", "s"]) == 0
-    for name in ("npz", "hdf5", "minari"):
+    for name in ("npz", "hdf5", "minari", "lance"):
         assert main(["data", "export", "s", "--to", name, f"{name}-v0"]) == 0
         assert main(["data", "import", "--from", name, f"{name}-v0", "--out", f"{name}-store"]) == 0
         ours, theirs = wmplay.load_trajectories("s"), wmplay.load_trajectories(f"{name}-store")
@@ -85,6 +85,9 @@ def test_from_store_to_every_format_and_back(capsys: pytest.CaptureFixture[str])
         ("data import --from npz nowhere --out s", "nowhere is not a folder"),
         ("data import --from hdf5 nowhere --out s", "cannot read nowhere"),
         ("data import --from minari nowhere --out s", "nowhere is not a Minari dataset"),
+        ("data import --from lance nowhere --out s", "expected a Lance dataset, whole"),
+        ("data import --from lerobot nowhere --out s", "nowhere is not a LeRobot dataset"),
+        ("data export nowhere --to lerobot out", "lerobot data is read, not written"),
         ("data import --from npz nowhere", "the following arguments are required: --out"),
     ],
 )

@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-import lance
 import numpy as np
-import pyarrow as pa
 import pytest
 from episodes import assert_same, episode
 
 from wmplay.contracts import Trajectory
 from wmplay.data import data_format
-from wmplay.data.lance import ROWS
 from wmplay.errors import DataError
 
+lance = pytest.importorskip("lance")
+pa = pytest.importorskip("pyarrow")
 chosen = data_format("lance")
+ROWS = chosen.ROWS
 
 
 def test_what_lance_itself_sees(tmp_path: Path) -> None:

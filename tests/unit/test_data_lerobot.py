@@ -5,16 +5,19 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from lerobot_files import VIDEO, write_lerobot
 
 import wmplay
 from wmplay.alignment import AlignmentWorld, check_alignment
 from wmplay.data import data_format
 from wmplay.data.transfer import export_data, import_data
 from wmplay.errors import DataError
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+pytest.importorskip("av")
+files = pytest.importorskip("lerobot_files")
+VIDEO, write_lerobot = files.VIDEO, files.write_lerobot
 
 TOY = Path(__file__).parents[1] / "fixtures" / "lerobot_toy"
 chosen = data_format("lerobot")
