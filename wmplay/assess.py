@@ -183,12 +183,6 @@ def check_arbiter(config: DictConfig, env: gymnasium.Env[Any, Any]) -> None:
     arbiter_of(env)
 
 
-def flat(scores: dict[str, Any]) -> dict[str, float]:
-    """The numbers of an assessment as metrics: "policy/success", "prediction/lcd/iou@5", ..."""
-    rows = {name: score.row() for name, score in scores.items() if hasattr(score, "row")}
-    return {f"{name}/{key}": value for name, row in rows.items() for key, value in row.items()}
-
-
 def given_episodes(
     config: DictConfig, env: gymnasium.Env[Any, Any], directory: RunDirectory
 ) -> Iterable[Trajectory]:
