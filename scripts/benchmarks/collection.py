@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -49,7 +50,9 @@ class Slow(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 def benchmark() -> Result:
     import ray
 
-    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
+    ray.init(
+        address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+    )
     try:
         with Actors(1) as one, Actors(2) as two:
             sides = [
