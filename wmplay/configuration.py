@@ -196,8 +196,8 @@ def one_line(error: Exception) -> WmplayError:
     if isinstance(unknown, ConfigKeyError | ConfigAttributeError) and isinstance(
         unknown.parent_node, DictConfig
     ):
-        where, _, key = str(unknown.full_key).rpartition(".")
-        return ConfigError(f"no key '{key}' in {where}{did_you_mean(key, map(str, unknown.parent_node))}")
+        where, _, name = str(unknown.full_key).rpartition(".")
+        return ConfigError(f"no key '{name}' in {where}{did_you_mean(name, map(str, unknown.parent_node))}")
     message = lines[0] if lines else type(error).__name__
     key = getattr(error, "full_key", None)
     return ConfigError(f"{key}: {message}" if key else message)
