@@ -199,5 +199,5 @@ def one_line(error: Exception) -> WmplayError:
         where, _, name = str(unknown.full_key).rpartition(".")
         return ConfigError(f"no key '{name}' in {where}{did_you_mean(name, map(str, unknown.parent_node))}")
     message = lines[0] if lines else type(error).__name__
-    key = getattr(error, "full_key", None)
-    return ConfigError(f"{key}: {message}" if key else message)
+    full_key = getattr(error, "full_key", None)
+    return ConfigError(f"{full_key}: {message}" if full_key else message)
