@@ -143,7 +143,7 @@ def other_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ["fit.lr=1e-2,1e-3"],
             "is another sweep: besides what both have, it has nothing, this one fit.lr swept",
         ),
-        (["fit.steps=5"], "it has nothing, this one fit.steps=5: choose another hydra.sweep.dir=<path>"),
+        (["fit.steps=5"], "it has fit.steps=3, this one fit.steps=5: choose another hydra.sweep.dir=<path>"),
     ],
 )
 def test_another_sweeps_directory_is_left_alone(

@@ -159,8 +159,9 @@ def test_the_plot_compares_settings(sweep_dir):
     sweep = summarise_sweep(sweep_dir)
     figure = settings_plot(sweep.settings, sweep.jobs, sweep.metrics)
     assert [axes.get_title("left") for axes in figure.axes] == sweep.metrics
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["model=late", "model=exact"]
     axes = figure.axes[sweep.metrics.index("lcd iou@1")]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["model=late", "model=exact"]
     late = sweep.settings[0].metrics["lcd iou@1"]
     assert any(list(line.get_xdata()) == [late.low, late.high] for line in axes.lines)
     assert settings_plot(sweep.settings[:1], sweep.jobs, sweep.metrics) is None  # nothing to compare
