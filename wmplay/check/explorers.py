@@ -21,7 +21,7 @@ from wmplay.contracts import Policy
 
 Make: TypeAlias = Callable[[Policy], Any]
 
-MANY, LONG = 997, 11  # rows and steps, to see what is rare
+MANY, LONG = 499, 11  # rows and steps, to see what is rare
 SIGMAS = 5.0  # beyond what chance does
 SEEDS = 5
 ENOUGH = 20  # draws for each discrete action, for all of them to come up

@@ -27,11 +27,11 @@ from wmplay.contracts import Array, Learner, Practice
 SLOTS = 7
 ROUND = 211  # steps of a practice; a learner takes the rest of its round, too
 WARM = 10_000  # steps within which weights must have moved; many learners first act at random
-LESSONS = 8_000  # steps within which it must have learned the simplest of worlds
+LESSONS = 10_000  # steps within which it must have learned the simplest of worlds
 CLEARLY = 0.75  # where actions must have moved to, of their range, to have learned something
 WATCHED = 61  # observations to see where they are
-WORTH = 5.0  # the best reward: enough beside a bonus for entropy
-CUT = 0.8  # of that, where the time runs out
+WORTH = 10.0  # the best reward: enough beside a bonus for entropy
+CUT = 0.9  # of that, where the time runs out
 
 
 class Practised(Acting):
