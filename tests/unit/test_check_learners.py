@@ -12,8 +12,7 @@ from push import CONTINUOUS, Push, Reach
 from torch import Tensor, nn
 
 import wmplay
-from wmplay.check import check_policy
-from wmplay.check.learners import LEARNING
+from wmplay.check import check_policy, learners
 from wmplay.contracts import Practice
 from wmplay.stepping import TensorEnv, Transition
 
@@ -266,6 +265,11 @@ class NormaliserThatGoesOnWhileActing(Honest):
 # ---- tests ---------------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def _short_lessons(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learners, "LESSONS", 6_000)  # these learn quickly, or never
+
+
 def test_an_honest_learner_has_every_property() -> None:
     policy = Honest()
     before, state = copy.deepcopy(policy.state_dict()), torch.get_rng_state()
@@ -289,7 +293,7 @@ def test_a_mutant_fails_what_it_breaks_and_nothing_else(mutant: str) -> None:
 
 
 def test_each_property_of_learning_is_broken_by_a_mutant() -> None:
-    named = {holds.__name__.replace("_", " ") for holds in LEARNING}
+    named = {holds.__name__.replace("_", " ") for holds in learners.LEARNING}
     assert set.union(*(expected for _, expected in MUTANTS.values())) == named | {
         "isolation",
         "same seed same numbers",
