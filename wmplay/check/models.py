@@ -20,10 +20,12 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from wmplay.check.compare import TOLERANCE, blank, listed, same, shown
 from wmplay.check.devices import compiles_as_claimed, cpu_and_cuda_agree, follows_its_device
-from wmplay.check.result import Broken, Report, examine
+from wmplay.check.result import Broken, NotTried, Report, examine
 from wmplay.check.trial import AHEAD, ROWS, SEEN, STEPS, UPDATES, Trial, loss_value, numbers, padded, sample
 from wmplay.contracts import Prediction, Segment, WorldModel, model_keys
 from wmplay.fit import stages_of
+
+STILL = 0.2  # of the variance: where copying does better, a short fit need not beat it
 
 
 def check_model(model: Any, env: gymnasium.Env[Any, Any], *, seed: int = 0, verbose: bool = False) -> Report:
@@ -115,6 +117,24 @@ def overfits_one_batch(trial: Trial) -> None:
             f"{before:.3g} to {after:.3g} of the batch's variance",
             "see whether the loss and predict mean the same: its sign, the time rule, units, masks",
         )
+
+
+def beats_copying_the_last_frame(trial: Trial) -> None:
+    """Vectors are predicted better than by copying: a loss that is given the answer teaches to copy it."""
+    last, guess = trial.frames(SEEN, SEEN + 1), trial.guess(trial.model)
+    copied = {key: trial.error_of(key, last[key]) for key in guess if last[key].ndim == 3}
+    moving = {key: error for key, error in copied.items() if error > STILL}
+    if trial.errors is None or not moving:
+        raise NotTried("no vector of the env changes enough: take one that moves, such as env=luxo")
+    for key, error in moving.items():
+        own = trial.error_of(key, guess[key])
+        if not own < 0.9 * error:
+            raise Broken(
+                f"after {UPDATES} updates on one batch its '{key}' is predicted with an error of {own:.3g} "
+                f"of the variance, copying the last frame has {error:.3g}",
+                "see whether the loss is given what it should predict (frames, actions or rewards of later "
+                "steps among its inputs), or predict something else than the loss",
+            )
 
 
 def padding_counts_for_nothing(trial: Trial) -> None:
@@ -321,6 +341,7 @@ PROPERTIES: tuple[Callable[[Trial], None], ...] = (
     the_loss_is_a_finite_scalar,
     every_weight_is_trained,
     overfits_one_batch,
+    beats_copying_the_last_frame,
     padding_counts_for_nothing,
     batch_invariance,
     no_peeking,

@@ -115,15 +115,20 @@ class Trial:
     @torch.no_grad()
     def error(self, model: Any) -> float:
         """The mean squared error of predictions, in parts of the batch's own variance."""
+        guess = self.guess(model)
+        return float(np.mean([self.error_of(key, value) for key, value in guess.items()]))
+
+    @torch.no_grad()
+    def guess(self, model: Any) -> dict[str, Tensor]:
+        """The predicted observations {key: [B, H, ...]}, as far as there are such."""
         future = model.predict(self.believe(model), self.future).observation
-        parts = []
-        for key, truth in self.frames(SEEN + 1, SEEN + AHEAD + 1).items():
-            if key not in future:
-                continue  # the property of shapes says so
-            truth = truth.double()
-            around = (truth - truth.mean((0, 1), keepdim=True)).square().mean() + 1e-8
-            parts.append(float((future[key].double() - truth).square().mean() / around))
-        return float(np.mean(parts))
+        return {key: future[key] for key in self.frames(0, 1) if key in future}
+
+    def error_of(self, key: str, guess: Tensor) -> float:
+        """The mean squared error of a guess [B, H or 1, ...], in parts of the batch's own variance."""
+        truth = self.frames(SEEN + 1, SEEN + AHEAD + 1)[key].double()
+        around = (truth - truth.mean((0, 1), keepdim=True)).square().mean() + 1e-8
+        return float((guess.double() - truth).square().mean() / around)
 
 
 def numbers(prediction: Prediction) -> Tensor:
