@@ -197,8 +197,8 @@ def collect_under_fire(folder: Path, episodes: int, kills: int, pause: float) ->
 
 
 def test_no_episode_is_lost_or_doubled_by_actors_that_are_killed(cluster: None, tmp_path: Path) -> None:
-    found = collect_under_fire(tmp_path, episodes=60, kills=3, pause=0.2)
-    assert_same(found, here(Waiting(), Walker(), episodes=60, explore=True))
+    found = collect_under_fire(tmp_path, episodes=40, kills=2, pause=0.2)
+    assert_same(found, here(Waiting(), Walker(), episodes=40, explore=True))
 
 
 def test_errors_arrive_as_themselves_and_the_actors_go_on(two: Actors) -> None:
