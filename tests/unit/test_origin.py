@@ -8,6 +8,7 @@ from episodes import episode
 
 import wmplay
 from wmplay.envs import env_config
+from wmplay.envs.lcd import LcdEnv
 from wmplay.errors import StoreError, WorldError
 from wmplay.origin import in_words, known_origin, origin_of, same_world
 from wmplay.store import load_trajectories, save_trajectories
@@ -66,6 +67,19 @@ def test_any_setting_of_an_env_that_does_not_say_but_the_clock() -> None:
     assert not same_world(origin, origin_of({"_target_": path, "friction": 0.7}))
     assert same_world({"_target_": path, "friction": 0.5, "newer": 1}, origin)
     assert in_words(origin) == "Bare(friction=0.5)"
+
+
+class Heavy(LcdEnv):
+    """A world of a user's, with settings of its own."""
+
+    def __init__(self, mass: float = 2.0) -> None:
+        super().__init__("luxo")
+
+
+def test_a_subclass_with_settings_of_its_own() -> None:
+    target = {"_target_": f"{Heavy.__module__}.Heavy"}
+    assert origin_of({**target, "mass": 3.0})["mass"] == 3.0
+    assert not same_world(origin_of(target), origin_of({**target, "mass": 3.0}))
 
 
 def test_an_env_knows_its_origin_however_it_is_made() -> None:
