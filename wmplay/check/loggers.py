@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, suppress
 from functools import cached_property
@@ -21,6 +22,7 @@ from wmplay.errors import WmplayError
 Make: TypeAlias = Callable[[Path], Any]
 
 NAME = re.compile(rb"(first|second|third|fourth|fifth)_name")  # of the metrics that are looked for
+PATIENCE = 2.0  # seconds
 NO_NAMES = "it writes no names of metrics into the run's directory"
 OF_THE_RUN = ("config.yaml", "run.json", "metrics.jsonl", "checkpoints/updates_7.pt", "report.html")
 ODD = {
@@ -103,10 +105,10 @@ class Desk:
             logger.log({"collect/first_name": 0.5, "collect/second_name": 7}, 0)
             logger.log({"fit/third_name": 0.25}, 11)
             logger.log({"evaluate/fourth_name": 0.125}, 11)
-        stopped = self.names(run_dir)
+        stopped = self.settled(run_dir, {"first_name", "second_name", "third_name", "fourth_name"})
         with self.logger(run_dir) as logger:
             logger.log({"fit/fifth_name": 0.5}, 7)
-        return run_dir, stopped, self.names(run_dir)
+        return run_dir, stopped, self.settled(run_dir, stopped | {"fifth_name"})
 
     def run(self) -> tuple[Path, set[str], set[str]]:
         """As ``logged``, for what cannot be tried without."""
@@ -114,6 +116,14 @@ class Desk:
             return self.logged
         except Exception as error:
             raise NotTried("a run could not be logged") from error
+
+    def settled(self, run_dir: Path, expected: set[str]) -> set[str]:
+        """The names in a run's files; some loggers leave the writing to a process of its own, which may take
+        a moment longer."""
+        until = time.monotonic() + PATIENCE
+        while not expected <= (names := self.names(run_dir)) and names and time.monotonic() < until:
+            time.sleep(0.05)
+        return names
 
     @staticmethod
     def names(run_dir: Path) -> set[str]:
@@ -212,12 +222,12 @@ def closing_twice_is_closing(desk: Desk) -> None:
         logger = desk.make(desk.new_run())
         for step in range(lines):
             logger.log({"fit/loss": 0.5}, step)
-        for time in ("once", "twice"):
+        for count in ("once", "twice"):
             try:
                 logger.close()
             except Exception as error:
                 raise Broken(
-                    f"closed {time} after {lines} lines, it raised {type(error).__name__}: {error}",
+                    f"closed {count} after {lines} lines, it raised {type(error).__name__}: {error}",
                     "close what is open, and nothing else",
                 ) from error
 
