@@ -172,7 +172,7 @@ def test_a_damaged_run_is_refused_and_left_as_it_is(
         (("report", "run/checkpoints"), "run/checkpoints is not a run: it has no run.json"),
         (("report", "run/run.json"), "run/run.json is not a run: it has no run.json"),
         (
-            ("simulate", "luxo", "--run", "run", "--out", "x"),
+            ("simulate", "luxo", "physics=fast", "--run", "run", "--out", "x"),
             "needs the observation 'goal_lcd', the env has lcd, pr",
         ),
         (
@@ -229,12 +229,15 @@ def test_a_store_that_is_none(
 
 def test_a_store_of_other_trajectories(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for env, message in (
-        (("crab", "physics=fast"), "has observation.lcd as uint8 [16, 32], the env gives uint8 [32, 64]"),
         (
-            ("luxo", "task=body_goal"),
+            ("crab", "physics=fast"),
+            "store store was made with LcdEnv(world=luxo, physics=fast), the env here is",
+        ),
+        (
+            ("luxo", "physics=fast", "task=body_goal"),
             "has no observation.goal_lcd, which the env gives (it has observation.lcd",
         ),
-        (("Pendulum-v1",), "has no observation.vector, which the env gives"),
+        (("Pendulum-v1",), "the env here is GymEnv(id=Pendulum-v1"),
     ):
         assert message in refusal(capsys, "simulate", *env, "--out", "store")
     assert "has no observation.goal_lcd" in refusal(capsys, "train", *SMALL, "env.data=store")

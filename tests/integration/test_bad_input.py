@@ -59,7 +59,7 @@ def test_a_command_line_that_makes_no_sense(
         (("train", "explorer=gauss_noise"), "unknown explorer 'gauss_noise': did you mean 'gaussian_noise'"),
         (("train", "objective=goal"), "unknown objective 'goal': choose from discounted_return, goal_dist"),
         (("train", "logger=wnadb"), "unknown logger 'wnadb': did you mean 'wandb'?"),
-        (("train", "hydra/launcher=slurm"), "unknown hydra/launcher 'slurm': choose from basic, joblib"),
+        (("train", "hydra/launcher=slurm"), "unknown hydra/launcher 'slurm': did you mean 'submitit_slurm'?"),
         ((*TINY, "env.world=lux"), "unknown world 'lux': did you mean 'luxo'"),
         (
             ("simulate", "CartPol-v1", "--out", "x"),
@@ -190,10 +190,8 @@ def test_overrides_that_do_not_go_together(
 
 def test_a_sweep_whose_jobs_all_fail(capsys: pytest.CaptureFixture[str]) -> None:
     message = failure(capsys, *TINY, "-m", "env.world=lux,crap")
-    assert message.startswith("2 jobs of the sweep failed, such as runs/tiny/")
-    assert message.endswith(
-        "/0: UnknownName: unknown world 'lux': did you mean 'luxo', 'luxo_cube' or 'luxo_ball'?"
-    )
+    assert message.startswith("2 of 2 jobs failed, such as runs/tiny/")
+    assert ": UnknownName: unknown world 'lux': did you mean 'luxo', 'luxo_cube' or 'luxo_ball'?" in message
 
 
 def test_the_package_of_a_logger_is_not_there(

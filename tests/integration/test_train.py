@@ -91,16 +91,15 @@ def test_an_interrupted_run_goes_on_to_the_numbers_of_an_unbroken_one(
     stop_after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = wmplay.train([*TINY, "dir=whole"]).path
-    checks = 0
+    looks = 0
 
-    def check(self: progress.Interrupt) -> None:
-        nonlocal checks
-        checks += 1
-        if checks == stop_after:
-            raise progress.Interrupted
+    def pressed(self: progress.Interrupt) -> bool:
+        nonlocal looks
+        looks += 1
+        return looks == stop_after
 
     with monkeypatch.context() as patch:
-        patch.setattr(progress.Interrupt, "check", check)
+        patch.setattr(progress.Interrupt, "pressed", property(pressed, lambda *_: None), raising=False)
         with pytest.raises(progress.Interrupted):
             wmplay.train([*TINY, "dir=broken"])
     assert RunDirectory(Path("broken")).read()["status"] == "interrupted"
