@@ -502,3 +502,9 @@ def test_the_model_and_the_random_state_are_left_as_they_were() -> None:
 def test_an_env_of_short_episodes_is_one_line() -> None:
     with pytest.raises(wmplay.WmplayError, match="expected 5 for a model to be tried on"):
         check_model(Honest(), Push(max_steps=5))
+
+
+def test_late_actions_are_called_late() -> None:
+    (failure,) = check_model(ActsLate(), env()).failures
+    assert "another action[0] leaves the prediction of step 0" in failure.message
+    assert failure.message.endswith("as it was: it works one step late")

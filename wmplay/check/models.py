@@ -20,12 +20,15 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from wmplay.check.compare import TOLERANCE, blank, listed, same, shown
 from wmplay.check.devices import compiles_as_claimed, cpu_and_cuda_agree, follows_its_device
-from wmplay.check.result import Broken, NotTried, Report, examine
+from wmplay.check.result import Broken, Report, examine
+from wmplay.check.timing import (
+    actions_matter,
+    beats_copying_the_last_frame,
+    no_peeking,
+)
 from wmplay.check.trial import AHEAD, ROWS, SEEN, STEPS, UPDATES, Trial, loss_value, numbers, padded, sample
 from wmplay.contracts import Prediction, Segment, WorldModel, model_keys
 from wmplay.fit import stages_of
-
-STILL = 0.2  # of the variance: where copying does better, a short fit need not beat it
 
 
 def check_model(model: Any, env: gymnasium.Env[Any, Any], *, seed: int = 0, verbose: bool = False) -> Report:
@@ -119,24 +122,6 @@ def overfits_one_batch(trial: Trial) -> None:
         )
 
 
-def beats_copying_the_last_frame(trial: Trial) -> None:
-    """Vectors are predicted better than by copying: a loss that is given the answer teaches to copy it."""
-    last, guess = trial.frames(SEEN, SEEN + 1), trial.guess(trial.model)
-    copied = {key: trial.error_of(key, last[key]) for key in guess if last[key].ndim == 3}
-    moving = {key: error for key, error in copied.items() if error > STILL}
-    if trial.errors is None or not moving:
-        raise NotTried("no vector of the env changes enough: take one that moves, such as env=luxo")
-    for key, error in moving.items():
-        own = trial.error_of(key, guess[key])
-        if not own < 0.9 * error:
-            raise Broken(
-                f"after {UPDATES} updates on one batch its '{key}' is predicted with an error of {own:.3g} "
-                f"of the variance, copying the last frame has {error:.3g}",
-                "see whether the loss is given what it should predict (frames, actions or rewards of later "
-                "steps among its inputs), or predict something else than the loss",
-            )
-
-
 def padding_counts_for_nothing(trial: Trial) -> None:
     """The loss does not depend on steps that ``mask`` takes out, nor on the frames after them."""
     real = torch.tensor([STEPS, *[SEEN] * (ROWS - 1)]).unsqueeze(1)
@@ -172,55 +157,6 @@ def batch_invariance(trial: Trial) -> None:
             f"row {row} alone is predicted differently than among {ROWS} rows",
             "let no operation mix the rows: statistics over dim 0, view() that swaps axes, BatchNorm in eval",
         )
-
-
-def no_peeking(trial: Trial) -> None:
-    """What is predicted up to step t does not depend on the actions after it: by changing them, and by
-    their gradient."""
-    model = trial.model
-    advice = (
-        "make the prediction of step t depend on action[: t + 1] alone (a causal mask, a loop over steps)"
-    )
-    usual = trial.outcome(model)
-    for step in range(1, AHEAD):
-        changed = trial.future.clone()
-        changed[:, step:] = trial.other(changed[:, step:])
-        same(
-            trial.outcome(model, action=changed)[:, :step],
-            usual[:, :step],
-            f"changing action[{step}:] changes what is predicted before",
-            advice,
-        )
-    if trial.discrete:
-        return
-    action = trial.future.clone().requires_grad_()
-    predicted = numbers(model.predict(trial.believe(model), action))
-    for step in range(AHEAD - 1):
-        if not predicted.requires_grad:
-            return
-        (slope,) = torch.autograd.grad(predicted[:, step].sum(), action, retain_graph=True, allow_unused=True)
-        if slope is not None and bool((slope[:, step + 1 :].abs() > TOLERANCE).any()):
-            raise Broken(f"step {step} has a gradient with respect to later actions", advice)
-
-
-def actions_matter(trial: Trial) -> None:
-    """After a short fit, action[t] changes what is predicted of the step that it leads to."""
-    model = trial.model
-    belief = trial.believe(model)
-    for step in range(AHEAD):
-        changed = trial.future.clone()
-        changed[:, step] = trial.other(changed[:, step])
-
-        def futures(action: Tensor, step: int = step) -> Tensor:
-            sampled = sample(model, belief, action, trial.seed)
-            return torch.cat([trial.outcome(model, belief, action), sampled], -1)[:, step]
-
-        if not bool((futures(changed) - futures(trial.future)).abs().max() > TOLERANCE):
-            raise Broken(
-                f"another action[{step}] leaves the prediction of step {step}, to which it leads, as it was",
-                "see that each action enters before its own step is predicted: action[t] leads from "
-                "observation[t] to observation[t + 1]",
-            )
 
 
 def observations_matter(trial: Trial) -> None:
