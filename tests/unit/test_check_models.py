@@ -194,20 +194,20 @@ class DetachedMemory(Honest):
         return super().guess(hidden.detach())
 
 
-@breaks("overfits one batch", "beats copying the last frame")
+@breaks("overfits one batch")
 class ClimbsItsLoss(Honest):
     def loss(self, segment: Segment) -> Any:
         loss, metrics = super().loss(segment)
         return 2 * loss.detach() - loss, metrics
 
 
-@breaks("overfits one batch", "beats copying the last frame")
+@breaks("overfits one batch")
 class FitsTheOppositeOfWhatItPredicts(Honest):
     def frame_error(self, guess: Tensor, truth: Tensor) -> Tensor:
         return super().frame_error(guess, -truth)
 
 
-@breaks("beats copying the last frame")
+@breaks("more than a copy")
 class LossThatIsGivenTheAnswer(Honest):
     """It finds where it will be among its inputs, and learns to hand that on."""
 
@@ -239,7 +239,7 @@ class LossThatSeesTheFuture(Honest):
         return super().guess(hidden + 0.1 * hidden.mean(1, keepdim=True) if hidden.ndim == 3 else hidden)
 
 
-@breaks("batch invariance", "beats copying the last frame")
+@breaks("batch invariance")
 class MemoryCentredOverTheBatch(Honest):
     def guess(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         return super().guess(hidden - hidden.mean(0) if hidden.ndim == 2 else hidden)
@@ -289,7 +289,7 @@ class IgnoresActions(Honest):
         return super().step(belief, torch.ones_like(action))
 
 
-@breaks("observations matter", "beats copying the last frame")
+@breaks("observations matter")
 class LooksOnlyAtTheFirstFrame(Honest):
     def observe(self, belief: Any, action: Tensor, observation: Any) -> Any:
         return belief

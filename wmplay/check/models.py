@@ -23,7 +23,7 @@ from wmplay.check.devices import compiles_as_claimed, cpu_and_cuda_agree, follow
 from wmplay.check.result import Broken, Report, examine
 from wmplay.check.timing import (
     actions_matter,
-    beats_copying_the_last_frame,
+    more_than_a_copy,
     no_peeking,
 )
 from wmplay.check.trial import AHEAD, ROWS, SEEN, STEPS, UPDATES, Trial, loss_value, numbers, padded, sample
@@ -277,7 +277,7 @@ PROPERTIES: tuple[Callable[[Trial], None], ...] = (
     the_loss_is_a_finite_scalar,
     every_weight_is_trained,
     overfits_one_batch,
-    beats_copying_the_last_frame,
+    more_than_a_copy,
     padding_counts_for_nothing,
     batch_invariance,
     no_peeking,
