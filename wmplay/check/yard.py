@@ -76,7 +76,8 @@ def _range(space: Any) -> tuple[Array, Array]:
     """(low, high) of an action, each [A]; where there is no bound, as far as a policy may reasonably go."""
     if isinstance(space, Discrete):
         return np.array([float(space.start)]), np.array([float(space.start + space.n - 1)])
-    return (np.clip(bound.astype(np.float64), -1e2, 1e2) for bound in (space.low, space.high))  # type: ignore[return-value]
+    low, high = (np.clip(bound.astype(np.float64), -1e2, 1e2) for bound in (space.low, space.high))
+    return low, high
 
 
 def _swapped(frames: Any, rows: Array) -> Any:
