@@ -1,13 +1,7 @@
 """simulate: an environment and a policy make trajectories.
 
-Single and vector environments go through the same code: a single one is a batch of one. Gymnasium's
-three ways to begin the next episode (``metadata["autoreset_mode"]``) all give the same trajectories:
-
-- same-step: the step that ends an episode returns the next one's first frame, and the last frame in
-  ``info["final_obs"]``;
-- next-step: the step that ends an episode returns its last frame; the step after that ignores its
-  action and returns the next one's first frame, so it is in no trajectory;
-- disabled: nothing happens until ``reset``, with a ``reset_mask`` for the rows that ended.
+Single and vector environments go through the same code: a single one is a batch of one. However a vector
+env begins the next episode (see ``stepping.Stepper``), the trajectories are the same.
 
 What happens in a slot follows from all that happened in it before, so many episodes cannot be shared out.
 For that they are simulated in blocks (``simulate_blocks``), each as if it were all there is.
@@ -23,14 +17,14 @@ from typing import Any, Literal, TypeAlias
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import VectorEnv
 
 from wmplay.acting import BatchActor, BatchOfOne
 from wmplay.actors import Actors
 from wmplay.contracts import Policy, Trajectory
 from wmplay.device import choose_device
 from wmplay.errors import ConfigError, SpaceError, UnknownName
-from wmplay.stepping import autoreset_mode, frame_spaces, frames_of, with_final
+from wmplay.stepping import Stepper
 from wmplay.tape import Tape
 
 Env: TypeAlias = gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]
@@ -97,53 +91,47 @@ def simulate(
             f"env is a {type(env).__name__}, expected an env (a function that makes one goes with workers)"
         )
     batch = env if isinstance(env, VectorEnv) else BatchOfOne(env)
-    mode = autoreset_mode(batch)
-    slots = batch.num_envs
-    spaces = frame_spaces(batch.single_observation_space)
+    stepper = Stepper(batch)
     actor = BatchActor(batch, policy, seed, explore, device)
-    tape = Tape(slots, spaces, actor.zeros)
+    return _simulate(stepper, actor, episodes, seed, max_steps, progress)
+
+
+def _simulate(
+    stepper: Stepper,
+    actor: BatchActor,
+    episodes: int,
+    seed: int,
+    max_steps: int | None,
+    progress: Progress | None,
+) -> list[Trajectory]:
+    """Acts and steps, all slots at once, until the episodes that were asked for have ended."""
+    slots = stepper.num_envs
+    tape = Tape(slots, stepper.spaces, actor.zeros)
     kept: dict[int, Trajectory] = {}
     finished = [0] * slots
     calls = steps = 0
 
-    frames = frames_of(batch.reset(seed=seed)[0], spaces)
-    first = np.ones(slots, np.bool_)
-    tape.begin(first, frames)
+    stepper.reset(seed)
+    tape.begin(stepper.first, stepper.frames)
     last_action = actor.zeros
-    resetting = np.zeros(slots, np.bool_)  # next-step: rows that the coming step will only reset
     while len(kept) < episodes:
-        action = actor.act(frames, last_action, first)
-        observation, reward, terminated, truncated, info = batch.step(actor.native(action))
-        frames = frames_of(observation, spaces)
-        stepped = ~resetting
-        ended = np.asarray(terminated | truncated, np.bool_)
-        cut = stepped & ~ended & (tape.time + 1 == max_steps)
-        over = ended | cut
-        arrived = frames
-        if mode is AutoresetMode.SAME_STEP and ended.any():
-            arrived = with_final(frames, ended, info, spaces)
-        tape.record(action, reward, terminated, truncated | cut, arrived)
-        for slot in np.flatnonzero(over).tolist():
+        action = actor.act(stepper.frames, last_action, stepper.first)
+        step = stepper.step(actor.native(action), last=tape.time + 1 == max_steps)
+        tape.record(action, step.reward, step.terminated, step.truncated, step.arrived)
+        for slot in np.flatnonzero(step.over).tolist():
             episode = slot + slots * finished[slot]
             finished[slot] += 1
             if episode < episodes:
                 kept[episode] = tape.episode(slot)
 
-        first = over
-        if mode is AutoresetMode.NEXT_STEP:
-            first, resetting = resetting | cut, ended
-        elif mode is AutoresetMode.DISABLED and over.any():
-            fresh = frames_of(batch.reset(options={"reset_mask": over.copy()})[0], spaces)
-            for key, value in fresh.items():
-                frames[key][over] = value[over]
-        if first.any():
-            tape.begin(first, frames)
+        if stepper.first.any():
+            tape.begin(stepper.first, stepper.frames)
             action = action.copy()
-            action[first] = 0
+            action[stepper.first] = 0
         last_action = action
 
-        calls, steps = calls + 1, steps + int(stepped.sum())
-        if progress is not None and (over.any() or calls % PROGRESS_EVERY == 0):
+        calls, steps = calls + 1, steps + int(step.stepped.sum())
+        if progress is not None and (step.over.any() or calls % PROGRESS_EVERY == 0):
             progress(len(kept), steps)
     return [kept[episode] for episode in range(episodes)]
 

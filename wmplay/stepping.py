@@ -1,4 +1,4 @@
-"""Vector envs step by step: frames by key, an episode's true last frames, and all of it as tensors."""
+"""Vector envs step by step: frames by key, from episode to episode, and all of it as tensors."""
 
 from __future__ import annotations
 
@@ -16,6 +16,82 @@ from wmplay.contracts import Array
 from wmplay.errors import ConfigError, SpaceError, WmplayError
 
 Frames: TypeAlias = dict[str, Array]
+
+
+class Step(NamedTuple):
+    """One step of N slots. Where they were only reset (``stepped``), the rest says nothing."""
+
+    arrived: Frames  # {key: [N, ...]}: what the action led to, also where an episode ended
+    reward: Array  # [N]
+    terminated: Array  # [N] bool
+    truncated: Array  # [N] bool: by the env, or cut
+    over: Array  # [N] bool: the episode ended, or was cut
+    stepped: Array  # [N] bool: False where the env began the next episode instead
+
+
+class Stepper:
+    """A vector env whose slots go from episode to episode, in whichever way it begins the next one.
+
+    Gymnasium has three (``metadata["autoreset_mode"]``):
+
+    - same-step: the step that ends an episode returns the next one's first frame, and the last frame in
+      ``info["final_obs"]``;
+    - next-step: the step that ends an episode returns its last frame; the step after that ignores its
+      action and returns the next one's first frame, so it is in no trajectory;
+    - disabled: nothing happens until ``reset``, with a ``reset_mask`` for the rows that ended.
+
+    Args:
+        env: of N slots; or ``acting.BatchOfOne``.
+
+    Raises:
+        SpaceError: for observations that are not made of arrays.
+        WmplayError: if the env does not say its autoreset mode.
+    """
+
+    frames: Frames  # {key: [N, ...]}: what to act on next
+    first: Array  # [N] bool: rows in which an episode has just begun
+
+    def __init__(self, env: Any) -> None:
+        self.env = env
+        self.mode = autoreset_mode(env)
+        self.num_envs: int = env.num_envs
+        self.spaces = frame_spaces(env.single_observation_space)
+
+    def reset(self, seed: int) -> None:
+        """Episodes begin in all slots."""
+        self.frames = frames_of(self.env.reset(seed=seed)[0], self.spaces)
+        self.first = np.ones(self.num_envs, np.bool_)
+        self._resetting = np.zeros(self.num_envs, np.bool_)  # next-step: to be reset only
+
+    def step(self, action: Array, last: Array) -> Step:
+        """One step.
+
+        Args:
+            action: of each slot, as the env takes it.
+            last: [N] bool: rows whose episode is cut, as truncated, if this step does not end it. Where the
+                env resets itself, the next episode goes on from the same state.
+        """
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self.frames = arrived = frames_of(observation, self.spaces)
+        stepped = ~self._resetting
+        ended = np.asarray(terminated | truncated, np.bool_)
+        cut = stepped & ~ended & last
+        self.first = over = ended | cut
+        if self.mode is AutoresetMode.NEXT_STEP:
+            self.first, self._resetting = self._resetting | cut, ended
+        elif self.mode is AutoresetMode.SAME_STEP and ended.any():
+            arrived = with_final(arrived, ended, info, self.spaces)
+        elif self.mode is AutoresetMode.DISABLED and over.any():
+            self.frames = self._begun(over, arrived)
+        return Step(arrived, reward, terminated, truncated | cut, over, stepped)
+
+    def _begun(self, rows: Array, frames: Frames) -> Frames:
+        """The frames after a reset of some rows."""
+        fresh = frames_of(self.env.reset(options={"reset_mask": rows.copy()})[0], self.spaces)
+        frames = {key: value.copy() for key, value in frames.items()}
+        for key, value in fresh.items():
+            frames[key][rows] = value[rows]
+        return frames
 
 
 class Transition(NamedTuple):
