@@ -80,47 +80,14 @@ class Actors:
             WmplayError: for an item at which every actor died. Whatever the work raises.
         """
         if not self.number:
-            work = make_work(**parts)
-            yield from map(work, items)
+            yield from map(make_work(**parts), items)
             return
         self.check()
         packed = {name: pack(name, part) for name, part in parts.items()}
         ray = self._start()
         self._works += 1
         # In a list, since Ray would fetch a reference that is itself an argument with each piece anew.
-        shared = [ray.put((make_work, packed))]
-        under_way: dict[Any, tuple[Any, int | None]] = {
-            actor.ready.remote(): (actor, None) for actor in self._actors
-        }
-        free: deque[Any] = deque()
-        done: dict[int, Any] = {}
-        begun = taken = 0
-        patient_until = time.monotonic() + PATIENCE
-        try:
-            while taken < len(items):
-                while free and begun < min(len(items), taken + AHEAD * self.number):
-                    actor = free.popleft()
-                    under_way[actor.run.remote(self._works, shared, items[begun])] = (actor, begun)
-                    begun += 1
-                ready, _ = ray.wait(list(under_way), timeout=LOOK)
-                look()
-                if not begun and time.monotonic() > patient_until:
-                    patient_until = math.inf
-                    console.print("waiting for Ray: no actor has started yet; are all processors taken?")
-                for task in ready:
-                    actor, index = under_way.pop(task)
-                    if index is None:
-                        _check_started(ray, task)
-                        free.extend([actor, actor])  # twice: its next piece is there before it asks for it
-                        continue
-                    done[index] = _result(ray, task, items[index])
-                    free.append(actor)
-                while taken in done:
-                    yield done.pop(taken)
-                    taken += 1
-        finally:
-            for task in under_way:
-                ray.cancel(task)  # what waits for its actor; what runs cannot be stopped
+        yield from self._share(ray, [ray.put((make_work, packed))], items, look)
 
     def close(self) -> None:
         """Ends the actors, and the cluster if it was started for them."""
@@ -152,6 +119,43 @@ class Actors:
         place = (str(Path.cwd()), sys.path, environment)
         self._actors = [worker.remote(*place) for _ in range(self.number)]
         return ray
+
+    def _share(
+        self, ray: ModuleType, work: list[Any], items: Sequence[Any], look: Callable[[], None]
+    ) -> Iterator[Any]:
+        """Hands the items out to actors as they become free, and yields what they give in that order."""
+        starting = {actor.ready.remote(): actor for actor in self._actors}
+        under_way: dict[Any, tuple[Any, int]] = {}
+        free: deque[Any] = deque()
+        done: dict[int, Any] = {}
+        begun = taken = 0
+        patient_until = time.monotonic() + PATIENCE
+        try:
+            while taken < len(items):
+                while free and begun < min(len(items), taken + AHEAD * self.number):
+                    actor = free.popleft()
+                    under_way[actor.run.remote(self._works, work, items[begun])] = (actor, begun)
+                    begun += 1
+                ready, _ = ray.wait([*starting, *under_way], timeout=LOOK)
+                look()
+                if not begun and time.monotonic() > patient_until:
+                    patient_until = math.inf
+                    console.print("waiting for Ray: no actor has started yet; are all processors taken?")
+                for task in ready:
+                    if task in starting:
+                        actor = starting.pop(task)
+                        _check_started(ray, task)
+                        free.extend([actor, actor])  # twice: its next piece is there before it asks for it
+                    else:
+                        actor, index = under_way.pop(task)
+                        done[index] = _result(ray, task, items[index])
+                        free.append(actor)
+                while taken in done:
+                    yield done.pop(taken)
+                    taken += 1
+        finally:
+            for task in (*starting, *under_way):
+                ray.cancel(task)  # what waits for its actor; what runs cannot be stopped
 
 
 class _Worker:
