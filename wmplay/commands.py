@@ -73,45 +73,46 @@ def simulate_into(
     """
     if explore and run is None:
         raise UsageError("--explore is about a run's policy: give --run=<dir> too")
-    if workers == "ray" and num_workers is None:
-        raise UsageError(
-            "--workers ray needs --num-workers: how many actors (with 0 the same episodes, in this process)"
-        )
-    actors = Actors(num_workers or 0) if workers == "ray" else None
-    if actors is not None:
-        actors.check()
+    actors = _actors(num_workers) if workers == "ray" else None
     loaded = None if run is None else load_run(run)
     chosen = OmegaConf.create({})
     set_values(chosen, overrides)
     num_envs = min(num_envs, episodes)
     make_venv = partial(make_env, env, num_envs=num_envs, **plain(chosen))
     venv = make_venv(num_workers=min(num_workers or 0, num_envs) if actors is None else 0)
-    with closing(venv), closing(actors) if actors is not None else nullcontext():
-        if loaded is not None:
-            check_same_policy(loaded, venv, None if other_world else "give --other-world to mean it")
-        if is_store(out):
-            there = load_trajectories(out)
-            check_same_world(f"store {out}", there.made_with, venv, "give another --out")
-            check_store(there, venv, every_key=True)
+    with closing(venv), nullcontext() if actors is None else actors:
+        _check_fits(venv, loaded, out, other_world)
+        collect: Callable[..., Iterable[Trajectory]] = partial(simulate, venv)
+        if actors is not None:
+            collect = partial(simulate_blocks, make_venv, actors=actors)
+        collected = _episodes(collect, loaded, explore, episodes=episodes, seed=seed, max_steps=max_steps)
         try:
             # within the store's writer: a place that cannot be written to is refused before the work
-            store = save_trajectories(
-                _episodes(
-                    partial(simulate, venv)
-                    if actors is None
-                    else partial(simulate_blocks, make_venv, actors=actors),
-                    loaded,
-                    explore,
-                    episodes=episodes,
-                    seed=seed,
-                    max_steps=max_steps,
-                ),
-                out,
-                env=venv,
-            )
+            store = save_trajectories(collected, out, env=venv)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"nothing was added to {out}") from None
     console.print(f"{out}: {len(store):,} episodes, {store.steps:,} steps")
+
+
+def _actors(number: int | None) -> Actors:
+    """So many, of Ray, which must be installed."""
+    if number is None:
+        raise UsageError(
+            "--workers ray needs --num-workers: how many actors (with 0 the same episodes, in this process)"
+        )
+    actors = Actors(number)
+    actors.check()
+    return actors
+
+
+def _check_fits(venv: Any, run: LoadedRun | None, out: Path, other_world: bool) -> None:
+    """Whether a run's policy, if there is one, can act in an env, and its episodes go into a store."""
+    if run is not None:
+        check_same_policy(run, venv, None if other_world else "give --other-world to mean it")
+    if is_store(out):
+        there = load_trajectories(out)
+        check_same_world(f"store {out}", there.made_with, venv, "give another --out")
+        check_store(there, venv, every_key=True)
 
 
 def _episodes(
