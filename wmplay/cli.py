@@ -1,4 +1,4 @@
-"""The command line: ``wmplay train|eval|simulate|data|report|check|list|new``.
+"""The command line: ``wmplay train|eval|simulate|data|export|report|check|list|new``.
 
 Dispatch only; each command imports what it needs, so that ``--help`` is quick.
 """
@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from wmplay.errors import UnknownName, UsageError, WmplayError
 
 USER_ERROR = 2
 INTERRUPTED = 130  # as shells have it: 128 + SIGINT
+
+FORMATS = "npz, hdf5, minari or lance"  # both ways
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,10 +59,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser, commands = _parser()
+    parser = _parser()
     chosen = next((text for text in arguments if not text.startswith("-")), None)
-    if chosen is not None and chosen not in commands:
-        raise UnknownName("command", chosen, commands)
+    if chosen is not None and chosen not in COMMANDS:
+        raise UnknownName("command", chosen, COMMANDS)
     options, rest = parser.parse_known_args(arguments)
     for text in rest:
         if text.startswith("-") or not hasattr(options, "overrides"):
@@ -68,6 +70,46 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     if rest:  # overrides behind options
         options.overrides = [*options.overrides, *rest]
     return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="wmplay", description="A world-models playground: bring one piece, get the rest of the pipeline."
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    _debug_option(parser)
+    _add_commands(parser, COMMANDS, dest="command", metavar="COMMAND")
+    return parser
+
+
+class _Command(NamedTuple):
+    """What --help says of a command, what it takes, and what it does."""
+
+    summary: str
+    takes: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], None] | None  # None: that is up to its verbs
+
+
+def _add_commands(
+    parser: argparse.ArgumentParser, commands: Mapping[str, _Command], dest: str, metavar: str
+) -> None:
+    parsers = parser.add_subparsers(dest=dest, required=True, metavar=metavar)
+    for name, command in commands.items():
+        sub = parsers.add_parser(name, help=command.summary, description=command.summary)
+        _debug_option(sub)
+        sub.set_defaults(run_command=command.run)
+        command.takes(sub)
+
+
+def _debug_option(parser: argparse.ArgumentParser) -> None:
+    """For --help; ``main`` looks for it itself, since parsing may fail."""
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def _version() -> str:
+    from wmplay import __version__
+
+    return f"wmplay {__version__}"
 
 
 def _at_least(least: int) -> Callable[[str], int]:
@@ -79,113 +121,26 @@ def _at_least(least: int) -> Callable[[str], int]:
     return number
 
 
-def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
-    """The parser, and the names of the commands."""
-    parser = _Parser(
-        prog="wmplay", description="A world-models playground: bring one piece, get the rest of the pipeline."
-    )
-    parser.add_argument("--version", action="version", version=_version())
-    debug = "show the traceback of an error"
-    parser.add_argument("--debug", action="store_true", help=debug)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def command(
-        name: str, run: Callable[[argparse.Namespace], None], summary: str
-    ) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=summary, description=summary)
-        sub.add_argument("--debug", action="store_true", help=debug)
-        sub.set_defaults(run_command=run)
-        return sub
-
-    def overrides(sub: argparse.ArgumentParser, examples: str) -> None:
-        sub.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help=examples)
-
-    sub = command("train", _train, "run the loop: collect, fit, improve, evaluate; writes a run directory")
-    overrides(sub, "experiment=quickstart model=mlp seed=1 ...")
-    sub.add_argument("-m", "--multirun", action="store_true", help="sweep over comma-separated values")
-    sub.add_argument("--cfg", action="store_true", help="print the composed config and stop")
-
-    sub = command(
-        "eval", _eval, "evaluate a run again: prediction by horizon, the policy beside the random one"
-    )
-    sub.add_argument("run", type=Path, metavar="RUN", help="a run directory")
-    overrides(sub, "evaluate.policy.episodes=1000 ...")
-
-    sub = command("simulate", _simulate, "collect episodes into a store of trajectories")
-    sub.add_argument("env", metavar="ENV", help="a registered env (see wmplay list env) or a Gymnasium id")
-    overrides(sub, "task=body_goal physics=fast ...")
-    sub.add_argument("--out", type=Path, required=True, help="the store: created, or appended to")
-    sub.add_argument("--episodes", type=_at_least(1), default=100, help="how many (default %(default)s)")
-    sub.add_argument("--run", type=Path, help="act by this run's policy (default: uniformly at random)")
-    sub.add_argument("--explore", action="store_true", help="with the run's exploration")
-    sub.add_argument(
-        "--other-world",
-        action="store_true",
-        help="the run's policy may be of another world: try how it transfers",
-    )
-    sub.add_argument("--seed", type=_at_least(0), default=0, help="default %(default)s")
-    sub.add_argument(
-        "--num-envs", type=_at_least(1), default=64, help="stepped together (default %(default)s)"
-    )
-    sub.add_argument("--num-workers", type=_at_least(0), help="processes that share the envs (default: none)")
-    sub.add_argument(
-        "--workers",
-        choices=("local", "ray"),
-        default="local",
-        help="what they are: processes of this machine, or Ray's actors, each with --num-envs of its own",
-    )
-    sub.add_argument("--max-steps", type=_at_least(1), help="cut episodes at this many steps")
-
-    sub = command("data", _data_info, "what is in a store; stores from and to other formats")
-    verbs = sub.add_subparsers(dest="verb", required=True, metavar="info|import|export")
-
-    def verb(name: str, run: Callable[[argparse.Namespace], None], summary: str) -> argparse.ArgumentParser:
-        sub = verbs.add_parser(name, help=summary, description=summary)
-        sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=debug)
-        sub.set_defaults(run_command=run)
-        return sub
-
-    formats = "npz, hdf5, minari or lance"
-    sub = verb("info", _data_info, "print what is in a store")
-    sub.add_argument("store", type=Path, metavar="STORE", help="a store of trajectories")
-    sub = verb("import", _data_import, "read data in another format into a store")
-    sub.add_argument("source", type=Path, metavar="SOURCE", help="a folder or file of that format")
-    sub.add_argument("--from", dest="format", required=True, metavar="FORMAT", help=f"lerobot, {formats}")
-    sub.add_argument("--out", type=Path, required=True, help="the store: created, or appended to")
-    sub = verb("export", _data_export, "write a store in another format")
-    sub.add_argument("store", type=Path, metavar="STORE", help="a store of trajectories")
-    sub.add_argument("out", type=Path, metavar="OUT", help="where to write; must be free")
-    sub.add_argument("--to", dest="format", required=True, metavar="FORMAT", help=formats)
-
-    sub = command(
-        "export", _export, "write a run as one portable folder, to act and to predict with elsewhere"
-    )
-    sub.add_argument("run", type=Path, metavar="RUN", help="a run directory")
-    sub.add_argument("--out", type=Path, required=True, help="the folder; must be free")
-
-    sub = command("report", _report, "write report.html and its pictures anew from a run's files")
-    sub.add_argument("run", type=Path, metavar="RUN", help="a run or sweep directory")
-
-    sub = command("check", _check, "try what a piece promises: one line per property")
-    sub.add_argument("piece", metavar="KIND=NAME", help="such as model=mine; see wmplay list")
-    overrides(sub, "env=luxo model.hidden=32 ... (default env: that of wmplay train)")
-
-    sub = command("list", _list, "list the pieces that can be swapped in, and where they come from")
-    sub.add_argument(
-        "kind", nargs="?", help="env, model, planner, policy, explorer, objective, logger, experiment"
-    )
-
-    sub = command("new", _new, "write a piece of your own to begin with: it works, and has a test")
-    sub.add_argument("kind", metavar="KIND", help="env, model, planner, policy, explorer, objective, logger")
-    sub.add_argument("name", metavar="NAME", help="in snake_case, such as my_idea")
-    sub.add_argument("--package", action="store_true", help="an installable one, in ./NAME, not in ./plugins")
-    return parser, list(commands.choices)
+def _overrides(parser: argparse.ArgumentParser, examples: str) -> None:
+    parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help=examples)
 
 
-def _version() -> str:
-    from wmplay import __version__
+def _run_directory(parser: argparse.ArgumentParser, what: str = "a run directory") -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help=what)
 
-    return f"wmplay {__version__}"
+
+def _store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("store", type=Path, metavar="STORE", help="a store of trajectories")
+
+
+def _out_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, help="the store: created, or appended to")
+
+
+def _train_takes(parser: argparse.ArgumentParser) -> None:
+    _overrides(parser, "experiment=quickstart model=mlp seed=1 ...")
+    parser.add_argument("-m", "--multirun", action="store_true", help="sweep over comma-separated values")
+    parser.add_argument("--cfg", action="store_true", help="print the composed config and stop")
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -211,11 +166,44 @@ def _train(options: argparse.Namespace) -> None:
             _print_results(run.path)
 
 
+def _eval_takes(parser: argparse.ArgumentParser) -> None:
+    _run_directory(parser)
+    _overrides(parser, "evaluate.policy.episodes=1000 ...")
+
+
 def _eval(options: argparse.Namespace) -> None:
     from wmplay.train import evaluate_again
 
     evaluate_again(options.run, options.overrides)
     _print_results(options.run)
+
+
+def _simulate_takes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("env", metavar="ENV", help="a registered env (see wmplay list env) or a Gymnasium id")
+    _overrides(parser, "task=body_goal physics=fast ...")
+    _out_store(parser)
+    parser.add_argument("--episodes", type=_at_least(1), default=100, help="how many (default %(default)s)")
+    parser.add_argument("--run", type=Path, help="act by this run's policy (default: uniformly at random)")
+    parser.add_argument("--explore", action="store_true", help="with the run's exploration")
+    parser.add_argument(
+        "--other-world",
+        action="store_true",
+        help="the run's policy may be of another world: try how it transfers",
+    )
+    parser.add_argument("--seed", type=_at_least(0), default=0, help="default %(default)s")
+    parser.add_argument(
+        "--num-envs", type=_at_least(1), default=64, help="stepped together (default %(default)s)"
+    )
+    parser.add_argument(
+        "--num-workers", type=_at_least(0), help="processes that share the envs (default: none)"
+    )
+    parser.add_argument(
+        "--workers",
+        choices=("local", "ray"),
+        default="local",
+        help="what they are: processes of this machine, or Ray's actors, each with --num-envs of its own",
+    )
+    parser.add_argument("--max-steps", type=_at_least(1), help="cut episodes at this many steps")
 
 
 def _simulate(options: argparse.Namespace) -> None:
@@ -237,10 +225,20 @@ def _simulate(options: argparse.Namespace) -> None:
     )
 
 
+def _data_takes(parser: argparse.ArgumentParser) -> None:
+    _add_commands(parser, DATA_VERBS, dest="verb", metavar="|".join(DATA_VERBS))
+
+
 def _data_info(options: argparse.Namespace) -> None:
     from wmplay.data.transfer import print_info
 
     print_info(options.store)
+
+
+def _data_import_takes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="a folder or file of that format")
+    parser.add_argument("--from", dest="format", required=True, metavar="FORMAT", help=f"lerobot, {FORMATS}")
+    _out_store(parser)
 
 
 def _data_import(options: argparse.Namespace) -> None:
@@ -249,10 +247,21 @@ def _data_import(options: argparse.Namespace) -> None:
     import_data(options.format, options.source, options.out)
 
 
+def _data_export_takes(parser: argparse.ArgumentParser) -> None:
+    _store(parser)
+    parser.add_argument("out", type=Path, metavar="OUT", help="where to write; must be free")
+    parser.add_argument("--to", dest="format", required=True, metavar="FORMAT", help=FORMATS)
+
+
 def _data_export(options: argparse.Namespace) -> None:
     from wmplay.data.transfer import export_data
 
     export_data(options.store, options.format, options.out)
+
+
+def _export_takes(parser: argparse.ArgumentParser) -> None:
+    _run_directory(parser)
+    parser.add_argument("--out", type=Path, required=True, help="the folder; must be free")
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -260,6 +269,10 @@ def _export(options: argparse.Namespace) -> None:
 
     export_run(options.run, options.out)
     print(f"exported: {options.out}")
+
+
+def _report_takes(parser: argparse.ArgumentParser) -> None:
+    _run_directory(parser, "a run or sweep directory")
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -281,16 +294,37 @@ def _print_results(run: Path) -> None:
     print(f"report: {run / 'report.html'}")
 
 
+def _check_takes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("piece", metavar="KIND=NAME", help="such as model=mine; see wmplay list")
+    _overrides(parser, "env=luxo model.hidden=32 ... (default env: that of wmplay train)")
+
+
 def _check(options: argparse.Namespace) -> None:
     from wmplay.commands import check_piece
 
     check_piece(options.piece, options.overrides)
 
 
+def _list_takes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "kind", nargs="?", help="env, model, planner, policy, explorer, objective, logger, experiment"
+    )
+
+
 def _list(options: argparse.Namespace) -> None:
     from wmplay.listing import print_pieces
 
     print_pieces(options.kind)
+
+
+def _new_takes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "kind", metavar="KIND", help="env, model, planner, policy, explorer, objective, logger"
+    )
+    parser.add_argument("name", metavar="NAME", help="in snake_case, such as my_idea")
+    parser.add_argument(
+        "--package", action="store_true", help="an installable one, in ./NAME, not in ./plugins"
+    )
 
 
 def _new(options: argparse.Namespace) -> None:
@@ -301,6 +335,30 @@ def _new(options: argparse.Namespace) -> None:
     steps = next_steps(options.kind, options.name, package=options.package)
     width = max(len(command) for command, _ in steps)
     print("next:", *(f"  {command:{width}}  # {purpose}" for command, purpose in steps), sep="\n")
+
+
+COMMANDS: Mapping[str, _Command] = {
+    "train": _Command(
+        "run the loop: collect, fit, improve, evaluate; writes a run directory", _train_takes, _train
+    ),
+    "eval": _Command(
+        "evaluate a run again: prediction by horizon, the policy beside the random one", _eval_takes, _eval
+    ),
+    "simulate": _Command("collect episodes into a store of trajectories", _simulate_takes, _simulate),
+    "data": _Command("what is in a store; stores from and to other formats", _data_takes, None),
+    "export": _Command(
+        "write a run as one portable folder, to act and to predict with elsewhere", _export_takes, _export
+    ),
+    "report": _Command("write report.html and its pictures anew from a run's files", _report_takes, _report),
+    "check": _Command("try what a piece promises: one line per property", _check_takes, _check),
+    "list": _Command("list the pieces that can be swapped in, and where they come from", _list_takes, _list),
+    "new": _Command("write a piece of your own to begin with: it works, and has a test", _new_takes, _new),
+}
+DATA_VERBS: Mapping[str, _Command] = {
+    "info": _Command("print what is in a store", _store, _data_info),
+    "import": _Command("read data in another format into a store", _data_import_takes, _data_import),
+    "export": _Command("write a store in another format", _data_export_takes, _data_export),
+}
 
 
 if __name__ == "__main__":
