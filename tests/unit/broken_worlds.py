@@ -1,0 +1,328 @@
+"""Worlds that each break one property of ``wmplay.check.check_env``."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium.spaces import Box, Tuple
+from honest_world import GOAL, Batch, Honest
+
+MUTANTS: dict[str, tuple[type[Honest], str]] = {}
+
+
+def breaks(name: str) -> Callable[[type[Honest]], type[Honest]]:
+    """Registers a mutant with the property that must catch it."""
+
+    def register(cls: type[Honest]) -> type[Honest]:
+        MUTANTS[cls.__name__] = cls, name
+        return cls
+
+    return register
+
+
+@breaks("spaces that other pieces take")
+class PairsOfArrays(Honest):
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        self.observation_space = Tuple((Box(-1, 1, (3,), np.float32), Box(0, 1, (5, 7), np.uint8)))
+
+    def seen(self) -> Any:
+        seen = super().seen()
+        return seen["place"], seen["screen"]
+
+    def step(self, action: Any) -> Any:
+        self.move(action)
+        self.time += 1
+        return self.seen(), 0.0, False, self.time >= self.clock, {}
+
+
+@breaks("spaces that other pieces take")
+class DoublePrecision(Honest):
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        self.observation_space["place"] = Box(-1, 1, (3,), np.float64)
+
+    def seen(self) -> Any:
+        return {**super().seen(), "place": self.place.astype(np.float64)}
+
+
+@breaks("gymnasiums checker passes")
+class ResetWithoutOptions(Honest):
+    def reset(self, *, seed: int | None = None) -> Any:  # type: ignore[override]
+        return super().reset(seed=seed)
+
+
+@breaks("gymnasiums checker passes")
+class NoInfo(Honest):
+    def step(self, action: Any) -> Any:
+        return *super().step(action)[:4], None
+
+
+@breaks("observations are of their space")
+class LeavesItsBounds(Honest):
+    def move(self, action: Any) -> None:
+        self.place = (self.place + 0.2 * action).astype(np.float32)
+
+    def seen(self) -> Any:
+        return {**super().seen(), "screen": np.zeros((5, 7), np.uint8)}
+
+
+@breaks("observations are of their space")
+class OfAnotherType(Honest):
+    def seen(self) -> Any:
+        return {**super().seen(), "place": self.place.astype(np.float64)}
+
+
+@breaks("observations are of their space")
+class TellsMoreThanItsSpace(Honest):
+    def seen(self) -> Any:
+        return {**super().seen(), "time": np.zeros(1, np.float32)}
+
+
+@breaks("observations are of their space")
+class SometimesNan(Honest):
+    def seen(self) -> Any:
+        late = self.time >= self.clock - 1
+        return {**super().seen(), "place": np.full(3, np.nan, np.float32) if late else self.place.copy()}
+
+
+@breaks("rewards and flags")
+class RewardOfEachPart(Honest):
+    def step(self, action: Any) -> Any:
+        seen, reward, *rest = super().step(action)
+        return seen, np.full(1, reward), *rest
+
+
+@breaks("rewards and flags")
+class EndsAsNumbers(Honest):
+    def ends(self, terminated: bool) -> tuple[Any, Any]:
+        return int(terminated), int(self.time >= self.clock)
+
+
+@breaks("same seed same numbers")
+class DrawsFromTheGlobalGenerator(Honest):
+    def begin(self) -> None:
+        super().begin()
+        self.place[1] = random.uniform(-0.5, 0.5)
+
+
+@breaks("same seed same numbers")
+class SeedsTheGlobalGenerator(Honest):
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        if seed is not None:
+            random.seed(seed)
+        return super().reset(seed=seed)
+
+
+@breaks("same seed same numbers")
+class NoisyPhysics(Honest):
+    noise: ClassVar = np.random.default_rng(0)
+
+    def move(self, action: Any) -> None:
+        super().move(action + 0.01 * self.noise.standard_normal(3))
+
+
+@breaks("seeds differ")
+class DeafToSeeds(Honest):
+    def begin(self) -> None:
+        super().begin()
+        self.place = np.random.default_rng(0).uniform(-0.5, 0.5, 3).astype(np.float32)
+
+
+@breaks("seeds differ")
+class SeedsEveryEpisode(Honest):
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return super().reset(seed=seed or 0)
+
+
+@breaks("reset forgets the episode")
+class ClockRunsOn(Honest):
+    def begin(self) -> None:
+        time = self.time
+        super().begin()
+        self.time = time % self.clock
+
+
+@breaks("reset forgets the episode")
+class KeepsItsVelocity(Honest):
+    velocity = 0.0
+
+    def move(self, action: Any) -> None:
+        self.velocity = 0.5 * self.velocity + 0.1 * action
+        super().move(action + self.velocity)
+
+
+@breaks("instances are apart")
+class StateInTheClass(Honest):
+    shared: ClassVar = {"place": np.zeros(3, np.float32)}
+
+    def seen(self) -> Any:
+        self.place = self.shared["place"] if self.time else self.place
+        return super().seen()
+
+    def begin(self) -> None:
+        super().begin()
+        self.shared["place"] = self.place
+
+    def move(self, action: Any) -> None:
+        self.place = self.shared["place"]
+        super().move(action)
+        self.shared["place"] = self.place
+
+
+@breaks("what is returned is the callers")
+class ReturnsItsOwnArray(Honest):
+    def move(self, action: Any) -> None:
+        self.place += np.float32(0.2) * action
+        self.place.clip(-1, 1, out=self.place)
+
+    def seen(self) -> Any:
+        return {**super().seen(), "place": self.place}
+
+
+@breaks("what is returned is the callers")
+class GoalOfAllEpisodes(Honest):
+    goal: ClassVar = np.full(3, GOAL, np.float32)
+
+    def seen(self) -> Any:
+        return {**super().seen(), "goal_place": self.goal}
+
+
+@breaks("actions are only read")
+class ScalesTheActionInPlace(Honest):
+    def move(self, action: Any) -> None:
+        action *= 0.5
+        super().move(action)
+
+
+@breaks("actions are only read")
+class KeepsTheAction(Honest):
+    last: Any = 0.0
+
+    def begin(self) -> None:
+        super().begin()
+        self.last = np.zeros(3)
+
+    def move(self, action: Any) -> None:
+        super().move(0.9 * action + 0.1 * self.last)
+        self.last = action
+
+
+@breaks("actions show in their own step")
+class ObservesBeforeItActs(Honest):
+    def step(self, action: Any) -> Any:
+        before = self.seen()
+        return before, *super().step(action)[1:]
+
+
+@breaks("actions show in their own step")
+class ActsAStepLate(Honest):
+    waiting: Any = 0.0
+
+    def begin(self) -> None:
+        super().begin()
+        self.waiting = np.zeros(3)
+
+    def move(self, action: Any) -> None:
+        super().move(self.waiting)
+        self.waiting = action.copy()
+
+
+@breaks("actions show in their own step")
+class IgnoresActions(Honest):
+    def move(self, action: Any) -> None:
+        super().move(np.ones(3))
+
+
+@breaks("terminated is no clock")
+class ClockTerminates(Honest):
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        self.task = None
+
+    def step(self, action: Any) -> Any:
+        self.move(action)
+        self.time += 1
+        return self.seen(), 0.0, self.time >= self.clock, False, {}
+
+
+@breaks("terminated is no clock")
+class ArrivalTruncates(Honest):
+    def ends(self, terminated: bool) -> tuple[Any, Any]:
+        return False, terminated or self.time >= self.clock
+
+
+@breaks("its task agrees")
+class TaskOfTheStepBefore(Honest):
+    last = 0.0
+
+    def begin(self) -> None:
+        super().begin()
+        self.last = 0.0
+
+    def step(self, action: Any) -> Any:
+        seen, reward, *rest = super().step(action)
+        self.last, late = reward, self.last
+        return seen, late, *rest
+
+
+@breaks("its task agrees")
+class EndsWhereItsTaskDoesNot(Honest):
+    def ends(self, terminated: bool) -> tuple[Any, Any]:
+        return bool(self.place[0] > 0.5), self.time >= self.clock
+
+
+@breaks("pictures")
+class PicturesOfFloats(Honest):
+    def render(self) -> Any:
+        return np.zeros((5, 7, 3))
+
+
+@breaks("pictures")
+class RenderingMovesIt(Honest):
+    def render(self) -> Any:
+        self.place = (self.place + 0.01).astype(np.float32)
+        return super().render()
+
+
+@breaks("a vector env is single ones")
+class SlotsInReverse(Honest):
+    class batch(Batch):  # takes the place of an attribute
+        def step(self, actions: Any) -> Any:
+            return super().step(actions[::-1])
+
+
+@breaks("a vector env is single ones")
+class OneSeedForAllSlots(Honest):
+    class batch(Batch):
+        def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+            seeds = [seed] * self.num_envs if isinstance(seed, int) else seed
+            return super().reset(seed=seeds, options=options)
+
+
+@breaks("a vector env is single ones")
+class FinalFrameOfTheNextEpisode(Honest):
+    class batch(Batch):
+        def step(self, actions: Any) -> Any:
+            seen, *outcome, info = super().step(actions)
+            for slot, final in enumerate(info.get("final_obs", [])):
+                if final is not None:
+                    info["final_obs"][slot] = {key: value[slot] for key, value in seen.items()}
+            return seen, *outcome, info
+
+
+@breaks("a vector env is single ones")
+class WritesIntoTheSameBatch(Honest):
+    class batch(Batch):
+        def __init__(self, envs: Any, **settings: Any) -> None:
+            super().__init__(envs, copy=False, **settings)
+
+
+@breaks("workers are single ones")
+class AnotherInAWorker(Honest):
+    class batch(Batch):
+        def step(self, actions: Any) -> Any:
+            return super().step(0.9 * actions if self.num_workers else actions)

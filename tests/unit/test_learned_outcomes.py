@@ -1,0 +1,86 @@
+"""What a learned env says of reward and end: by the clock, the task, or the heads of the model."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import pytest
+import torch
+from gymnasium.spaces import Dict
+from learned_push import N, learned, starts
+from push import STEPS, Push, Truth
+from small_models import make_model, seed_spaces
+
+import wmplay
+from wmplay.contracts import Segment
+from wmplay.envs.learned import LearnedVectorEnv
+from wmplay.errors import ConfigError
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, STEPS), (3, 3)])
+def test_the_clock(given: int | None, expected: int) -> None:
+    env = learned(Truth(discount=1.0, reward=0.0), reward="model", max_steps=given)
+    lengths = {len(trajectory) for trajectory in wmplay.simulate(env, None, 11)}
+    assert lengths == {expected}
+
+
+def test_an_envs_clock_may_be_in_its_spec_or_nowhere() -> None:
+    env = gym.make("Pendulum-v1")
+    space = Dict({"vector": env.observation_space})
+    env.unwrapped.observation_space = space
+    none = torch.zeros(3, 0)
+    given = Segment({"vector": torch.zeros(3, 1, 3)}, torch.zeros(3, 0, 1), none, none.bool(), none.bool())
+    seed_spaces()
+    model = make_model("mlp", space, env.action_space)
+    assert env.spec.max_episode_steps == 200
+    wrapped = gym.wrappers.TransformObservation(env, lambda seen: {"vector": seen}, space)
+    assert LearnedVectorEnv(model, wrapped, given, 2, reward="model").max_steps == 200
+    endless = Push(max_steps=None)
+    unlimited = LearnedVectorEnv(Truth(), endless, starts(), 2)
+    unlimited.reset_tensors(0)
+    assert unlimited.max_steps is None
+    assert not unlimited.step_tensors(torch.zeros(2, 2)).truncated.any()
+
+
+def test_rewards_and_endings_of_the_models_heads() -> None:
+    env = learned(Truth(reward=-0.7, discount=0.25), reward="model", num_envs=997)
+    env.reset_tensors(seed=1)
+    action = torch.zeros(997, 2)
+    first = env.step_tensors(action)
+    assert (first.reward == -0.7).all()
+    assert float(first.terminated.float().mean()) == pytest.approx(0.75, abs=0.05)
+    second = env.step_tensors(action)
+    assert not torch.equal(first.terminated, second.terminated)
+    env.reset_tensors(seed=1)
+    assert torch.equal(env.step_tensors(action).terminated, first.terminated)
+    for discount, ends in ((1.0, False), (0.0, True), (None, False)):
+        env = learned(Truth(reward=0.0, discount=discount), reward="model")
+        env.reset_tensors(seed=1)
+        assert (env.step_tensors(torch.zeros(N, 2)).terminated == ends).all()
+
+
+def test_a_model_that_cannot_give_the_reward_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"the task's reward needs 'x', but Truth predicts lcd and the starts have"
+    ):
+        learned(Truth(keys=("lcd",)))
+    with pytest.raises(
+        ConfigError, match=r"Truth predicts no reward: give it a reward head, or learned.reward="
+    ):
+        learned(Truth(), reward="model")
+    given = starts()
+    without = Segment(
+        {key: value for key, value in given.observation.items() if key != "goal_x"},
+        *(given.action, given.reward, given.terminated, given.mask),
+    )
+    with pytest.raises(
+        ConfigError, match=r"the task's reward needs 'goal_x', but .* the starts have no goal"
+    ):
+        LearnedVectorEnv(Truth(), Push(), without, N)
+    for task in (None, "a name"):
+        env = Push()
+        env.task = task
+        with pytest.raises(
+            ConfigError, match=r"the real env has none: give env.task, or learned.reward=model"
+        ):
+            LearnedVectorEnv(Truth(), env, given, N)
+        LearnedVectorEnv(Truth(reward=0.0), env, given, N, reward="model")
