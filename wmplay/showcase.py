@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wmplay.contracts import Array, Trajectory
+from wmplay.contracts import GOAL_PREFIX, Array, Trajectory
 from wmplay.errors import RunError
 from wmplay.files import written_beside
 
@@ -81,10 +81,15 @@ def load_episodes(run_dir: Path, name: str = "episodes") -> list[Trajectory]:
 
 
 def _images(number: int, trajectory: Trajectory) -> list[tuple[str, Array]]:
-    """The arrays to keep of an episode, named: observations [T + 1, H, W (, C)], and all that steps hold."""
-    images = [(f"{number}/observation/{k}", v) for k, v in trajectory.observation.items() if v.ndim in (3, 4)]
+    """The arrays to keep of an episode, named: observations [T + 1, H, W (, C)], and all that steps hold.
+
+    None where only goals are images: what does not move is nothing to look at.
+    """
+    images = {key: value for key, value in trajectory.observation.items() if value.ndim in (3, 4)}
+    if all(key.startswith(GOAL_PREFIX) for key in images):
+        return []
     steps = [(f"{number}/{f.name}", getattr(trajectory, f.name)) for f in fields(trajectory)[1:]]
-    return images + steps if images else []
+    return [(f"{number}/observation/{key}", value) for key, value in images.items()] + steps
 
 
 def _compact(values: Array) -> Array:

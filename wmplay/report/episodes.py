@@ -26,14 +26,22 @@ from wmplay.report.style import GREEN, INK, ORANGE, PAPER, QUIET, RULE, font
 from wmplay.report.words import counted
 
 
+def shown_key(worlds: Mapping[str, Sequence[Trajectory]]) -> str | None:
+    """The first image, goals aside, that the episodes of all worlds hold; None where there is none."""
+    shown, *others = (each[0].observation for each in worlds.values())
+    images = [key for key in shown if not key.startswith(GOAL_PREFIX)]
+    return next((key for key in images if all(key in other for other in others)), None)
+
+
 def episodes_gif(worlds: Mapping[str, Sequence[Trajectory]]) -> bytes:
     """Up to three episodes side by side, the goal beneath; a border tells how each one ended.
 
     Args:
-        worlds: {name: episodes}, a row for each. Of several, the first episodes begin alike, and so on.
+        worlds: {name: episodes}, a row for each, with an image that all have. Of several, the first episodes
+            begin alike, and so on.
     """
-    episodes = next(iter(worlds.values()))
-    key = next(key for key in episodes[0].observation if not key.startswith(GOAL_PREFIX))
+    episodes, key = next(iter(worlds.values())), shown_key(worlds)
+    assert key is not None, "nothing to look at"
     height, width = episodes[0].observation[key].shape[1:3]
     columns = columns_for(min(len(each) for each in worlds.values()), height, width)
     labels = LABELS if len(worlds) > 1 else MARGIN

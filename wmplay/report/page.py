@@ -159,8 +159,9 @@ def _episodes(record: Record) -> Iterator[Picture]:
     how = "its actions sampled" if sampled else "without exploration"
     worlds = {"real": record.episodes}
     caption = f"Episodes of the policy in the real world, {how}."
-    if record.learned_episodes:
-        worlds["learned"] = record.learned_episodes
+    both = {**worlds, "learned": record.learned_episodes}
+    if record.learned_episodes and episodes.shown_key(both) is not None:  # a model may predict no image
+        worlds = both
         pairs = zip(record.episodes, record.learned_episodes, strict=False)
         alike = (
             ", from the same starts to the same goals" if all(_begin_alike(*pair) for pair in pairs) else ""
@@ -170,10 +171,9 @@ def _episodes(record: Record) -> Iterator[Picture]:
 
 
 def _begin_alike(one: Trajectory, other: Trajectory) -> bool:
-    """Whether two episodes have the same first frames, goals included."""
-    return all(
-        np.array_equal(frames[0], other.observation[key][0]) for key, frames in one.observation.items()
-    )
+    """Whether two episodes have the same first frames, goals included, as far as both have them."""
+    shared = one.observation.keys() & other.observation.keys()
+    return all(np.array_equal(one.observation[key][0], other.observation[key][0]) for key in shared)
 
 
 def _quality(record: Record) -> Iterator[Picture]:
