@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Box, Tuple
 from honest_world import GOAL, Batch, Honest
+from mutants import Mutants
 
-MUTANTS: dict[str, tuple[type[Honest], str]] = {}
-
-
-def breaks(name: str) -> Callable[[type[Honest]], type[Honest]]:
-    """Registers a mutant with the property that must catch it."""
-
-    def register(cls: type[Honest]) -> type[Honest]:
-        MUTANTS[cls.__name__] = cls, name
-        return cls
-
-    return register
+MUTANTS = Mutants()
+breaks = MUTANTS.breaks
 
 
 @breaks("spaces that other pieces take")

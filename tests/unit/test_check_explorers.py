@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Discrete
+from mutants import Mutants, expect_failures, named
 from push import CONTINUOUS, DISCRETE, Push, Reach
 from torch import Tensor
 
@@ -26,6 +26,8 @@ def env(actions: Any) -> Push:
 
 class Honest:
     """In some steps, chosen by chance, adds noise, which fades in the next ones (or acts at random)."""
+
+    actions: Any = CONTINUOUS  # that a mutant is tried on
 
     def __init__(self, policy: Any, actions: Any) -> None:
         self.policy, self.discrete = policy, isinstance(actions, Discrete)
@@ -88,17 +90,8 @@ def check(cls: type[Honest], actions: Any) -> Any:
 
 # ---- explorers that each break something ---------------------------------------------------------
 
-MUTANTS: dict[str, tuple[type[Honest], Any, set[str]]] = {}
-
-
-def breaks(*properties: str, actions: Any = CONTINUOUS) -> Callable[[type[Honest]], type[Honest]]:
-    """Registers a mutant with the properties that it must fail, and no others."""
-
-    def register(cls: type[Honest]) -> type[Honest]:
-        MUTANTS[cls.__name__] = cls, actions, set(properties)
-        return cls
-
-    return register
+MUTANTS = Mutants()
+breaks = MUTANTS.breaks
 
 
 @breaks("only while exploring")
@@ -165,14 +158,18 @@ class NoiseOfOneSign(Honest):
         return torch.rand(action.shape, generator=generator)
 
 
-@breaks("every discrete action comes up", actions=DISCRETE)
+@breaks("every discrete action comes up")
 class LeavesTheLastActionOut(Honest):
+    actions = DISCRETE
+
     def last(self) -> int:
         return self.choices - 1
 
 
-@breaks("bounds are kept", "bounds are kept at the edge", actions=DISCRETE)
+@breaks("bounds are kept", "bounds are kept at the edge")
 class OneActionTooMany(Honest):
+    actions = DISCRETE
+
     def last(self) -> int:
         return self.choices + 1
 
@@ -218,15 +215,9 @@ def test_an_honest_explorer_has_every_property(actions: Any) -> None:
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_mutant_fails_what_it_breaks_and_nothing_else(mutant: str) -> None:
-    make, actions, expected = MUTANTS[mutant]
-    report = check(make, actions)
-    assert {finding.name for finding in report.failures} == expected, report
-    for finding in report.failures:
-        assert finding.message
-        assert finding.advice
-        assert "\n" not in str(finding)
+    make, expected = MUTANTS[mutant]
+    expect_failures(check(make, make.actions), expected)
 
 
 def test_each_property_of_exploring_is_broken_by_a_mutant() -> None:
-    named = {holds.__name__.replace("_", " ") for holds in wmplay.check.explorers.EXPLORING}
-    assert named <= set.union(*(expected for *_, expected in MUTANTS.values()))
+    assert named(wmplay.check.explorers.EXPLORING) <= MUTANTS.broken()

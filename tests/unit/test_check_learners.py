@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from mutants import Mutants, expect_failures, named
 from push import CONTINUOUS, Push, Reach
 from torch import Tensor, nn
 
@@ -119,17 +119,8 @@ class Honest(nn.Module):
 
 # ---- learners that each break something ----------------------------------------------------------
 
-MUTANTS: dict[str, tuple[type[Honest], set[str]]] = {}
-
-
-def breaks(*properties: str) -> Callable[[type[Honest]], type[Honest]]:
-    """Registers a mutant with the properties that it must fail, and no others."""
-
-    def register(cls: type[Honest]) -> type[Honest]:
-        MUTANTS[cls.__name__] = cls, set(properties)
-        return cls
-
-    return register
+MUTANTS = Mutants()
+breaks = MUTANTS.breaks
 
 
 @breaks("practice changes it", "practice goes on")
@@ -284,17 +275,11 @@ def test_an_honest_learner_has_every_property() -> None:
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_mutant_fails_what_it_breaks_and_nothing_else(mutant: str) -> None:
     make, expected = MUTANTS[mutant]
-    report = check_policy(make(), env())
-    assert {finding.name for finding in report.failures} == expected, report
-    for finding in report.failures:
-        assert finding.message
-        assert finding.advice
-        assert "\n" not in str(finding)
+    expect_failures(check_policy(make(), env()), expected)
 
 
 def test_each_property_of_learning_is_broken_by_a_mutant() -> None:
-    named = {holds.__name__.replace("_", " ") for holds in learners.LEARNING}
-    assert set.union(*(expected for _, expected in MUTANTS.values())) == named | {
+    assert MUTANTS.broken() == named(learners.LEARNING) | {
         "isolation",
         "same seed same numbers",
     }

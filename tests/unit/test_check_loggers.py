@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from mutants import Mutants, expect_failures, named
 
 import wmplay
 from wmplay.check import check_logger
@@ -36,17 +37,8 @@ class Honest:
 
 # ---- loggers that each break something -----------------------------------------------------------
 
-MUTANTS: dict[str, tuple[type[Honest], set[str]]] = {}
-
-
-def breaks(*properties: str) -> Callable[[type[Honest]], type[Honest]]:
-    """Registers a mutant with the properties that it must fail, and no others."""
-
-    def register(cls: type[Honest]) -> type[Honest]:
-        MUTANTS[cls.__name__] = cls, set(properties)
-        return cls
-
-    return register
+MUTANTS = Mutants()
+breaks = MUTANTS.breaks
 
 
 @breaks("it logs and closes")
@@ -178,17 +170,11 @@ def test_an_honest_logger_has_every_property() -> None:
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_mutant_fails_what_it_breaks_and_nothing_else(mutant: str) -> None:
     make, expected = MUTANTS[mutant]
-    report = check_logger(make)
-    assert {finding.name for finding in report.failures} == expected, report
-    for finding in report.failures:
-        assert finding.message
-        assert finding.advice
-        assert "\n" not in str(finding)
+    expect_failures(check_logger(make), expected)
 
 
 def test_each_property_is_broken_by_a_mutant() -> None:
-    named = {holds.__name__.replace("_", " ") for holds in PROPERTIES}
-    assert set.union(*(expected for _, expected in MUTANTS.values())) == named
+    assert MUTANTS.broken() == named(PROPERTIES)
 
 
 def test_one_that_writes_nothing_has_nothing_to_lose() -> None:

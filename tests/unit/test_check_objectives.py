@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from mutants import Mutants, expect_failures, named
 from push import Push, Reach
 from torch import Tensor
 
@@ -54,17 +54,8 @@ class Honest:
 
 # ---- objectives that each break something --------------------------------------------------------
 
-MUTANTS: dict[str, tuple[type[Honest], set[str]]] = {}
-
-
-def breaks(*properties: str) -> Callable[[type[Honest]], type[Honest]]:
-    """Registers a mutant with the properties that it must fail, and no others."""
-
-    def register(cls: type[Honest]) -> type[Honest]:
-        MUTANTS[cls.__name__] = cls, set(properties)
-        return cls
-
-    return register
+MUTANTS = Mutants()
+breaks = MUTANTS.breaks
 
 
 class Changed(Honest):
@@ -77,7 +68,7 @@ class Changed(Honest):
         raise NotImplementedError
 
 
-EVERY = {holds.__name__.replace("_", " ") for holds in PROPERTIES}
+EVERY = named(PROPERTIES)
 
 
 @breaks(*EVERY)
@@ -196,12 +187,7 @@ def test_an_honest_objective_has_every_property() -> None:
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_mutant_fails_what_it_breaks_and_nothing_else(mutant: str) -> None:
     make, expected = MUTANTS[mutant]
-    report = check_objective(make(), env())
-    assert {finding.name for finding in report.failures} == expected, report
-    for finding in report.failures:
-        assert finding.message
-        assert finding.advice
-        assert "\n" not in str(finding)
+    expect_failures(check_objective(make(), env()), expected)
 
 
 def test_each_property_is_broken_by_a_mutant_of_its_own() -> None:

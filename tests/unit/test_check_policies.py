@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from mutants import Mutants, expect_failures
 from push import CONTINUOUS, DISCRETE, Push, Reach
 from torch import Tensor
 
@@ -70,17 +70,8 @@ class Honest:
 
 # ---- policies that each break something ----------------------------------------------------------
 
-MUTANTS: dict[str, tuple[type[Honest], set[str]]] = {}
-
-
-def breaks(*properties: str) -> Callable[[type[Honest]], type[Honest]]:
-    """Registers a mutant with the properties that it must fail, and no others."""
-
-    def register(cls: type[Honest]) -> type[Honest]:
-        MUTANTS[cls.__name__] = cls, set(properties)
-        return cls
-
-    return register
+MUTANTS = Mutants()
+breaks = MUTANTS.breaks
 
 
 @breaks("shapes and types")
@@ -212,17 +203,12 @@ def test_an_honest_policy_has_every_property(actions: Any) -> None:
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_mutant_fails_what_it_breaks_and_nothing_else(mutant: str) -> None:
     make, expected = MUTANTS[mutant]
-    report = check_policy(make(), env())
-    assert {finding.name for finding in report.failures} == expected, report
-    for finding in report.failures:
-        assert finding.message
-        assert finding.advice
-        assert "\n" not in str(finding)
+    expect_failures(check_policy(make(), env()), expected)
 
 
 def test_each_property_is_broken_by_a_mutant() -> None:
     named = {finding.name for finding in check_policy(Honest(), env()).findings}
-    assert set.union(*(expected for _, expected in MUTANTS.values())) == named
+    assert MUTANTS.broken() == named
 
 
 def test_what_cannot_be_tried_says_why() -> None:
