@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Dict
+from gymnasium.spaces import Box, Dict, Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
@@ -28,7 +28,7 @@ class Rollout(NamedTuple):
     """An imagined future under a policy, with the graph from every reward back to the actions."""
 
     observation: list[Observation]  # H of {key: [B, ...]}: what each step led to, as expected values
-    action: Tensor  # [B, H, A]
+    action: Tensor  # [B, H, A], as executed
     reward: Tensor  # [B, H]
     terminated: Tensor  # [B, H] bool; what comes after it in a row does not count
 
@@ -38,8 +38,8 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
 
     Each begins with the real frames of a start, and with that start's goal. The model then predicts one step
     at a time, sampled; what it predicts is decoded only where somebody looks. An episode that ends is
-    followed by the next in the same step, from a start drawn at random. Observations that the model does not
-    predict are not in the spaces.
+    followed by the next in the same step, from a start drawn at random. Actions are cut to their bounds, as
+    the lcd worlds do it. Observations that the model does not predict are not in the spaces.
 
     ``reset_tensors`` and ``step_tensors`` are ``reset`` and ``step`` on the model's device.
 
@@ -85,7 +85,12 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         self._spaces = frame_spaces(env.observation_space)
         self._starts = starts.to(self.device)
         self._last = {key: value[:, -1] for key, value in self._starts.observation.items()}  # [P, ...]
+        self._bounds: tuple[Tensor, Tensor] | None = None
+        if isinstance(self.single_action_space, Box):
+            low, high = self.single_action_space.low, self.single_action_space.high
+            self._bounds = torch.as_tensor(low, device=self.device), torch.as_tensor(high, device=self.device)
         self._generator = torch.Generator(self.device)
+        self.belief: Belief = None  # before the first reset
         self._sampling = _sampling(model, temperature)
         self._spaces = {key: self._spaces[key] for key in self._shown()}
         self.single_observation_space = Dict(self._spaces)
@@ -96,12 +101,14 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
     def reset_tensors(self, seed: int | None = None) -> Observation:
         """New episodes in all slots: their last real frames {key: [N, ...]}, to act on.
 
-        Slot i begins with start i, and goes on with others at random.
+        With a seed, slot i begins with start i. Without one, as in all later episodes, the start is any.
         """
-        if seed is not None:
+        if seed is None:
+            start = self._any_start(self.num_envs)
+        else:
             self._generator.manual_seed(seed)
-        slots = torch.arange(self.num_envs, device=self.device)
-        self.belief, self._observation, self._goal = self.begin(slots % len(self._starts.action))
+            start = torch.arange(self.num_envs, device=self.device) % len(self._starts.action)
+        self.belief, self._observation, self._goal = self.begin(start)
         self._time = torch.zeros(self.num_envs, dtype=torch.long, device=self.device)
         return self._observation
 
@@ -127,11 +134,13 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         """One step of every slot under action [N, A], or [N] int64.
 
         Raises:
-            ActionError: for actions of another shape.
+            ResetNeeded: before the first reset.
+            ActionError: for actions of another shape, with NaN, or that are not in a Discrete.
         """
-        if action.shape != self.action_space.shape:
-            expected = list(self.action_space.shape or ())
-            raise ActionError(f"action has shape {list(action.shape)}, expected {expected}")
+        if self.belief is None:
+            raise gymnasium.error.ResetNeeded("reset() the environment before the first step()")
+        self._check_action(action)
+        action = self._executed(action)
         with autocast(self.device, self.precision):
             prediction = self.model.predict(self.belief, action.unsqueeze(1), **self._draws(self._generator))
         arrived = self._seen(prediction.observation, self._goal)
@@ -149,14 +158,36 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
     def _begin_again(self, ended: Tensor, arrived: Observation) -> None:
         """The next episodes in the rows [N] that ended."""
         rows = ended.nonzero().squeeze(1)
-        start = torch.randint(
-            len(self._starts.action), rows.shape, generator=self._generator, device=self.device
-        )
-        belief, first, goal = self.begin(start)
+        belief, first, goal = self.begin(self._any_start(len(rows)))
         self.belief = put_rows(self.belief, rows, belief)
         self._goal = put_rows(self._goal, rows, goal)
         self._time[rows] = 0
         self._observation = LazyMapping(arrived, lambda key: arrived[key].index_copy(0, rows, first[key]))
+
+    def _any_start(self, count: int) -> Tensor:
+        """[count] starts at random."""
+        starts = len(self._starts.action)
+        return torch.randint(starts, (count,), generator=self._generator, device=self.device)
+
+    def _check_action(self, action: Tensor) -> None:
+        if action.shape != self.action_space.shape:
+            expected = list(self.action_space.shape or ())
+            raise ActionError(f"action has shape {list(action.shape)}, expected {expected}")
+        if action.is_floating_point() and bool(action.isnan().any()):
+            where = action.isnan().nonzero()[0].tolist()
+            raise ActionError(f"action has NaN at {where}, expected numbers in {self.single_action_space}")
+        space = self.single_action_space
+        if isinstance(space, Discrete) and bool(
+            ((action < space.start) | (action >= space.start + space.n)).any()
+        ):
+            raise ActionError(f"actions are {int(action.min())} to {int(action.max())}, expected {space}")
+
+    def _executed(self, action: Tensor) -> Tensor:
+        """Actions [..., A] cut to the bounds of their space, with gradients within them."""
+        if self._bounds is None:
+            return action
+        low, high = (bound.to(action.dtype) for bound in self._bounds)
+        return torch.clamp(action, low, high)
 
     def rollout(
         self,
@@ -194,6 +225,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
                 explore=generator is not None,
                 generator=generator,
             )
+            action = self._executed(action)
             prediction = self.model.predict(belief, action.unsqueeze(1), **draws)
             arrived = LazyMapping(
                 [*prediction.observation, *goal],
@@ -289,7 +321,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         """One step of every slot; observations of all keys, so all of them are decoded.
 
         Raises:
-            ActionError: for actions of another shape.
+            ResetNeeded, ActionError: as ``step_tensors``.
         """
         action = torch.as_tensor(np.asarray(actions), device=self.device)
         arrived, observation, *outcome = self.step_tensors(action)
