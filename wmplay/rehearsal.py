@@ -58,6 +58,8 @@ def rehearse(config: DictConfig, parts: Parts, device: torch.device, *, goes_on:
             _check_recorded(config, env)
         if parts.model is not None:
             _predict(env, parts.model, device)
+        if config.improve.steps and collects:
+            _check_reward(config, env, parts.env)
         if collect.episodes:
             act(env, parts.policy, device)  # without exploration: who is at fault is clear
             act(env, parts.explorer, device, explore=True)
@@ -119,6 +121,19 @@ def _practise(
     assert isinstance(small, DictConfig)
     with closing(practice_env(small, parts, given, device, 0)) as env:
         copy.deepcopy(parts.policy).improve(Practice(env, STEPS, 0, device, experience, parts.model))
+
+
+def _check_reward(
+    config: DictConfig, env: gymnasium.Env[Any, Any], practised: gymnasium.Env[Any, Any]
+) -> None:
+    """Whether a model whose heads give the reward of practice is fitted on rewards of the same task."""
+    task, here = (getattr(each.unwrapped, "task", None) for each in (practised, env))
+    by_heads = config.improve.world == "learned" and config.learned.reward == "model"
+    if by_heads and task is not None and here is None:
+        raise ConfigError(
+            "learned.reward=model takes the reward of practice from the model, which is fitted on episodes "
+            "without reward: set collect.env.task to that of env, or learned.reward=task"
+        )
 
 
 def _predict(env: gymnasium.Env[Any, Any], model: Any, device: torch.device) -> None:
