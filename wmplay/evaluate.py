@@ -22,7 +22,7 @@ from wmplay.rollout import observe, predict
 from wmplay.scores import MODEL, Curve, KeyScore, PolicyScore, PredictionScore, save_evaluation
 from wmplay.showcase import Clips
 from wmplay.simulate import Progress, simulate
-from wmplay.windows import Episodes, batches, cut_windows
+from wmplay.windows import Episodes, batches, cut_windows, some_episodes
 
 __all__ = [
     "Clips",
@@ -116,9 +116,8 @@ def evaluate_prediction(
     windows = cut_windows(store, context, horizon, clips, seed)
     metrics = {key: metric_of(frames) for key, frames in windows.observation.items()}
     rng = np.random.default_rng(seed)
-    others = store if reference is None else reference
-    some = [others[int(i)] for i in rng.permutation(len(others))[:clips]]
-    baselines = fit_baselines(some, metrics, rng)
+    fitted_on = some_episodes(store if reference is None else reference, clips, rng)
+    baselines = fit_baselines(fitted_on, metrics, rng)
     generator = torch.Generator(device).manual_seed(seed)
     scored: list[dict[str, dict[str, Tensor]]] = []  # {key: {predictor: [B, H]}} of each
     for batch in batches(windows, device):

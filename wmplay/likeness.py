@@ -45,7 +45,7 @@ def likeness(real: Array, generated: Array) -> dict[str, Interval]:
 
     def numbers(kept: Array) -> dict[str, float]:
         rr, gg, gr = (each[np.ix_(kept, kept)] for each in apart)
-        return {"frechet": frechet_distance(real[kept], generated[kept]), **neighbourhoods(rr, gg, gr)}
+        return {"frechet": frechet_distance(real[kept], generated[kept]), **precision_recall(rr, gg, gr)}
 
     whole = numbers(np.arange(windows * clips))
     without = [numbers(np.flatnonzero(group != number)) for number in range(groups)]
@@ -78,9 +78,9 @@ def frechet_distance(a: Array, b: Array) -> float:
 
 
 def precision_recall(
-    real: Array, generated: Array, neighbours: Sequence[int] = NEIGHBOURS
+    real: Array, generated: Array, across: Array, neighbours: Sequence[int] = NEIGHBOURS
 ) -> dict[str, float]:
-    """Precision, recall, their F1 and density of generated points [M, D] against real ones [N, D].
+    """Precision, recall, their F1 and density of M generated points against N real ones.
 
     A set's manifold is the union of balls around its points, each as large as the distance to the point's
     k-th neighbour in the set. Precision: the part of the generated points on the real manifold; recall: the
@@ -88,21 +88,18 @@ def precision_recall(
     many real balls a generated point is in, over k; about 1 for equal distributions, and not misled by a
     lonely real point with a large ball (Naeem et al. 2020, arXiv 2002.09797).
 
+    Args:
+        real: [N, N], distances within the real set.
+        generated: [M, M], those within the generated one.
+        across: [M, N], from generated to real points.
+        neighbours: the k.
+
     Returns:
         {"precision@k", "recall@k", "f1@k", "density@k"} for each k.
 
     Raises:
         ArbiterError: where a set has no more than k points.
     """
-    return neighbourhoods(
-        distances(real, real), distances(generated, generated), distances(generated, real), neighbours
-    )
-
-
-def neighbourhoods(
-    real: Array, generated: Array, across: Array, neighbours: Sequence[int] = NEIGHBOURS
-) -> dict[str, float]:
-    """``precision_recall`` from distances: real [N, N], generated [M, M], across [M, N]."""
     most = max(neighbours)
     if min(across.shape) <= most:
         raise ArbiterError(

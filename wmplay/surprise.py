@@ -17,7 +17,7 @@ from wmplay.errors import ShapeError
 from wmplay.intervals import mean_interval
 from wmplay.measures import metric_of, some_frames
 from wmplay.scores import SurpriseScore
-from wmplay.windows import Episodes, batches, cut_windows
+from wmplay.windows import Episodes, batches, cut_windows, some_episodes
 
 
 @torch.no_grad()
@@ -66,9 +66,8 @@ def evaluate_surprise(
     nats = torch.cat([answer.nats for answer in answers])[:, context - 1 :]
 
     rng = np.random.default_rng(seed)
-    others = store if reference is None else reference
-    some = some_frames([others[int(i)] for i in rng.permutation(len(others))[:clips]], screens, rng)
-    lit = torch.cat([some[key].flatten(1) for key in screens], 1) > 0  # [N, pixels]
+    counted = some_frames(some_episodes(store if reference is None else reference, clips, rng), screens, rng)
+    lit = torch.cat([counted[key].flatten(1) for key in screens], 1) > 0  # [N, pixels]
     frames = torch.cat([windows.observation[key].flatten(2) for key in screens], 2)[:, context - 1 :] > 0
     baselines = {"marginal": marginal_nats(lit, frames[:, 1:]), "copy-last": copy_last_nats(frames)}
     return SurpriseScore(

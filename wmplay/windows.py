@@ -28,6 +28,11 @@ class Episodes(Protocol):
         """One episode."""
 
 
+def some_episodes(episodes: Episodes, number: int, rng: np.random.Generator) -> list[Trajectory]:
+    """At most so many of them, drawn at random."""
+    return [episodes[int(i)] for i in rng.permutation(len(episodes))[:number]]
+
+
 def cut_windows(
     store: Episodes, context: int, horizon: int, clips: int, seed: int, *, from_reset: bool = False
 ) -> Segment:
@@ -78,11 +83,7 @@ def batches(windows: Segment, device: torch.device | str, copies: int = 1) -> It
     """The windows in order, on a device: ``BATCH`` at a time, fewer if each is predicted several times."""
     size = max(1, BATCH // copies)
     for start in range(0, len(windows.action), size):
-        rows = slice(start, start + size)
-        yield Segment(
-            {key: value[rows] for key, value in windows.observation.items()},
-            *(x[rows] for x in (windows.action, windows.reward, windows.terminated, windows.mask)),
-        ).to(device)
+        yield windows.rows(slice(start, start + size)).to(device)
 
 
 def _cut(trajectory: Trajectory, start: int, steps: int) -> Trajectory:

@@ -74,9 +74,14 @@ def test_too_few_points_for_a_covariance_of_full_rank():
 # Precision and recall ---------------------------------------------------------------------------------
 
 
+def compared(real, generated, *neighbours):
+    apart = distances(real, real), distances(generated, generated), distances(generated, real)
+    return precision_recall(*apart, *neighbours)
+
+
 def test_neighbours_by_hand():
     real, generated = np.array([[0.0], [1], [3], [10]]), np.array([[0.5], [4], [40], [41]])
-    numbers = precision_recall(real, generated, [1])
+    numbers = compared(real, generated, [1])
     # real balls: 0 +- 1, 1 +- 1, 3 +- 2, 10 +- 7: 0.5 is in two, 4 in two (the last reaches down to 3)
     assert numbers["precision@1"] == 0.5
     assert numbers["density@1"] == 4 / 4
@@ -86,19 +91,19 @@ def test_neighbours_by_hand():
 
 
 def test_equal_sets_have_all_of_it():
-    numbers = precision_recall(normal(53), normal(53))
+    numbers = compared(normal(53), normal(53))
     assert all(numbers[f"{name}@{k}"] == 1 for name in ("precision", "recall", "f1") for k in (3, 5))
 
 
 def test_sets_apart_have_nothing_of_it():
-    numbers = precision_recall(normal(53), normal(47, mean=100))
+    numbers = compared(normal(53), normal(47, mean=100))
     assert set(numbers.values()) == {0.0}
     assert len(numbers) == 8
 
 
 def test_a_lost_mode_costs_recall_and_a_new_one_precision():
     one, both = normal(60, seed=1), np.concatenate([normal(30), normal(30, mean=50)])
-    lost, made_up = precision_recall(both, one), precision_recall(one, both)
+    lost, made_up = compared(both, one), compared(one, both)
     assert lost["precision@5"] > 0.8
     assert 0.3 < lost["recall@5"] < 0.55
     assert made_up["precision@5"] == lost["recall@5"]
@@ -106,14 +111,14 @@ def test_a_lost_mode_costs_recall_and_a_new_one_precision():
 
 
 def test_equal_distributions_have_a_density_of_one():
-    numbers = precision_recall(normal(500), normal(500, seed=1))
+    numbers = compared(normal(500), normal(500, seed=1))
     assert numbers["density@3"] == pytest.approx(1, abs=0.1)
     assert numbers["density@5"] == pytest.approx(1, abs=0.1)
 
 
 def test_too_few_points_for_so_many_neighbours():
     with pytest.raises(ArbiterError, match="5 nearest neighbours among 5 clips, expected at least 6"):
-        precision_recall(normal(53), normal(5))
+        compared(normal(53), normal(5))
 
 
 def test_equal_points_are_nowhere_apart():

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wmplay.contracts import Array
-from wmplay.report.figures import legend_below, panels_of_page
+from wmplay.report.figures import entries_of_vector, legend_below, panels_of_page
 from wmplay.report.style import (
     BLUE,
     GREEN,
@@ -162,24 +162,15 @@ def progress_plot(metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
     return figure
 
 
-def vector_plot(clips: Clips, key: str, entries: int = 8) -> Figure:
+def vector_plot(clips: Clips, key: str) -> Figure:
     """The first entries of a vector in the first clip: what happened and what was predicted."""
     truth, prediction = clips.truth[key][0], clips.prediction[key][0]
-    steps = np.arange(len(truth)) - clips.context + 1  # 0 = the last frame shown
-    shown = min(truth.shape[1], entries)
-    with drawing():
-        figure, panels = panels_of_page(shown, columns=4, height=1.75)
-        for i, axes in enumerate(panels):
-            axes.axvspan(steps[0] - 0.5, 0, color=GREEN, alpha=0.12, linewidth=0, label="context")
-            axes.plot(steps, truth[:, i], color=INK, label="truth")
-            axes.plot(steps[clips.context :], prediction[:, i], "--", color=BLUE, label="prediction")
-            axes.set_title(f"{key}[{i}]", fontsize=8.5)
-            axes.margins(x=0)
-            plain_ticks(axes)
-        for axes in panels[-4:]:
-            axes.set_xlabel("steps predicted")
-        legend_below(figure, panels)
-    return figure
+
+    def draw(axes: Axes, steps: Array, i: int) -> None:
+        axes.plot(steps, truth[:, i], color=INK, label="truth")
+        axes.plot(steps[clips.context :], prediction[:, i], "--", color=BLUE, label="prediction")
+
+    return entries_of_vector(clips, key, draw)
 
 
 def _colours(names: Iterable[str]) -> list[Any]:

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wmplay.report.figures import legend_below, panels_of_page
+from wmplay.contracts import Array
+from wmplay.report.figures import entries_of_vector, legend_below, panels_of_page
 from wmplay.report.style import AGREEMENTS, BLUE, DISTANCES, GREEN, INK, ORANGE, QUIET, drawing, plain_ticks
 from wmplay.scores import AgreementScore, Curve, SpreadScore
 from wmplay.showcase import Clips
@@ -44,28 +45,17 @@ def agreement_plot(score: AgreementScore) -> Figure:
     return figure
 
 
-def futures_plot(clips: Clips, key: str, entries: int = 8) -> Figure:
+def futures_plot(clips: Clips, key: str) -> Figure:
     """The first entries of a vector in several futures of one beginning, with what happened."""
     truth, futures = clips.truth[key][0], clips.prediction[key]
-    steps = np.arange(len(truth)) - clips.context + 1  # 0 = the last frame shown
-    shown = min(truth.shape[1], entries)
-    with drawing():
-        figure, panels = panels_of_page(shown, columns=4, height=1.75)
-        for i, axes in enumerate(panels):
-            axes.axvspan(steps[0] - 0.5, 0, color=GREEN, alpha=0.12, linewidth=0, label="context")
-            for number, future in enumerate(futures):
-                label = "sampled futures" if number == 0 else None
-                axes.plot(
-                    steps[clips.context :], future[:, i], color=BLUE, linewidth=0.9, alpha=0.7, label=label
-                )
-            axes.plot(steps, truth[:, i], color=INK, label="what happened")
-            axes.set_title(f"{key}[{i}]", fontsize=8.5)
-            axes.margins(x=0)
-            plain_ticks(axes)
-        for axes in panels[-4:]:
-            axes.set_xlabel("steps predicted")
-        legend_below(figure, panels)
-    return figure
+
+    def draw(axes: Axes, steps: Array, i: int) -> None:
+        for number, future in enumerate(futures):
+            label = "sampled futures" if number == 0 else None
+            axes.plot(steps[clips.context :], future[:, i], color=BLUE, linewidth=0.9, alpha=0.7, label=label)
+        axes.plot(steps, truth[:, i], color=INK, label="what happened")
+
+    return entries_of_vector(clips, key, draw)
 
 
 def _draw(axes: Axes, curves: Mapping[str, tuple[Curve, str, str]], title: str) -> None:

@@ -23,10 +23,10 @@ Point: TypeAlias = tuple[float, float]
 
 # Collision filter bits of the original testbed: two shapes meet if each one's category is in the other's
 # mask.
-WALL_CATEGORY = 0x0001
+WALL_CATEGORY = 0x0001  # what Box2D gives to all that has no other
 ROBOT_CATEGORY = 0x0020
 OBJECT_CATEGORY = 0x0110
-MEETS_WALLS = 0x001
+MEETS_WALLS = WALL_CATEGORY
 MEETS_WALLS_AND_OBJECTS = 0x011
 MEETS_ALL = 0xFFFF
 
