@@ -22,8 +22,8 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_heads_that_would_be_fitted_on_no_reward_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     message = refusal(capsys, "train", *TINY, WITHOUT)
     assert message == (
-        "learned.reward=model takes the reward of practice from the model, which is fitted on episodes without "
-        "reward: set collect.env.task to that of env, or learned.reward=task"
+        "learned.reward=model takes the reward of practice from the model, which is fitted on episodes "
+        "without reward: set collect.env.task to that of env, or learned.reward=task"
     )
 
 
