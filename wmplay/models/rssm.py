@@ -49,7 +49,7 @@ class RSSM(nn.Module):
         free_nats: KL below this costs nothing.
         kl_weight: weight of the KL (beta).
         kl_balance: part of the KL's gradient that trains the prior, the rest trains the posterior
-            (DreamerV2, algorithm 2); 0.5 is the plain KL.
+            (DreamerV2, algorithm 2); 0.5 with twice the kl_weight has the gradient of the plain KL.
         vector_sigma: width of the Gaussian around vectors, in half-ranges of their space.
         pixel_sigma: width of the Gaussian around pixels, as a part of 0..255.
         position_features: octaves of sines and cosines in which encoder and image heads see vectors.
