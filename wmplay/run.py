@@ -123,6 +123,13 @@ def practice_env(
     return env
 
 
+def steps_of_starts(config: DictConfig) -> int:
+    """The real steps that imagined practice begins with: those between the frames of fresh resets."""
+    cfg = config.learned
+    fresh = config.improve.world == "learned" and cfg.starts == "env"
+    return int(cfg.count * (cfg.context - 1)) if fresh else 0
+
+
 def learned_env(
     config: DictConfig, parts: Parts, store: Store | None, device: torch.device, num_envs: int, seed: int
 ) -> LearnedVectorEnv:

@@ -28,7 +28,15 @@ from wmplay.policies.random import RandomPolicy
 from wmplay.progress import bar
 from wmplay.rehearsal import check_spaces, rehearse
 from wmplay.report import write_report
-from wmplay.run import Run, continued_config, env_config, over_ray, practice_env, run_to_continue
+from wmplay.run import (
+    Run,
+    continued_config,
+    env_config,
+    over_ray,
+    practice_env,
+    run_to_continue,
+    steps_of_starts,
+)
 from wmplay.run_directory import RunDirectory
 from wmplay.scores import flat, save_evaluation
 from wmplay.session import PHASES, Session
@@ -193,6 +201,7 @@ def improve(s: Session) -> None:
     cfg, policy = s.config.improve, s.parts.policy
     if cfg.steps == 0:
         return
+    s.state.real_steps += steps_of_starts(s.config)
     real, learned = s.state.real_steps, s.state.learned_steps
     seed = s.seed_for("improve", s.state.iteration)
     assert isinstance(policy, Learner)  # it was rehearsed
