@@ -278,7 +278,8 @@ def _report_takes(parser: argparse.ArgumentParser) -> None:
 def _report(options: argparse.Namespace) -> None:
     from wmplay.report import print_sweep, write_report
 
-    if not (options.run / "run.json").exists() and any(options.run.glob("*/run.json")):
+    runs = any(options.run.glob("*/run.json")) or (options.run / "sweep.json").exists()
+    if runs and not (options.run / "run.json").exists():
         print_sweep(options.run)
         return
     write_report(options.run)

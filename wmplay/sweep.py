@@ -197,8 +197,13 @@ def _with_the_sweeps_own(overrides: Sequence[str]) -> list[str]:
     if chosen is None or not all(is_hydras(override.key_or_group) for override in parsed):
         return list(overrides)
     given = {override.key_or_group for override in parsed}
+    engines = tuple(f"{key.replace('/', '.')}." for key in given if "/" in key)  # another has other settings
     own = SweepDirectory(chosen).overrides()
-    kept = [text for text, old in zip(own, parse(own), strict=True) if old.key_or_group not in given]
+    kept = [
+        text
+        for text, old in zip(own, parse(own), strict=True)
+        if old.key_or_group not in given and not old.key_or_group.startswith(engines)
+    ]
     return [*kept, *overrides]
 
 

@@ -184,14 +184,33 @@ def _canonical(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def alike(every: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The overrides of each of several jobs in one order, equal values as they were written first.
+
+    So jobs of the same settings have the same texts, whichever launch of a sweep began them.
+    """
+    settled: list[dict[str, tuple[str, str]]] = []  # {key: (its value, as it was written)}
+    for texts in every:
+        settled.append({})
+        for text, override in zip(texts, parse(texts), strict=True):  # of a key the last one counts
+            if override.key_or_group not in ELSEWHERE:
+                value = json.dumps(_canonical(override.value()), sort_keys=True, default=str)
+                settled[-1][override.key_or_group] = value, text
+    first: dict[tuple[str, str], str] = {}
+    for one in settled:
+        for key, (value, text) in one.items():
+            first.setdefault((key, value), text)
+    keys = dict.fromkeys(key for key, _ in first)
+    return [[first[key, one[key][0]] for key in keys if key in one] for one in settled]
+
+
 def _identity(overrides: Sequence[str]) -> set[str]:
     """What makes a sweep: the overrides that all its jobs share, and the names of what it sweeps over.
 
     Seeds are repetitions, and Hydra's own overrides say how jobs are run: both may change.
     """
-    last = {
-        override.key_or_group: override for override in parse(overrides)
-    }  # of a key is the one that counts
+    # of several overrides of a key the last one counts
+    last = {override.key_or_group: override for override in parse(overrides)}
     return {
         f"{key} swept" if override.is_sweep_override() else str(override.input_line)
         for key, override in last.items()

@@ -11,8 +11,9 @@ from tiny_sweep import TINY, runs, timeless, write_plugin
 
 import wmplay
 from wmplay.cli import main
-from wmplay.errors import WmplayError
+from wmplay.errors import ConfigError, WmplayError
 from wmplay.sweep import multirun
+from wmplay.sweep_directory import SweepDirectory, write_failure
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +49,14 @@ def test_a_failed_job_leaves_the_others_running() -> None:
     (run,) = runs(directory)
     assert run.config.model.frames == 2
     assert run.directory.read()["status"] == "finished"
+
+
+def test_jobs_that_all_failed_before_they_began_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = SweepDirectory(Path("s"))
+    sweep.write(["model.frames=0,-1"])
+    write_failure(Path("s/job"), ["model.frames=0"], ConfigError("no frames"))
+    assert main(["report", "s"]) == 0
+    assert "failed" in capsys.readouterr().out
 
 
 def test_joblib_runs_jobs_side_by_side_and_finds_plugins() -> None:

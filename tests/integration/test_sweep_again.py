@@ -74,6 +74,14 @@ def test_what_failed_is_run_again() -> None:
     assert not list(Path("s").glob("*/failure.txt"))
 
 
+def test_it_goes_on_with_another_launcher() -> None:
+    joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=1"]
+    multirun([*TINY, "model=watched", "model.name=a", *joblib, "hydra.sweep.dir=s"])
+    multirun(["hydra.sweep.dir=s", "hydra/launcher=basic"])  # which has no n_jobs
+    assert updates("a") == 3
+    assert SweepDirectory(Path("s")).overrides()[-1] == "hydra/launcher=basic"
+
+
 def test_killed_it_goes_on_to_the_same_numbers() -> None:
     Path("wait-b").touch()
     process = started("checkpoint.every=0.0")

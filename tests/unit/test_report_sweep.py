@@ -37,7 +37,7 @@ def test_jobs_equal_up_to_the_seed_are_one_setting(sweep_dir):
         ("4", "model=exact", "1"),
     ]
     late, exact = sweep.settings
-    assert (late.setting, late.seeds, exact.seeds) == ("model=late", 3, 2)
+    assert (late.setting, late.seeds, exact.seeds) == ("model=late", 3, 1)  # exact's other one failed
     means = [job.metrics["lcd iou@1"].value for job in sweep.jobs[:3]]
     aggregate = late.metrics["lcd iou@1"]
     assert aggregate.value == pytest.approx(sum(means) / 3)
@@ -139,6 +139,31 @@ def test_seeds_that_one_world_lacks_are_left_out_of_all():
     (across,) = over_worlds(jobs)
     assert (across.setting, across.seeds) == ("defaults", 2)
     assert over_worlds(jobs[:3]) == []  # one world only
+
+
+def test_how_a_value_was_written_makes_no_other_setting(tmp_path):
+    write_run(tmp_path / "0", seed=0, overrides=["fit.lr=1e-3", "model=late", "fit.clip=2", "dir=a"])
+    write_run(tmp_path / "1", seed=1, overrides=["model=late", "fit.clip=2.0", "fit.lr=0.001"])
+    write_run(tmp_path / "2", seed=2, overrides=["fit.lr=3", "fit.clip=2", "model=late", "fit.lr=0.001"])
+    write_run(tmp_path / "3", seed=0, overrides=["fit.lr=1e-3", "fit.clip=3", "model=late"])
+    sweep = summarise_sweep(tmp_path)
+    assert sweep.common == "fit.lr=1e-3 model=late"
+    assert [(each.setting, each.seeds) for each in sweep.settings] == [("fit.clip=2", 3), ("fit.clip=3", 1)]
+
+
+def test_what_is_half_done_is_in_the_table_and_in_no_mean(tmp_path):
+    for seed in range(3):
+        write_run(tmp_path / f"a{seed}", seed=seed, overrides=["env=a", "model=m"])
+        status = "interrupted" if seed == 1 else "finished"
+        write_run(
+            tmp_path / f"b{seed}", seed=seed, overrides=["env=b", "model=m"], success=False, status=status
+        )
+    sweep = summarise_sweep(tmp_path)
+    assert [job.status for job in sweep.jobs if "success" in job.metrics].count("interrupted") == 1
+    assert [(each.setting, each.seeds) for each in sweep.settings] == [("env=a", 3), ("env=b", 2)]
+    assert [(each.worlds, each.seeds) for each in sweep.across] == [(2, 2)]
+    figure = settings_plot(sweep.settings, sweep.jobs, ["success"])
+    assert [line.get_marker() for line in figure.axes[0].lines].count("o") == 3 + 2
 
 
 def test_what_failed_before_there_was_a_run_is_in_the_table(sweep_dir, tmp_path):

@@ -39,6 +39,11 @@ class Job:
     metrics: dict[str, Interval]  # over episodes; empty where it was not evaluated
 
     @property
+    def counts(self) -> bool:
+        """Whether it is one of a setting's seeds: what is half done has had half of the budget."""
+        return self.status == "finished"
+
+    @property
     def setting(self) -> str:
         """What it was run with, in one line."""
         return " ".join(self.overrides) or "defaults"
@@ -49,17 +54,17 @@ class Setting:
     """The jobs that are equal up to their seed; or up to their world, too."""
 
     setting: str
-    seeds: int
+    seeds: int  # that finished
     metrics: dict[str, Interval]  # interquartile mean over seeds, stratified bootstrap
     medians: dict[str, Interval]  # the same of the median
     worlds: int = 1
 
 
 def over_seeds(jobs: Sequence[Job]) -> list[Setting]:
-    """Each setting with the interquartile mean and the median of each metric, over the jobs that have it."""
+    """Each setting with the interquartile mean and the median of each metric, over the jobs that finished."""
     settings = []
     for setting in dict.fromkeys(job.setting for job in jobs):
-        same = [job for job in jobs if job.setting == setting]
+        same = [job for job in jobs if job.setting == setting and job.counts]
         scores = {
             name: np.array([[job.metrics[name].value] for job in same if name in job.metrics])
             for name in dict.fromkeys(name for job in same for name in job.metrics)
@@ -71,14 +76,16 @@ def over_seeds(jobs: Sequence[Job]) -> list[Setting]:
 def over_worlds(jobs: Sequence[Job]) -> list[Setting]:
     """Each setting but for its world, where a sweep has several: success over worlds and seeds together.
 
-    Worlds are the strata of the bootstrap (Agarwal et al. 2021). Seeds that are not there in every world are
-    left out, and so are settings that are not.
+    Worlds are the strata of the bootstrap (Agarwal et al. 2021). Seeds that did not finish in every world are
+    left out, and so are settings that have none which did.
     """
     by_rest: dict[str, dict[str, dict[str, Job]]] = {}  # {rest: {world: {seed: job}}}
     for job in jobs:
         world = next((text for text in job.overrides if text.startswith("env=")), "")
         rest = " ".join(text for text in job.overrides if text != world) or "defaults"
-        by_rest.setdefault(rest, {}).setdefault(world, {})[job.seed] = job
+        by_seed = by_rest.setdefault(rest, {}).setdefault(world, {})
+        if job.counts:
+            by_seed[job.seed] = job
     worlds = {world for of_rest in by_rest.values() for world in of_rest}
     settings = []
     for rest, of_rest in by_rest.items():
@@ -157,10 +164,11 @@ def write_settings(settings: Sequence[Setting], path: Path) -> None:
 def settings_plot(settings: Sequence[Setting], jobs: Sequence[Job], names: Sequence[str]) -> Figure | None:
     """A panel for each metric, a row for each setting: its seeds, their interquartile mean and its interval.
 
-    Where there is one seed of each, the intervals are those over its episodes. None where there is nothing to
-    compare, or too much.
+    Only of jobs that finished. Where there is one seed of each, the intervals are those over its episodes. None
+    where there is nothing to compare, or too much.
     """
-    if not names or not 2 <= len(settings) <= MOST_ROWS:
+    jobs = [job for job in jobs if job.counts]
+    if not jobs or not names or not 2 <= len(settings) <= MOST_ROWS:
         return None
     rows = {setting.setting: len(settings) - 1 - i for i, setting in enumerate(settings)}
     several = any(setting.seeds > 1 for setting in settings)

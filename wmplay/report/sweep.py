@@ -31,7 +31,7 @@ from wmplay.report.seeds import (
 from wmplay.report.tables import Grid, as_rich, headline
 from wmplay.report.words import counted, percent
 from wmplay.scores import Evaluation
-from wmplay.sweep_directory import SweepDirectory
+from wmplay.sweep_directory import SweepDirectory, alike
 
 CSV_FILE = "sweep.csv"
 SETTINGS_FILE = "settings.csv"
@@ -79,16 +79,17 @@ def summarise_sweep(sweep_dir: Path) -> Sweep:
     if not records and not stillborn:
         raise RunError(f"{sweep_dir} has no runs in it: expected directories with a run.json")
     records.sort(key=lambda record: str(record.info.get("started", "not yet")))  # words come after dates
-    overrides = [[str(text) for text in record.info.get("overrides", [])] for record in records]
-    every = [*overrides, *stillborn.values()]
+    told = [[str(text) for text in record.info.get("overrides", [])] for record in records]
+    every = alike([*told, *stillborn.values()])
     common = [text for text in every[0] if len(every) > 1 and all(text in other for other in every)]
     common = [text for text in common if not text.startswith("seed=")]
     jobs = [
-        _job(record, sweep, _own(texts, common)) for record, texts in zip(records, overrides, strict=True)
+        _job(record, sweep, _own(texts, common))
+        for record, texts in zip(records, every[: len(records)], strict=True)
     ]
     lines = {job.directory: record.metrics for job, record in zip(jobs, records, strict=True)}
     points = measured(lines, {job.directory: job.setting for job in jobs})
-    for path, texts in stillborn.items():
+    for path, texts in zip(stillborn, every[len(records) :], strict=True):
         seed = next((text.partition("=")[2] for text in texts if text.startswith("seed=")), "")
         jobs.append(Job(path.name, _own(texts, common), seed, "failed", {}))
     order = {setting: i for i, setting in enumerate(dict.fromkeys(job.setting for job in jobs))}
