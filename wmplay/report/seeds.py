@@ -164,8 +164,8 @@ def write_settings(settings: Sequence[Setting], path: Path) -> None:
 def settings_plot(settings: Sequence[Setting], jobs: Sequence[Job], names: Sequence[str]) -> Figure | None:
     """A panel for each metric, a row for each setting: its seeds, their interquartile mean and its interval.
 
-    Only of jobs that finished. Where there is one seed of each, the intervals are those over its episodes. None
-    where there is nothing to compare, or too much.
+    Only of jobs that finished. Where there is one seed of each, the intervals are those over its episodes.
+    None where there is nothing to compare, or too much.
     """
     jobs = [job for job in jobs if job.counts]
     if not jobs or not names or not 2 <= len(settings) <= MOST_ROWS:
