@@ -103,7 +103,7 @@ class Ensemble(nn.Module):
         """The belief after action [B, T, A] and what it led to, {key: [B, T, ...]}."""
 
         def look(i: int, own: Any, rows: Tensor) -> Any:
-            seen = {key: value[rows] for key, value in observation.items()}
+            seen = LazyMapping(observation, lambda key: observation[key][rows])
             return self._each[i].observe(own, action[rows], seen)
 
         after = self._by_member(self._all(belief["member"]), belief, look)
@@ -233,7 +233,8 @@ class Ensemble(nn.Module):
             now = action[:, step : step + 1]
             member = self._draw(belief["member"], sampling["generator"]).unsqueeze(1)
             steps.append(self._predict(belief, member, now, sampling))
-            seen = {key: self._as_seen(key, value) for key, value in steps[-1].observation.items()}
+            expected = steps[-1].observation
+            seen = LazyMapping(expected, lambda key, expected=expected: self._as_seen(key, expected[key]))  # type: ignore[misc]
             belief = self.observe(belief, now, seen)
         latent = tree_map(lambda *values: torch.cat(values, 1), *[step.latent for step in steps])
         reward, discount = (
