@@ -15,7 +15,6 @@ from wmplay.errors import ConfigError, DivergedError, WmplayError
 
 WATCH_FROM = 100  # updates before an explosion is looked for: early losses fall by orders of magnitude
 
-
 Schedule: TypeAlias = Literal["cosine", "cosine_restarts", "constant"]
 
 

@@ -161,9 +161,8 @@ def space_from_json(content: Mapping[str, Any]) -> Space[Any]:
     """Undoes ``space_to_json``. Raises KeyError, TypeError or ValueError for anything else."""
     kind = content["type"]
     if kind == "Dict":
-        return Dict(
-            [(key, space_from_json(part)) for key, part in content["spaces"].items()]
-        )  # in this order
+        parts = [(key, space_from_json(part)) for key, part in content["spaces"].items()]
+        return Dict(parts)  # in this order
     if kind == "Discrete":
         return Discrete(content["n"], start=content["start"])
     if kind == "Box":

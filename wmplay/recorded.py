@@ -12,8 +12,7 @@ from gymnasium.spaces import Box, Dict, Discrete, Space
 from wmplay.contracts import Trajectory
 from wmplay.errors import ConfigError, UnknownName
 from wmplay.store import Store, load_trajectories
-
-OBSERVATION = "observation."
+from wmplay.store.shard import OBSERVATION
 
 
 class RecordedEnv(gymnasium.Env[dict[str, Any], Any]):

@@ -33,13 +33,9 @@ def _warnings_are_errors():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "builtin type .* has no __module__")  # Box2D's, on import
-        warnings.filterwarnings(
-            "ignore", ".*symmetric and normalized"
-        )  # an adapter keeps the bounds there are
+        warnings.filterwarnings("ignore", ".*symmetric and normalized")  # adapters keep the bounds there are
         warnings.filterwarnings("ignore", ".*not having a spec")  # it has none until it is registered
-        warnings.filterwarnings(
-            "ignore", ".*imum value is -?infinity"
-        )  # of what the suite gives no bounds for
+        warnings.filterwarnings("ignore", ".*imum value is -?infinity")  # where the suite gives no bounds
         yield
 
 

@@ -37,9 +37,8 @@ def test_a_dataset_that_lerobot_recorded(tmp_path: Path) -> None:
         colour = np.stack([20 * t + 5, 0 * t + 60 * e + 10, 0 * t + 200], 1)
         top = seen["images.top"].astype(int)
         assert top.shape == (len(t), 48, 64, 3)
-        assert (
-            np.abs(top - colour[:, None, None]).max() <= 9
-        )  # a video loses a little, but is not one frame off
+        # a video loses a little, but is not one frame off
+        assert np.abs(top - colour[:, None, None]).max() <= 9
         np.testing.assert_array_equal(trajectory.action, np.stack([t[:-1] / 16, 0 * t[:-1] + e], 1))
         np.testing.assert_array_equal(trajectory.reward, t[:-1] + np.float32(0.25))
         assert trajectory.terminated.sum() == (e == 1)

@@ -21,12 +21,8 @@ from wmplay.errors import ConfigError, DivergedError
 from wmplay.fit import Fitter
 
 CPU = torch.device("cpu")
-PROCESSES, ROWS, STEPS, UPDATES = (
-    2,
-    12,
-    5,
-    3,
-)  # so that each member of the ensemble gets whole rows of each process
+PROCESSES, STEPS, UPDATES = 2, 5, 3
+ROWS = 12  # so that each member of the ensemble gets whole rows of each process
 MODELS = ("mlp", "gru", "ensemble")  # their losses draw nothing, and have masks
 
 

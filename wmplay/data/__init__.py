@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 
 from wmplay.contracts import Trajectory
 from wmplay.errors import DataError, UnknownName
+from wmplay.extras import how_to_install
 
 FORMATS = {  # by name: the extra that it needs
     "npz": None,
@@ -53,5 +54,5 @@ def data_format(name: str) -> Format:
     except ImportError as error:
         raise DataError(
             f"the format {name} needs a package that is not here ({error}): "
-            f"pip install 'wmplay[{FORMATS[name]}]'"
+            + how_to_install(FORMATS[name] or name)
         ) from error

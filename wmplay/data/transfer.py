@@ -40,9 +40,8 @@ def import_data(name: str, source: Path, out: Path) -> Store:
     total, metadata = chosen.count(source), chosen.read_metadata(source)
     if is_store(out):
         check_origins(out, load_trajectories(out).made_with, origins(metadata))
-        metadata = {
-            key: value for key, value in metadata.items() if key != MADE_WITH
-        }  # of a part of the store
+        # what the import was made with is true of a part of the store only
+        metadata = {key: value for key, value in metadata.items() if key != MADE_WITH}
     try:
         store = save_trajectories(_shown("import", chosen.read(source), total), out)
     except KeyboardInterrupt:

@@ -23,12 +23,8 @@ from wmplay.extras import import_extra
 
 MAX_FRAMES = 108_000  # half an hour of play
 SEEDS = 2**31  # the engine's are 32-bit; a negative one means "go on"
-MULTIPLAYER = {
-    "combat",
-    "joust",
-    "maze_craze",
-    "warlords",
-}  # nothing to play alone: the engine ends the process
+# Nothing to play alone: the engine ends the process.
+MULTIPLAYER = {"combat", "joust", "maze_craze", "warlords"}
 
 
 class AtariEnv(gymnasium.Env[Observation, Any]):

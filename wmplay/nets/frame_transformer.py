@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 from wmplay.contracts import Segment
 from wmplay.errors import ConfigError
 from wmplay.nets.actions import ActionEncoder
+from wmplay.nets.gaussian import nats
 from wmplay.nets.heads import OutcomeHeads, masked_mean
 from wmplay.nets.layers import fourier_features
 from wmplay.nets.modalities import Vector
@@ -23,7 +23,6 @@ from wmplay.nets.symbols import Symbols
 from wmplay.nets.transformer import CausalTransformer
 
 BETA = 0.5
-HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
 Belief: TypeAlias = dict[str, Any]
 # code [B, S + V] of the newest frame, change [B, V] of its numbers since the frame before (0 at first),
@@ -211,10 +210,10 @@ class FrameTransformer(nn.Module):
         step = self(code[:, :-1], segment.action)
         following = code[:, 1:]
         numbers = self.split(following)[1]
-        nats = 0.5 * ((numbers - step.mean) / step.sigma).square() + step.sigma.log() + HALF_LOG_TAU
         values = {name: self.symbols.loss(step.output, target)}
-        nats = nats * (step.sigma.detach() / self.change_scale) ** (2 * BETA)
-        values |= {key: part.mean(-1) for key, part in self._by_key(nats).items()}
+        entries = nats(numbers, step.mean, step.sigma)
+        entries = entries * (step.sigma.detach() / self.change_scale) ** (2 * BETA)
+        values |= {key: part.mean(-1) for key, part in self._by_key(entries).items()}
         features = torch.cat([step.hidden, following], dim=-1)
         values |= self.outcome.negative_log_likelihoods(features, segment)
         terms = {term: masked_mean(value, segment.mask) for term, value in values.items()}

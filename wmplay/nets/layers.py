@@ -64,9 +64,8 @@ class ConvDecoder(nn.Module):
         for layer in self.layers:
             x = layer(F.silu(x))
         height, width, _ = _image(self.shape)
-        image: Tensor = x[:, :, :height, :width].movedim(
-            1, -1
-        )  # sizes that do not halve evenly come back larger
+        # cut, since sizes that do not halve evenly come back larger
+        image: Tensor = x[:, :, :height, :width].movedim(1, -1)
         return image.reshape(*features.shape[:-1], *self.shape)
 
 

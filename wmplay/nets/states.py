@@ -6,7 +6,6 @@ code of its screens.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,13 +17,13 @@ from torch.nn import functional as F
 
 from wmplay.contracts import LazyMapping, Segment
 from wmplay.errors import ConfigError
+from wmplay.nets.gaussian import nats
 from wmplay.nets.heads import OutcomeHeads, masked_mean
 from wmplay.nets.layers import mlp
 from wmplay.nets.modalities import modalities
 from wmplay.nets.observations import ImageHead, ObservationEncoder, vectors
 
 CODE = 64
-HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
 
 class FrameStates(nn.Module):
@@ -184,8 +183,7 @@ class NextState(nn.Module):
         mean, sigma = self(x, state[:, :-1])
         target = states.as_target(state[:, 1:])
         values = self.outcomes.negative_log_likelihoods(torch.cat([x, target], dim=-1), segment)
-        entries = 0.5 * ((target - mean) / sigma).square() + sigma.log() + HALF_LOG_TAU
-        entries = entries * (sigma.detach() / self.change_scale) ** (2 * self.beta)
+        entries = nats(target, mean, sigma) * (sigma.detach() / self.change_scale) ** (2 * self.beta)
         values |= {key: part.sum(-1) for key, part in states.parts(entries).items()}
         terms = {name: masked_mean(value, mask) for name, value in values.items()}
         drawn = states.decode(state[:, :1])

@@ -16,8 +16,8 @@ from wmplay.contracts import Carry, Practice
 from wmplay.device import Precision, autocast
 from wmplay.errors import SpaceError, check_values
 from wmplay.nets.actions import action_bounds
+from wmplay.nets.gaussian import HALF_LOG_TAU
 from wmplay.nets.inputs import VectorInputs
-from wmplay.nets.states import HALF_LOG_TAU
 from wmplay.stepping import TensorEnv
 
 WORTH_CASTING = 2**15  # rows x units: below, casting to bfloat16 takes longer than it saves

@@ -23,6 +23,7 @@ from wmplay.contracts import Carry, Practice
 from wmplay.device import Precision, autocast
 from wmplay.errors import ConfigError, check_values
 from wmplay.nets.actions import action_bounds
+from wmplay.nets.gaussian import HALF_LOG_TAU
 from wmplay.nets.inputs import VectorInputs
 from wmplay.policies.replay import Batch, Replay
 from wmplay.stepping import TensorEnv
@@ -141,7 +142,7 @@ class SAC(nn.Module):
         mean, log_std = self.gaussian(x)
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
         wide = mean + log_std.exp() * noise
-        log_prob = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
+        log_prob = -0.5 * noise.square() - log_std - HALF_LOG_TAU
         log_slope = 2 * (math.log(2) - wide - F.softplus(-2 * wide))  # log(1 - tanh^2), without cancellation
         return wide.tanh(), (log_prob - log_slope).sum(-1, keepdim=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from wmplay.store import writer
 from wmplay.store.manifest import Contents, Manifest, read_contents
 from wmplay.store.metadata import origins, read_metadata
 from wmplay.store.shard import OBSERVATION, Column, unpack
+
+T = TypeVar("T")  # of arrays or tensors
 
 
 def save_trajectories(
@@ -98,11 +100,7 @@ class Store:
         arrays = {
             name: self._gather(name, np.array([episode]), np.array([0]), length)[0] for name in self._columns
         }
-        observation = {
-            name.removeprefix(OBSERVATION): arrays.pop(name)
-            for name in self._columns
-            if name.startswith(OBSERVATION)
-        }
+        observation = _taken_observation(arrays)
         return Trajectory(observation, **arrays)
 
     def __iter__(self) -> Iterator[Trajectory]:
@@ -183,11 +181,7 @@ class Store:
             for name in self._columns
             if name != "truncated"
         }
-        observation = {
-            name.removeprefix(OBSERVATION): arrays.pop(name)
-            for name in self._columns
-            if name.startswith(OBSERVATION)
-        }
+        observation = _taken_observation(arrays)
         mask = torch.from_numpy(np.arange(length) < left[:, None])
         return Segment(observation, mask=mask, first=torch.from_numpy(starts == 0), **arrays)
 
@@ -269,6 +263,12 @@ class Store:
     def _per_episode(self, values: Sequence[Array]) -> Array:
         """Values of each shard's episodes [sum of episodes], but for the dropped ones."""
         return np.concatenate([np.zeros(0, np.int64), *values])[self._contents.dropped :]
+
+
+def _taken_observation(arrays: dict[str, T]) -> dict[str, T]:
+    """Takes the observations out of a store's columns: {key: ...}."""
+    names = [name for name in arrays if name.startswith(OBSERVATION)]
+    return {name.removeprefix(OBSERVATION): arrays.pop(name) for name in names}
 
 
 def _made_with(trajectories: Iterable[Trajectory], env: Any) -> tuple[Origin, ...]:
