@@ -86,7 +86,10 @@ def test_demonstrations(tmp_path: Path, after: bool) -> None:
         ),
         ({"timeouts": np.full(12, 2)}, "timeouts is int64"),
         ({"rewards": np.full(12, np.nan)}, "episode 0: reward is NaN in row 0"),
-        ({"observations": X[:7]}, "observation 'observation' has 7 rows, expected 12"),
+        ({"observations": X[:7]}, r"observations has shape \[7, 2\], expected a row for each of 12 actions"),
+        ({"rewards": np.append(R, 0)}, r"rewards has shape \[13\], expected a row for each of 12 actions"),
+        ({"next_observations": X[:7]}, r"next_observations has the shape \[7, 2\], .* before, \[12, 2\]"),
+        ({"actions": np.float32(1)}, "actions is a single value"),
     ],
 )
 def test_holes_of_flat_arrays(tmp_path: Path, changed: dict[str, np.ndarray], message: str) -> None:
@@ -107,3 +110,45 @@ def test_holes_of_demonstrations(tmp_path: Path) -> None:
         file["data/demo_9/obs/deep/er"] = X[:3]
     with pytest.raises(DataError, match="observation 'deep' is a group"):
         list(chosen.read(path))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"next_obs/x": X[:2]}, r"next_obs/x has the shape \[2, 2\], expected that .* before, \[3, 2\]"),
+        ({"next_obs/x": None}, "next_obs/x has the shape None"),
+        ({"obs": X[:3]}, "obs is an array, expected a group"),
+        ({"actions": np.float64(1)}, "actions is a single value"),
+        ({"rewards": None, "rewards/raw": R[:3]}, "rewards is a group"),
+    ],
+)
+def test_demonstrations_with_holes(
+    tmp_path: Path, changed: dict[str, np.ndarray | None], message: str
+) -> None:
+    path = demonstrations(tmp_path / "d.hdf5", after=True)
+    with h5py.File(path, "a") as file:
+        demo = file["data/demo_9"]
+        for name, array in changed.items():
+            if name in demo:
+                del demo[name]
+            if array is not None:
+                demo[name] = array
+    with pytest.raises(DataError, match=message):
+        list(chosen.read(path))
+
+
+def test_an_episode_may_be_called_data(tmp_path: Path) -> None:
+    """The group that robomimic has, with arrays in it, is an episode as wmplay itself lays them out."""
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        flags = {"terminated": np.zeros(11, bool), "truncated": np.zeros(11, bool)}
+        for name, array in {"observation": X, "action": A[1:], "reward": R[1:], **flags}.items():
+            file[f"data/{name}"] = array
+    (episode,) = chosen.read(tmp_path / "d.h5")
+    np.testing.assert_array_equal(episode.observation["observation"], X)
+
+
+def test_what_is_beside_demonstrations_is_passed_over(tmp_path: Path) -> None:
+    path = demonstrations(tmp_path / "d.hdf5")
+    with h5py.File(path, "a") as file:
+        file["data/total"] = 8
+    assert chosen.count(path) == len(list(chosen.read(path))) == 2

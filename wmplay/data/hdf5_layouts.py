@@ -5,7 +5,7 @@ Both hold a frame for each action, and (if they were written so) the frame after
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,34 +27,41 @@ class Robomimic:
 
     def __init__(self, file: h5py.File, path: Path) -> None:
         self.demos, self.path = file["data"], path
+        self.names = sorted((name for name in self.demos if _is_group(self.demos[name])), key=natural_order)
 
     @staticmethod
     def fits(file: h5py.File) -> bool:
         """Whether a file is laid out so."""
         demos = file.get("data")
-        return isinstance(demos, h5py.Group) and any("obs" in demo for demo in demos.values())
+        return _is_group(demos) and any(_is_group(demo) and "obs" in demo for demo in demos.values())
 
     def count(self) -> int:
         """The number of episodes."""
-        return len(self.demos)
+        return len(self.names)
 
     def read(self) -> Iterator[Trajectory]:
         """All episodes."""
-        for name in sorted(self.demos, key=natural_order):
+        for name in self.names:
             where, demo = f"{self.path}, demonstration '{name}'", self.demos[name]
             missing = [each for each in ("obs", "actions") if each not in demo]
             if missing:
                 raise DataError(f"{where} has no '{missing[0]}': leave it out, or mend it")
-            action = demo["actions"][()]
+            action = _rows(demo["actions"], f"{where}: actions")[()]
             none = np.zeros(len(action), np.bool_)
             steps = {
                 "action": action,
-                "reward": demo["rewards"][()] if "rewards" in demo else np.zeros(len(action)),
+                "reward": _rows(demo["rewards"], f"{where}: rewards")[()] if "rewards" in demo else none,
                 "terminated": none,
                 "truncated": none,
             }
-            after = _frames(demo["next_obs"], -1) if "next_obs" in demo else None
-            yield beside_actions(_frames(demo["obs"], ()), steps, where, after)
+            frames = _frames(demo["obs"], f"{where}: obs")
+            after = None
+            if "next_obs" in demo:
+                following = _frames(demo["next_obs"], f"{where}: next_obs")
+                for key, rows in frames.items():
+                    _check_following(following.get(key), rows, f"{where}: next_obs/{key}")
+                after = {key: following[key][-1] for key in frames} if len(action) else None
+            yield beside_actions({key: rows[()] for key, rows in frames.items()}, steps, where, after)
 
     def metadata(self) -> dict[str, Any]:
         """What it says of the env that was recorded."""
@@ -70,6 +77,15 @@ class Flat:
 
     def __init__(self, file: h5py.File, path: Path) -> None:
         self.file, self.path = file, path
+        rows = _rows(file["actions"], f"{path}: actions").shape[:1]
+        for name in ("observations", "rewards"):
+            if file[name].shape[:1] != rows:
+                raise DataError(
+                    f"{path}: {name} has shape {list(file[name].shape)}, expected a row for each of "
+                    f"{rows[0]} actions"
+                )
+        if "next_observations" in file:
+            _check_following(file["next_observations"], file["observations"], f"{path}: next_observations")
         self.terminated, self.timeout = (
             self._whole(name) if name in file else np.zeros(len(file["actions"]), np.bool_)
             for name in ("terminals", "timeouts")
@@ -127,8 +143,31 @@ def known_layout(file: h5py.File, path: Path) -> Robomimic | Flat | None:
     return next((layout(file, path) for layout in (Robomimic, Flat) if layout.fits(file)), None)
 
 
-def _frames(group: Mapping[str, Any], rows: Any) -> dict[str, Array]:
-    nested = [key for key, value in group.items() if not isinstance(value, h5py.Dataset)]
-    if nested:
-        raise DataError(f"observation '{nested[0]}' is a group, expected one array: flatten it")
-    return {key: dataset[rows] for key, dataset in group.items()}
+def _is_group(value: Any) -> bool:
+    return isinstance(value, h5py.Group)
+
+
+def _frames(group: Any, what: str) -> dict[str, h5py.Dataset]:
+    if not _is_group(group):
+        raise DataError(f"{what} is an array, expected a group with an array for each observation")
+    return {key: _rows(dataset, f"{what}: observation '{key}'") for key, dataset in group.items()}
+
+
+def _rows(dataset: Any, what: str) -> h5py.Dataset:
+    """An array of several rows, not read yet. Raises DataError for anything else."""
+    if _is_group(dataset):
+        raise DataError(f"{what} is a group, expected one array: flatten it")
+    if dataset.shape in ((), None):
+        raise DataError(f"{what} is a single value, expected a row for each step")
+    return dataset
+
+
+def _check_following(following: Any, frames: Any, what: str) -> None:
+    """Whether there is a frame that follows each frame. Raises DataError."""
+    got = getattr(following, "shape", None)
+    if got != frames.shape:
+        shown = None if got is None else list(got)
+        raise DataError(
+            f"{what} has the shape {shown}, expected that of the frames before, {list(frames.shape)}: mend it, "
+            "or leave out all that is next"
+        )
