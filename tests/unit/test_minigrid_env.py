@@ -157,6 +157,25 @@ def test_goal_is_termination_and_the_clock_truncation():
     assert [env.step(0)[2:4] for _ in range(11)] == [(False, False)] * 10 + [(False, True)]
 
 
+def turned_to_the_end(env):
+    """The steps of two episodes in which nothing happens, if the clock ends both."""
+    lengths = []
+    for seed in range(2):
+        env.reset(seed=seed)
+        steps = 1
+        while not (ends := env.step(0)[2:4])[1]:
+            assert ends == (False, False)
+            steps += 1
+        lengths.append(steps)
+    return lengths
+
+
+@pytest.mark.parametrize("id", ["MiniGrid-Empty-5x5-v0", "BabyAI-GoToObj-v0"])
+def test_a_clock_may_be_longer_than_the_worlds_own(id):
+    own = max(turned_to_the_end(MiniGridEnv(id, mission=False)))
+    assert turned_to_the_end(MiniGridEnv(id, mission=False, max_steps=own + 7)) == [own + 7] * 2
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

@@ -32,7 +32,8 @@ class MiniGridEnv(gymnasium.Env[Observation, Any]):
         pixels: observes a picture of them.
         size: of ``pixels``, each way.
         mission: observes the mission.
-        max_steps: per episode; the world's own limit by default.
+        max_steps: per episode; the world's own limit by default. A goal is worth 1 at once and .1 at the end
+            of the world's own limit, or of this one where it is longer.
         render_mode: "rgb_array" makes ``render`` give pictures.
 
     Raises:
@@ -67,6 +68,7 @@ class MiniGridEnv(gymnasium.Env[Observation, Any]):
         if full:
             self._env = wrappers.FullyObsWrapper(self._env)
         self._full, self._size, self.render_mode = full, size, render_mode
+        self._max_steps = max_steps or 0
         spaces: dict[str, Space[Any]] = {}
         if cells:
             count = int(np.prod(self._env.observation_space["image"].shape[:2]))
@@ -93,6 +95,8 @@ class MiniGridEnv(gymnasium.Env[Observation, Any]):
         """Starts an episode."""
         super().reset(seed=seed)
         seen, info = self._env.reset(seed=seed, options=options)
+        world = self._env.unwrapped  # which has a clock of its own, and may set it anew in each episode
+        world.max_steps = max(world.max_steps, self._max_steps)
         return self._observe(seen), info
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
