@@ -168,6 +168,6 @@ def _check_following(following: Any, frames: Any, what: str) -> None:
     if got != frames.shape:
         shown = None if got is None else list(got)
         raise DataError(
-            f"{what} has the shape {shown}, expected that of the frames before, {list(frames.shape)}: mend it, "
-            "or leave out all that is next"
+            f"{what} has the shape {shown}, expected that of the frames before, {list(frames.shape)}: mend "
+            "it, or leave out all that is next"
         )
