@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from wmplay.contracts import Array, Policy
-from wmplay.errors import ActionError, ShapeError, SpaceError
+from wmplay.errors import ActionError, ConfigError, ShapeError, SpaceError
 from wmplay.stepping import Frames, frame_spaces, frames_of
 
 
@@ -146,6 +146,8 @@ class Actor:
         explore: bool = False,
         seed: int = 0,
     ) -> None:
+        if seed < 0:
+            raise ConfigError(f"seed is {seed}, expected at least 0")
         batch = BatchOfOne(env)
         self._spaces = frame_spaces(batch.single_observation_space)
         self._actor = BatchActor(batch, policy, seed, explore, torch.device(device))
@@ -168,16 +170,42 @@ class Actor:
 
         Raises:
             SpaceError, ShapeError: for an observation that is missing, or of another shape.
+            ActionError: for a ``last_action`` that cannot have been executed.
         """
+        if not isinstance(observation, Mapping):
+            raise SpaceError(
+                f"the observation is a {type(observation).__name__}, expected a dict of "
+                f"{', '.join(self._spaces)}"
+            )
         for key, space in self._spaces.items():
             if key not in observation:
                 raise SpaceError(f"the policy needs the observation '{key}', got {', '.join(observation)}")
             if np.shape(observation[key]) != space.shape:
                 raise ShapeError(f"observation '{key}'", np.shape(observation[key]), space.shape or ())
-        if last_action is not None:
-            self._last = np.asarray(last_action, self._last.dtype)[None]
+        last = self._last if last_action is None else self._executed(last_action)
         batch = {key: np.asarray(observation[key])[None] for key in self._spaces}
-        action = self._actor.act(frames_of(batch, self._spaces), self._last, self._first)
+        action = self._actor.act(frames_of(batch, self._spaces), last, self._first)
         self._last, self._first = action, np.zeros(1, np.bool_)
         native: Array = self._actor.native(action)[0]
         return native
+
+    def _executed(self, action: Any) -> Array:
+        """An action that somebody says was executed, as a batch of one; not clipped: the world has seen it.
+
+        Zero where the episode begins: what was executed before it says nothing of it.
+        """
+        try:
+            values = np.asarray(action, None if self._last.dtype == np.int64 else np.float32)
+        except (TypeError, ValueError):
+            raise ActionError(f"last_action is {action!r}, expected numbers") from None
+        if values.shape != self._last.shape[1:]:
+            raise ActionError(
+                f"last_action has shape {list(values.shape)}, expected {list(self._last.shape[1:])}"
+            )
+        low, high = self._actor.low, self._actor.high
+        if self._last.dtype != np.int64:
+            if not np.isfinite(values).all():
+                raise ActionError(f"last_action is {values.tolist()}, expected finite numbers")
+        elif values.dtype.kind not in "iu" or not low <= values <= high:
+            raise ActionError(f"last_action is {action!r}, expected an integer in {low} .. {high}")
+        return self._last if self._first[0] else values[None].astype(self._last.dtype)

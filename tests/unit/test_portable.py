@@ -1,6 +1,7 @@
 """Spaces as JSON, and an actor that does what ``simulate`` does."""
 
 import json
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 import wmplay
 from wmplay.acting import Actor
 from wmplay.alignment import AlignmentWorld
-from wmplay.errors import ShapeError, SpaceError
+from wmplay.errors import ActionError, ConfigError, ShapeError, SpaceError
+from wmplay.policies.random import RandomPolicy
 from wmplay.portable import space_from_json, space_to_json
 
 
@@ -104,3 +106,35 @@ def test_what_an_actor_cannot_act_on() -> None:
         act({key: value for key, value in seen.items() if key != "screen"})
     with pytest.raises(ShapeError, match=r"observation 'screen' has shape \[7, 5\], expected \[5, 7\]"):
         act({**seen, "screen": seen["screen"].T})
+    with pytest.raises(SpaceError, match="the observation is a list, expected a dict of clock"):
+        act([1])
+    with pytest.raises(ConfigError, match="seed is -1, expected at least 0"):
+        Actor(Remembering(), env, seed=-1)
+
+
+def test_what_was_executed_before_an_episode_is_not_of_it() -> None:
+    env = AlignmentWorld()
+    observation, _ = env.reset(seed=0)
+    one, other = (Actor(Remembering(), env) for _ in range(2))
+    assert (one(observation) == other(observation, last_action=[0.9, 0])).all()
+
+
+@pytest.mark.parametrize(
+    ("discrete", "executed", "message"),
+    [
+        (False, [0.1, 0.2, 0.3], r"last_action has shape \[3\], expected \[2\]"),
+        (False, 0.1, r"last_action has shape \[\], expected \[2\]"),
+        (False, [0.1, np.nan], r"last_action is \[.*nan\], expected finite numbers"),
+        (False, "left", "last_action is 'left', expected numbers"),
+        (True, 0.5, r"last_action is 0\.5, expected an integer in 0 \.\. "),
+        (True, 99, r"last_action is 99, expected an integer in 0 \.\. "),
+    ],
+)
+def test_what_cannot_have_been_executed(discrete: bool, executed: Any, message: str) -> None:
+    env = AlignmentWorld(discrete=discrete)
+    act = Actor(RandomPolicy(env.action_space), env)
+    observation, _ = env.reset(seed=0)
+    act(observation)
+    with pytest.raises(ActionError, match=message):
+        act(observation, last_action=executed)
+    act(observation)  # and it goes on
