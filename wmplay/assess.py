@@ -26,7 +26,7 @@ from wmplay.generation import duplicate_clips, evaluate_spread, unprompted_clips
 from wmplay.judge import judge, windows_needed
 from wmplay.loading import load_run
 from wmplay.origin import origin_of
-from wmplay.progress import bar
+from wmplay.progress import episodes_bar
 from wmplay.recorded import RecordedEnv, hold_out
 from wmplay.run import Parts, env_config, learned_env, over_ray, untrained_policy
 from wmplay.run_directory import RunDirectory
@@ -238,12 +238,7 @@ def run_episodes(
         num_envs = min(cfg.num_envs, episodes)
         workers = 0 if over_ray(config) else min(cfg.num_workers, num_envs)
         env = build_env(env_config(config, overrides), num_envs=num_envs, num_workers=workers)
-    with closing(env), bar(title, episodes, "episodes") as advance:
-
-        def progress(done: int, steps: int) -> None:
-            check()
-            advance(done, f"{steps:,} steps")
-
+    with closing(env), episodes_bar(title, episodes, check) as progress:
         return simulate(
             env,
             policy,

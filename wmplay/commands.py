@@ -28,7 +28,7 @@ from wmplay.contracts import Policy, Trajectory
 from wmplay.envs import build_env, make_env
 from wmplay.errors import CheckError, UnknownName, UsageError
 from wmplay.loading import load_run
-from wmplay.progress import bar, console
+from wmplay.progress import console, episodes_bar
 from wmplay.rehearsal import check_policy as check_same_policy
 from wmplay.rehearsal import check_same_world, check_store, require_logger
 from wmplay.run import LoadedRun, env_config
@@ -127,13 +127,13 @@ def _episodes(
     policy: Policy | None = None
     if run is not None:
         policy = run.parts.explorer if explore else run.policy
-    with bar("simulate", episodes, "episodes") as advance:
+    with episodes_bar("simulate", episodes) as progress:
         yield from simulate(
             policy,
             episodes,
             explore=explore,
             device="cpu" if run is None else run.device,
-            progress=lambda done, steps: advance(done, f"{steps:,} steps"),
+            progress=progress,
             **settings,
         )
 

@@ -89,3 +89,26 @@ def bar(title: str, total: int, unit: str, *, start: int = 0) -> Iterator[Advanc
         yield advance
     seconds = time.perf_counter() - began
     console.print(f"{title:<9} {done - start:,} {unit} in {seconds:.1f} s ({rate()})  {note}".rstrip())
+
+
+@contextmanager
+def episodes_bar(
+    title: str, episodes: int, check: Callable[[], None] = lambda: None
+) -> Iterator[Callable[[int, int], None]]:
+    """A bar of episodes that ``simulate`` goes through.
+
+    Args:
+        title: of the bar.
+        episodes: how many.
+        check: called first each time; it may raise to stop.
+
+    Yields:
+        The ``progress`` for ``simulate``.
+    """
+    with bar(title, episodes, "episodes") as advance:
+
+        def progress(done: int, steps: int) -> None:
+            check()
+            advance(done, f"{steps:,} steps")
+
+        yield progress

@@ -25,7 +25,7 @@ from wmplay.envs import build_env
 from wmplay.errors import ConfigError
 from wmplay.origin import origin_of
 from wmplay.policies.random import RandomPolicy
-from wmplay.progress import bar
+from wmplay.progress import bar, episodes_bar
 from wmplay.rehearsal import check_spaces, rehearse
 from wmplay.report import write_report
 from wmplay.run import (
@@ -150,12 +150,7 @@ def _here(s: Session, episodes: int, policy: Policy | None, seed: int) -> Iterab
 def _over_ray(s: Session, episodes: int, policy: Policy | None, seed: int) -> Iterable[Trajectory]:
     cfg = s.config.collect
     make_env = partial(build_env, env_config(s.config, cfg.env), num_envs=min(cfg.num_envs, episodes))
-    with bar("collect", episodes, "episodes") as advance:
-
-        def progress(done: int, steps: int) -> None:
-            s.interrupt.check()
-            advance(done, f"{steps:,} steps")
-
+    with episodes_bar("collect", episodes, s.interrupt.check) as progress:
         yield from simulate_blocks(
             make_env,
             policy,
