@@ -20,13 +20,12 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from wmplay.arrays import Array as Array
 from wmplay.errors import ShapeError
 
-Array: TypeAlias = NDArray[Any]
 Belief: TypeAlias = Any  # any pytree of tensors, batch first
 Carry: TypeAlias = Any  # what a policy remembers between steps: any pytree, batch first
 Latent: TypeAlias = Tensor | dict[str, Tensor]

@@ -16,8 +16,9 @@ from gymnasium.spaces import Box, Dict, Discrete, Space
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from wmplay.arrays import Array
 from wmplay.envs.autoreset import Autoreset, autoreset_mode
-from wmplay.envs.foreign import Array, Observation, choice
+from wmplay.envs.foreign import Observation, choice
 from wmplay.errors import UnknownName, check_values
 from wmplay.extras import import_extra
 

@@ -17,7 +17,8 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict
 
-from wmplay.envs.foreign import Array, Observation, one_line, within
+from wmplay.arrays import Array
+from wmplay.envs.foreign import Observation, one_line, within
 from wmplay.errors import ActionError, ConfigError, UnknownName, check_values
 from wmplay.extras import import_extra
 

@@ -8,11 +8,10 @@ from typing import Any, TypeAlias
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete, Space
-from numpy.typing import NDArray
 
+from wmplay.arrays import Array
 from wmplay.errors import ActionError, ConfigError, SpaceError, UnknownName
 
-Array: TypeAlias = NDArray[Any]
 Observation: TypeAlias = dict[str, Array]
 Reader: TypeAlias = Callable[[Any], Array]  # of one observation, or of a batch of them: [...] -> [...]
 

@@ -13,9 +13,9 @@ from gymnasium.spaces import Box, Dict, Discrete, Space
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from wmplay.arrays import Array
 from wmplay.envs.autoreset import Autoreset
 from wmplay.envs.foreign import (
-    Array,
     Observation,
     Reader,
     action_space,

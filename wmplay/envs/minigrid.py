@@ -10,7 +10,8 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, Space
 
-from wmplay.envs.foreign import Array, Observation, choice, one_hot, registered, resized
+from wmplay.arrays import Array
+from wmplay.envs.foreign import Observation, choice, one_hot, registered, resized
 from wmplay.errors import ConfigError, SpaceError, check_values
 from wmplay.extras import import_extra
 

@@ -22,12 +22,11 @@ import numpy as np
 from gymnasium.spaces import Box, Dict
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
-from numpy.typing import NDArray
 
+from wmplay.arrays import Array
 from wmplay.envs.autoreset import Autoreset, autoreset_mode
 from wmplay.errors import ActionError, ConfigError, Portable, SpaceError, portable, restored
 
-Array: TypeAlias = NDArray[Any]
 Infos: TypeAlias = dict[str, Any]
 
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

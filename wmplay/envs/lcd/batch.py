@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict
 from numpy.typing import NDArray
 
+from wmplay.arrays import Array
 from wmplay.envs.lcd.physics import Blueprint, Physics, Simulation
 from wmplay.envs.lcd.screen import Screen
 from wmplay.envs.lcd.start import Start, given_state, sample_start
@@ -22,7 +23,6 @@ from wmplay.envs.lcd.tasks import ENTRIES, Task
 from wmplay.envs.lcd.world import World
 from wmplay.errors import ActionError, ConfigError
 
-Array: TypeAlias = NDArray[Any]
 Rows: TypeAlias = Sequence[int] | NDArray[np.intp]
 
 AT_REST = 0.05  # m/s

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 import gymnasium
-from numpy.typing import NDArray
 
+from wmplay.arrays import Array
 from wmplay.envs.autoreset import Autoreset
 from wmplay.envs.lcd.batch import Batch
 from wmplay.envs.lcd.parse import find_world
@@ -18,7 +18,6 @@ from wmplay.envs.lcd.world import World
 from wmplay.envs.lcd.worlds import WORLDS
 from wmplay.errors import ConfigError, UnknownName
 
-Array: TypeAlias = NDArray[Any]
 Observation: TypeAlias = dict[str, Array]
 RenderMode: TypeAlias = Literal["lcd", "rgb_array", "human"]
 

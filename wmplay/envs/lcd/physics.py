@@ -7,12 +7,11 @@ from typing import Any, Literal, TypeAlias
 
 import Box2D
 import numpy as np
-from numpy.typing import NDArray
 
+from wmplay.arrays import Array
 from wmplay.envs.lcd.start import Start
 from wmplay.envs.lcd.world import Body, Circle, Joint, Object, Robot, Shape, Static, World
 
-Array: TypeAlias = NDArray[Any]
 Physics: TypeAlias = Literal["faithful", "fast"]
 
 # (velocity, position) iterations of the solver: the original testbed's, and those Box2D recommends.

@@ -6,14 +6,13 @@ import math
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from wmplay.arrays import Array
 from wmplay.envs.lcd.batch import Batch
 from wmplay.envs.lcd.world import Circle, Shape, World
 from wmplay.errors import ConfigError
 
-Array: TypeAlias = NDArray[Any]
 Pose: TypeAlias = tuple[float, float, float]
 
 PIXELS_PER_METRE = 48

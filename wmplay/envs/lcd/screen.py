@@ -11,14 +11,10 @@ pixels at the end, so the cost per body and row is that of a few machine words.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
 import numpy as np
-from numpy.typing import NDArray
 
+from wmplay.arrays import Array
 from wmplay.envs.lcd.world import Circle, Polygon, Shape, World
-
-Array: TypeAlias = NDArray[Any]
 
 WORD = 64
 # _BELOW[k] has the bits 0 .. k-1: the span [a, b) of a word is _BELOW[b] & ~_BELOW[a], empty if b <= a.

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from wmplay.arrays import Array
 from wmplay.envs.lcd.world import Object, Robot, World
 from wmplay.errors import ConfigError, ShapeError
-
-Array: TypeAlias = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from numpy.typing import NDArray
 
+from wmplay.arrays import Array
 from wmplay.envs.autoreset import Autoreset, autoreset_mode
 from wmplay.envs.lcd.batch import Batch
 from wmplay.envs.lcd.env import RENDER_MODES, Observation, RenderMode, check_options, make_task
@@ -20,8 +20,6 @@ from wmplay.envs.lcd.physics import Physics
 from wmplay.envs.lcd.tasks import Reward
 from wmplay.envs.lcd.world import World
 from wmplay.errors import ConfigError
-
-Array: TypeAlias = NDArray[Any]
 
 
 class LcdVectorEnv(VectorEnv[Observation, Array, Array]):
