@@ -122,14 +122,16 @@ def rank_correlation(
         x: [N]. The correlation is NaN where all of x, or all of y, are equal.
         y: [N].
         groups: [N] names; whole groups are drawn with replacement, since pairs of one group are alike. Below
-            five groups both ends are NaN: so few say too little about how they might have come out.
+            five groups both ends are NaN: so few say too little about how they might have come out. So they are
+            where all are in perfect order: then every draw of them is, too, however few they are.
         seed: of the draws.
         resamples: how many; those in which all x or all y are equal say nothing, and do not count.
         confidence: of the interval.
     """
     value = _spearman(x, y)
     members = [np.flatnonzero(np.array(groups) == group) for group in dict.fromkeys(groups)]
-    if len(members) < FEWEST_GROUPS or not math.isfinite(value):
+    perfect = math.isclose(abs(value), 1)
+    if len(members) < FEWEST_GROUPS or not math.isfinite(value) or perfect:
         return Interval(value, math.nan, math.nan)
     rng = np.random.default_rng(seed)
     found = []
