@@ -122,8 +122,8 @@ def rank_correlation(
         x: [N]. The correlation is NaN where all of x, or all of y, are equal.
         y: [N].
         groups: [N] names; whole groups are drawn with replacement, since pairs of one group are alike. Below
-            five groups both ends are NaN: so few say too little about how they might have come out. So they are
-            where all are in perfect order: then every draw of them is, too, however few they are.
+            five groups both ends are NaN: so few say too little about how they might have come out. Nor has
+            perfect order an interval: every draw of it is in perfect order, too, however few they are.
         seed: of the draws.
         resamples: how many; those in which all x or all y are equal say nothing, and do not count.
         confidence: of the interval.
