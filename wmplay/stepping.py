@@ -143,10 +143,14 @@ class TensorEnv:
         ended = np.asarray(terminated | truncated, np.bool_)
         now = frames_of(observation, self.spaces)
         arrived = with_final(now, ended, info, self.spaces) if ended.any() else now
-        flags = (torch.as_tensor(flag, device=self.device) for flag in (terminated, truncated))
-        rewards = torch.as_tensor(reward, dtype=torch.float32, device=self.device)
+        # copied, as frames are: envs may write into their arrays again
+        outcome = (np.array(reward, np.float32), np.array(terminated), np.array(truncated))
         following = self._tensors(now)
-        return Transition(self._tensors(arrived) if ended.any() else following, following, rewards, *flags)
+        return Transition(
+            self._tensors(arrived) if ended.any() else following,
+            following,
+            *(torch.from_numpy(each).to(self.device) for each in outcome),
+        )
 
     def _tensors(self, frames: Frames) -> dict[str, Tensor]:
         return {key: torch.from_numpy(value).to(self.device) for key, value in frames.items()}
