@@ -7,33 +7,18 @@ held-out episode.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
-from gymnasium.vector import VectorEnv
 from torch import Tensor
 
-from wmplay.contracts import GOAL_PREFIX, Policy, Trajectory, WorldModel
+from wmplay.contracts import GOAL_PREFIX, Trajectory, WorldModel
 from wmplay.intervals import mean_interval, success_rate
 from wmplay.measures import Metric, fit_baselines, measure, metric_of
 from wmplay.rollout import observe, predict
-from wmplay.scores import MODEL, Curve, KeyScore, PolicyScore, PredictionScore, save_evaluation
+from wmplay.scores import MODEL, Curve, KeyScore, PolicyScore, PredictionScore
 from wmplay.showcase import Clips
-from wmplay.simulate import Progress, simulate
 from wmplay.windows import Episodes, batches, cut_windows, some_episodes
-
-__all__ = [
-    "Clips",
-    "PolicyScore",
-    "PredictionScore",
-    "evaluate_policy",
-    "evaluate_prediction",
-    "predict_clips",
-    "save_evaluation",
-    "score_episodes",
-]
 
 # Policies ---------------------------------------------------------------------------------------------
 
@@ -54,29 +39,6 @@ def score_episodes(trajectories: Sequence[Trajectory], seed: int) -> PolicyScore
         lengths=lengths,
         successes=successes,
     )
-
-
-def evaluate_policy(
-    env: gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any],
-    policy: Policy | None,
-    episodes: int,
-    seed: int,
-    *,
-    device: torch.device | str = "cpu",
-    progress: Progress | None = None,
-) -> PolicyScore:
-    """Runs a policy, without exploration, for an exact number of episodes and scores them.
-
-    Args:
-        env: any Gymnasium env or vector env.
-        policy: None = uniformly random actions.
-        episodes: how many.
-        seed: of the episodes and of the policy's draws.
-        device: where the policy computes.
-        progress: as ``simulate`` takes it.
-    """
-    trajectories = simulate(env, policy, episodes, seed, device=device, progress=progress)
-    return score_episodes(trajectories, seed)
 
 
 # Predictions ------------------------------------------------------------------------------------------

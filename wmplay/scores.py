@@ -47,10 +47,7 @@ class PolicyScore:
         named = {"return": self.mean_return, "length": self.mean_length}
         if self.success is not None:
             named["success"] = self.success
-        row = {"episodes": float(self.episodes)}
-        for name, interval in named.items():
-            row |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
-        return row
+        return {"episodes": float(self.episodes), **_with_ends(named)}
 
 
 @dataclass(frozen=True)
@@ -139,11 +136,7 @@ class Likeness:
         named = {"frechet": self.frechet, **self.neighbours}
         if self.action_error is not None:
             named["action_error"] = self.action_error
-        return {
-            f"{name}{end}": number
-            for name, interval in named.items()
-            for end, number in zip(("", "_low", "_high"), interval, strict=True)
-        }
+        return _with_ends(named)
 
 
 @dataclass(frozen=True)
@@ -167,6 +160,15 @@ class ArbiterScore:
     def row(self) -> dict[str, float]:
         """Flat metrics of the model for a log: ``frechet``, ``frechet_low``, ``frechet_high``, ..."""
         return self.likeness[MODEL].row()
+
+
+def _with_ends(intervals: Mapping[str, Interval]) -> dict[str, float]:
+    """Intervals as metrics: ``<name>``, ``<name>_low``, ``<name>_high`` of each."""
+    return {
+        f"{name}{end}": number
+        for name, interval in intervals.items()
+        for end, number in zip(("", "_low", "_high"), interval, strict=True)
+    }
 
 
 def selected_horizons(horizon: int) -> list[int]:
@@ -229,7 +231,7 @@ class SurpriseScore:
 
     def row(self) -> dict[str, float]:
         """Flat metrics for a log: ``bits``, ``bits_low``, ``bits_high``."""
-        return {"bits": self.bits.value, "bits_low": self.bits.low, "bits_high": self.bits.high}
+        return _with_ends({"bits": self.bits})
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ def _ahead(result: KeyScore, horizon: int) -> str:
 
 def _policy(score: PolicyScore, policies: Mapping[str, PolicyScore]) -> str:
     random = policies.get(RANDOM)
-    episodes = f"{score.episodes:,} episodes" if score.episodes != 1 else "1 episode"
+    episodes = counted(score.episodes, "episode")
     if score.success is None:
         text = f"the policy's return is {interval(score.mean_return)} over {episodes}"
         return text + (f", a random one's {interval(random.mean_return)}" if random else "")
