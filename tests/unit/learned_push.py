@@ -10,10 +10,10 @@ from wmplay.contracts import Segment
 from wmplay.envs.learned import LearnedVectorEnv
 from wmplay.envs.starts import real_starts
 
-N = 5
+N, STARTS = 5, 31
 
 
-def starts(count: int = 31, context: int = 1, seed: int = 3, **settings: Any) -> Segment:
+def starts(count: int = STARTS, context: int = 1, seed: int = 3, **settings: Any) -> Segment:
     return real_starts(vector(**settings), count, context, seed)
 
 

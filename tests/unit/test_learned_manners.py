@@ -8,19 +8,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from push import CONTINUOUS, DISCRETE, Push, Truth, vector
+from learned_push import STARTS, N, learned
+from push import CONTINUOUS, DISCRETE
 from torch import Tensor, nn
 
-from wmplay.envs.learned import LearnedVectorEnv
-from wmplay.envs.starts import real_starts
 from wmplay.errors import ActionError
-
-N, STARTS = 5, 31
-
-
-def learned(actions: Any = CONTINUOUS) -> LearnedVectorEnv:
-    starts = real_starts(vector(actions=actions), STARTS, 1, 3)
-    return LearnedVectorEnv(Truth(), Push(actions), starts, N, precision="float32")
 
 
 def test_a_reset_without_a_seed_begins_elsewhere() -> None:
@@ -97,7 +89,7 @@ def test_actions_that_are_no_numbers_are_refused(native: bool) -> None:
 
 @pytest.mark.parametrize("wrong", [5, -1])
 def test_discrete_actions_that_there_are_not_are_refused(wrong: int) -> None:
-    env = learned(DISCRETE)
+    env = learned(actions=DISCRETE)
     env.reset_tensors(seed=1)
     with pytest.raises(ActionError, match=r"^actions are -?\d to \d, expected Discrete\(5\)$"):
         env.step(np.array([0, 1, wrong, 2, 3]))
