@@ -94,7 +94,8 @@ def _assess_policies(
     seen = score("policy", parts.policy)
     if isinstance(parts.policy, Learner):
         seen = score("policy_sampled", parts.policy, explore=True)
-        if config.improve.world == "learned" and parts.model is not None:
+        practised = config.improve.steps and config.improve.world == "learned"
+        if practised and parts.model is not None:
             world = learned_env(config, parts, None, device, min(config.collect.num_envs, number), seed)
             imagined = score("learned_sampled", parts.policy, explore=True, env=world)
             scores["learned_episodes"] = imagined[:SHOWN_EPISODES]
