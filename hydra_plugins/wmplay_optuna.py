@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
@@ -162,8 +161,9 @@ class _Plan:
     """What the overrides of a search say: what is fixed, what to search in, which seeds to repeat with."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
-        parsed = OverridesParser.create().parse_overrides(list(arguments))
-        last = {each.key_or_group: each for each in parsed}  # of a key is the one that counts
+        from wmplay.configuration import parse
+
+        last = {each.key_or_group: each for each in parse(arguments)}  # of a key is the one that counts
         self.fixed = [str(each.input_line) for each in last.values() if not each.is_sweep_override()]
         swept = {key: each for key, each in last.items() if each.is_sweep_override()}
         repeated = swept.pop("seed", None)
@@ -191,7 +191,11 @@ def _distribution(override: Override) -> BaseDistribution:
     if override.is_interval_sweep():
         whole = isinstance(swept.start, int) and isinstance(swept.end, int)
         make = IntDistribution if whole else FloatDistribution
-        return make(swept.start, swept.end, log="log" in swept.tags)
+        try:
+            return make(swept.start, swept.end, log="log" in swept.tags)
+        except ValueError as error:  # its ends are in the wrong order, or have no logarithm
+            text = str(override.input_line).removeprefix("++")
+            raise ConfigError(f"'{text}' is no range to search in: {error}") from error
     if override.is_range_sweep() and not swept.shuffle and swept.step > 0:
         values = list(swept.range())
         make = IntDistribution if isinstance(values[0], int) else FloatDistribution

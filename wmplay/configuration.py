@@ -14,7 +14,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -112,6 +112,8 @@ def parse(overrides: Sequence[str]) -> list[Override]:
             raise ConfigError(f"{text!r} is no override: expected key=value{_quoting_hint(text)}") from error
         if not override.key_or_group:
             raise ConfigError(f"{text!r} is no override: expected key=value, it has no key")
+        if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
+            override.config_loader = ConfigLoaderImpl(search_path())  # which knows what there is
         parsed.append(override)
     return parsed
 
@@ -165,6 +167,8 @@ def chosen(overrides: Sequence[str], groups: Sequence[str]) -> Iterator[tuple[st
     """Yields (group, option) for each override that chooses one; a sweep over several yields each."""
     for override in parse(overrides):
         if override.key_or_group in groups and not override.is_delete() and override.value() is not None:
+            if override.is_interval_sweep():
+                raise ConfigError(f"'{override.input_line}' is a range of numbers, expected names")
             swept = override.is_sweep_override()
             for option in override.sweep_string_iterator() if swept else [override.value()]:
                 yield override.key_or_group, str(option)

@@ -32,6 +32,7 @@ from wmplay import registry
 from wmplay.configuration import is_hydras, lenient, one_line, parse, plain, search_path
 from wmplay.errors import ConfigError, WmplayError
 from wmplay.extras import PACKAGES, how_to_install, installed
+from wmplay.plugins import in_one_line
 from wmplay.progress import Interrupted, console
 from wmplay.report.sweep import print_sweep
 from wmplay.sweep_directory import SweepDirectory, goes_on, write_failure
@@ -103,7 +104,8 @@ def job(config: DictConfig) -> None:
         except Interrupted:
             raise KeyboardInterrupt from None  # no other job begins
         except Exception as error:
-            console.print(f"[red]failed:[/red] {escape(str(error))}", soft_wrap=True)
+            why = str(error) if isinstance(error, WmplayError) else in_one_line(error)
+            console.print(f"[red]failed:[/red] {escape(why)}", soft_wrap=True)
             write_failure(directory, overrides, error)
 
 
@@ -240,7 +242,10 @@ def _values(override: Override) -> list[str]:
     key, swept = override.get_key_element(), override.value()
     if isinstance(swept, IntervalSweep):
         return [f"{key}={swept.start}"]
-    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    values = [f"{key}={value}" for value in override.sweep_string_iterator()]
+    if not values:
+        raise ConfigError(f"'{override.input_line}' has no values: give at least one")
+    return values
 
 
 def _check_values(overrides: Sequence[str]) -> None:

@@ -34,6 +34,13 @@ def test_a_sweep_runs_every_combination(capsys: pytest.CaptureFixture[str]) -> N
         }
 
 
+def test_names_may_be_chosen_by_a_pattern() -> None:
+    write_plugin()
+    found = runs(multirun([*TINY, "model=glob([watche*,mlp_b*])"]))
+    told = [text for run in found for text in run.directory.read()["overrides"]]
+    assert {text for text in told if text.startswith("model=")} == {"model=watched", "model=mlp_beta"}
+
+
 def test_a_job_of_a_sweep_is_the_run_of_its_overrides() -> None:
     job = runs(multirun([*TINY, "seed=1,2"]))[1]
     alone = wmplay.train([*TINY, "seed=2", "dir=alone"])
@@ -80,6 +87,9 @@ def test_joblib_runs_jobs_side_by_side_and_finds_plugins() -> None:
             ["fit.lr=interval(0.1,0.2)"],
             "'fit.lr=interval(0.1,0.2)' is a range to search in: choose a sweeper",
         ),
+        (["fit.steps=range(5,1)"], "'fit.steps=range(5,1)' has no values: give at least one"),
+        (["model=glob(x*)"], "'model=glob(x*)' has no values"),
+        (["model=interval(0,1)"], "'model=interval(0,1)' is a range of numbers, expected names"),
         (["hydra/launcher=jobli"], "unknown hydra/launcher 'jobli': did you mean 'joblib'?"),
         (["hydra/sweeper=optun"], "unknown hydra/sweeper 'optun': did you mean 'optuna'?"),
         (

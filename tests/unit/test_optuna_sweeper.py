@@ -127,6 +127,8 @@ def test_what_there_is_to_search_in(tmp_path):
     [
         (["env=belt"], "there is nothing to search in: give a key several values or a range"),
         (["env=belt", "seed=0,1"], "there is nothing to search in"),
+        (["++x=interval(1,0)"], r"'x=interval\(1,0\)' is no range to search in: "),
+        (["x=tag(log,interval(0,1))"], r"'x=tag\(log,interval\(0,1\)\)' is no range to search in: "),
         ([*SPACE, "seed=interval(0,3)"], r"'seed=interval\(0,3\)' is a range of seeds: list them"),
     ],
 )
