@@ -42,11 +42,17 @@ def _failed(error: Exception, *, debug: bool) -> int:
 
     if isinstance(error, Interrupted):
         return INTERRUPTED
-    if debug or not isinstance(error, WmplayError | OSError):
+    if debug:
         raise error
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    elif not isinstance(error, WmplayError | OSError):
+        from wmplay import plugins
+
+        if plugins.failed_at(error) is None:  # ours
+            raise error
+        text = f"{plugins.in_one_line(error)} (with --debug: the traceback)"
     print(f"wmplay: error: {' '.join(text.split())}", file=sys.stderr)
     return USER_ERROR
 

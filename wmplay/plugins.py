@@ -1,7 +1,7 @@
 """Finding and importing plugins: ``./plugins``, ``$WMPLAY_PLUGINS`` and installed entry points.
 
 A plugin is read (to list it) long before it is imported (to use it), and one that is broken is named
-with its error while the rest goes on working.
+with its error while the rest goes on working. What fails later is told in one line, with the plugin's own.
 """
 
 from __future__ import annotations
@@ -12,17 +12,22 @@ import importlib
 import importlib.util
 import os
 import sys
+import sysconfig
+import textwrap
+import traceback
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from wmplay.errors import PluginError
+from wmplay.errors import WmplayError
 
 NAMESPACE = "wmplay_plugins"  # plugins/my_model.py is the module wmplay_plugins.my_model
 ENTRY_POINT_GROUP = "wmplay.plugins"
 BUILT_IN = "built in"  # the source of what comes with wmplay
+HERE = Path(__file__).parent
+SHOWN = 500  # characters of a foreign error's message: some list all weights
 
 
 @dataclass(frozen=True)
@@ -98,8 +103,8 @@ def failures() -> dict[str, str]:
 
 def config_folders() -> list[tuple[str, Path]]:
     """(source, folder) of every place with config groups, the built-in one first."""
-    packaged = Path(__file__).parent / "configs"  # an installed wheel carries them
-    built_in = packaged if packaged.is_dir() else Path(__file__).parent.parent / "configs"
+    packaged = HERE / "configs"  # an installed wheel carries them
+    built_in = packaged if packaged.is_dir() else HERE.parent / "configs"
     return [(BUILT_IN, built_in)] + [(p.source, p.configs) for p in plugins() if p.configs is not None]
 
 
@@ -141,12 +146,40 @@ def load(plugin: Plugin) -> None:
         importlib.import_module(plugin.module)
     except (Exception, SystemExit) as error:  # a plugin may fail in any way
         sys.modules.pop(plugin.module, None)
-        text = str(error).splitlines()[0] if str(error) else ""
-        _failures[plugin.source] = (
-            text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"
-        )
+        _failures[plugin.source] = str(error) if isinstance(error, WmplayError) else in_one_line(error)
     else:
         _failures.pop(plugin.source, None)
+
+
+def failed_at(error: BaseException) -> str | None:
+    """The innermost line that is neither wmplay's nor a library's: as a rule, a plugin's.
+
+    Returns:
+        ``plugins/mine.py, line 48, in Mine.loss``, and, where that called wmplay in turn, the line there.
+        None if no such code was under way.
+    """
+    packages = [plugin.path.parent for plugin in plugins() if plugin.path.name == "__init__.py"]
+    theirs, called = None, ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        path = Path(frame.f_code.co_filename)
+        place = f"{_shown(path)}, line {line}, in {frame.f_code.co_qualname}"
+        if path.is_relative_to(HERE):
+            called = f", which calls {place}"
+        elif any(path.is_relative_to(package) for package in packages) or not _is_library(path):
+            theirs, called = place, ""
+    return None if theirs is None else theirs + called
+
+
+def in_one_line(error: BaseException) -> str:
+    """An error that is none of wmplay's: its type, the beginning of its message, and ``failed_at``."""
+    text = textwrap.shorten(f"{type(error).__name__}: {error}", SHOWN, placeholder=" ...")
+    place = failed_at(error)
+    return text.removesuffix(":") if place is None else f"{text.removesuffix(':')}: mend {place}"
+
+
+def _is_library(path: Path) -> bool:
+    installed = {"site-packages", "dist-packages"} & {*path.parts}
+    return bool(installed) or path.is_relative_to(sysconfig.get_path("stdlib")) or path.name.startswith("<")
 
 
 @functools.cache

@@ -178,13 +178,15 @@ def prepare(overrides: Sequence[str]) -> None:
 
     Raises:
         UnknownName: for a name that its kind does not have, also within a sweep over several.
+        PluginError: for a name in a plugin that does not load.
     """
     from wmplay import configuration
 
+    plugins.load_all()
     for kind, name in configuration.chosen(overrides, (*KINDS, "experiment")):
+        _check_loads(kind, name)
         if name not in names(kind):
             raise unknown_piece(kind, name)
-    plugins.load_all()
     for (kind, name), cls in registered().items():
         configuration.store(kind, name, class_config(cls))
 
@@ -197,6 +199,7 @@ def piece_config(kind: str, name: str, **overrides: Any) -> dict[str, Any]:
 
     Raises:
         UnknownName: if the kind has no such piece.
+        PluginError: if it is in a plugin that does not load.
     """
     if name not in names(kind):
         raise unknown_piece(kind, name)
@@ -208,10 +211,21 @@ def piece_config(kind: str, name: str, **overrides: Any) -> dict[str, Any]:
         for plugin in plugins.plugins():
             if (kind, name) in plugins.declared(plugin):
                 plugins.load(plugin)
+        _check_loads(kind, name)
         if (kind, name) not in registered():
             raise unknown_piece(kind, name)
         config = class_config(registered()[kind, name])
     return {**config, **overrides}
+
+
+def _check_loads(kind: str, name: str) -> None:
+    """Whether what a name may mean has been imported: also where a plugin wants a name that is taken."""
+    failures = plugins.failures()
+    for plugin in plugins.plugins():
+        if plugin.source in failures and (kind, name) in plugins.declared(plugin):
+            raise PluginError(
+                f"{kind} '{name}' is in {plugin.source}, which does not load: {failures[plugin.source]}"
+            )
 
 
 def unknown_piece(kind: str, name: str) -> UnknownName:

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import gymnasium
+import numpy as np
 import torch
 from gymnasium.spaces import Dict, Discrete
 from omegaconf import DictConfig, OmegaConf
@@ -56,6 +57,8 @@ def rehearse(config: DictConfig, parts: Parts, device: torch.device, *, goes_on:
     with closing(build_env(env_config(config, collect.env))) as env:
         if isinstance(env, RecordedEnv):
             _check_recorded(config, env)
+        else:
+            check_answers(env)
         if parts.model is not None:
             _predict(env, parts.model, device)
         if config.improve.steps and collects:
@@ -94,6 +97,46 @@ def act(
 ) -> None:
     """Takes two steps with a policy. Raises whatever it or the env has to say."""
     simulate(env, policy, 1, seed=0, max_steps=STEPS, device=device, explore=explore)
+
+
+def check_answers(env: gymnasium.Env[Any, Any]) -> None:
+    """Resets and steps once: whether an env answers as Gymnasium has it, and with what its space says.
+
+    Bounds are left to ``wmplay check``, and so are widths of floats, which are converted.
+
+    Raises:
+        ConfigError: for a method that is not there, or what it returns.
+        ShapeError, SpaceError: for an observation that is not of its space.
+    """
+    name = type(env.unwrapped).__name__
+    for method, returns in (
+        ("reset", "observation, info"),
+        ("step", "observation, reward, terminated, truncated, info"),
+    ):
+        if getattr(type(env), method) is getattr(gymnasium.Env, method):
+            raise ConfigError(f"{name} has no {method}(), as every env needs it: see docs/env.md")
+        answer = env.reset(seed=0) if method == "reset" else env.step(env.action_space.sample())
+        if not isinstance(answer, tuple) or len(answer) != len(returns.split(",")):
+            given = f"{len(answer)} values" if isinstance(answer, tuple) else f"a {type(answer).__name__}"
+            raise ConfigError(f"{name}.{method} returned {given}, expected ({returns})")
+        _check_frame(f"{name}.{method}: observation", answer[0], env.observation_space)
+
+
+def _check_frame(what: str, seen: Any, space: gymnasium.Space[Any]) -> None:
+    """Whether an observation has the keys, shapes and kinds of number of its space."""
+    if isinstance(space, Dict):
+        if not isinstance(seen, Mapping) or set(seen) != set(space.spaces):
+            given = ", ".join(sorted(seen)) if isinstance(seen, Mapping) else type(seen).__name__
+            raise SpaceError(f"{what} has {given}; its observation_space has {', '.join(sorted(space))}")
+        for key, part in space.spaces.items():
+            _check_frame(f"{what} '{key}'", seen[key], part)
+        return
+    value = np.asarray(seen)
+    if value.shape != space.shape:
+        raise ShapeError(what, value.shape, space.shape or (), hint="observation_space says so")
+    kind = np.dtype(space.dtype).kind
+    if value.dtype.kind not in "biuf" or (value.dtype.kind == "f" and kind != "f"):
+        raise SpaceError(f"{what} is {value.dtype}, expected {space.dtype}, as observation_space says")
 
 
 @contextmanager

@@ -18,8 +18,9 @@ from typing import Any, Literal
 from omegaconf import DictConfig
 
 from wmplay.configuration import is_hydras, parse, plain
-from wmplay.errors import RunError
+from wmplay.errors import RunError, WmplayError
 from wmplay.files import claimed, explained, write_json, written_beside
+from wmplay.plugins import in_one_line
 from wmplay.run_directory import RunDirectory
 from wmplay.scores import load_evaluation
 
@@ -163,7 +164,8 @@ def write_failure(job: Path, overrides: Sequence[str], error: Exception) -> None
     """Notes why a job failed: in one line, what it was run with as a JSON list, and the traceback."""
     with explained(job):
         job.mkdir(exist_ok=True)
-    why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    known = isinstance(error, WmplayError)
+    why = f"{type(error).__name__}: {' '.join(str(error).split())}" if known else in_one_line(error)
     text = f"{why}\n{json.dumps(list(overrides))}\n\n{traceback.format_exc()}"
     with written_beside(job / FAILURE_FILE) as beside:
         beside.write_text(text, encoding="utf-8")

@@ -23,7 +23,7 @@ from refusals import failure, refusal
 
 import wmplay
 from wmplay.cli import main
-from wmplay.errors import ActionError
+from wmplay.errors import ActionError, PluginError
 from wmplay.run_directory import RunDirectory
 
 SMALL = ("train", "experiment=tiny", "iterations=1", "collect.random_episodes=2", "report=false")
@@ -114,6 +114,62 @@ def test_an_action_that_cannot_be(action: object, message: str) -> None:
         expected = message.replace("[3", f"[{env.action_space.shape[0]}")
         with pytest.raises(ActionError, match=expected):
             env.step(bad)
+
+
+SHAFT = """
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Dict
+
+import wmplay
+
+@wmplay.register("env", "mine")
+class Shaft(gymnasium.Env):
+    def __init__(self):
+        self.observation_space = Dict(state=Box(-1, 1, (3,), np.float32), screen=Box(0, 1, (2, 5), np.uint8))
+        self.action_space = Box(-1, 1, (2,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observe(), {}
+
+    def step(self, action):
+        return self.observe(), 0.0, False, True, {}
+
+    def observe(self):
+        return {"state": np.zeros(3, np.float32), "screen": np.zeros((2, 5), np.uint8)}
+"""
+ANSWERS = {
+    ("np.zeros(3, np.float32)", "np.zeros(5)"): (
+        "Shaft.reset: observation 'state' has shape [5], expected [3]: observation_space says so"
+    ),
+    ("np.zeros((2, 5), np.uint8)", "np.ones((2, 5)) / 2"): "observation 'screen' is float64, expected uint8",
+    ("np.zeros((2, 5), np.uint8)", "[[None] * 5] * 2"): "observation 'screen' is object, expected uint8",
+    (
+        '"screen": ',
+        '"scren": ',
+    ): "Shaft.reset: observation has scren, state; its observation_space has screen,",
+    (
+        'return {"state"',
+        'return 3, {"state"',
+    ): "Shaft.reset: observation has tuple; its observation_space has",
+    ("self.observe(), {}", "self.observe()"): "Shaft.reset returned a dict, expected (observation, info)",
+    ("0.0, False, True", "0.0, True"): "Shaft.step returned 4 values, expected (observation, reward, termin",
+    ("def step", "def stepp"): "Shaft has no step(), as every env needs it: see docs/env.md",
+    ("def reset", "def rest"): "Shaft has no reset(), as every env needs it: see docs/env.md",
+    ("0.0, False", "1 / 0, False"): (
+        "ZeroDivisionError: division by zero: mend plugins/mine.py, line 19, in Shaft.step (with --debug: the"
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), ANSWERS.items())
+def test_what_an_env_returns_is_looked_at_before_a_run(
+    change: tuple[str, str], message: str, plugins: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert change[0] in SHAFT
+    (plugins / "mine.py").write_text(SHAFT.replace(*change))
+    refused(capsys, message, "train", "env=mine", "model=mlp", "objective=sum_of_rewards")
 
 
 # ---- models ----------------------------------------------------------------------------------------
@@ -254,14 +310,16 @@ class Good:
     def __init__(self, observation_space, action_space, width: int = 7): ...
 """
 BROKEN = {
-    "import no_such_module": "ModuleNotFoundError: No module named 'no_such_module'",
+    "import no_such_module": (
+        "ModuleNotFoundError: No module named 'no_such_module': mend plugins/broken.py, line 1, in <module>"
+    ),
     "def f(:": "SyntaxError: invalid syntax",
     "raise SystemExit(1)": "SystemExit: 1",
     "1 / 0": "ZeroDivisionError: division by zero",
     GOOD.replace(
         '"good"', '"rssm"'
     ): "model 'rssm' is taken by a built-in piece: register Good under another name",
-    GOOD.replace('"model"', '"modle"'): "UnknownName: unknown kind of piece 'modle': did you mean 'model'?",
+    GOOD.replace('"model"', '"modle"'): "unknown kind of piece 'modle': did you mean 'model'?",
 }
 
 
@@ -275,6 +333,97 @@ def test_a_broken_plugin_is_named_and_leaves_the_rest_working(
     assert "width: 7" in capsys.readouterr().out
     message = refused(capsys, "unknown model 'gooood': did you mean 'good'?", "train", "model=gooood")
     assert f"[plugins/broken.py does not load ({reason}" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (
+            ("int = 7", "intt = 7"),
+            "NameError: name 'intt' is not defined: mend plugins/good.py, line 6, in Good",
+        ),
+        (("import wmplay", ""), "NameError: name 'wmplay' is not defined: mend plugins/good.py, line 4, in "),
+        (
+            ("class Good:", "class Good:\n    size = {}[3]"),
+            "KeyError: 3: mend plugins/good.py, line 6, in Good",
+        ),
+    ],
+)
+def test_a_piece_whose_plugin_does_not_load_says_why(
+    change: tuple[str, str], why: str, plugins: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (plugins / "good.py").write_text(GOOD.replace(*change))
+    message = f"model 'good' is in plugins/good.py, which does not load: {why}"
+    refused(capsys, message, "train", "model=good")
+    refused(capsys, message, "check", "model=good")
+    with pytest.raises(PluginError, match=r"model 'good' is in plugins/good\.py, which does not load: "):
+        wmplay.make("model", "good", env=wmplay.make_env("luxo"))
+
+
+def test_a_name_that_two_pieces_want_is_nobodys(plugins: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else a run would be one of the other piece, and look as it should."""
+    (plugins / "a.py").write_text(GOOD)
+    (plugins / "b.py").write_text(GOOD)
+    (plugins / "c.py").write_text(GOOD.replace('"good"', '"rssm"'))
+    assert main(["list", "model"]) == 0
+    told = capsys.readouterr().out
+    assert "plugins/b.py does not load: model 'good' is already in plugins/a.py: take another name" in told
+    assert "plugins/c.py does not load: model 'rssm' is already built in: take another name" in told
+    for name, source, owner in (("good", "b", "wmplay_plugins.a.Good"), ("rssm", "c", "a built-in piece")):
+        message = (
+            f"model '{name}' is in plugins/{source}.py, which does not load: model '{name}' is taken by "
+        )
+        refused(capsys, message + owner, "train", f"model={name}")
+
+
+# ---- a plugin's own mistakes while it is used ------------------------------------------------------
+
+WRONG = (
+    MODEL
+    + """    def loss(self, segment):
+        return self.worth(segment.reward), {}
+
+    def worth(self, reward):
+        return reward @ torch.zeros(997, 2)
+"""
+)
+WHERE = "plugins/mine.py, line 16, in Mine.worth"
+
+
+def test_a_mistake_within_a_plugin_is_told_with_its_line(
+    plugins: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (plugins / "mine.py").write_text(WRONG)
+    message = failure(capsys, *SMALL, "model=mine")
+    assert message.startswith("RuntimeError: mat1 and mat2 shapes cannot be multiplied (")
+    assert message.endswith(f"997x2): mend {WHERE} (with --debug: the traceback)")
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        main([*SMALL, "model=mine", "--debug"])
+    assert main(["check", "model=mine"]) == 2
+    assert f"997x2); mend {WHERE}\n" in capsys.readouterr().out
+
+
+def test_so_it_is_in_a_sweep(plugins: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (plugins / "mine.py").write_text(WRONG)
+    message = failure(capsys, *SMALL, "model=mine", "seed=3", "-m", "hydra.sweep.dir=runs/all")
+    assert "1 of 1 jobs failed" in message
+    assert f"997x2): mend {WHERE}; when the cause is mended" in message
+    (told,) = Path("runs/all").glob("*/failure.txt")
+    assert "Traceback (most recent call last)" in told.read_text()
+
+
+def test_what_a_plugin_calls_wrongly_is_named_too(plugins: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    body = "    def predict(self, belief, action, **_):\n        return super().predict(belief, action[0])\n"
+    (plugins / "mine.py").write_text(MODEL + body)
+    message = failure(capsys, *SMALL, "model=mine")
+    assert "mend plugins/mine.py, line 13, in Mine.predict, which calls " in message
+    assert "wmplay/" in message.partition("which calls ")[2]
+
+
+def test_a_mistake_of_our_own_comes_with_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wmplay.registry.pieces", None)
+    with pytest.raises(TypeError, match="not callable"):
+        main(["list"])
 
 
 def test_a_folder_of_plugins_that_is_not_there(

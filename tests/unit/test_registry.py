@@ -75,7 +75,9 @@ def test_a_broken_plugin_is_named_and_the_rest_works(folder: Path) -> None:
     (folder / "typo.py").write_text("def f(:\n")
     assert registry.compose(["model=good"]).model.width == 7
     failures = plugins.load_all()
-    assert failures["plugins/broken.py"] == "ModuleNotFoundError: No module named 'no_such_module'"
+    assert failures["plugins/broken.py"] == (
+        "ModuleNotFoundError: No module named 'no_such_module': mend plugins/broken.py, line 1, in <module>"
+    )
     assert failures["plugins/typo.py"].startswith("SyntaxError")
     with pytest.raises(UnknownName, match=r"plugins/broken.py does not load"):
         registry.compose(["model=goood"])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from wmplay.errors import WmplayError
+from wmplay.plugins import failed_at
 
 S = TypeVar("S")
 
@@ -97,8 +98,7 @@ def _try(holds: Callable[[S], None], subject: S) -> Finding:
         return Finding(name, False, *_in_two(str(error)))
     except Exception as error:  # any mistake in the piece's own code
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        where = _last_line(error)
-        return Finding(name, False, f"raised {text}", f"mend {where}")
+        return Finding(name, False, f"raised {text}", f"mend {failed_at(error) or _last_line(error)}")
     return Finding(name, True)
 
 
