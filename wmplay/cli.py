@@ -298,7 +298,9 @@ def _print_results(run: Path) -> None:
     from wmplay.report import result_table
 
     Console(highlight=False).print(result_table(run))
-    print(f"report: {run / 'report.html'}")
+    page = run / "report.html"
+    if page.exists():
+        print(f"report: {page}")
 
 
 def _check_takes(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -33,8 +34,10 @@ from wmplay.rehearsal import check_policy as check_same_policy
 from wmplay.rehearsal import check_same_world, check_store, require_logger
 from wmplay.run import LoadedRun, env_config
 from wmplay.simulate import simulate, simulate_blocks
-from wmplay.store import load_trajectories, save_trajectories
+from wmplay.store import Store, load_trajectories, save_trajectories
 from wmplay.store.manifest import exists as is_store
+
+EPISODES, STEPS = 7, 23  # of what a policy that is checked may learn from
 
 
 def simulate_into(
@@ -183,13 +186,21 @@ def _check_planner(config: DictConfig) -> Report:
 
 
 def _check_policy(config: DictConfig) -> Report:
-    with closing(build_env(env_config(config))) as env:
+    with closing(build_env(env_config(config))) as env, TemporaryDirectory() as folder:
         torch.manual_seed(config.seed)
         parts = {"env": env}
         policy = _with_parts(config, "policy", parts)
-        learns = hasattr(policy, "improve") and config.model is not None
-        model = _with_parts(config, "model", parts) if learns and "model" not in parts else parts.get("model")
-        return check_policy(policy, env, seed=config.seed, verbose=True, model=model)
+        learns = hasattr(policy, "improve")
+        if learns and config.model is not None and "model" not in parts:
+            parts["model"] = _with_parts(config, "model", parts)
+        store = _few_episodes(env, folder, config.seed) if learns else None
+        model = parts.get("model")
+        return check_policy(policy, env, model=model, store=store, seed=config.seed, verbose=True)
+
+
+def _few_episodes(env: Any, folder: str, seed: int) -> Store:
+    """A store of some that are random and short, for a policy that learns from what has been recorded."""
+    return save_trajectories(simulate(env, None, EPISODES, seed, max_steps=STEPS), folder)
 
 
 def _check_explorer(config: DictConfig) -> Report:

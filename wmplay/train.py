@@ -7,7 +7,6 @@ own only their loss.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -210,7 +209,8 @@ def improve(s: Session) -> None:
             s.state.real_steps = real + steps * (cfg.world == "real")
             s.state.learned_steps = learned + steps * (cfg.world == "learned")
             s.log("improve", dict(metrics))
-            advance(min(steps, cfg.steps), f"reward {metrics.get('reward', math.nan):.3f}")
+            note = "reward" if "reward" in metrics else next(iter(metrics), None)
+            advance(min(steps, cfg.steps), "" if note is None else f"{note} {metrics[note]:.3f}")
 
         policy.improve(Practice(env, cfg.steps, seed, s.device, s.store, s.parts.model, tell))
 

@@ -46,6 +46,48 @@ def test_simulate_fills_a_store_and_appends(capsys: pytest.CaptureFixture[str]) 
     assert "10 episodes, 130 steps" in capsys.readouterr().err
 
 
+RECALL = """
+import torch
+import wmplay
+
+@wmplay.register("policy", "recall")
+class Recall(torch.nn.Module):
+    def __init__(self, action_space):
+        super().__init__()
+        self.place = torch.nn.Parameter(torch.zeros(action_space.shape[0]))
+
+    def initial(self, batch_size):
+        return ()
+
+    def act(self, carry, observation, last_action, first, *, explore=False, generator=None):
+        return self.place.detach().expand(len(first), -1), carry
+
+    def improve(self, practice):
+        seen = practice.store.sample(5, 3, practice.seed).action.mean((0, 1))
+        self.place.data += (seen - self.place.data) / 2
+        practice.advance(practice.steps, {"moved": seen.norm().item()})
+        return {}
+
+    def learner_state(self):
+        return {}
+
+    def load_learner_state(self, state):
+        pass
+"""
+
+
+def test_a_policy_may_learn_from_the_store_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("plugins").mkdir()
+    Path("plugins/recall.py").write_text(RECALL)
+    assert main(["check", "policy=recall"]) == 0
+    assert "ok   every weight is trained" in capsys.readouterr().out
+    learn = ["improve.steps=1", "improve.world=real", "iterations=1", "report=false", "dir=run"]
+    assert main(["train", "experiment=tiny", "policy=recall", *learn]) == 0
+    out, err = capsys.readouterr()
+    assert "moved" in next(line for line in err.splitlines() if line.startswith("improve"))  # its metric
+    assert "report:" not in out
+
+
 def test_a_run_can_be_evaluated_reported_and_acted_with(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "experiment=tiny", "iterations=1", "dir=run"]) == 0
     assert "report: run/report.html" in capsys.readouterr().out

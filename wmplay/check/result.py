@@ -103,8 +103,11 @@ def _try(holds: Callable[[S], None], subject: S) -> Finding:
 
 
 def _in_two(text: str) -> tuple[str, str]:
-    problem, _, advice = " ".join(text.split()).rpartition(": ")
-    return (problem, advice) if problem else (advice, "mend this first")
+    text = " ".join(text.split())
+    problem, _, advice = text.rpartition(": ")
+    return (
+        (problem, advice) if " " in problem else (text, "mend this first")
+    )  # no more than whose error it is
 
 
 def _last_line(error: Exception) -> str:
