@@ -82,6 +82,7 @@ class Ensemble(nn.Module):
         run = {"observation_space": observation_space, "action_space": action_space}
         self.members = nn.ModuleList(registry.build(config, **run) for _ in range(members))
         self.of, self.choose = of, choose
+        self.least_length = max(getattr(member, "least_length", 1) for member in self.members)
         spaces = cast(gym.spaces.Dict, observation_space).spaces
         self.keys = model_keys(spaces)
         self.whole = [key for key in self.keys if not np.issubdtype(spaces[key].dtype, np.floating)]

@@ -94,6 +94,7 @@ class FIT(nn.Module):
             reward_weight=reward_weight,
             continuation_weight=continuation_weight,
         )
+        self.least_length = context
 
     # ---- the four verbs --------------------------------------------------------------------------
 
