@@ -173,8 +173,8 @@ def _check_length(model: Any, length: int) -> None:
     least = getattr(model, "least_length", 1)
     if length < least:
         raise ConfigError(
-            f"fit.length is {length}, but {type(model).__name__} looks back over {least} steps, some of which "
-            f"it would never be fitted on: set fit.length={least}, or lower the model's context"
+            f"fit.length is {length}, but {type(model).__name__} looks back over {least} steps, some of "
+            f"which it would never be fitted on: set fit.length={least}, or lower the model's context"
         )
 
 
