@@ -343,9 +343,10 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
 def as_observed(value: Tensor, space: gymnasium.Space[Any]) -> Tensor:
     """Expected values [B, ...] as an env would show them: in the dtype and the bounds of its space."""
     assert isinstance(space, Box)
-    whole = np.issubdtype(space.dtype, np.integer)
+    fractions = np.issubdtype(space.dtype, np.floating)
     dtype = torch.from_numpy(np.zeros(0, space.dtype)).dtype
-    value = value.round() if whole else value.to(dtype)  # a binary screen has its threshold at one half
+    # a binary screen, of uint8 or bool, has its threshold at one half
+    value = value.to(dtype) if fractions else value.float().round()
     low, high = (value.new_tensor(bound) for bound in (space.low, space.high))
     return torch.clamp(value, low, high).to(dtype)
 
