@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, Space
 
 from wmplay.contracts import Trajectory
-from wmplay.errors import ConfigError, UnknownName
+from wmplay.errors import ConfigError, SpaceError, UnknownName
 from wmplay.store import Store, load_trajectories
 from wmplay.store.shard import OBSERVATION
 
@@ -29,6 +29,7 @@ class RecordedEnv(gymnasium.Env[dict[str, Any], Any]):
         ConfigError: without a store, or with an empty one.
         StoreError: if there is none at that path, or it is damaged.
         UnknownName: for a key that the store does not have.
+        SpaceError: for complex numbers.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # as Gymnasium declares it
@@ -114,7 +115,12 @@ def _observation_space(store: Store, name: str) -> Box:
         return Box(0, 1, shape, dtype.type)
     if dtype == np.uint8:
         return Box(0, 255, shape, np.uint8)
-    return Box(low.astype(dtype), high.astype(dtype), dtype=dtype.type)
+    if dtype.kind == "c":
+        raise SpaceError(
+            f"observation '{name.removeprefix(OBSERVATION)}' of {store.path} is {dtype}, which no env "
+            "observes: choose others with env.keys=[...]"
+        )
+    return Box(low.astype(dtype), high.astype(dtype), shape, dtype.type)
 
 
 def _action_space(store: Store) -> Box | Discrete:

@@ -115,6 +115,19 @@ def test_spaces_are_as_wide_as_the_data() -> None:
         env.step(env.action_space.sample())
 
 
+def test_a_number_for_each_frame_is_no_vector(capsys: pytest.CaptureFixture[str]) -> None:
+    frames = {"speed": np.arange(3, dtype=np.float32), "wave": np.ones((3, 2), np.complex64)}
+    store("a", frames, np.array([[0.5], [-2]], np.float32))
+    env = wmplay.make_env("recorded", data="a", keys=["speed"])
+    assert env.observation_space["speed"] == Box(0, 2, (), np.float32)
+    for key, message in (
+        ("speed", "'speed' is Box(0.0, 2.0, (), float32), expected"),
+        ("wave", "'wave' of a"),
+    ):
+        line = refusal(capsys, *TRAIN, "env.data=a", f"env.keys=[{key}]")
+        assert f"observation {message}" in line
+
+
 def test_a_store_of_which_the_oldest_episodes_were_dropped() -> None:
     store("a", {"x": np.array([[9.0], [9]])}, np.array([[7]], np.float32))
     store("a", {"x": np.array([[1.0], [2], [3]])}, np.array([[5], [6]], np.float32))

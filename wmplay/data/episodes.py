@@ -81,9 +81,8 @@ def trajectory_of(observation: Mapping[str, Any], steps: Mapping[str, Any], wher
         raise DataError(
             f"{where} goes on after its end at step {ends[0]} of {length}: cut it into an episode for each"
         )
-    return Trajectory(
-        frames, _action(arrays["action"], where), arrays["reward"].astype(np.float32), terminated, truncated
-    )
+    reward = _as(np.dtype(np.float32), arrays["reward"], f"{where}: reward")
+    return Trajectory(frames, _action(arrays["action"], where), reward, terminated, truncated)
 
 
 def beside_actions(
@@ -161,10 +160,18 @@ def _flags(array: Array, what: str) -> Array:
 
 def _action(array: Array, where: str) -> Array:
     if array.dtype.kind == "f" and array.ndim == 2:
-        return array.astype(np.float32)
+        return _as(np.dtype(np.float32), array, f"{where}: action")
     if array.dtype.kind in "iu" and array.ndim == 1:
-        return array.astype(np.int64)
+        return _as(np.dtype(np.int64), array, f"{where}: action")
     raise DataError(
         f"{where}: action is {array.dtype} {list(array.shape)}, expected floating [T, A], or whole [T] for "
         "discrete actions"
     )
+
+
+def _as(dtype: np.dtype[Any], array: Array, what: str) -> Array:
+    """Real numbers in another dtype. Raises DataError for those that it cannot have."""
+    limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+    if array.dtype.kind == "c" or ((array < limits.min) | (array > limits.max)).any():
+        raise DataError(f"{what} has numbers that are none of {dtype}: mend it")
+    return array.astype(dtype)
