@@ -94,14 +94,20 @@ class KeyScore:
 
     def ahead_until(self) -> int:
         """The last horizon up to which the model beats every baseline, their intervals not overlapping."""
-        model = self.curves[MODEL]
-        for h in range(1, len(model.mean) + 1):
-            for name in self.baselines:
-                ours, theirs = model.at(h), self.curves[name].at(h)
-                apart = ours.low > theirs.high if self.higher_is_better else ours.high < theirs.low
-                if not apart:
-                    return h - 1
-        return len(model.mean)
+        horizon = len(self.curves[MODEL].mean)
+        return next((h - 1 for h in range(1, horizon + 1) if not self._ahead(h)), horizon)
+
+    def ahead_from(self) -> int | None:
+        """The first horizon from which on it so beats them to the end; None if not even at the last."""
+        horizon = len(self.curves[MODEL].mean)
+        behind = next((h for h in range(horizon, 0, -1) if not self._ahead(h)), 0)
+        return behind + 1 if behind < horizon else None
+
+    def _ahead(self, h: int) -> bool:
+        ours, others = self.curves[MODEL].at(h), [self.curves[name].at(h) for name in self.baselines]
+        if self.higher_is_better:
+            return all(ours.low > theirs.high for theirs in others)
+        return all(ours.high < theirs.low for theirs in others)
 
 
 @dataclass(frozen=True)

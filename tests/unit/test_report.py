@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+from dataclasses import replace
 
 import matplotlib
 import numpy as np
@@ -22,7 +23,7 @@ from wmplay.report.plots import loss_plot, practice_plot, progress_plot
 from wmplay.report.record import read_record
 from wmplay.report.style import BLUE, GREEN, INK, ORANGE, PAPER, RULE, SKY, rgb
 from wmplay.report.words import duration, interval, number, percent, verdict
-from wmplay.scores import save_evaluation
+from wmplay.scores import MODEL, Curve, Evaluation, KeyScore, PredictionScore, save_evaluation
 from wmplay.showcase import Clips
 
 
@@ -65,6 +66,12 @@ def test_page_says_what_was_found_and_how(page):
         assert said in page.text
     for said in ("wmplay train env=conveyor", "abc1234", "3.11", "fit 1 min 01 s", "name: <conveyor>"):
         assert said in page.text
+
+
+def test_page_says_what_was_tried(tmp_path):
+    tried = ["experiment=quickstart", "model.hidden=7", "model=late"]
+    text = page_of(write_run(tmp_path, overrides=tried)).text
+    assert "experiment=quickstart · model=late · seed 0 · 2026-11-03" in text
 
 
 def test_names_are_escaped(page, run_dir):
@@ -296,3 +303,21 @@ def test_verdict_does_not_boast(tmp_path):
     )
     good = verdict(read_record(write_run(tmp_path / "good", late=0)))
     assert "above every baseline at all horizons" in good
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ([0.1, 0.1, 0.1], "below every baseline at all horizons"),
+        ([0.9, 0.1, 0.9], "not clearly below every baseline even at 1 step"),
+        ([0.9, 0.1, 0.1], "not clearly below every baseline at 1 step, but from 2 steps on"),
+        ([0.1, 0.9, 0.1], "below every baseline up to 1 step"),
+    ],
+)
+def test_verdict_on_what_is_better_only_sooner_or_later(model, said, run_dir):
+    curves = {
+        MODEL: Curve(model, [x - 0.05 for x in model], [x + 0.05 for x in model]),
+        "copy-last": Curve([0.5] * 3, [0.45] * 3, [0.55] * 3),
+    }
+    score = PredictionScore(3, 3, 7, 0, {"place": KeyScore("mae", curves)})
+    assert said in verdict(replace(read_record(run_dir), evaluation=Evaluation(prediction=score)))

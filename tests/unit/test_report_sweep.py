@@ -198,10 +198,16 @@ def test_a_sweep_has_a_page(sweep_dir):
     print_sweep(sweep_dir, console)
     assert f"report: {sweep_dir / 'report.html'}" in console.file.getvalue().replace("\n", "")
     page = (sweep_dir / "report.html").read_text()
+    assert "href=" not in page  # no run has a report
     assert "5 runs of 2 settings: model=late: success 100.0%" in page
     assert "Over seeds" in page
     assert (sweep_dir / "report" / "quality.png").exists()
     assert (sweep_dir / "report" / "settings.png").exists()
+    (sweep_dir / "3" / "report.html").touch()
+    print_sweep(sweep_dir, console)
+    page = (sweep_dir / "report.html").read_text()
+    assert page.count("href=") == 1
+    assert '<li><a href="3/report.html">model=exact seed 0</a></li>' in page
     points = summarise_sweep(sweep_dir).points
     assert len(points) == 4 * 3
     assert {point.label for point in points} == {"model=late", "model=exact"}

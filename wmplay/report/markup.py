@@ -1,4 +1,4 @@
-"""Pictures and tables as HTML, and the page around them: one file without links to anything."""
+"""Pictures and tables as HTML, and the page around them: one file that needs no other."""
 
 from __future__ import annotations
 

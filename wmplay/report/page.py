@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from wmplay.contracts import Trajectory
+from wmplay.registry import KINDS
 from wmplay.report import clips, episodes, plots, simulator
 from wmplay.report.figures import png
 from wmplay.report.markup import Html, Part, Picture, facts_table, file_name, folded, write_page
@@ -43,7 +44,8 @@ def write_report(run_dir: Path | str) -> Path:
         "How it learned": _learning(record),
         "How it was made": _making(record),
     }
-    facts = [f"seed {record.info['seed']}"] if "seed" in record.info else []
+    facts = _pieces(record)
+    facts += [f"seed {record.info['seed']}"] if "seed" in record.info else []
     facts += [str(record.info["started"]).replace("T", " ")] if record.info.get("started") else []
     wall = sum((record.info.get("wall") or {}).values())
     facts += [duration(wall)] if wall else []
@@ -55,6 +57,12 @@ def write_report(run_dir: Path | str) -> Path:
         verdict=verdict(record),
         note=" · ".join(facts),
     )
+
+
+def _pieces(record: Record) -> list[str]:
+    """The pieces that the run was started with, as they were named."""
+    overrides = [str(text) for text in record.info.get("overrides", [])]
+    return [text for text in overrides if text.partition("=")[0] in (*KINDS, "experiment")]
 
 
 def _results(record: Record) -> Iterator[Grid]:

@@ -6,6 +6,7 @@ import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 from rich.console import Console
@@ -14,7 +15,7 @@ from rich.text import Text
 from wmplay.errors import RunError
 from wmplay.files import written_beside
 from wmplay.report.figures import png
-from wmplay.report.markup import Part, Picture, write_page
+from wmplay.report.markup import REPORT_FILE, Html, Part, Picture, write_page
 from wmplay.report.quality import Point, measured, quality_plot
 from wmplay.report.record import Record, read_record
 from wmplay.report.seeds import (
@@ -127,6 +128,7 @@ def write_sweep_report(sweep: Sweep, sweep_dir: Path) -> Path:
     sections: dict[str, Sequence[Part]] = {
         "At a glance": at_a_glance,
         "Results": grids,
+        "Each run": _links(sweep, sweep_dir),
         "Does a better model make a better policy": []
         if scatter is None
         else [Picture("quality.png", png(scatter), QUALITY)],
@@ -139,6 +141,17 @@ def write_sweep_report(sweep: Sweep, sweep_dir: Path) -> Path:
         verdict=_verdict(sweep),
         note=f"all runs: {sweep.common}" if sweep.common else "",
     )
+
+
+def _links(sweep: Sweep, sweep_dir: Path) -> list[Html]:
+    """The runs' own reports, of those that have one."""
+    pages = {f"{job.setting} seed {job.seed}": Path(job.directory, REPORT_FILE) for job in sweep.jobs}
+    items = [
+        f'<li><a href="{escape(page.as_posix())}">{escape(name)}</a></li>'
+        for name, page in pages.items()
+        if (sweep_dir / page).exists()
+    ]
+    return [Html(f"<ul>{''.join(items)}</ul>\n")] if items else []
 
 
 def _verdict(sweep: Sweep) -> str:

@@ -102,7 +102,8 @@ def verdict(record: Record) -> str:
     if main is not None:
         parts.append(_policy(main, evaluation.policies))
     if parts:
-        return "; ".join(parts) + "."
+        text = "; ".join(parts)
+        return f"{text[0].upper()}{text[1:]}."
     steps = max((int(line["step"]) for line in record.metrics if line.get("phase") == "fit"), default=0)
     return f"Not evaluated yet: {counted(steps, 'model update')} so far."
 
@@ -144,7 +145,9 @@ def _ahead(result: KeyScore, horizon: int) -> str:
     until = result.ahead_until()
     side = "above" if result.higher_is_better else "below"
     if until == 0:
-        return f"not clearly {side} every baseline even at 1 step"
+        since = result.ahead_from()
+        only = "even at 1 step" if since is None else f"at 1 step, but from {counted(since, 'step')} on"
+        return f"not clearly {side} every baseline {only}"
     if until == horizon:
         return f"{side} every baseline at all horizons"
     return f"{side} every baseline up to {counted(until, 'step')}"
