@@ -30,7 +30,8 @@ class Trial:
     """A model, a batch to show it, and a copy that was fitted to this batch."""
 
     def __init__(self, model: Any, env: gymnasium.Env[Any, Any], seed: int, verbose: bool = False) -> None:
-        self.given, self.seed = model, seed
+        self.given, self.seed, self.verbose = model, seed, verbose
+        self.action_space = env.action_space
         self.segment, self.spaces = record(env, seed, STEPS, "a model")
         self.discrete = isinstance(env.action_space, Discrete)
         self.choices = _extremes(env.action_space)
@@ -41,7 +42,7 @@ class Trial:
         self.fit_failed: Exception | None = None
         self.model = model
         try:
-            with bar("short fit", UPDATES, "updates") if verbose else nullcontext(_silent) as advance:
+            with bar("short fit", UPDATES, "updates") if verbose else nullcontext(silent) as advance:
                 self.model = self._fit(advance)
         except Exception as error:  # reported by the properties of the loss; the others do without
             self.fit_failed = error
@@ -76,6 +77,25 @@ class Trial:
         self.untrained = [n for n, p in model.named_parameters() if p.requires_grad and n not in trained]
         self.errors = before, self.error(model)
         return model
+
+    @property
+    def stuck(self) -> tuple[str, str] | None:
+        """What the fit did not achieve, if there is such, and what to do."""
+        for stage, (before, after) in self.losses.items():
+            if not after < before - 0.02 * abs(before):
+                return (
+                    f"{UPDATES} updates on one batch took the loss of '{stage}' from {before:.3g} to "
+                    f"{after:.3g}",
+                    "look for a detached or saturated part, or a learning rate of 3e-3 being too much for it",
+                )
+        if self.errors is not None and not self.errors[1] < 0.8 * self.errors[0]:
+            before, after = self.errors
+            return (
+                f"{UPDATES} updates on one batch lower the loss, but the error of predictions of it went "
+                f"from {before:.3g} to {after:.3g} of the batch's variance",
+                "see whether the loss and predict mean the same: its sign, the time rule, units, masks",
+            )
+        return None
 
     def believe(self, model: Any, rows: slice = slice(None)) -> Belief:
         """The belief after SEEN steps."""
@@ -114,21 +134,15 @@ class Trial:
 
     @torch.no_grad()
     def error(self, model: Any) -> float:
-        """The mean squared error of predictions, in parts of the batch's own variance."""
-        guess = self.guess(model)
-        return float(np.mean([self.error_of(key, value) for key, value in guess.items()]))
-
-    @torch.no_grad()
-    def guess(self, model: Any) -> dict[str, Tensor]:
-        """The predicted observations {key: [B, H, ...]}, as far as there are such."""
+        """The mean squared error of predicted observations, in parts of the batch's own variance."""
         future = model.predict(self.believe(model), self.future).observation
-        return {key: future[key] for key in self.frames(0, 1) if key in future}
-
-    def error_of(self, key: str, guess: Tensor) -> float:
-        """The mean squared error of a guess [B, H or 1, ...], in parts of the batch's own variance."""
-        truth = self.frames(SEEN + 1, SEEN + AHEAD + 1)[key].double()
-        around = (truth - truth.mean((0, 1), keepdim=True)).square().mean() + 1e-8
-        return float((guess.double() - truth).square().mean() / around)
+        errors = []
+        for key, value in self.frames(SEEN + 1, SEEN + AHEAD + 1).items():
+            if key in future:
+                truth = value.double()
+                around = (truth - truth.mean((0, 1), keepdim=True)).square().mean() + 1e-8
+                errors.append(float((future[key].double() - truth).square().mean() / around))
+        return float(np.mean(errors))
 
 
 def numbers(prediction: Prediction) -> Tensor:
@@ -169,8 +183,8 @@ def padded(segment: Segment, mask: Tensor) -> Segment:
     )
 
 
-def _silent(done: int, note: str) -> None:
-    pass
+def silent(done: int, note: str) -> None:
+    """Progress that nobody looks at."""
 
 
 def record(
