@@ -41,6 +41,7 @@ class Plugin:
 
 
 _failures: dict[str, str] = {}  # plugin source -> why it does not load
+_imported: dict[str, dict[Path, bytes]] = {}  # module of a file or folder -> its texts when it was imported
 
 
 def plugins() -> list[Plugin]:
@@ -134,13 +135,15 @@ def load_all() -> dict[str, str]:
 
 def load(plugin: Plugin) -> None:
     """Imports a plugin; a failure is recorded (see ``failures``), not raised."""
-    if plugin.module.startswith(f"{NAMESPACE}."):
+    ours = plugin.module.startswith(f"{NAMESPACE}.")
+    if ours:
         namespace = sys.modules.setdefault(NAMESPACE, types.ModuleType(NAMESPACE))
         namespace.__path__ = [str(folder) for folder in _folders()]
         loaded = sys.modules.get(plugin.module)
         if loaded is not None and loaded.__file__ != str(plugin.path):
             # The working directory has changed, and with it the file that this name means.
-            del sys.modules[plugin.module]
+            _forget(plugin)
+    texts = _texts(plugin) if ours and plugin.module not in sys.modules else {}
     try:
         importlib.invalidate_caches()
         importlib.import_module(plugin.module)
@@ -149,6 +152,39 @@ def load(plugin: Plugin) -> None:
         _failures[plugin.source] = str(error) if isinstance(error, WmplayError) else in_one_line(error)
     else:
         _failures.pop(plugin.source, None)
+        if texts:
+            _imported[plugin.module] = texts
+
+
+def changed() -> list[Plugin]:
+    """Imported plugins, of a folder, that have another text by now. Installed ones are not looked at."""
+    return [
+        plugin
+        for plugin in plugins()
+        if getattr(sys.modules.get(plugin.module), "__file__", None) == str(plugin.path)
+        and plugin.module in _imported
+        and _imported[plugin.module] != _texts(plugin)
+    ]
+
+
+def load_again(plugin: Plugin) -> None:
+    """Imports a plugin as it is now; a failure is recorded, as by ``load``."""
+    for path in _texts(plugin):  # bytecode is told apart by the second and the size: too coarse for an edit
+        Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
+    _forget(plugin)
+    load(plugin)
+
+
+def _forget(plugin: Plugin) -> None:
+    """Makes the next import read a plugin's modules anew."""
+    for name in [name for name in sys.modules if f"{name}.".startswith(f"{plugin.module}.")]:
+        del sys.modules[name]
+
+
+def _texts(plugin: Plugin) -> dict[Path, bytes]:
+    whole = plugin.path.name == "__init__.py"
+    files = sorted(plugin.path.parent.rglob("*.py")) if whole else [plugin.path]
+    return {path: path.read_bytes() for path in files}
 
 
 def failed_at(error: BaseException) -> str | None:

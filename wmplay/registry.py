@@ -21,6 +21,7 @@ import inspect
 import sys
 import types
 import typing
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -128,6 +129,27 @@ def _config_names(kind: str) -> dict[str, str]:
     return found
 
 
+def reload() -> list[str]:
+    """Imports plugin files again that have changed since they were imported: for a notebook, after an edit.
+
+    Nothing else does, so that a run or sweep keeps the code that it began with, as does what has been built.
+    Installed plugins are left alone: these need a new process.
+
+    Returns:
+        What was read again, such as ``["plugins/mine.py"]``. One that fails is named when it is used.
+    """
+    changed = plugins.changed()
+    for plugin in changed:
+        plugins.load_again(plugin)
+    return [plugin.source for plugin in changed]
+
+
+def _warn_of_changes() -> None:
+    for plugin in plugins.changed():
+        text = "changed since it was imported: wmplay.registry.reload(), or a new process, reads it again"
+        warnings.warn_explicit(text, UserWarning, plugin.source, 1)  # each time: again after the next edit
+
+
 # ---- composing a run -----------------------------------------------------------------------------
 
 
@@ -182,6 +204,7 @@ def prepare(overrides: Sequence[str]) -> None:
     """
     from wmplay import configuration
 
+    _warn_of_changes()
     plugins.load_all()
     for kind, name in configuration.chosen(overrides, (*KINDS, "experiment")):
         _check_loads(kind, name)
@@ -201,6 +224,7 @@ def piece_config(kind: str, name: str, **overrides: Any) -> dict[str, Any]:
         UnknownName: if the kind has no such piece.
         PluginError: if it is in a plugin that does not load.
     """
+    _warn_of_changes()
     if name not in names(kind):
         raise unknown_piece(kind, name)
     if name in _config_names(kind):

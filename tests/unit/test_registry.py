@@ -83,6 +83,7 @@ def test_a_broken_plugin_is_named_and_the_rest_works(folder: Path) -> None:
         registry.compose(["model=goood"])
 
 
+@pytest.mark.filterwarnings("error:changed since")
 def test_the_same_file_name_in_another_folder_is_another_plugin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +93,45 @@ def test_the_same_file_name_in_another_folder_is_another_plugin(
         monkeypatch.chdir(tmp_path / name)
         assert wmplay.make("model", name, env=Spaces()).width == 7
     assert "first" not in registry.names("model")
+
+
+def test_an_edited_plugin_is_read_again_when_asked_to_be(folder: Path) -> None:
+    write(folder / "tiny.py", MODEL, name="tiny")
+    (folder / "pack").mkdir()
+    write(folder / "pack" / "__init__.py", "from .width import WIDTH\n" + textwrap.dedent(MODEL), name="pack")
+    (folder / "pack" / "width.py").write_text("WIDTH = 7")
+    before = wmplay.make("model", "tiny", env=Spaces())
+    assert registry.compose(["model=pack"]).model.width == 7
+    assert registry.reload() == []
+
+    write(folder / "tiny.py", MODEL.replace("int = 7", "int = 8"), name="tiny")  # as long, in the same second
+    with pytest.warns(UserWarning, match=r"changed since it was imported: wmplay.registry.reload\(\), or a"):
+        assert wmplay.make("model", "tiny", env=Spaces()).width == 7
+    with pytest.warns(UserWarning, match="changed since it was imported"):
+        assert registry.compose(["model=tiny"]).model.width == 7
+    assert registry.reload() == ["plugins/tiny.py"]
+    assert wmplay.make("model", "tiny", env=Spaces()).width == 8
+    assert registry.compose(["model=tiny"]).model.width == 8
+    assert before.width == 7
+    assert type(before) is not registry.registered()["model", "tiny"]
+
+    write(folder / "pack" / "__init__.py", MODEL.replace("int = 7", "int = WIDTH"), name="pack")
+    text = (folder / "pack" / "__init__.py").read_text()
+    (folder / "pack" / "__init__.py").write_text("from .width import WIDTH\n" + text)
+    (folder / "pack" / "width.py").write_text("WIDTH = 9")
+    assert registry.reload() == ["plugins/pack"]
+    assert wmplay.make("model", "pack", env=Spaces()).width == 9
+
+
+def test_an_edit_that_breaks_a_plugin_is_named_and_so_mended(folder: Path) -> None:
+    write(folder / "tiny.py", MODEL, name="tiny")
+    assert wmplay.make("model", "tiny", env=Spaces()).width == 7
+    (folder / "tiny.py").write_text((folder / "tiny.py").read_text() + "\n1 / 0\n")
+    assert registry.reload() == ["plugins/tiny.py"]
+    with pytest.raises(PluginError, match=r"ZeroDivisionError: division by zero: mend plugins/tiny.py, line"):
+        wmplay.make("model", "tiny", env=Spaces())
+    write(folder / "tiny.py", MODEL.replace("int = 7", "int = 5"), name="tiny")
+    assert wmplay.make("model", "tiny", env=Spaces()).width == 5
 
 
 def test_a_taken_name_is_refused(folder: Path) -> None:
