@@ -166,6 +166,12 @@ def arbiter_of(env: gymnasium.Env[Any, Any]) -> Arbiter:
             f"{type(env.unwrapped).__name__} shows no built-in world, expected one with an arbiter "
             f"({', '.join(shipped_arbiters())}): leave evaluate.arbiter.clips at 0"
         )
+    if names[0] not in shipped_arbiters():
+        raise ArbiterError(
+            f"no arbiter judges the world '{names[0]}' as yet (those of {', '.join(shipped_arbiters())} are "
+            f"there): make one by python scripts/train_arbiter.py {names[0]}, or leave "
+            "evaluate.arbiter.clips at 0"
+        )
     return load_arbiter(names[0])
 
 
