@@ -21,17 +21,19 @@ from wmplay.check.problems import (
     Problem,
     Solver,
     Value,
+    in_turns,
     problem,
     quadratic,
     solve,
     two_valleys,
 )
-from wmplay.check.result import Broken, Report, examine
+from wmplay.check.result import Broken, NotTried, Report, examine
 from wmplay.contracts import Plan, Prediction, Score
 from wmplay.errors import SpaceError
 
-HORIZON, FEW, MANY, PLENTY = 3, 11, 101, 4099
+HORIZON, FEWEST, FEW, MANY, PLENTY = 3, 2, 11, 101, 4099
 SEEDS = 23  # of which means are taken
+FOLLOWS = 0.25  # of the way to goals that change with every step
 
 
 def check_planner(
@@ -126,6 +128,32 @@ def finds_the_deeper_of_two_valleys(solver: Solver) -> None:
     """With plenty of candidates it is not caught by a wide valley that is less deep than a narrow one."""
     advice = "search all of the range at first (a wider first draw), and keep the best that was seen"
     _reaches(solver, two_valleys, 1, 2 * solver.tolerance, advice)
+
+
+def plans_are_on_time(solver: Solver) -> None:
+    """Where each step has a best action of its own, a plan has it at that step, from a warm start, too."""
+    followed = False
+    for kind, space in solver.each():
+        task = problem(space, quadratic, turns=True)
+        for who, candidates in (("a plan", PLENTY), ("what becomes of the best plan", FEWEST)):
+            planner = solver.build(space, candidates=candidates, horizon=HORIZON, hold=1)
+            steps = solve(planner, task, solver.seed).action.shape[1]
+            goals = in_turns(task.goal, torch.arange(-1, steps + 1).expand(ROWS, -1))  # and one step around
+            start = task.model.action_at(goals[:, 1:-1]) if candidates == FEWEST else None
+            seeds = range(solver.seed, solver.seed + 5)
+            plans = torch.stack([solve(planner, task, seed, warm_start=start).action for seed in seeds])
+            place = task.model.place(plans) - 0.5  # [5, B, H, A], from the middle
+            late, own, early = (_along(place, goals[:, shift : shift + steps] - 0.5) for shift in range(3))
+            followed |= own > FOLLOWS
+            if max(late, early) > max(FOLLOWS, 2 * own):
+                when, step = ("late", "h - 1") if late > early else ("early", "h + 1")
+                raise Broken(
+                    f"{who} of {kind} actions is one step {when}: its action h is the best for step {step}",
+                    "return the very actions that were predicted, from the first on, and take warm_start "
+                    "for a plan that begins with the first step, too: who passes it has moved it",
+                )
+    if not followed:
+        raise NotTried("its plans follow no goal that changes with every step")
 
 
 def stays_within_bounds(solver: Solver) -> None:
@@ -310,6 +338,7 @@ PROPERTIES: tuple[Callable[[Solver], None], ...] = (
     scores_are_true,
     finds_the_best_of_a_quadratic,
     finds_the_deeper_of_two_valleys,
+    plans_are_on_time,
     stays_within_bounds,
     candidates_come_row_by_row,
     batch_invariance,
@@ -364,6 +393,11 @@ def _difference(one: Tensor, other: Tensor) -> tuple[float, float]:
     apart = one - other
     error = 3 * float(apart.std()) / len(apart) ** 0.5
     return float(apart.mean()) - error, float(apart.mean()) + error
+
+
+def _along(place: Tensor, goal: Tensor) -> float:
+    """How far places [..., B, H, A] go the way to goals [B, H, A], 1 = all of it."""
+    return float((place * goal).sum((-3, -2, -1)).mean() / goal.square().sum().clamp_min(1e-6))
 
 
 def _part(lacking: Tensor) -> str:

@@ -1,6 +1,6 @@
 """Planning problems with a known answer, and planners to solve them.
 
-The world has no dynamics: its reward is a function of the action.
+The world has no dynamics: its reward is a function of the action, and perhaps of the step.
 """
 
 from __future__ import annotations
@@ -45,22 +45,34 @@ def two_valleys(place: Tensor, goal: Tensor) -> Tensor:
     return torch.maximum(valley(1.0, 0.15, goal), valley(0.6, 0.3, 0.75 - 0.5 * goal))
 
 
+def in_turns(goal: Tensor, step: Tensor) -> Tensor:
+    """The goals [B, H, A] of steps [B, H]: the goal [B, A] itself, what is opposite to it, the middle."""
+    turn, goal = step.unsqueeze(-1) % 3, goal.unsqueeze(1)
+    return torch.where(turn == 0, goal, torch.where(turn == 1, 1 - goal, 0.5))
+
+
 class Field(nn.Module):
     """The world model: a step's reward is half of what its action is worth; the score adds the other half.
 
     So a planner needs both to belong to the same row: the belief, which it repeats, and the present that the
     score is bound to. Places are actions as parts of their range, 0 at the lower bound, 1 at the upper.
 
-    Belief: ``goal`` [B, A] and ``row`` [B], the row's number. Latent [B, H, A + 1]: places, and the row.
+    Belief: ``goal`` [B, A], ``row`` [B], the row's number, and ``step`` [B], how many were predicted. Latent
+    [B, H, A + 2]: places, the row and the step.
+
+    Args:
+        space: of actions.
+        value: what an action is worth.
+        turns: each step has another goal, see ``in_turns``.
 
     Attributes:
         furthest: (smallest, largest) of all the places that it was asked about.
         finite: whether all of them were finite.
     """
 
-    def __init__(self, space: gymnasium.Space[Any], value: Value) -> None:
+    def __init__(self, space: gymnasium.Space[Any], value: Value, turns: bool = False) -> None:
         super().__init__()
-        self.space, self.value = space, value
+        self.space, self.value, self.turns = space, value, turns
         self.weight = nn.Parameter(torch.tensor(0.5))
         self.furthest = (0.0, 1.0)
         self.finite = True
@@ -84,7 +96,11 @@ class Field(nn.Module):
     def initial(self, observation: dict[str, Tensor]) -> Any:
         """The belief that a goal is where it is seen."""
         goal = observation["place"]
-        return {"goal": goal, "row": torch.arange(len(goal), dtype=torch.float32)}
+        return {
+            "goal": goal,
+            "row": torch.arange(len(goal), dtype=torch.float32),
+            "step": goal.new_zeros(len(goal)),
+        }
 
     def observe(self, belief: Any, action: Tensor, observation: dict[str, Tensor]) -> Any:
         """The same belief: nothing ever changes."""
@@ -96,13 +112,20 @@ class Field(nn.Module):
         low, high = self.furthest
         self.furthest = min(low, float(place.min())), max(high, float(place.max()))
         self.finite = self.finite and bool(place.isfinite().all())
-        reward = self.weight * self.value(place, belief["goal"].unsqueeze(1))
-        row = belief["row"].reshape(-1, 1, 1).expand(*place.shape[:2], 1)
-        return Prediction(torch.cat([place, row], -1), reward, None, belief, self.decode)
+        step = belief["step"].unsqueeze(1) + torch.arange(place.shape[1])
+        reward = self.weight * self.worth(place, belief["goal"], step)
+        row = belief["row"].unsqueeze(1).expand_as(step)
+        latent = torch.cat([place, torch.stack([row, step], -1)], -1)
+        after = {**belief, "step": belief["step"] + place.shape[1]}
+        return Prediction(latent, reward, None, after, self.decode)
+
+    def worth(self, place: Tensor, goal: Tensor, step: Tensor) -> Tensor:
+        """[B, H], of places [B, H, A] at steps [B, H], with goals [B, A]."""
+        return self.value(place, in_turns(goal, step) if self.turns else goal.unsqueeze(1))
 
     def decode(self, latent: Tensor) -> dict[str, Tensor]:
         """The place."""
-        return {"place": latent[..., :-1]}
+        return {"place": latent[..., :-2]}
 
     def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
         """There is nothing to learn."""
@@ -140,14 +163,16 @@ class Problem:
         space: of actions.
         value: what an action is worth.
         goal: [B, A], places.
+        turns: each step has another goal, see ``in_turns``.
     """
 
     space: gymnasium.Space[Any]
     value: Value
     goal: Tensor
+    turns: bool = False
 
     def __post_init__(self) -> None:
-        self.model = Field(self.space, self.value)
+        self.model = Field(self.space, self.value, self.turns)
         self.belief = self.model.initial({"place": self.goal.clone()})
         self.asked: list[Tensor] = []  # the rows [R] that each call of ``score`` was about
 
@@ -158,19 +183,22 @@ class Problem:
         def score(prediction: Prediction) -> Tensor:
             assert isinstance(prediction.latent, Tensor)
             assert prediction.reward is not None
-            place, row = prediction.latent[..., :-1], prediction.latent[:, 0, -1]
-            self.asked.append(row.detach().clone())
+            place, row, step = (prediction.latent[..., part] for part in (slice(-2), -2, -1))
+            self.asked.append(row[:, 0].detach().clone())
             goal = self.goal.repeat_interleave(max(len(place) // len(self.goal), 1), dim=0)[: len(place)]
-            return (prediction.reward + 0.5 * self.value(place, goal.unsqueeze(1))).sum(1)
+            return (prediction.reward + 0.5 * self.model.worth(place, goal, step)).sum(1)
 
         return score
 
     def worth(self, action: Tensor) -> Tensor:
         """[B], the score of plans [B, H, A] (or [B, H] int64)."""
-        return self.value(self.model.place(action), self.goal.unsqueeze(1)).sum(1)
+        place = self.model.place(action)
+        step = torch.arange(place.shape[1]).expand(place.shape[:2])
+        return self.model.worth(place, self.goal, step).sum(1)
 
     def regret(self, action: Tensor) -> Tensor:
-        """[B]: what plans lack, 0 = the best there are, 1 = as uniformly random ones, on the average."""
+        """[B]: what plans for a goal that stays lack, 0 = the best there are, 1 = as uniformly random ones,
+        on the average."""
         best, usual = self._scale
         return (best - self.worth(action) / action.shape[1]) / (best - usual)
 
@@ -186,8 +214,11 @@ class Problem:
         return self.value(self.goal.clamp(0, 1), self.goal), values.mean(1)
 
 
-def problem(space: gymnasium.Space[Any], value: Value, *, beyond: bool = False) -> Problem:
-    """A problem in which each row's goal is elsewhere; ``beyond`` puts them out of the bounds."""
+def problem(
+    space: gymnasium.Space[Any], value: Value, *, beyond: bool = False, turns: bool = False
+) -> Problem:
+    """A problem in which each row's goal is elsewhere; ``beyond`` puts them out of the bounds, ``turns``
+    gives each step another one."""
     if isinstance(space, Discrete):
         last = int(space.n) - 1
         goal = (torch.arange(ROWS) * last / (ROWS - 1)).round().unsqueeze(-1) / last
@@ -198,7 +229,7 @@ def problem(space: gymnasium.Space[Any], value: Value, *, beyond: bool = False) 
         goal = corners[number % 2] + 0.02 * number.remainder(ROWS) - 0.04
     if value is two_valleys:
         goal = torch.where((goal - 0.5).abs() < 0.25, 0.0, goal)  # else both valleys would be one
-    return Problem(space, value, goal + (goal - 0.5).sign() * beyond)
+    return Problem(space, value, goal + (goal - 0.5).sign() * beyond, turns)
 
 
 class Solver:

@@ -1,0 +1,419 @@
+"""Planners that are built to break what ``wmplay.check`` promises, and an honest one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete
+from mutants import Mutants
+from torch import Tensor
+from torch.nn import functional as F
+
+from wmplay.contracts import Plan
+from wmplay.errors import SpaceError
+
+
+class Honest:
+    """Refits a distribution to the best of what was drawn, in either kind of space."""
+
+    def __init__(
+        self,
+        action_space: Any,
+        horizon: int = 5,
+        candidates: int = 53,
+        iterations: int = 3,
+        elite_fraction: float = 0.1,
+    ) -> None:
+        if not isinstance(action_space, Box | Discrete):
+            raise SpaceError(f"action space is {action_space}, expected a Box or Discrete")
+        self.space, self.horizon, self.candidates = action_space, horizon, candidates
+        self.iterations, self.elites = iterations, max(1, round(elite_fraction * candidates))
+        self.classes = int(getattr(action_space, "n", 0))
+        if not self.classes:
+            self.low, self.high = (torch.from_numpy(bound) for bound in (action_space.low, action_space.high))
+
+    def plan(
+        self, model: Any, belief: Any, score: Any, *, warm_start: Any = None, generator: Any = None
+    ) -> Plan:
+        with torch.no_grad():
+            return self.search(model, belief, score, warm_start, generator)
+
+    def search(self, model: Any, belief: Any, score: Any, warm_start: Any, generator: Any) -> Plan:
+        batch = len(belief["goal"])
+        state = self.start(batch, warm_start)
+        repeated = {key: self.repeat(value) for key, value in belief.items()}
+        best: Any = None
+        for _ in range(self.iterations):
+            drawn = self.within(self.draw(state, generator))  # [B, N, H, ...]
+            scores = self.scores(score(model.predict(repeated, self.flat(drawn))), batch)
+            top = scores.topk(self.elites, 1)
+            rows = torch.arange(batch).unsqueeze(1)
+            state = self.fit(drawn[rows, top.indices], top.values)
+            found = drawn[rows[:, 0], top.indices[:, 0]], top.values[:, 0]
+            best = found if best is None else self.better(best, found)
+        return Plan(*best)
+
+    def start(self, batch: int, warm_start: Any) -> Any:
+        if self.classes:
+            uniform = torch.full((batch, self.horizon, self.classes), 1 / self.classes)
+            return uniform if warm_start is None else (uniform + F.one_hot(warm_start, self.classes)) / 2
+        shape = (batch, self.horizon, len(self.low))
+        middle = ((self.low + self.high) / 2).expand(shape)
+        return middle if warm_start is None else warm_start, (0.4 * (self.high - self.low)).expand(shape)
+
+    def draw(self, state: Any, generator: Any) -> Tensor:
+        if self.classes:
+            flat = state.reshape(-1, self.classes)
+            drawn = torch.multinomial(flat, self.candidates, replacement=True, generator=generator)
+            drawn = drawn.reshape(*state.shape[:2], self.candidates).movedim(2, 1).contiguous()
+            drawn[:, 0] = state.argmax(-1)
+            return drawn
+        mean, std = (x.unsqueeze(1) for x in state)
+        noise = self.noise((len(mean), self.candidates, *mean.shape[2:]), generator)
+        noise[:, 0] = 0
+        return mean + std * noise
+
+    def noise(self, shape: Any, generator: Any) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    def within(self, drawn: Tensor) -> Tensor:
+        return drawn if self.classes else torch.clamp(drawn, self.low, self.high)
+
+    def repeat(self, value: Tensor) -> Tensor:
+        return value.repeat_interleave(self.candidates, 0)
+
+    def flat(self, drawn: Tensor) -> Tensor:
+        return drawn.flatten(0, 1)
+
+    def scores(self, scores: Tensor, batch: int) -> Tensor:
+        return scores.nan_to_num(nan=-torch.inf).reshape(batch, self.candidates)
+
+    def fit(self, elites: Tensor, scores: Tensor) -> Any:
+        if self.classes:
+            return 0.9 * F.one_hot(elites, self.classes).float().mean(1) + 0.1 / self.classes
+        return elites.mean(1), self.spread(elites).clamp(min=0.02)
+
+    def spread(self, elites: Tensor) -> Tensor:
+        return elites.std(1, correction=0)
+
+    def better(self, best: Any, found: Any) -> Any:
+        wins = found[1] > best[1]
+        shape = (-1, *[1] * (best[0].ndim - 1))
+        return torch.where(wins.reshape(shape), found[0], best[0]), torch.where(wins, found[1], best[1])
+
+
+# ---- planners that each break something ----------------------------------------------------------
+
+MUTANTS = Mutants()
+breaks = MUTANTS.breaks
+
+
+@breaks("discrete and continuous actions")
+class CrashesOnDiscreteActions(Honest):
+    def __init__(self, action_space: Any, horizon: int = 5, candidates: int = 53) -> None:
+        super().__init__(action_space, horizon, candidates)
+        self.center = (action_space.low + action_space.high) / 2
+
+
+@breaks("discrete and continuous actions")
+class TakesNothing(Honest):
+    def __init__(self, action_space: Any) -> None:
+        raise SpaceError(f"action space is {action_space}, expected another")
+
+
+@breaks("plans and their shapes")
+class TimeFirst(Honest):
+    def search(self, *args: Any) -> Plan:
+        plan = super().search(*args)
+        return Plan(plan.action.transpose(0, 1), plan.score)
+
+
+@breaks("plans and their shapes")
+class OneScoreForAllRows(Honest):
+    def search(self, *args: Any) -> Plan:
+        plan = super().search(*args)
+        return Plan(plan.action, plan.score.mean())
+
+
+@breaks("plans and their shapes")
+class DiscreteActionsAsFloats(Honest):
+    def search(self, *args: Any) -> Plan:
+        plan = super().search(*args)
+        return Plan(plan.action.float(), plan.score)
+
+
+@breaks("plans and their shapes")
+class ReturnsATuple(Honest):
+    def search(self, *args: Any) -> Any:
+        plan = super().search(*args)
+        return plan.action, plan.score
+
+
+@breaks("plans and their shapes")
+class NeedsAGenerator(Honest):
+    def noise(self, shape: Any, generator: Any) -> Tensor:
+        return torch.randn(shape, generator=generator, device=generator.device)
+
+
+@breaks("plans and their shapes")
+class KeepsTheGraph(Honest):
+    def plan(self, *args: Any, warm_start: Any = None, generator: Any = None) -> Plan:
+        return self.search(*args, warm_start, generator)
+
+
+@breaks("scores are true")
+class ScoreOfTheLastRound(Honest):
+    def better(self, best: Any, found: Any) -> Any:
+        return super().better(best, found)[0], found[1] - 0.1
+
+
+@breaks("scores are true")
+class PlanOfAnotherIteration(Honest):
+    def better(self, best: Any, found: Any) -> Any:
+        return best[0], torch.maximum(best[1], found[1])
+
+
+@breaks("finds the best of a quadratic")
+class PrefersTheWorst(Honest):
+    def scores(self, scores: Tensor, batch: int) -> Tensor:
+        return -super().scores(scores, batch)
+
+    def search(self, *args: Any) -> Plan:
+        plan = super().search(*args)
+        return Plan(plan.action, -plan.score)
+
+
+@breaks("finds the best of a quadratic")
+class MixesUpItsCandidates(Honest):
+    def scores(self, scores: Tensor, batch: int) -> Tensor:
+        return super().scores(scores, batch).roll(1, 1)
+
+
+@breaks("finds the deeper of two valleys")
+class WalksFromTheMiddle(Honest):
+    """Small steps uphill: fine where there is one hill."""
+
+    def __init__(self, action_space: Any, horizon: int = 5, candidates: int = 53) -> None:
+        super().__init__(action_space, horizon, candidates, iterations=7)
+
+    def start(self, batch: int, warm_start: Any) -> Any:
+        state = super().start(batch, warm_start)
+        return state if self.classes else (state[0], 0.1 * state[1])
+
+    def spread(self, elites: Tensor) -> Tensor:
+        return (0.04 * (self.high - self.low)).expand(elites[:, 0].shape)
+
+
+@breaks("plans are on time")
+class ReturnsWhatComesNext(Honest):
+    """Its plan begins with the second step, as the next warm start would."""
+
+    said = "a plan of continuous actions is one step early: its action h is the best for step h + 1"
+
+    def search(self, *args: Any) -> Plan:
+        plan = super().search(*args)
+        return Plan(torch.cat([plan.action[:, 1:], plan.action[:, -1:]], 1), plan.score)
+
+
+@breaks("plans are on time")
+class PredictsWithoutTheFirstAction(Honest):
+    """What is predicted of a candidate is what comes of it a step later."""
+
+    said = "a plan of continuous actions is one step late: its action h is the best for step h - 1"
+
+    def flat(self, drawn: Tensor) -> Tensor:
+        return super().flat(drawn.roll(-1, 2))
+
+
+@breaks("plans are on time")
+class MovesTheWarmStart(Honest):
+    said = "what becomes of the best plan of continuous actions is one step early"
+
+    def start(self, batch: int, warm_start: Any) -> Any:
+        return super().start(batch, None if warm_start is None else warm_start.roll(-1, 1))
+
+
+@breaks("stays within bounds")
+class NeverClamps(Honest):
+    def within(self, drawn: Tensor) -> Tensor:
+        return drawn
+
+
+@breaks("stays within bounds")
+class ClampsOnlyWhatItReturns(Honest):
+    def within(self, drawn: Tensor) -> Tensor:
+        return drawn
+
+    def search(self, *args: Any) -> Plan:
+        plan = super().search(*args)
+        return Plan(super().within(plan.action), plan.score)
+
+
+@breaks("candidates come row by row")
+class CandidateByCandidate(Honest):
+    def repeat(self, value: Tensor) -> Tensor:
+        return value.repeat(self.candidates, *[1] * (value.ndim - 1))
+
+    def flat(self, drawn: Tensor) -> Tensor:
+        return drawn.transpose(0, 1).flatten(0, 1)
+
+    def scores(self, scores: Tensor, batch: int) -> Tensor:
+        return super().scores(scores.reshape(self.candidates, batch).T.flatten(), batch)
+
+
+@breaks("candidates come row by row")
+class RepeatsBeliefsTheOtherWay(Honest):
+    def repeat(self, value: Tensor) -> Tensor:
+        return value.repeat(self.candidates, *[1] * (value.ndim - 1))
+
+
+@breaks("batch invariance")
+class NormalisesOverTheBatch(Honest):
+    def fit(self, elites: Tensor, scores: Tensor) -> Any:
+        weight = (scores - scores.max()).exp()  # as if there were one row
+        if self.classes:
+            counts = (F.one_hot(elites, self.classes) * weight[:, :, None, None]).sum(1) + 0.1
+            return counts / counts.sum(-1, keepdim=True)
+        weight = weight / weight.mean()
+        return (weight[:, :, None, None] * elites).mean(1), self.spread(elites).clamp(min=0.02)
+
+
+@breaks("batch invariance")
+class OneSpreadForAllRows(Honest):
+    def spread(self, elites: Tensor) -> Tensor:
+        return super().spread(elites).mean(0).expand(elites[:, 0].shape)
+
+
+@breaks("batch invariance")
+class DividesItsCandidatesAmongTheRows(Honest):
+    def search(self, model: Any, belief: Any, *args: Any) -> Plan:
+        usual = self.candidates
+        few = max(usual // len(belief["goal"]) // 3, 2)
+        smaller = Honest(self.space, self.horizon, few, self.iterations)
+        return smaller.search(model, belief, *args)
+
+
+@breaks("more candidates are not worse")
+class HasABudgetOfCandidates(Honest):
+    def __init__(self, action_space: Any, horizon: int = 5, candidates: int = 53) -> None:
+        super().__init__(action_space, horizon, candidates, max(1, 100 // candidates))
+        self.candidates = min(candidates, max(2, 100 // candidates))
+
+
+@breaks("warm start helps")
+class ForgetsTheWarmStart(Honest):
+    def start(self, batch: int, warm_start: Any) -> Any:
+        return super().start(batch, None)
+
+
+@breaks("warm start helps")
+class WarmStartOfTheNextRow(Honest):
+    def start(self, batch: int, warm_start: Any) -> Any:
+        return super().start(batch, None if warm_start is None else warm_start.roll(2, 0))
+
+
+@breaks("any number of elites")
+class SpreadOfOneElite(Honest):
+    def spread(self, elites: Tensor) -> Tensor:
+        return elites.std(1)
+
+
+@breaks("any number of elites")
+class WeightsWithoutAxes(Honest):
+    """Its weights are broadcast along the wrong axis, which fits as long as there is one elite."""
+
+    def fit(self, elites: Tensor, scores: Tensor) -> Any:
+        weight = scores.softmax(1)[..., None, None].transpose(1, 2)
+        mean, std = super().fit(elites, scores) if not self.classes else (None, None)
+        if self.classes:
+            return super().fit(elites, scores)
+        return (weight * elites).sum(1).reshape(mean.shape), std
+
+
+@breaks("any number of elites")
+class PerhapsNoElite(Honest):
+    def __init__(
+        self, action_space: Any, horizon: int = 5, candidates: int = 53, elite_fraction: float = 0.1
+    ) -> None:
+        super().__init__(action_space, horizon, candidates)
+        self.elites = int(elite_fraction * candidates * 0.999)
+
+
+@breaks("bad scores do no harm")
+class TakesNanForTheBest(Honest):
+    def scores(self, scores: Tensor, batch: int) -> Tensor:
+        return scores.reshape(batch, self.candidates)
+
+
+@breaks("bad scores do no harm")
+class DividesByTheSpreadOfScores(Honest):
+    def fit(self, elites: Tensor, scores: Tensor) -> Any:
+        size = (scores - scores.mean(1, keepdim=True)) / scores.std(1, keepdim=True)
+        return super().fit(elites if self.classes else elites + 0 * size.sum(1)[:, None, None, None], scores)
+
+    def better(self, best: Any, found: Any) -> Any:
+        return found
+
+
+@breaks("same seed same numbers")
+class DrawsFromTheGlobalGenerator(Honest):
+    def noise(self, shape: Any, generator: Any) -> Tensor:
+        return torch.randn(shape)
+
+
+@breaks("same seed same numbers")
+class DrawsFromNumpy(Honest):
+    def noise(self, shape: Any, generator: Any) -> Tensor:
+        return torch.from_numpy(np.random.standard_normal(shape)).float()  # noqa: NPY002  # what it breaks
+
+
+@breaks("isolation")
+class WarmsItselfUp(Honest):
+    last: Any = None
+
+    def start(self, batch: int, warm_start: Any) -> Any:
+        fits = self.last is not None and len(self.last) == batch
+        return super().start(batch, self.last if warm_start is None and fits else warm_start)
+
+    def search(self, *args: Any) -> Plan:
+        plan = super().search(*args)
+        self.last = plan.action
+        return plan
+
+
+@breaks("isolation")
+class PlansInTheWarmStart(Honest):
+    def search(self, *args: Any) -> Plan:
+        plan = super().search(*args)
+        return plan if args[3] is None else Plan(args[3].copy_(plan.action), plan.score)
+
+
+@breaks("isolation")
+class ReturnsTheSameMemoryAgain(Honest):
+    memory: Any = None
+
+    def search(self, *args: Any) -> Plan:
+        plan = super().search(*args)
+        if self.memory is None or self.memory.shape != plan.action.shape:
+            self.memory = torch.zeros_like(plan.action)
+        return Plan(self.memory.copy_(plan.action), plan.score)
+
+
+@breaks("isolation")
+class MovesTheBelief(Honest):
+    def search(self, model: Any, belief: Any, *args: Any) -> Plan:
+        plan = super().search(model, belief, *args)
+        belief["goal"] += 0.01
+        return plan
+
+
+@breaks("isolation")
+class LeavesGradientsInTheModel(Honest):
+    def search(self, model: Any, belief: Any, *args: Any) -> Plan:
+        plan = super().search(model, belief, *args)
+        with torch.enable_grad():
+            future = model.predict(belief, plan.action)
+            future.reward.sum().backward()
+        return plan
