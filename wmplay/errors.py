@@ -85,7 +85,7 @@ class WriteError(WmplayError):
 
 
 class DivergedError(WmplayError):
-    """A loss that became NaN or exploded."""
+    """A loss, or an imagined world, that became NaN or exploded."""
 
 
 class CheckError(WmplayError):

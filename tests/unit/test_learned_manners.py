@@ -12,7 +12,7 @@ from learned_push import STARTS, N, learned
 from push import CONTINUOUS, DISCRETE
 from torch import Tensor, nn
 
-from wmplay.errors import ActionError
+from wmplay.errors import ActionError, DivergedError
 
 
 def test_a_reset_without_a_seed_begins_elsewhere() -> None:
@@ -93,3 +93,16 @@ def test_discrete_actions_that_there_are_not_are_refused(wrong: int) -> None:
     env.reset_tensors(seed=1)
     with pytest.raises(ActionError, match=r"^actions are -?\d to \d, expected Discrete\(5\)$"):
         env.step(np.array([0, 1, wrong, 2, 3]))
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+def test_a_world_that_explodes_says_so_before_anybody_learns_from_it(number: float) -> None:
+    env = learned()
+    env.reset_tensors(seed=1)
+    env.step_tensors(torch.zeros(N, 2))
+    env.belief["v"][3] = number
+    env._spaces["x"] = gym.spaces.Box(-np.inf, np.inf, (2,))
+    env.model.move = lambda belief, action: {**belief, "x": belief["x"] + belief["v"]}
+    line = r"^1 of 5 episodes imagined by Truth have a reward that is not finite, the first at step \d: .*$"
+    with pytest.raises(DivergedError, match=line):
+        env.step_tensors(torch.zeros(N, 2))

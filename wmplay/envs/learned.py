@@ -16,7 +16,7 @@ from torch import Tensor
 
 from wmplay.contracts import GOAL_PREFIX, Array, Belief, LazyMapping, Policy, Segment, model_keys
 from wmplay.device import Precision, autocast
-from wmplay.errors import ActionError, ConfigError
+from wmplay.errors import ActionError, ConfigError, DivergedError
 from wmplay.nets.trees import put_rows
 from wmplay.stepping import Transition, frame_spaces
 
@@ -136,6 +136,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         Raises:
             ResetNeeded: before the first reset.
             ActionError: for actions of another shape, with NaN, or that are not in a Discrete.
+            DivergedError: if a reward is not finite: it would be learned from.
         """
         if self.belief is None:
             raise gymnasium.error.ResetNeeded("reset() the environment before the first step()")
@@ -150,8 +151,10 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         if self.max_steps is not None:
             truncated = self._time >= self.max_steps
         self.belief, self._observation = prediction.belief, arrived
-        ended = terminated | truncated
-        if bool(ended.any()):
+        ended, broken = terminated | truncated, ~reward.isfinite()
+        if bool((ended | broken).any()):
+            if bool(broken.any()):
+                raise self._diverged(broken)
             self._begin_again(ended, arrived)
         return Transition(arrived, self._observation, reward.float(), terminated, truncated)
 
@@ -163,6 +166,14 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         self._goal = put_rows(self._goal, rows, goal)
         self._time[rows] = 0
         self._observation = LazyMapping(arrived, lambda key: arrived[key].index_copy(0, rows, first[key]))
+
+    def _diverged(self, broken: Tensor) -> DivergedError:
+        """What to say of rows [N] bool whose reward is not finite."""
+        return DivergedError(
+            f"{int(broken.sum())} of {self.num_envs} episodes imagined by {type(self.model).__name__} have a "
+            f"reward that is not finite, the first at step {int(self._time[broken].min())}: fit the model "
+            "longer, or end episodes earlier with learned.max_steps"
+        )
 
     def _any_start(self, count: int) -> Tensor:
         """[count] starts at random."""
@@ -321,7 +332,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         """One step of every slot; observations of all keys, so all of them are decoded.
 
         Raises:
-            ResetNeeded, ActionError: as ``step_tensors``.
+            ResetNeeded, ActionError, DivergedError: as ``step_tensors``.
         """
         action = torch.as_tensor(np.asarray(actions), device=self.device)
         arrived, observation, *outcome = self.step_tensors(action)
