@@ -34,6 +34,14 @@ class ConfigError(WmplayError):
     """A config that cannot be composed or built."""
 
 
+class UnknownSetting(ConfigError):
+    """A key that a piece's constructor does not take; the message gives the nearest ones."""
+
+    def __init__(self, piece: str, key: str, known: Iterable[str]) -> None:
+        super().__init__(f"{piece} takes no '{key}'{did_you_mean(key, known)}")
+        self.key = key
+
+
 class ShapeError(WmplayError):
     """An array of the wrong shape."""
 

@@ -27,12 +27,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wmplay import plugins
-from wmplay.errors import ConfigError, PluginError, UnknownName, did_you_mean
+from wmplay.errors import ConfigError, PluginError, UnknownName, UnknownSetting, did_you_mean
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 KINDS = ("env", "model", "planner", "policy", "explorer", "objective", "logger")
+FROM_RUN = (*KINDS[:-1], "observation_space", "action_space", "run_dir", "config")  # by parameters' names
 
 C = TypeVar("C", bound=type)
 
@@ -163,12 +164,16 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
 
     prepare(overrides)
     config = configuration.compose(overrides, KINDS)
-    check(config)
+    check(config, overrides)
     return config
 
 
-def check(config: DictConfig) -> None:
+def check(config: DictConfig, overrides: Sequence[str] = ()) -> None:
     """Checks the names and types of everything in a run's config; builds nothing.
+
+    Args:
+        config: of the run.
+        overrides: that it was composed with; what none of them set is the experiment's.
 
     Raises:
         ConfigError: for a key that nothing takes, or a value of the wrong type.
@@ -182,7 +187,14 @@ def check(config: DictConfig) -> None:
             continue
         lent = defaults.get(kind, {})  # a piece's key may hold a setting of the loop too: env.data
         piece = {key: value for key, value in configuration.plain(config[kind]).items() if key not in lent}
-        check_piece(piece)
+        try:
+            check_piece(piece)
+        except UnknownSetting as error:
+            setting = f"{kind}.{error.key}"
+            experiment = next((text for text in overrides if text.startswith("experiment=")), None)
+            if experiment is None or any(text.lstrip("+").startswith(f"{setting}=") for text in overrides):
+                raise
+            raise ConfigError(f"{error} ({experiment} sets it: '~{setting}' takes it out)") from None
 
 
 def check_piece(config: Mapping[str, Any]) -> None:
@@ -311,6 +323,12 @@ def build(config: Mapping[str, Any], /, **run: Any) -> Any:
     provided = _provided(run)
     needed = needs(config)
     missing = [name for name in needed if name not in provided]
+    foreign = [name for name in missing if name not in FROM_RUN]
+    if foreign:
+        raise ConfigError(
+            f"{_label(make_piece)} needs {foreign[0]} from the run, which has none (with a default: config)"
+            + did_you_mean(foreign[0], FROM_RUN)
+        )
     if missing:
         source = "env" if missing[0].endswith("_space") else missing[0]
         raise ConfigError(
@@ -385,7 +403,7 @@ def _check_config(
         if key == "_target_":
             continue
         if key not in configurable:
-            raise ConfigError(f"{label} takes no '{key}'{did_you_mean(key, configurable)}")
+            raise UnknownSetting(label, key, configurable)
         if key in hints and not _is_a(value, hints[key]):
             got = "null" if value is None else f"{value!r} ({type(value).__name__})"
             raise ConfigError(f"{label}: {key} is {got}, expected {_in_words(hints[key])}")

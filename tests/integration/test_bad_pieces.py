@@ -261,6 +261,37 @@ def test_a_class_that_is_no_model(
     refused(capsys, message, *SMALL, f"model={model}")
 
 
+# ---- planners --------------------------------------------------------------------------------------
+
+PLANNER = """
+import wmplay
+from wmplay.planners.random_shooting import RandomShooting
+
+@wmplay.register("planner", "mine")
+class Mine(RandomShooting):
+    def __init__(self, action_space, horizon: int = 5, candidates: int = 7):
+        super().__init__(action_space, horizon=horizon, candidates=candidates)
+
+    def plan(self, model, belief, score, **how):
+        plan = super().plan(model, belief, score, **how)
+        return RETURNED
+"""
+PLANS = {
+    "None": "Mine.plan returned a NoneType, expected a Plan(action, score)",
+    "(plan.action, plan.score)": "Mine.plan returned a tuple, expected a Plan(action, score)",
+    "wmplay.Plan(plan.action[:, 0], plan.score)": "Mine.plan: the action has shape [1, 3], expected [1, H,",
+    "wmplay.Plan(plan.action[..., 1:], plan.score)": ", 2], expected [1, H, 3]",
+}
+
+
+@pytest.mark.parametrize(("returned", "message"), PLANS.items())
+def test_a_plan_that_cannot_be_costs_no_run(
+    returned: str, message: str, plugins: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (plugins / "mine.py").write_text(PLANNER.replace("RETURNED", returned))
+    refused(capsys, message, *SMALL, "planner=mine", "~planner.iterations")
+
+
 # ---- policies --------------------------------------------------------------------------------------
 
 POLICY = """

@@ -229,6 +229,14 @@ class IgnoresActions(Honest):
 
 
 @breaks("terminated is no clock")
+class ClockThatIsNotLookedAt(Honest):
+    max_steps = 13
+
+    def ends(self, terminated: bool) -> tuple[Any, Any]:
+        return terminated, False
+
+
+@breaks("terminated is no clock")
 class ClockTerminates(Honest):
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)

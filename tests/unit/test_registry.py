@@ -158,7 +158,11 @@ class Strict:
         self.steps = steps
 
 
-TARGET = f"{__name__}.Strict"
+class Astray:
+    def __init__(self, env: object, action_spce: object) -> None: ...
+
+
+TARGET, ASTRAY = f"{__name__}.Strict", f"{__name__}.Astray"
 
 
 @pytest.mark.parametrize(
@@ -174,6 +178,12 @@ TARGET = f"{__name__}.Strict"
         ),
         ({"_target_": TARGET}, {}, "Strict needs env from the run"),
         ({"_target_": TARGET, "env": 3}, {"env": 1}, "Strict takes no 'env'"),
+        ({"_target_": ASTRAY}, {"env": Spaces()}, r"needs action_spce from the run, .* mean 'action_space'"),
+        (
+            {"_target_": ASTRAY},
+            {},
+            r"Astray needs action_spce from the run, which has none \(with a default: c",
+        ),
         ({"steps": 3}, {}, "needs a _target_"),
         ({"_target_": "no_such.Thing"}, {}, "'no_such.Thing' cannot be imported"),
         ({"_target_": f"{__name__}.Nothing"}, {}, "cannot be imported"),
@@ -203,6 +213,18 @@ def test_a_typo_in_an_override_is_one_line(override: str, message: str) -> None:
         registry.compose([override])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_an_experiment_sets_and_a_piece_does_not_take_can_be_taken_out() -> None:
+    other = ["experiment=tiny", "planner=random_shooting"]
+    why = "RandomShooting takes no 'iterations': choose from candidates, hold, horizon"
+    with pytest.raises(
+        ConfigError, match=rf"{why} \(experiment=tiny sets it: '~planner.iterations' takes it"
+    ):
+        registry.compose(other)
+    assert "iterations" not in registry.compose([*other, "~planner.iterations"]).planner
+    with pytest.raises(ConfigError, match=rf"{why}$"):
+        registry.compose([*other, "planner.iterations=5"])
 
 
 def test_a_composed_config_is_frozen() -> None:

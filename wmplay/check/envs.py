@@ -274,8 +274,14 @@ def actions_show_in_their_own_step(trial: EnvTrial) -> None:
 def terminated_is_no_clock(trial: EnvTrial) -> None:
     """The world's end is terminated, the clock's is truncated."""
     ends = []
+    clock = getattr(trial.env.unwrapped, "max_steps", None)
     for seed in range(trial.seed, trial.seed + SEEDS):
         for moment in moments(trial.env, seed, trial.actions(seed, LONG)):
+            if clock is not None and moment.step > clock:
+                raise Broken(
+                    f"its max_steps is {clock}, and an episode (seed {seed}) goes on after that",
+                    "return truncated=True from that step on: evaluation waits for the end of each episode",
+                )
             if moment.over:
                 ends.append(moment)
                 break

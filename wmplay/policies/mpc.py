@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wmplay.contracts import Belief, Objective, Planner, Prediction, Score, WorldModel
+from wmplay.contracts import Belief, Objective, Plan, Planner, Prediction, Score, WorldModel
 from wmplay.device import Precision, autocast
-from wmplay.errors import ConfigError
+from wmplay.errors import ConfigError, ShapeError
 from wmplay.nets.trees import repeat_rows, rows, take_rows, where_rows
 
 
@@ -38,6 +38,7 @@ class MPC:
 
     Raises:
         ConfigError: if ``replan_every`` is below 1 or longer than a plan.
+        ConfigError, ShapeError: when acting, if what the planner returns is no plan for these rows.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class MPC:
         """The plan's next action for each row: [B, A], or [B] int64."""
         belief = self._update(carry, observation, last_action, first)
         if carry is None:
-            plan = self._plan(belief, observation, None, generator)
+            plan = self._plan(belief, observation, last_action, None, generator)
             step = torch.zeros_like(first, dtype=torch.long)
         else:
             plan, step = carry.plan, carry.step
@@ -81,9 +82,8 @@ class MPC:
                 index = due.nonzero().squeeze(1)
                 if len(index):
                     left = rest[index] if warm else None
-                    found = self._plan(
-                        take_rows(belief, index), take_rows(observation, index), left, generator
-                    )
+                    here, now = take_rows(belief, index), take_rows(observation, index)
+                    found = self._plan(here, now, last_action[index], left, generator)
                     plan = plan.index_copy(0, index, found)
                     step = step.index_fill(0, index, 0)
         action = plan[torch.arange(len(step), device=step.device), step]
@@ -102,6 +102,7 @@ class MPC:
         self,
         belief: Belief,
         observation: dict[str, Tensor],
+        last_action: Tensor,
         warm_start: Tensor | None,
         generator: torch.Generator | None,
     ) -> Tensor:
@@ -109,6 +110,12 @@ class MPC:
         device = next(iter(observation.values())).device
         with autocast(device, self.precision):
             plan = self.planner.plan(self.model, belief, score, warm_start=warm_start, generator=generator)
+        who = f"{type(self.planner).__name__}.plan"
+        if not isinstance(plan, Plan):
+            raise ConfigError(f"{who} returned a {type(plan).__name__}, expected a Plan(action, score)")
+        shape, one = plan.action.shape, last_action.shape
+        if shape[:1] + shape[2:] != one:
+            raise ShapeError(f"{who}: the action", shape, (one[0], "H", *one[1:]))
         return plan.action
 
 
