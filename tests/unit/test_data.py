@@ -279,7 +279,7 @@ def test_a_minari_dataset_with_a_hole(tmp_path: Path, monkeypatch: pytest.Monkey
     [
         ("npz", "is not a folder"),
         ("hdf5", "cannot read"),
-        ("minari", "is not a Minari dataset"),
+        ("minari", r"^\S+ is not a Minari dataset"),
         ("lance", "expected a Lance dataset"),
         ("lerobot", "is not a LeRobot dataset"),
     ],

@@ -135,8 +135,9 @@ def write(trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str,
 
 
 def _dataset(path: Path) -> minari.MinariDataset:
+    data = _data(path)
     try:
-        return minari.MinariDataset(_data(path))
+        return minari.MinariDataset(data)
     except (KeyError, OSError, ValueError, AssertionError, ImportError, gymnasium.error.Error) as error:
         raise DataError(f"cannot read the Minari dataset {path} ({error}): see docs/data.md") from error
 
