@@ -156,6 +156,12 @@ def load(plugin: Plugin) -> None:
             _imported[plugin.module] = texts
 
 
+def is_package(folder: Path) -> bool:
+    """Whether a folder is the project of an installable plugin, as ``wmplay new --package`` writes it."""
+    project = folder / "pyproject.toml"
+    return project.is_file() and f'[project.entry-points."{ENTRY_POINT_GROUP}"]' in project.read_text("utf-8")
+
+
 def changed() -> list[Plugin]:
     """Imported plugins, of a folder, that have another text by now. Installed ones are not looked at."""
     return [

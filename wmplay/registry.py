@@ -24,6 +24,7 @@ import typing
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wmplay import plugins
@@ -265,11 +266,14 @@ def _check_loads(kind: str, name: str) -> None:
 
 
 def unknown_piece(kind: str, name: str) -> UnknownName:
-    """The error for a name that is not there; names broken plugins, which might have held it."""
+    """The error for a name that is not there; names what might have held it: broken plugins, or a package
+    that is here and not installed."""
     error = UnknownName(kind, name, names(kind))
     broken = "; ".join(f"{source} does not load ({why})" for source, why in plugins.failures().items())
     if broken:
         error.args = (f"{error.args[0]} [{broken}]",)
+    elif plugins.is_package(Path(name)):
+        error.args = (f"{error.args[0]} [./{name} is not installed: pip install --editable {name}]",)
     return error
 
 

@@ -164,6 +164,16 @@ def test_a_package_brings_an_experiment(
     check_style("src", "tests")
 
 
+def test_a_package_that_is_not_installed_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", "model", "not_yet", "--package"]) == 0
+    for command in (["check", "model=not_yet"], ["train", "experiment=not_yet"]):
+        assert main(command) == 2
+        assert "[./not_yet is not installed: pip install --editable not_yet]" in capsys.readouterr().err
+
+
 def test_an_installed_package_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["new", "env", "little_world", "--package"]) == 0

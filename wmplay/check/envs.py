@@ -322,7 +322,7 @@ def its_task_agrees(trial: EnvTrial) -> None:
 def pictures(trial: EnvTrial) -> None:
     """``render`` gives uint8 [h, w, 3], and changes nothing."""
     if trial.env.render_mode != "rgb_array":
-        raise NotTried("its render_mode is not rgb_array")
+        raise NotTried("its render_mode is not rgb_array: give env.render_mode=rgb_array")
     actions = trial.actions(0, SHORT)
     usual = play(trial.env, trial.seed, actions)
 
