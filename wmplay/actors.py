@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from wmplay import plugins
 from wmplay.errors import ConfigError, Portable, WmplayError, portable, restored
 from wmplay.extras import import_extra
 from wmplay.progress import console
@@ -181,7 +182,7 @@ class _Worker:
                 self.made = number, make_work(**{name: unpack(part) for name, part in packed.items()})
             return True, self.made[1](item)
         except Exception as error:
-            return False, portable(error)
+            return False, portable(error, plugins.failed_at(error))
 
 
 def pack(name: str, part: Any) -> bytes:
@@ -206,8 +207,6 @@ def pack(name: str, part: Any) -> bytes:
 
 def unpack(packed: bytes) -> Any:
     """The inverse of ``pack``, with all tensors on the CPU."""
-    from wmplay import plugins
-
     plugins.load_all()  # what is pickled may be of their classes
     return torch.load(io.BytesIO(packed), map_location="cpu", weights_only=False, pickle_module=pickle)
 

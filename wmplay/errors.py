@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-Portable: TypeAlias = tuple[type[Exception], str, str]
+Portable: TypeAlias = tuple[type[Exception], str, str, str | None]
+PLACE = "failed_at"  # the attribute of a restored error that says where in a plugin it came up
 
 
 class WmplayError(ValueError):
@@ -104,16 +105,22 @@ class PluginError(WmplayError):
     """A plugin that cannot be loaded."""
 
 
-def portable(error: Exception) -> Portable:
-    """An error in a form that any process can raise again: its class, its line and where it was."""
-    return type(error), str(error), traceback.format_exc()
+def portable(error: Exception, place: str | None) -> Portable:
+    """An error in a form that any process can raise again.
+
+    Args:
+        error: that has been caught; its class, its line and its traceback are kept.
+        place: where in a plugin it came up (``plugins.failed_at``).
+    """
+    return type(error), str(error), traceback.format_exc(), place
 
 
 def restored(error: Portable, where: str) -> Exception:
     """The error that was made ``portable`` in another process; a note says where, with its traceback."""
-    kind, message, trace = error
+    kind, message, trace, place = error
     again = kind.__new__(kind)
     again.args = (message,)
+    setattr(again, PLACE, place)
     again.add_note(f"raised in {where}:\n{trace}")
     return again
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from wmplay.errors import WmplayError
+from wmplay.errors import PLACE, WmplayError
 
 NAMESPACE = "wmplay_plugins"  # plugins/my_model.py is the module wmplay_plugins.my_model
 ENTRY_POINT_GROUP = "wmplay.plugins"
@@ -200,6 +200,8 @@ def failed_at(error: BaseException) -> str | None:
         ``plugins/mine.py, line 48, in Mine.loss``, and, where that called wmplay in turn, the line there.
         None if no such code was under way.
     """
+    if hasattr(error, PLACE):  # it was raised in another process
+        return getattr(error, PLACE)  # type: ignore[no-any-return]
     packages = [plugin.path.parent for plugin in plugins() if plugin.path.name == "__init__.py"]
     theirs, called = None, ""
     for frame, line in traceback.walk_tb(error.__traceback__):

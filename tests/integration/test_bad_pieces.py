@@ -24,6 +24,7 @@ from refusals import failure, refusal
 import wmplay
 from wmplay.cli import main
 from wmplay.errors import ActionError, PluginError
+from wmplay.plugins import in_one_line
 from wmplay.run_directory import RunDirectory
 
 SMALL = ("train", "experiment=tiny", "iterations=1", "collect.random_episodes=2", "report=false")
@@ -170,6 +171,20 @@ def test_what_an_env_returns_is_looked_at_before_a_run(
     assert change[0] in SHAFT
     (plugins / "mine.py").write_text(SHAFT.replace(*change))
     refused(capsys, message, "train", "env=mine", "model=mlp", "objective=sum_of_rewards")
+
+
+def test_a_mistake_in_a_worker_is_told_with_its_line(
+    plugins: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts = (
+        "    count = 0\n\n    def observe(self):\n        Shaft.count += 1\n        assert Shaft.count < 7\n"
+    )
+    (plugins / "mine.py").write_text(SHAFT.replace("    def observe(self):\n", counts))
+    with pytest.raises(AssertionError) as caught:
+        wmplay.simulate(wmplay.make_env("mine", num_envs=4, num_workers=2), episodes=97)
+    assert "raised in an env worker" in caught.value.__notes__[0]
+    place = "plugins/mine.py, line 25, in Shaft.observe"
+    assert in_one_line(caught.value) == f"AssertionError: mend {place}"
 
 
 # ---- models ----------------------------------------------------------------------------------------

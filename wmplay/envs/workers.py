@@ -26,6 +26,7 @@ from gymnasium.vector.utils import batch_space
 from wmplay.arrays import Array
 from wmplay.envs.autoreset import Autoreset, autoreset_mode
 from wmplay.errors import ActionError, ConfigError, Portable, SpaceError, portable, restored
+from wmplay.plugins import failed_at
 
 Infos: TypeAlias = dict[str, Any]
 
@@ -281,7 +282,7 @@ def _work(
         )
         shared = _Shared(buffers, *whole, num_envs)
     except Exception as error:
-        pipe.send((False, portable(error)))
+        pipe.send((False, portable(error, failed_at(error))))
         return
     views = {name: array[slice(*share)] for name, array in shared.arrays.items()}
     pipe.send((True, None))
@@ -293,7 +294,7 @@ def _work(
         try:
             answer = (True, _obey(envs, views, command, arguments))
         except Exception as error:
-            answer = (False, portable(error))
+            answer = (False, portable(error, failed_at(error)))
         try:
             pipe.send(answer)
         except OSError:
