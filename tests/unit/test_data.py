@@ -290,6 +290,25 @@ def test_data_that_is_not_there(tmp_path: Path, name: str, message: str) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["npz", "hdf5", "minari", "lance"])
+def test_the_folders_on_the_way_are_made(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "some" / "where" / "d-v0"
+    data_format(name).write([episode(0, 5)], path, {})
+    assert data_format(name).count(path) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("[]", "holds a list"), ("{", "is damaged"), ('{"data_format": "hdf5"}', r"\(\w+\)")],
+)
+def test_minari_metadata_that_is_damaged(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "d-v0"
+    data_format("minari").write([episode(0, 5)], path, {})
+    (path / "data" / "metadata.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        data_format("minari").count(path)
+
+
 def test_data_of_another_kind(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(DataError, match=r"has no \.npz files"):

@@ -24,7 +24,7 @@ from wmplay.data.episodes import (
 )
 from wmplay.data.hdf5_layouts import known_layout
 from wmplay.errors import DataError
-from wmplay.files import written_beside
+from wmplay.files import explained, written_beside
 
 METADATA = "metadata"  # a dataset: an attribute would hold 64 KiB at most
 
@@ -74,6 +74,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 def write(trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str, Any]) -> None:
     """Writes a file of groups ``episode_0`` and so on. Raises WriteError."""
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with written_beside(path) as beside, h5py.File(beside, "w", track_order=True) as file:
         for number, trajectory in enumerate(trajectories):
             group = file.create_group(f"episode_{number}", track_order=True)

@@ -136,10 +136,12 @@ def write(trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str,
 
 def _dataset(path: Path) -> minari.MinariDataset:
     data = _data(path)
+    read_json(data / METADATA_FILE_NAME)  # which Minari takes for what it should be
     try:
         return minari.MinariDataset(data)
     except (KeyError, OSError, ValueError, AssertionError, ImportError, gymnasium.error.Error) as error:
-        raise DataError(f"cannot read the Minari dataset {path} ({error}): see docs/data.md") from error
+        why = str(error) or type(error).__name__
+        raise DataError(f"cannot read the Minari dataset {path} ({why}): see docs/data.md") from error
 
 
 def _data(path: Path) -> Path:
