@@ -290,9 +290,7 @@ class ActsLate(Honest):
         return changed(future, belief={**future.belief, "pending": action[:, -1]})
 
 
-shifts("'lcd' is one step late: its entry t tells the action that belongs to step t - 1", "actions matter")(
-    ActsLate
-)
+breaks("actions matter")(ActsLate)
 
 
 REACHES = "padding counts for nothing"  # what a loss that looks a step too far breaks, too
@@ -358,7 +356,7 @@ class BeliefOfTheFrameBefore(Honest):
         return super().observe(belief, action[:, :-1], {k: v[:, :-1] for k, v in observation.items()})
 
 
-@shifts("predictions tell nothing of the action", "actions matter")
+@breaks("actions matter")
 class IgnoresActions(Honest):
     def step(self, belief: Any, action: Tensor) -> Tensor:
         return super().step(belief, torch.ones_like(action))
@@ -483,7 +481,7 @@ class BeginsOnTheCPU(Honest):
         return {**super().initial(observation), "hidden": torch.zeros(len(observation["x"]), 23)}
 
 
-@shifts("predictions tell nothing of the end", "follows its device")
+@breaks("follows its device")
 class RewardsOnTheCPU(Honest):
     def predict(self, belief: Any, action: Tensor, **draws: Any) -> Prediction:
         future = super().predict(belief, action, **draws)

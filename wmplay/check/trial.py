@@ -23,6 +23,7 @@ from wmplay.simulate import simulate
 ROWS, STEPS, SEEN, AHEAD = 5, 17, 11, 3  # distinct primes: a mixed-up axis cannot fit by chance
 EPISODES = 13  # of which those that are long enough are used
 UPDATES = 100
+FALLS = 0.002  # by so much of itself; the likelihood of many pixels has a large part that never changes
 CPU = torch.device("cpu")
 
 
@@ -82,7 +83,7 @@ class Trial:
     def stuck(self) -> tuple[str, str] | None:
         """What the fit did not achieve, if there is such, and what to do."""
         for stage, (before, after) in self.losses.items():
-            if not after < before - 0.02 * abs(before):
+            if not after < before - FALLS * abs(before):
                 return (
                     f"{UPDATES} updates on one batch took the loss of '{stage}' from {before:.3g} to "
                     f"{after:.3g}",
