@@ -174,15 +174,15 @@ def write_failure(job: Path, overrides: Sequence[str], error: Exception) -> None
 def digest(config: DictConfig) -> str:
     """What a run's config is known by: equal for equal values, however they were written."""
     content = {key: value for key, value in plain(config).items() if key not in ELSEWHERE}
-    return hashlib.sha256(json.dumps(_canonical(content), sort_keys=True).encode()).hexdigest()[:DIGITS]
+    return hashlib.sha256(json.dumps(canonical(content), sort_keys=True).encode()).hexdigest()[:DIGITS]
 
 
-def _canonical(value: Any) -> Any:
+def canonical(value: Any) -> Any:
     """3.0 is 3: whether a person wrote the point says nothing."""
     if isinstance(value, Mapping):
-        return {str(key): _canonical(item) for key, item in value.items()}
+        return {str(key): canonical(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_canonical(item) for item in value]
+        return [canonical(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -196,7 +196,7 @@ def alike(every: Sequence[Sequence[str]]) -> list[list[str]]:
         settled.append({})
         for text, override in zip(texts, parse(texts), strict=True):  # of a key the last one counts
             if override.key_or_group not in ELSEWHERE:
-                value = json.dumps(_canonical(override.value()), sort_keys=True, default=str)
+                value = json.dumps(canonical(override.value()), sort_keys=True, default=str)
                 settled[-1][override.key_or_group] = value, text
     first: dict[tuple[str, str], str] = {}
     for one in settled:

@@ -151,6 +151,17 @@ def test_how_a_value_was_written_makes_no_other_setting(tmp_path):
     assert [(each.setting, each.seeds) for each in sweep.settings] == [("fit.clip=2", 3), ("fit.clip=3", 1)]
 
 
+def test_a_default_that_was_changed_meanwhile_makes_another_setting(tmp_path):
+    for name, seed, hidden in (("a", 0, 7), ("b", 1, 7.0), ("c", 0, 11), ("d", 1, 11)):
+        path = write_run(tmp_path / name, seed=seed, overrides=["env=belt", "model=mine"])
+        config = f"name: n{seed}\nseed: {seed}\nmodel:\n  hidden: {hidden}\n  seed: 3\nfit: {{lr: 0.1}}\n"
+        (path / "config.yaml").write_text(config)
+    sweep = summarise_sweep(tmp_path)
+    found = [(each.setting, each.seeds) for each in sweep.settings]
+    assert found == [("model.hidden=7", 2), ("model.hidden=11", 2)]
+    assert [job.directory for job in sweep.jobs] == ["a", "b", "c", "d"]
+
+
 def test_what_is_half_done_is_in_the_table_and_in_no_mean(tmp_path):
     for seed in range(3):
         write_run(tmp_path / f"a{seed}", seed=seed, overrides=["env=a", "model=m"])

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from wmplay.configuration import plain
 from wmplay.errors import RunError
 from wmplay.files import written_beside
 from wmplay.report.figures import png
@@ -31,8 +33,9 @@ from wmplay.report.seeds import (
 )
 from wmplay.report.tables import Grid, as_rich, headline
 from wmplay.report.words import counted, percent
+from wmplay.run_directory import RunDirectory
 from wmplay.scores import Evaluation
-from wmplay.sweep_directory import SweepDirectory, alike
+from wmplay.sweep_directory import SweepDirectory, alike, canonical
 
 CSV_FILE = "sweep.csv"
 SETTINGS_FILE = "settings.csv"
@@ -40,6 +43,7 @@ LEFT_COLUMNS = 24  # characters of seed, status and the space around them
 METRIC_COLUMN = 19
 PAGE_COLUMNS = 110  # characters that fit beside each other on the page
 JOBS = "Jobs"
+NO_SETTINGS = ("seed", "name", "dir", "run")  # keys of a config in which runs of one setting may differ
 
 SEEDS = (
     "Each dot is one seed; the mark is their interquartile mean (below 4 seeds: mean), the bar its 95% "
@@ -84,15 +88,14 @@ def summarise_sweep(sweep_dir: Path) -> Sweep:
     every = alike([*told, *stillborn.values()])
     common = [text for text in every[0] if len(every) > 1 and all(text in other for other in every)]
     common = [text for text in common if not text.startswith("seed=")]
-    jobs = [
-        _job(record, sweep, _own(texts, common))
-        for record, texts in zip(records, every[: len(records)], strict=True)
-    ]
+    own = [_own(texts, common) for texts in every]
+    told_apart = _told_apart(records, own[: len(records)])
+    jobs = [_job(record, sweep, texts) for record, texts in zip(records, told_apart, strict=True)]
     lines = {job.directory: record.metrics for job, record in zip(jobs, records, strict=True)}
     points = measured(lines, {job.directory: job.setting for job in jobs})
-    for path, texts in zip(stillborn, every[len(records) :], strict=True):
+    for (path, texts), rest in zip(stillborn.items(), own[len(records) :], strict=True):
         seed = next((text.partition("=")[2] for text in texts if text.startswith("seed=")), "")
-        jobs.append(Job(path.name, _own(texts, common), seed, "failed", {}))
+        jobs.append(Job(path.name, rest, seed, "failed", {}))
     order = {setting: i for i, setting in enumerate(dict.fromkeys(job.setting for job in jobs))}
     jobs.sort(key=lambda job: (order[job.setting], int(job.seed) if job.seed.isdecimal() else 0))
     return Sweep(" ".join(common), jobs, over_seeds(jobs), over_worlds(jobs), points)
@@ -203,6 +206,39 @@ def write_csv(sweep: Sweep, path: Path) -> None:
 def _own(overrides: Sequence[str], common: Sequence[str]) -> tuple[str, ...]:
     """A job's overrides but for the seed and what all jobs share."""
     return tuple(text for text in overrides if text not in common and not text.startswith("seed="))
+
+
+def _told_apart(records: Sequence[Record], own: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Each run's own overrides, and what else its config has in which those of equal ones differ.
+
+    A default that was changed while a sweep grew, in a plugin or by another version, makes another setting.
+    """
+    found = list(own)
+    for texts in dict.fromkeys(own):
+        same = [i for i, other in enumerate(own) if other == texts and records[i].config]
+        if len({_but_for_the_seed(records[i].config) for i in same}) < 2:
+            continue
+        configs = [_by_key(plain(RunDirectory(records[i].path).config())) for i in same]
+        keys = dict.fromkeys(key for config in configs for key in config)
+        differing = [key for key in keys if len({config.get(key) for config in configs}) > 1]
+        for i, config in zip(same, configs, strict=True):
+            found[i] = (*texts, *(f"{key}={config[key]}" for key in differing if key in config))
+    return found
+
+
+def _but_for_the_seed(config: str) -> str:
+    return "\n".join(line for line in config.splitlines() if line.partition(":")[0] not in NO_SETTINGS)
+
+
+def _by_key(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """The values of a config by their keys with dots."""
+    found: dict[str, str] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            found |= _by_key(value, f"{prefix}{key}.")
+        elif prefix or key not in NO_SETTINGS:
+            found[f"{prefix}{key}"] = str(canonical(value))
+    return found
 
 
 def _job(record: Record, sweep: SweepDirectory, own: tuple[str, ...]) -> Job:
