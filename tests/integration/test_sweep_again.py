@@ -65,7 +65,8 @@ def test_more_values_and_seeds_run_only_what_is_new() -> None:
 
 def test_what_failed_is_run_again() -> None:
     Path("fail-b").touch()
-    with pytest.raises(WmplayError, match=r"1 of 2 jobs failed.*RuntimeError: as b was told; when the cause"):
+    told = r"1 of 2 jobs failed.*RuntimeError: as b was told: mend .*watched\.py, line \d+.*; when the cause"
+    with pytest.raises(WmplayError, match=told):
         multirun([*WATCHED, "hydra.sweep.dir=s"])
     Path("fail-b").unlink()
     multirun(["hydra.sweep.dir=s"])  # its own overrides
