@@ -186,7 +186,7 @@ class WorldModel(Protocol):
     Two attributes are optional claims, which ``wmplay check`` goes by: ``predicted``, the observation keys
     that it predicts, where these are not all; ``compiles``, those of ("loss", "predict") that
     ``torch.compile`` captures whole. A third one, ``least_length``, is how many steps a segment must have for
-    all of the model to be fitted on it: runs with shorter ones are refused.
+    all of the model to be fitted on it: the loop gives it no shorter ones.
     """
 
     def initial(self, observation: dict[str, Tensor]) -> Belief:

@@ -54,8 +54,6 @@ def rehearse(config: DictConfig, parts: Parts, device: torch.device, *, goes_on:
             "there is nothing to fit the model on: collect episodes (collect.random_episodes, "
             "collect.episodes) or give a store of them with env.data=<store>"
         )
-    if parts.model is not None and (config.fit.steps or config.fit.replay_ratio) and not goes_on:
-        _check_length(parts.model, config.fit.length)
     with closing(build_env(env_config(config, collect.env))) as env:
         if isinstance(env, RecordedEnv):
             _check_recorded(config, env)
@@ -166,16 +164,6 @@ def _practise(
     assert isinstance(small, DictConfig)
     with closing(practice_env(small, parts, given, device, 0)) as env:
         copy.deepcopy(parts.policy).improve(Practice(env, STEPS, 0, device, experience, parts.model))
-
-
-def _check_length(model: Any, length: int) -> None:
-    """Whether segments are long enough for all of a model to be fitted."""
-    least = getattr(model, "least_length", 1)
-    if length < least:
-        raise ConfigError(
-            f"fit.length is {length}, but {type(model).__name__} looks back over {least} steps, some of "
-            f"which it would never be fitted on: set fit.length={least}, or lower the model's context"
-        )
 
 
 def _check_reward(

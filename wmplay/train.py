@@ -170,6 +170,7 @@ def fit(s: Session) -> None:
         return
     if s.store is None:
         raise ConfigError("there is nothing to fit: collect episodes, or give a store with env.data=<store>")
+    length = max(cfg.length, getattr(s.parts.model, "least_length", 1))
     s.parts.model.train()
     s.team.align(s.parts.model)  # the first process may have changed it
     with bar("fit", end, "updates", start=s.state.updates) as advance:
@@ -180,7 +181,7 @@ def fit(s: Session) -> None:
             own = f"update in process {s.team.rank}"
             torch.manual_seed(seed if s.team.leads else s.seed_for(own, s.state.updates))
             rng = np.random.default_rng(seed)
-            segment = s.store.sample(cfg.batch_size, cfg.length, rng, part=s.team.part())
+            segment = s.store.sample(cfg.batch_size, length, rng, part=s.team.part())
             metrics = s.fitter.update(segment.to(s.device), s.state.updates, (s.state.fit_from, end))
             s.state.updates += 1
             if s.state.updates % cfg.log_every == 0 or s.state.updates == end:

@@ -1,41 +1,39 @@
-"""Segments that are too short for all of a model to be fitted on them."""
+"""A model that looks back further than segments are long."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from refusals import refusal
 
 import wmplay
+from wmplay.contracts import Segment
+from wmplay.models.fit import FIT
 
 TINY = ["experiment=tiny", "report=false", "iterations=1", "collect.episodes=0", "fit.steps=2"]
 TINY += ["evaluate.policy.episodes=0", "evaluate.prediction.episodes=0"]
 
 
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.mark.parametrize(
-    ("overrides", "name"),
+    ("overrides", "expected"),
     [
-        (["model=fbt"], "FBT"),
-        (["model=fit"], "FIT"),
-        (["model=frnld"], "FRNLD"),
-        (["model=ensemble", "model.of=fit", "model.members=2"], "Ensemble"),
+        (["model=fit"], 12),
+        (["model=fit", "model.context=5"], 7),
+        (["model=fit", "fit.length=13"], 13),
+        (["model=ensemble", "model.of=fit", "model.members=2"], 12),
     ],
+    ids=str,
 )
-def test_a_window_longer_than_the_segments_is_refused(
-    overrides: list[str], name: str, capsys: pytest.CaptureFixture[str]
+def test_segments_are_no_shorter_than_its_window(
+    overrides: list[str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    message = refusal(capsys, "train", *TINY, *overrides)
-    assert message == (
-        f"fit.length is 7, but {name} looks back over 12 steps, some of which it would never be fitted "
-        "on: set fit.length=12, or lower the model's context"
-    )
+    lengths = []
+    usual = FIT.loss
 
+    def loss(self: Any, segment: Segment) -> Any:
+        lengths.append(segment.action.shape[1])
+        return usual(self, segment)
 
-@pytest.mark.parametrize("overrides", [["fit.length=12"], ["model.context=7"], ["fit.steps=0"]], ids=str)
-def test_one_that_is_not_is_fitted(overrides: list[str]) -> None:
-    run = wmplay.train([*TINY, "model=fit", *overrides])
-    assert run.model.least_length == (7 if "model.context=7" in overrides else 12)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(FIT, "loss", loss)
+    wmplay.train([*TINY, *overrides])
+    assert lengths[-1] == expected
