@@ -35,7 +35,7 @@ from wmplay.extras import PACKAGES, how_to_install, installed
 from wmplay.plugins import in_one_line
 from wmplay.progress import Interrupted, console
 from wmplay.report.sweep import print_sweep
-from wmplay.sweep_directory import SweepDirectory, goes_on, write_failure
+from wmplay.sweep_directory import SWEEP_FILE, SweepDirectory, goes_on, write_failure
 from wmplay.train import train
 
 EXTRAS = {  # what needs a package that is not always here
@@ -54,7 +54,7 @@ def multirun(overrides: Sequence[str]) -> Path:
 
     Args:
         overrides: of all jobs, some with several values. For a directory that holds a sweep, those of Hydra
-            alone are enough: the others are the sweep's own.
+            alone, or with seeds, are enough: the others are the sweep's own.
 
     Returns:
         The sweep's directory, with one run directory per job.
@@ -193,12 +193,15 @@ def _sweeper(arguments: Sequence[str], sweep: SweepDirectory) -> Iterator[tuple[
 
 
 def _with_the_sweeps_own(overrides: Sequence[str]) -> list[str]:
-    """The overrides given; if they say no more than which sweep to go on with, its own come before them."""
+    """The overrides given; if they say no more than which sweep to go on with, and by which seeds, its own
+    come before them."""
     parsed = parse(overrides)
     chosen = _chosen_directory(parsed)
-    if chosen is None or not all(is_hydras(override.key_or_group) for override in parsed):
-        return list(overrides)
     given = {override.key_or_group for override in parsed}
+    if chosen is None or not all(is_hydras(key) or key == "seed" for key in given):
+        return list(overrides)
+    if "seed" in given and not (chosen / SWEEP_FILE).exists():  # a new one
+        return list(overrides)
     engines = tuple(f"{key.replace('/', '.')}." for key in given if "/" in key)  # another has other settings
     own = SweepDirectory(chosen).overrides()
     kept = [

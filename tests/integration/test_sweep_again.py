@@ -63,6 +63,13 @@ def test_more_values_and_seeds_run_only_what_is_new() -> None:
     assert {run.path.name for run in runs(Path("s"))} == {run.path.name for run in runs(Path("t"))}
 
 
+def test_more_seeds_go_with_what_the_sweep_was_run_with() -> None:
+    multirun([*TINY, "model=watched", "model.name=a", "seed=3,4", "hydra.sweep.dir=s"])
+    multirun(["seed=4,5", "hydra.sweep.dir=s"])
+    assert [run.config.seed for run in runs(Path("s"))] == [3, 4, 5]
+    assert updates("a") == 3 * 3
+
+
 def test_what_failed_is_run_again() -> None:
     Path("fail-b").touch()
     told = r"1 of 2 jobs failed.*RuntimeError: as b was told: mend .*watched\.py, line \d+.*; when the cause"
