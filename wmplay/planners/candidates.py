@@ -10,7 +10,8 @@ from wmplay.errors import ShapeError
 
 
 def score_candidates(model: WorldModel, belief: Belief, score: Score, candidates: Tensor) -> Tensor:
-    """The scores [B, N] of candidate plans [B, N, H, A] (or [B, N, H] int64).
+    """The scores [B, N] of candidate plans [B, N, H, A] (or [B, N, H] int64), all finite: nan and minus
+    infinity become the lowest number there is, so that differences of scores are numbers, too.
 
     Args:
         model: predicts each candidate's most likely future.
@@ -25,7 +26,7 @@ def score_candidates(model: WorldModel, belief: Belief, score: Score, candidates
     scores = score(model.predict(belief, candidates.flatten(0, 1)))
     if scores.shape != (batch * number,):
         raise ShapeError("an objective's score", scores.shape, (batch * number,), hint="one number per plan")
-    return torch.nan_to_num(scores, nan=-torch.inf).reshape(batch, number)
+    return torch.nan_to_num(scores, nan=torch.finfo(scores.dtype).min).reshape(batch, number)
 
 
 def best_plan(candidates: Tensor, scores: Tensor) -> Plan:
