@@ -336,6 +336,13 @@ class EndsLate(Honest):
         return super().compare(guess, outcome, frames, late)
 
 
+@shifts("predictions tell nothing of the end: the loss takes it one step early", REACHES)
+class EndsEarly(Honest):
+    def compare(self, guess: Tensor, outcome: Tensor, frames: Tensor, segment: Segment) -> Tensor:
+        early = dataclasses.replace(segment, terminated=moved(segment.terminated, 1))
+        return super().compare(guess, outcome, frames, early)
+
+
 @shifts("predictions tell nothing of the action: the loss takes it one step late")
 class LossOfLateActions(Honest):
     def loss(self, segment: Segment) -> Any:
