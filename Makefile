@@ -9,8 +9,9 @@ SOURCES := wmplay hydra_plugins tests scripts plugins
 demo: $(VENV)/installed
 	$(BIN)/wmplay train experiment=quickstart
 
+# Two processes, since most tests keep one core busy; a file's tests stay together.
 test: $(VENV)/installed-test
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check $(SOURCES)

@@ -299,8 +299,7 @@ def _print_results(run: Path) -> None:
 
     Console(highlight=False).print(result_table(run))
     page = run / "report.html"
-    if page.exists():
-        print(f"report: {page}")
+    print(f"report: {page}" if page.exists() else f"run: {run} (report=false: without a report)")
 
 
 def _check_takes(parser: argparse.ArgumentParser) -> None:

@@ -53,7 +53,7 @@ def torchrun(*overrides: str) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("fit       ") == 1, done.stderr  # one of them tells how it goes
     assert "Warning" not in done.stderr, done.stderr
-    assert done.stdout.count("report: ") == 1
+    assert done.stdout.count("run: ") == 1
 
 
 def numbers(run: str) -> list[dict[str, Any]]:
