@@ -12,6 +12,7 @@ import pytest
 import wmplay
 from wmplay.cli import main
 
+WORLD = ("task=body_goal", "physics=fast", "max_steps=7")
 RELEASE = Path(__file__).parents[1] / "fixtures" / "release_0.1"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((RELEASE / "expected.json").read_text())
 
@@ -78,4 +79,6 @@ def test_a_store_goes_on_growing() -> None:
 
 @pytest.mark.usefixtures("there")
 def test_an_export_acts_in_the_world() -> None:
-    assert main(["simulate", "luxo", "--run", "exports/rssm", "--episodes", "2", "task=body_goal"]) == 0
+    assert (
+        main(["simulate", "luxo", "--run", "exports/rssm", "--out", "acted", "--episodes", "2", *WORLD]) == 0
+    )
