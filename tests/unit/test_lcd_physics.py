@@ -171,12 +171,13 @@ def test_starts_are_within_bounds(world):
     assert (states[..., 3:] == 0).all()
     for i, item in enumerate(content.objects):
         reach = max(shape.reach for shape in item.shapes)
-        low = content.height / 2 if content.robots else reach
+        high = 0.375 * content.height if content.robots else content.height - reach
         x, y, angle = states[:, i, :3].T
         assert x.min() >= reach - 1e-6
         assert x.max() <= content.width - reach + 1e-6
-        assert y.min() >= low - 1e-6
-        assert y.max() <= content.height - reach + 1e-6
+        assert y.min() >= reach - 1e-6
+        assert y.max() <= high + 1e-6
+        assert np.ptp(y) > 0.9 * (high - reach), "the whole of it"
         assert np.ptp(x) > 0.9 * (content.width - 2 * reach)
         assert np.ptp(angle) > 6
     for robot in content.robots:
@@ -185,6 +186,16 @@ def test_starts_are_within_bounds(world):
         assert x.max() <= content.width - robot.margin + 1e-6
         assert (y == np.float32(robot.margin)).all()
         assert (np.ptp(angle) > 6) == robot.random_angle
+
+
+@pytest.mark.parametrize(
+    ("half", "low", "high"), [(0.3, 0.3, 0.9375), (0.9375, 0.9375, 0.9375), (1.2, 1.2, 1.2)]
+)
+def test_a_large_object_next_to_a_robot_starts_inside_the_box(half, low, high):
+    world = dataclasses.replace(WORLDS["urchin"], height=2.5, objects=(Object("large", (box(half, half),)),))
+    rng = np.random.default_rng(0)
+    heights = [sample_start(world, rng).state[0, 1] for _ in range(100)]
+    assert low - 1e-6 <= min(heights) <= max(heights) <= high + 1e-6
 
 
 def test_shapes_are_drawn_by_chance():

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from wmplay.envs.lcd import WORLDS, LcdEnv
+from wmplay.envs.lcd.physics import Blueprint, Simulation
+from wmplay.envs.lcd.start import sample_start
 from wmplay.envs.lcd.tasks import BodyGoal, CubeGoal
 from wmplay.errors import WmplayError
 
@@ -114,7 +116,7 @@ def test_progress_is_rewarded_where_it_is_asked_for():
     assert reward == pytest.approx(-0.05 + 10 * (before["distance"] - after["distance"]), abs=1e-5)
 
 
-def test_cube_goals_lie_where_a_cube_can_rest():
+def test_cube_goals_lie_where_a_cube_has_landed():
     env = LcdEnv("urchin_cube", task="cube_goal")
     assert env.task.reward == "progress"
     heights, places = [], []
@@ -126,7 +128,20 @@ def test_cube_goals_lie_where_a_cube_can_rest():
         heights.append((goal[1] + 1) / 2 * 5)
     assert np.ptp(places) > 1
     assert np.median(heights) == pytest.approx(0.4, abs=0.03), "on the floor"
-    assert max(heights) < 3, "or on the robot"
+    assert max(heights) < 2.5, "or on the robot"
+
+
+def test_a_cube_goal_is_a_start_ten_passive_steps_later():
+    env = LcdEnv("luxo_cube", task="cube_goal")
+    observation, _ = env.reset(seed=4)
+    rng = np.random.default_rng(4)
+    sample_start(env.world, rng)  # the episode's own
+    passive = Simulation(Blueprint(env.world, "faithful"))
+    passive.start(sample_start(env.world, rng))
+    for _ in range(10):
+        passive.step([0.0] * 3)
+    x, y = passive.state[0, :2]
+    np.testing.assert_allclose(observation["goal_full_state"][:2], (x / 3.75 - 1, y / 2.5 - 1), atol=1e-6)
 
 
 def test_a_random_policy_reaches_few_goals():

@@ -25,9 +25,6 @@ from wmplay.errors import ActionError, ConfigError
 
 Rows: TypeAlias = Sequence[int] | NDArray[np.intp]
 
-AT_REST = 0.05  # m/s
-MAX_PASSIVE_STEPS = 30
-
 
 class Batch:
     """N worlds and their observations.
@@ -112,17 +109,13 @@ class Batch:
                 goal_values[index] = seen[key]
 
     def _goal_state(self, simulation: Simulation, goal: Start) -> Array:
-        """The state [bodies, 6] a random start comes to rest in, if the task asks for rest."""
+        """The state [bodies, 6] that a random start has become when the task's passive steps are over."""
         assert self.task is not None
         if not self.task.passive_steps:
             return goal.state
         simulation.start(goal)
-        objects = slice(len(self.world.objects))
-        for step in range(1, MAX_PASSIVE_STEPS + 1):
+        for _ in range(self.task.passive_steps):
             simulation.step([0.0] * len(self.world.motors))
-            moving = np.abs(simulation.state[objects, 3:5]).max() > AT_REST
-            if step >= self.task.passive_steps and not moving:
-                break
         return simulation.state
 
     def check_action(self, action: Any, shape: tuple[int, ...]) -> Array:

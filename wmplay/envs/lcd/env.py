@@ -90,7 +90,10 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
         world = find_world(settings["world"])
         name = next((name for name, built_in in WORLDS.items() if built_in == world), None)
         digest = hashlib.sha256(repr(world).encode()).hexdigest()[:12]
-        return {"world": name or f"custom-{digest}", "physics": settings["physics"]}
+        origin = {"world": name or f"custom-{digest}", "physics": settings["physics"]}
+        if world.robots and world.objects:  # 0.1.0 started them in the upper half, and has no such entry
+            origin["object_starts"] = "lowest 3/8"
+        return origin
 
     @property
     def state(self) -> Array:

@@ -16,6 +16,8 @@ from wmplay.arrays import Array
 from wmplay.envs.lcd.world import Object, Robot, World
 from wmplay.errors import ConfigError, ShapeError
 
+LOWER_PART = 0.375  # of the height: where objects start next to a robot, as published
+
 
 @dataclass(frozen=True)
 class Start:
@@ -42,9 +44,11 @@ def sample_start(world: World, rng: np.random.Generator) -> Start:
 def _sample_object(
     world: World, item: Object, reach: float, rng: np.random.Generator
 ) -> tuple[float, float, float]:
-    bottom = max(reach, world.height / 2) if world.robots else reach
+    highest = world.height - reach
+    if world.robots:
+        highest = max(reach, min(highest, LOWER_PART * world.height))
     low_x, high_x = item.x or (reach, world.width - reach)
-    low_y, high_y = item.y or (min(bottom, world.height - reach), world.height - reach)
+    low_y, high_y = item.y or (reach, highest)
     x, y, angle = rng.uniform(low_x, high_x), rng.uniform(low_y, high_y), rng.uniform(-math.pi, math.pi)
     return x, y, angle if item.random_angle else 0.0
 

@@ -178,8 +178,8 @@ class Robot:
 class Object:
     """A free body. With several shapes, each reset draws one of them.
 
-    ``x`` and ``y`` are the ranges of its start. By default: anywhere in the box, its upper half if the
-    world has a robot.
+    ``x`` and ``y`` are the ranges of its start. By default: anywhere in the box; in a world with a robot, the
+    lowest 3/8 of its height, as in the original testbed.
     """
 
     name: str
