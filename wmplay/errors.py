@@ -21,10 +21,10 @@ class WmplayError(ValueError):
 
 
 class UnknownName(WmplayError):
-    """A name that is not there; the message gives the nearest ones."""
+    """A name that is not there; the message gives the nearest ones, or other advice."""
 
-    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
-        super().__init__(f"unknown {what} '{name}'{did_you_mean(name, known)}")
+    def __init__(self, what: str, name: str, known: Iterable[str], advice: str = "") -> None:
+        super().__init__(f"unknown {what} '{name}'{f': {advice}' if advice else did_you_mean(name, known)}")
 
 
 class UsageError(WmplayError):

@@ -9,9 +9,9 @@ from types import ModuleType
 
 from wmplay.errors import ConfigError
 
-PACKAGES: Mapping[str, str] = {  # extra -> the package that it is about; a piece of that name needs it
+PACKAGES: Mapping[str, str] = {  # extra, spelled as PEP 685 has it -> the package that it is about
     "atari": "ale-py",
-    "dm_control": "dm-control",
+    "dm-control": "dm-control",
     "minigrid": "minigrid",
     "optuna": "optuna",
     "ray": "ray",
@@ -19,6 +19,12 @@ PACKAGES: Mapping[str, str] = {  # extra -> the package that it is about; a piec
     "tensorboard": "tensorboard",
     "wandb": "wandb",
 }
+
+
+def extra_of(piece: str) -> str | None:
+    """Return the extra that a built-in piece of this name needs, or None where it needs none."""
+    extra = piece.replace("_", "-")  # pip before 23.3 knows an extra by its normalised name only
+    return extra if extra in PACKAGES else None
 
 
 def installed(extra: str) -> str | None:

@@ -39,7 +39,8 @@ def _taken(holders: Mapping[tuple[str, str], registry.Piece]) -> Iterator[tuple[
 
 def _needs(piece: registry.Piece) -> str:
     """The optional package of a built-in piece with its version, or how to install it."""
-    if piece.name not in extras.PACKAGES or piece.source != plugins.BUILT_IN:
+    extra = extras.extra_of(piece.name)
+    if extra is None or piece.source != plugins.BUILT_IN:
         return ""
-    version = extras.installed(piece.name)
-    return f"{extras.PACKAGES[piece.name]} {version}" if version else extras.how_to_install(piece.name)
+    version = extras.installed(extra)
+    return f"{extras.PACKAGES[extra]} {version}" if version else extras.how_to_install(extra)

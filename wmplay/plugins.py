@@ -112,8 +112,8 @@ def config_folders() -> list[tuple[str, Path]]:
 def declared(plugin: Plugin) -> Iterator[tuple[str, str]]:
     """Yields (kind, name) of each ``@register("kind", "name")`` that can be read off a plugin's text."""
     try:
-        tree = ast.parse(plugin.path.read_text(encoding="utf-8"), filename=plugin.source)
-    except (SyntaxError, OSError, ValueError) as error:  # ValueError: of the encoding, or null bytes
+        tree = ast.parse(plugin.path.read_bytes(), filename=plugin.source)  # in its own encoding
+    except (SyntaxError, OSError, ValueError) as error:  # ValueError: null bytes
         _failures[plugin.source] = f"{type(error).__name__}: {error}"
         return
     for node in ast.walk(tree):
@@ -159,7 +159,8 @@ def load(plugin: Plugin) -> None:
 def is_package(folder: Path) -> bool:
     """Whether a folder is the project of an installable plugin, as ``wmplay new --package`` writes it."""
     project = folder / "pyproject.toml"
-    return project.is_file() and f'[project.entry-points."{ENTRY_POINT_GROUP}"]' in project.read_text("utf-8")
+    begins = f'[project.entry-points."{ENTRY_POINT_GROUP}"]'.encode()
+    return project.is_file() and begins in project.read_bytes()
 
 
 def changed() -> list[Plugin]:

@@ -17,7 +17,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, Space
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from wmplay.errors import RunError, SpaceError
@@ -59,7 +59,7 @@ def write_portable(
         for name, value in values.items()
     }
     with folder_written_beside(path) as folder:
-        save_file(tensors, folder / WEIGHTS)
+        (folder / WEIGHTS).write_bytes(save(tensors))  # save_file makes a file that nobody else can read
         OmegaConf.save(config, folder / CONFIG)
         write_json(folder / SPACES, described)
         write_json(folder / ABOUT, {"format": FORMAT, **about, "sha256": _digest(folder / WEIGHTS)})

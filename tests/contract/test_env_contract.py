@@ -19,8 +19,9 @@ register_envs()
 
 def named(name):
     """An env's name, skipped where its package is not here."""
-    absent = name in extras.PACKAGES and extras.installed(name) is None
-    return pytest.param(name, marks=pytest.mark.skipif(absent, reason=extras.how_to_install(name)))
+    extra = extras.extra_of(name)
+    absent = extra is not None and extras.installed(extra) is None
+    return pytest.param(name, marks=pytest.mark.skipif(absent, reason=f"needs {extra}"))
 
 
 NAMES = [named(name) for name in registry.names("env") if name != "recorded"]  # which cannot be stepped

@@ -44,8 +44,9 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def chosen(request: pytest.FixtureRequest) -> tuple[str, list[str], list[str]]:
     """An env's name, its settings and those of the run; skips where its package or a renderer is not here."""
     name, (settings, others) = request.param.split()[0], ENVS[request.param]
-    if name in extras.PACKAGES and extras.installed(name) is None:
-        pytest.skip(extras.how_to_install(name))
+    extra = extras.extra_of(name)
+    if extra is not None and extras.installed(extra) is None:
+        pytest.skip(extras.how_to_install(extra))
     if request.param == "dm_control in pixels":
         try:
             wmplay.make_env("dm_control", pixels=True)
@@ -87,7 +88,7 @@ def test_the_list_says_what_is_here_and_what_to_install(
     lines = {line.split()[1]: line.rstrip() for line in capsys.readouterr().out.splitlines()}
     assert lines["atari"].endswith("ale-py 7.11")
     assert lines["minigrid"].endswith("pip install 'wmplay[minigrid]'")
-    assert lines["dm_control"].endswith("pip install 'wmplay[dm_control]'")
+    assert lines["dm_control"].endswith("pip install 'wmplay[dm-control]'")
     assert lines["luxo"].split()[-2:] == ["built", "in"]
 
 
@@ -104,11 +105,12 @@ def test_listing_imports_none_of_the_packages() -> None:
 def test_a_package_that_is_not_there(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    module = extras.PACKAGES[name].replace("-", "_")
+    extra = extras.extra_of(name)
+    module = extras.PACKAGES[extra].replace("-", "_")
     for loaded in [each for each in sys.modules if each.startswith(f"{module}.")]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, module, None)
     message = refusal(capsys, "train", f"env={name}")
     assert message == (
-        f"env {name} needs the package {module}, which is not here: pip install 'wmplay[{name}]'"
+        f"env {name} needs the package {module}, which is not here: pip install 'wmplay[{extra}]'"
     )

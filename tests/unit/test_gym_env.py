@@ -201,6 +201,28 @@ def test_bad_options_are_refused_in_one_line(options, error, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("id", "advice"),
+    [
+        ("ALE/Pong-v5", r"env=atari .*'wmplay\[atari\]'"),
+        ("dm_control/cartpole-swingup-v0", r"env=dm_control .*'wmplay\[dm-control\]'"),
+        ("MiniGrid-Empty-5x5-v0", r"env=minigrid .*'wmplay\[minigrid\]'"),
+        ("BabyAI-GoToObj-v0", "env=minigrid"),
+        ("somebody/World-v3", "module:somebody/World-v3"),
+        ("tabular/Blackjak-v0", "'tabular/Blackjack-v0'"),
+        ("CartPole-v7", "'CartPole-v1'"),
+    ],
+)
+def test_an_id_that_is_not_registered_here(monkeypatch, id, advice):
+    """What a package would register is no misspelling of Gymnasium's own."""
+    for each in [each for each in gymnasium.registry if each.startswith(("ALE", "BabyAI", "MiniGrid"))]:
+        monkeypatch.delitem(gymnasium.registry, each)
+    with pytest.raises(UnknownName, match=advice) as caught:
+        wmplay.make_env(id)
+    assert "\n" not in str(caught.value)
+    assert "Ant-v" not in str(caught.value)
+
+
 def test_make_env_takes_any_id_that_gymnasium_knows():
     env = wmplay.make_env("CartPole-v1", max_steps=3)
     assert isinstance(env, GymEnv)

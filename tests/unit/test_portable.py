@@ -1,6 +1,7 @@
 """Spaces as JSON, and an actor that does what ``simulate`` does."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -10,13 +11,14 @@ import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 import wmplay
 from wmplay.acting import Actor
 from wmplay.alignment import AlignmentWorld
 from wmplay.errors import ActionError, ConfigError, ShapeError, SpaceError
 from wmplay.policies.random import RandomPolicy
-from wmplay.portable import space_from_json, space_to_json
+from wmplay.portable import space_from_json, space_to_json, write_portable
 
 
 @st.composite
@@ -43,6 +45,15 @@ SPACES = st.recursive(
     ),
     max_leaves=4,
 )
+
+
+def test_others_may_read_what_is_exported(tmp_path: Path) -> None:
+    """Every file has the mode that any new file of this user gets."""
+    weights = {"model": {"x": torch.ones(2)}}
+    write_portable(tmp_path / "out", OmegaConf.create({}), weights, {"observation_space": Discrete(2)}, {})
+    (tmp_path / "plain").write_text("")
+    modes = {path.name: path.stat().st_mode for path in (tmp_path / "out").iterdir()}
+    assert set(modes.values()) == {(tmp_path / "plain").stat().st_mode}, modes
 
 
 @settings(max_examples=50, deadline=None)

@@ -83,6 +83,18 @@ def test_a_broken_plugin_is_named_and_the_rest_works(folder: Path) -> None:
         registry.compose(["model=goood"])
 
 
+@pytest.mark.parametrize(
+    ("encoding", "first_line"),
+    [("utf-8-sig", ""), ("latin-1", "# coding: latin-1 is this file, caf\xe9"), ("utf-8", "# caf\xe9")],
+)
+def test_a_plugin_in_any_encoding_that_python_reads(folder: Path, encoding: str, first_line: str) -> None:
+    text = first_line + textwrap.dedent(MODEL).format(name="tiny")
+    (folder / "tiny.py").write_bytes(text.encode(encoding))
+    assert registry.Piece("model", "tiny", "plugins/tiny.py") in registry.pieces("model")
+    assert plugins.load_all() == {}
+    assert wmplay.make("model", "tiny", env=Spaces()).width == 7
+
+
 @pytest.mark.filterwarnings("error:changed since")
 def test_the_same_file_name_in_another_folder_is_another_plugin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

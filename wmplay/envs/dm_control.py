@@ -190,7 +190,7 @@ def _import_suite(*, needs_renderer: bool) -> Any:
     Raises:
         ConfigError: if the package is not here, or needs a renderer that is not.
     """
-    import_extra("dm_control", "dm_control", "env dm_control")
+    import_extra("dm_control", "dm-control", "env dm_control")
     chosen = _renderer() if "dm_control.suite" not in sys.modules else None
     if chosen is not None:
         os.environ["MUJOCO_GL"] = chosen

@@ -11,11 +11,18 @@ from gymnasium.spaces import Box, Discrete, Space
 
 from wmplay.arrays import Array
 from wmplay.errors import ActionError, ConfigError, SpaceError, UnknownName
+from wmplay.extras import how_to_install
 
 Observation: TypeAlias = dict[str, Array]
 Reader: TypeAlias = Callable[[Any], Array]  # of one observation, or of a batch of them: [...] -> [...]
 
 CHANNELS = (1, 3, 4)
+FAMILIES = {  # how ids begin that a package registers: the env that is made for it, its setting, its extra
+    "ALE/": ("atari", "env.game=<game>", "atari"),
+    "BabyAI-": ("minigrid", "env.id=<id>", "minigrid"),
+    "MiniGrid-": ("minigrid", "env.id=<id>", "minigrid"),
+    "dm_control/": ("dm_control", "env.domain=<domain> env.task=<task>", "dm-control"),
+}
 
 
 def observed(space: Space[Any], what: str, *, screen: bool) -> tuple[Box, Reader]:
@@ -136,11 +143,23 @@ def made(make: Callable[[], Any], env_id: str, what: str) -> Any:
     try:
         return make()
     except gymnasium.error.UnregisteredEnv:
-        raise UnknownName(what, env_id, gymnasium.registry) from None
+        raise UnknownName(what, env_id, gymnasium.registry, _who_has(env_id)) from None
     except ImportError as error:
         raise ConfigError(f"{what} '{env_id}' needs a module: {one_line(error)}") from error
     except (gymnasium.error.Error, TypeError, ValueError, AssertionError) as error:
         raise ConfigError(f"{what} '{env_id}' cannot be made: {one_line(error)}") from error
+
+
+def _who_has(env_id: str) -> str:
+    """Return the advice for an id of a family of which nothing is registered here; else ''."""
+    name = env_id.rpartition(":")[2]
+    family = next((each for each in FAMILIES if name.startswith(each)), name.rpartition("/")[0])
+    if not family or any(each.startswith(family) for each in gymnasium.registry):
+        return ""
+    if family in FAMILIES:
+        piece, setting, extra = FAMILIES[family]
+        return f"use env={piece} {setting}, which needs {how_to_install(extra)}"
+    return f"no '{family}/...' is registered here: name the module that registers it, as module:{name}"
 
 
 def one_line(error: Exception) -> str:
