@@ -1,0 +1,209 @@
+"""Reading JSON and YAML files that may be damaged, or written by a stranger to do harm.
+
+The one reader of such files: plain values only, nothing in a file is imported, resolved or called, and
+what is too large, too deep or not text ends in one line within a second, whatever the file declares.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from wmplay.errors import WmplayError
+
+MIB = 2**20
+JSON_BYTES = 8 * MIB  # the manifest of 20,000 shards
+JSON_VALUES = 400_000  # objects, lists and scalars; commas in texts count too
+YAML_BYTES = MIB // 4  # 60 times the config of a run
+YAML_VALUES = 10_000  # mappings, lists and scalars, each alias counted as what it stands for
+DEPTH = 48  # of lists and mappings within each other
+MERGE = "tag:yaml.org,2002:merge"
+
+
+def read_json(path: Path, error: type[WmplayError], limit: int = JSON_BYTES) -> Any:
+    """Return what a JSON file holds.
+
+    Args:
+        path: of the file.
+        error: the class to raise for a file that cannot be used.
+        limit: the largest size in bytes.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: if there is no such file.
+        error: in one line, if it cannot be read, or for anything that ``parse_json`` refuses.
+    """
+    return parse_json(read_bytes(path, error, limit), path, error)
+
+
+def parse_json(content: bytes, source: Path | str, error: type[WmplayError]) -> Any:
+    """Return the value in a JSON text.
+
+    Args:
+        content: UTF-8, with or without a byte order mark.
+        source: where it is from, for the error's line.
+        error: the class to raise.
+
+    Raises:
+        error: in one line, for what is no JSON or no UTF-8, a key twice in one object, more than
+            ``JSON_VALUES`` values or ``DEPTH`` levels, or half a surrogate pair, which cannot be printed.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+        if sum(map(text.count, ",[{")) > JSON_VALUES:
+            raise ValueError(f"it has more than {JSON_VALUES:,} values")
+        value = json.loads(text, object_pairs_hook=_unique)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+        _check_depth(value)
+    except UnicodeError:
+        raise _damaged(source, "it is not UTF-8 text", error) from None
+    except RecursionError:  # json's own limit, or ours
+        raise _damaged(source, f"it nests more than {DEPTH} levels", error) from None
+    except ValueError as problem:
+        raise _damaged(source, str(problem), error) from None
+    return value
+
+
+def read_yaml(path: Path, error: type[WmplayError], limit: int = YAML_BYTES) -> Any:
+    """Return what a YAML file holds: mappings with plain keys, lists, text, numbers, booleans and null.
+
+    Dates stay text, ``1e-3`` is a number, and ``${...}`` is text as any other.
+
+    Args:
+        path: of the file.
+        error: the class to raise for a file that cannot be used.
+        limit: the largest size in bytes.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: if there is no such file.
+        error: in one line, if it cannot be read, is no UTF-8 or no YAML, has a key twice in one mapping, a
+            tag, more than ``YAML_VALUES`` values or ``DEPTH`` levels with all aliases written out.
+    """
+    content = read_bytes(path, error, limit)
+    try:
+        text = content.decode("utf-8-sig")
+        _check_events(yaml.parse(text, Loader=_Loader))
+        return yaml.load(text, Loader=_Loader)
+    except UnicodeError:
+        raise _damaged(path, "it is not UTF-8 text", error) from None
+    except (yaml.YAMLError, ValueError, TypeError) as problem:
+        raise _damaged(path, str(problem), error) from None
+
+
+def read_bytes(path: Path, error: type[WmplayError], limit: int) -> bytes:
+    """Return the bytes of a plain file; a pipe or a device, which may never end, is not opened for long.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: if there is no such file.
+        error: in one line, if it is no plain file, larger than ``limit`` or not readable.
+    """
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise _damaged(path, "it is no plain file", error)
+            content = file.read(limit + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except IsADirectoryError:
+        raise _damaged(path, "it is no plain file", error) from None
+    except OSError as problem:
+        raise error(f"cannot read {path} ({problem.strerror}): check its permissions") from None
+    if len(content) > limit:
+        raise _damaged(path, f"it is larger than {limit:,} bytes", error)
+    return content
+
+
+def _damaged(source: Path | str, problem: str, error: type[WmplayError]) -> WmplayError:
+    return error(f"{source} is damaged ({' '.join(problem.split())}): mend it, or restore it from a copy")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((key, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"it has the key {key!r} twice in one object")
+    return found
+
+
+def _check_depth(value: Any) -> None:
+    """Raises RecursionError for a value of more than ``DEPTH`` levels."""
+    level = [[value]]
+    for _ in range(DEPTH + 1):
+        parts = [part for parts in level for part in parts if isinstance(part, dict | list)]
+        if not parts:
+            return
+        level = [list(part.values()) if isinstance(part, dict) else part for part in parts]
+    raise RecursionError
+
+
+def _check_events(events: Iterable[Any]) -> None:
+    """Counts the values in YAML as if each alias were written out, before any of them is built.
+
+    Raises:
+        ValueError: for too many, too deep, an alias within what it stands for, a tag, a second document.
+    """
+    anchored: dict[str, tuple[int, int]] = {}  # of complete values: how many they are, and their levels
+    around: list[tuple[str | None, int, int]] = [(None, 0, 0)]  # the same of those that are not complete
+    for event in events:
+        if isinstance(event, yaml.DocumentStartEvent) and around[0][1]:
+            raise ValueError("it has a second document")
+        if getattr(event, "tag", None) is not None:
+            raise ValueError(f"line {event.start_mark.line + 1} has a tag, {event.tag[:40]!r}")
+        if isinstance(event, yaml.CollectionStartEvent):
+            around.append((event.anchor, 0, 0))
+            if len(around) > DEPTH + 1:
+                raise ValueError(f"it nests more than {DEPTH} levels")
+            continue
+        if isinstance(event, yaml.ScalarEvent):
+            anchor, values, levels = event.anchor, 1, 0
+        elif isinstance(event, yaml.AliasEvent):
+            if event.anchor not in anchored:
+                raise ValueError(f"line {event.start_mark.line + 1} has an alias to nothing before it")
+            anchor, (values, levels) = None, anchored[event.anchor]
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, values, levels = around.pop()
+            values, levels = values + 1, levels + 1
+        else:
+            continue
+        if anchor is not None:
+            anchored[anchor] = values, levels
+        outer, so_far, deepest = around[-1]
+        around[-1] = outer, so_far + values, max(deepest, levels)
+        if so_far + values > YAML_VALUES:
+            raise ValueError(f"it has more than {YAML_VALUES:,} values")
+        if len(around) - 1 + levels > DEPTH:
+            raise ValueError(f"it nests more than {DEPTH} levels")
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """PyYAML's safe loader, with numbers and dates as OmegaConf has them, and each key once."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        keys: set[Any] = set()
+        for key_node, _ in node.value:
+            where = f"line {key_node.start_mark.line + 1}"
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise ValueError(f"{where} has a key that is no plain text or number")
+            key = None if key_node.tag == MERGE else self.construct_object(key_node)
+            if key in keys:
+                raise ValueError(f"{where} has the key {key!r} for the second time")
+            keys.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":value"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
