@@ -12,6 +12,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
+from torch.utils._pytree import tree_leaves, tree_map
 
 from wmplay.contracts import Array, Policy
 from wmplay.errors import ActionError, ConfigError, ShapeError, SpaceError
@@ -45,17 +46,24 @@ class BatchActor:
         self.space = copy.deepcopy(batch.action_space)
         self.space.seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
         self.carry = None if policy is None else policy.initial(batch.num_envs)
+        self.rows = np.arange(batch.num_envs)  # those that the carry has
 
-    def act(self, frames: Frames, last_action: Array, first: Array) -> Array:
-        """[N, A] float32 within the bounds, or [N] int64."""
+    def act(self, frames: Frames, last_action: Array, first: Array, wanted: Array | None = None) -> Array:
+        """[N, A] float32 within the bounds, or [N] int64.
+
+        Rows that are not ``wanted`` [N] bool are left out of the policy's batch from now on and do nothing,
+        if the carry can be split into rows.
+        """
         if self.policy is None:
             return np.asarray(self.space.sample(), self.zeros.dtype)
+        if wanted is not None and not wanted[self.rows].all():
+            self._leave_out(~wanted[self.rows])
         with torch.no_grad():
             answer = self.policy.act(
                 self.carry,
-                {key: torch.from_numpy(value).to(self.device) for key, value in frames.items()},
-                torch.from_numpy(last_action).to(self.device),
-                torch.from_numpy(first).to(self.device),
+                {key: self._tensor(value) for key, value in frames.items()},
+                self._tensor(last_action),
+                self._tensor(first),
                 explore=self.explore,
                 generator=self.generator,
             )
@@ -65,7 +73,21 @@ class BatchActor:
                 "(action tensor, carry)"
             )
         action, self.carry = answer
-        return self._executable(action.cpu().numpy())
+        executed = np.clip(self.zeros, self.low, self.high)
+        executed[self.rows] = self._executable(action.cpu().numpy())
+        return executed
+
+    def _tensor(self, values: Array) -> torch.Tensor:
+        """The rows [R, ...] of values [N, ...]."""
+        return torch.from_numpy(values[self.rows]).to(self.device)
+
+    def _leave_out(self, done: Array) -> None:
+        """Goes on without some of the rows [R] bool, if all that the policy carries has a part for each."""
+        leaves = [leaf for leaf in tree_leaves(self.carry) if leaf is not None]
+        if all(isinstance(leaf, torch.Tensor) and leaf.shape[:1] == done.shape for leaf in leaves):
+            left = torch.from_numpy(np.flatnonzero(~done))
+            self.carry = tree_map(lambda x: None if x is None else x[left.to(x.device)], self.carry)
+            self.rows = self.rows[~done]
 
     def native(self, action: Array) -> Array:
         """The action in the dtype of the env's space."""
@@ -73,10 +95,10 @@ class BatchActor:
 
     def _executable(self, action: Array) -> Array:
         name = type(self.policy).__name__
-        if action.shape != self.zeros.shape:
+        expected = (len(self.rows), *self.zeros.shape[1:])
+        if action.shape != expected:
             raise ActionError(
-                f"policy {name} returned an action of shape {list(action.shape)}, "
-                f"expected {list(self.zeros.shape)}"
+                f"policy {name} returned an action of shape {list(action.shape)}, expected {list(expected)}"
             )
         kind = np.integer if self.zeros.dtype == np.int64 else np.floating
         if not np.issubdtype(action.dtype, kind):
@@ -85,7 +107,8 @@ class BatchActor:
             if not np.isfinite(action).all():
                 row = int(np.flatnonzero(~np.isfinite(action).all(axis=1))[0])
                 raise ActionError(
-                    f"policy {name} returned {action[row].tolist()} for env {row}, expected finite numbers"
+                    f"policy {name} returned {action[row].tolist()} for env {self.rows[row]}, expected "
+                    "finite numbers"
                 )
             return np.clip(action.astype(np.float32), self.low, self.high)
         if action.min() < self.low or action.max() > self.high:

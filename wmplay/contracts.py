@@ -162,6 +162,42 @@ class Prediction:
         return LazyMapping(decoded, expectation)
 
 
+class LazyPrediction(Prediction):
+    """A prediction whose reward and discount are worked out when first read: planning on joint positions
+    never pays for the heads of a model, either.
+
+    Args:
+        latent: as in ``Prediction``, and so are belief and decode.
+        outcomes: "reward" and "discount" -> [B, H], or None where the model has no such head. Each is read
+            at most once, with gradients only if there were gradients where the prediction was made.
+    """
+
+    def __init__(
+        self,
+        latent: Latent,
+        outcomes: Mapping[str, Tensor | None],
+        belief: Belief,
+        decode: Callable[[Any], Decoded],
+    ) -> None:
+        fields = {"latent": latent, "belief": belief, "decode": decode, "_outcomes": outcomes}
+        self.__dict__.update(fields, _gradients=torch.is_grad_enabled())  # as every Prediction, it is frozen
+
+    @cached_property
+    def reward(self) -> Tensor | None:
+        """The expected rewards [B, H]."""
+        return self._read("reward")
+
+    @cached_property
+    def discount(self) -> Tensor | None:
+        """The probabilities [B, H] that the episode goes on."""
+        return self._read("discount")
+
+    def _read(self, name: str) -> Tensor | None:
+        with torch.set_grad_enabled(self.__dict__["_gradients"]):
+            value: Tensor | None = self.__dict__["_outcomes"][name]
+        return value
+
+
 @dataclass(frozen=True)
 class Plan:
     """The best action sequence a planner found for each row."""

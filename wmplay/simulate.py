@@ -108,21 +108,23 @@ def _simulate(
     slots = stepper.num_envs
     tape = Tape(slots, stepper.spaces, actor.zeros)
     kept: dict[int, Trajectory] = {}
-    finished = [0] * slots
+    finished = np.zeros(slots, np.int64)
+    wanted = np.arange(slots) < episodes  # False where the slot has run all of its episodes
     calls = steps = 0
 
     stepper.reset(seed)
     tape.begin(stepper.first, stepper.frames)
     last_action = actor.zeros
     while len(kept) < episodes:
-        action = actor.act(stepper.frames, last_action, stepper.first)
+        action = actor.act(stepper.frames, last_action, stepper.first, wanted)
+        acted = wanted.copy()
         step = stepper.step(actor.native(action), last=tape.time + 1 == max_steps)
         tape.record(action, step.reward, step.terminated, step.truncated, step.arrived)
         for slot in np.flatnonzero(step.over).tolist():
-            episode = slot + slots * finished[slot]
-            finished[slot] += 1
-            if episode < episodes:
-                kept[episode] = tape.episode(slot)
+            if wanted[slot]:
+                kept[slot + slots * int(finished[slot])] = tape.episode(slot)
+                finished[slot] += 1
+                wanted[slot] = slot + slots * finished[slot] < episodes
 
         if stepper.first.any():
             tape.begin(stepper.first, stepper.frames)
@@ -130,7 +132,7 @@ def _simulate(
             action[stepper.first] = 0
         last_action = action
 
-        calls, steps = calls + 1, steps + int(step.stepped.sum())
+        calls, steps = calls + 1, steps + int((step.stepped & acted).sum())
         if progress is not None and (step.over.any() or calls % PROGRESS_EVERY == 0):
             progress(len(kept), steps)
     return [kept[episode] for episode in range(episodes)]
@@ -155,8 +157,8 @@ def simulate_blocks(
     alone or once more after an actor's death. With a single env each episode is a block. Trajectories come in
     the order of their numbers, so that they are the same, one by one, for any number of actors.
 
-    A slot whose episode has ended goes on for nothing until the last one of its block has ended: where
-    episodes are of very different lengths, take few slots.
+    A slot whose episode has ended is stepped for nothing, without the policy, until the last one of its block
+    has ended: where episodes are of very different lengths, take few slots.
 
     Args:
         env: as for ``simulate``.

@@ -34,6 +34,7 @@ from wmplay.models.fit import FIT
 from wmplay.models.frnld import FRNLD
 from wmplay.models.mlp import MLP
 from wmplay.models.rssm import RSSM
+from wmplay.nets.heads import OutcomeHeads
 
 EVERY_CASE = [
     pytest.param(model, observation, action, id=f"{model}-{observation}-{action}")
@@ -71,6 +72,28 @@ def same(tree: Any, other: Any, tolerance: float = 1e-5) -> None:
 def numbers(prediction: Prediction) -> torch.Tensor:
     """All that is in a latent, [B, H, N]."""
     return torch.cat([leaf.flatten(2).float() for leaf in tree_leaves(prediction.latent)], -1)
+
+
+@pytest.mark.parametrize("model", [*MODELS])
+def test_heads_that_nobody_reads_are_not_evaluated(model: str) -> None:
+    case = Case(model, "screen and vector", "continuous")
+    belief = case.believe()
+    read: list[str] = []
+    for module in case.model.modules():
+        if isinstance(module, OutcomeHeads):
+            module.reward.register_forward_hook(lambda *_: read.append("reward"))
+            module.continuation.register_forward_hook(lambda *_: read.append("discount"))
+    with torch.no_grad():
+        future = case.model.predict(belief, case.future)
+    assert future.observation.keys()
+    assert not read
+    assert future.reward is future.reward
+    assert set(read) == {"reward"}
+    number = len(read)
+    assert not future.reward.requires_grad  # as where the prediction was made
+    assert future.discount.shape == (B, H)
+    assert len(read) == 2 * number
+    assert case.model.predict(belief, case.future).reward.requires_grad
 
 
 @pytest.mark.parametrize(("model", "observation", "action"), EVERY_CASE)

@@ -249,6 +249,34 @@ def test_exploration_is_the_policys() -> None:
     assert bold > 5 * calm
 
 
+class Counting(Clockwork):
+    """Writes down how many rows it acts for; what it carries may be hidden in something without rows."""
+
+    def __init__(self, split: bool) -> None:
+        super().__init__()
+        self.split, self.rows = split, []
+
+    def initial(self, batch_size: int) -> Any:
+        return self._hidden(super().initial(batch_size))
+
+    def act(self, carry, observation, last_action, first, **how) -> tuple[Any, Any]:
+        self.rows.append(len(first))
+        action, carry = super().act(carry if self.split else carry[0], observation, last_action, first, **how)
+        return action, self._hidden(carry)
+
+    def _hidden(self, carry: torch.Tensor) -> Any:
+        return carry if self.split else (carry, "a note")
+
+
+def test_the_policy_does_not_act_where_all_episodes_are_over() -> None:
+    counting, whole = Counting(True), Counting(False)
+    got, same = (simulate(vector(3, AutoresetMode.DISABLED), each, 7) for each in (counting, whole))
+    for one, other in zip(got, same, strict=True):
+        np.testing.assert_array_equal(one.action, other.action)
+    assert sum(counting.rows) == sum(len(one) for one in got)
+    assert set(whole.rows) == {3}
+
+
 def test_gradients_are_off() -> None:
     class Learner(Noise):
         def act(self, carry, observation, last_action, first, *, explore, generator):

@@ -23,7 +23,7 @@ from torch.distributions import Distribution
 from torch.utils._pytree import tree_leaves, tree_map
 
 from wmplay import registry
-from wmplay.contracts import LazyMapping, Prediction, Segment, Stage, Surprise, model_keys
+from wmplay.contracts import LazyMapping, LazyPrediction, Prediction, Segment, Stage, Surprise, model_keys
 from wmplay.errors import ConfigError
 from wmplay.nets.trees import take_rows, where_rows
 
@@ -108,7 +108,7 @@ class Ensemble(nn.Module):
             return self._each[i].observe(own, action[rows], seen)
 
         after = self._by_member(self._all(belief["member"]), belief, look)
-        return {"member": belief["member"], "members": _columns(after)}
+        return {"member": belief["member"], "members": _columns(after(lambda own: own))}
 
     def predict(
         self,
@@ -210,22 +210,24 @@ class Ensemble(nn.Module):
     ) -> Prediction:
         """The futures of member [B, K] under action [B, H, A]; latents are {own: [B, H, K, ...], member}."""
 
-        def run(i: int, own: Any, rows: Tensor) -> Any:
-            future = self._each[i].predict(own, action[rows], **sampling)
-            outcomes = {"reward": future.reward, "discount": future.discount}
-            present = {name: value for name, value in outcomes.items() if value is not None}
-            return {"latent": future.latent, "belief": future.belief, "outcomes": present}
+        def run(i: int, own: Any, rows: Tensor) -> Prediction:
+            future: Prediction = self._each[i].predict(own, action[rows], **sampling)
+            return future
 
         future = self._by_member(member, belief, run)
-        means = {name: value.mean(1) for name, value in future["outcomes"].items()}
-        after = (*_columns(future["belief"]), *belief["members"][member.shape[1] :])
+
+        def outcome(name: str) -> Tensor | None:
+            value: Tensor | None = future(lambda own: getattr(own, name))
+            return None if value is None else value.mean(1)
+
+        after = (*_columns(future(lambda own: own.belief)), *belief["members"][member.shape[1] :])
         settled = member[:, 0] if sampling["generator"] is not None else belief["member"]
         latent = {
-            "own": tree_map(lambda x: x.transpose(1, 2), future["latent"]),
+            "own": tree_map(lambda x: x.transpose(1, 2), future(lambda own: own.latent)),
             "member": member.unsqueeze(1).expand(-1, action.shape[1], -1),
         }
         last = {"member": settled, "members": after}
-        return Prediction(latent, means.get("reward"), means.get("discount"), last, self.decode)
+        return LazyPrediction(latent, LazyMapping(("reward", "discount"), outcome), last, self.decode)
 
     def _switching(self, belief: Belief, action: Tensor, sampling: Mapping[str, Any]) -> Prediction:
         """A sampled future in which every step is another member's; all others observe it."""
@@ -238,30 +240,40 @@ class Ensemble(nn.Module):
             seen = LazyMapping(expected, lambda key, expected=expected: self._as_seen(key, expected[key]))  # type: ignore[misc]
             belief = self.observe(belief, now, seen)
         latent = tree_map(lambda *values: torch.cat(values, 1), *[step.latent for step in steps])
-        reward, discount = (
-            None if getattr(steps[0], name) is None else torch.cat([getattr(s, name) for s in steps], 1)
-            for name in ("reward", "discount")
-        )
-        return Prediction(latent, reward, discount, belief, self.decode)
+
+        def outcome(name: str) -> Tensor | None:
+            values = [getattr(step, name) for step in steps]
+            return None if values[0] is None else torch.cat(values, 1)
+
+        return LazyPrediction(latent, LazyMapping(("reward", "discount"), outcome), belief, self.decode)
 
     def _as_seen(self, key: str, expected: Tensor) -> Tensor:
         """The expected frame, of whole numbers where it has to be: the gradient goes straight through."""
         return expected + (expected.round() - expected).detach() if key in self.whole else expected
 
-    def _by_member(self, member: Tensor, belief: Belief, call: Callable[..., Any]) -> Any:
+    def _by_member(
+        self, member: Tensor, belief: Belief, call: Callable[..., Any]
+    ) -> Callable[[Callable[[Any], Any]], Any]:
         """Calls each member once, with all that is its own.
 
         Args:
             member: [B, K], whose each entry is.
             belief: of B rows.
-            call: (member i, its beliefs [R, ...], which of the B rows they are [R]) -> a pytree [R, ...].
+            call: (member i, its beliefs [R, ...], which of the B rows they are [R]) -> an answer.
 
         Returns:
-            The pytree of all entries, [B, K, ...].
+            A function from a part of each answer, a pytree [R, ...], to that of all entries, [B, K, ...];
+            the part may be None, of all answers alike.
         """
         groups = self._groups(member)
         rows = {i: entries.div(member.shape[1], rounding_mode="floor") for i, entries in groups.items()}
-        return _ungrouped(groups, [call(i, _own(belief, i, rows[i]), rows[i]) for i in groups], member.shape)
+        answers = [call(i, _own(belief, i, rows[i]), rows[i]) for i in groups]
+
+        def together(part: Callable[[Any], Any]) -> Any:
+            parts = [part(answer) for answer in answers]
+            return None if parts[0] is None else _ungrouped(groups, parts, member.shape)
+
+        return together
 
     def _groups(self, member: Tensor) -> dict[int, Tensor]:
         """Which entries [R] of a flat member are whose, for those who have any."""

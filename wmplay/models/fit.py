@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent
 
-from wmplay.contracts import LazyMapping, Prediction, Segment, Surprise
+from wmplay.contracts import LazyMapping, LazyPrediction, Prediction, Segment, Surprise
 from wmplay.nets.autoencoder import the_screen
 from wmplay.nets.frame_transformer import Belief, FrameTransformer
 from wmplay.nets.modalities import modalities
@@ -120,7 +120,7 @@ class FIT(nn.Module):
         if generator is None:
             numbers = self.dynamics.split(future.code)[1]
             latent = torch.cat([self.dynamics.symbols.expected(future.output), numbers], dim=-1)
-        return Prediction(latent, future.reward, future.discount, future.belief, self.decode)
+        return LazyPrediction(latent, future.outcomes, future.belief, self.decode)
 
     def decode(self, latent: Tensor) -> Mapping[str, Distribution]:
         """Distributions of each observation key from latents [..., H * W + V]."""

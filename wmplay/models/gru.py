@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from wmplay.contracts import Prediction, Segment
+from wmplay.contracts import LazyPrediction, Prediction, Segment
 from wmplay.errors import ConfigError
 from wmplay.nets.actions import ActionEncoder
 from wmplay.nets.states import FrameStates, NextState, with_history
@@ -129,7 +129,7 @@ class GRU(nn.Module):
         ``temperature`` multiplies the widths of the Gaussians.
         """
         hidden, state, change = belief["hidden"], belief["state"], belief["change"]
-        latents, features = [], []
+        latents, seen = [], []
         for acted in self.encode_action(action).unbind(1):
             x = torch.cat([state, change, acted], dim=-1)
             hidden = self.cell(x, hidden)
@@ -137,10 +137,11 @@ class GRU(nn.Module):
             after = self.next.pick(x, state, generator, temperature)
             state, change = after, (after - state) / self.change_scale
             latents.append(state)
-            features.append(torch.cat([x, state], dim=-1))
-        reward, discount = self.next.outcomes(torch.stack(features, 1))
+            seen.append(x)
+        latent = torch.stack(latents, 1)
+        outcomes = self.next.outcomes(lambda: torch.cat([torch.stack(seen, 1), latent], dim=-1))
         last = {"hidden": hidden, "state": state, "change": change}
-        return Prediction(torch.stack(latents, 1), reward, discount, last, self.decode)
+        return LazyPrediction(latent, outcomes, last, self.decode)
 
     def decode(self, latent: Tensor) -> Mapping[str, Distribution]:
         """Distributions of each observation key from states [..., S], each worked out when asked for."""

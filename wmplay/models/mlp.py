@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from wmplay.contracts import Prediction, Segment
+from wmplay.contracts import LazyPrediction, Prediction, Segment
 from wmplay.errors import ConfigError
 from wmplay.nets.actions import ActionEncoder
 from wmplay.nets.states import FrameStates, NextState, with_history
@@ -131,17 +131,17 @@ class MLP(nn.Module):
         ``temperature`` multiplies the widths of the Gaussians.
         """
         states, actions = belief["state"], torch.cat([belief["action"], self.encode_action(action)], dim=1)
-        latents, features = [], []
+        latents, seen = [], []
         for step in range(action.shape[1]):
             x = self.inputs(states, actions[:, step : step + self.frames])
             state = self.next.pick(x, states[:, -1], generator, temperature)
             latents.append(state)
-            features.append(torch.cat([x, state], dim=-1))
+            seen.append(x)
             states = torch.cat([states[:, 1:], state.unsqueeze(1)], dim=1)
         latent = torch.stack(latents, 1)
-        reward, discount = self.next.outcomes(torch.stack(features, 1))
+        outcomes = self.next.outcomes(lambda: torch.cat([torch.stack(seen, 1), latent], dim=-1))
         last = {"state": states, "action": actions[:, action.shape[1] :]}
-        return Prediction(latent, reward, discount, last, self.decode)
+        return LazyPrediction(latent, outcomes, last, self.decode)
 
     def decode(self, latent: Tensor) -> Mapping[str, Distribution]:
         """Distributions of each observation key from states [..., S], each worked out when asked for."""

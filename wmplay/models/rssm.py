@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn import functional as F
 
-from wmplay.contracts import LazyMapping, Prediction, Segment, Surprise
+from wmplay.contracts import LazyMapping, LazyPrediction, Prediction, Segment, Surprise
 from wmplay.errors import ConfigError, SpaceError
 from wmplay.nets.actions import ActionEncoder
 from wmplay.nets.heads import OutcomeHeads, masked_mean
@@ -167,8 +167,8 @@ class RSSM(nn.Module):
             stoch = self.latent.pick(statistics, noise)
             steps.append(torch.cat([deter, stoch], dim=-1))
         latent = torch.stack(steps, dim=1)
-        reward, discount = self.outcome(latent)
-        return Prediction(latent, reward, discount, {"deter": deter, "stoch": stoch}, self.decode)
+        outcomes = self.outcome(lambda: latent)
+        return LazyPrediction(latent, outcomes, {"deter": deter, "stoch": stoch}, self.decode)
 
     def decode(self, latent: Tensor) -> Mapping[str, Distribution]:
         """Distributions of each observation key from latent [..., D + S], each worked out when asked for."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from wmplay.contracts import LazyMapping, Prediction, Segment, Stage
+from wmplay.contracts import LazyMapping, LazyPrediction, Prediction, Segment, Stage
 from wmplay.errors import ConfigError
 from wmplay.models.bvae import BVAE
 from wmplay.models.rnlda import RNLDA
@@ -65,7 +65,7 @@ class TwoStage(nn.Module, ABC):
     ) -> Prediction:
         """The future under action [B, H, A]; a latent is the code of a frame."""
         future = self.dynamics.predict(belief, action, generator, temperature)
-        return Prediction(future.code, future.reward, future.discount, future.belief, self.decode)
+        return LazyPrediction(future.code, future.outcomes, future.belief, self.decode)
 
     def decode(self, latent: Tensor) -> Mapping[str, Distribution]:
         """Distributions of each observation key from codes [..., S + V], each worked out when asked for."""

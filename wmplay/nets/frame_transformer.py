@@ -45,8 +45,7 @@ class Rollout:
 
     code: Tensor  # [B, H, S + V]: of the frames predicted, as they were fed back
     output: Tensor  # [B, H, S]
-    reward: Tensor | None  # [B, H]
-    discount: Tensor | None  # [B, H]
+    outcomes: Mapping[str, Tensor | None]  # "reward", "discount": [B, H], worked out when asked for
     belief: Belief
 
 
@@ -176,9 +175,9 @@ class FrameTransformer(nn.Module):
             outputs.append(step.output)
             hiddens.append(hidden)
         latent = torch.cat(codes, dim=1)
-        reward, discount = self.outcome(torch.cat([torch.cat(hiddens, dim=1), latent], dim=-1))
+        outcomes = self.outcome(lambda: torch.cat([torch.cat(hiddens, dim=1), latent], dim=-1))
         belief = {"code": code.squeeze(1), "change": change.squeeze(1), "cache": cache}
-        return Rollout(latent, torch.cat(outputs, dim=1), reward, discount, belief)
+        return Rollout(latent, torch.cat(outputs, dim=1), outcomes, belief)
 
     # ---- training --------------------------------------------------------------------------------
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wmplay.contracts import Segment
+from wmplay.contracts import LazyMapping, Segment
 from wmplay.distributed import joint_count
 from wmplay.errors import ConfigError
 from wmplay.nets.layers import mlp
@@ -32,13 +34,18 @@ class OutcomeHeads(nn.Module):
         self.continuation = mlp(inputs, hidden, layers, 1) if continuation_weight else None
         self.weights = {"reward": reward_weight, "continuation": continuation_weight}
 
-    def forward(self, features: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """(reward, discount), each [B, H] or None, from features [B, H, F]."""
-        reward = None if self.reward is None else self.reward(features).squeeze(-1).float()
-        discount = None
-        if self.continuation is not None:
-            discount = self.continuation(features).squeeze(-1).float().sigmoid()
-        return reward, discount
+    def forward(self, features: Callable[[], Tensor]) -> LazyMapping[Tensor | None]:
+        """{"reward", "discount"} -> [B, H] or None, each worked out when asked for, from what ``features``
+        then gives, [B, H, F]."""
+
+        def outcome(name: str) -> Tensor | None:
+            head = self.reward if name == "reward" else self.continuation
+            if head is None:
+                return None
+            value: Tensor = head(features()).squeeze(-1).float()
+            return value if name == "reward" else value.sigmoid()
+
+        return LazyMapping(("reward", "discount"), outcome)
 
     def negative_log_likelihoods(self, features: Tensor, segment: Segment) -> dict[str, Tensor]:
         """{"reward", "continuation"} -> [B, T] nats of what each step led to, from features [B, T, F].
