@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from wmplay.contracts import WorldModel
-from wmplay.envs.lcd.screen import Screen
+from wmplay.envs.lcd.screen import Rounding, Screen
 from wmplay.envs.lcd.tasks import ENTRIES
 from wmplay.envs.lcd.world import World
 from wmplay.generation import sample_futures
@@ -36,14 +36,15 @@ class Drawing:
     Args:
         world: with a robot, unless full_state is drawn.
         key: "full_state" or "proprio".
+        rounding: as its screen has it.
     """
 
-    def __init__(self, world: World, key: str) -> None:
+    def __init__(self, world: World, key: str, rounding: Rounding = "outwards") -> None:
         self.key = key
         whole = key == "full_state" or not world.objects
         self.measure: Measure = "iou" if whole else "covered"
         self._world = world if whole else dataclasses.replace(world, objects=(), statics=())
-        self._screen = Screen(self._world)
+        self._screen = Screen(self._world, rounding)
 
     def __call__(self, vectors: Tensor) -> Tensor:
         """Bool screens [..., H, W] of vectors [..., bodies * 4]: scaled x and y, cos and sin of each body."""
@@ -73,9 +74,10 @@ def drawing_of(env: gymnasium.Env[Any, Any], keys: Iterable[str]) -> Drawing | N
     keys = set(keys)
     if not isinstance(world, World) or SCREEN not in keys:
         return None
+    rounding = getattr(env.unwrapped, "screen", "outwards")
     if "full_state" in keys and all(len(options) == 1 for options in world.shapes):
-        return Drawing(world, "full_state")
-    return Drawing(world, "proprio") if world.robots and "proprio" in keys else None
+        return Drawing(world, "full_state", rounding)
+    return Drawing(world, "proprio", rounding) if world.robots and "proprio" in keys else None
 
 
 @torch.no_grad()

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from wmplay.envs import make_env
 from wmplay.envs.lcd import WORLDS, Circle, LcdEnv, LcdVectorEnv, Object, Polygon, Static, World, box
 from wmplay.envs.lcd.screen import Screen
+from wmplay.errors import UnknownName
+from wmplay.origin import known_origin, same_world
 
 
 def drawn_by_pillow(world, pose, shape):
@@ -29,22 +32,40 @@ def drawn_by_pillow(world, pose, shape):
     return np.asarray(image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("name", WORLDS)
-def test_screen_is_pillows(name):
-    env = LcdVectorEnv(7, world=name, physics="fast")
-    observation, _ = env.reset(seed=0)
+def against_pillow(name, screen):
+    """Frames [K, H, W] of 7 x 40 random steps, and what Pillow draws of the same poses."""
+    env = LcdVectorEnv(7, world=name, physics="fast", screen=screen)
+    env.reset(seed=0)
     rng = np.random.default_rng(0)
-    equal, missing, lit = [], 0, 0
+    frames, pillow = [], []
     for _ in range(40):
-        observation, *_ = env.step(rng.uniform(-1, 1, env.action_space.shape))
-        batch = env._batch
-        for screen, pose, shape in zip(observation["lcd"], batch.pose, batch.shape, strict=True):
-            pillow = drawn_by_pillow(env.world, pose, shape)
-            equal.append((screen == pillow).mean())
-            missing += (pillow > screen).sum()
-            lit += pillow.sum()
-    assert np.mean(equal) >= 0.98
-    assert missing <= 0.02 * lit, "almost all that Pillow lights is lit"
+        frames.extend(env.step(rng.uniform(-1, 1, env.action_space.shape))[0]["lcd"])
+        poses = zip(env._batch.pose, env._batch.shape, strict=True)
+        pillow.extend(drawn_by_pillow(env.world, pose, shape) for pose, shape in poses)
+    return np.array(frames), np.array(pillow)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_screen_is_pillows_rounded_outwards(name):
+    frames, pillow = against_pillow(name, "outwards")
+    assert (frames == pillow).mean() >= 0.98
+    assert (pillow > frames).sum() <= 0.02 * pillow.sum(), "almost all that Pillow lights is lit"
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_the_original_screen_is_pillows(name):
+    frames, pillow = against_pillow(name, "original")
+    assert frames.sum() == pytest.approx(pillow.sum(), rel=0.01)
+    assert (frames != pillow).sum() <= 0.01 * pillow.sum(), "any Pillow since 9"
+
+
+def test_original_and_outwards_are_told_apart():
+    with pytest.raises(UnknownName, match="'originl'"):
+        LcdEnv("luxo", screen="originl")
+    one, other = (known_origin(make_env("luxo", screen=screen)) for screen in ("original", "outwards"))
+    assert not same_world(one, other)
+    before = {key: value for key, value in other.items() if key != "screen"}
+    assert same_world(before, one), "what was recorded before there was a choice is not refused"
 
 
 def screen_of(world, *poses):

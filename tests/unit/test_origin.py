@@ -13,7 +13,7 @@ from wmplay.errors import StoreError, WorldError
 from wmplay.origin import in_words, known_origin, origin_of, same_world
 from wmplay.store import load_trajectories, save_trajectories
 
-LUXO = {"_target_": "wmplay.envs.lcd.LcdEnv", "world": "luxo", "physics": "faithful"}
+LUXO = {"_target_": "wmplay.envs.lcd.LcdEnv", "world": "luxo", "physics": "faithful", "screen": "outwards"}
 URCHIN = {**LUXO, "world": "urchin"}
 
 

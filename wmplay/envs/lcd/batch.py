@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from wmplay.arrays import Array
 from wmplay.envs.lcd.physics import Blueprint, Physics, Simulation
-from wmplay.envs.lcd.screen import Screen
+from wmplay.envs.lcd.screen import Rounding, Screen
 from wmplay.envs.lcd.start import Start, given_state, sample_start
 from wmplay.envs.lcd.tasks import ENTRIES, Task
 from wmplay.envs.lcd.world import World
@@ -34,7 +34,13 @@ class Batch:
     """
 
     def __init__(
-        self, world: World, task: Task | None, physics: Physics, full_state: bool | None, count: int
+        self,
+        world: World,
+        task: Task | None,
+        physics: Physics,
+        full_state: bool | None,
+        screen: Rounding,
+        count: int,
     ) -> None:
         needed = task is not None and task.needs_full_state
         if needed and full_state is False:
@@ -43,7 +49,7 @@ class Batch:
             )
         self.world = world
         self.task = task
-        self.screen = Screen(world)
+        self.screen = Screen(world, screen)
         blueprint = Blueprint(world, physics)
         self.simulations = [Simulation(blueprint) for _ in range(count)]
         self.pose = np.zeros((count, len(world.bodies), 3))

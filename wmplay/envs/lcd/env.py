@@ -13,6 +13,7 @@ from wmplay.envs.autoreset import Autoreset
 from wmplay.envs.lcd.batch import Batch
 from wmplay.envs.lcd.parse import find_world
 from wmplay.envs.lcd.physics import ITERATIONS, Physics
+from wmplay.envs.lcd.screen import Rounding
 from wmplay.envs.lcd.tasks import DEFAULT_REWARD, TASKS, Reward, Task
 from wmplay.envs.lcd.world import World
 from wmplay.envs.lcd.worlds import WORLDS
@@ -45,6 +46,8 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
         reward: "distance" or "progress"; by default as published: distance for body_goal, progress for
             cube_goal.
         goal_threshold: the distance below which the goal is reached.
+        screen: how polygons are drawn: "outwards", so that thin limbs never break up, or "original", which
+            lights the pixels that the original testbed lit.
 
     Raises:
         ConfigError, UnknownName: for a world or task that cannot be.
@@ -62,13 +65,15 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
         render_mode: RenderMode | None = None,
         reward: Reward | None = None,
         goal_threshold: float = 0.05,
+        screen: Rounding = "outwards",
     ) -> None:
         self.world = find_world(world)
         self.task = make_task(self.world, task, reward, goal_threshold)
+        self.screen = screen
         self.max_steps = check_options(self.world, physics, max_steps, render_mode)
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": self.world.fps, "passive": not self.world.robots}
-        self._batch = Batch(self.world, self.task, physics, full_state, 1)
+        self._batch = Batch(self.world, self.task, physics, full_state, screen, 1)
         self.observation_space: gymnasium.Space[Any] = self._batch.observation_space
         self.action_space = self._batch.action_space
         self._window: Any = None
@@ -84,13 +89,14 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
 
     @staticmethod
     def world_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-        """What makes another world: its name, or a digest of what it consists of, and the physics."""
+        """What makes another world: its name, or a digest of what it consists of, physics and screen."""
         if not {"world", "physics"} <= settings.keys():  # of a subclass with settings of its own
             return dict(settings)
         world = find_world(settings["world"])
         name = next((name for name, built_in in WORLDS.items() if built_in == world), None)
         digest = hashlib.sha256(repr(world).encode()).hexdigest()[:12]
-        origin = {"world": name or f"custom-{digest}", "physics": settings["physics"]}
+        origin = {"world": name or f"custom-{digest}"}
+        origin |= {key: settings[key] for key in ("physics", "screen") if key in settings}
         if world.robots and world.objects:  # 0.1.0 started them in the upper half, and has no such entry
             origin["object_starts"] = "lowest 3/8"
         return origin

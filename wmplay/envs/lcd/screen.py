@@ -2,8 +2,12 @@
 
 It follows the original testbed, which drew with Pillow's ImageDraw: corners are cut down to whole pixels,
 a polygon lights in each row what lies between its outermost crossings with that row's line, and a disc
-is an ellipse that fits the pixels of its bounding box. One thing is on purpose not Pillow's: crossings are
-rounded outwards, not to the nearest column, so that thin limbs never break up; under 1% of all pixels differ.
+is an ellipse that fits the pixels of its bounding box. Two ways to round the crossings of polygons:
+
+- ``outwards``: away from the polygon's inside, so that thin limbs never break up (Luxo lights 9% more pixels
+  than the original's, Urchin 13%);
+- ``original``: to the nearest column, and a pointed corner grows towards the row next to it. These are the
+  pixels of Pillow 13; the testbed's Pillow 9 differs from 13 by .6% of the lit pixels.
 
 A span becomes a word of bits, the words of a row are ORed over the bodies, and the bits are unpacked into
 pixels at the end, so the cost per body and row is that of a few machine words.
@@ -11,11 +15,17 @@ pixels at the end, so the cost per body and row is that of a few machine words.
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import numpy as np
 
 from wmplay.arrays import Array
 from wmplay.envs.lcd.world import Circle, Polygon, Shape, World
+from wmplay.errors import UnknownName
 
+Rounding: TypeAlias = Literal["outwards", "original"]
+
+ROUNDINGS = ("outwards", "original")
 WORD = 64
 # _BELOW[k] has the bits 0 .. k-1: the span [a, b) of a word is _BELOW[b] & ~_BELOW[a], empty if b <= a.
 _BELOW = np.array([(1 << k) - 1 for k in range(WORD + 1)], "<u8")
@@ -24,9 +34,19 @@ _ROUNDING = 0.8
 
 
 class Screen:
-    """Draws poses of one world's bodies. It holds no state: the same poses give the same pixels."""
+    """Draws poses of one world's bodies. It holds no state: the same poses give the same pixels.
 
-    def __init__(self, world: World) -> None:
+    Args:
+        world: the bodies' shapes, and the size of the screen.
+        rounding: of a polygon's crossings, "outwards" or "original" (see above).
+
+    Raises:
+        UnknownName: for another rounding.
+    """
+
+    def __init__(self, world: World, rounding: Rounding = "outwards") -> None:
+        if rounding not in ROUNDINGS:
+            raise UnknownName("screen", rounding, ROUNDINGS)
         self.shape = (world.lcd_height, world.lcd_width)
         self._scale = world.pixels_per_metre
         self._scrolls = not world.walls
@@ -36,7 +56,7 @@ class Screen:
         self._static_pose = np.array([pose for _, pose in statics]).reshape(len(statics), 3)
         shapes = [*world.shapes, *((shape,) for shape, _ in statics)]
         drawn = [(body, i, shape) for body, options in enumerate(shapes) for i, shape in enumerate(options)]
-        self._polygons = _Polygons(drawn, self._scale)
+        self._polygons = _Polygons(drawn, self._scale, rounding)
         self._circles = _Circles(drawn, self._scale)
         self._varies = any(len(options) > 1 for options in shapes)
         # Row 0 is the top of the picture, y = 0 its bottom. All below is [H, shapes, N]: long inner axes.
@@ -88,7 +108,7 @@ class Screen:
 class _Polygons:
     """All polygons of a world, padded to the same number of corners by repeating the last."""
 
-    def __init__(self, drawn: list[tuple[int, int, Shape]], scale: float) -> None:
+    def __init__(self, drawn: list[tuple[int, int, Shape]], scale: float, rounding: Rounding) -> None:
         mine = [(body, option, s.vertices) for body, option, s in drawn if isinstance(s, Polygon)]
         self.count = len(mine)
         self.body = np.array([body for body, _, _ in mine], np.intp)
@@ -98,6 +118,7 @@ class _Polygons:
         local = np.array(padded, np.float64).reshape(len(mine), corners, 2) * scale
         self._x, self._y = local[:, :, 0].T[:, :, None].copy(), local[:, :, 1].T[:, :, None].copy()
         self._scale = scale
+        self._outwards = rounding == "outwards"
 
     def spans(self, pose: Array, rows: Array) -> tuple[Array, Array]:
         """First and last lit column, [H, polygons, N] each; none where last < first."""
@@ -115,7 +136,45 @@ class _Polygons:
             meets = up * (up - rise) <= 0  # the row is between the edge's ends
             np.minimum(left, np.where(meets, crossing, np.inf), out=left)
             np.maximum(right, np.where(meets, crossing, -np.inf), out=right)
-        return np.floor(left), np.ceil(right)
+        if self._outwards:
+            return np.floor(left), np.ceil(right)
+        for end, inwards in ((corner_y.min(0), 1), (corner_y.max(0), -1)):
+            _grow_tip(left, right, rows, corner_x, corner_y, end, inwards)
+        return _nearest(left), np.copysign(
+            np.ceil(np.abs(right) - 0.5), right
+        )  # of two equally near, the inner
+
+
+def _grow_tip(
+    left: Array, right: Array, rows: Array, corner_x: Array, corner_y: Array, end: Array, inwards: int
+) -> None:
+    """Lets a polygon's pointed end, a single corner, grow up to the span of the row next to it.
+
+    Args:
+        left: [H, polygons, N] crossings, changed in place; ``right`` alike.
+        right: see ``left``.
+        rows: [H, 1, 1] the rows' y.
+        corner_x: [corners, polygons, N] in whole pixels; ``corner_y`` alike.
+        corner_y: see ``corner_x``.
+        end: [polygons, N] the y of the polygons' first or last row.
+        inwards: +1 or -1, from that row to the one next to it.
+    """
+    before_x, before_y = np.roll(corner_x, 1, 0), np.roll(corner_y, 1, 0)
+    rise, run = corner_y - before_y, corner_x - before_x
+    meets = (rise != 0) & ((corner_y == end) | (before_y == end))  # edges that begin or end in that row
+    tip = np.where(corner_y == end, corner_x, before_x)
+    following = tip + inwards * run / np.where(rise == 0, 1, rise)
+    first, last = np.where(meets, tip, np.inf).min(0), np.where(meets, tip, -np.inf).max(0)
+    next_first = np.where(meets, following, np.inf).min(0)
+    next_last = np.where(meets, following, -np.inf).max(0)
+    pointed = (rows == end) & (first == last) & ~(meets & (run == 0)).any(0)
+    np.copyto(left, _nearest(next_last) + 1, where=pointed & (first > next_last + 1))
+    np.copyto(right, _nearest(next_first) - 1, where=pointed & (first < next_first - 1))
+
+
+def _nearest(x: Array) -> Array:
+    """The nearest whole numbers; of two equally near, the one further from 0."""
+    return np.copysign(np.floor(np.abs(x) + 0.5), x)
 
 
 class _Circles:

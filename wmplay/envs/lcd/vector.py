@@ -17,6 +17,7 @@ from wmplay.envs.lcd.batch import Batch
 from wmplay.envs.lcd.env import RENDER_MODES, Observation, RenderMode, check_options, make_task
 from wmplay.envs.lcd.parse import find_world
 from wmplay.envs.lcd.physics import Physics
+from wmplay.envs.lcd.screen import Rounding
 from wmplay.envs.lcd.tasks import Reward
 from wmplay.envs.lcd.world import World
 from wmplay.errors import ConfigError
@@ -35,7 +36,8 @@ class LcdVectorEnv(VectorEnv[Observation, Array, Array]):
     Args:
         num_envs: N.
         autoreset: see above.
-        world, task, physics, full_state, max_steps, render_mode, reward, goal_threshold: as for ``LcdEnv``.
+        world, task, physics, full_state, max_steps, render_mode, reward, goal_threshold, screen: as for
+            ``LcdEnv``.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class LcdVectorEnv(VectorEnv[Observation, Array, Array]):
         render_mode: RenderMode | None = None,
         reward: Reward | None = None,
         goal_threshold: float = 0.05,
+        screen: Rounding = "outwards",
     ) -> None:
         if num_envs < 1:
             raise ConfigError(f"num_envs is {num_envs}, expected at least 1")
@@ -67,7 +70,7 @@ class LcdVectorEnv(VectorEnv[Observation, Array, Array]):
             "passive": not self.world.robots,
             "autoreset_mode": self.autoreset,
         }
-        self._batch = Batch(self.world, self.task, physics, full_state, num_envs)
+        self._batch = Batch(self.world, self.task, physics, full_state, screen, num_envs)
         self.single_observation_space = self._batch.observation_space
         self.single_action_space = self._batch.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
