@@ -12,6 +12,7 @@ import shutil
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,8 @@ SWEEP_FILE = "sweep.json"
 FAILURE_FILE = "failure.txt"  # in the directory of a job that failed: why, and the traceback
 LOCKS = ".locks"  # a file for each job, locked as long as a process is at it
 ELSEWHERE = ("dir", "run")  # where a run is written is no part of what it is
+# Settings that came after the first release: at these values a job is the one that it was without them.
+LATER_SETTINGS: Mapping[str, Any] = {"env.screen": "outwards"}
 DIGITS = 12  # of a digest: with a million jobs, the chance of two alike is about one in 500
 
 State = Literal["new", "running", "finished", "failed", "stopped"]
@@ -174,6 +177,11 @@ def write_failure(job: Path, overrides: Sequence[str], error: Exception) -> None
 def digest(config: DictConfig) -> str:
     """What a run's config is known by: equal for equal values, however they were written."""
     content = {key: value for key, value in plain(config).items() if key not in ELSEWHERE}
+    for path, value in LATER_SETTINGS.items():
+        *parents, last = path.split(".")
+        node = reduce(lambda within, key: within.get(key) or {}, parents, content)
+        if node.get(last) == value:
+            del node[last]
     return hashlib.sha256(json.dumps(canonical(content), sort_keys=True).encode()).hexdigest()[:DIGITS]
 
 
