@@ -74,7 +74,7 @@ def drawing_of(env: gymnasium.Env[Any, Any], keys: Iterable[str]) -> Drawing | N
     keys = set(keys)
     if not isinstance(world, World) or SCREEN not in keys:
         return None
-    rounding = getattr(env.unwrapped, "screen", "outwards")
+    rounding: Rounding = getattr(env.unwrapped, "screen", "outwards")
     if "full_state" in keys and all(len(options) == 1 for options in world.shapes):
         return Drawing(world, "full_state", rounding)
     return Drawing(world, "proprio", rounding) if world.robots and "proprio" in keys else None
