@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 
 from wmplay.errors import ConfigError
 
 Precision = Literal["auto", "float32", "bfloat16"]
+Threads: TypeAlias = int | Literal["auto"] | None
 
 
 def choose_device(name: str, local_rank: int | None = None) -> torch.device:
@@ -47,6 +48,20 @@ def choose_device(name: str, local_rank: int | None = None) -> torch.device:
             + ("" if local_rank is None else ", or start no more processes than there are devices")
         )
     return device
+
+
+def use_threads(asked: Threads = "auto", chosen: int | None = None) -> None:
+    """Sets how many threads torch computes with on the CPU.
+
+    Args:
+        asked: a number; "auto" is what was chosen, or one as long as nothing is: several cost much on a busy
+            machine; None leaves torch its own choice.
+        chosen: for the run that goes on or is looked at, as ``run.json`` says: sums of several threads differ
+            in their last digits.
+    """
+    number = chosen or 1 if asked == "auto" else asked
+    if number is not None:
+        torch.set_num_threads(number)
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:

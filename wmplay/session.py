@@ -24,7 +24,7 @@ from wmplay import registry
 from wmplay.actors import Actors
 from wmplay.configuration import plain
 from wmplay.contracts import Learner, Trajectory
-from wmplay.device import choose_device
+from wmplay.device import choose_device, use_threads
 from wmplay.distributed import Stopped, Team
 from wmplay.errors import ConfigError, DivergedError, WriteError
 from wmplay.fit import Fitter
@@ -74,8 +74,7 @@ class Session:
     directory: RunDirectory
 
     def __init__(self, config: DictConfig, team: Team = Team()) -> None:  # noqa: B008 (frozen)
-        if config.threads is not None:
-            torch.set_num_threads(config.threads)
+        use_threads(config.threads)
         self.config = config
         self.team = team
         self.device = choose_device(config.device, team.local_rank if team.size > 1 else None)

@@ -23,8 +23,8 @@ class Limit:
         least: the smallest value.
         most: the largest value.
         above: an open lower end.
-        choices: the only values.
-        otherwise: the type of a setting that may be null (and is, by default).
+        choices: the only values; besides those of the type ``otherwise``, where there is one.
+        otherwise: the type of a setting that may be null.
         may_lack: whether a config may leave it out, as those of older runs do.
     """
 
@@ -41,7 +41,7 @@ LIMITS: Mapping[str, Limit] = {
     "run": Limit(otherwise=str),
     "dir": Limit(otherwise=str),
     "iterations": Limit(least=1),
-    "threads": Limit(least=1, otherwise=int),
+    "threads": Limit(least=1, otherwise=int, choices=("auto",)),
     "env.data": Limit(otherwise=str),
     "env.other_world": Limit(may_lack=True),
     "collect.random_episodes": Limit(least=0),
@@ -160,8 +160,9 @@ def _check_value(path: str, value: Any, default: Any, limit: Limit) -> None:
     right_type = number if expected is float else type(value) is expected
     words = expected.__name__
     fine = right_type
-    if limit.choices:
+    if limit.choices and not (limit.otherwise and right_type):
         words, fine = " or ".join(f"'{choice}'" for choice in limit.choices), value in limit.choices
+        words += f" or {expected.__name__} >= {limit.least:g}" if limit.otherwise else ""
     elif limit.least is not None:
         words, fine = f"{words} >= {limit.least:g}", right_type and value >= limit.least
         if limit.most is not None:

@@ -98,7 +98,7 @@ def test_a_name_of_what_is_not_there(
         ("fit=null", "fit is null, expected a mapping of settings"),
         ("seed=null", "seed is null, expected int >= 0"),
         ("seed.x=3", "seed is {'x': 3} (dict), expected int >= 0"),
-        ("threads=two", "threads is 'two' (str), expected int >= 1 or null"),
+        ("threads=two", "threads is 'two' (str), expected 'auto' or int >= 1 or null"),
         ("model.deter=wide", "RSSM: deter is 'wide' (str), expected int"),
         ("model.deter=null", "RSSM: deter is null, expected int"),
         ("model.min_sigma=[1]", "RSSM: min_sigma is [1] (list), expected float"),
