@@ -15,11 +15,11 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
+from wmplay.arrays import are_flags, first_not_finite
 from wmplay.contracts import Array, Trajectory
 from wmplay.errors import DataError
 from wmplay.store.shard import OBSERVATION, columns
-
-STEPS = ("action", "reward", "terminated", "truncated")
+from wmplay.store.shard import STEPS as STEPS
 
 
 def named_arrays(trajectory: Trajectory) -> dict[str, Array]:
@@ -143,17 +143,13 @@ def _numbers(value: Any, what: str, *, frames: bool = False) -> Array:
         raise DataError(f"{what} has dtype {array.dtype}, expected numbers")
     if array.ndim == 0:
         raise DataError(f"{what} is a single number, expected one row per {'frame' if frames else 'step'}")
-    if array.dtype.kind in "fc":
-        bad = np.isnan(array) if frames else ~np.isfinite(array)
-        if bad.any():
-            row = int(np.argwhere(bad)[0][0])
-            kind = "NaN" if np.isnan(array[row]).any() else "infinite"
-            raise DataError(f"{what} is {kind} in row {row}: leave this episode out, or mend it")
+    if bad := first_not_finite(array):
+        raise DataError(f"{what} is {bad[1]} in row {bad[0]}: leave this episode out, or mend it")
     return array
 
 
 def _flags(array: Array, what: str) -> Array:
-    if not np.isin(array, (0, 1)).all():
+    if not are_flags(array):
         raise DataError(f"{what} holds {array.min()}..{array.max()}, expected booleans")
     return array.astype(np.bool_)
 

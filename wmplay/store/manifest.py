@@ -6,21 +6,43 @@ Readers trust it alone, and renaming a new one over it is the only way in which 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 
 from wmplay.contracts import Array
 from wmplay.errors import StoreError
-from wmplay.store.shard import Column, Damaged, Layout, Record, Shard, open_shard
+from wmplay.store.shard import (
+    EPISODES,
+    OBSERVATION,
+    STEPS,
+    Column,
+    Damaged,
+    Layout,
+    Record,
+    Shard,
+    can_be_packed,
+    file_of,
+    open_shard,
+)
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
 SHARDS = "shards"
+DTYPES = (
+    *("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
+    *("float16", "float32", "float64", "complex64", "complex128"),
+)
+LARGEST = 1 << 40  # values in a row of a column
+LONGEST_NAME = 255  # bytes of a file's name on any file system
 
 
 @dataclass(frozen=True)
@@ -54,22 +76,72 @@ class Manifest:
         schema = content.get("schema") if isinstance(content, Mapping) else None
         if schema != SCHEMA:
             raise StoreError(
-                f"{source} has schema {schema}, this version of wmplay reads schema {SCHEMA}: "
+                f"{source} has schema {schema!r:.20}, this version of wmplay reads schema {SCHEMA}: "
                 "read it with the version that wrote it"
             )
         try:
-            return Manifest(
-                {
-                    name: Column(np.dtype(c["dtype"]), tuple(c["shape"]))
-                    for name, c in content["columns"].items()
-                },
-                tuple(
-                    Record(**{**record, "packed": tuple(record["packed"])}) for record in content["shards"]
-                ),
-                content["dropped"],
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise StoreError(f"{source} is damaged ({error!r}): restore it from a copy") from error
+            found = msgspec.convert(content, _Content)
+            columns = {name: Column(np.dtype(c.dtype), c.shape) for name, c in found.columns.items()}
+            check_columns(columns)
+            _check_shards(columns, found.shards, found.dropped)
+        except ValueError as error:
+            raise StoreError(f"{source} is damaged ({error}): restore it from a copy") from error
+        return Manifest(columns, found.shards, found.dropped)
+
+
+@dataclass(frozen=True)
+class _Column:
+    dtype: Literal[DTYPES]  # type: ignore[valid-type]  # the names are data
+    shape: Annotated[tuple[Annotated[int, Meta(ge=0, le=1 << 31)], ...], Meta(max_length=16)]
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a manifest's file holds."""
+
+    columns: dict[str, _Column]
+    shards: tuple[Record, ...]
+    dropped: Annotated[int, Meta(ge=0)]
+
+
+def check_columns(columns: Layout) -> None:
+    """Raise ValueError where columns are none that trajectories have."""
+    for name, dtype in {"reward": "float32", "terminated": "bool", "truncated": "bool"}.items():
+        if columns.get(name) != Column(np.dtype(dtype), ()):
+            raise ValueError(f"{name} is {columns.get(name)}, expected {dtype} []")
+    action = columns.get("action")
+    if action is None or (action.dtype.kind, len(action.shape)) not in (("f", 1), ("i", 0), ("u", 0)):
+        raise ValueError(f"action is {action}, expected floating [A], or whole [] for discrete actions")
+    for name, column in columns.items():
+        if name not in STEPS and not name.startswith(OBSERVATION):
+            raise ValueError(f"{name!r:.40} is no column of a store: expected {OBSERVATION}<key>")
+        if len(file_of(name)) > LONGEST_NAME:
+            raise ValueError(f"{name!r:.40} makes a file name of over {LONGEST_NAME} bytes")
+        if column.dtype.name not in DTYPES or not column.dtype.isnative:
+            raise ValueError(f"{name} has dtype {column.dtype}: expected one that tensors have too")
+        if math.prod(max(size, 1) for size in column.shape) > LARGEST:
+            raise ValueError(f"{name} is {column}, expected at most {LARGEST} values")
+
+
+def _check_shards(columns: Layout, shards: Sequence[Record], dropped: int) -> None:
+    """Raise ValueError where what is said of shards cannot be."""
+    names = Counter(shard.name for shard in shards)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise ValueError(f"shard {twice[0]} belongs to it twice")
+    if dropped >= (shards[0].episodes if shards else 1):
+        raise ValueError(f"{dropped} episodes of its first shard are dropped, expected fewer than it has")
+    files = {file_of(name) for name in (EPISODES, *columns)}
+    packable = {
+        name for name, column in columns.items() if name.startswith(OBSERVATION) and can_be_packed(column)
+    }
+    for shard in shards:
+        if shard.episodes > shard.steps:
+            raise ValueError(f"shard {shard.name} has {shard.episodes} episodes of {shard.steps} steps")
+        if not packable.issuperset(shard.packed) or len(set(shard.packed)) < len(shard.packed):
+            raise ValueError(f"shard {shard.name} packs what is no binary observation, or twice")
+        if shard.crc32.keys() != files:
+            odd = min(shard.crc32.keys() ^ files)
+            raise ValueError(f"shard {shard.name} has other files than its columns need: {odd!r:.80}")
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ with imported data. All of it goes along when the store is exported.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from wmplay.errors import StoreError, WorldError
-from wmplay.files import write_json
+from wmplay.errors import StoreError, WorldError, WriteError
+from wmplay.files import write_json, written_beside
 from wmplay.origin import Origin, in_words, is_origin, same_world
 
 METADATA = "metadata.json"
@@ -54,10 +55,27 @@ def check_origins(path: Path, known: Sequence[Origin], coming: Sequence[Origin])
             )
 
 
-def remember(path: Path, coming: Sequence[Origin], *, is_new: bool) -> None:
-    """Adds origins to those of the store. One that does not know its own stays without. The lock is held."""
+@contextmanager
+def remembered(path: Path, coming: Sequence[Origin], *, is_new: bool) -> Iterator[None]:
+    """Add origins to those of the store, unless the block fails. The lock is held.
+
+    A store that does not know its own origins stays without.
+    """
     metadata = read_metadata(path)
     known = [] if is_new else list(origins(metadata))
     added = [origin for origin in coming if origin not in known]
-    if added and (is_new or known):
-        write_json(path / METADATA, {**metadata, MADE_WITH: [*known, *added]})
+    if not added or not (is_new or known):
+        yield
+        return
+    file = path / METADATA
+    before = file.read_bytes() if file.exists() else None
+    write_json(file, {**metadata, MADE_WITH: [*known, *added]})
+    try:
+        yield
+    except BaseException:
+        if before is None:
+            file.unlink()
+        else:
+            with suppress(WriteError), written_beside(file) as beside:  # of the block's error's cause
+                beside.write_bytes(before)
+        raise

@@ -10,21 +10,33 @@ from __future__ import annotations
 
 import io
 import math
+import mmap
+import os
+import stat
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 from urllib.parse import quote
 
 import numpy as np
+from msgspec import Meta
 
+from wmplay.arrays import are_flags, first_not_finite
 from wmplay.contracts import Array, Trajectory
 
 OBSERVATION = "observation."
+STEPS = ("action", "reward", "terminated", "truncated")
 EPISODES = "episodes"
+HEADER = 1 << 12  # bytes that a .npy header may have
+LINK = "it is a link, which may lead anywhere: copy the store with cp -rL"
 
 Columns: TypeAlias = dict[str, Array]
+Count: TypeAlias = Annotated[int, Meta(ge=1, le=1 << 40)]
+Crc32: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 32)]
+Name: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9A-Za-z_-]{1,64}\Z")]
 
 
 @dataclass(frozen=True)
@@ -50,29 +62,42 @@ Layout: TypeAlias = dict[str, Column]
 class Record:
     """What a store's manifest says of a shard."""
 
-    name: str
-    episodes: int
-    steps: int
+    name: Name
+    episodes: Count
+    steps: Count
     packed: tuple[str, ...]  # the columns that are bit-packed
-    crc32: dict[str, int]  # of each file
+    crc32: dict[str, Crc32]  # of each file
 
 
 class Damaged(Exception):
     """A shard's file that is missing, cut short or not what it was."""
 
     def __init__(self, file: Path, reason: str) -> None:
-        super().__init__(f"{file} is damaged ({reason})")
+        super().__init__(f"{file} is damaged ({' '.join(reason.split())})")
 
 
 def columns(trajectory: Trajectory) -> Columns:
-    """A trajectory's arrays by column name."""
-    return {
+    """A trajectory's arrays by column name.
+
+    Raises:
+        ValueError: if some are not numbers, NaN or infinite, or flags that are neither true nor false.
+    """
+    arrays = {
         **{OBSERVATION + key: np.asarray(value) for key, value in trajectory.observation.items()},
-        "action": np.asarray(trajectory.action),
-        "reward": np.asarray(trajectory.reward, np.float32),
-        "terminated": np.asarray(trajectory.terminated, np.bool_),
-        "truncated": np.asarray(trajectory.truncated, np.bool_),
+        **{name: np.asarray(getattr(trajectory, name)) for name in STEPS},
     }
+    for name in ("terminated", "truncated"):
+        if not are_flags(arrays[name]):
+            raise ValueError(f"{name} holds other values than true and false")
+        arrays[name] = arrays[name].astype(np.bool_, copy=False)
+    if arrays["reward"].dtype.kind not in "biuf":
+        raise ValueError(f"reward has dtype {arrays['reward'].dtype}, expected real numbers")
+    with np.errstate(over="ignore"):  # what overflows is found as infinite
+        arrays["reward"] = arrays["reward"].astype(np.float32, copy=False)
+    for name, array in arrays.items():
+        if bad := first_not_finite(array):
+            raise ValueError(f"{name} is {bad[1]} in row {bad[0]}, expected finite numbers")
+    return arrays
 
 
 def layout_of(arrays: Columns) -> Layout:
@@ -89,6 +114,7 @@ class Shard:
     layout: Layout
     lengths: Array  # [episodes] int64: T of each
     stored: Columns  # as on disk, bit-packed columns still packed
+    files: Mapping[str, Array]  # [bytes] uint8 of each, whole
 
     @property
     def nbytes(self) -> int:
@@ -102,16 +128,19 @@ class Shard:
 
     def verify(self) -> None:
         """Read every file and compare its checksum. Raises Damaged."""
-        for name, expected in self.record.crc32.items():
-            crc = 0
-            try:
-                with open(self.directory / name, "rb") as file:
-                    while block := file.read(1 << 20):
-                        crc = zlib.crc32(block, crc)
-            except OSError as error:
-                raise Damaged(self.directory / name, error.strerror or str(error)) from error
-            if crc != expected:
+        for name, content in self.files.items():
+            if zlib.crc32(content.data) != self.record.crc32[name]:
                 raise Damaged(self.directory / name, "its checksum differs")
+
+    def verified(self) -> Shard:
+        """The shard itself; its files are read and compared the first time. Raises Damaged."""
+        assert self._is_sound
+        return self
+
+    @cached_property
+    def _is_sound(self) -> bool:
+        self.verify()
+        return True
 
 
 def write_shard(directory: Path, layout: Layout, trajectories: Sequence[Columns]) -> Shard:
@@ -129,7 +158,12 @@ def write_shard(directory: Path, layout: Layout, trajectories: Sequence[Columns]
 
 
 def merge_shards(directory: Path, shards: Sequence[Shard], skip: int) -> Shard:
-    """Write several shards, but for the first ``skip`` episodes of the first one, as a new shard."""
+    """Write several shards, but for the first ``skip`` episodes of the first one, as a new shard.
+
+    Raises:
+        Damaged: if the checksum of one of them differs: as part of the new shard it would be found no more.
+    """
+    shards = [shard.verified() for shard in shards]
     layout = shards[0].layout
     lengths = np.concatenate([shard.lengths for shard in shards])[skip:]
     skipped_steps = int(shards[0].lengths[:skip].sum())
@@ -148,15 +182,29 @@ def merge_shards(directory: Path, shards: Sequence[Shard], skip: int) -> Shard:
 
 def open_shard(directory: Path, record: Record, layout: Layout) -> Shard:
     """Map a shard's files into memory. Raises Damaged where one is not what the record says."""
-    lengths = _map(directory, EPISODES, np.dtype(np.int64), (record.episodes,))
-    stored = {}
-    for name, column in layout.items():
-        rows = record.steps + (record.episodes if name.startswith(OBSERVATION) else 0)
-        if name in record.packed:
-            stored[name] = _map(directory, name, np.dtype(np.uint8), (rows, -(-column.size // 8)))
-        else:
-            stored[name] = _map(directory, name, column.dtype, (rows, *column.shape))
-    return Shard(directory, record, layout, lengths, stored)
+    for folder in (directory, directory.parent):
+        if folder.is_symlink():
+            raise Damaged(folder, LINK)
+    rows = {name: record.steps + (record.episodes if name.startswith(OBSERVATION) else 0) for name in layout}
+    wanted = {
+        EPISODES: Column(np.dtype(np.int64), (record.episodes,)),
+        **{name: stored_as(column, rows[name], name in record.packed) for name, column in layout.items()},
+    }
+    files = {file_of(name): _map(directory / file_of(name)) for name in wanted}
+    arrays = {name: _array(directory / file_of(name), files[file_of(name)], wanted[name]) for name in wanted}
+    lengths = arrays.pop(EPISODES)
+    if lengths.min() < 1 or lengths.max() > record.steps or lengths.sum() != record.steps:
+        raise Damaged(
+            directory / file_of(EPISODES), f"its lengths do not add up to the shard's {record.steps} steps"
+        )
+    return Shard(directory, record, layout, lengths, arrays, files)
+
+
+def stored_as(column: Column, rows: int, is_packed: bool) -> Column:
+    """The dtype and the shape of the whole array that a shard holds of a column."""
+    if is_packed:
+        return Column(np.dtype(np.uint8), (rows, -(-column.size // 8)))
+    return Column(column.dtype, (rows, *column.shape))
 
 
 def unpack(rows: Array, column: Column) -> Array:
@@ -166,15 +214,23 @@ def unpack(rows: Array, column: Column) -> Array:
 
 
 def _is_binary(rows: Array, column: Column) -> bool:
-    if column.size < 2:
-        return False  # a byte per row either way
-    return bool(rows.dtype == np.bool_ or (rows.dtype == np.uint8 and rows.max() <= 1))
+    return can_be_packed(column) and bool(rows.dtype == np.bool_ or rows.max() <= 1)
+
+
+def can_be_packed(column: Column) -> bool:
+    """Whether a column of binary observations is bit-packed: otherwise it is a byte per row either way."""
+    return column.size > 1 and column.dtype in (np.bool_, np.uint8)
+
+
+def file_of(column: str) -> str:
+    """The name of a column's file."""
+    return quote(column, safe=" ") + ".npy"
 
 
 def _write(directory: Path, layout: Layout, lengths: Array, stored: Columns, packed: Sequence[str]) -> Shard:
     directory.mkdir()
     files: Mapping[str, Array] = {EPISODES: lengths, **stored}
-    crc32 = {_file(name): _write_npy(directory / _file(name), rows) for name, rows in files.items()}
+    crc32 = {file_of(name): _write_npy(directory / file_of(name), rows) for name, rows in files.items()}
     record = Record(directory.name, len(lengths), int(lengths.sum()), tuple(packed), crc32)
     return open_shard(directory, record, layout)
 
@@ -193,16 +249,34 @@ def _write_npy(file: Path, rows: Array) -> int:
     return zlib.crc32(rows.data, zlib.crc32(header.getvalue()))
 
 
-def _map(directory: Path, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
-    file = directory / _file(name)
+def _map(file: Path) -> Array:
+    """Map a plain file of the store's own, [bytes] uint8: no link, no device and no pipe."""
     try:
-        mapped = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise Damaged(file, "it is no plain file")
+            return np.frombuffer(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), np.uint8)
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError) as error:  # ValueError: it is empty
+        reason = LINK if file.is_symlink() else getattr(error, "strerror", None) or str(error)
+        raise Damaged(file, reason) from error
+
+
+def _array(file: Path, content: Array, expected: Column) -> Array:
+    """The array in a mapped ``.npy`` file."""
+    start = io.BytesIO(content[:HEADER].tobytes())
+    try:
+        np.lib.format.read_magic(start)
+        shape, in_columns, dtype = np.lib.format.read_array_header_1_0(start, max_header_size=HEADER)
+    except Exception as error:  # numpy parses the header as Python, which fails in many ways
         raise Damaged(file, str(error)) from error
-    if (mapped.dtype, mapped.shape) != (dtype, shape):
-        raise Damaged(file, f"it holds {mapped.dtype} {list(mapped.shape)}, expected {dtype} {list(shape)}")
-    return np.asarray(mapped)  # a plain array on the same map: slicing it costs a third of a memmap's
-
-
-def _file(column: str) -> str:
-    return quote(column, safe=" ") + ".npy"
+    got = Column(dtype, shape)
+    size = start.tell() + expected.size * expected.dtype.itemsize
+    if got != expected or in_columns:
+        raise Damaged(file, f"it holds {got}, expected {expected}")
+    if len(content) != size:
+        raise Damaged(file, f"it has {len(content)} bytes, expected {size}")
+    flat = np.frombuffer(content, dtype, expected.size, start.tell())
+    return flat.reshape(shape)

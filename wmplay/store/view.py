@@ -15,7 +15,7 @@ from wmplay.origin import Origin, is_origin, known_origin
 from wmplay.store import writer
 from wmplay.store.manifest import Contents, Manifest, read_contents
 from wmplay.store.metadata import origins, read_metadata
-from wmplay.store.shard import OBSERVATION, Column, unpack
+from wmplay.store.shard import OBSERVATION, Column, Damaged, Shard, unpack
 
 T = TypeVar("T")  # of arrays or tensors
 
@@ -94,8 +94,12 @@ class Store:
         return len(self.lengths)
 
     def __getitem__(self, index: int) -> Trajectory:
-        """Episode ``index``, oldest first; negative ones count from the end. Arrays are copies."""
+        """Episode ``index``, oldest first; negative ones count from the end. Arrays are copies.
+
+        Files are compared with their checksums when the first episode is read from them. Raises StoreError.
+        """
         episode = range(len(self))[index]
+        self._sound(int(self._shard[episode]))
         length = int(self.lengths[episode])
         arrays = {
             name: self._gather(name, np.array([episode]), np.array([0]), length)[0] for name in self._columns
@@ -121,9 +125,14 @@ class Store:
         return dict(self._columns)
 
     def rows(self, name: str) -> Iterator[Array]:
-        """All rows of one of ``space``, episode after episode, a good part of them at a time."""
+        """All rows of one of ``space``, episode after episode, a good part of them at a time.
+
+        Raises:
+            StoreError: as for whole episodes, where a checksum differs.
+        """
         frames = name.startswith(OBSERVATION)
-        for number, shard in enumerate(self._contents.shards):
+        for number in range(len(self._contents.shards)):
+            shard = self._sound(number)
             dropped = shard.lengths[: self._contents.dropped if number == 0 else 0]
             start = int(dropped.sum()) + len(dropped) * frames
             yield shard.decoded(name, start, len(shard.stored[name]))
@@ -259,6 +268,16 @@ class Store:
         Open views stay readable. Snapshots from before can perhaps no longer be restored.
         """
         writer.vacuum(self.path)
+
+    def _sound(self, number: int) -> Shard:
+        """A shard that is what was written: what is read whole may be written to some other place."""
+        try:
+            return self._contents.shards[number].verified()
+        except Damaged as damage:
+            raise StoreError(
+                f"{damage}: the other episodes are readable by load_trajectories('{self.path}', "
+                "skip_damaged=True); to go on, save those elsewhere"
+            ) from damage
 
     def _per_episode(self, values: Sequence[Array]) -> Array:
         """Values of each shard's episodes [sum of episodes], but for the dropped ones."""

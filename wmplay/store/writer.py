@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from wmplay.contracts import Trajectory
 from wmplay.errors import StoreError, did_you_mean
@@ -21,13 +20,14 @@ from wmplay.store.manifest import (
     SHARDS,
     Contents,
     Manifest,
+    check_columns,
     exists,
     read_contents,
     read_manifest,
     write_manifest,
 )
-from wmplay.store.metadata import check_origins, origins, read_metadata, remember
-from wmplay.store.shard import Columns, Layout, Shard, columns, layout_of, merge_shards, write_shard
+from wmplay.store.metadata import check_origins, origins, read_metadata, remembered
+from wmplay.store.shard import Columns, Damaged, Layout, Shard, columns, layout_of, merge_shards, write_shard
 
 LOCK = ".lock"
 CHUNK = 64 << 20  # bytes of trajectories that a writer holds before it writes a shard
@@ -62,9 +62,7 @@ def append(
             with _explained(path):
                 fresh.append(write_shard(room / secrets.token_hex(8), layout_of(chunk[0]), chunk))
         if fresh:
-            with _explained(path), _locked(path):
-                if made_with:
-                    remember(path, made_with, is_new=not exists(path))
+            with _explained(path), _locked(path), remembered(path, made_with, is_new=not exists(path)):
                 return _commit(path, room, fresh, max_steps, contents.shards if contents else ())
     if contents is None:
         raise StoreError(f"there are no trajectories to make the store {path} of: give at least one")
@@ -86,6 +84,8 @@ def restore(path: Path, manifest: Manifest) -> None:
 def vacuum(path: Path) -> None:
     """Delete all shards that the store does not refer to, and the rooms of writers that died."""
     with _explained(path), _locked(path):
+        if (path / SHARDS).is_symlink():
+            raise StoreError(f"{path / SHARDS} is a link: nothing is deleted where it leads")
         entries = list((path / SHARDS).iterdir())
         _sweep(path, {entry.name for entry in entries if not _is_locked(entry)})
 
@@ -97,10 +97,15 @@ def _chunks(trajectories: Iterable[Trajectory], layout: Layout | None) -> Iterat
     for index, trajectory in enumerate(trajectories):
         if len(trajectory) == 0:
             raise StoreError(f"trajectory {index} has no steps: expected at least one")
-        arrays = columns(trajectory)
-        if layout is None:
-            layout = layout_of(arrays)
-            _check_dtypes(layout)
+        try:
+            arrays = columns(trajectory)
+            if layout is None:
+                layout = layout_of(arrays)
+                check_columns(layout)
+        except ValueError as error:
+            raise StoreError(
+                f"trajectory {index}: {error}; leave it out, or mend what it was made with"
+            ) from error
         _check_layout(layout_of(arrays), layout, f"trajectory {index}")
         chunk.append(arrays)
         size += sum(array.nbytes for array in arrays.values())
@@ -109,16 +114,6 @@ def _chunks(trajectories: Iterable[Trajectory], layout: Layout | None) -> Iterat
             chunk, size = [], 0
     if chunk:
         yield chunk
-
-
-def _check_dtypes(layout: Layout) -> None:
-    for name, column in layout.items():
-        try:
-            torch.from_numpy(np.empty(0, column.dtype))
-        except (TypeError, ValueError) as error:
-            raise StoreError(
-                f"{name} has dtype {column.dtype}: expected one that tensors have too"
-            ) from error
 
 
 def _check_layout(got: Layout, expected: Layout, what: str) -> None:
@@ -146,7 +141,11 @@ def _commit(
         _check_layout(layout, contents.manifest.columns, "trajectory 0")
         layout, shards, dropped = contents.manifest.columns, [*contents.shards, *fresh], contents.dropped
     shards, dropped = _drop_oldest(shards, dropped, max_steps)
-    shards, dropped = _merge_small(shards, dropped, room)
+    try:
+        shards, dropped = _merge_small(shards, dropped, room)
+    except Damaged as damage:
+        read_contents(path, known, verify=True).check(path)
+        raise StoreError(f"{damage}: it was just written, look at the disk") from damage
     manifest = Manifest(layout, tuple(shard.record for shard in shards), dropped)
     try:
         for i, shard in enumerate(shards):
@@ -228,11 +227,21 @@ def _locked(directory: Path) -> Iterator[None]:
     """Hold a directory's lock, made if need be. However its holder dies, the system lets go of it."""
     while True:
         directory.mkdir(parents=True, exist_ok=True)
-        with open(directory / LOCK, "a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if _is_there(directory / LOCK, file.fileno()):  # not removed while we waited
+        with _opened(directory / LOCK, os.O_CREAT) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_there(directory / LOCK, descriptor):  # not removed while we waited
                 yield
                 return
+
+
+@contextmanager
+def _opened(lock: Path, flags: int = 0) -> Iterator[int]:
+    """Open a lock file; one that is a link leads nowhere, one that is a pipe keeps nobody waiting."""
+    descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags, 0o666)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _is_there(file: Path, descriptor: int) -> bool:
@@ -245,8 +254,8 @@ def _is_there(file: Path, descriptor: int) -> bool:
 def _is_locked(directory: Path) -> bool:
     """Whether a living process holds a directory's lock."""
     try:
-        with open(directory / LOCK) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with _opened(directory / LOCK) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except BlockingIOError:
