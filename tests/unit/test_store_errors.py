@@ -159,6 +159,48 @@ def test_a_source_that_fails_leaves_the_store_as_it_was(
     assert on_disk(store) == files
 
 
+HOLES = {
+    "reward is NaN in row 3": lambda one: replace(one, reward=np.array([0, 1, 2, np.nan, 4], np.float32)),
+    "reward is infinite in row 1": lambda one: replace(one, reward=np.array([0, 1e300, 0, 0, 0])),
+    "reward is NaN in row 0.*": lambda one: replace(one, reward=np.array([float("nan")] * 5)),
+    "reward has dtype object": lambda one: replace(one, reward=np.array([None] * 5)),
+    "reward has dtype complex128": lambda one: replace(one, reward=np.full(5, 1j)),
+    "action is infinite in row 4": lambda one: replace(
+        one, action=one.action / np.arange(4, -1, -1)[:, None]
+    ),
+    "observation.where is NaN in row 5": lambda one: with_observation(
+        one, where=np.array([[0, 0]] * 5 + [[0, np.nan]], np.float64)
+    ),
+    "observation.where is infinite in row 0": lambda one: with_observation(
+        one, where=np.full((6, 2), -np.inf)
+    ),
+    "terminated holds other": lambda one: replace(one, terminated=np.array([0, 0, 0, 0, 2])),
+    "truncated holds other": lambda one: replace(one, truncated=np.array(["False"] * 5)),
+    "truncated holds other values": lambda one: replace(one, truncated=np.array([None] * 5)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero")
+@pytest.mark.parametrize("hole", HOLES)
+def test_a_hole_is_named_and_nothing_stored(store: Store, hole: str) -> None:
+    before, files = store.snapshot(), on_disk(store)
+    new = store.path.parent / "new"
+    for save in (store.append, lambda trajectories: save_trajectories(trajectories, new)):
+        with refuses(f"trajectory 1: {hole}"):
+            save([episode(12, 5), HOLES[hole](episode(13, 5))])
+    assert (load_trajectories(store.path).snapshot(), on_disk(store)) == (before, files)
+    assert not new.exists()
+
+
+ACTIONS = [np.zeros((5, 3), np.int64), np.zeros(5, np.float32), np.zeros((5, 2, 2)), np.zeros(5, np.bool_)]
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_actions_that_no_policy_takes(tmp_path: Path, action: np.ndarray) -> None:
+    with refuses(r"trajectory 0: action is .* expected floating \[A\], or whole"):
+        save_trajectories([replace(episode(0, 5), action=action)], tmp_path / "new")
+
+
 # ------------------------------------------------------------------------------------------------ sampling
 
 
@@ -209,14 +251,53 @@ def test_a_damaged_file_is_named_and_the_rest_is_readable(store: Store, damage, 
     assert len(load_trajectories(mended.path)) == 9
 
 
-def test_a_flipped_bit_is_found_by_its_checksum(store: Store) -> None:
-    file = file_of(store, 2, "observation.where.npy")
+FILES = [f"{name}.npy" for name in ("action", "observation.lcd", "observation.where", "reward")]
+
+
+def flip(file: Path, place: int = -3) -> None:
     content = bytearray(file.read_bytes())
-    content[-3] ^= 1
+    content[place] ^= 1
     file.write_bytes(content)
+
+
+def test_a_flipped_bit_is_found_by_its_checksum(store: Store) -> None:
+    flip(file_of(store, 2, "observation.where.npy"))
     with refuses("checksum differs.*9 of 12"):
-        store.verify()
+        load_trajectories(store.path).verify()
     assert len(load_trajectories(store.path, skip_damaged=True)) == 9
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_is_neither_merged_nor_copied(store: Store, name: str) -> None:
+    file = file_of(store, 2, name)
+    flip(file)
+    before = load_trajectories(store.path)
+    with refuses(f"{re.escape(str(file))} is damaged .its checksum differs.*12 of 15 episodes"):
+        for number in range(12, 30):  # until small shards are merged
+            before = load_trajectories(store.path)
+            store = before.append([episode(number, 5)])
+    after, kept = load_trajectories(store.path), on_disk(store)
+    assert after.snapshot() == before.snapshot()
+    assert kept == set(shards(after))
+    copies = {
+        "whole": lambda: save_trajectories(after, store.path.parent / "copy"),
+        "parts": lambda: save_trajectories((after[i] for i in (0, 7)), store.path.parent / "copy"),
+        "rows": lambda: list(after.rows("reward")),
+    }
+    for read in copies.values():
+        with refuses(f"{re.escape(str(file))} is damaged .its checksum differs"):
+            read()
+    assert not (store.path.parent / "copy").exists()
+    assert len(save_trajectories(load_trajectories(store.path, skip_damaged=True), file.parent / "sound")) > 8
+
+
+def test_a_view_that_is_read_once_is_not_read_for_its_checksums_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = load_trajectories(store.path)
+    list(view)
+    monkeypatch.setattr("zlib.crc32", lambda *_: pytest.fail("read again"))
+    list(view)
 
 
 def test_damage_in_the_shard_with_dropped_episodes(tmp_path: Path) -> None:
@@ -328,7 +409,7 @@ def test_no_permission(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         with refuses("cannot write to the store.*Permission denied"):
             store.append([episode(12, 5)])
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", deny)
+        patch.setattr(os, "open", deny)
         with refuses("cannot read .*manifest.json .Permission denied"):
             load_trajectories(store.path)
     assert load_trajectories(store.path).snapshot() == before

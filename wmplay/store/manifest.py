@@ -20,6 +20,7 @@ from msgspec import Meta
 
 from wmplay.contracts import Array
 from wmplay.errors import StoreError
+from wmplay.reading import read_json
 from wmplay.store.shard import (
     EPISODES,
     OBSERVATION,
@@ -183,16 +184,12 @@ def read_manifest(path: Path) -> Manifest:
     """The manifest of the store at ``path``, as it is now. Raises StoreError."""
     file = path / MANIFEST
     try:
-        content = json.loads(file.read_bytes())
+        content = read_json(file, StoreError)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreError(
             f"{path} is not a trajectory store (it has no {MANIFEST}): expected a directory made by "
             "save_trajectories"
         ) from error
-    except OSError as error:
-        raise StoreError(f"cannot read {file} ({error.strerror}): check its permissions") from error
-    except ValueError as error:
-        raise StoreError(f"{file} is damaged ({error}): restore it from a copy") from error
     return Manifest.from_json(content, str(file))
 
 

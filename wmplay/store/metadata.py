@@ -6,7 +6,6 @@ with imported data. All of it goes along when the store is exported.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from wmplay.errors import StoreError, WorldError, WriteError
 from wmplay.files import write_json, written_beside
 from wmplay.origin import Origin, in_words, is_origin, same_world
+from wmplay.reading import read_json
 
 METADATA = "metadata.json"
 MADE_WITH = "made_with"
@@ -28,9 +28,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
     """
     file = path / METADATA
     try:
-        content = json.loads(file.read_bytes()) if file.exists() else {}
-    except ValueError as error:
-        raise StoreError(f"{file} is damaged ({error}): restore it from a copy, or delete it") from error
+        content = read_json(file, StoreError)
+    except FileNotFoundError:
+        return {}
     if not isinstance(content, dict):
         raise StoreError(
             f"{file} holds a {type(content).__name__}, expected a JSON object: restore it or delete it"
