@@ -34,6 +34,7 @@ from wmplay.models.fit import FIT
 from wmplay.models.frnld import FRNLD
 from wmplay.models.mlp import MLP
 from wmplay.models.rssm import RSSM
+from wmplay.nets.by_key import ModulesByKey
 from wmplay.nets.heads import OutcomeHeads
 
 EVERY_CASE = [
@@ -352,3 +353,46 @@ def test_the_temperature_is_the_spread_of_sampled_futures(model: str) -> None:
     if model not in ("ensemble", "fit"):  # members still differ; a most likely screen of fit's is grey
         same(draw(0.0), numbers(case.model.predict(belief, case.future)))
     assert spread(0.2) < spread(1.0) < spread(3.0)
+
+
+ODD_KEYS = [
+    ("images.top", "images%2Etop", "images_top"),
+    ("forward", "%66orward", "training"),
+    ("reward", "continuation", "observation.reward"),
+    ("code", "kl", "total"),
+    ("", "%", "a/b c"),
+    ("_names", "registered", "ж\n$x$"),
+]
+
+
+@pytest.mark.parametrize("keys", ODD_KEYS, ids=ascii)
+@pytest.mark.parametrize("model", MODELS)
+@torch.no_grad()
+def test_any_key_can_be_modelled(model: str, keys: tuple[str, str, str]) -> None:
+    """A model of the same observations by other names: the same numbers, a term for each, weights by name."""
+    plain = ("lcd", "proprio", "speed")
+    spaces = (LCD, PROPRIO, Box(-1, 1, (2,), np.float32))
+    seed_spaces()
+    case = segment(Dict(list(zip(plain, spaces, strict=True))), ACTIONS["continuous"])
+    named = dict(zip(plain, keys, strict=True))
+    renamed = dataclasses.replace(case, observation={named[k]: v for k, v in case.observation.items()})
+    numbers, shapes = [], []
+    for names, data in ((plain, case), (keys, renamed)):
+        space = Dict(list(zip(names, spaces, strict=True)))
+        net = make_model(model, space, ACTIONS["continuous"])
+        again = make_model(model, space, ACTIONS["continuous"])
+        again.load_state_dict(net.state_dict())
+        torch.manual_seed(3)
+        loss, metrics = net.loss(data)
+        first = {key: value[:, 0] for key, value in data.observation.items()}
+        future = net.predict(net.initial(first), data.action).observation
+        shapes.append([future[key].shape[2:] for key in names if key in future])
+        numbers.append([float(loss), *sorted(map(float, metrics.values()))])
+    assert shapes[0] == shapes[1]
+    assert numbers[0] == pytest.approx(numbers[1])
+
+
+def test_plain_keys_name_their_weights() -> None:
+    """As in version 0.1.0, whose weights load."""
+    net = ModulesByKey({key: torch.nn.Linear(1, 1) for key in ("lcd", "keys", "a/b", "x-1", "été")})
+    assert [name.removesuffix(".bias") for name in net.state_dict() if name.endswith("bias")] == list(net)

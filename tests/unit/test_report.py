@@ -142,6 +142,23 @@ def test_a_run_without_screens(tmp_path):
     ]
 
 
+def test_observations_of_any_name(tmp_path):
+    """Each has its own pictures, and what markup or mathematics mean by a name is not what it means here."""
+    run_dir = run_json_only(tmp_path / "run")
+    names = ["images.top", "images_top", "$x^$ [/b] <b>", ""]
+    score = evaluate_prediction(Conveyor(), episodes(5), horizon=3)
+    named = dict.fromkeys(names, score.keys["place"])
+    clips = predict_clips(Conveyor(), episodes(5), horizon=3)
+    shown = Clips(
+        clips.context,
+        dict.fromkeys(names, clips.truth["place"]),
+        dict.fromkeys(names, clips.prediction["place"]),
+    )
+    save_evaluation(run_dir, prediction=replace(score, keys=named), clips=shown)
+    assert len(page_of(run_dir).images) == 1 + len(names)
+    Console(file=io.StringIO()).print(result_table(run_dir))
+
+
 @pytest.mark.parametrize("shape", [(64, 64, 3), (11, 7, 1), (100, 130)])
 def test_a_run_with_pixels(tmp_path, shape):
     run_dir = run_json_only(tmp_path / "run")

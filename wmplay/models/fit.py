@@ -19,6 +19,7 @@ from torch.distributions import Bernoulli, Distribution, Independent
 
 from wmplay.contracts import LazyMapping, LazyPrediction, Prediction, Segment, Surprise
 from wmplay.nets.autoencoder import the_screen
+from wmplay.nets.by_key import term
 from wmplay.nets.frame_transformer import Belief, FrameTransformer
 from wmplay.nets.modalities import modalities
 from wmplay.nets.observations import vectors as vectors_of
@@ -139,7 +140,7 @@ class FIT(nn.Module):
         """How well each frame is predicted from those before it; metrics of ``FrameTransformer.loss``."""
         code = self._code(segment.observation)
         target = self.dynamics.split(code)[0][:, 1:]
-        return self.dynamics.loss(code, target, segment, self.screen)
+        return self.dynamics.loss(code, target, segment, term(self.screen))
 
     @torch.no_grad()
     def surprise(self, segment: Segment) -> Surprise:

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from wmplay.contracts import LazyMapping, LazyPrediction, Prediction, Segment, Surprise
 from wmplay.errors import ConfigError, SpaceError
 from wmplay.nets.actions import ActionEncoder
+from wmplay.nets.by_key import ModulesByKey, term
 from wmplay.nets.heads import OutcomeHeads, masked_mean
 from wmplay.nets.layers import mlp
 from wmplay.nets.modalities import Binary, modalities
@@ -97,7 +98,7 @@ class RSSM(nn.Module):
         self.modalities = modalities(
             observation_space, vector_sigma=vector_sigma, pixel_sigma=pixel_sigma, symlog=symlog
         )
-        self.registered = nn.ModuleDict(self.modalities)  # so that their buffers move with the model
+        self.registered = ModulesByKey(self.modalities)  # so that their buffers move with the model
         self.encode_action = ActionEncoder(action_space)
         self.encoder = ObservationEncoder(
             self.modalities, position_features, image_hidden, layers, image_hidden
@@ -117,7 +118,7 @@ class RSSM(nn.Module):
         self.vector_sizes = {key: m.size for key, m in vectors(self.modalities).items()}
         positions = sum(self.vector_sizes.values())
         self.vector_head = mlp(features, hidden, layers, positions) if positions else None
-        self.image_heads = nn.ModuleDict(
+        self.image_heads = ModulesByKey(
             {
                 key: ImageHead(m, features, positions, position_features, image_hidden)
                 for key, m in self.modalities.items()
@@ -200,7 +201,7 @@ class RSSM(nn.Module):
         seen = F.pad(segment.mask, (1, 0), value=True)
         decoded = self.decode(latent)
         terms = {
-            key: masked_mean(-decoded[key].log_prob(segment.observation[key].float()), seen)
+            term(key): masked_mean(-decoded[key].log_prob(segment.observation[key].float()), seen)
             for key in self.modalities
         }
         outcomes = self.outcome.negative_log_likelihoods(latent[:, 1:], segment)

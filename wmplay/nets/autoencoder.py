@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 
 from wmplay.contracts import LazyMapping, Segment
 from wmplay.errors import ConfigError, SpaceError
+from wmplay.nets.by_key import ModulesByKey, term
 from wmplay.nets.grid import GridDecoder, GridEncoder, grid_cells
 from wmplay.nets.heads import masked_mean
 from wmplay.nets.layers import fourier_features, mlp
@@ -55,7 +56,7 @@ class FrameAutoencoder(nn.Module):
         self.screen = the_screen(found)
         self.vectors = vectors(found) if with_vectors else {}
         self.modalities = {key: m for key, m in found.items() if key == self.screen or key in self.vectors}
-        self.registered = nn.ModuleDict(self.modalities)  # so that their buffers move with the model
+        self.registered = ModulesByKey(self.modalities)  # so that their buffers move with the model
         self.position_features = position_features
         shape = self.modalities[self.screen].shape
         rows, columns = grid_cells(shape)
@@ -93,7 +94,7 @@ class FrameAutoencoder(nn.Module):
     def reconstruction(
         self, code: Tensor, observation: Mapping[str, Tensor], seen: Tensor
     ) -> dict[str, Tensor]:
-        """For each key the negative log-likelihood of frames under their codes [B, F, S].
+        """For each key's term the negative log-likelihood of frames under their codes [B, F, S].
 
         Args:
             code: of the frames.
@@ -105,7 +106,7 @@ class FrameAutoencoder(nn.Module):
         """
         decoded = self.decode(code)
         return {
-            key: masked_mean(-decoded[key].log_prob(observation[key].float()) / m.size, seen)
+            term(key): masked_mean(-decoded[key].log_prob(observation[key].float()) / m.size, seen)
             for key, m in self.modalities.items()
         }
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from wmplay.contracts import Segment
 from wmplay.errors import ConfigError
 from wmplay.nets.actions import ActionEncoder
+from wmplay.nets.by_key import ModulesByKey, term
 from wmplay.nets.gaussian import nats
 from wmplay.nets.heads import OutcomeHeads, masked_mean
 from wmplay.nets.layers import fourier_features
@@ -111,7 +112,7 @@ class FrameTransformer(nn.Module):
         self.symbols, self.change_scale, self.min_sigma = symbols, change_scale, min_sigma
         self.position_features, self.code_weight = position_features, code_weight
         self.vectors = dict(vectors)
-        self.registered = nn.ModuleDict(self.vectors)  # so that their buffers move with the model
+        self.registered = ModulesByKey(self.vectors)  # so that their buffers move with the model
         limits = [m.limit for m in vectors.values()]
         self.register_buffer("limit", torch.cat([torch.zeros(0), *limits]), persistent=False)
         numbers = len(self.limit)
@@ -212,13 +213,13 @@ class FrameTransformer(nn.Module):
         values = {name: self.symbols.loss(step.output, target)}
         entries = nats(numbers, step.mean, step.sigma)
         entries = entries * (step.sigma.detach() / self.change_scale) ** (2 * BETA)
-        values |= {key: part.mean(-1) for key, part in self._by_key(entries).items()}
+        values |= {term(key): part.mean(-1) for key, part in self._by_key(entries).items()}
         features = torch.cat([step.hidden, following], dim=-1)
         values |= self.outcome.negative_log_likelihoods(features, segment)
-        terms = {term: masked_mean(value, segment.mask) for term, value in values.items()}
+        terms = {each: masked_mean(value, segment.mask) for each, value in values.items()}
         weights = {**self.outcome.weights, name: self.code_weight}
-        total = torch.stack([weights.get(term, 1.0) * value for term, value in terms.items()]).sum()
-        return total, {f"loss/{term}": value.detach() for term, value in terms.items()}
+        total = torch.stack([weights.get(each, 1.0) * value for each, value in terms.items()]).sum()
+        return total, {f"loss/{each}": value.detach() for each, value in terms.items()}
 
     # ---- parts -----------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wmplay.nets.by_key import ModulesByKey
 from wmplay.nets.layers import ConvDecoder, ConvEncoder, fourier_features, mlp
 from wmplay.nets.modalities import Modality, Pixels, Vector
 
@@ -28,9 +29,9 @@ class ObservationEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.modalities = dict(modalities)
-        self.registered = nn.ModuleDict(self.modalities)  # so that their buffers move with the model
+        self.registered = ModulesByKey(self.modalities)  # so that their buffers move with the model
         convs = {key: ConvEncoder(m.shape) for key, m in modalities.items() if _convolved(m)}
-        self.convs = nn.ModuleDict(convs)
+        self.convs = ModulesByKey(convs)
         self.frequencies = frequencies
         sizes = [
             convs[key].size if key in convs else m.size * (1 + 2 * frequencies * isinstance(m, Vector))

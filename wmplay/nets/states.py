@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from wmplay.contracts import LazyMapping, Segment
 from wmplay.errors import ConfigError
+from wmplay.nets.by_key import ModulesByKey, term
 from wmplay.nets.gaussian import nats
 from wmplay.nets.heads import OutcomeHeads, masked_mean
 from wmplay.nets.layers import mlp
@@ -53,7 +54,7 @@ class FrameStates(nn.Module):
         if position_features < 0:
             raise ConfigError(f"position_features is {position_features}, expected at least 0")
         self.modalities = modalities(space, **widths)
-        self.registered = nn.ModuleDict(self.modalities)  # so that their buffers move with the model
+        self.registered = ModulesByKey(self.modalities)  # so that their buffers move with the model
         self.vectors = vectors(self.modalities)
         screens = {key: m for key, m in self.modalities.items() if key not in self.vectors}
         if code is None:
@@ -66,7 +67,7 @@ class FrameStates(nn.Module):
         limits = [m.limit for m in self.vectors.values()] + [torch.ones(code)]  # a code is a tanh
         self.register_buffer("limit", torch.cat(limits), persistent=False)
         self.encoder = ObservationEncoder(screens, 0, hidden, 1, code) if code else None
-        self.image_heads = nn.ModuleDict(
+        self.image_heads = ModulesByKey(
             {
                 key: ImageHead(m, code, self.vector_size, position_features, hidden)
                 for key, m in screens.items()
@@ -86,14 +87,14 @@ class FrameStates(nn.Module):
         outputs = self.parts(state)
 
         def distribution(key: str) -> Distribution:
-            output = outputs[key] if key in outputs else self.image_heads[key](code, positions)
+            output = outputs[term(key)] if key in self.vectors else self.image_heads[key](code, positions)
             return self.modalities[key].distribution(output)
 
         return LazyMapping(self.modalities, distribution)
 
     def parts(self, state: Tensor) -> dict[str, Tensor]:
-        """State entries [..., S] by vector key, and the code's by ``code``."""
-        sizes = {key: m.size for key, m in self.vectors.items()}
+        """State entries [..., S] by the vectors' loss terms, and the code's by ``code``."""
+        sizes = {term(key): m.size for key, m in self.vectors.items()}
         if self.encoder is not None:
             sizes["code"] = self.size - self.vector_size
         return dict(zip(sizes, torch.split(state, list(sizes.values()), dim=-1), strict=True))
@@ -184,13 +185,13 @@ class NextState(nn.Module):
         target = states.as_target(state[:, 1:])
         values = self.outcomes.negative_log_likelihoods(torch.cat([x, target], dim=-1), segment)
         entries = nats(target, mean, sigma) * (sigma.detach() / self.change_scale) ** (2 * self.beta)
-        values |= {key: part.sum(-1) for key, part in states.parts(entries).items()}
+        values |= {name: part.sum(-1) for name, part in states.parts(entries).items()}
         terms = {name: masked_mean(value, mask) for name, value in values.items()}
         drawn = states.decode(state[:, :1])
         for key in states.image_heads:
             # one frame of each segment will do: the others look much the same
             value = -drawn[key].log_prob(segment.observation[key][:, :1].float())
-            terms[key] = masked_mean(value, segment.mask[:, :1])
+            terms[term(key)] = masked_mean(value, segment.mask[:, :1])
         weights = self.outcomes.weights
         total = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
         return total, {f"loss/{name}": term.detach() for name, term in terms.items()}

@@ -101,9 +101,15 @@ def folded(title: str, markup: str) -> Html:
     return Html(f"<details><summary>{escape(title)}</summary>{markup}</details>\n")
 
 
-def file_name(key: str) -> str:
-    """An observation key as part of a file's name."""
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in key)
+def file_names(keys: Iterable[str]) -> dict[str, str]:
+    """Return each observation key as part of a file's name, of letters, digits, ``-`` and ``_``."""
+    found: dict[str, str] = {}
+    for key in keys:
+        name = "".join(c if c.isalnum() or c in "-_" else "_" for c in key)
+        while name in found.values():  # of images.top and images_top
+            name += "_"
+        found[key] = name
+    return found
 
 
 def _show(part: Part, folder: Path) -> str:

@@ -12,7 +12,7 @@ from wmplay.contracts import Trajectory
 from wmplay.registry import KINDS
 from wmplay.report import clips, episodes, plots, simulator
 from wmplay.report.figures import png
-from wmplay.report.markup import Html, Part, Picture, facts_table, file_name, folded, write_page
+from wmplay.report.markup import Html, Part, Picture, facts_table, file_names, folded, write_page
 from wmplay.report.quality import measured, quality_plot
 from wmplay.report.record import Record, read_record
 from wmplay.report.tables import Grid, model_grids, policy_grid
@@ -90,22 +90,22 @@ def _clips(record: Record) -> Iterator[Picture]:
     shown = record.clips
     if shown is None:
         return
+    names = file_names(shown.truth)
     for key in clips.image_keys(shown):
-        name = file_name(key)
         yield Picture(
-            f"clips_{name}.gif",
+            f"clips_{names[key]}.gif",
             clips.clips_gif(shown, key),
             f"Held-out clips of {key}. Green: the context, real frames that the model is shown. Blue: its "
             "own prediction, given the real actions and no further frame.",
         )
         yield Picture(
-            f"strip_{name}.png",
+            f"strip_{names[key]}.png",
             clips.film_strip(shown, key),
             "The same clips, still: the frames of context, up to frame 0, then the steps predicted.",
         )
     for key in _vector_keys(shown):
         yield Picture(
-            f"vector_{file_name(key)}.png",
+            f"vector_{names[key]}.png",
             png(plots.vector_plot(shown, key)),
             f"Entries of {key} in a held-out clip: what happened and what was predicted.",
         )
@@ -124,16 +124,17 @@ def _futures(record: Record) -> Iterator[Picture]:
             "the second, it is too sure. Unrelated clips give the scale.",
         )
     if shown is not None:
+        names = file_names(shown.truth)
         for key in clips.image_keys(shown):
             yield Picture(
-                f"futures_{file_name(key)}.png",
+                f"futures_{names[key]}.png",
                 clips.futures_strip(shown, key),
                 f"Sampled futures of one beginning of {key}, under the same actions, below what happened. "
                 "Green: the frames that the model is shown.",
             )
         for key in _vector_keys(shown):
             yield Picture(
-                f"futures_{file_name(key)}.png",
+                f"futures_{names[key]}.png",
                 png(simulator.futures_plot(shown, key)),
                 f"Entries of {key} in the same futures.",
             )
@@ -151,9 +152,10 @@ def _dreams(record: Record) -> Iterator[Picture]:
     shown = record.unprompted
     if shown is None:
         return
+    names = file_names(shown.truth)
     for key in clips.image_keys(shown):
         yield Picture(
-            f"unprompted_{file_name(key)}.gif",
+            f"unprompted_{names[key]}.gif",
             clips.clips_gif(shown, key, clips.DREAM_ROWS),
             "Sampled from a reset's first frame alone, under random actions. Above, what the real world "
             "made of the same beginning and actions: after a while the two may well differ.",

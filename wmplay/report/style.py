@@ -88,6 +88,7 @@ def drawing() -> Iterator[None]:
         "lines.linewidth": 1.6,
         "figure.facecolor": PAPER,
         "savefig.dpi": 160,
+        "text.parse_math": False,  # names of observations may have dollars
     }
     with matplotlib.rc_context(settings):
         yield

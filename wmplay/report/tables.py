@@ -202,8 +202,9 @@ def result_table(run_dir: Path) -> Group:
 
 def as_rich(grid: Grid) -> Table:
     """A grid for the terminal."""
-    table = Table(title=grid.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.caption, table.caption_justify, table.caption_style = grid.note or None, "left", "dim"
+    table = Table(title=Text(grid.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.caption = Text(grid.note) if grid.note else None
+    table.caption_justify, table.caption_style = "left", "dim"
     for i, column in enumerate(grid.columns):
         table.add_column(Text(column), justify="left" if i == 0 else "right", no_wrap=i == 0)
     for row in grid.rows:

@@ -1,0 +1,55 @@
+"""Modules and loss terms by observation key, which may be any text: ``images.top``, ``forward``, ..."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from torch import nn
+
+OF_A_LOSS = frozenset({"code", "continuation", "kl", "reward", "total"})  # terms that are no observation's
+PREFIX = "observation."
+
+
+class ModulesByKey(nn.Module):
+    """A dict of modules whose keys may be any text, which those of ``nn.ModuleDict`` may not.
+
+    Weights are named by their keys. Percent-encoded are ``.`` and ``%`` anywhere, and the first character of
+    a key that is the name of an attribute of modules (``type``, ``forward``); the empty key is ``%``.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self._names: dict[str, str] = {}
+        self._names |= {key: self._name(key) for key in modules}
+        for key, module in modules.items():
+            self.add_module(self._names[key], module)
+
+    def __getitem__(self, key: str) -> nn.Module:
+        """A key's module."""
+        module = self._modules[self._names[key]]
+        assert module is not None
+        return module
+
+    def __contains__(self, key: object) -> bool:
+        """Whether there is a module of this key."""
+        return key in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        """The keys, in their order."""
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        """The number of modules."""
+        return len(self._names)
+
+    def _name(self, key: str) -> str:
+        name = key.replace("%", "%25").replace(".", "%2E") or "%"
+        return f"%{ord(name[0]):02X}{name[1:]}" if hasattr(self, name) else name
+
+
+def term(key: str) -> str:
+    """Return the name of an observation's term in a loss and its metrics, which no other term has.
+
+    It is the key itself, unless it is the name of a term of another kind (such as ``reward``).
+    """
+    return PREFIX + key if key in OF_A_LOSS or key.startswith(PREFIX) else key
