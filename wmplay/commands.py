@@ -30,6 +30,7 @@ from wmplay.envs import build_env, make_env
 from wmplay.errors import CheckError, UnknownName, UsageError
 from wmplay.loading import load_run
 from wmplay.progress import console, episodes_bar
+from wmplay.references import settings as own_settings
 from wmplay.rehearsal import check_policy as check_same_policy
 from wmplay.rehearsal import check_same_world, check_store, require_logger
 from wmplay.run import LoadedRun, env_config
@@ -180,9 +181,8 @@ def _check_model(config: DictConfig) -> Report:
 
 def _check_planner(config: DictConfig) -> Report:
     settings = plain(config.planner)
-    make = registry.target(settings)
-    del settings["_target_"]
-    return check_planner(partial(make, **settings), seed=config.seed, verbose=True)
+    make = partial(registry.target(settings), **own_settings(settings))
+    return check_planner(make, seed=config.seed, verbose=True)
 
 
 def _check_policy(config: DictConfig) -> Report:

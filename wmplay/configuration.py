@@ -6,7 +6,7 @@ A composed config is frozen. Typos end in one line with the nearest names.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -36,12 +36,15 @@ class ConfigFolders(SearchPathPlugin):
             search_path.append(provider=f"wmplay: {source}", path=f"file://{folder}")
 
 
-def compose(overrides: Sequence[str], kinds: Sequence[str]) -> DictConfig:
+def compose(
+    overrides: Sequence[str], kinds: Sequence[str], settle: Callable[[dict[str, Any]], dict[str, Any]]
+) -> DictConfig:
     """The config of a run: ``train.yaml`` with overrides, resolved and read-only.
 
     Args:
         overrides: as on the command line.
         kinds: the keys that hold pieces; one that was taken out is null.
+        settle: what is done to the config of each piece in the end.
 
     Raises:
         ConfigError, UnknownName: for anything that does not compose, in one line.
@@ -60,6 +63,8 @@ def compose(overrides: Sequence[str], kinds: Sequence[str]) -> DictConfig:
     with open_dict(config):
         for kind in kinds:
             config.setdefault(kind, None)
+            if isinstance(config[kind], DictConfig):
+                config[kind] = settle(plain(config[kind]))
     OmegaConf.set_readonly(config, True)
     return config
 

@@ -15,11 +15,19 @@ from wmplay import registry
 from wmplay.configuration import plain
 from wmplay.envs import build_env
 from wmplay.errors import ConfigError, RunError
-from wmplay.origin import Origin, is_origin, known_origin
+from wmplay.origin import Origin, as_origin, known_origin
 from wmplay.portable import PortableDirectory, is_portable, write_portable
-from wmplay.run import LoadedRun, Parts, Run, assemble, env_config
+from wmplay.run import LoadedRun, Parts, Run, assemble, env_config, plugins_of
 
-TOLD = ("name", "seed", "command", "versions", "git", "started")  # of run.json, and told in an export
+TOLD = (
+    "name",
+    "seed",
+    "command",
+    "plugins",
+    "versions",
+    "git",
+    "started",
+)  # of run.json, and told in an export
 
 
 def load_run(path: str | Path) -> Run | ExportedRun:
@@ -74,10 +82,7 @@ class ExportedRun(LoadedRun):
             env = self.env if self._env_is_needed() else Spaces(self.directory.spaces(), self._origin())
             return assemble(self.config, self.device, env), self.directory.weights()
         except ConfigError as error:
-            raise ConfigError(
-                f"{self.path}: {error}; what a run was built of has to be here too: install the same "
-                "packages, and put its plugins into ./plugins or a folder of $WMPLAY_PLUGINS"
-            ) from error
+            raise ConfigError(f"{self.path}: {error}{plugins_of(self.directory.about)}") from error
 
     @cached_property
     def env(self) -> gymnasium.Env[Any, Any]:
@@ -90,8 +95,7 @@ class ExportedRun(LoadedRun):
         return any("env" in registry.needs(piece) for piece in pieces)
 
     def _origin(self) -> Origin | None:
-        told = self.directory.about.get("made_with")
-        return told if is_origin(told) else None
+        return as_origin(self.directory.about.get("made_with"))
 
 
 class Spaces(gymnasium.Env[Any, Any]):

@@ -1,4 +1,4 @@
-"""Which world data and policies are from: an env's class, and those of its settings that make another world.
+"""Which world data and policies are from: an env's name, and those of its settings that make another world.
 
 Spaces cannot tell: Luxo's and Urchin's are equal. What is told apart is what follows after a state and an
 action; clocks, renderings, tasks and their rewards are no other world.
@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from wmplay import registry
+from wmplay.constructors import default_settings
+from wmplay.references import PIECE, TARGET, settings
 
-Origin: TypeAlias = Mapping[str, Any]  # "_target_" and settings, as JSON has them
+Origin: TypeAlias = Mapping[str, Any]  # "_piece_": "env/<name>", and settings, as JSON has them
 
 ATTRIBUTE = "wmplay_origin"  # of an env that was built from a config
 SAME_WORLD = ("max_steps", "render_mode")  # settings that any env may have, and that change nothing in it
@@ -25,14 +27,10 @@ def origin_of(config: Mapping[str, Any]) -> Origin:
     what follows from them) which make another world. By default all do, but for ``SAME_WORLD``.
     """
     env_class = registry.target(config)
-    settings = {
-        key: value
-        for key, value in {**registry.default_settings(env_class), **config}.items()
-        if key != "_target_"
-    }
+    whole = {**default_settings(env_class), **settings(config)}
     choose = getattr(env_class, "world_settings", _all_but_the_clock)
     content: Origin = json.loads(
-        json.dumps({"_target_": config["_target_"], **choose(settings)}, default=repr)
+        json.dumps({PIECE: registry.by_reference(config)[PIECE], **choose(whole)}, default=repr)
     )
     return content
 
@@ -42,20 +40,26 @@ def known_origin(env: Any) -> Origin | None:
     return getattr(env, ATTRIBUTE, None)
 
 
-def is_origin(value: Any) -> bool:
-    """Whether something read from a file can be an origin."""
-    return isinstance(value, Mapping) and isinstance(value.get("_target_"), str)
+def as_origin(value: Any) -> Origin | None:
+    """An origin that was read from a file, with the env by its name; None for what cannot be one."""
+    if isinstance(value, Mapping) and isinstance(value.get(PIECE, value.get(TARGET)), str):
+        return registry.by_reference(value)
+    return None
 
 
 def same_world(one: Origin, other: Origin) -> bool:
     """Whether two origins are one world. A setting that only one of them has is newer, and does not count."""
-    return all(one[key] == other[key] for key in one.keys() & other.keys())
+    return _env(one) == _env(other) and all(one[key] == other[key] for key in one.keys() & other.keys())
 
 
 def in_words(origin: Origin) -> str:
-    """Such as "LcdEnv(world=luxo, physics=faithful)"."""
-    settings = ", ".join(f"{key}={value}" for key, value in origin.items() if key != "_target_")
-    return f"{origin['_target_'].rpartition('.')[2]}({settings})"
+    """Such as "lcd(world=luxo, physics=faithful)"."""
+    described = ", ".join(f"{key}={value}" for key, value in settings(origin).items())
+    return f"{_env(origin).replace('/', '.').rpartition('.')[2]}({described})"
+
+
+def _env(origin: Origin) -> str:
+    return str(origin.get(PIECE, origin.get(TARGET)))
 
 
 def _all_but_the_clock(settings: Mapping[str, Any]) -> dict[str, Any]:

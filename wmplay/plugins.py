@@ -16,7 +16,6 @@ import sysconfig
 import textwrap
 import traceback
 import types
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -109,21 +108,21 @@ def config_folders() -> list[tuple[str, Path]]:
     return [(BUILT_IN, built_in)] + [(p.source, p.configs) for p in plugins() if p.configs is not None]
 
 
-def declared(plugin: Plugin) -> Iterator[tuple[str, str]]:
-    """Yields (kind, name) of each ``@register("kind", "name")`` that can be read off a plugin's text."""
+def declared(plugin: Plugin) -> dict[tuple[str, str], str]:
+    """{(kind, name): class} of each ``@register("kind", "name")`` that can be read off a plugin's text."""
     try:
-        tree = ast.parse(plugin.path.read_bytes(), filename=plugin.source)  # in its own encoding
-    except (SyntaxError, OSError, ValueError) as error:  # ValueError: null bytes
+        tree = ast.parse(plugin.path.read_bytes(), filename=plugin.source)
+    except (SyntaxError, OSError, ValueError) as error:  # ValueError: of null bytes
         _failures[plugin.source] = f"{type(error).__name__}: {error}"
-        return
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.ClassDef):
-            continue
+        return {}
+    found = {}
+    for node in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
         for call in node.decorator_list:
             if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] == "register":
                 values = [arg.value for arg in call.args if isinstance(arg, ast.Constant)]
                 if len(values) == 2 and all(isinstance(value, str) for value in values):
-                    yield str(values[0]), str(values[1])
+                    found[str(values[0]), str(values[1])] = node.name
+    return found
 
 
 def load_all() -> dict[str, str]:

@@ -8,20 +8,21 @@ origin, and the checksum of the weights.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, Space
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from wmplay.errors import RunError, SpaceError
 from wmplay.files import folder_written_beside, write_json
+from wmplay.reading import read_json
+from wmplay.saved import read_config, write_config
 
 ABOUT, CONFIG, SPACES, WEIGHTS = "export.json", "config.yaml", "spaces.json", "weights.safetensors"
 FORMAT = 1
@@ -60,7 +61,7 @@ def write_portable(
     }
     with folder_written_beside(path) as folder:
         (folder / WEIGHTS).write_bytes(save(tensors))  # save_file makes a file that nobody else can read
-        OmegaConf.save(config, folder / CONFIG)
+        write_config(folder / CONFIG, config)
         write_json(folder / SPACES, described)
         write_json(folder / ABOUT, {"format": FORMAT, **about, "sha256": _digest(folder / WEIGHTS)})
 
@@ -83,14 +84,7 @@ class PortableDirectory:
 
     def config(self) -> DictConfig:
         """The run's config. Raises RunError."""
-        file = self._there(CONFIG)
-        try:
-            config = OmegaConf.load(file)
-        except Exception as error:  # any YAML error
-            raise RunError(f"{file} is damaged: {' '.join(str(error).split())}") from error
-        if not isinstance(config, DictConfig):
-            raise RunError(f"{file} is not the config of a run")
-        return config
+        return read_config(self._there(CONFIG))
 
     def weights(self) -> dict[str, dict[str, Tensor]]:
         """{part: its state_dict}. Raises RunError, also where the checksum is another."""
@@ -119,10 +113,7 @@ class PortableDirectory:
 
     def _json(self, name: str) -> dict[str, Any]:
         file = self._there(name)
-        try:
-            content = json.loads(file.read_bytes())
-        except ValueError as error:
-            raise RunError(f"{file} is damaged ({error}): restore it from a copy") from error
+        content = read_json(file, RunError)
         if not isinstance(content, dict):
             raise RunError(f"{file} is damaged: it holds a {type(content).__name__}, expected an object")
         return content

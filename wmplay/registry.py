@@ -2,7 +2,7 @@
 
 What ``wmplay list`` shows, what ``model=<name>`` accepts and what ``make`` builds are one list, from
 
-- ``configs/<kind>/<name>.yaml``, built in: a ``_target_`` and its parameters, imported when built;
+- ``configs/<kind>/<name>.yaml``, built in: the path of a class and its parameters, imported when built;
 - ``@register(kind, name)`` over a class in a plugin: its constructor's defaults become the config;
 - ``configs/`` of a plugin package.
 
@@ -17,140 +17,38 @@ filled in by name: ``env`` (which also gives ``observation_space`` and ``action_
 from __future__ import annotations
 
 import importlib
-import inspect
-import sys
-import types
+import re
 import typing
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from wmplay import plugins
-from wmplay.errors import ConfigError, PluginError, UnknownName, UnknownSetting, did_you_mean
+from wmplay.catalogue import Piece as Piece
+from wmplay.catalogue import (
+    check_loads,
+    config_names,
+    declared_path,
+    load_declaring,
+    path_of,
+    registered,
+    unknown_piece,
+    warn_of_changes,
+)
+from wmplay.catalogue import names as names
+from wmplay.catalogue import pieces as pieces
+from wmplay.catalogue import register as register
+from wmplay.catalogue import reload as reload
+from wmplay.constructors import check_settings, default_settings, label, required
+from wmplay.errors import ConfigError, UnknownSetting, did_you_mean
+from wmplay.references import KINDS as KINDS
+from wmplay.references import MOVED, PIECE, TARGET, settings, with_reference
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-KINDS = ("env", "model", "planner", "policy", "explorer", "objective", "logger")
+REFERENCE = re.compile(r"(\w+)/([\w.-]{1,99})")
 FROM_RUN = (*KINDS[:-1], "observation_space", "action_space", "run_dir", "config")  # by parameters' names
-
-C = TypeVar("C", bound=type)
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One entry of the registry: ``<kind>=<name>``, and where it comes from."""
-
-    kind: str
-    name: str
-    source: str  # "built in", a plugin's path, or an installed distribution's name
-
-
-_registered: dict[tuple[str, str], type] = {}
-
-
-def register(kind: str, name: str) -> Callable[[C], C]:
-    """Class decorator: makes a class the piece ``<kind>=<name>``.
-
-    Raises:
-        UnknownName: if there is no such kind.
-        PluginError: if the name is taken.
-    """
-    if kind not in KINDS:
-        raise UnknownName("kind of piece", kind, KINDS)
-
-    def decorate(cls: C) -> C:
-        holder = registered().get((kind, name))
-        redefined = holder is not None and _path(holder) == _path(cls)  # a notebook's cell, run again
-        if (holder is not None and not redefined) or name in _config_names(kind):
-            owner = _path(holder) if holder else "a built-in piece"
-            raise PluginError(
-                f"{kind} '{name}' is taken by {owner}: register {cls.__qualname__} under another name"
-            )
-        _registered[kind, name] = cls
-        return cls
-
-    return decorate
-
-
-# ---- what there is -------------------------------------------------------------------------------
-
-
-def pieces(kind: str) -> list[Piece]:
-    """All pieces of a kind ("experiment" too), built in and plugged in, sorted by name.
-
-    Plugin files are read, not imported, so that listing stays quick.
-
-    Raises:
-        UnknownName: if there is no such kind.
-    """
-    if kind not in (*KINDS, "experiment"):
-        raise UnknownName("kind of piece", kind, (*KINDS, "experiment"))
-    found = {name: Piece(kind, name, source) for name, source in _config_names(kind).items()}
-    for plugin in plugins.plugins():
-        for declared_kind, name in plugins.declared(plugin):
-            if declared_kind == kind:
-                found.setdefault(name, Piece(kind, name, plugin.source))
-    for (registered_kind, name), cls in registered().items():
-        if registered_kind == kind:
-            found.setdefault(name, Piece(kind, name, cls.__module__))
-    return [found[name] for name in sorted(found)]
-
-
-def names(kind: str) -> list[str]:
-    """The names of all pieces of a kind: what can be swapped in."""
-    return [piece.name for piece in pieces(kind)]
-
-
-def registered() -> dict[tuple[str, str], type]:
-    """(kind, name) -> class of what ``@register`` has seen and is still loaded."""
-    return {key: cls for key, cls in _registered.items() if not _is_stale(cls)}
-
-
-def _is_stale(cls: type) -> bool:
-    """Whether a class is of a plugin file that has since failed, changed or gone out of sight."""
-    if not cls.__module__.startswith(f"{plugins.NAMESPACE}."):
-        return False
-    return getattr(sys.modules.get(cls.__module__), cls.__name__, None) is not cls or (
-        cls.__module__ not in {plugin.module for plugin in plugins.plugins()}
-    )
-
-
-def _path(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _config_names(kind: str) -> dict[str, str]:
-    """name -> source of the kind's YAML files; the first folder that has a name wins."""
-    found: dict[str, str] = {}
-    for source, folder in plugins.config_folders():
-        for path in (folder / kind).glob("*.yaml"):
-            found.setdefault(path.stem, source)
-    return found
-
-
-def reload() -> list[str]:
-    """Imports plugin files again that have changed since they were imported: for a notebook, after an edit.
-
-    Nothing else does, so that a run or sweep keeps the code that it began with, as does what has been built.
-    Installed plugins are left alone: these need a new process.
-
-    Returns:
-        What was read again, such as ``["plugins/mine.py"]``. One that fails is named when it is used.
-    """
-    changed = plugins.changed()
-    for plugin in changed:
-        plugins.load_again(plugin)
-    return [plugin.source for plugin in changed]
-
-
-def _warn_of_changes() -> None:
-    for plugin in plugins.changed():
-        text = "changed since it was imported: wmplay.registry.reload(), or a new process, reads it again"
-        warnings.warn_explicit(text, UserWarning, plugin.source, 1)  # each time: again after the next edit
-
 
 # ---- composing a run -----------------------------------------------------------------------------
 
@@ -164,7 +62,7 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     from wmplay import configuration
 
     prepare(overrides)
-    config = configuration.compose(overrides, KINDS)
+    config = configuration.compose(overrides, KINDS, by_reference)
     check(config, overrides)
     return config
 
@@ -179,10 +77,11 @@ def check(config: DictConfig, overrides: Sequence[str] = ()) -> None:
     Raises:
         ConfigError: for a key that nothing takes, or a value of the wrong type.
     """
-    from wmplay import configuration, settings
+    from wmplay import configuration
+    from wmplay.settings import check as check_run
 
     defaults = configuration.run_defaults()
-    settings.check(config, defaults, KINDS)
+    check_run(config, defaults, KINDS)
     for kind in KINDS:
         if config[kind] is None:
             continue
@@ -204,8 +103,7 @@ def check_piece(config: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: for a key that its constructor does not take, or a value of the wrong type.
     """
-    make_piece = target(config)
-    _check_config(make_piece, _parameters(make_piece), config)
+    check_settings(target(config), settings(config))
 
 
 def prepare(overrides: Sequence[str]) -> None:
@@ -217,134 +115,211 @@ def prepare(overrides: Sequence[str]) -> None:
     """
     from wmplay import configuration
 
-    _warn_of_changes()
+    warn_of_changes()
     plugins.load_all()
     for kind, name in configuration.chosen(overrides, (*KINDS, "experiment")):
-        _check_loads(kind, name)
+        check_loads(kind, name)
         if name not in names(kind):
             raise unknown_piece(kind, name)
-    for (kind, name), cls in registered().items():
-        configuration.store(kind, name, class_config(cls))
+    for kind, name in registered():
+        configuration.store(kind, name, _class_config(kind, name))
 
 
 # ---- building ------------------------------------------------------------------------------------
 
 
 def piece_config(kind: str, name: str, **overrides: Any) -> dict[str, Any]:
-    """The config of a piece as a plain dict: ``_target_`` and its parameters.
+    """The config of a piece as a plain dict: ``_piece_`` and its settings.
 
     Raises:
         UnknownName: if the kind has no such piece.
         PluginError: if it is in a plugin that does not load.
     """
-    _warn_of_changes()
+    warn_of_changes()
     if name not in names(kind):
         raise unknown_piece(kind, name)
-    if name in _config_names(kind):
+    if name in config_names(kind):
         from wmplay import configuration  # Hydra, which a registered class does not need
 
-        config = configuration.load_group(kind, name)
+        config = by_reference(configuration.load_group(kind, name))
     else:
-        for plugin in plugins.plugins():
-            if (kind, name) in plugins.declared(plugin):
-                plugins.load(plugin)
-        _check_loads(kind, name)
+        load_declaring(kind, name)
         if (kind, name) not in registered():
             raise unknown_piece(kind, name)
-        config = class_config(registered()[kind, name])
+        config = _class_config(kind, name)
     return {**config, **overrides}
 
 
-def _check_loads(kind: str, name: str) -> None:
-    """Whether what a name may mean has been imported: also where a plugin wants a name that is taken."""
-    failures = plugins.failures()
-    for plugin in plugins.plugins():
-        if plugin.source in failures and (kind, name) in plugins.declared(plugin):
-            raise PluginError(
-                f"{kind} '{name}' is in {plugin.source}, which does not load: {failures[plugin.source]}"
-            )
-
-
-def unknown_piece(kind: str, name: str) -> UnknownName:
-    """The error for a name that is not there; names what might have held it: broken plugins, or a package
-    that is here and not installed."""
-    error = UnknownName(kind, name, names(kind))
-    broken = "; ".join(f"{source} does not load ({why})" for source, why in plugins.failures().items())
-    if broken:
-        error.args = (f"{error.args[0]} [{broken}]",)
-    elif plugins.is_package(Path(name)):
-        error.args = (f"{error.args[0]} [./{name} is not installed: pip install --editable {name}]",)
-    return error
-
-
-def class_config(cls: type) -> dict[str, Any]:
-    """``_target_`` and the defaults of a class's constructor."""
-    return {"_target_": _path(cls), **default_settings(cls)}
-
-
-def default_settings(make_piece: Callable[..., Any]) -> dict[str, Any]:
-    """The parameters of a class (or function) that have a default: its config."""
-    return {name: p.default for name, p in _parameters(make_piece).items() if p.default is not p.empty}
+def _class_config(kind: str, name: str) -> dict[str, Any]:
+    return {PIECE: f"{kind}/{name}", **default_settings(registered()[kind, name])}
 
 
 def target(config: Mapping[str, Any]) -> Callable[..., Any]:
-    """The class (or function) that a config's ``_target_`` names.
+    """The class (or function) of a piece's config. What is not registered is neither imported nor called.
 
     Raises:
-        ConfigError: if there is no ``_target_``, or nothing by that name.
+        ConfigError: if the config names no piece, or one that is not here.
+        PluginError: for a piece of a plugin that does not load.
     """
-    path = config.get("_target_")
+    reference, path = config.get(PIECE), config.get(TARGET)
+    if (reference is None) == (path is None):
+        raise ConfigError(f"a piece's config needs {PIECE}: <kind>/<name>")
+    if reference is None:
+        reference = reference_of(path)
+        if reference is None:  # a plugin may register in ways that cannot be read off its text
+            plugins.load_all()
+            reference = reference_of(path)
+        if reference is None:
+            raise ConfigError(_not_here(f"no piece is the class {_shown(path)}", _plugin_in(path)))
+    parts = REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
+    if parts is None or parts[1] not in KINDS:
+        raise ConfigError(f"{PIECE} is {_shown(reference)}, expected <kind>/<name>, as in model/rssm")
+    found = _class_of(parts[1], parts[2])
+    if found is None:
+        raise ConfigError(_not_here(str(unknown_piece(parts[1], parts[2])), None))
+    return found
+
+
+def reference_of(path: Any) -> str | None:
+    """The piece, as ``kind/name``, that a dotted path is or was; None for any other. Nothing is imported."""
     if not isinstance(path, str):
-        raise ConfigError("a piece's config needs a _target_: the dotted path of its class")
+        return None
+    if path in MOVED:
+        return MOVED[path]
+    for kind in KINDS:
+        for name in sorted(config_names(kind)):
+            if declared_path(kind, name) == path:
+                return f"{kind}/{name}"
+    for (kind, name), cls in registered().items():
+        if path_of(cls) == path:
+            return f"{kind}/{name}"
+    for plugin in plugins.plugins():
+        for (kind, name), class_name in plugins.declared(plugin).items():
+            if f"{plugin.module}.{class_name}" == path:
+                return f"{kind}/{name}"
+    return None
+
+
+def by_reference(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A piece's config with a path that is known replaced by the piece's name."""
+    return with_reference(config, None if PIECE in config else reference_of(config.get(TARGET)))
+
+
+def as_first_written(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A piece's config as version 0.1 wrote it, by path: what is known by a digest of that stays known."""
+    paths = {reference: path for path, reference in MOVED.items()}
+    make = target(config)
+    path = paths.get(by_reference(config)[PIECE], f"{make.__module__}.{label(make)}")
+    return {TARGET: path, **settings(config)}
+
+
+def plugins_of(config: DictConfig) -> dict[str, str]:
+    """{piece: the file, folder or entry point of its plugin}, of those of a run that plugins bring."""
+    found = {}
+    for kind in KINDS:
+        if config[kind] is None:
+            continue
+        module = target(config[kind]).__module__
+        for plugin in plugins.plugins():
+            if f"{module}.".startswith(f"{plugin.module}."):
+                found[config[kind][PIECE]] = Path(plugin.source).name
+    return found
+
+
+def of_a_script(config: Mapping[str, Any]) -> tuple[str, str, type] | None:
+    """(kind, name, class) of a piece that a script or a notebook registers; None for any other.
+
+    Another process does not find such a piece by itself, as it finds what is built in or a plugin.
+    """
+    make = target(config)
+    modules = [plugin.module for plugin in plugins.plugins()]
+    if any(f"{make.__module__}.".startswith(f"{module}.") for module in modules):
+        return None
+    return next(((*key, cls) for key, cls in registered().items() if cls is make), None)
+
+
+def _class_of(kind: str, name: str) -> Callable[..., Any] | None:
+    if name not in config_names(kind):
+        load_declaring(kind, name)
+        if (kind, name) not in registered():
+            plugins.load_all()  # one may register in ways that cannot be read off its text
+        return registered().get((kind, name))
+    path = declared_path(kind, name)
+    if path is None:  # a variant of another piece
+        from wmplay import configuration
+
+        path = configuration.load_group(kind, name).get(TARGET)
+    return _imported(path)
+
+
+def _imported(path: Any) -> Callable[..., Any]:
+    """The class that the YAML of a config group names."""
+    if not isinstance(path, str):
+        raise ConfigError(f"{TARGET} is {_shown(path)}, expected the dotted path of a class")
     if path.startswith(f"{plugins.NAMESPACE}."):
         plugins.load_all()
     module, _, attribute = path.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"_target_ '{path}' cannot be imported: {error}") from error
+        raise ConfigError(f"{TARGET} '{path}' cannot be imported: {error}") from error
     if not callable(found):
-        raise ConfigError(f"_target_ '{path}' is not a class")
+        raise ConfigError(f"{TARGET} '{path}' is not a class")
     return typing.cast(Callable[..., Any], found)
+
+
+def _plugin_in(path: Any) -> str | None:
+    """The plugin in the path of a plugin's class."""
+    parts = path.split(".") if isinstance(path, str) else []
+    return parts[1] if parts[:1] == [plugins.NAMESPACE] and len(parts) > 2 else None
+
+
+def _not_here(problem: str, plugin: str | None) -> str:
+    where = "./plugins or a folder of $WMPLAY_PLUGINS, or install it"
+    if plugin is not None:
+        return f"{problem}: put the plugin {_shown(plugin)} into {where}"
+    return f"{problem}; if a plugin registers it, put that into {where}"
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if len(repr(value)) < 100 else f"{repr(value)[:100]}..."
 
 
 def build(config: Mapping[str, Any], /, **run: Any) -> Any:
     """Builds a piece from its config and from what the run provides.
 
     Args:
-        config: ``_target_`` and parameters; each must be a parameter with a default of the constructor,
-            of the annotated type.
+        config: the piece's name (``_piece_: kind/name``) and its settings; each must be a parameter with a
+            default of the constructor, of the annotated type.
         run: ``env`` and other built pieces, for the parameters without a default.
 
     Raises:
-        ConfigError: for a key that the constructor does not take, a value of the wrong type, or a part
-            that the run does not provide.
+        ConfigError: for a piece that is not here, a key that the constructor does not take, a value of the
+            wrong type, or a part that the run does not provide.
     """
     make_piece = target(config)
-    parameters = _parameters(make_piece)
-    _check_config(make_piece, parameters, config)
-    given = {key: value for key, value in config.items() if key != "_target_"}
+    given = settings(config)
+    check_settings(make_piece, given)
     provided = _provided(run)
-    needed = needs(config)
+    needed = [name for name in required(make_piece) if name not in given]
     missing = [name for name in needed if name not in provided]
     foreign = [name for name in missing if name not in FROM_RUN]
     if foreign:
         raise ConfigError(
-            f"{_label(make_piece)} needs {foreign[0]} from the run, which has none (with a default: config)"
+            f"{label(make_piece)} needs {foreign[0]} from the run, which has none (with a default: config)"
             + did_you_mean(foreign[0], FROM_RUN)
         )
     if missing:
         source = "env" if missing[0].endswith("_space") else missing[0]
         raise ConfigError(
-            f"{_label(make_piece)} needs {' and '.join(missing)} from the run: give it {source}=..."
+            f"{label(make_piece)} needs {' and '.join(missing)} from the run: give it {source}=..."
         )
     return make_piece(**given, **{name: provided[name] for name in needed})
 
 
 def needs(config: Mapping[str, Any]) -> list[str]:
     """What a piece's constructor wants from the run, by name: its parameters without a default."""
-    parameters = _parameters(target(config))
-    return [name for name, p in parameters.items() if p.default is p.empty and name not in config]
+    return [name for name in required(target(config)) if name not in config]
 
 
 def make(kind: str, name: str, *, device: Any = None, **arguments: Any) -> Any:
@@ -360,8 +335,7 @@ def make(kind: str, name: str, *, device: Any = None, **arguments: Any) -> Any:
         UnknownName, ConfigError: see ``piece_config`` and ``build``.
     """
     config = piece_config(kind, name)
-    parameters = _parameters(target(config))
-    from_run = {name for name, p in parameters.items() if p.default is p.empty} | {"env"} - set(config)
+    from_run = {*required(target(config))} | {"env"} - set(config)
     run = {key: value for key, value in arguments.items() if key in from_run}
     overrides = {key: value for key, value in arguments.items() if key not in from_run}
     piece = build({**config, **overrides}, **run)
@@ -381,56 +355,3 @@ def _provided(run: Mapping[str, Any]) -> dict[str, Any]:
         for name in ("observation_space", "action_space")
     }
     return {**spaces, **run}
-
-
-def _parameters(make_piece: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    skipped = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    signature = inspect.signature(make_piece)
-    return {name: p for name, p in signature.parameters.items() if p.kind not in skipped}
-
-
-def _label(make_piece: Callable[..., Any]) -> str:
-    return getattr(make_piece, "__qualname__", repr(make_piece))
-
-
-def _check_config(
-    make_piece: Callable[..., Any], parameters: Mapping[str, inspect.Parameter], config: Mapping[str, Any]
-) -> None:
-    label = _label(make_piece)
-    configurable = [name for name, p in parameters.items() if p.default is not p.empty]
-    function = make_piece.__init__ if inspect.isclass(make_piece) else make_piece
-    try:
-        hints = typing.get_type_hints(function)
-    except NameError:  # annotations that exist for type checkers only cannot be checked here
-        hints = {}
-    for key, value in config.items():
-        if key == "_target_":
-            continue
-        if key not in configurable:
-            raise UnknownSetting(label, key, configurable)
-        if key in hints and not _is_a(value, hints[key]):
-            got = "null" if value is None else f"{value!r} ({type(value).__name__})"
-            raise ConfigError(f"{label}: {key} is {got}, expected {_in_words(hints[key])}")
-
-
-def _is_a(value: Any, hint: Any) -> bool:
-    from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
-
-    if isinstance(value, bool) and hint in (int, float):
-        return False  # Python's bool is an int, a person's is not
-    try:
-        check_type(value, hint, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
-    except TypeCheckError:
-        return False
-    return True
-
-
-def _in_words(hint: Any) -> str:
-    """A type as one writes its values in YAML: "int or null", "'lcd' or 'human'"."""
-    if hint is types.NoneType:
-        return "null"
-    if typing.get_origin(hint) is typing.Literal:
-        return " or ".join(repr(choice) for choice in typing.get_args(hint))
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " or ".join(_in_words(part) for part in typing.get_args(hint))
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)

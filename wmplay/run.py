@@ -20,6 +20,7 @@ from torch import nn
 from wmplay import registry
 from wmplay.acting import Actor
 from wmplay.configuration import parse, plain, set_values
+from wmplay.constructors import default_settings
 from wmplay.contracts import Policy
 from wmplay.device import choose_device
 from wmplay.envs import build_env
@@ -93,7 +94,7 @@ def _check_methods(kind: str, piece: Any) -> None:
 def env_config(config: DictConfig, overrides: DictConfig | None = None) -> dict[str, Any]:
     """What a run's env is built from, with the overrides of one of the loop's phases."""
     chosen = {**plain(config.env), **(plain(overrides) if overrides is not None else {})}
-    own = registry.default_settings(registry.target(chosen))  # an env may be made of the data itself
+    own = default_settings(registry.target(chosen))  # an env may be made of the data itself
     return {key: value for key, value in chosen.items() if key not in LOOPS_OWN or key in own}
 
 
@@ -195,6 +196,13 @@ def run_to_continue(overrides: Sequence[str]) -> Path | None:
     return Path(str(values[-1])) if values and values[-1] is not None else None
 
 
+def plugins_of(about: Mapping[str, Any]) -> str:
+    """The plugins that ``run.json`` (or ``export.json``) names, for the end of a message."""
+    told = about.get("plugins")
+    files = sorted({str(file)[:99] for file in told.values()}) if isinstance(told, Mapping) else []
+    return f" (the run was made with {', '.join(map(repr, files))})" if files else ""
+
+
 def checked_config(directory: RunDirectory) -> DictConfig:
     """The config of a run.
 
@@ -205,7 +213,8 @@ def checked_config(directory: RunDirectory) -> DictConfig:
     try:
         registry.check(config)
     except ConfigError as error:
-        raise ConfigError(f"{directory.path / 'config.yaml'}: {error}") from error
+        about = plugins_of(directory.read())
+        raise ConfigError(f"{directory.path / 'config.yaml'}: {error}{about}") from error
     return config
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 import subprocess
@@ -14,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from wmplay import registry
 from wmplay.errors import RunError
 from wmplay.files import explained, write_json, written_beside
+from wmplay.reading import read_json
+from wmplay.saved import read_config, write_config
 
 CHECKPOINT_FORMAT = 2  # 1: before policies learned
 CHECKPOINT_PARTS = {"state", "weights", "fitter", "learner", "store", "metrics"}
@@ -63,6 +65,7 @@ class RunDirectory:
             "seed": config.seed,
             "overrides": list(overrides),
             "command": " ".join(["wmplay train", *overrides]),
+            "plugins": registry.plugins_of(config),
             "versions": _versions(),
             "git": _git_commit(),
             "machine": _machine(),
@@ -73,8 +76,7 @@ class RunDirectory:
         try:
             with explained(path):
                 (path / "checkpoints").mkdir(parents=True)
-            with written_beside(path / "config.yaml") as beside:
-                OmegaConf.save(config, beside)
+            write_config(path / "config.yaml", config)
             write_json(path / "run.json", content)
         except BaseException:
             shutil.rmtree(path, ignore_errors=True)  # there was nothing in it
@@ -89,11 +91,9 @@ class RunDirectory:
         """
         path = self.path / "run.json"
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path, RunError)
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(f"{self.path} is not a run: it has no run.json") from None
-        except ValueError as error:
-            raise RunError(f"{path} is damaged: {error}") from error
         if not isinstance(content, dict):
             raise RunError(f"{path} is damaged: it holds a {type(content).__name__}, expected an object")
         return content
@@ -110,14 +110,9 @@ class RunDirectory:
         """
         path = self.path / "config.yaml"
         try:
-            config = OmegaConf.load(path)
+            return read_config(path)
         except FileNotFoundError:
             raise RunError(f"{self.path} is not a whole run: it has no config.yaml") from None
-        except Exception as error:  # any YAML error
-            raise RunError(f"{path} is damaged: {' '.join(str(error).split())}") from error
-        if not isinstance(config, DictConfig):
-            raise RunError(f"{path} is not the config of a run")
-        return config
 
     # ---- checkpoints -------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from wmplay.errors import ConfigError, did_you_mean
+from wmplay.references import PIECE, TARGET
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def _check_piece(kind: str, value: Any, lent: Mapping[str, Any]) -> None:
     own = [str(key) for key in value or {} if key not in lent]
     if not own:
         raise ConfigError(f"there is no {kind}: {choose}")
-    if "_target_" not in own:
+    if PIECE not in own and TARGET not in own:
         raise ConfigError(f"{kind} has settings ({', '.join(own)}) but no piece that takes them: {choose}")
 
 

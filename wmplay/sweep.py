@@ -24,16 +24,19 @@ from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, RunMode, TaskFunction
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.markup import escape
 
 from wmplay import registry
 from wmplay.configuration import is_hydras, lenient, one_line, parse, plain, search_path
+from wmplay.constructors import check_settings
 from wmplay.errors import ConfigError, WmplayError
 from wmplay.extras import PACKAGES, how_to_install, installed
 from wmplay.plugins import in_one_line
 from wmplay.progress import Interrupted, console
+from wmplay.references import settings
 from wmplay.report.sweep import print_sweep
 from wmplay.sweep_directory import SWEEP_FILE, SweepDirectory, goes_on, write_failure
 from wmplay.train import train
@@ -164,7 +167,7 @@ def _sweeper(arguments: Sequence[str], sweep: SweepDirectory) -> Iterator[tuple[
             )
             for engine in (config.hydra.sweeper, config.hydra.launcher):
                 if str(engine._target_).startswith("hydra_plugins.wmplay_"):  # the others check their own
-                    registry.check_piece(plain(engine))
+                    check_settings(get_class(engine._target_), settings(plain(engine)))
             sweeper = Plugins.instance().instantiate_sweeper(
                 hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config)),
                 task_function=job,

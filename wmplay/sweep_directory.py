@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig
 
+from wmplay import registry
 from wmplay.configuration import is_hydras, parse, plain
 from wmplay.errors import RunError, WmplayError
 from wmplay.files import claimed, explained, write_json, written_beside
@@ -177,6 +178,8 @@ def write_failure(job: Path, overrides: Sequence[str], error: Exception) -> None
 def digest(config: DictConfig) -> str:
     """What a run's config is known by: equal for equal values, however they were written."""
     content = {key: value for key, value in plain(config).items() if key not in ELSEWHERE}
+    pieces = {kind: content[kind] for kind in registry.KINDS if content.get(kind) is not None}
+    content |= {kind: registry.as_first_written(piece) for kind, piece in pieces.items()}
     for path, value in LATER_SETTINGS.items():
         *parents, last = path.split(".")
         node = reduce(lambda within, key: within.get(key) or {}, parents, content)

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from hydra.utils import get_class
 
 from wmplay import plugins, registry
+from wmplay.references import MOVED
 
 BUILT_IN = plugins.config_folders()[0][1]
 ENGINES = sorted((BUILT_IN / "hydra").rglob("*.yaml"))
@@ -30,7 +32,7 @@ def test_yaml_and_constructor_agree(path: Path) -> None:
     make = registry.target(config)
     parameters = inspect.signature(make).parameters
     defaults = {name: as_yaml(p.default) for name, p in parameters.items() if p.default is not p.empty}
-    given = {key: value for key, value in config.items() if key != "_target_"}
+    given = {key: value for key, value in config.items() if key != "_piece_"}
     assert given.keys() == defaults.keys()
     if "defaults" in content:  # a named variant holds only what differs
         own = {key for key in content if key != "defaults"}
@@ -42,11 +44,16 @@ def test_yaml_and_constructor_agree(path: Path) -> None:
 @pytest.mark.parametrize("path", ENGINES, ids=lambda path: f"hydra/{path.parent.name}={path.stem}")
 def test_an_engines_yaml_shows_every_parameter(path: Path) -> None:
     given = yaml.safe_load(path.read_text())
-    parameters = inspect.signature(registry.target(given)).parameters
-    del given["_target_"]
+    parameters = inspect.signature(get_class(given.pop("_target_"))).parameters
     defaults = {name: parameter.default for name, parameter in parameters.items()}
     assert list(given) == list(defaults)
     assert {name for name, value in given.items() if value != defaults[name]} <= {"sampler"}  # it is seeded
+
+
+def test_the_table_of_moved_paths_names_pieces_that_are_there() -> None:
+    for path, name in MOVED.items():
+        assert registry.target({"_target_": path}) is registry.target({"_piece_": name})
+    assert {f"{path.parent.name}/{path.stem}" for path in FILES} >= {*MOVED.values()}
 
 
 @pytest.mark.parametrize("kind", registry.KINDS)

@@ -87,13 +87,13 @@ ACT = ("simulate", "luxo", "task=body_goal", "physics=fast", "--run", "run", "--
 @pytest.mark.parametrize(
     ("damage", "commands", "message"),
     [
-        (half("run.json"), (GO_ON, EVAL, REPORT, ACT), "run/run.json is damaged: "),
+        (half("run.json"), (GO_ON, EVAL, REPORT, ACT), "run/run.json is damaged ("),
         (
             text("run.json", "[]"),
             (GO_ON, EVAL, REPORT),
             "run/run.json is damaged: it holds a list, expected an",
         ),
-        (text("config.yaml", "seed: ["), (GO_ON, EVAL, ACT), "run/config.yaml is damaged: while parsing"),
+        (text("config.yaml", "seed: ["), (GO_ON, EVAL, ACT), "run/config.yaml is damaged (while parsing"),
         (text("config.yaml", "seed: 3"), (GO_ON, EVAL, ACT), "run/config.yaml: there is no 'env'"),
         (
             replaced("hidden: 97", "hidden: x"),
@@ -101,9 +101,9 @@ ACT = ("simulate", "luxo", "task=body_goal", "physics=fast", "--run", "run", "--
             "run/config.yaml: MLP: hidden is 'x' (str), exp",
         ),
         (
-            replaced("mlp.MLP", "mlp.MPL"),
+            replaced("model/mlp", "model/mpl"),
             (GO_ON, EVAL),
-            "run/config.yaml: _target_ 'wmplay.models.mlp.MPL' cannot",
+            "run/config.yaml: unknown model 'mpl': did you mean 'mlp'",
         ),
         (
             replaced("hidden: 97", "hidden: 5"),
@@ -231,13 +231,13 @@ def test_a_store_of_other_trajectories(store: Path, capsys: pytest.CaptureFixtur
     for env, message in (
         (
             ("crab", "physics=fast"),
-            "store store was made with LcdEnv(world=luxo, physics=fast), the env here is",
+            "store store was made with lcd(world=luxo, physics=fast",
         ),
         (
             ("luxo", "physics=fast", "task=body_goal"),
             "has no observation.goal_lcd, which the env gives (it has observation.lcd",
         ),
-        (("Pendulum-v1",), "the env here is GymEnv(id=Pendulum-v1"),
+        (("Pendulum-v1",), "the env here is gym(id=Pendulum-v1"),
     ):
         assert message in refusal(capsys, "simulate", *env, "--out", "store")
     assert "has no observation.goal_lcd" in refusal(capsys, "train", *SMALL, "env.data=store")

@@ -215,7 +215,7 @@ def test_what_a_wandb_agent_would_run_composes(capsys: pytest.CaptureFixture[str
     assert "lr: 0.00123" in capsys.readouterr().out
     config = registry.compose(command[3:])
     assert (config.seed, config.planner.horizon) == (2, 12)
-    assert config.logger["_target_"] == "wmplay.loggers.WandbLogger"
+    assert config.logger["_piece_"] == "logger/wandb"
 
 
 def test_a_wandb_sweep_optimises_what_runs_log() -> None:

@@ -317,8 +317,8 @@ def test_a_policy_in_another_world_than_its_own(capsys: pytest.CaptureFixture[st
     with pytest.raises(SpaceError, match=r"'goal_proprio' of size 16, which is missing in the observations"):
         wmplay.simulate(wmplay.make_env("luxo", physics="fast"), policy=run.policy, episodes=1)
     message = refusal(capsys, "simulate", "crab", "task=body_goal", "--out", "x", "--run", str(run.path))
-    assert f"the policy of {run.path} was made with LcdEnv(world=luxo" in message
-    assert "the env here is LcdEnv(world=crab" in message
+    assert f"the policy of {run.path} was made with lcd(world=luxo" in message
+    assert "the env here is lcd(world=crab" in message
 
 
 class Cut:

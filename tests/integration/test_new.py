@@ -159,7 +159,7 @@ def test_a_package_brings_an_experiment(
     monkeypatch.setenv("WMPLAY_PLUGINS", f"{name}/src")  # as good as installed
     config = wmplay.registry.compose([f"experiment={name}"])
     assert config.name == name
-    assert config[kind]["_target_"].endswith(f"{name}.Packaged{kind.capitalize()}")
+    assert config[kind]["_piece_"] == f"{kind}/{name}"
     monkeypatch.chdir(name)
     check_style("src", "tests")
 

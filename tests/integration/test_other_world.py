@@ -11,8 +11,8 @@ from wmplay.cli import main
 from wmplay.data.transfer import export_data, import_data
 from wmplay.errors import WorldError
 
-LUXO = "LcdEnv(world=luxo, physics=fast)"
-URCHIN = "LcdEnv(world=urchin, physics=fast)"
+LUXO = "lcd(world=luxo, physics=fast, screen=outwards)"
+URCHIN = "lcd(world=urchin, physics=fast, screen=outwards)"
 OFFLINE = (
     *("train", "experiment=tiny", "iterations=1", "collect.random_episodes=0", "collect.episodes=0"),
     *("evaluate.prediction.episodes=0", "evaluate.policy.episodes=0", "report=false", "fit.steps=2"),

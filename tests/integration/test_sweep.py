@@ -24,8 +24,8 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_sweep_runs_every_combination(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "-m", *TINY, "model=gru,mlp", "seed=1,2"]) == 0
     (directory,) = Path("runs/tiny").iterdir()
-    found = {(run.config.model["_target_"].rpartition(".")[2], run.config.seed) for run in runs(directory)}
-    assert found == {("GRU", 1), ("GRU", 2), ("MLP", 1), ("MLP", 2)}
+    found = {(run.config.model["_piece_"], run.config.seed) for run in runs(directory)}
+    assert found == {(f"model/{name}", seed) for name in ("gru", "mlp") for seed in (1, 2)}
     assert all(run.directory.read()["status"] == "finished" for run in runs(directory))
     assert "Jobs" in capsys.readouterr().out
     with (directory / "sweep.csv").open() as file:

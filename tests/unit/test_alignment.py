@@ -10,6 +10,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+import wmplay
 from wmplay.alignment import AlignmentWorld, check_alignment
 from wmplay.contracts import Array, Trajectory
 from wmplay.data import FORMATS, READ_ONLY, data_format
@@ -18,7 +19,8 @@ from wmplay.errors import AlignmentError
 from wmplay.simulate import simulate
 from wmplay.store import save_trajectories
 
-WORLD = {"_target_": "wmplay.alignment.AlignmentWorld"}
+WORLD = {"_piece_": "env/alignment_world"}
+wmplay.register("env", "alignment_world")(AlignmentWorld)
 discrete_or_not = pytest.mark.parametrize("discrete", [False, True])
 
 

@@ -332,8 +332,7 @@ def test_fit_without_vectors_is_blind_to_them() -> None:
 def test_the_published_sizes(name: str, millions: float, autoencoder: float | None) -> None:
     luxo = Dict({"lcd": Box(0, 1, (16, 32), np.uint8), "proprio": Box(-1, 1, (16,), np.float32)})
     given = {"observation_space": luxo, "action_space": Box(-1, 1, (3,), np.float32)}
-    config = {key: value for key, value in registry.piece_config("model", name).items() if key != "_target_"}
-    model = registry.target(registry.piece_config("model", name))(**given, **config)
+    model = registry.build(registry.piece_config("model", name), **given)
     dynamics = weights(model.dynamics) - weights(model.dynamics.outcome)
     assert dynamics / 1e6 == pytest.approx(millions, abs=0.05)
     if autoencoder is not None:

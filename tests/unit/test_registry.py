@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import wmplay
-from wmplay import plugins, registry
+from wmplay import catalogue, plugins, registry
 from wmplay.errors import ConfigError, PluginError, UnknownName
 
 MODEL = """
@@ -66,7 +66,7 @@ def test_a_package_brings_its_own_configs(folder: Path) -> None:
 def test_a_plugin_is_an_option_of_its_config_group(folder: Path) -> None:
     write(folder / "tiny.py", MODEL, name="tiny")
     config = registry.compose(["model=tiny", "model.width=5"])
-    assert config.model == {"_target_": "wmplay_plugins.tiny.Tiny", "width": 5, "rate": 0.5}
+    assert config.model == {"_piece_": "model/tiny", "width": 5, "rate": 0.5}
 
 
 def test_a_broken_plugin_is_named_and_the_rest_works(folder: Path) -> None:
@@ -105,6 +105,17 @@ def test_the_same_file_name_in_another_folder_is_another_plugin(
         monkeypatch.chdir(tmp_path / name)
         assert wmplay.make("model", name, env=Spaces()).width == 7
     assert "first" not in registry.names("model")
+
+
+@pytest.mark.parametrize("text", ["class Tiny: ...\n", "import math\n", ""])
+def test_a_plugin_that_registers_nothing_is_named_with_an_unknown_name(folder: Path, text: str) -> None:
+    (folder / "tiny.py").write_text(text)
+    write(folder / "good.py", MODEL, name="good")
+    for refused in (lambda: registry.compose(["model=tiny"]), lambda: wmplay.make("model", "tiny")):
+        with pytest.raises(UnknownName) as caught:
+            refused()
+        assert "plugins/tiny.py registers nothing" in str(caught.value)
+        assert "good.py" not in str(caught.value)
 
 
 def test_an_edited_plugin_is_read_again_when_asked_to_be(folder: Path) -> None:
@@ -174,34 +185,48 @@ class Astray:
     def __init__(self, env: object, action_spce: object) -> None: ...
 
 
-TARGET, ASTRAY = f"{__name__}.Strict", f"{__name__}.Astray"
+TARGET, ASTRAY, OLD = "model/strict", "model/astray", f"{__name__}.Strict"
+
+
+@pytest.fixture
+def _two_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, cls in (("strict", Strict), ("astray", Astray)):
+        monkeypatch.setitem(catalogue._registered, ("model", name), cls)
 
 
 @pytest.mark.parametrize(
     ("config", "run", "message"),
     [
-        ({"_target_": TARGET, "stepz": 3}, {"env": 1}, r"Strict takes no 'stepz': did you mean 'steps'\?"),
-        ({"_target_": TARGET, "steps": "many"}, {"env": 1}, r"steps is 'many' \(str\), expected int"),
-        ({"_target_": TARGET, "steps": None}, {"env": 1}, "steps is null, expected int"),
+        ({"_piece_": TARGET, "stepz": 3}, {"env": 1}, r"Strict takes no 'stepz': did you mean 'steps'\?"),
+        ({"_piece_": TARGET, "steps": "many"}, {"env": 1}, r"steps is 'many' \(str\), expected int"),
+        ({"_piece_": TARGET, "steps": None}, {"env": 1}, "steps is null, expected int"),
         (
-            {"_target_": TARGET, "names": [3]},
+            {"_piece_": TARGET, "names": [3]},
             {"env": 1},
             r"names is \[3\] \(list\), expected list\[str\]",
         ),
-        ({"_target_": TARGET}, {}, "Strict needs env from the run"),
-        ({"_target_": TARGET, "env": 3}, {"env": 1}, "Strict takes no 'env'"),
-        ({"_target_": ASTRAY}, {"env": Spaces()}, r"needs action_spce from the run, .* mean 'action_space'"),
+        ({"_piece_": TARGET}, {}, "Strict needs env from the run"),
+        ({"_piece_": TARGET, "env": 3}, {"env": 1}, "Strict takes no 'env'"),
+        ({"_piece_": ASTRAY}, {"env": Spaces()}, r"needs action_spce from the run, .* mean 'action_space'"),
         (
-            {"_target_": ASTRAY},
+            {"_piece_": ASTRAY},
             {},
             r"Astray needs action_spce from the run, which has none \(with a default: c",
         ),
-        ({"steps": 3}, {}, "needs a _target_"),
-        ({"_target_": "no_such.Thing"}, {}, "'no_such.Thing' cannot be imported"),
-        ({"_target_": f"{__name__}.Nothing"}, {}, "cannot be imported"),
-        ({"_target_": f"{__name__}.TARGET"}, {}, "is not a class"),
+        ({"_target_": OLD, "stepz": 3}, {"env": 1}, r"Strict takes no 'stepz'"),
+        ({"steps": 3}, {}, "needs _piece_"),
+        ({"_piece_": TARGET, "_target_": OLD}, {}, "needs _piece_"),
+        ({"_piece_": "model/strikt"}, {}, "unknown model 'strikt': did you mean 'strict'"),
+        ({"_piece_": "modle/strict"}, {}, "expected <kind>/<name>"),
+        ({"_piece_": "model/../../strict"}, {}, "expected <kind>/<name>"),
+        ({"_piece_": ["model/strict"]}, {}, "expected <kind>/<name>"),
+        ({"_target_": ["timeit.timeit"]}, {}, "no piece is the class"),
+        ({"_target_": "timeit.timeit"}, {}, "no piece is the class 'timeit.timeit'"),
+        ({"_target_": f"{__name__}.TARGET"}, {}, "no piece is the class"),
+        ({"_target_": "wmplay_plugins.gone.Model"}, {}, "put the plugin 'gone' into ./plugins"),
     ],
 )
+@pytest.mark.usefixtures("_two_pieces")
 def test_build_says_what_is_wrong(config: dict[str, object], run: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         registry.build(config, **run)

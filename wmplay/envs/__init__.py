@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 from wmplay import registry
 from wmplay.errors import ConfigError
 from wmplay.origin import ATTRIBUTE, origin_of
+from wmplay.references import settings
 
 if TYPE_CHECKING:
     import gymnasium
@@ -103,8 +104,7 @@ def _build_vector(config: Mapping[str, Any], num_envs: int, autoreset: Autoreset
     first = registry.build(config)  # checks the config, also for a class that batches itself
     batched = getattr(type(first), "vector", None)
     if batched is not None:
-        arguments = {key: value for key, value in config.items() if key != "_target_"}
-        venv = batched(num_envs, autoreset, **arguments)
+        venv = batched(num_envs, autoreset, **settings(config))
         if venv is not None:
             first.close()
             return venv

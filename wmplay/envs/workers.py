@@ -23,6 +23,7 @@ from gymnasium.spaces import Box, Dict
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from wmplay import registry
 from wmplay.arrays import Array
 from wmplay.envs.autoreset import Autoreset, autoreset_mode
 from wmplay.errors import ActionError, ConfigError, Portable, SpaceError, portable, restored
@@ -56,6 +57,7 @@ class WorkerVectorEnv(VectorEnv[Any, Any, Any]):
         self._pipes: list[Connection] = []
         self.num_envs = num_envs
         self._describe(config, autoreset)
+        own = registry.of_a_script(config)
         context = multiprocessing.get_context("spawn")
         buffers = {name: context.RawArray("b", size) for name, size in self._sizes().items()}
         self._shared = _Shared(buffers, self.observation_space, self.action_space, num_envs)
@@ -64,7 +66,7 @@ class WorkerVectorEnv(VectorEnv[Any, Any, Any]):
         with _single_threaded():
             for share in self._shares:
                 pipe, theirs = context.Pipe()
-                arguments = (dict(config), autoreset, buffers, num_envs, (share.start, share.stop), theirs)
+                arguments = (dict(config), own, autoreset, buffers, num_envs, share, theirs)
                 process = context.Process(target=_work, args=arguments, daemon=True)
                 process.start()
                 theirs.close()  # or a dead worker would not be noticed
@@ -74,8 +76,6 @@ class WorkerVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _describe(self, config: Mapping[str, Any], autoreset: Autoreset) -> None:
         """Spaces, metadata and task, from an env of this process that is then dropped."""
-        from wmplay import registry
-
         env = registry.build(config)
         self.task = getattr(env.unwrapped, "task", None)
         self.metadata = {**env.metadata, "autoreset_mode": autoreset_mode(autoreset)}
@@ -259,10 +259,11 @@ def _single_threaded() -> Iterator[None]:
 
 def _work(
     config: dict[str, Any],
+    own: tuple[str, str, type] | None,
     autoreset: Autoreset,
     buffers: Mapping[str, Any],
     num_envs: int,
-    share: tuple[int, int],
+    share: slice,
     pipe: Connection,
 ) -> None:
     """What a worker does until its pipe is closed, which also happens when its parent dies."""
@@ -270,7 +271,9 @@ def _work(
     from wmplay.envs import build_env
 
     try:
-        envs = build_env(config, share[1] - share[0], autoreset=autoreset)
+        if own is not None:
+            registry.register(*own[:2])(own[2])
+        envs = build_env(config, share.stop - share.start, autoreset=autoreset)
         if envs.metadata["autoreset_mode"] is not autoreset_mode(autoreset):
             raise ConfigError(
                 f"{type(envs).__name__} begins the next episode in a way of its own, not by '{autoreset}': "
@@ -284,7 +287,7 @@ def _work(
     except Exception as error:
         pipe.send((False, portable(error, failed_at(error))))
         return
-    views = {name: array[slice(*share)] for name, array in shared.arrays.items()}
+    views = {name: array[share] for name, array in shared.arrays.items()}
     pipe.send((True, None))
     while True:
         try:

@@ -13,7 +13,7 @@ from typing import Any
 
 from wmplay.errors import StoreError, WorldError, WriteError
 from wmplay.files import write_json, written_beside
-from wmplay.origin import Origin, in_words, is_origin, same_world
+from wmplay.origin import Origin, as_origin, in_words, same_world
 from wmplay.reading import read_json
 
 METADATA = "metadata.json"
@@ -41,7 +41,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
 def origins(metadata: dict[str, Any]) -> tuple[Origin, ...]:
     """Which worlds data of this metadata is of, as far as it is known."""
     found = metadata.get(MADE_WITH)
-    return tuple(origin for origin in found if is_origin(origin)) if isinstance(found, list) else ()
+    known = [as_origin(each) for each in found] if isinstance(found, list) else []
+    return tuple(origin for origin in known if origin is not None)
 
 
 def check_origins(path: Path, known: Sequence[Origin], coming: Sequence[Origin]) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from wmplay.contracts import Array, Segment, Trajectory
 from wmplay.errors import StoreError
-from wmplay.origin import Origin, is_origin, known_origin
+from wmplay.origin import Origin, as_origin, known_origin
 from wmplay.store import writer
 from wmplay.store.manifest import Contents, Manifest, read_contents
 from wmplay.store.metadata import origins, read_metadata
@@ -293,5 +293,5 @@ def _taken_observation(arrays: dict[str, T]) -> dict[str, T]:
 def _made_with(trajectories: Iterable[Trajectory], env: Any) -> tuple[Origin, ...]:
     if env is None:
         return trajectories.made_with if isinstance(trajectories, Store) else ()
-    origin = env if is_origin(env) else known_origin(env)
+    origin = as_origin(env) or known_origin(env)
     return () if origin is None else (origin,)

@@ -1,0 +1,77 @@
+"""What a constructor takes: its parameters with a default are settings, those without come from the run."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from wmplay.errors import ConfigError, UnknownSetting
+
+
+def parameters(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a class or function by name, without ``*args`` and ``**kwargs``."""
+    skipped = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    signature = inspect.signature(make)
+    return {name: p for name, p in signature.parameters.items() if p.kind not in skipped}
+
+
+def default_settings(make: Callable[..., Any]) -> dict[str, Any]:
+    """Return {name: default} of the parameters that have one: the config of a class or function."""
+    return {name: p.default for name, p in parameters(make).items() if p.default is not p.empty}
+
+
+def required(make: Callable[..., Any]) -> list[str]:
+    """Return the names of the parameters without a default."""
+    return [name for name, p in parameters(make).items() if p.default is p.empty]
+
+
+def label(make: Callable[..., Any]) -> str:
+    """Return the name of a class or function, as a message shows it."""
+    return getattr(make, "__qualname__", repr(make))
+
+
+def check_settings(make: Callable[..., Any], settings: Mapping[str, Any]) -> None:
+    """Compare settings with the annotations of a constructor; nothing is built.
+
+    Raises:
+        UnknownSetting: for a key that it does not take, or that has no default.
+        ConfigError: for a value of the wrong type.
+    """
+    configurable = default_settings(make)
+    function = make.__init__ if inspect.isclass(make) else make
+    try:
+        hints = typing.get_type_hints(function)
+    except NameError:  # annotations that exist for type checkers only cannot be checked here
+        hints = {}
+    for key, value in settings.items():
+        if key not in configurable:
+            raise UnknownSetting(label(make), key, configurable)
+        if key in hints and not _is_a(value, hints[key]):
+            got = "null" if value is None else f"{value!r} ({type(value).__name__})"
+            raise ConfigError(f"{label(make)}: {key} is {got}, expected {_in_words(hints[key])}")
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
+
+    if isinstance(value, bool) and hint in (int, float):
+        return False  # Python's bool is an int, a person's is not
+    try:
+        check_type(value, hint, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
+    except TypeCheckError:
+        return False
+    return True
+
+
+def _in_words(hint: Any) -> str:
+    """A type as one writes its values in YAML: "int or null", "'lcd' or 'human'"."""
+    if hint is types.NoneType:
+        return "null"
+    if typing.get_origin(hint) is typing.Literal:
+        return " or ".join(repr(choice) for choice in typing.get_args(hint))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(_in_words(part) for part in typing.get_args(hint))
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
