@@ -154,8 +154,9 @@ def _train(options: argparse.Namespace) -> None:
         from omegaconf import OmegaConf
 
         from wmplay import registry
+        from wmplay.progress import tell
 
-        print(OmegaConf.to_yaml(registry.compose(options.overrides)), end="")
+        print(OmegaConf.to_yaml(registry.compose(options.overrides, tell)), end="")
     elif options.multirun:
         from wmplay.distributed import size
         from wmplay.sweep import multirun

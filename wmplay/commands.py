@@ -29,7 +29,7 @@ from wmplay.contracts import Policy, Trajectory
 from wmplay.envs import build_env, make_env
 from wmplay.errors import CheckError, UnknownName, UsageError
 from wmplay.loading import load_run
-from wmplay.progress import console, episodes_bar
+from wmplay.progress import console, episodes_bar, tell
 from wmplay.references import settings as own_settings
 from wmplay.rehearsal import check_policy as check_same_policy
 from wmplay.rehearsal import check_same_world, check_store, require_logger
@@ -156,7 +156,7 @@ def check_piece(piece: str, overrides: Sequence[str] = ()) -> None:
     kind = piece.partition("=")[0]
     if kind not in CHECKS:
         raise UnknownName("kind to check", kind, CHECKS)
-    report = CHECKS[kind](registry.compose([piece, *overrides]))
+    report = CHECKS[kind](registry.compose([piece, *overrides], tell))
     if not report.passed:
         raise CheckError(
             f"{piece}: {len(report.failures)} of {report.tried} properties do not hold: mend them, "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -26,6 +27,8 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from wmplay import plugins
 from wmplay.errors import ConfigError, UnknownName, WmplayError, did_you_mean
 
+EXPERIMENTS = "experiment/"  # begins the path of an experiment's file
+
 
 class ConfigFolders(SearchPathPlugin):
     """Tells Hydra where the config groups are."""
@@ -37,23 +40,23 @@ class ConfigFolders(SearchPathPlugin):
 
 
 def compose(
-    overrides: Sequence[str], kinds: Sequence[str], settle: Callable[[dict[str, Any]], dict[str, Any]]
+    overrides: Sequence[str],
+    kinds: Sequence[str],
+    settle: Callable[[dict[str, Any]], dict[str, Any]],
+    fallen: Sequence[str] = (),
 ) -> DictConfig:
     """The config of a run: ``train.yaml`` with overrides, resolved and read-only.
 
     Args:
-        overrides: as on the command line.
+        overrides: as on the command line, see ``check_single``.
         kinds: the keys that hold pieces; one that was taken out is null.
         settle: what is done to the config of each piece in the end.
+        fallen: dotted keys that experiments do not set, whatever their files say.
 
     Raises:
         ConfigError, UnknownName: for anything that does not compose, in one line.
     """
-    for override in parse(overrides):
-        if override.is_sweep_override():
-            text = override.input_line
-            raise ConfigError(f"'{text}' is a sweep: run each of its values with -m, or give a list as [1,2]")
-    config = _load("train", lenient(overrides))
+    config = _load("train", lenient(overrides), fallen)
     try:
         OmegaConf.resolve(config)
     except OmegaConfBaseException as error:
@@ -69,12 +72,75 @@ def compose(
     return config
 
 
+def check_single(overrides: Sequence[str]) -> None:
+    """Raises ConfigError for an override that is a sweep over several values."""
+    for override in parse(overrides):
+        if override.is_sweep_override():
+            text = override.input_line
+            raise ConfigError(f"'{text}' is a sweep: run each of its values with -m, or give a list as [1,2]")
+
+
+def experiment(overrides: Sequence[str]) -> tuple[dict[str, str | None], DictConfig]:
+    """What experiments choose and set.
+
+    Args:
+        overrides: those that choose experiments.
+
+    Returns:
+        {group: option}, None where a piece was taken out; and what the files of the experiments say, with
+        those that they build upon.
+    """
+    with _in_one_line():
+        loader = ConfigLoaderImpl(config_search_path=search_path())
+        defaults = loader.compute_defaults_list("train", lenient(overrides), RunMode.RUN)
+        paths = [str(default.config_path) for default in defaults.defaults]
+        files = [loader.repository.load_config(path) for path in paths if path.startswith(EXPERIMENTS)]
+        settings = OmegaConf.merge(*(file.config for file in files if file is not None), {})
+    assert isinstance(settings, DictConfig)
+    return dict(defaults.overrides.known_choices), settings
+
+
+class _Loader(ConfigLoaderImpl):
+    """Hydra's loader, which takes some keys out of experiments."""
+
+    def __init__(self, fallen: Sequence[str], **settings: Any) -> None:
+        super().__init__(**settings)
+        self._fallen = fallen
+
+    def _load_single_config(self, default: Any, repo: Any) -> Any:
+        result: Any = super()._load_single_config(default=default, repo=repo)
+        if str(default.config_path).startswith(EXPERIMENTS):
+            for key in self._fallen:
+                _take_out(result.config, key)
+        return result
+
+
+def _take_out(config: DictConfig, key: str) -> None:
+    """Deletes a dotted key, and the sections that it leaves empty."""
+    section, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, section) if section else config
+    if isinstance(node, DictConfig) and name in node:
+        del node[name]
+        if not node and section:
+            _take_out(config, section)
+
+
 def run_defaults() -> dict[str, Any]:
     """What ``train.yaml`` holds besides the pieces: the loop's own settings."""
+    return {key: value for key, value in _train_file().items() if key not in ("defaults", "hydra")}
+
+
+def default_choices() -> dict[str, str | None]:
+    """{group: option} of what ``train.yaml`` itself chooses."""
+    listed = (entry for entry in _train_file()["defaults"] if isinstance(entry, dict))
+    return {group: option for entry in listed for group, option in entry.items()}
+
+
+def _train_file() -> dict[str, Any]:
     _, built_in = plugins.config_folders()[0]
     content = OmegaConf.to_container(OmegaConf.load(built_in / "train.yaml"))
     assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items() if key not in ("defaults", "hydra")}
+    return {str(key): value for key, value in content.items()}
 
 
 def load_group(kind: str, name: str) -> dict[str, Any]:
@@ -179,16 +245,22 @@ def chosen(overrides: Sequence[str], groups: Sequence[str]) -> Iterator[tuple[st
                 yield override.key_or_group, str(option)
 
 
-def _load(config_name: str, overrides: Sequence[str]) -> DictConfig:
-    loader = ConfigLoaderImpl(config_search_path=search_path())
-    try:
+def _load(config_name: str, overrides: Sequence[str], fallen: Sequence[str] = ()) -> DictConfig:
+    with _in_one_line():
+        loader = _Loader(fallen, config_search_path=search_path())
         config = loader.load_configuration(config_name, list(overrides), run_mode=RunMode.RUN)
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise one_line(error) from error
     OmegaConf.set_struct(config, True)
     with open_dict(config):
         del config["hydra"]
     return config
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise one_line(error) from error
 
 
 def one_line(error: Exception) -> WmplayError:

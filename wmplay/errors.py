@@ -40,7 +40,6 @@ class UnknownSetting(ConfigError):
 
     def __init__(self, piece: str, key: str, known: Iterable[str]) -> None:
         super().__init__(f"{piece} takes no '{key}'{did_you_mean(key, known)}")
-        self.key = key
 
 
 class ShapeError(WmplayError):

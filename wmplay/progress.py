@@ -11,8 +11,14 @@ from types import FrameType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 console = Console(stderr=True, highlight=False)
+
+
+def tell(line: str) -> None:
+    """Prints a line as it stands: no markup, and no breaks in it."""
+    console.print(Text(line), soft_wrap=True)
 
 
 class Interrupted(Exception):

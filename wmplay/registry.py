@@ -16,6 +16,7 @@ filled in by name: ``env`` (which also gives ``observation_space`` and ``action_
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 import typing
@@ -40,7 +41,7 @@ from wmplay.catalogue import pieces as pieces
 from wmplay.catalogue import register as register
 from wmplay.catalogue import reload as reload
 from wmplay.constructors import check_settings, default_settings, label, required
-from wmplay.errors import ConfigError, UnknownSetting, did_you_mean
+from wmplay.errors import ConfigError, did_you_mean
 from wmplay.references import KINDS as KINDS
 from wmplay.references import MOVED, PIECE, TARGET, settings, with_reference
 
@@ -53,26 +54,33 @@ FROM_RUN = (*KINDS[:-1], "observation_space", "action_space", "run_dir", "config
 # ---- composing a run -----------------------------------------------------------------------------
 
 
-def compose(overrides: Sequence[str] = ()) -> DictConfig:
+def compose(overrides: Sequence[str] = (), tell: Callable[[str], object] = lambda line: None) -> DictConfig:
     """The config of a run: ``configs/train.yaml`` with overrides as on the command line; read-only.
+
+    Args:
+        overrides: where these swap a piece of their experiment, what it sets for that piece falls away.
+        tell: is called with a line for each piece that is swapped so.
 
     Raises:
         ConfigError, UnknownName: for anything that does not compose, in one line.
     """
     from wmplay import configuration
+    from wmplay.swaps import Pieces, find_swaps
 
     prepare(overrides)
-    config = configuration.compose(overrides, KINDS, by_reference)
-    check(config, overrides)
+    configuration.check_single(overrides)
+    swaps = find_swaps(overrides, Pieces(KINDS, configuration.run_defaults(), functools.cache(class_of)))
+    for line in swaps.lines:
+        tell(line)
+    taken_out = {f"~{key}" for key in swaps.fallen}  # as one had to, before settings fell away by themselves
+    kept = [text for text in overrides if text not in taken_out]
+    config = configuration.compose([*kept, *swaps.choices], KINDS, by_reference, swaps.fallen)
+    check(config)
     return config
 
 
-def check(config: DictConfig, overrides: Sequence[str] = ()) -> None:
+def check(config: DictConfig) -> None:
     """Checks the names and types of everything in a run's config; builds nothing.
-
-    Args:
-        config: of the run.
-        overrides: that it was composed with; what none of them set is the experiment's.
 
     Raises:
         ConfigError: for a key that nothing takes, or a value of the wrong type.
@@ -87,14 +95,7 @@ def check(config: DictConfig, overrides: Sequence[str] = ()) -> None:
             continue
         lent = defaults.get(kind, {})  # a piece's key may hold a setting of the loop too: env.data
         piece = {key: value for key, value in configuration.plain(config[kind]).items() if key not in lent}
-        try:
-            check_piece(piece)
-        except UnknownSetting as error:
-            setting = f"{kind}.{error.key}"
-            experiment = next((text for text in overrides if text.startswith("experiment=")), None)
-            if experiment is None or any(text.lstrip("+").startswith(f"{setting}=") for text in overrides):
-                raise
-            raise ConfigError(f"{error} ({experiment} sets it: '~{setting}' takes it out)") from None
+        check_piece(piece)
 
 
 def check_piece(config: Mapping[str, Any]) -> None:
@@ -174,10 +175,7 @@ def target(config: Mapping[str, Any]) -> Callable[..., Any]:
     parts = REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
     if parts is None or parts[1] not in KINDS:
         raise ConfigError(f"{PIECE} is {_shown(reference)}, expected <kind>/<name>, as in model/rssm")
-    found = _class_of(parts[1], parts[2])
-    if found is None:
-        raise ConfigError(_not_here(str(unknown_piece(parts[1], parts[2])), None))
-    return found
+    return class_of(parts[1], parts[2])
 
 
 def reference_of(path: Any) -> str | None:
@@ -238,12 +236,20 @@ def of_a_script(config: Mapping[str, Any]) -> tuple[str, str, type] | None:
     return next(((*key, cls) for key, cls in registered().items() if cls is make), None)
 
 
-def _class_of(kind: str, name: str) -> Callable[..., Any] | None:
+def class_of(kind: str, name: str) -> Callable[..., Any]:
+    """The class (or function) of a piece by its name.
+
+    Raises:
+        ConfigError: if the kind has no such piece.
+        PluginError: for a piece of a plugin that does not load.
+    """
     if name not in config_names(kind):
         load_declaring(kind, name)
         if (kind, name) not in registered():
             plugins.load_all()  # one may register in ways that cannot be read off its text
-        return registered().get((kind, name))
+        if (kind, name) not in registered():
+            raise ConfigError(_not_here(str(unknown_piece(kind, name)), None))
+        return registered()[kind, name]
     path = declared_path(kind, name)
     if path is None:  # a variant of another piece
         from wmplay import configuration

@@ -39,6 +39,8 @@ METHODS = {
     "objective": ("__call__",),
 }
 
+BEFORE_POLICY = ("env", "model", "objective", "planner")  # a policy may ask for these
+
 LOOPS_OWN = ("data", "other_world")  # what the config's env holds besides the env's settings
 
 # ---- the pieces of a run ---------------------------------------------------------------------------
@@ -50,6 +52,8 @@ class Parts:
 
     env: gymnasium.Env[Any, Any]  # one env: its spaces and its task
     model: Any  # a WorldModel and nn.Module, or None: model-free
+    planner: Any
+    objective: Any
     policy: Policy
     explorer: Policy  # the policy, with exploration around it
 
@@ -71,7 +75,7 @@ def assemble(config: DictConfig, device: torch.device, env: gymnasium.Env[Any, A
         ConfigError: for a key, value or part that a piece's constructor does not take.
     """
     pieces: dict[str, Any] = {"env": build_env(env_config(config)) if env is None else env}
-    for kind in ("model", "objective", "planner", "policy", "explorer"):
+    for kind in (*BEFORE_POLICY[1:], "policy", "explorer"):
         if config[kind] is None:
             pieces[kind] = pieces["policy"] if kind == "explorer" else None
             continue
@@ -79,7 +83,7 @@ def assemble(config: DictConfig, device: torch.device, env: gymnasium.Env[Any, A
         piece = registry.build(plain(config[kind]), **there)
         _check_methods(kind, piece)
         pieces[kind] = piece.to(device) if isinstance(piece, nn.Module) else piece
-    return Parts(pieces["env"], pieces["model"], pieces["policy"], pieces["explorer"])
+    return Parts(**pieces)
 
 
 def _check_methods(kind: str, piece: Any) -> None:
@@ -106,7 +110,8 @@ def over_ray(config: DictConfig) -> bool:
 def untrained_policy(config: DictConfig, parts: Parts, device: torch.device) -> Any:
     """A policy as the run's was before it learned anything, but for the seed of its weights."""
     torch.manual_seed(config.evaluate.seed)
-    policy = registry.build(plain(config.policy), env=parts.env, model=parts.model)
+    there = {name: piece for name in BEFORE_POLICY if (piece := getattr(parts, name)) is not None}
+    policy = registry.build(plain(config.policy), **there)
     return policy.to(device).eval()
 
 

@@ -24,7 +24,7 @@ from wmplay.envs import build_env
 from wmplay.errors import ConfigError
 from wmplay.origin import origin_of
 from wmplay.policies.random import RandomPolicy
-from wmplay.progress import bar, episodes_bar
+from wmplay.progress import bar, episodes_bar, tell
 from wmplay.rehearsal import check_spaces, rehearse
 from wmplay.report import write_report
 from wmplay.run import (
@@ -61,7 +61,9 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
     run = run_to_continue(overrides)
 
     def config() -> DictConfig:
-        return registry.compose(overrides) if run is None else continued_config(RunDirectory(run), overrides)
+        if run is not None:
+            return continued_config(RunDirectory(run), overrides)
+        return registry.compose(overrides, tell if team.leads else lambda line: None)
 
     def begin() -> Path:
         """The run's directory; a mistake shows before anything is written."""

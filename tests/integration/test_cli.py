@@ -52,8 +52,9 @@ import wmplay
 
 @wmplay.register("policy", "recall")
 class Recall(torch.nn.Module):
-    def __init__(self, action_space):
+    def __init__(self, action_space, planner, objective):
         super().__init__()
+        self.parts = planner, objective  # the untrained one beside it is built with these, too
         self.place = torch.nn.Parameter(torch.zeros(action_space.shape[0]))
 
     def initial(self, batch_size):

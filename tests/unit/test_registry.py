@@ -252,18 +252,6 @@ def test_a_typo_in_an_override_is_one_line(override: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_what_an_experiment_sets_and_a_piece_does_not_take_can_be_taken_out() -> None:
-    other = ["experiment=tiny", "planner=random_shooting"]
-    why = "RandomShooting takes no 'iterations': choose from candidates, hold, horizon"
-    with pytest.raises(
-        ConfigError, match=rf"{why} \(experiment=tiny sets it: '~planner.iterations' takes it"
-    ):
-        registry.compose(other)
-    assert "iterations" not in registry.compose([*other, "~planner.iterations"]).planner
-    with pytest.raises(ConfigError, match=rf"{why}$"):
-        registry.compose([*other, "planner.iterations=5"])
-
-
 def test_a_composed_config_is_frozen() -> None:
     config = registry.compose(["seed=3"])
     with pytest.raises(Exception, match="read-only"):
