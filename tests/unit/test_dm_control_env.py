@@ -175,7 +175,7 @@ def test_bad_actions_are_refused_in_one_line(action, message):
 def test_the_package_is_not_there(monkeypatch):
     monkeypatch.setitem(sys.modules, "dm_control", None)
     with pytest.raises(
-        ConfigError, match=r"dm_control, which is not here: pip install 'wmplay\[dm_control\]'"
+        ConfigError, match=r"dm_control, which is not here: pip install 'wmplay\[dm-control\]'"
     ):
         DmControlEnv()
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = set(PROJECT["optional-dependencies"])
 FOLDERS = ("wmplay", "hydra_plugins", "configs", "docs", "plugins", "scripts", "tests")
-NAMED = re.compile(r"wmplay\[([\w.,-]+)\]")
+NAMED = re.compile(r"wmplay\\?\[([\w.,-]+)\\?\]")
 
 
 def written() -> dict[str, set[str]]:

@@ -3,13 +3,15 @@
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Tuple
+from gymnasium.spaces import Box, Dict, Discrete, Graph, MultiBinary, MultiDiscrete, Sequence, Text, Tuple
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.utils import concatenate, create_empty_array
 
 import wmplay
 from wmplay.alignment import AlignmentWorld, check_alignment
 from wmplay.contracts import Trajectory
 from wmplay.envs.gym import GymEnv, GymVectorEnv
+from wmplay.envs.observations import parts
 from wmplay.errors import ActionError, ConfigError, SpaceError, UnknownName, WmplayError
 from wmplay.simulate import simulate
 
@@ -93,29 +95,92 @@ def test_a_dict_keeps_its_keys():
     np.testing.assert_array_equal(observation["lcd"], inner.seen["lcd"])
 
 
+def flat(values):
+    return np.asarray(values, np.float32).ravel()
+
+
+@pytest.mark.parametrize(
+    ("space", "expected"),
+    [
+        (MultiBinary(3), lambda seen: {"vector": flat(seen)}),
+        (MultiBinary((2, 3)), lambda seen: {"vector": flat(seen)}),
+        (
+            MultiDiscrete([2, 3], start=[1, -1]),
+            lambda seen: {"vector": [*np.eye(2)[seen[0] - 1], *np.eye(3)[seen[1] + 1]]},
+        ),
+        (Box(-1, 1, (2, 3)), lambda seen: {"vector": flat(seen)}),
+        (Box(-9, 9, (2, 1, 3), np.int64), lambda seen: {"vector": flat(seen)}),
+        (Box(0, 255, (7, 11, 9), np.uint8), lambda seen: {"vector": flat(seen)}),
+        (Box(0, 255, (3, 11, 9), np.uint8), lambda seen: {"pixels": seen.transpose(1, 2, 0)}),
+        (Box(0, 1, (5,), np.bool_), lambda seen: {"vector": flat(seen)}),
+        (Tuple([Discrete(2), Box(-1, 1)]), lambda seen: {"0": np.eye(2)[seen[0]], "1": seen[1]}),
+        (
+            Dict(a=Dict(b=Discrete(2), c=Tuple([Box(-1, 1)])), t=Text(5), s=Box(0, 1, (2, 2), np.bool_)),
+            lambda seen: {"a.b": np.eye(2)[seen["a"]["b"]], "a.c.0": seen["a"]["c"][0], "s": seen["s"]},
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:texts that")
+def test_observations_of_any_shape(space, expected):
+    """Alone, and as a batch that the id's own vector env gives."""
+    env, inner = made(space)
+    for number in range(2):
+        observation = env.step(np.zeros(3))[0] if number else env.reset(seed=0)[0]
+        wanted = expected(inner.seen)
+        assert set(observation) == set(env.observation_space.spaces) == set(wanted)
+        for key, value in wanted.items():
+            np.testing.assert_array_equal(observation[key], value)
+        assert env.observation_space.contains(observation)
+    found = parts(space, "it")
+    seen = [space.sample() for _ in range(2)]
+    batch = found.read(concatenate(space, seen, create_empty_array(space, 2)))
+    for key, rows in batch.items():
+        np.testing.assert_array_equal(rows, [found.read(each)[key] for each in seen])
+
+
+def test_texts_are_left_out_and_named():
+    with pytest.warns(UserWarning, match="left out: words$"):
+        env, _ = made(Dict(words=Text(5), x=Box(-1, 1)))
+    assert set(env.reset(seed=0)[0]) == {"x"}
+
+
 @pytest.mark.parametrize(
     "space",
     [
-        Tuple([Discrete(2), Discrete(3)]),
-        MultiBinary(3),
-        Box(-1, 1, (2, 3)),
-        Box(0, 255, (7, 11, 9), np.uint8),
-        Dict(a=Dict(b=Discrete(2))),
+        Text(5),
+        Dict(a=Text(3)),
+        Graph(Box(-1, 1), None),
+        Sequence(Discrete(2)),
+        Dict({"a.b": Box(0, 1), "a": Dict(b=Box(0, 1))}),
     ],
 )
 def test_other_observations_are_refused_in_one_line(space):
-    with pytest.raises(SpaceError, match=r"observation of 'Probe-v0' is .*expected a 1-D Box") as caught:
+    with pytest.raises(SpaceError, match=r"^observation of 'Probe-v0' ") as caught:
         made(space)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "space", [Box(-1, 1, (2, 3)), Box(0, 9, (2,), np.int64), Tuple([Discrete(2)]), MultiBinary(2)]
-)
+def test_a_choice_that_is_not_in_its_space_is_refused():
+    for number in (-1, 3):
+        with pytest.raises(SpaceError, match="of 3 choices"):
+            parts(Discrete(3), "it").read(number)
+
+
+@pytest.mark.parametrize("space", [Box(0, 9, (2,), np.int64), Tuple([Discrete(2)]), MultiBinary(2)])
 def test_other_actions_are_refused_in_one_line(space):
-    with pytest.raises(SpaceError, match=r"action of 'Probe-v0' is .*expected a 1-D Box of floats") as caught:
+    with pytest.raises(SpaceError, match=r"action of 'Probe-v0' is .*expected a Box of floats") as caught:
         made(action=space)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(), (2, 3)])
+def test_actions_of_any_shape_are_flat(shape):
+    env, inner = made(action=Box(-2, 2, shape, np.float64))
+    size = int(np.prod(shape))
+    assert env.action_space == Box(-2, 2, (size,), np.float32)
+    env.reset(seed=0)
+    env.step(np.linspace(-9, 1, size))
+    np.testing.assert_allclose(inner.actions[0], np.linspace(-9, 1, size).clip(-2).reshape(shape))
 
 
 def test_box_actions_keep_their_bounds_and_are_clipped():

@@ -18,7 +18,8 @@ from gymnasium.vector.utils import batch_space
 
 from wmplay.arrays import Array
 from wmplay.envs.autoreset import Autoreset, autoreset_mode
-from wmplay.envs.foreign import Observation, choice
+from wmplay.envs.foreign import choice
+from wmplay.envs.observations import Observation
 from wmplay.errors import UnknownName, check_values
 from wmplay.extras import import_extra
 

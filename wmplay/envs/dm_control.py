@@ -18,7 +18,8 @@ import numpy as np
 from gymnasium.spaces import Box, Dict
 
 from wmplay.arrays import Array
-from wmplay.envs.foreign import Observation, one_line, within
+from wmplay.envs.foreign import one_line, within
+from wmplay.envs.observations import Observation
 from wmplay.errors import ActionError, ConfigError, UnknownName, check_values
 from wmplay.extras import import_extra
 

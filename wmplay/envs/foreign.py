@@ -1,9 +1,9 @@
-"""What adapters of other people's environments share: how their observations and actions become ours."""
+"""What adapters of other people's environments share: making them, their actions, and pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -13,10 +13,6 @@ from wmplay.arrays import Array
 from wmplay.errors import ActionError, ConfigError, SpaceError, UnknownName
 from wmplay.extras import how_to_install
 
-Observation: TypeAlias = dict[str, Array]
-Reader: TypeAlias = Callable[[Any], Array]  # of one observation, or of a batch of them: [...] -> [...]
-
-CHANNELS = (1, 3, 4)
 FAMILIES = {  # how ids begin that a package registers: the env that is made for it, its setting, its extra
     "ALE/": ("atari", "env.game=<game>", "atari"),
     "BabyAI-": ("minigrid", "env.id=<id>", "minigrid"),
@@ -25,59 +21,21 @@ FAMILIES = {  # how ids begin that a package registers: the env that is made for
 }
 
 
-def observed(space: Space[Any], what: str, *, screen: bool) -> tuple[Box, Reader]:
-    """The space that a part of an observation becomes, and how to read it; what is read is a copy.
-
-    A vector or a number in a Box becomes float32 [D], a Discrete one-hot float32 [D], an image uint8
-    [H, W, C]; ``screen`` allows [H, W] of zeros and ones, as ``lcd`` is.
-
-    Raises:
-        SpaceError: for any other space.
-    """
-    if isinstance(space, Discrete):
-        count, start = int(space.n), int(space.start)
-        return Box(0, 1, (count,), np.float32), lambda seen: one_hot(np.asarray(seen) - start, count)
-    if isinstance(space, Box) and is_image(space):
-        if screen and len(space.shape) == 2 and (space.high == 1).all():
-            return space, lambda seen: np.array(seen, np.uint8)
-        if len(space.shape) == 2:
-            return Box(0, 255, (*space.shape, 1), np.uint8), lambda seen: np.array(seen, np.uint8)[..., None]
-        if space.shape[-1] in CHANNELS:
-            return Box(0, 255, space.shape, np.uint8), lambda seen: np.array(seen, np.uint8)
-    elif isinstance(space, Box) and space.shape == ():
-        low, high = (np.array([bound], np.float32) for bound in (space.low, space.high))
-        return Box(low, high, dtype=np.float32), lambda seen: np.array(seen, np.float32)[..., None]
-    elif isinstance(space, Box) and len(space.shape) == 1:
-        low, high = space.low.astype(np.float32), space.high.astype(np.float32)
-        return Box(low, high, dtype=np.float32), lambda seen: np.array(seen, np.float32)
-    raise SpaceError(
-        f"{what} is {space}, expected a 1-D Box, a uint8 image [height, width, channels], a Discrete, "
-        "or a Dict of these: wrap the environment to give one"
-    )
-
-
-def one_hot(numbers: Any, count: int, dtype: Any = np.float32) -> Array:
-    """[..., count] of zeros and a one each, from numbers [...] in 0 .. count - 1."""
-    rows: Array = np.eye(count, dtype=dtype)[np.asarray(numbers)]
-    return rows.copy()
-
-
-def is_image(space: Space[Any]) -> bool:
-    """Whether a space holds uint8 pictures."""
-    return isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
-
-
 def action_space(space: Space[Any], what: str) -> Box | Discrete:
-    """The action space as pieces know it: float32 [A], or discrete and counted from 0.
+    """The action space as pieces know it: float32 [A], of a Box of any shape, or discrete and counted from 0.
 
     Raises:
         SpaceError: for any other space.
     """
     if isinstance(space, Discrete):
         return Discrete(int(space.n))
-    if isinstance(space, Box) and len(space.shape) == 1 and space.dtype in (np.float32, np.float64):
-        return Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
-    raise SpaceError(f"{what} is {space}, expected a 1-D Box of floats or a Discrete: wrap the environment")
+    if isinstance(space, Box) and space.dtype.kind == "f":
+        low, high = (bound.astype(np.float32).reshape(-1) for bound in (space.low, space.high))
+        return Box(low, high, dtype=np.float32)
+    raise SpaceError(
+        f"{what} is {space}, expected a Box of floats or a Discrete: make one of it by "
+        "gymnasium.wrappers.TransformAction"
+    )
 
 
 def choice(action: Any, count: int, rows: tuple[int, ...] = ()) -> Array:

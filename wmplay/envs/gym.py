@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from contextlib import closing
-from functools import partial
 from typing import Any, Literal
 
 import gymnasium
@@ -16,27 +16,24 @@ from gymnasium.vector.utils import batch_space
 from wmplay.arrays import Array
 from wmplay.envs.autoreset import Autoreset
 from wmplay.envs.foreign import (
-    Observation,
-    Reader,
     action_space,
     choice,
-    is_image,
     made,
-    observed,
     one_line,
     registered,
     resized,
     within,
 )
+from wmplay.envs.observations import Observation, Parts, parts
 from wmplay.errors import ConfigError, SpaceError, check_values
 
 
 class GymEnv(gymnasium.Env[Observation, Any]):
     """A registered Gymnasium environment with a dict of named arrays as its observation.
 
-    A vector or a number in a Box becomes ``vector`` [D] float32; an image ``pixels`` [H, W, C] uint8; a
-    Discrete observation a one-hot ``vector``. A Dict of these keeps its keys. Actions are a 1-D Box
-    (float32, any bounds; clipped to them) or Discrete (counted from 0).
+    An image becomes ``pixels`` [H, W, C] uint8, any other observation ``vector`` [D] float32 (choices
+    one-hot). The parts of a Dict or a Tuple keep their names; texts are left out (``observations.parts``).
+    Actions are a Box of floats, flat (float32, any bounds; clipped to them), or Discrete (counted from 0).
 
     Args:
         id: as ``gymnasium.make`` takes it; ``module:Name-v0`` imports the module first.
@@ -83,11 +80,12 @@ class GymEnv(gymnasium.Env[Observation, Any]):
         self.metadata = self._env.metadata
         self.spec = self._env.spec
         self.task = getattr(self._env.unwrapped, "task", None)
-        spaces, self._readers = _parts(self._env.observation_space, id) if state else ({}, {})
+        space = self._env.observation_space
+        self._parts = _told(parts(space, f"observation of '{id}'"), id) if state else Parts({}, {}, ())
         if pixels:
-            spaces["pixels"] = Box(0, 255, (size, size, 3), np.uint8)
-            self._readers["pixels"] = lambda _: self._rendered()
-        self.observation_space: Space[Any] = Dict(spaces)
+            self._parts.spaces["pixels"] = Box(0, 255, (size, size, 3), np.uint8)
+            self._parts.readers["pixels"] = lambda _: self._rendered()
+        self.observation_space: Space[Any] = Dict(self._parts.spaces)
         self.action_space = action_space(self._env.action_space, f"action of '{id}'")
 
     @classmethod
@@ -116,7 +114,7 @@ class GymEnv(gymnasium.Env[Observation, Any]):
         """Starts an episode."""
         super().reset(seed=seed)
         seen, info = self._env.reset(seed=seed, options=options)
-        return _read(self._readers, seen), info
+        return self._parts.read(seen), info
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Holds an action for ``action_repeat`` steps, or until the episode ends.
@@ -131,7 +129,7 @@ class GymEnv(gymnasium.Env[Observation, Any]):
             total += float(reward)
             if terminated or truncated:
                 break
-        return _read(self._readers, seen), total, bool(terminated), bool(truncated), info
+        return self._parts.read(seen), total, bool(terminated), bool(truncated), info
 
     def render(self) -> Any:
         """What the environment itself renders."""
@@ -187,8 +185,8 @@ class GymVectorEnv(VectorEnv[Any, Any, Any]):
         self.metadata = self._env.metadata
         self.spec = self._env.spec
         self.task = single.task
-        spaces, self._readers = _parts(self._env.single_observation_space, id)
-        self.single_observation_space: Space[Any] = Dict(spaces)
+        self._parts = parts(self._env.single_observation_space, f"observation of '{id}'")
+        self.single_observation_space: Space[Any] = Dict(self._parts.spaces)
         self.single_action_space = action_space(self._env.single_action_space, f"action of '{id}'")
         for name in ("observation_space", "action_space"):
             mine, alone = getattr(self, f"single_{name}"), getattr(single, name)
@@ -202,7 +200,7 @@ class GymVectorEnv(VectorEnv[Any, Any, Any]):
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Observation, Any]:
         """Starts episodes."""
         seen, info = self._env.reset(seed=seed, options=options)
-        return _read(self._readers, seen), info
+        return self._parts.read(seen), info
 
     def step(self, actions: Any) -> tuple[Observation, Array, Array, Array, dict[str, Any]]:
         """One step of every env.
@@ -214,7 +212,7 @@ class GymVectorEnv(VectorEnv[Any, Any, Any]):
         seen, reward, terminated, truncated, info = self._env.step(actions)
         if "final_obs" in info:
             info = {**info, "final_obs": self._final(info["final_obs"])}
-        return _read(self._readers, seen), reward, terminated, truncated, info
+        return self._parts.read(seen), reward, terminated, truncated, info
 
     def close_extras(self, **kwargs: Any) -> None:
         """Closes the environment."""
@@ -223,9 +221,9 @@ class GymVectorEnv(VectorEnv[Any, Any, Any]):
     def _final(self, seen: Any) -> Any:
         """Last observations: an array of single ones, or a batched one, as Gymnasium's envs have either."""
         if isinstance(seen, np.ndarray) and seen.dtype == object:
-            each = [None if one is None else _read(self._readers, one) for one in seen]
+            each = [None if one is None else self._parts.read(one) for one in seen]
             return np.array(each, object)
-        return _read(self._readers, seen)
+        return self._parts.read(seen)
 
 
 def _check_options(pixels: bool, state: bool, max_steps: int | None, render_mode: str | None) -> None:
@@ -237,23 +235,12 @@ def _check_options(pixels: bool, state: bool, max_steps: int | None, render_mode
         raise ConfigError("pixels=true renders arrays, so render_mode cannot be 'human': leave it unset")
 
 
-def _parts(space: Space[Any], env_id: str) -> tuple[dict[str, Space[Any]], dict[str, Reader]]:
-    """The parts of an observation by name, and how to read each off the whole; '' has no name of its own."""
-    spaces: dict[str, Space[Any]] = {}
-    readers: dict[str, Reader] = {}
-    for key, part in (space.spaces if isinstance(space, Dict) else {"": space}).items():
-        name = key or ("pixels" if is_image(part) else "vector")
-        spaces[name], read = observed(part, f"observation of '{env_id}'", screen=bool(key))
-        readers[name] = partial(_read_part, key, read) if key else read
-    return spaces, readers
-
-
-def _read_part(key: str, read: Reader, seen: Mapping[str, Any]) -> Array:
-    return read(seen[key])
-
-
-def _read(readers: Mapping[str, Reader], seen: Any) -> Observation:
-    return {name: read(seen) for name, read in readers.items()}
+def _told(found: Parts, env_id: str) -> Parts:
+    """The parts of an observation, after a warning of those that are left out."""
+    if found.left_out:
+        names = ", ".join(found.left_out)
+        warnings.warn(f"texts that '{env_id}' observes are left out: {names}", stacklevel=3)
+    return found
 
 
 def _executable(action: Any, inner: Space[Any], rows: int | None = None) -> Any:
@@ -263,10 +250,8 @@ def _executable(action: Any, inner: Space[Any], rows: int | None = None) -> Any:
             return int(choice(action, int(inner.n))) + int(inner.start)
         return choice(action, int(inner.n), (rows,)) + int(inner.start)
     assert isinstance(inner, Box)
-    bounds = (inner.low, inner.high)
-    if rows is not None:
-        bounds = (
-            np.broadcast_to(inner.low, (rows, *inner.shape)),
-            np.broadcast_to(inner.high, (rows, *inner.shape)),
-        )
-    return within(action, *bounds)
+    batch = () if rows is None else (rows,)
+    low, high = (
+        np.broadcast_to(bound.reshape(-1), (*batch, bound.size)) for bound in (inner.low, inner.high)
+    )
+    return within(action, low, high).reshape((*batch, *inner.shape))

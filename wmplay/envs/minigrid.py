@@ -11,7 +11,8 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, Space
 
 from wmplay.arrays import Array
-from wmplay.envs.foreign import Observation, choice, one_hot, registered, resized
+from wmplay.envs.foreign import choice, registered, resized
+from wmplay.envs.observations import Observation, one_hot
 from wmplay.errors import ConfigError, SpaceError, check_values
 from wmplay.extras import import_extra
 
