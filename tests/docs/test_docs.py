@@ -21,7 +21,7 @@ import pytest
 import yaml
 from pages import COMMANDS, Block, blocks, inline_commands, is_shown
 
-from wmplay import cli, plugins, registry, sweep
+from wmplay import catalogue, cli, plugins, registry, sweep
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -152,7 +152,7 @@ def parsed(command: str) -> None:
 def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty folder, in which nothing that a page registers outlives it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    monkeypatch.setattr(catalogue, "_registered", dict(catalogue._registered))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a file may change twice within a second
     monkeypatch.setenv("COLUMNS", "300")  # tables and errors unwrapped

@@ -13,7 +13,7 @@ from gymnasium.spaces import Box, Dict
 from small_models import ACTIONS, OBSERVATIONS, SMALL, H, T, actions, seed_spaces, segment
 from torch import Tensor, nn
 
-from wmplay import registry
+from wmplay import catalogue, registry
 from wmplay.contracts import Prediction, Segment, Stage, Surprise
 from wmplay.errors import ConfigError, UnknownName
 from wmplay.models.ensemble import Ensemble
@@ -84,7 +84,7 @@ class Sober(Walk):
 @pytest.fixture(autouse=True)
 def _register_walkers(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, walker in {"walk": Walk, "staged": Staged, "sober": Sober}.items():
-        monkeypatch.setitem(registry._registered, ("model", name), walker)
+        monkeypatch.setitem(catalogue._registered, ("model", name), walker)
 
 
 def walkers(of: str = "walk", **config: Any) -> Any:
