@@ -28,6 +28,7 @@ from wmplay import plugins
 from wmplay.errors import ConfigError, UnknownName, WmplayError, did_you_mean
 
 EXPERIMENTS = "experiment/"  # begins the path of an experiment's file
+SHOWN = 200  # characters of an override in a message
 
 
 class ConfigFolders(SearchPathPlugin):
@@ -179,8 +180,9 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     for text in overrides:
         try:
             override = parser.parse_override(text)
-        except (OverrideParseException, HydraException) as error:
-            raise ConfigError(f"{text!r} is no override: expected key=value{_quoting_hint(text)}") from error
+        except (OverrideParseException, HydraException, RecursionError) as error:
+            shown = repr(text) if len(text) < SHOWN else f"{text[:SHOWN]!r} ..."
+            raise ConfigError(f"{shown} is no override: expected key=value{_quoting_hint(text)}") from error
         if not override.key_or_group:
             raise ConfigError(f"{text!r} is no override: expected key=value, it has no key")
         if override.value_type is ValueType.GLOB_CHOICE_SWEEP:

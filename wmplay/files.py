@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from wmplay.errors import WriteError
+from wmplay.errors import WmplayError, WriteError
 
 
 @contextmanager
@@ -50,6 +50,27 @@ def folder_written_beside(path: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
             raise
+
+
+def check_links(folder: Path, error: type[WmplayError]) -> None:
+    """Look for links in a folder that lead out of it: who writes into the folder would write elsewhere.
+
+    What is below ``wandb`` is left out: wandb itself links to its logs.
+
+    Raises:
+        error: for the first of them.
+    """
+    home = os.path.realpath(folder)
+    for here, folders, names in os.walk(home):
+        for name in (*folders, *names):
+            path = os.path.join(here, name)
+            if os.path.islink(path) and not f"{os.path.realpath(path)}/".startswith(f"{home}/"):
+                raise error(
+                    f"{os.path.join(folder, os.path.relpath(path, home))} is a link to "
+                    f"{os.path.realpath(path)}, where a run would write: put the file itself there"
+                )
+        if here == home and "wandb" in folders:
+            folders.remove("wandb")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ origin, and the checksum of the weights.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from wmplay.saved import read_config, write_config
 
 ABOUT, CONFIG, SPACES, WEIGHTS = "export.json", "config.yaml", "spaces.json", "weights.safetensors"
 FORMAT = 1
+ENTRIES = 10**7  # of an observation: 16 pictures of 512 x 512 pixels
 
 
 def is_portable(path: Path) -> bool:
@@ -108,7 +110,7 @@ class PortableDirectory:
         content = self._json(SPACES)
         try:
             return {name: space_from_json(content[name]) for name in ("observation_space", "action_space")}
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AssertionError, OverflowError, AttributeError) as error:
             raise RunError(f"{self.path / SPACES} is damaged ({error!r}): restore it from a copy") from error
 
     def _json(self, name: str) -> dict[str, Any]:
@@ -149,15 +151,23 @@ def space_to_json(space: Space[Any]) -> dict[str, Any]:
 
 
 def space_from_json(content: Mapping[str, Any]) -> Space[Any]:
-    """Undoes ``space_to_json``. Raises KeyError, TypeError or ValueError for anything else."""
+    """Undoes ``space_to_json``.
+
+    Raises:
+        KeyError, TypeError, ValueError: for anything else, and for more than ``ENTRIES`` entries.
+    """
     kind = content["type"]
     if kind == "Dict":
         parts = [(key, space_from_json(part)) for key, part in content["spaces"].items()]
         return Dict(parts)  # in this order
     if kind == "Discrete":
+        if content["n"] < 1:
+            raise ValueError(f"a Discrete of {content['n']}")
         return Discrete(content["n"], start=content["start"])
     if kind == "Box":
         shape, dtype = tuple(content["shape"]), np.dtype(content["dtype"])
+        if dtype.kind not in "biuf" or not 0 <= math.prod(shape) <= ENTRIES or min(shape, default=0) < 0:
+            raise ValueError(f"a Box of {dtype} {list(shape)}")
         low, high = (
             np.broadcast_to(np.array(content[name], np.float64 if dtype.kind == "f" else dtype), shape)
             for name in ("low", "high")

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from wmplay import registry
 from wmplay.errors import RunError
-from wmplay.files import explained, write_json, written_beside
+from wmplay.files import check_links, explained, write_json, written_beside
 from wmplay.reading import read_json
 from wmplay.saved import read_config, write_config
 
@@ -97,6 +97,10 @@ class RunDirectory:
         if not isinstance(content, dict):
             raise RunError(f"{path} is damaged: it holds a {type(content).__name__}, expected an object")
         return content
+
+    def check_links(self) -> None:
+        """Raises RunError for a link that leads out of the directory, through which a run would write."""
+        check_links(self.path, RunError)
 
     def update(self, **fields: Any) -> None:
         """Replaces fields of ``run.json``."""

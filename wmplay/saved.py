@@ -35,10 +35,7 @@ def read_config(path: Path) -> DictConfig:
     content = read_yaml(path, RunError)
     if not isinstance(content, dict):
         raise RunError(f"{path} is not the config of a run")
-    for where, value in _values(content):
-        problem = _problem(where, value)
-        if problem is not None:
-            raise RunError(f"{path}: {'.'.join(where)[:SHOWN]} {problem}")
+    check_data(path, content)
     for kind in KINDS:
         if isinstance(content.get(kind), Mapping):
             old = content[kind].get(TARGET)
@@ -63,6 +60,20 @@ def write_config(path: Path, config: DictConfig) -> None:
             OmegaConf.update(config, key, env_id.rpartition(":")[2])
     with written_beside(path) as beside:
         OmegaConf.save(config, beside)
+
+
+def check_data(source: Path, content: Mapping[str, Any], above: tuple[str, ...] = ()) -> None:
+    """Raises RunError for a value of a config that is more than data; see ``read_config``.
+
+    Args:
+        source: the file that it is from.
+        content: the config, or a part of it.
+        above: the keys that lead to that part.
+    """
+    for where, value in _values(content, above):
+        problem = _problem(where, value)
+        if problem is not None:
+            raise RunError(f"{source}: {'.'.join(where)[:SHOWN]!r} {problem}")
 
 
 def _values(content: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -6,7 +6,6 @@ that is not finite is ``null`` in JSON and NaN here.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -21,6 +20,7 @@ from wmplay.errors import RunError
 from wmplay.files import write_json
 from wmplay.intervals import Interval, mean_intervals
 from wmplay.measures import BASELINES, Metric
+from wmplay.reading import read_json
 from wmplay.showcase import Clips, save_clips, save_episodes
 
 MODEL = "model"  # the name of the model's own most likely future among the predictors
@@ -331,10 +331,10 @@ def load_evaluation(run_dir: Path) -> Evaluation | None:
         RunError: if the file is damaged.
     """
     path = run_dir / EVALUATION_FILE
-    if not path.exists():
-        return None
     try:
-        evaluation: Evaluation = _typed(Evaluation, json.loads(path.read_text(encoding="utf-8")))
+        evaluation: Evaluation = _typed(Evaluation, read_json(path, RunError))
+    except FileNotFoundError:
+        return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path} is damaged ({error!r}): evaluate the run again") from error
     return evaluation

@@ -38,7 +38,7 @@ from wmplay.plugins import in_one_line
 from wmplay.progress import Interrupted, console
 from wmplay.references import settings
 from wmplay.report.sweep import print_sweep
-from wmplay.sweep_directory import SWEEP_FILE, SweepDirectory, goes_on, write_failure
+from wmplay.sweep_directory import SWEEP_FILE, SweepDirectory, check_own, goes_on, write_failure
 from wmplay.train import train
 
 EXTRAS = {  # what needs a package that is not always here
@@ -212,6 +212,7 @@ def _with_the_sweeps_own(overrides: Sequence[str]) -> list[str]:
         for text, old in zip(own, parse(own), strict=True)
         if old.key_or_group not in given and not old.key_or_group.startswith(engines)
     ]
+    check_own(chosen / SWEEP_FILE, kept)
     return [*kept, *overrides]
 
 

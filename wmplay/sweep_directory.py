@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import traceback
 from collections.abc import Mapping, Sequence
@@ -16,14 +17,18 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 from wmplay import registry
 from wmplay.configuration import is_hydras, parse, plain
 from wmplay.errors import RunError, WmplayError
-from wmplay.files import claimed, explained, write_json, written_beside
+from wmplay.files import check_links, claimed, explained, write_json, written_beside
 from wmplay.plugins import in_one_line
+from wmplay.reading import read_json
+from wmplay.references import PIECE, TARGET
 from wmplay.run_directory import RunDirectory
+from wmplay.saved import check_data
 from wmplay.scores import load_evaluation
 
 SWEEP_FILE = "sweep.json"
@@ -32,6 +37,11 @@ LOCKS = ".locks"  # a file for each job, locked as long as a process is at it
 ELSEWHERE = ("dir", "run")  # where a run is written is no part of what it is
 # Settings that came after the first release: at these values a job is the one that it was without them.
 LATER_SETTINGS: Mapping[str, Any] = {"env.screen": "outwards"}
+SAMPLER = re.compile(r"hydra\.sweeper\.sampler\._target_=optuna\.samplers\.\w+Sampler")
+HYDRAS = re.compile(  # what a sweep that goes on takes over of Hydra's own overrides
+    rf"hydra/(sweeper|launcher)=\w+|{SAMPLER.pattern}"
+    r"|hydra\.sweeper\.(metric|direction|n_trials|n_jobs|sampler\.[a-z]\w*)=[\w./+-]+"
+)
 DIGITS = 12  # of a digest: with a million jobs, the chance of two alike is about one in 500
 
 State = Literal["new", "running", "finished", "failed", "stopped"]
@@ -53,11 +63,11 @@ class SweepDirectory:
         """
         path = self.path / SWEEP_FILE
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path, RunError)
             return [str(text) for text in content["overrides"]]
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(f"{self.path} is not a sweep: it has no {SWEEP_FILE}") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise RunError(
                 f"{path} is damaged ({error!r}): restore it, or sweep into another directory"
             ) from error
@@ -71,6 +81,7 @@ class SweepDirectory:
         """
         if not self.path.exists():
             return
+        check_links(self.path, RunError)
         advice = "choose another hydra.sweep.dir=<path>"
         if not self.path.is_dir() or (any(self.path.iterdir()) and not (self.path / SWEEP_FILE).exists()):
             raise RunError(f"{self.path} exists, and is not a sweep to go on with: {advice}")
@@ -215,6 +226,34 @@ def alike(every: Sequence[Sequence[str]]) -> list[list[str]]:
             first.setdefault((key, value), text)
     keys = dict.fromkeys(key for key, _ in first)
     return [[first[key, one[key][0]] for key in keys if key in one] for one in settled]
+
+
+def check_own(source: Path, overrides: Sequence[str]) -> None:
+    """Checks overrides that a sweep's file gives, and nobody has typed now: they may choose and set, no more.
+
+    Raises:
+        RunError: for one that names a class, a module or an interpolation, moves a group, or sets more of
+            Hydra than the sweeper, the launcher and what ``OptunaSweeper`` takes.
+    """
+    for text, override in zip(overrides, parse(overrides), strict=True):
+        key = override.key_or_group
+        fine = HYDRAS.fullmatch(text) if is_hydras(key) else override.package is None and "/" not in key
+        if not fine or (any(word in text for word in ("${", PIECE, TARGET)) and not SAMPLER.fullmatch(text)):
+            raise RunError(
+                f"{source} gives {text[:99]!r}, which does more than choose and set: type it again to mean it"
+            )
+        *above, last = key.split(".")
+        for value in _each(override):
+            check_data(source, {last: value}, tuple(above))
+
+
+def _each(override: Override) -> list[Any]:
+    """The values of an override that are no ranges of numbers."""
+    if not override.is_sweep_override():
+        return [override.value()]
+    if override.is_interval_sweep() or override.is_range_sweep():
+        return []
+    return [parse([f"value={text}"])[0].value() for text in override.sweep_string_iterator()]
 
 
 def _identity(overrides: Sequence[str]) -> set[str]:

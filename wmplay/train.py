@@ -70,6 +70,7 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
         session.actors.check()
         rehearse(session.config, session.parts, session.device, goes_on=run is not None)
         if run is not None:
+            RunDirectory(run).check_links()
             return run
         return RunDirectory.create(session.config, overrides, dir or session.config.dir).path
 
@@ -247,6 +248,7 @@ def evaluate_again(path: str | Path, overrides: Sequence[str] = ()) -> None:
         WmplayError: for whatever the user can mend, in one line.
     """
     run = Run(Path(path))
+    run.directory.check_links()
     config = continued_config(run.directory, overrides)
     with closing(build_env(env_config(config))) as env:
         check_spaces(env, run.env, f"the policy of {run.path}")

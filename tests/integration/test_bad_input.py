@@ -227,7 +227,7 @@ def test_an_experiment_with_mistakes(capsys: pytest.CaptureFixture[str]) -> None
         ("objects: [{name: ball}]", "needs one of circle, box, polygon"),
         ("objects: [{name: ball, circle: 50}]", "does not fit into a world of"),
         ("robots: [urchinn]", "unknown robot 'urchinn': did you mean 'urchin'?"),
-        ("width: [3", "world file 'mine.yaml' is not YAML"),
+        ("width: [3", "mine.yaml is damaged (while parsing"),
         ("- 3", "world file 'mine.yaml' holds no mapping"),
     ],
 )

@@ -175,7 +175,12 @@ def test_a_bad_description_is_refused_in_one_line(message):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "cannot be read"), ("a: [", "is not YAML"), ("- 1", "holds no mapping")],
+    [
+        (None, "cannot be read"),
+        ("a: [", "is damaged"),
+        ("width: 3\nwidth: 4", "second time"),
+        ("- 1", "holds no mapping"),
+    ],
 )
 def test_a_bad_file_is_refused_in_one_line(tmp_path, content, message):
     file = tmp_path / "mine.yaml"

@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete, Space
 
+from wmplay import plugins
 from wmplay.arrays import Array
 from wmplay.errors import ActionError, ConfigError, SpaceError, UnknownName
 from wmplay.extras import how_to_install
@@ -98,6 +99,8 @@ def registered(
 
 def made(make: Callable[[], Any], env_id: str, what: str) -> Any:
     """What ``make`` makes of an id of Gymnasium's registry. Raises as ``registered``."""
+    if env_id not in gymnasium.registry:
+        plugins.load_all()  # one of them may register it
     try:
         return make()
     except gymnasium.error.UnregisteredEnv:
@@ -117,7 +120,7 @@ def _who_has(env_id: str) -> str:
     if family in FAMILIES:
         piece, setting, extra = FAMILIES[family]
         return f"use env={piece} {setting}, which needs {how_to_install(extra)}"
-    return f"no '{family}/...' is registered here: name the module that registers it, as module:{name}"
+    return f"no '{family}/...' is registered here: give module:{name}, or import the module in a plugin"
 
 
 def one_line(error: Exception) -> str:

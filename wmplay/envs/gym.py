@@ -106,7 +106,8 @@ class GymEnv(gymnasium.Env[Observation, Any]):
     def world_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         """What makes another world; how it is seen does not."""
         kwargs = dict(settings["kwargs"] or {})
-        return {"id": settings["id"], "kwargs": kwargs, "action_repeat": settings["action_repeat"]}
+        name = settings["id"].rpartition(":")[2]  # the module before it only registers the id
+        return {"id": name, "kwargs": kwargs, "action_repeat": settings["action_repeat"]}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from wmplay.contracts import Trajectory
+from wmplay.errors import RunError
+from wmplay.files import check_links
 from wmplay.registry import KINDS
 from wmplay.report import clips, episodes, plots, simulator
 from wmplay.report.figures import png
@@ -32,6 +34,7 @@ def write_report(run_dir: Path | str) -> Path:
         RunError: if the directory is not a run's, or a file in it is damaged.
     """
     run_dir = Path(run_dir)
+    check_links(run_dir, RunError)
     record = read_record(run_dir)
     sections: dict[str, Iterable[Part]] = {
         "Results": _results(record),

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from wmplay.configuration import plain
 from wmplay.errors import RunError
-from wmplay.files import written_beside
+from wmplay.files import check_links, written_beside
 from wmplay.report.figures import png
 from wmplay.report.markup import REPORT_FILE, Html, Part, Picture, write_page
 from wmplay.report.quality import Point, measured, quality_plot
@@ -107,6 +107,7 @@ def print_sweep(sweep_dir: Path, console: Console | None = None) -> Sweep:
     Raises:
         RunError: if there are no runs in it.
     """
+    check_links(sweep_dir, RunError)
     sweep = summarise_sweep(sweep_dir)
     console = console or Console()
     if sweep.common:

@@ -31,6 +31,7 @@ from typing import Any
 from wmplay.envs.lcd.world import Body, Circle, Object, Point, Polygon, Robot, Shape, Static, World, box
 from wmplay.envs.lcd.worlds import ROBOTS, WORLDS
 from wmplay.errors import ConfigError, UnknownName
+from wmplay.reading import read_yaml
 
 SHAPES = ("circle", "box", "polygon")
 
@@ -56,14 +57,10 @@ def find_world(world: str | Mapping[str, Any] | World) -> World:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    import yaml  # type: ignore[import-untyped]
-
     try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"world file '{path}' cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"world file '{path}' is not YAML: {' '.join(str(error).split())}") from None
+        content = read_yaml(path, ConfigError)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(f"world file '{path}' cannot be read: there is no such file") from None
     if not isinstance(content, Mapping):
         raise ConfigError(f"world file '{path}' holds no mapping: give it the fields of a world")
     return content
