@@ -6,13 +6,16 @@ import math
 from typing import Any, Literal, TypeAlias
 
 import torch
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from wmplay.configuration import plain
 from wmplay.contracts import Segment, Stage
 from wmplay.device import Precision, autocast
 from wmplay.distributed import Team
 from wmplay.errors import ConfigError, DivergedError, WmplayError
 
+OF_THE_LOOP = ("steps", "minutes", "replay_ratio", "batch_size", "length", "log_every")  # of fit's settings
 WATCH_FROM = 100  # updates before an explosion is looked for: early losses fall by orders of magnitude
 
 Schedule: TypeAlias = Literal["cosine", "cosine_restarts", "constant"]
@@ -90,6 +93,37 @@ class Fitter:
         """Takes over from ``state_dict``."""
         for name, fitter in self.fitters.items():
             fitter.load_state_dict(state[name])
+
+
+def make_fitter(config: DictConfig, model: Any, device: torch.device, team: Team = Team()) -> Fitter:  # noqa: B008
+    """The fitter that a run's config asks for.
+
+    Raises:
+        ConfigError: for settings that contradict each other.
+        ConfigError, WmplayError: see ``Fitter``.
+    """
+    cfg = plain(config.fit)
+    if cfg["replay_ratio"] and cfg["schedule"] == "cosine":
+        raise ConfigError(
+            "fit.schedule is 'cosine', which has to know all updates of the run beforehand, but with "
+            "fit.replay_ratio they depend on what is collected: use constant or cosine_restarts"
+        )
+    if cfg["replay_ratio"] and cfg.get("minutes"):
+        raise ConfigError(
+            "fit.minutes decides how many updates there are, and so does fit.replay_ratio: leave one"
+        )
+    if cfg["batch_size"] % team.size:
+        raise ConfigError(
+            f"fit.batch_size is {cfg['batch_size']}, expected a multiple of {team.size}, the number "
+            "of processes that share each batch"
+        )
+    settings = {key: value for key, value in cfg.items() if key not in OF_THE_LOOP}
+    return Fitter(model, device, config.iterations * cfg["steps"], team=team, **settings)
+
+
+def segment_length(config: DictConfig, model: Any) -> int:
+    """The steps of the segments that a model is fitted on: no fewer than it needs."""
+    return max(int(config.fit.length), int(getattr(model, "least_length", 1)))
 
 
 def stages_of(model: Any) -> list[Stage]:

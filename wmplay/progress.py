@@ -15,6 +15,13 @@ from rich.text import Text
 
 console = Console(stderr=True, highlight=False)
 
+LINE_EVERY = 30.0  # seconds, where a bar cannot be drawn
+
+
+def tell(line: str) -> None:
+    """Prints a line as it stands: no markup, and no breaks in it."""
+    console.print(Text(line), soft_wrap=True)
+
 
 def tell(line: str) -> None:
     """Prints a line as it stands: no markup, and no breaks in it."""
@@ -64,7 +71,7 @@ Advance = Callable[[int, str], None]  # (done so far, a short note such as "loss
 
 @contextmanager
 def bar(title: str, total: int, unit: str, *, start: int = 0) -> Iterator[Advance]:
-    """A progress bar with its rate; where there is no terminal, one line when it is over.
+    """A progress bar with its rate; where there is no terminal, a line now and then, and one when it is over.
 
     Yields:
         A function to call with what is done so far and a short note.
@@ -72,6 +79,7 @@ def bar(title: str, total: int, unit: str, *, start: int = 0) -> Iterator[Advanc
     began = time.perf_counter()
     done = start
     note = ""
+    said = began
     columns = (
         TextColumn("{task.description:<9}"),
         BarColumn(bar_width=32),
@@ -88,13 +96,20 @@ def bar(title: str, total: int, unit: str, *, start: int = 0) -> Iterator[Advanc
         task: TaskID = progress.add_task(title, total=total, completed=start, rate="", note="")
 
         def advance(now: int, text: str = "") -> None:
-            nonlocal done, note
+            nonlocal done, note, said
             done, note = now, text
             progress.update(task, completed=now, rate=rate(), note=text)
+            clock = time.perf_counter()
+            if not console.is_terminal and clock - said >= LINE_EVERY and start < done < total:
+                said = clock
+                left = (total - done) * (clock - began) / (done - start)
+                tell(
+                    f"{title:<9} {done:,} of {total:,} {unit} ({rate()}), {left:,.0f} s left  {note}".rstrip()
+                )
 
         yield advance
     seconds = time.perf_counter() - began
-    console.print(f"{title:<9} {done - start:,} {unit} in {seconds:.1f} s ({rate()})  {note}".rstrip())
+    tell(f"{title:<9} {done - start:,} {unit} in {seconds:.1f} s ({rate()})  {note}".rstrip())
 
 
 @contextmanager

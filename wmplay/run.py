@@ -239,6 +239,8 @@ def continued_config(directory: RunDirectory, overrides: Sequence[str]) -> DictC
             )
     before = origin_of(env_config(config))
     set_values(config, overrides)
+    if config.fit.get("minutes") is not None:
+        raise ConfigError("fit.minutes chooses the updates of a new run: give one that goes on fit.steps")
     config.run = None
     registry.check(config)
     after = origin_of(env_config(config))

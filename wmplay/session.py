@@ -17,17 +17,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 
 from wmplay import registry
 from wmplay.actors import Actors
-from wmplay.configuration import plain
+from wmplay.configuration import plain, set_values
 from wmplay.contracts import Learner, Trajectory
 from wmplay.device import choose_device, use_threads
 from wmplay.distributed import Stopped, Team
-from wmplay.errors import ConfigError, DivergedError, WriteError
-from wmplay.fit import Fitter
+from wmplay.errors import DivergedError, WriteError
+from wmplay.fit import make_fitter
 from wmplay.loggers import Guarded, Jsonl
 from wmplay.origin import Origin
 from wmplay.progress import Interrupt, Interrupted, console
@@ -56,7 +56,8 @@ class State:
 class Session:
     """A run in progress. Building one builds every piece, and writes nothing.
 
-    In a team, each process has one. They hold the same model; only that of the first process writes.
+    ``threads`` is how many torch had so far, where a run goes on. In a team, each process has a session. They
+    hold the same model; only that of the first process writes.
 
     Attributes:
         config: of the run, read-only.
@@ -73,8 +74,13 @@ class Session:
 
     directory: RunDirectory
 
-    def __init__(self, config: DictConfig, team: Team = Team()) -> None:  # noqa: B008 (frozen)
-        use_threads(config.threads)
+    def __init__(
+        self,
+        config: DictConfig,
+        team: Team = Team(),  # noqa: B008 (frozen)
+        threads: int | None = None,
+    ) -> None:
+        use_threads(config.threads, threads)
         self.config = config
         self.team = team
         self.device = choose_device(config.device, team.local_rank if team.size > 1 else None)
@@ -87,7 +93,18 @@ class Session:
         for module in self.parts.modules().values():
             module.eval()  # but for the time of fitting: also where a run goes on after that
         fits = self.parts.model is not None and (config.fit.steps > 0 or config.fit.replay_ratio > 0)
-        self.fitter = self._make_fitter() if fits else None
+        self.fitter = make_fitter(config, self.parts.model, self.device, team) if fits else None
+
+    def settle(self, threads: int, steps: int | None) -> None:
+        """Goes on with what was found out of this machine: torch's threads, if they are left open, and the
+        updates of each iteration that take ``fit.minutes``, if these are given."""
+        use_threads(self.config.threads, threads)
+        if steps is not None:
+            self.config = self.config.copy()
+            OmegaConf.set_readonly(self.config, False)
+            set_values(self.config, [f"fit.steps={steps}", "fit.minutes=null"])
+            OmegaConf.set_readonly(self.config, True)
+            self.fitter = make_fitter(self.config, self.parts.model, self.device, self.team)
 
     def seed_for(self, purpose: str, number: int = 0) -> int:
         """A seed that follows from the run's seed, a purpose and a number, and from nothing else."""
@@ -241,20 +258,3 @@ class Session:
     def _learner(self) -> Learner | None:
         """The policy, if it learns by itself and so has an optimiser of its own."""
         return self.parts.policy if isinstance(self.parts.policy, Learner) else None
-
-    def _make_fitter(self) -> Fitter:
-        cfg = plain(self.config.fit)
-        if cfg["replay_ratio"] and cfg["schedule"] == "cosine":
-            raise ConfigError(
-                "fit.schedule is 'cosine', which has to know all updates of the run beforehand, but with "
-                "fit.replay_ratio they depend on what is collected: use constant or cosine_restarts"
-            )
-        if cfg["batch_size"] % self.team.size:
-            raise ConfigError(
-                f"fit.batch_size is {cfg['batch_size']}, expected a multiple of {self.team.size}, the number "
-                "of processes that share each batch"
-            )
-        total = self.config.iterations * cfg.pop("steps")
-        of_the_loop = ("batch_size", "length", "log_every", "replay_ratio")
-        settings = {key: value for key, value in cfg.items() if key not in of_the_loop}
-        return Fitter(self.parts.model, self.device, total, team=self.team, **settings)

@@ -54,6 +54,7 @@ LIMITS: Mapping[str, Limit] = {
     "collect.max_episode_steps": Limit(least=1, otherwise=int),
     "collect.max_steps": Limit(least=1, otherwise=int),
     "fit.steps": Limit(least=0),
+    "fit.minutes": Limit(above=0, otherwise=float, may_lack=True),
     "fit.batch_size": Limit(least=1),
     "fit.length": Limit(least=1),
     "fit.lr": Limit(above=0),

@@ -36,7 +36,7 @@ FAILURE_FILE = "failure.txt"  # in the directory of a job that failed: why, and 
 LOCKS = ".locks"  # a file for each job, locked as long as a process is at it
 ELSEWHERE = ("dir", "run")  # where a run is written is no part of what it is
 # Settings that came after the first release: at these values a job is the one that it was without them.
-LATER_SETTINGS: Mapping[str, Any] = {"env.screen": "outwards"}
+LATER_SETTINGS: Mapping[str, Any] = {"env.screen": "outwards", "fit.minutes": None}
 SAMPLER = re.compile(r"hydra\.sweeper\.sampler\._target_=optuna\.samplers\.\w+Sampler")
 HYDRAS = re.compile(  # what a sweep that goes on takes over of Hydra's own overrides
     rf"hydra/(sweeper|launcher)=\w+|{SAMPLER.pattern}"
@@ -196,6 +196,8 @@ def digest(config: DictConfig) -> str:
         node = reduce(lambda within, key: within.get(key) or {}, parents, content)
         if node.get(last) == value:
             del node[last]
+    if content.get("threads") == "auto":
+        content["threads"] = None  # the default before
     return hashlib.sha256(json.dumps(canonical(content), sort_keys=True).encode()).hexdigest()[:DIGITS]
 
 

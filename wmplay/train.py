@@ -22,11 +22,14 @@ from wmplay.contracts import Learner, Policy, Practice, Trajectory
 from wmplay.distributed import joined
 from wmplay.envs import build_env
 from wmplay.errors import ConfigError
+from wmplay.fit import segment_length
 from wmplay.origin import origin_of
+from wmplay.pace import Pace, measure
 from wmplay.policies.random import RandomPolicy
 from wmplay.progress import bar, episodes_bar, tell
 from wmplay.rehearsal import check_spaces, rehearse
 from wmplay.report import write_report
+from wmplay.report.words import duration, wall_times
 from wmplay.run import (
     Run,
     continued_config,
@@ -59,29 +62,49 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
         Interrupted: after Ctrl-C, with the run saved.
     """
     run = run_to_continue(overrides)
+    threads = None if run is None else RunDirectory(run).read().get("machine", {}).get("threads")
 
     def config() -> DictConfig:
         if run is not None:
             return continued_config(RunDirectory(run), overrides)
         return registry.compose(overrides, tell if team.leads else lambda line: None)
 
-    def begin() -> Path:
-        """The run's directory; a mistake shows before anything is written."""
+    def prepare() -> Pace:
+        """How fast this machine is at the run; a mistake shows before anything is written."""
         session.actors.check()
         rehearse(session.config, session.parts, session.device, goes_on=run is not None)
+        return measure(session.config, session.parts, session.device, choose=run is None and team.size == 1)
+
+    def begin() -> Path:
+        """The run's directory."""
         if run is not None:
             RunDirectory(run).check_links()
             return run
-        return RunDirectory.create(session.config, overrides, dir or session.config.dir).path
+        created = RunDirectory.create(session.config, overrides, dir or session.config.dir)
+        created.update(fit_minutes=minutes, expected=pace.expected(session.config))
+        return created.path
 
     with joined() as team:
-        session = team.each(lambda: Session(config(), team))
+        session = team.each(lambda: Session(config(), team, threads))
+        pace = team.lead(prepare)
+        minutes = session.config.fit.get("minutes")
+        session.settle(pace.threads, pace.updates_in(minutes, session.config.iterations) if minutes else None)
         directory = RunDirectory(team.lead(begin))
         with session.opened(directory):
+            tell_duration(session, pace)
             loop(session)
         if session.config.report:
             team.lead(lambda: write_report(directory.path))
     return Run(directory.path)
+
+
+def tell_duration(s: Session, pace: Pace) -> None:
+    """Says how long the rest of a run takes on this machine."""
+    state = s.state
+    seconds = pace.expected(s.config, state.iteration, state.phase, state.updates)
+    if s.team.leads:
+        times = wall_times({"wall": seconds})
+        tell(f"about {duration(sum(seconds.values()))} on this machine: {times}")
 
 
 def loop(s: Session) -> None:
@@ -173,7 +196,7 @@ def fit(s: Session) -> None:
         return
     if s.store is None:
         raise ConfigError("there is nothing to fit: collect episodes, or give a store with env.data=<store>")
-    length = max(cfg.length, getattr(s.parts.model, "least_length", 1))
+    length = segment_length(s.config, s.parts.model)
     s.parts.model.train()
     s.team.align(s.parts.model)  # the first process may have changed it
     with bar("fit", end, "updates", start=s.state.updates) as advance:

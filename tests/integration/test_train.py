@@ -201,19 +201,41 @@ class Diverging(MLP):
     [
         ("breaks", r"update 4: the loss is nan; loss/culprit is nan; the last good checkpoint is .*\.pt"),
         ("explode", r"update 109: the loss exploded.*the largest term is loss/culprit"),
-        ("vector", r"Diverging.loss returned a tensor of shape \[5\], expected a scalar"),
     ],
 )
 def test_a_loss_that_diverges_stops_the_run(way: str, message: str) -> None:
     Path("plugins").mkdir()
     Path("plugins/diverging.py").write_text(DIVERGING)
-    with pytest.raises(WmplayError, match=message) as caught:
+    with pytest.raises(DivergedError, match=message):
         wmplay.train([*TINY, "model=diverging", f"model.way={way}", "fit.steps=120", "dir=bad"])
-    if way != "vector":
-        assert isinstance(caught.value, DivergedError)
     about = RunDirectory(Path("bad"))
     assert about.read()["status"] == "failed"
     assert all(torch.isfinite(w).all() for w in about.read_checkpoint()["weights"]["model"].values())
+
+
+def test_a_loss_that_is_no_loss_is_found_before_anything_is_written() -> None:
+    Path("plugins").mkdir()
+    Path("plugins/diverging.py").write_text(DIVERGING)
+    with pytest.raises(WmplayError, match=r"Diverging\.loss"):
+        wmplay.train([*TINY, "model=diverging", "model.way=vector", "dir=bad"])
+    assert not Path("bad").exists()
+
+
+def test_minutes_of_fitting_become_updates_that_a_run_keeps() -> None:
+    short = ["iterations=1", "threads=auto", "evaluate.prediction.episodes=0", "evaluate.policy.episodes=0"]
+    run = wmplay.train([*TINY, *short, "fit.minutes=0.003"])
+    assert run.config.fit.minutes is None
+    about = run.directory.read()
+    assert about["fit_minutes"] == 0.003
+    assert about["machine"]["threads"] == 1  # there is no time to gain
+    assert about["expected"]["fit"] > 0
+    steps = run.config.fit.steps
+    assert max(line["step"] for line in run.metrics) == steps
+
+    again = wmplay.train([f"run={run.path}", "iterations=2"])
+    assert max(line["step"] for line in again.metrics) == 2 * steps
+    with pytest.raises(ConfigError, match=r"fit\.minutes"):
+        wmplay.train([f"run={run.path}", "fit.minutes=1"])
 
 
 def test_a_run_directory_that_exists_is_left_alone() -> None:

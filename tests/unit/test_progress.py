@@ -1,0 +1,22 @@
+"""Progress where no bar can be drawn: plain lines, now and then."""
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from wmplay import progress
+
+
+@pytest.mark.parametrize("every", [0.0, 1e9])
+def test_a_file_gets_plain_lines(every: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = StringIO()
+    monkeypatch.setattr(progress, "console", Console(file=written, width=40))
+    monkeypatch.setattr(progress, "LINE_EVERY", every)
+    with progress.bar("fit", 100, "updates", start=10) as advance:
+        for done in (40, 70, 100):
+            advance(done, f"[loss] {done}")
+    lines = written.getvalue().splitlines()
+    assert not {"\r", "\x1b"} & set(written.getvalue())
+    assert len(lines) == (3 if every == 0 else 1)
+    assert all("updates" in line and "[loss]" in line for line in lines)
