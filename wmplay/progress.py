@@ -23,11 +23,6 @@ def tell(line: str) -> None:
     console.print(Text(line), soft_wrap=True)
 
 
-def tell(line: str) -> None:
-    """Prints a line as it stands: no markup, and no breaks in it."""
-    console.print(Text(line), soft_wrap=True)
-
-
 class Interrupted(Exception):
     """Ctrl-C was pressed and the present step is complete: state is consistent and can be saved."""
 

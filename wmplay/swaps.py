@@ -19,6 +19,7 @@ from wmplay.constructors import required
 WITH = {"env": "collect.env"}  # where a config sets something for a piece besides its own section
 PRACTICE = "improve"  # the section for policies that learn, and the method that these have
 TASK = "objective"  # the kind that experiments choose for the task of their env
+HEADS = ("model.reward_weight", "model.continuation_weight")  # off where no objective of theirs reads them
 
 Choices = dict[str, str | None]  # {kind: name}, None where there is no piece
 
@@ -99,6 +100,8 @@ def find_swaps(overrides: Sequence[str], pieces: Pieces) -> Swaps:
             others = {TASK: defaults[TASK]} if pieces.differ(TASK, now[TASK], defaults[TASK]) else {}
             fallen += _keys(settings, TASK) if others else []
         others |= _missing(kind, now, given, defaults, pieces)
+        if TASK in (kind, *others) and "model" not in given:
+            fallen += [key for key in HEADS if OmegaConf.select(settings, key) is not None]
         now |= others
         choices = [f"{other}={name}" for other, name in others.items()]
         swaps.fallen += fallen

@@ -194,7 +194,7 @@ def digest(config: DictConfig) -> str:
     for path, value in LATER_SETTINGS.items():
         *parents, last = path.split(".")
         node = reduce(lambda within, key: within.get(key) or {}, parents, content)
-        if node.get(last) == value:
+        if last in node and node[last] == value:
             del node[last]
     if content.get("threads") == "auto":
         content["threads"] = None  # the default before

@@ -112,6 +112,20 @@ def test_with_the_env_go_its_overrides_and_the_objective_of_its_task() -> None:
     assert kept.objective == composed("objective=goal_distance")[0].objective
 
 
+def test_heads_that_an_experiment_does_without_are_there_for_an_objective_that_reads_them() -> None:
+    assert composed("experiment=quickstart")[0].model.reward_weight == 0
+    for swap in ("objective=sum_of_rewards", "env=rooms"):
+        config, (line,) = composed("experiment=quickstart", swap)
+        assert (config.model.reward_weight, config.model.continuation_weight) == (1, 1)
+        assert "model.reward_weight" in line
+    config, _ = composed("experiment=luxo_learned", "policy=mpc")  # which needs an objective
+    assert config.model.reward_weight == 1
+    for same in ("planner=random_shooting", "objective=goal_distance"):
+        assert composed("experiment=quickstart", same)[0].model.reward_weight == 0
+    kept = composed("experiment=quickstart", "objective=sum_of_rewards", "model.reward_weight=0.5")[0]
+    assert kept.model.reward_weight == 0.5
+
+
 def test_what_is_the_loops_own_stays() -> None:
     config, (line,) = composed("experiment=replayed", "env=rooms")
     assert config.env.data == "somewhere"
