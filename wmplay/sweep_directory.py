@@ -42,6 +42,7 @@ HYDRAS = re.compile(  # what a sweep that goes on takes over of Hydra's own over
     rf"hydra/(sweeper|launcher)=\w+|{SAMPLER.pattern}"
     r"|hydra\.sweeper\.(metric|direction|n_trials|n_jobs|sampler\.[a-z]\w*)=[\w./+-]+"
 )
+LONGEST, BRACKETS = 20_000, 200  # characters and opening brackets of an override in a sweep's file
 DIGITS = 12  # of a digest: with a million jobs, the chance of two alike is about one in 500
 
 State = Literal["new", "running", "finished", "failed", "stopped"]
@@ -63,14 +64,19 @@ class SweepDirectory:
         """
         path = self.path / SWEEP_FILE
         try:
-            content = read_json(path, RunError)
-            return [str(text) for text in content["overrides"]]
+            texts = [str(text) for text in read_json(path, RunError)["overrides"]]
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(f"{self.path} is not a sweep: it has no {SWEEP_FILE}") from None
         except (KeyError, TypeError) as error:
             raise RunError(
                 f"{path} is damaged ({error!r}): restore it, or sweep into another directory"
             ) from error
+        for text in texts:
+            if len(text) > LONGEST or sum(map(text.count, "([{")) > BRACKETS:
+                raise RunError(
+                    f"{path} is damaged (an override is {text[:50]!r} ...): restore it from a copy"
+                )
+        return texts
 
     def check(self, overrides: Sequence[str]) -> None:
         """Whether a sweep of these overrides may be (or go on) here. It may have other values of what it

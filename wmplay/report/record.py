@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from wmplay.contracts import Trajectory
+from wmplay.errors import RunError
+from wmplay.reading import YAML_BYTES, read_bytes
 from wmplay.run_directory import RunDirectory
 from wmplay.scores import Evaluation, load_evaluation
 from wmplay.showcase import Clips, load_clips, load_episodes
@@ -41,11 +43,14 @@ def read_record(run_dir: Path) -> Record:
         RunError: if it is not a run's (no ``run.json``), or a file is damaged.
     """
     metrics = run_dir / "metrics.jsonl"
-    config = run_dir / "config.yaml"
+    try:
+        config = read_bytes(run_dir / "config.yaml", RunError, YAML_BYTES).decode(errors="replace")
+    except FileNotFoundError:
+        config = ""
     return Record(
         path=run_dir,
         info=RunDirectory(run_dir).read(),
-        config=config.read_text(encoding="utf-8") if config.exists() else "",
+        config=config,
         metrics=_read_lines(metrics) if metrics.exists() else [],
         evaluation=load_evaluation(run_dir),
         clips=load_clips(run_dir),
