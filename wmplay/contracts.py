@@ -6,14 +6,17 @@ observation's own shape. Observations are always a dict of named arrays.
 **The time rule** holds everywhere, on disk and in memory: ``action[t]`` leads from ``observation[t]``
 to ``observation[t + 1]``, with ``reward[t]``. T steps have T actions and T + 1 observations.
 
-Discrete actions are int64 without the A axis. Observation keys that start with ``goal_`` belong to
-the task: world models leave them alone unless told otherwise.
+Discrete actions are int64 without the A axis.
+
+**Observation keys that start with ``goal_`` belong to the task.** Policies and objectives are given them; a
+world model is given what ``modelled`` leaves of an observation, wherever it is asked for something: in
+``initial``, ``observe``, ``loss`` and ``surprise``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -112,6 +115,10 @@ class Segment:
             {k: v.to(device, non_blocking=True) for k, v in self.observation.items()},
             *(x if x is None else x.to(device, non_blocking=True) for x in tensors),  # type: ignore[arg-type]
         )
+
+    def modelled(self) -> Segment:
+        """What a world model is fitted on: the same without the task's goals."""
+        return replace(self, observation=modelled(self.observation))
 
     def rows(self, which: slice) -> Segment:
         """Some of the batch's rows."""
@@ -213,7 +220,8 @@ Score: TypeAlias = Callable[[Prediction], Tensor]  # Prediction of [R, H] rows -
 class WorldModel(Protocol):
     """Predicts observations, rewards and endings. Every world model is also an ``nn.Module``.
 
-    State goes in and comes out: no call may leave anything behind in the module.
+    It is given observations without the task's goals (``modelled``). State goes in and comes out:
+    no call may leave anything behind in the module.
 
     Three more methods are optional. ``stages() -> Sequence[Stage]`` is for a model that is fitted in
     stages. ``predict`` may take ``temperature``: the spread of what is sampled, 1 as fitted, towards 0 the
@@ -376,3 +384,8 @@ class Learner(Protocol):
 def model_keys(observation: Mapping[str, Any]) -> list[str]:
     """The observation keys that world models model: all but the task's ``goal_`` keys, in order."""
     return [key for key in observation if not key.startswith(GOAL_PREFIX)]
+
+
+def modelled(observation: Mapping[str, V]) -> dict[str, V]:
+    """What a world model is given of an observation: its ``model_keys``."""
+    return {key: observation[key] for key in model_keys(observation)}

@@ -63,6 +63,7 @@ class Fitter:
         Raises:
             WmplayError, DivergedError: see ``StageFitter.update``.
         """
+        segment = segment.modelled()
         stage, begin, end = self._stage(number, span)
         fitter = self.fitters[stage.name]
         if self.schedule == "cosine" and stage is self.stages[-1]:  # it goes on in later iterations

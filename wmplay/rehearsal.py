@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from wmplay import registry
 from wmplay.assess import check_arbiter
 from wmplay.configuration import plain
-from wmplay.contracts import Learner, Policy, Practice, model_keys
+from wmplay.contracts import Learner, Policy, Practice, model_keys, modelled
 from wmplay.envs import build_env
 from wmplay.errors import ConfigError, ShapeError, SpaceError, StoreError, WorldError
 from wmplay.loading import load_run
@@ -187,7 +187,7 @@ def _predict(env: gymnasium.Env[Any, Any], model: Any, device: torch.device) -> 
         (trajectory,) = simulate(env, None, 1, seed=0, max_steps=STEPS)
     first = {key: torch.from_numpy(value[:1]).to(device) for key, value in trajectory.observation.items()}
     with torch.no_grad():
-        belief = model.initial({key: first[key] for key in model_keys(first)})
+        belief = model.initial(modelled(first))
         prediction = predict(model, belief, torch.from_numpy(trajectory.action[None]).to(device))
         for key, value in prediction.observation.items():
             expected = (1, len(trajectory), *first[key].shape[1:]) if key in first else tuple(value.shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wmplay.contracts import Belief, Prediction, Segment, WorldModel, model_keys
+from wmplay.contracts import Belief, Prediction, Segment, WorldModel, modelled
 from wmplay.errors import ShapeError, WmplayError
 from wmplay.nets.trees import rows
 
@@ -25,16 +25,16 @@ def observe(model: WorldModel, segment: Segment, context: int | None = None) -> 
     Raises:
         WmplayError: if the context is not in 1 .. T + 1.
     """
-    frames = segment.action.shape[1] + 1
-    shown = frames if context is None else context
-    if not 1 <= shown <= frames:
-        raise WmplayError(f"context is {shown} frames, expected 1 to {frames}: the segment has no more")
-    keys = model_keys(segment.observation)
+    there = segment.action.shape[1] + 1
+    shown = there if context is None else context
+    if not 1 <= shown <= there:
+        raise WmplayError(f"context is {shown} frames, expected 1 to {there}: the segment has no more")
+    frames = modelled(segment.observation)
     with torch.no_grad():
-        belief = model.initial({key: segment.observation[key][:, 0] for key in keys})
+        belief = model.initial({key: value[:, 0] for key, value in frames.items()})
         if shown == 1:
             return belief
-        later = {key: segment.observation[key][:, 1:shown] for key in keys}
+        later = {key: value[:, 1:shown] for key, value in frames.items()}
         return model.observe(belief, segment.action[:, : shown - 1], later)
 
 

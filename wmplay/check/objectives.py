@@ -15,7 +15,7 @@ from torch import Tensor
 from wmplay.check.compare import TOLERANCE, global_generators_at_rest, shown
 from wmplay.check.result import Broken, NotTried, Report, examine
 from wmplay.check.trial import AHEAD, ROWS, record
-from wmplay.contracts import GOAL_PREFIX, LazyMapping, Prediction, model_keys
+from wmplay.contracts import GOAL_PREFIX, LazyMapping, Prediction, modelled
 from wmplay.errors import WmplayError
 
 NUDGE = 1e-2  # for a slope by differences, in float64
@@ -50,7 +50,8 @@ class Judged:
         frames = segment.observation
         generator = torch.Generator().manual_seed(seed)
         self.now = {key: value[:, 0] for key, value in frames.items()}  # {key: [R, ...]}, goals included
-        self.frames = {key: frames[key][:, 1:].float() for key in model_keys(frames)}  # {key: [R, H, ...]}
+        seen = modelled(frames)
+        self.frames = {key: value[:, 1:].float() for key, value in seen.items()}  # {key: [R, H, ...]}
         self.reward = torch.randn(ROWS, AHEAD, generator=generator)
         self.discount = 0.5 + 0.5 * torch.rand(ROWS, AHEAD, generator=generator)
 

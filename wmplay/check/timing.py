@@ -15,7 +15,7 @@ from wmplay.check.clockwork import SAFE, Clockwork, Told
 from wmplay.check.compare import TOLERANCE, same
 from wmplay.check.result import Broken, NotTried
 from wmplay.check.trial import AHEAD, CPU, ROWS, Trial, numbers, sample, silent
-from wmplay.contracts import Segment, model_keys
+from wmplay.contracts import Segment, modelled
 from wmplay.fit import Fitter
 from wmplay.progress import Advance, bar
 
@@ -164,7 +164,7 @@ class Oracle:
     def ask(self, model: Any) -> Told:
         """What is told by its predictions of the step after those that all episodes have."""
         asked = self.world.episodes(ASKED, SAFE + 2, torch.Generator().manual_seed(self.trial.seed + 1))
-        frames = {key: asked.segment.observation[key] for key in model_keys(self.world.spaces)}
+        frames = modelled(asked.segment.observation)
         belief = model.initial({key: value[:, 0] for key, value in frames.items()})
         seen = {key: value[:, 1 : SAFE + 1] for key, value in frames.items()}
         belief = model.observe(belief, asked.segment.action[:, :SAFE], seen)

@@ -14,7 +14,7 @@ from gymnasium.spaces import Dict, Discrete
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from wmplay.contracts import Belief, Prediction, Segment, Stage, model_keys
+from wmplay.contracts import Belief, Prediction, Segment, Stage
 from wmplay.errors import SpaceError
 from wmplay.fit import Fitter
 from wmplay.progress import Advance, bar
@@ -33,7 +33,8 @@ class Trial:
     def __init__(self, model: Any, env: gymnasium.Env[Any, Any], seed: int, verbose: bool = False) -> None:
         self.given, self.seed, self.verbose = model, seed, verbose
         self.action_space = env.action_space
-        self.segment, self.spaces = record(env, seed, STEPS, "a model")
+        recorded, self.spaces = record(env, seed, STEPS, "a model")
+        self.segment = recorded.modelled()
         self.discrete = isinstance(env.action_space, Discrete)
         self.choices = _extremes(env.action_space)
         self.stages: list[Stage] = []
@@ -106,8 +107,7 @@ class Trial:
 
     def frames(self, start: int, stop: int, rows: slice = slice(None)) -> dict[str, Tensor]:
         """Observations {key: [B, stop - start, ...]} that the model looks at."""
-        seen = self.segment.observation
-        return {key: seen[key][rows, start:stop] for key in model_keys(seen)}
+        return {key: value[rows, start:stop] for key, value in self.segment.observation.items()}
 
     @property
     def future(self) -> Tensor:

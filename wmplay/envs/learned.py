@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from wmplay.contracts import GOAL_PREFIX, Array, Belief, LazyMapping, Policy, Segment, model_keys
+from wmplay.contracts import GOAL_PREFIX, Array, Belief, LazyMapping, Policy, Segment, modelled
 from wmplay.device import Precision, autocast
 from wmplay.errors import ActionError, ConfigError, DivergedError
 from wmplay.nets.trees import put_rows
@@ -120,7 +120,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
             The model's belief after the real frames, the last of these {key: [B, ...]} with the goals, and
             the goals alone.
         """
-        frames = {key: self._starts.observation[key][row] for key in model_keys(self._starts.observation)}
+        frames = {key: value[row] for key, value in modelled(self._starts.observation).items()}
         belief = self.model.initial({key: value[:, 0] for key, value in frames.items()})
         if self._starts.action.shape[1]:
             later = {key: value[:, 1:] for key, value in frames.items()}

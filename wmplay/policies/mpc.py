@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wmplay.contracts import Belief, Objective, Plan, Planner, Prediction, Score, WorldModel
+from wmplay.contracts import Belief, Objective, Plan, Planner, Prediction, Score, WorldModel, modelled
 from wmplay.device import Precision, autocast
 from wmplay.errors import ConfigError, ShapeError
 from wmplay.nets.trees import repeat_rows, rows, take_rows, where_rows
@@ -93,10 +93,12 @@ class MPC:
         self, carry: Carry | None, observation: dict[str, Tensor], last_action: Tensor, first: Tensor
     ) -> Belief:
         if carry is None or bool(first.all()):
-            return self.model.initial(observation)
-        new = {key: value.unsqueeze(1) for key, value in observation.items()}
+            return self.model.initial(modelled(observation))
+        new = {key: value.unsqueeze(1) for key, value in modelled(observation).items()}
         belief = self.model.observe(carry.belief, last_action.unsqueeze(1), new)
-        return where_rows(first, self.model.initial(observation), belief) if bool(first.any()) else belief
+        if not bool(first.any()):
+            return belief
+        return where_rows(first, self.model.initial(modelled(observation)), belief)
 
     def _plan(
         self,
