@@ -63,7 +63,6 @@ class Fitter:
         Raises:
             WmplayError, DivergedError: see ``StageFitter.update``.
         """
-        segment = segment.modelled()
         stage, begin, end = self._stage(number, span)
         fitter = self.fitters[stage.name]
         if self.schedule == "cosine" and stage is self.stages[-1]:  # it goes on in later iterations
@@ -188,7 +187,7 @@ class StageFitter:
                 culprit. The weights are as they were before the step.
         """
         with autocast(self.device, self.precision):
-            loss, metrics = self._checked(self.loss(segment))
+            loss, metrics = self._checked(self.loss(segment.modelled()))
         metrics = self.team.mean(metrics)
         self._check_loss(metrics, number)
         self.optimizer.zero_grad(set_to_none=True)

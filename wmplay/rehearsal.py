@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -20,6 +21,7 @@ from wmplay.configuration import plain
 from wmplay.contracts import Learner, Policy, Practice, model_keys, modelled
 from wmplay.envs import build_env
 from wmplay.errors import ConfigError, ShapeError, SpaceError, StoreError, WorldError
+from wmplay.lent import lending
 from wmplay.loading import load_run
 from wmplay.origin import Origin, in_words, known_origin, same_world
 from wmplay.recorded import RecordedEnv, hold_out
@@ -152,7 +154,7 @@ def _experience(config: DictConfig, given: Store | None, collects: bool) -> Iter
 def _practise(
     config: DictConfig, parts: Parts, given: Store | None, experience: Store | None, device: torch.device
 ) -> None:
-    """Lets a copy of a policy that learns practise a little, so that the policy stays as it is."""
+    """Lets a copy of a policy that learns practise a little with a copy of the model."""
     if not isinstance(parts.policy, Learner):
         raise ConfigError(
             f"improve.steps is {config.improve.steps}, but {type(parts.policy).__name__} does not learn: "
@@ -162,8 +164,10 @@ def _practise(
     few = {"improve": {"num_envs": 2, "num_workers": 0}, "learned": {"count": 2, "starts": starts}}
     small = OmegaConf.merge(config, few)
     assert isinstance(small, DictConfig)
-    with closing(practice_env(small, parts, given, device, 0)) as env:
-        copy.deepcopy(parts.policy).improve(Practice(env, STEPS, 0, device, experience, parts.model))
+    model, policy = copy.deepcopy((parts.model, parts.policy))  # at once: the policy may hold the model
+    copies = replace(parts, model=model, policy=policy)
+    with closing(practice_env(small, copies, given, device, 0)) as env, lending(copies, "improve"):
+        policy.improve(Practice(env, STEPS, 0, device, experience, model))
 
 
 def _check_reward(

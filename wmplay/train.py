@@ -23,6 +23,7 @@ from wmplay.distributed import joined
 from wmplay.envs import build_env
 from wmplay.errors import ConfigError
 from wmplay.fit import segment_length
+from wmplay.lent import lending
 from wmplay.origin import origin_of
 from wmplay.pace import Pace, measure
 from wmplay.policies.random import RandomPolicy
@@ -72,7 +73,8 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
     def prepare() -> Pace:
         """How fast this machine is at the run; a mistake shows before anything is written."""
         session.actors.check()
-        rehearse(session.config, session.parts, session.device, goes_on=run is not None)
+        with lending(session.parts, "rehearse"):
+            rehearse(session.config, session.parts, session.device, goes_on=run is not None)
         return measure(session.config, session.parts, session.device, choose=run is None and team.size == 1)
 
     def begin() -> Path:
@@ -115,7 +117,7 @@ def loop(s: Session) -> None:
     phases = {"collect": collect, "improve": improve, "evaluate": evaluate}
     while s.state.iteration < s.config.iterations:
         for name in PHASES[PHASES.index(s.state.phase) :]:
-            with s.phase(name):
+            with s.phase(name), lending(s.parts, name):
                 if name == "fit":
                     fit(s)
                 else:
@@ -240,6 +242,8 @@ def improve(s: Session) -> None:
             advance(min(steps, cfg.steps), "" if note is None else f"{note} {metrics[note]:.3f}")
 
         policy.improve(Practice(env, cfg.steps, seed, s.device, s.store, s.parts.model, tell))
+    for module in s.parts.modules().values():
+        module.eval()
 
 
 def evaluate(s: Session) -> None:
