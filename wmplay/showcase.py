@@ -6,15 +6,23 @@ Each kind is one ``.npz`` file in the run directory: ``clips``, ``unprompted`` a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
+from wmplay.array_files import arrays_in
 from wmplay.contracts import GOAL_PREFIX, Array, Trajectory
 from wmplay.errors import RunError
 from wmplay.files import written_beside
+
+OBSERVATION = "observation/"
+STEPS = ("action", "reward", "terminated", "truncated")
+LARGEST = 4096  # pixels along an axis
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,14 +54,8 @@ def load_clips(run_dir: Path, name: str = "clips") -> Clips | None:
     Raises:
         RunError: if the file is damaged.
     """
-    arrays = _read(run_dir / f"{name}.npz")
-    if not arrays:
-        return None
-    truth, prediction = (
-        {key.removeprefix(part): value for key, value in arrays.items() if key.startswith(part)}
-        for part in ("truth/", "prediction/")
-    )
-    return Clips(int(arrays["context"]), truth, prediction)
+    path = run_dir / f"{name}.npz"
+    return _read(path, _clips) if path.exists() else None
 
 
 def save_episodes(run_dir: Path, name: str, episodes: Sequence[Trajectory]) -> None:
@@ -67,17 +69,8 @@ def load_episodes(run_dir: Path, name: str = "episodes") -> list[Trajectory]:
     Raises:
         RunError: if the file is damaged.
     """
-    episodes: dict[str, dict[str, Array]] = {}
-    for path, value in _read(run_dir / f"{name}.npz").items():
-        number, part = path.split("/", 1)
-        episodes.setdefault(number, {})[part] = value
-    return [
-        Trajectory(
-            {k.removeprefix("observation/"): v for k, v in parts.items() if k.startswith("observation/")},
-            *(parts[part] for part in ("action", "reward", "terminated", "truncated")),
-        )
-        for parts in episodes.values()
-    ]
+    path = run_dir / f"{name}.npz"
+    return _read(path, _episodes) if path.exists() else []
 
 
 def _images(number: int, trajectory: Trajectory) -> list[tuple[str, Array]]:
@@ -105,11 +98,60 @@ def _write(path: Path, arrays: Mapping[str, Array]) -> None:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes a flag for a name
 
 
-def _read(path: Path) -> dict[str, Array]:
-    if not path.exists():
-        return {}
+def _read(path: Path, build: Callable[[dict[str, Array]], T]) -> T:
     try:
-        with np.load(path) as arrays:
-            return dict(arrays)
+        with path.open("rb") as file:
+            return build(arrays_in(file))
     except Exception as error:  # a damaged archive fails in many ways
-        raise RunError(f"{path} is damaged ({type(error).__name__}): evaluate the run again") from error
+        why = str(error) if isinstance(error, ValueError) else type(error).__name__
+        raise RunError(f"{path} is damaged ({why}): evaluate the run again") from error
+
+
+def _clips(arrays: dict[str, Array]) -> Clips:
+    """Raises ValueError, KeyError or TypeError for arrays that are no clips."""
+    context = arrays["context"].item()
+    truth, prediction = (
+        {key.removeprefix(part): value for key, value in arrays.items() if key.startswith(part)}
+        for part in ("truth/", "prediction/")
+    )
+    if not isinstance(context, int) or not truth or truth.keys() != prediction.keys():
+        raise ValueError("it holds no clips")
+    count, total = next(iter(truth.values())).shape[:2]
+    for key, value in truth.items():
+        _check_numbers(key, value)
+        _check_numbers(key, prediction[key])
+        if value.shape[:2] != (count, total) or not 1 <= context < total:
+            raise ValueError(f"{key} has shape {list(value.shape)}, others {count} clips of {total} frames")
+        if prediction[key].shape != (count, total - context, *value.shape[2:]):
+            raise ValueError(f"{key} is predicted in shape {list(prediction[key].shape)}")
+    return Clips(context, truth, prediction)
+
+
+def _episodes(arrays: dict[str, Array]) -> list[Trajectory]:
+    """Raises ValueError or KeyError for arrays that are no episodes."""
+    found: dict[str, dict[str, Array]] = {}
+    for path, value in arrays.items():
+        number, part = path.split("/", 1)
+        _check_numbers(part, value)
+        found.setdefault(number, {})[part] = value
+    episodes = [
+        Trajectory(
+            {k.removeprefix(OBSERVATION): v for k, v in parts.items() if k.startswith(OBSERVATION)},
+            *(parts[part] for part in STEPS),
+        )
+        for parts in found.values()
+    ]
+    frames = [{key: value.shape[1:] for key, value in one.observation.items()} for one in episodes]
+    if any(each != frames[0] or not each for each in frames):
+        raise ValueError("its episodes have other images")
+    if any(len(shape) not in (2, 3) for shape in frames[0].values()):
+        raise ValueError("its observations are no images")
+    return episodes
+
+
+def _check_numbers(name: str, values: Array) -> None:
+    """Raises ValueError for what no picture shows."""
+    if values.dtype.kind not in "biuf" or values.ndim == 0 or not 0 < values.size:
+        raise ValueError(f"{name} holds {values.dtype} {list(values.shape)}, expected numbers")
+    if max(values.shape[1:], default=1) > LARGEST:
+        raise ValueError(f"{name} has shape {list(values.shape)}, expected pixels")

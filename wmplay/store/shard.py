@@ -24,13 +24,13 @@ from urllib.parse import quote
 import numpy as np
 from msgspec import Meta
 
+from wmplay.array_files import array_in
 from wmplay.arrays import are_flags, first_not_finite
 from wmplay.contracts import Array, Trajectory
 
 OBSERVATION = "observation."
 STEPS = ("action", "reward", "terminated", "truncated")
 EPISODES = "episodes"
-HEADER = 1 << 12  # bytes that a .npy header may have
 LINK = "it is a link, which may lead anywhere: copy the store with cp -rL"
 
 Columns: TypeAlias = dict[str, Array]
@@ -266,17 +266,11 @@ def _map(file: Path) -> Array:
 
 def _array(file: Path, content: Array, expected: Column) -> Array:
     """The array in a mapped ``.npy`` file."""
-    start = io.BytesIO(content[:HEADER].tobytes())
     try:
-        np.lib.format.read_magic(start)
-        shape, in_columns, dtype = np.lib.format.read_array_header_1_0(start, max_header_size=HEADER)
-    except Exception as error:  # numpy parses the header as Python, which fails in many ways
+        array = array_in(content)
+    except ValueError as error:
         raise Damaged(file, str(error)) from error
-    got = Column(dtype, shape)
-    size = start.tell() + expected.size * expected.dtype.itemsize
-    if got != expected or in_columns:
+    got = Column(array.dtype, array.shape)
+    if got != expected or not array.flags.c_contiguous:
         raise Damaged(file, f"it holds {got}, expected {expected}")
-    if len(content) != size:
-        raise Damaged(file, f"it has {len(content)} bytes, expected {size}")
-    flat = np.frombuffer(content, dtype, expected.size, start.tell())
-    return flat.reshape(shape)
+    return array
