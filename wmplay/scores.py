@@ -7,12 +7,13 @@ that is not finite is ``null`` in JSON and NaN here.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias
 
+import msgspec
+from msgspec import Meta
 from torch import Tensor
 
 from wmplay.contracts import Trajectory
@@ -28,18 +29,20 @@ REAL = "real"  # the name of the true futures among what an arbiter judges
 
 EVALUATION_FILE = "evaluation.json"
 
+Count: TypeAlias = Annotated[int, Meta(ge=0)]
+
 
 @dataclass(frozen=True)
 class PolicyScore:
     """A policy's episodes: means with t intervals, success with a Wilson interval, and the raw numbers."""
 
-    episodes: int
-    seed: int  # of the episodes: scores of equal seed are paired
+    episodes: Count
+    seed: Count  # of the episodes: scores of equal seed are paired
     mean_return: Interval
     mean_length: Interval
     success: Interval | None  # None where there is no goal to reach
     returns: list[float]  # of each episode: the plain sum of rewards
-    lengths: list[int]
+    lengths: list[Count]
     successes: list[bool] | None
 
     def row(self) -> dict[str, float]:
@@ -114,10 +117,10 @@ class KeyScore:
 class PredictionScore:
     """Open-loop predictions under the true actions: ``context`` frames shown, ``horizon`` steps predicted."""
 
-    context: int
-    horizon: int
-    clips: int  # windows scored, each of another episode: fewer than asked for where there are no more
-    seed: int
+    context: Count
+    horizon: Count
+    clips: Count  # windows scored, each of another episode: fewer than asked for where there are no more
+    seed: Count
     keys: dict[str, KeyScore]
 
     def row(self) -> dict[str, float]:
@@ -155,11 +158,11 @@ class ArbiterScore:
 
     arbiter: str  # "luxo-v1"
     digest: str  # of the arbiter's weights
-    context: int
-    horizon: int
-    clips: int  # in each of the sets
-    episodes: int  # that each of the sets is cut from
-    seed: int
+    context: Count
+    horizon: Count
+    clips: Count  # in each of the sets
+    episodes: Count  # that each of the sets is cut from
+    seed: Count
     likeness: dict[str, Likeness]  # MODEL; REAL, the true futures: the floor; "copy-last": the ceiling
     chance: float | None  # the action error of always guessing the mean action
 
@@ -202,11 +205,11 @@ class KeySpread:
 class SpreadScore:
     """Duplicate generation: ``futures`` sampled ones of each of ``clips`` beginnings."""
 
-    context: int
-    horizon: int
-    clips: int
-    futures: int
-    seed: int
+    context: Count
+    horizon: Count
+    clips: Count
+    futures: Count
+    seed: Count
     keys: dict[str, KeySpread]
 
     def row(self) -> dict[str, float]:
@@ -228,10 +231,10 @@ class SurpriseScore:
     """
 
     kind: Literal["exact", "bound"]
-    clips: int
-    frames: int  # scored of each clip
-    pixels: int
-    seed: int
+    clips: Count
+    frames: Count  # scored of each clip
+    pixels: Count
+    seed: Count
     bits: Interval  # per frame
     baselines: dict[str, Interval]
 
@@ -251,10 +254,10 @@ class AgreementScore:
 
     measure: Literal["iou", "covered"]
     key: str  # the vectors that were drawn
-    context: int
-    horizon: int
-    clips: int
-    seed: int
+    context: Count
+    horizon: Count
+    clips: Count
+    seed: Count
     model: Curve  # of one sampled future of each clip
     ceiling: Curve  # the same of true frames
     floor: Curve  # the predicted screen of one clip with the vectors of another
@@ -332,12 +335,58 @@ def load_evaluation(run_dir: Path) -> Evaluation | None:
     """
     path = run_dir / EVALUATION_FILE
     try:
-        evaluation: Evaluation = _typed(Evaluation, read_json(path, RunError))
+        content = read_json(path, RunError)
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{path} is damaged ({error!r}): evaluate the run again") from error
+    try:
+        if unknown := sorted(content.keys() - {part.name for part in fields(Evaluation)}):
+            raise ValueError(f"it has {unknown[0]!r:.40}, which is not known here")
+        evaluation = msgspec.convert(_numbers(content), Evaluation)
+        _check(evaluation)
+    except (ValueError, AttributeError) as error:
+        raise RunError(f"{path} is damaged ({error}): evaluate the run again") from error
     return evaluation
+
+
+def _numbers(content: Any) -> Any:
+    """NaN for each null in a list."""
+    if isinstance(content, dict):
+        return {key: _numbers(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [math.nan if value is None else _numbers(value) for value in content]
+    return content
+
+
+def _check(evaluation: Evaluation) -> None:
+    """Raises ValueError where the parts of an evaluation do not fit each other."""
+    for score in (evaluation.prediction, evaluation.spread, evaluation.agreement):
+        lengths = {len(ends) for curve in _curves(score) for ends in (curve.mean, curve.low, curve.high)}
+        if score is not None and not lengths <= {score.horizon}:
+            raise ValueError(f"its curves have {lengths} points, its horizon is {score.horizon}")
+    predicted = evaluation.prediction.keys if evaluation.prediction else {}
+    lacking = [name for name, key in predicted.items() if MODEL not in key.curves]
+    if lacking or (evaluation.arbiter and MODEL not in evaluation.arbiter.likeness):
+        raise ValueError("a score of the model is missing")
+    for name, policy in evaluation.policies.items():
+        lists = (
+            policy.returns,
+            policy.lengths,
+            policy.returns if policy.successes is None else policy.successes,
+        )
+        if any(len(each) != policy.episodes for each in lists):
+            raise ValueError(f"policy '{name}' has other numbers than those of {policy.episodes} episodes")
+
+
+def _curves(value: Any) -> Iterator[Curve]:
+    """All curves in a score."""
+    if isinstance(value, Curve):
+        yield value
+    elif is_dataclass(value):
+        for part in fields(value):
+            yield from _curves(getattr(value, part.name))
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _curves(part)
 
 
 def _finite(value: Any) -> Any:
@@ -347,20 +396,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _typed(kind: Any, content: Any) -> Any:
-    """A value of this type from what JSON made of it: dataclasses, intervals, and lists and dicts of them."""
-    if get_origin(kind) is UnionType:
-        (some,) = (part for part in get_args(kind) if part is not NoneType)
-        return None if content is None else _typed(some, content)
-    if is_dataclass(kind):
-        hints = get_type_hints(kind)  # what is missing takes its default, what is not known is an error
-        return kind(**{name: _typed(hints[name], value) for name, value in content.items()})  # type: ignore[operator]
-    if kind is Interval:
-        return Interval(*(_typed(float, value) for value in content))
-    if get_origin(kind) is list:
-        return [_typed(get_args(kind)[0], value) for value in content]
-    if get_origin(kind) is dict:
-        return {key: _typed(get_args(kind)[1], value) for key, value in content.items()}
-    return math.nan if kind is float and content is None else content

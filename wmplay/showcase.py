@@ -151,7 +151,7 @@ def _episodes(arrays: dict[str, Array]) -> list[Trajectory]:
 
 def _check_numbers(name: str, values: Array) -> None:
     """Raises ValueError for what no picture shows."""
-    if values.dtype.kind not in "biuf" or values.ndim == 0 or not 0 < values.size:
+    if values.dtype.kind not in "biuf" or values.ndim == 0 or values.size == 0:
         raise ValueError(f"{name} holds {values.dtype} {list(values.shape)}, expected numbers")
     if max(values.shape[1:], default=1) > LARGEST:
         raise ValueError(f"{name} has shape {list(values.shape)}, expected pixels")

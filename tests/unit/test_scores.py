@@ -100,7 +100,9 @@ def test_numbers_only(tmp_path):
 
 def test_what_is_not_finite_is_null_on_disk_and_nan_again(tmp_path, scores):
     score = dataclasses.replace(
-        scores["policy"], mean_return=Interval(1.0, -math.inf, math.nan), returns=[math.nan]
+        scores["policy"],
+        mean_return=Interval(1.0, -math.inf, math.nan),
+        returns=[math.nan] * scores["policy"].episodes,
     )
     save_evaluation(tmp_path, policy=score)
     text = (tmp_path / "evaluation.json").read_text()
