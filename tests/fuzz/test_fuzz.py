@@ -1,7 +1,7 @@
-"""Every file that wmplay reads of its own, damaged in thousands of ways: a result, or one line that says why not.
+"""Every file that wmplay reads of its own, damaged in thousands of ways: a result, or one line that says why.
 
-Seeds are fixed; ``-k`` chooses a kind of file, ``-rA`` or a failure shows the figures. A failure names the number
-of its mutation, by which ``damaged`` makes it again.
+Seeds are fixed; ``-k`` chooses a kind of file, ``-rA`` or a failure shows the figures. A failure names the
+number of its mutation, by which ``damaged`` makes it again.
 """
 
 from __future__ import annotations
@@ -29,11 +29,10 @@ from wmplay.contracts import Trajectory
 from wmplay.errors import WmplayError
 from wmplay.portable import PortableDirectory
 from wmplay.report.clips import clip_cells, image_keys
-from wmplay.run import Run, checked_config
+from wmplay.run import checked_config
 from wmplay.run_directory import RunDirectory
 from wmplay.scores import load_evaluation
 from wmplay.showcase import load_clips, load_episodes
-from wmplay.sweep_directory import SweepDirectory
 
 RELEASE = Path(__file__).parents[1] / "fixtures" / "release_0.1" / "pieces.tar.xz"
 PATIENCE = 5.0  # seconds for one mutation: a second on a machine that does nothing else
@@ -52,8 +51,8 @@ class Figures:
     def __str__(self) -> str:
         count = self.accepted + self.refused.total()
         return (
-            f"{count} mutations: {self.refused.total()} refused {dict(self.refused)}, {self.accepted} accepted, "
-            f"slowest {self.slowest:.2f} s, {len(self.faults)} faults"
+            f"{count} mutations: {self.refused.total()} refused {dict(self.refused)}, {self.accepted} "
+            f"accepted, slowest {self.slowest:.2f} s, {len(self.faults)} faults"
         )
 
 
@@ -220,31 +219,12 @@ def test_evaluations(run: Path) -> None:
     fuzz([run / "evaluation.json"], mutations.JSON, 400, read)
 
 
-def test_metrics(run: Path) -> None:
-    def read() -> None:
-        lines = Run(run).metrics
-        assert all(isinstance(line, dict) for line in lines)
-
-    fuzz([run / "metrics.jsonl"], mutations.JSONL, 200, read)
-
-
 def test_run_json(run: Path) -> None:
     fuzz([run / "run.json"], mutations.JSON, 200, lambda: RunDirectory(run).read())
 
 
 def test_configs(run: Path) -> None:
     fuzz([run / "config.yaml"], mutations.YAML, 200, lambda: checked_config(RunDirectory(run)))
-
-
-def test_checkpoints(run: Path) -> None:
-    for path in sorted((run / "checkpoints").glob("*.pt"))[:-1]:
-        path.unlink()
-    fuzz(
-        list((run / "checkpoints").glob("*.pt")),
-        mutations.ARCHIVE,
-        150,
-        lambda: RunDirectory(run).read_checkpoint(),
-    )
 
 
 def test_exports(release: Path, tmp_path: Path) -> None:
@@ -260,23 +240,3 @@ def test_exports(release: Path, tmp_path: Path) -> None:
     fuzz([copy / "export.json", copy / "spaces.json"], mutations.JSON, 300, read)
     fuzz([copy / "weights.safetensors"], mutations.SAFETENSORS, 200, read)
     fuzz([copy / "config.yaml"], mutations.YAML, 200, read)
-
-
-def test_sweeps(release: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "sweep"
-    shutil.copytree(release / "sweep", copy)
-    job = next(iter(copy.glob("*/run.json"))).parent
-    (job / "failure.txt").write_text('ConfigError: x\n["seed=0"]\n\ntrace\n')
-
-    def read() -> None:
-        sweep = SweepDirectory(copy)
-        sweep.check(sweep.overrides())
-        for each in copy.glob("*/run.json"):
-            sweep.state(each.parent)
-            sweep.numbers(each.parent)
-            sweep.failure(each.parent)
-        sweep.failed_before_they_began()
-
-    fuzz([copy / "sweep.json"], mutations.JSON, 150, read)
-    (job / "run.json").unlink()
-    fuzz([job / "failure.txt"], [*mutations.BYTES, *mutations.TEXT], 150, read)
