@@ -14,10 +14,14 @@ from typing import TypeAlias
 
 Portable: TypeAlias = tuple[type[Exception], str, str, str | None]
 PLACE = "failed_at"  # the attribute of a restored error that says where in a plugin it came up
+LONGEST = 2000  # characters of a message
 
 
 class WmplayError(ValueError):
-    """Something the user can mend; its message is one line."""
+    """Something the user can mend; its message is one line that a terminal can show, whatever it quotes."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(_one_line(message))
 
 
 class UnknownName(WmplayError):
@@ -152,6 +156,16 @@ def did_you_mean(name: str, known: Iterable[str], limit: int = 3) -> str:
     if near:
         return f": did you mean {_either(near)}?"
     return f": choose from {', '.join(known)}" if known else ": there are none"
+
+
+def _one_line(text: str) -> str:
+    """A text without control characters, and with its middle left out where it is very long."""
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 4 :]}"
+    if text.isprintable():
+        return text
+    shown = (c if c.isprintable() else " " if c == "\n" else ascii(c)[1:-1] for c in text)
+    return "".join(shown)
 
 
 def _either(names: list[str]) -> str:

@@ -21,14 +21,16 @@ HOSTILE: list[Any] = [
     *(None, True, False, 0, -1, 1, 3, 2**31, 2**63, 2**64, -(2**63), 10**30, 1.5, -0.0, 1e308, 5e-324),
     *(float("nan"), float("inf"), -float("inf"), "", "a", "0", "nan", "true", "..", "../../x", "/dev/zero"),
     *("/proc/self/mem", "\0", "a\nb", "\x1b[31mred\x1b[0m", "\u202e", "\ud800", "x" * 5000, "${oc.env:HOME}"),
-    *("object", "builtins.exec", "os.system", "__class__", [], {}, [[]], [None], {"": None}, {"_target_": "os.getcwd"}),
+    *("object", "builtins.exec", "os.system", "__class__"),
+    *([], {}, [[]], [None], {"": None}, {"_target_": "os.getcwd"}),
     [1] * 3000,
 ]  # fmt: skip
 TEXTS = [
-    *("", " ", "\n", "null", "true", "0", "-1", '""', "[]", "{}", "[[[[", "{{{{", DEEP, '{"a":' * 100_000, "9" * 5000),
+    *("", " ", "\n", "null", "true", "0", "-1", '""', "[]", "{}", "[[[[", "{{{{", DEEP),
+    *('{"a":' * 100_000, "9" * 5000, "%YAML 9.9\n---\n"),
     *("NaN", "Infinity", "1e999", "'", '"', "\\", "\0", "\ufeff", "\ufffd", "&a [*a]", "*a"),
     "!!python/name:os.system",
-    *("!!python/object/apply:os.getcwd []", "${oc.env:HOME}", "a: ${a}", "? [a]\n: b", "- - - -", "%YAML 9.9\n---\n"),
+    *("!!python/object/apply:os.getcwd []", "${oc.env:HOME}", "a: ${a}", "? [a]\n: b", "- - - -"),
     *("a: 1\na: 2", "\t- a", "{a: 1, a: 2}", "2026-01-01", "0x7fffffffffffffffff", "1_000:59:59"),
     "\n".join([f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9) if i else 'x'}]" for i in range(12)]),
 ]  # fmt: skip

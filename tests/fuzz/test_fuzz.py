@@ -110,7 +110,7 @@ def fuzz(files: list[Path], mutators: list[mutations.Mutate], count: int, read: 
             figures.accepted += 1
         except WmplayError as error:
             figures.refused[type(error).__name__] += 1
-            if "\n" in str(error) or not str(error).isprintable() or len(str(error)) > 1000:
+            if not str(error).isprintable() or len(str(error)) > 2000:
                 figures.faults.append(f"{file.name} {i}: not a line: {str(error)[:500]!r}")
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)
