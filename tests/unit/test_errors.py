@@ -2,7 +2,6 @@ import pytest
 
 from wmplay.errors import LONGEST, ConfigError, RunError, UnknownName, WmplayError
 
-
 TEXTS = ["a\nb", "\x1b[2Jred", "a\0b", "\u202eb", "\ud800", "x" * 10**6, "\r\n" * 9000]
 
 
