@@ -20,10 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wmplay.array_files import arrays_in
 from wmplay.contracts import Array
 from wmplay.errors import ArbiterError, did_you_mean
 from wmplay.files import written_beside
 from wmplay.nets.layers import ConvEncoder, mlp
+from wmplay.reading import parse_json
 
 FRAMES = 5  # of a clip
 VERSION = 1  # of architecture and recipe
@@ -165,10 +167,10 @@ def load_arbiter(world: str, path: Path | None = None) -> Arbiter:
                 f"no arbiter judges the world '{world}'{did_you_mean(world, shipped_arbiters())}"
             )
     try:
-        with np.load(path) as file:
-            arrays = dict(file)
-        about = json.loads(str(arrays.pop(ABOUT)))
-        found = about["world"], about["version"]
+        with path.open("rb") as file:
+            arrays = arrays_in(file)
+        about = parse_json(str(arrays.pop(ABOUT)).encode(), path, ArbiterError)
+        found, sizes, digest = (about["world"], about["version"]), about.pop("sizes"), about.pop("digest")
     except Exception as error:  # a damaged archive fails in many ways
         raise ArbiterError(f"{path} is no arbiter, or damaged ({type(error).__name__}: {error})") from error
     if found != (world, VERSION):
@@ -176,11 +178,12 @@ def load_arbiter(world: str, path: Path | None = None) -> Arbiter:
             f"{path} is of world '{found[0]}' and version {found[1]}, expected '{world}' and {VERSION}: "
             "scores of different arbiters do not compare"
         )
-    sizes, digest = about.pop("sizes"), about.pop("digest")
-    arbiter = Arbiter(about, **{**sizes, "screen": tuple(sizes["screen"])})
     try:
-        arbiter.load_state_dict({name: torch.from_numpy(value).float() for name, value in arrays.items()})
-    except RuntimeError as error:
+        with torch.device("meta"):  # no memory for sizes that the weights do not have
+            arbiter = Arbiter(about, **{**sizes, "screen": tuple(sizes["screen"])})
+        weights = {name: torch.tensor(value).float() for name, value in arrays.items()}
+        arbiter.load_state_dict(weights, assign=True)
+    except Exception as error:  # sizes may be anything
         raise ArbiterError(f"{path} is damaged: its weights do not fit its sizes") from error
     if arbiter.digest != digest:
         raise ArbiterError(f"{path} is damaged: its weights are {arbiter.digest}, expected {digest}")

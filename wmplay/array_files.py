@@ -15,7 +15,7 @@ import numpy as np
 from wmplay.arrays import Array
 
 HEADER = 1 << 12  # bytes that the header of an array may have: numpy parses it as Python
-KINDS = "biufcU"  # of dtypes
+KINDS = "biufcUS"  # of dtypes
 LONGEST = 1 << 48  # entries along an axis, of which another one may have none
 UNPACKED = 1 << 30  # bytes of all arrays in an archive
 

@@ -1,0 +1,95 @@
+"""A process that makes envs and loads runs for days does not grow: neither in memory nor in open files."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import wmplay
+
+CALLS = 12
+BLOCKS = 20  # of Python's allocator that one call may leave behind, about 2 kB
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("memory") / "run"
+    wmplay.train(
+        ["experiment=tiny", "iterations=1", "model=mlp", "model.hidden=7", "report=false", f"dir={path}"]
+    )
+    return path
+
+
+def make_env(_: Path) -> None:
+    env = wmplay.make_env("luxo", physics="fast")
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+    env.close()
+
+
+def make_vector_env(_: Path) -> None:
+    env = wmplay.make_env("luxo", num_envs=2, physics="fast")
+    env.reset(seed=0)
+    env.close()
+
+
+def load_run(run: Path) -> None:
+    wmplay.load_run(run).model  # noqa: B018
+
+
+def act(run: Path) -> None:
+    loaded = wmplay.load_run(run)
+    loaded.actor()(loaded.env.reset(seed=0)[0])
+
+
+def read_store(run: Path) -> None:
+    store = wmplay.load_run(run).trajectories  # type: ignore[union-attr]
+    store.sample(2, 3, np.random.default_rng(0))
+    list(store)
+
+
+def counts() -> dict[str, int]:
+    gc.collect()
+    return {
+        "blocks": sys.getallocatedblocks(),
+        "files": len(os.listdir("/proc/self/fd")),
+        "threads": threading.active_count(),
+        "modules": len(sys.modules),
+    }
+
+
+@pytest.mark.parametrize("call", [make_env, make_vector_env, load_run, act, read_store])
+def test_nothing_is_left_of_a_call(run: Path, call: Callable[[Path], None]) -> None:
+    for _ in range(4):  # what is loaded and kept once
+        call(run)
+    before = counts()
+    for _ in range(CALLS):
+        call(run)
+    after = counts()
+    left = {name: (after[name] - before[name]) / CALLS for name in before}
+    assert left.pop("blocks") < BLOCKS
+    assert left == {"files": 0, "threads": 0, "modules": 0}
+
+
+def test_worlds_that_are_built_anew_leave_no_memory_to_the_system() -> None:
+    """Box2D's memory is none of Python's."""
+    env = wmplay.make_env("urchin", physics="fast")
+
+    def resident() -> int:
+        gc.collect()
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    for seed in range(100):
+        env.reset(seed=seed)
+    before = resident()
+    for seed in range(1000):
+        env.reset(seed=seed)
+    assert resident() - before < 2_000_000  # 2 kB a world
