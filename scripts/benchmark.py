@@ -3,6 +3,7 @@
     python scripts/benchmark.py                  all benchmarks but the demo
     python scripts/benchmark.py lcd cem          those
     python scripts/benchmark.py all --write      all, and docs/benchmarks.md anew
+    python scripts/benchmark.py work --write     that one, and its section of the page
 
 `make bench` runs it in an environment of its own in which the peers are installed.
 """
@@ -12,10 +13,11 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
-from benchmarks import cem, collection, commands, document, fbt_cache, lcd, learned_env, rssm, store
+from benchmarks import cem, collection, commands, document, fbt_cache, lcd, learned_env, rssm, store, work
 
 from wmplay.errors import did_you_mean
 
@@ -30,6 +32,7 @@ BENCHMARKS = {
     "cem": cem.benchmark,
     "ray-collection": collection.benchmark,
     "cli": commands.benchmark_cli,
+    "work": work.benchmark,
     "demo": commands.benchmark_demo,
 }
 
@@ -37,7 +40,7 @@ BENCHMARKS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"all, or {', '.join(BENCHMARKS)}")
-    parser.add_argument("--write", action="store_true", help="rewrite docs/benchmarks.md with what is found")
+    parser.add_argument("--write", action="store_true", help="write what is found to docs/benchmarks.md")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1, the least disturbed)")
     options = parser.parse_args()
     names = options.names or [name for name in BENCHMARKS if name != "demo"]
@@ -56,7 +59,9 @@ def main() -> None:
         results.append(BENCHMARKS[name]())
         print(f"\n{document.section(results[-1])}\n\n{document.bars(results[-1].checks)}", flush=True)
     if options.write:
-        PAGE.write_text(document.document(results, setting))
+        whole = {*names} == {*BENCHMARKS}
+        page = document.document if whole else partial(document.updated, PAGE.read_text())
+        PAGE.write_text(page(results, setting))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Sequence
 from datetime import date
@@ -29,6 +30,16 @@ def document(results: Sequence[Result], setting: str) -> str:
         *(section(result) for result in results),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def updated(page: str, results: Sequence[Result], setting: str) -> str:
+    """The page with some sections anew, each with its bars and setting: the others are of another time."""
+    head, *old = re.split(r"(?m)^(?=## )", page)
+    sections = {text.partition("\n")[0]: text.strip() for text in old}
+    for result in results:
+        parts = [section(result), bars(result.checks) if result.checks else "", "Measured apart:", setting]
+        sections[f"## {result.title}"] = "\n\n".join(part for part in parts if part)
+    return "\n\n".join([head.strip(), *sections.values()]) + "\n"
 
 
 def section(result: Result) -> str:

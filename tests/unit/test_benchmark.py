@@ -56,6 +56,20 @@ def test_numbers_have_three_digits_that_matter(document: ModuleType, value: floa
     assert document.number(value) == text
 
 
+def test_some_sections_are_written_anew_and_the_others_stay(
+    document: ModuleType, measure: ModuleType
+) -> None:
+    page = "# Page\n\nhead\n\n## one: old\n\nfirst\n\n## two: kept\n\nsecond\n"
+    result = measure.Result("one: old", "anew", [measure.Timing("it", [1.0])], 3, "runs", [])
+    got = document.updated(page, [result], "its setting")
+    assert "first" not in got
+    assert got.index("head") < got.index("anew") < got.index("its setting") < got.index("## two: kept")
+    other = measure.Result("three", "more", [measure.Timing("it", [1.0])], 3, "runs", [])
+    assert document.updated(got, [other], "").index("second") < document.updated(got, [other], "").index(
+        "more"
+    )
+
+
 def test_the_page_says_which_bars_are_met(document: ModuleType, measure: ModuleType) -> None:
     result = measure.Result(
         "store: windows",

@@ -1,0 +1,200 @@
+"""The floating-point work of every experiment, and how fast this machine does such work."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch.utils.flop_counter import FlopCounterMode
+
+from wmplay import registry
+from wmplay.contracts import Learner, Policy, Practice
+from wmplay.envs import build_env
+from wmplay.fit import segment_length
+from wmplay.run import env_config, practice_env
+from wmplay.session import Session
+from wmplay.simulate import simulate
+from wmplay.store import Store, save_trajectories
+
+from .document import number, table
+from .measure import Check, Result, Side, Timing, speed_ratio, take_turns
+
+QUICKSTART = "experiment=quickstart"
+BEFORE = (
+    QUICKSTART,
+    "model=rssm",
+    "fit.steps=4200",
+    "collect.random_episodes=1792",
+    "planner.candidates=48",
+    "planner.iterations=3",
+)  # the quickstart of version 0.1.0
+SKIPPED = ("offline",)  # it has no data of its own
+SIZE, PRODUCTS, REPEATS = 1024, 20, 10
+FITTING = 4000.0  # GFLOP
+SLOTS, STEPS = 8, 4
+
+
+@dataclass(frozen=True)
+class Work:
+    """GFLOP of a run."""
+
+    fitting: float
+    planning: float  # and other acting: for episodes that last as long as they can
+    practising: float
+
+
+def benchmark() -> Result:
+    products = _products()
+    fast, slow = _updates("bfloat16"), _updates("float32")
+    updates = take_turns([fast, slow], REPEATS)
+    chosen: list[Sequence[str]] = [
+        [f"experiment={name}"] for name in registry.names("experiment") if name not in SKIPPED
+    ]
+    works = {" ".join(overrides): work_of(overrides) for overrides in [*chosen, BEFORE]}
+    rows = [
+        [f"`{name}`", *(number(x) for x in (w.fitting, w.planning, w.practising))]
+        for name, w in works.items()
+    ]
+    quickstart, before = works[QUICKSTART], works[" ".join(BEFORE)]
+    ratio = speed_ratio("", updates[0], updates[1], 0).value
+    return Result(
+        "work: floating-point work of the experiments",
+        f"The machine: {PRODUCTS} products of matrices of {SIZE} x {SIZE} (`torch.mm`). The minutes of two "
+        "machines compare as these rates, as far as products are what takes the time: small networks also "
+        "wait for Python.",
+        products,
+        round(2e-9 * SIZE**3 * PRODUCTS),
+        "GFLOP",
+        [
+            Check("quickstart, fitting", quickstart.fitting, FITTING, " GFLOP"),
+            Check(
+                "quickstart, planning, against that of 0.1.0",
+                quickstart.planning / before.planning,
+                0.25,
+                " x the work",
+            ),
+        ],
+        [
+            "GFLOP (1e9 multiplications and additions, counted by `torch.utils.flop_counter`) of a whole "
+            "run: an update times the updates, one step of acting times the steps of all episodes at their "
+            "full length, which those that reach a goal do not have, one step of practice times the steps. "
+            "The last row is the quickstart of version 0.1.",
+            table(["experiment", "fitting", "planning and acting, at most", "practice"], rows),
+            f"An update of the quickstart takes {number(1000 * updates[0].median)} ms with "
+            f"`fit.precision=bfloat16`, {number(ratio)} times as long with `float32`.",
+        ],
+    )
+
+
+def work_of(overrides: Sequence[str]) -> Work:
+    """The work of a run, from a little of each phase."""
+    session = Session(registry.compose(overrides))
+    config, parts, device = session.config, session.parts, torch.device("cpu")
+    iterations = config.iterations
+    with tempfile.TemporaryDirectory() as folder:
+        store = _some_data(config, folder)
+        fitting = practising = 0.0
+        if session.fitter is not None:
+            segment = store.sample(config.fit.batch_size, segment_length(config, parts.model), 0)
+            parts.model.train()
+            for stage in session.fitter.stages:
+                fitter = session.fitter.fitters[stage.name]
+                fitting += stage.share * counted(lambda fitter=fitter: fitter.update(segment, 0))  # type: ignore[misc]
+            parts.model.eval()
+            fitting *= config.fit.steps * iterations + _replayed(config)
+        if isinstance(parts.policy, Learner) and config.improve.steps:
+            practising = _practice(session, store, device) * config.improve.steps * iterations
+    cfg = config.evaluate
+    done = iterations // cfg.every + (iterations % cfg.every > 0)
+    planning = cfg.policy.episodes * done * _acting(config, parts.policy)
+    planning += config.collect.episodes * iterations * _acting(config, parts.explorer)
+    return Work(fitting, planning, practising)
+
+
+def counted(work: Callable[[], object]) -> float:
+    """The GFLOP of some work."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops()) / 1e9
+
+
+def _some_data(config: DictConfig, folder: str) -> Store:
+    with closing(build_env(env_config(config, config.collect.env))) as env:
+        return save_trajectories(simulate(env, None, 1, 0, max_steps=50), folder)
+
+
+def _replayed(config: DictConfig) -> float:
+    """Updates that follow from what is collected, at the full length of episodes."""
+    steps = _clock(config) * (config.collect.random_episodes + config.collect.episodes * config.iterations)
+    return float(config.fit.replay_ratio * steps)
+
+
+def _practice(session: Session, store: Store, device: torch.device) -> float:
+    """GFLOP of a step of practice."""
+    few = {"learned": {"count": 8}, "improve": {"num_workers": 0}}
+    config = OmegaConf.merge(session.config, few)
+    assert isinstance(config, DictConfig)
+    policy = copy.deepcopy(session.parts.policy)
+    taken = 0
+
+    def look(steps: int, metrics: object) -> None:
+        nonlocal taken
+        taken = steps
+
+    with closing(practice_env(config, session.parts, None, device, 0)) as env:
+        practice = Practice(env, 33 * env.num_envs, 0, device, store, session.parts.model, look)
+        return counted(lambda: policy.improve(practice)) / max(taken, 1)
+
+
+def _acting(config: DictConfig, policy: Policy | None) -> float:
+    """GFLOP of acting through an episode of full length."""
+    if policy is None:
+        return 0.0
+    with closing(build_env(env_config(config), num_envs=SLOTS)) as env:
+        steps = 0
+
+        def act() -> None:
+            nonlocal steps
+            steps = sum(map(len, simulate(env, policy, SLOTS, 0, max_steps=STEPS)))
+
+        return counted(act) * _clock(config) / steps
+
+
+def _clock(config: DictConfig) -> int:
+    with closing(build_env(env_config(config))) as env:
+        known = getattr(env, "max_steps", None) or getattr(env.spec, "max_episode_steps", None)
+        return int(config.collect.max_episode_steps or known or 0)
+
+
+def _products() -> list[Timing]:
+    def side(dtype: torch.dtype) -> Side:
+        a, b = torch.randn(2, SIZE, SIZE).to(dtype).unbind()
+
+        def run() -> None:
+            for _ in range(PRODUCTS):
+                torch.mm(a, b)
+
+        return Side(f"torch.mm, {str(dtype).removeprefix('torch.')}", lambda: run)
+
+    return take_turns([side(torch.float32), side(torch.bfloat16)], REPEATS)
+
+
+def _updates(precision: str) -> Side:
+    session = Session(registry.compose([QUICKSTART, f"fit.precision={precision}"]))
+    with tempfile.TemporaryDirectory() as folder:
+        store = _some_data(session.config, folder)
+        segment = store.sample(
+            session.config.fit.batch_size, segment_length(session.config, session.parts.model), 0
+        )
+    assert session.fitter is not None
+
+    def run() -> None:
+        assert session.fitter is not None
+        session.fitter.update(segment, 0, (0, 1000))
+
+    return Side(precision, lambda: run)
