@@ -246,12 +246,34 @@ def _data_import_takes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="SOURCE", help="a folder or file of that format")
     parser.add_argument("--from", dest="format", required=True, metavar="FORMAT", help=f"lerobot, {FORMATS}")
     _out_store(parser)
+    parser.add_argument(
+        "--rename",
+        action="append",
+        default=[],
+        metavar="A=B",
+        help="call observation A by another name, B; may be given several times",
+    )
+    parser.add_argument(
+        "--episode-length",
+        type=_at_least(1),
+        help="of hdf5 in D4RL's layout that does not say where they end",
+    )
 
 
 def _data_import(options: argparse.Namespace) -> None:
     from wmplay.data.transfer import import_data
 
-    import_data(options.format, options.source, options.out)
+    rename = dict(_renaming(text) for text in options.rename)
+    import_data(
+        options.format, options.source, options.out, rename=rename, episode_length=options.episode_length
+    )
+
+
+def _renaming(text: str) -> tuple[str, str]:
+    old, equals, new = text.rpartition("=")
+    if not (old and equals and new):
+        raise UsageError(f"--rename got '{text}', expected A=B, such as vector=state")
+    return old, new
 
 
 def _data_export_takes(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import gymnasium
@@ -10,16 +11,20 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, Space
 
 from wmplay.contracts import Trajectory
-from wmplay.errors import ConfigError, SpaceError, UnknownName
+from wmplay.errors import ConfigError, SpaceError, StoreError, UnknownName
+from wmplay.portable import space_from_json
 from wmplay.store import Store, load_trajectories
+from wmplay.store.metadata import SPLIT, read_metadata
 from wmplay.store.shard import OBSERVATION
 
 
 class RecordedEnv(gymnasium.Env[dict[str, Any], Any]):
     """The spaces of a store's trajectories; it cannot be stepped.
 
-    Bounds are as far as the data goes: of vectors and actions the smallest and the largest of each entry, of
-    discrete actions the largest. uint8 arrays that hold nothing but 0 and 1 are binary, other ones images.
+    Bounds are those of the spaces in the store's metadata, as ``wmplay data import`` writes them. Where there
+    are none, or infinite ones, and where the data goes further, they are as far as the data goes: of vectors
+    and actions the smallest and the largest of each entry, of discrete actions the largest. uint8 arrays that
+    hold nothing but 0 and 1 are binary, other ones images.
 
     Args:
         data: the store; a run gives it its ``env.data``.
@@ -46,10 +51,13 @@ class RecordedEnv(gymnasium.Env[dict[str, Any], Any]):
         for key in keys or ():
             if key not in held:
                 raise UnknownName(f"observation of {data}", key, held)
+        given = _given_spaces(self.store)
+        seen = given.get("observation_space")
+        parts = seen.spaces if isinstance(seen, Dict) else {}
         self.observation_space: Space[Any] = Dict(
-            {key: _observation_space(self.store, OBSERVATION + key) for key in keys or held}
+            {key: _observation_space(self.store, OBSERVATION + key, parts.get(key)) for key in keys or held}
         )
-        self.action_space = _action_space(self.store)
+        self.action_space = _action_space(self.store, given.get("action_space"))
         self.max_steps = int(self.store.lengths.max())
 
     def beginning(self, steps: int) -> Trajectory:
@@ -94,11 +102,25 @@ class Part(Sequence[Trajectory]):
 
 
 def hold_out(store: Store, episodes: int, seed: int) -> tuple[Part, Part]:
-    """A store's episodes in two parts, drawn at random: those to fit on, and so many others.
+    """A store's episodes in two parts: those to fit on, and so many others, drawn at random.
+
+    Where the store's metadata has a ``split`` with a part ``valid``, the others are drawn from that part, and
+    none of it is fitted on.
 
     Raises:
-        ConfigError: if none would be left to fit on.
+        ConfigError: if none would be left to fit on, or fewer are in ``valid``.
+        StoreError: for a split that is none.
     """
+    valid = _valid(store)
+    if valid is not None:
+        if episodes > len(valid):
+            raise ConfigError(
+                f"evaluate.prediction.episodes is {episodes}, {store.path} has {len(valid)} episodes in its "
+                "split's 'valid': lower it"
+            )
+        drawn = np.random.default_rng(seed).permutation(valid)[:episodes].tolist()
+        rest = sorted(set(range(len(store))) - set(valid))
+        return Part(store, rest), Part(store, sorted(drawn))
     if episodes >= len(store):
         raise ConfigError(
             f"evaluate.prediction.episodes is {episodes}, which are held out of the {len(store)} episodes in "
@@ -108,9 +130,38 @@ def hold_out(store: Store, episodes: int, seed: int) -> tuple[Part, Part]:
     return Part(store, sorted(order[episodes:])), Part(store, sorted(order[:episodes]))
 
 
-def _observation_space(store: Store, name: str) -> Box:
+def _valid(store: Store) -> list[int] | None:
+    """The episodes that the store's authors hold out; None where they say nothing."""
+    split = read_metadata(store.path).get(SPLIT)
+    if not isinstance(split, dict) or not split.get("valid"):
+        return None
+    valid = split["valid"]
+    whole = isinstance(valid, list) and all(type(each) is int and 0 <= each < len(store) for each in valid)
+    if not whole or len(set(valid)) in (0, len(store)):
+        raise StoreError(
+            f"{store.path}: the metadata's split has in 'valid' no numbers of some of its {len(store)} "
+            "episodes: mend it, or take it out"
+        )
+    return sorted(set(valid))
+
+
+def _given_spaces(store: Store) -> dict[str, Space[Any]]:
+    """The spaces in a store's metadata that can be read."""
+    metadata, found = read_metadata(store.path), {}
+    for name in ("observation_space", "action_space"):
+        if isinstance(
+            metadata.get(name), dict
+        ):  # a text is Minari's, of data as it was before it was imported
+            with suppress(KeyError, TypeError, ValueError, AssertionError):
+                found[name] = space_from_json(metadata[name])
+    return found
+
+
+def _observation_space(store: Store, name: str, given: Space[Any] | None) -> Box:
     dtype, shape = store.space[name].dtype, store.space[name].shape
     low, high = _range(store, name)
+    if isinstance(given, Box) and given.shape == shape and given.dtype == dtype:
+        low, high = _wider(given, low, high)
     if dtype == np.bool_ or (dtype == np.uint8 and high.max() <= 1):
         return Box(0, 1, shape, dtype.type)
     if dtype == np.uint8:
@@ -123,13 +174,23 @@ def _observation_space(store: Store, name: str) -> Box:
     return Box(low.astype(dtype), high.astype(dtype), shape, dtype.type)
 
 
-def _action_space(store: Store) -> Box | Discrete:
+def _action_space(store: Store, given: Space[Any] | None) -> Box | Discrete:
     low, high = _range(store, "action")
     if store.space["action"].shape:
+        if isinstance(given, Box) and given.shape == store.space["action"].shape:
+            low, high = _wider(given, low, high)
         return Box(low, high, dtype=np.float32)
     if low < 0:
         raise ConfigError(f"env recorded: {store.path} has the discrete action {low}, expected 0 or more")
-    return Discrete(int(high) + 1)
+    return Discrete(max(int(high) + 1, int(given.n) if isinstance(given, Discrete) else 0))
+
+
+def _wider(given: Box, low: Any, high: Any) -> tuple[Any, Any]:
+    """The bounds of a space, where it has some, or of the data, where that goes further."""
+    return (
+        np.where(np.isfinite(given.low), np.minimum(given.low, low), low),
+        np.where(np.isfinite(given.high), np.maximum(given.high, high), high),
+    )
 
 
 def _range(store: Store, name: str) -> tuple[Any, Any]:

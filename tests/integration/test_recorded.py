@@ -48,15 +48,13 @@ def test_a_model_is_fitted_and_scored_on_recorded_episodes_alone(capsys: pytest.
     run = wmplay.load_run("run")
     held_out = wmplay.load_trajectories("run/held_out/seed1000-3")
     assert (len(run.trajectories), len(held_out)) == (8, 3)
-    firsts = {
-        float(t.observation["observation"][0, 0]) for part in (run.trajectories, held_out) for t in part
-    }
+    firsts = {float(t.observation["vector"][0, 0]) for part in (run.trajectories, held_out) for t in part}
     assert len(firsts) == 11  # each episode is in one of them
     assert isinstance(run.env.action_space, Box)
     assert "copy-last" in Path("run/evaluation.json").read_text()
     belief = wmplay.observe(run.model, run.trajectories.sample(2, 5, 0))
     future = wmplay.predict(run.model, belief, torch.zeros(2, 3, 1))
-    assert future.observation["observation"].shape == (2, 3, 2)
+    assert future.observation["vector"].shape == (2, 3, 2)
     assert main(["eval", "run"]) == 0
     assert main(["train", "run=run", "iterations=2"]) == 0
     assert (Path("run") / "report.html").exists()
@@ -74,7 +72,7 @@ def test_refusals(capsys: pytest.CaptureFixture[str]) -> None:
         (("env.data=data", "evaluate.prediction.episodes=4"), "held out of the 4 episodes in data: lower it"),
         (
             ("env.data=data", "env.keys=[state]"),
-            "unknown observation of data 'state': choose from observation",
+            "unknown observation of data 'state': choose from vector",
         ),
         (
             ("env.data=data", *FEW, "collect.random_episodes=2"),

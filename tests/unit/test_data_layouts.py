@@ -19,7 +19,10 @@ R = np.arange(12) / 8
 def flat(path: Path, ends: dict[str, list[int]], *, after: bool = False, **changed: np.ndarray) -> Path:
     rows = {"observations": X, "actions": A, "rewards": R}
     flags = {name: np.isin(np.arange(12), places) for name, places in {"terminals": [], **ends}.items()}
-    rows |= flags | ({"next_observations": X + 100} if after else {}) | changed
+    ends_at = np.flatnonzero(flags["terminals"] | flags.get("timeouts", False))
+    following = np.roll(X, -1, axis=0)  # but where an episode ends
+    following[[*ends_at, 11]] = X[[*ends_at, 11]] + 100
+    rows |= flags | ({"next_observations": following} if after else {}) | changed
     with h5py.File(path, "w") as file:
         for name, array in rows.items():
             file[name] = array
@@ -30,8 +33,8 @@ def test_flat_arrays_with_what_came_after(tmp_path: Path) -> None:
     path = flat(tmp_path / "d.h5", {"terminals": [4], "timeouts": [8]}, after=True)
     first, second, third = import_data("hdf5", path, tmp_path / "store")
     assert [len(each) for each in (first, second, third)] == [5, 4, 3]
-    np.testing.assert_array_equal(first.observation["observation"], [*X[:5], X[4] + 100])
-    np.testing.assert_array_equal(second.observation["observation"], [*X[5:9], X[8] + 100])
+    np.testing.assert_array_equal(first.observation["vector"], [*X[:5], X[4] + 100])
+    np.testing.assert_array_equal(second.observation["vector"], [*X[5:9], X[8] + 100])
     np.testing.assert_array_equal(second.action, A[5:9].astype(np.float32))
     np.testing.assert_array_equal(third.reward, R[9:].astype(np.float32))
     ends = [(bool(each.terminated[-1]), bool(each.truncated[-1])) for each in (first, second, third)]
@@ -43,7 +46,7 @@ def test_flat_arrays_without(tmp_path: Path) -> None:
     path = flat(tmp_path / "d.h5", {"terminals": [4, 5], "timeouts": [9]})
     first, second, third = import_data("hdf5", path, tmp_path / "store")
     assert chosen.count(path) == 3
-    np.testing.assert_array_equal(first.observation["observation"], X[:5])
+    np.testing.assert_array_equal(first.observation["vector"], X[:5])
     np.testing.assert_array_equal(first.action, A[:4].astype(np.float32))
     assert (first.terminated.any(), first.truncated.tolist()) == (False, [False, False, False, True])
     assert [len(second), len(third)] == [3, 1]
@@ -93,7 +96,7 @@ def test_demonstrations(tmp_path: Path, after: bool) -> None:
     ],
 )
 def test_holes_of_flat_arrays(tmp_path: Path, changed: dict[str, np.ndarray], message: str) -> None:
-    path = flat(tmp_path / "d.h5", {}, **changed)
+    path = flat(tmp_path / "d.h5", {"timeouts": [11]}, **changed)
     with pytest.raises(DataError, match=message):
         import_data("hdf5", path, tmp_path / "store")
     assert not (tmp_path / "store").exists()

@@ -31,7 +31,7 @@ def test_a_dataset_that_lerobot_recorded(tmp_path: Path) -> None:
         seen = trajectory.observation
         np.testing.assert_array_equal(seen["state"], np.stack([t, 0 * t + e, t * e], 1).astype(np.float32))
         np.testing.assert_array_equal(seen["clock"], t[:, None])
-        np.testing.assert_array_equal(seen["grid"], np.arange(6.0).reshape(2, 3) + t[:, None, None] / 8)
+        np.testing.assert_array_equal(seen["grid"], np.arange(6.0) + t[:, None] / 8)  # [2, 3], flat
         wrist = np.broadcast_to((7 * t + e)[:, None, None, None], (len(t), 5, 7, 3))
         np.testing.assert_array_equal(seen["images.wrist"], wrist)
         colour = np.stack([20 * t + 5, 0 * t + 60 * e + 10, 0 * t + 200], 1)
@@ -44,7 +44,7 @@ def test_a_dataset_that_lerobot_recorded(tmp_path: Path) -> None:
         assert trajectory.terminated.sum() == (e == 1)
         assert trajectory.truncated[-1] == (e != 1)
     dtypes = {name: str(column.dtype) for name, column in store.space.items()}
-    assert (dtypes["observation.state"], dtypes["observation.clock"]) == ("float32", "int64")
+    assert (dtypes["observation.state"], dtypes["observation.clock"]) == ("float32", "float32")
     kept = json.loads((tmp_path / "store" / "metadata.json").read_text())
     assert kept["tasks"] == ["task 0", "task 1"]
     assert (kept["fps"], kept["robot_type"], kept["left_out"]) == (10, "toy", ["task_index"])

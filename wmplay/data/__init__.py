@@ -27,11 +27,11 @@ READ_ONLY = ("lerobot",)
 class Format(Protocol):
     """What a format's module offers."""
 
-    def count(self, path: Path) -> int:
+    def count(self, path: Path, **options: Any) -> int:
         """The number of episodes. Raises DataError where there is no such data."""
 
-    def read(self, path: Path) -> Iterator[Trajectory]:
-        """All episodes, in order. Raises DataError for the first that has a hole."""
+    def read(self, path: Path, **options: Any) -> Iterator[Trajectory]:
+        """All episodes, in order; options are the format's own. Raises DataError at a hole."""
 
     def read_metadata(self, path: Path) -> dict[str, Any]:
         """What is said of the data as a whole, as JSON."""

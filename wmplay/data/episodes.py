@@ -40,7 +40,7 @@ def trajectory_of(observation: Mapping[str, Any], steps: Mapping[str, Any], wher
     Floating actions become float32, whole ones int64, rewards float32: as ``simulate`` records them.
 
     Args:
-        observation: {key: [T + 1, ...]}.
+        observation: {key: [T + 1, ...]}; of numbers or texts.
         steps: ``action``, ``reward``, ``terminated`` and ``truncated`` of T rows.
         where: begins the line of an error.
 
@@ -55,7 +55,7 @@ def trajectory_of(observation: Mapping[str, Any], steps: Mapping[str, Any], wher
         raise DataError(f"{where} has no observation: expected 'observation' or 'observation.<key>' arrays")
     arrays = {name: _numbers(steps[name], f"{where}: {name}") for name in STEPS}
     frames = {
-        key: _numbers(value, f"{where}: observation '{key}'", frames=True)
+        key: _numbers(value, f"{where}: observation '{key}'", frames=True, texts=True)
         for key, value in observation.items()
     }
     length = len(arrays["action"])
@@ -137,8 +137,18 @@ def natural_order(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _numbers(value: Any, what: str, *, frames: bool = False) -> Array:
+def is_text(array: Array) -> bool:
+    """Whether an array holds texts."""
+    first = array.reshape(-1)[:1].tolist()
+    return array.dtype.kind in "SU" or (
+        array.dtype.kind == "O" and isinstance(first[0] if first else "", str | bytes)
+    )
+
+
+def _numbers(value: Any, what: str, *, frames: bool = False, texts: bool = False) -> Array:
     array = np.asarray(value)
+    if texts and is_text(array) and array.ndim:
+        return array
     if array.dtype.kind not in "biufc":
         raise DataError(f"{what} has dtype {array.dtype}, expected numbers")
     if array.ndim == 0:
@@ -155,10 +165,10 @@ def _flags(array: Array, what: str) -> Array:
 
 
 def _action(array: Array, where: str) -> Array:
-    if array.dtype.kind == "f" and array.ndim == 2:
-        return _as(np.dtype(np.float32), array, f"{where}: action")
-    if array.dtype.kind in "iu" and array.ndim == 1:
-        return _as(np.dtype(np.int64), array, f"{where}: action")
+    if array.dtype.kind == "f":
+        return _as(np.dtype(np.float32), array.reshape(len(array), -1), f"{where}: action")
+    if array.dtype.kind in "iu" and array.shape[1:] in ((), (1,)):
+        return _as(np.dtype(np.int64), array.reshape(-1), f"{where}: action")
     raise DataError(
         f"{where}: action is {array.dtype} {list(array.shape)}, expected floating [T, A], or whole [T] for "
         "discrete actions"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from wmplay.data.episodes import (
     parse_json,
     trajectory_of,
 )
+from wmplay.data.hdf5_files import opened
 from wmplay.data.hdf5_layouts import known_layout
 from wmplay.errors import DataError
 from wmplay.files import explained, written_beside
@@ -29,17 +29,25 @@ from wmplay.files import explained, written_beside
 METADATA = "metadata"  # a dataset: an attribute would hold 64 KiB at most
 
 
-def count(path: Path) -> int:
+def count(path: Path, episode_length: int | None = None) -> int:
     """The number of episodes. Raises DataError where there is no such file."""
-    with _opened(path) as file:
-        layout = known_layout(file, path)
+    with opened(path) as file:
+        layout = known_layout(file, path, episode_length)
         return len(_groups(file, path)) if layout is None else layout.count()
 
 
-def read(path: Path) -> Iterator[Trajectory]:
-    """All episodes, in the order of the groups' names (9 before 10). Raises DataError."""
-    with _opened(path) as file:
-        layout = known_layout(file, path)
+def read(path: Path, episode_length: int | None = None) -> Iterator[Trajectory]:
+    """All episodes, in the order of the groups' names (9 before 10).
+
+    Args:
+        path: of the file.
+        episode_length: steps after which an episode ends in D4RL's layout, where no flag says so before.
+
+    Raises:
+        DataError: for a hole.
+    """
+    with opened(path) as file:
+        layout = known_layout(file, path, episode_length)
         if layout is not None:
             try:
                 yield from layout.read()
@@ -63,7 +71,7 @@ def read(path: Path) -> Iterator[Trajectory]:
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """What the file's dataset ``metadata`` says, if it is there. Raises DataError."""
-    with _opened(path) as file:
+    with opened(path) as file:
         layout = known_layout(file, path)
         if layout is not None:
             return layout.metadata()
@@ -84,16 +92,6 @@ def write(trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str,
                 group.create_dataset(name, data=array, compression=compression)
         if metadata:
             file[METADATA] = json.dumps(metadata)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise DataError(f"cannot read {path} ({error}): expected an HDF5 file") from error
-    with file:
-        yield file
 
 
 def _groups(file: h5py.File, path: Path) -> list[str]:

@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,20 @@ from typing import Any
 import gymnasium
 import minari
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Dict, Discrete
 from minari.data_collector.episode_buffer import EpisodeBuffer
 from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
-from minari.serialization import deserialize_space, serialize_space
+from minari.serialization import serialize_space
 
-from wmplay.contracts import Array, Trajectory
+from wmplay.contracts import GOAL_PREFIX, Array, Trajectory
+from wmplay.data.encoding import UNNAMED
 from wmplay.data.episodes import read_json, trajectory_of
-from wmplay.errors import DataError
+from wmplay.data.spaces import NAMES, config_of_world, described, given_spaces, spaces_of_world
+from wmplay.errors import DataError, SpaceError
 from wmplay.files import folder_written_beside
+from wmplay.references import PIECE, settings
+from wmplay.store.metadata import origins
 
 VERSION = importlib.metadata.version("minari")
 DATA = "data"  # the folder that a dataset's own folder has
@@ -51,8 +57,10 @@ def read(path: Path) -> Iterator[Trajectory]:
     Args:
         path: the dataset's folder, or its ``data`` folder.
 
+    Observations within others are named by the way to them, with ``.`` between keys.
+
     Raises:
-        DataError: for nested observations, and for holes.
+        DataError: for holes.
     """
     dataset = _dataset(path)
     for index in dataset.episode_indices.tolist():
@@ -69,12 +77,15 @@ def read(path: Path) -> Iterator[Trajectory]:
         }
         if isinstance(episode.actions, dict | tuple):
             raise DataError(f"{where}: the action is a {type(episode.actions).__name__}, expected one array")
-        yield trajectory_of(_frames(episode.observations, where), steps, where)
+        yield trajectory_of(dict(_frames(episode.observations)), steps, where)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """What the dataset says of where it comes from: spaces, env, author and so on."""
     content = read_json(_data(path) / METADATA_FILE_NAME)
+    for name, space in given_spaces(content).items():
+        with suppress(SpaceError):  # other spaces stay as Minari writes them
+            content |= described({name: space})
     return {key: value for key, value in content.items() if key not in OF_THE_FILES}
 
 
@@ -84,8 +95,9 @@ def write(trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str,
     Args:
         trajectories: at least one.
         path: the folder, called ``<name>-v<number>``.
-        metadata: may have ``observation_space`` and ``action_space`` as Minari serialises them. Without
-            them spaces are as wide as their dtype, and there are as many discrete actions as the data shows.
+        metadata: may have ``observation_space`` and ``action_space``, or know the world that the data was
+            made with: then the spaces are those, and ``env_spec`` makes that world. Without, spaces are as
+            wide as their dtype, and there are as many discrete actions as the data shows.
 
     Raises:
         DataError: a name or an observation key that Minari cannot have.
@@ -99,8 +111,11 @@ def write(trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str,
     first = next(rest, None)
     if first is None:
         raise DataError(f"there are no episodes to make the dataset {path} of: give at least one")
-    observation_space = _given_space(metadata, "observation_space") or _observation_space(first)
-    action_space = _given_space(metadata, "action_space")
+    known, about = _known(metadata)
+    observation_space = _observation_space(first, known.get("observation_space"))
+    action_space = known.get("action_space")
+    if action_space is None or not _fits(action_space, first.action):
+        action_space = None if first.action.ndim == 1 else _space(first.action)
     lowest, highest = 0, 0  # of discrete actions, as far as the data shows
 
     def buffers() -> Iterator[EpisodeBuffer]:
@@ -122,14 +137,13 @@ def write(trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str,
     with folder_written_beside(path) as folder:
         data = (folder / DATA).resolve()  # Minari doubles a relative path when it counts the bytes
         data.mkdir()
-        shown = Discrete(1) if first.action.ndim == 1 else _space(first.action)
         storage = MinariStorage.new(
-            data, observation_space, action_space or shown, data_format="hdf5", jpeg_encoding=False
+            data, observation_space, action_space or Discrete(1), data_format="hdf5", jpeg_encoding=False
         )
         storage.update_episodes(buffers())
         file = data / METADATA_FILE_NAME
-        content = {**metadata, **read_json(file), "dataset_id": path.name, "minari_version": VERSION}
-        if action_space is None and first.action.ndim == 1:
+        content = {**about, **metadata, **read_json(file), "dataset_id": path.name, "minari_version": VERSION}
+        if action_space is None:
             content["action_space"] = serialize_space(Discrete(highest - lowest + 1, start=lowest))
         file.write_text(json.dumps(content), encoding="utf-8")
 
@@ -154,35 +168,54 @@ def _data(path: Path) -> Path:
     )
 
 
-def _frames(observations: Any, where: str) -> dict[str, Array]:
-    frames = observations if isinstance(observations, dict) else {"observation": observations}
-    for key, value in frames.items():
-        if isinstance(value, dict | tuple):
-            raise DataError(f"{where}: observation '{key}' is nested, expected one array")
-    return frames
+def _frames(observations: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Yields (name, rows) of each part of observations that has no parts."""
+    if isinstance(observations, dict | tuple):
+        parts = observations.items() if isinstance(observations, dict) else enumerate(observations)
+        for key, value in parts:
+            yield from _frames(value, (*path, str(key)))
+    else:
+        yield ".".join(path) or UNNAMED, observations
 
 
-def _given_space(metadata: Mapping[str, Any], name: str) -> gymnasium.Space[Any] | None:
-    if name not in metadata:
-        return None
-    try:
-        space: gymnasium.Space[Any] = deserialize_space(metadata[name])
-    except (KeyError, TypeError, ValueError, NotImplementedError) as error:
-        raise DataError(
-            f"the metadata's {name} is not a space as Minari writes it ({error}): mend it, or take it out"
-        ) from error
-    return space
+def _known(metadata: Mapping[str, Any]) -> tuple[dict[str, gymnasium.Space[Any]], dict[str, Any]]:
+    """The spaces that metadata knows, and the ``env_spec`` of the world that the data was made with."""
+    worlds, given = origins(dict(metadata)), given_spaces(metadata)
+    for name in NAMES:
+        if name in metadata and name not in given:
+            raise DataError(f"the metadata's {name} is not a space that is known: mend it, or take it out")
+    if len(worlds) != 1:
+        return given, {}
+    config = config_of_world(worlds[0])
+    spaces = {} if config is None else spaces_of_world(config)
+    if config is None or not spaces:
+        return given, {}
+    name = str(config[PIECE]).partition("/")[2]
+    kwargs = {"name": name, **settings(config)}
+    spec = EnvSpec(f"wmplay/{name}-v0", entry_point="wmplay.envs:make_env", kwargs=kwargs)
+    return {**spaces, **given}, {"env_spec": spec.to_json()}
 
 
-def _observation_space(trajectory: Trajectory) -> gymnasium.Space[Any]:
-    """As wide as the dtypes; a single ``observation`` stands alone, as it came from an env without keys."""
+def _observation_space(trajectory: Trajectory, given: gymnasium.Space[Any] | None) -> gymnasium.Space[Any]:
+    """The spaces that are known, others as wide as their dtype.
+
+    A single ``observation`` stands alone, as it came from an env without keys.
+    """
     frames = trajectory.observation
     for key in frames:
         if key in ("", ".", "..") or "/" in key:
             raise DataError(f"observation '{key}' cannot be in a Minari dataset: rename it, without '/'")
-    if list(frames) == ["observation"]:
-        return _space(frames["observation"])
-    return Dict({key: _space(value) for key, value in frames.items()})
+    parts = given.spaces if isinstance(given, Dict) else {"observation": given}
+    spaces = {}
+    for key, rows in frames.items():
+        part = parts.get(key, parts.get(key.removeprefix(GOAL_PREFIX)))  # a goal is of what it is a goal for
+        spaces[key] = part if part is not None and _fits(part, rows) else _space(rows)
+    return spaces["observation"] if list(frames) == ["observation"] else Dict(list(spaces.items()))
+
+
+def _fits(space: gymnasium.Space[Any], rows: Array) -> bool:
+    """Whether rows may be in a space, by shape and dtype."""
+    return space.shape == rows.shape[1:] and space.dtype == rows.dtype
 
 
 def _space(rows: Array) -> gymnasium.Space[Any]:

@@ -6,7 +6,7 @@ What a format says of its data as a whole (env, spaces, author, ...) is kept bes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ from rich.table import Table
 
 from wmplay.contracts import Trajectory
 from wmplay.data import FORMATS, READ_ONLY, data_format
+from wmplay.data.encoding import ARRAYS, OURS, Encoding
+from wmplay.data.spaces import described
 from wmplay.errors import DataError
 from wmplay.files import write_json
 from wmplay.progress import bar, console
@@ -23,13 +25,22 @@ from wmplay.store.manifest import exists as is_store
 from wmplay.store.metadata import MADE_WITH, METADATA, check_origins, origins, read_metadata
 
 
-def import_data(name: str, source: Path, out: Path) -> Store:
-    """Reads data in another format into a store.
+def import_data(
+    name: str,
+    source: Path,
+    out: Path,
+    *,
+    rename: Mapping[str, str] | None = None,
+    episode_length: int | None = None,
+) -> Store:
+    """Reads data in another format into a store, with observations named and encoded as ``env=gym`` does.
 
     Args:
         name: of the format.
         source: where the data is.
         out: the store; created, or appended to, and then its own metadata stays.
+        rename: {name: other name} of observations.
+        episode_length: of data in D4RL's layout that does not say where episodes end, in steps.
 
     Raises:
         DataError: for data that is not there or has a hole. The store is then as before.
@@ -37,15 +48,26 @@ def import_data(name: str, source: Path, out: Path) -> Store:
         WorldError: for data that is of another world than the store's.
     """
     chosen = data_format(name)
-    total, metadata = chosen.count(source), chosen.read_metadata(source)
+    options = {} if episode_length is None else {"episode_length": episode_length}
+    if options and name != "hdf5":
+        raise DataError(
+            f"an episode length is for hdf5 in D4RL's layout, {name} data says where episodes end"
+        )
+    total, metadata = chosen.count(source, **options), chosen.read_metadata(source)
+    encoding = Encoding(str(source), metadata, rename or {})
     if is_store(out):
         check_origins(out, load_trajectories(out).made_with, origins(metadata))
         # what the import was made with is true of a part of the store only
         metadata = {key: value for key, value in metadata.items() if key != MADE_WITH}
     try:
-        store = save_trajectories(_shown("import", chosen.read(source), total), out)
+        read = map(encoding, chosen.read(source, **options))
+        store = save_trajectories(_shown("import", read, total), out)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"nothing was added to {out}") from None
+    metadata |= described(encoding.spaces)
+    if encoding.left_out:
+        console.print(f"texts are left out: {', '.join(sorted(encoding.left_out))}", markup=False)
+        metadata["left_out"] = sorted({*metadata.get("left_out", []), *encoding.left_out})
     if metadata and not (out / METADATA).exists():
         write_json(out / METADATA, metadata)
     console.print(f"{out}: {len(store):,} episodes, {store.steps:,} steps")
@@ -73,7 +95,8 @@ def export_data(source: Path, name: str, out: Path) -> None:
     store = load_trajectories(source)
     if out.exists():
         raise DataError(f"{out} is there already: choose another name, or move it away")
-    chosen.write(_shown("export", store, len(store)), out, read_metadata(source))
+    metadata = {**read_metadata(source), ARRAYS: OURS}
+    chosen.write(_shown("export", store, len(store)), out, metadata)
     console.print(f"{out}: {len(store):,} episodes, {store.steps:,} steps")
 
 

@@ -18,6 +18,7 @@ from wmplay.reading import read_json
 
 METADATA = "metadata.json"
 MADE_WITH = "made_with"
+SPLIT = "split"  # {part: numbers of its episodes}, where the data's authors have split it
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
