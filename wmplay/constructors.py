@@ -10,6 +10,8 @@ from typing import Any
 
 from wmplay.errors import ConfigError, UnknownSetting
 
+SHOWN = 100  # characters of a value in a message
+
 
 def parameters(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Return the parameters of a class or function by name, without ``*args`` and ``**kwargs``."""
@@ -33,6 +35,12 @@ def label(make: Callable[..., Any]) -> str:
     return getattr(make, "__qualname__", repr(make))
 
 
+def shortened(value: Any) -> str:
+    """Return a value as Python writes it, cut off where it is long."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
+
+
 def check_settings(make: Callable[..., Any], settings: Mapping[str, Any]) -> None:
     """Compare settings with the annotations of a constructor; nothing is built.
 
@@ -50,7 +58,7 @@ def check_settings(make: Callable[..., Any], settings: Mapping[str, Any]) -> Non
         if key not in configurable:
             raise UnknownSetting(label(make), key, configurable)
         if key in hints and not _is_a(value, hints[key]):
-            got = "null" if value is None else f"{value!r} ({type(value).__name__})"
+            got = "null" if value is None else f"{shortened(value)} ({type(value).__name__})"
             raise ConfigError(f"{label(make)}: {key} is {got}, expected {_in_words(hints[key])}")
 
 

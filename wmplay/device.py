@@ -9,6 +9,8 @@ import torch
 
 from wmplay.errors import ConfigError
 
+MOST_THREADS = 256  # with too many, the process ends without a word
+
 Precision = Literal["auto", "float32", "bfloat16"]
 Threads: TypeAlias = int | Literal["auto"] | None
 
@@ -61,7 +63,7 @@ def use_threads(asked: Threads = "auto", chosen: int | None = None) -> None:
     """
     number = chosen or 1 if asked == "auto" else asked
     if number is not None:
-        torch.set_num_threads(number)
+        torch.set_num_threads(min(number, MOST_THREADS))
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:

@@ -40,7 +40,7 @@ from wmplay.catalogue import names as names
 from wmplay.catalogue import pieces as pieces
 from wmplay.catalogue import register as register
 from wmplay.catalogue import reload as reload
-from wmplay.constructors import check_settings, default_settings, label, required
+from wmplay.constructors import check_settings, default_settings, label, required, shortened
 from wmplay.errors import ConfigError, did_you_mean
 from wmplay.references import KINDS as KINDS
 from wmplay.references import MOVED, PIECE, TARGET, settings, with_reference
@@ -171,10 +171,10 @@ def target(config: Mapping[str, Any]) -> Callable[..., Any]:
             plugins.load_all()
             reference = reference_of(path)
         if reference is None:
-            raise ConfigError(_not_here(f"no piece is the class {_shown(path)}", _plugin_in(path)))
+            raise ConfigError(_not_here(f"no piece is the class {shortened(path)}", _plugin_in(path)))
     parts = REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
     if parts is None or parts[1] not in KINDS:
-        raise ConfigError(f"{PIECE} is {_shown(reference)}, expected <kind>/<name>, as in model/rssm")
+        raise ConfigError(f"{PIECE} is {shortened(reference)}, expected <kind>/<name>, as in model/rssm")
     return class_of(parts[1], parts[2])
 
 
@@ -261,7 +261,7 @@ def class_of(kind: str, name: str) -> Callable[..., Any]:
 def _imported(path: Any) -> Callable[..., Any]:
     """The class that the YAML of a config group names."""
     if not isinstance(path, str):
-        raise ConfigError(f"{TARGET} is {_shown(path)}, expected the dotted path of a class")
+        raise ConfigError(f"{TARGET} is {shortened(path)}, expected the dotted path of a class")
     if path.startswith(f"{plugins.NAMESPACE}."):
         plugins.load_all()
     module, _, attribute = path.rpartition(".")
@@ -283,12 +283,8 @@ def _plugin_in(path: Any) -> str | None:
 def _not_here(problem: str, plugin: str | None) -> str:
     where = "./plugins or a folder of $WMPLAY_PLUGINS, or install it"
     if plugin is not None:
-        return f"{problem}: put the plugin {_shown(plugin)} into {where}"
+        return f"{problem}: put the plugin {shortened(plugin)} into {where}"
     return f"{problem}; if a plugin registers it, put that into {where}"
-
-
-def _shown(value: Any) -> str:
-    return repr(value) if len(repr(value)) < 100 else f"{repr(value)[:100]}..."
 
 
 def build(config: Mapping[str, Any], /, **run: Any) -> Any:

@@ -14,13 +14,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from wmplay.constructors import SHOWN, shortened
 from wmplay.errors import RunError
 from wmplay.files import written_beside
 from wmplay.reading import read_yaml
 from wmplay.references import KINDS, MOVED, PIECE, TARGET, with_reference
 
-MODULE_AND_NAME = re.compile(r"\s*([^\W\d][\w.]*)\s*:\s*\S.*")  # as Gymnasium's "module:Name-v0"
-SHOWN = 100  # characters of a value in a message
+MODULE_AND_NAME = re.compile(r"\s*[^\W\d][\w.]*\s*:\s*\S.*", re.DOTALL)  # as Gymnasium's "module:Name-v0"
 
 
 def read_config(path: Path) -> DictConfig:
@@ -35,11 +35,11 @@ def read_config(path: Path) -> DictConfig:
     content = read_yaml(path, RunError)
     if not isinstance(content, dict):
         raise RunError(f"{path} is not the config of a run")
-    check_data(path, content)
     for kind in KINDS:
         if isinstance(content.get(kind), Mapping):
             old = content[kind].get(TARGET)
             content[kind] = with_reference(content[kind], MOVED.get(old) if isinstance(old, str) else None)
+    check_data(path, content)
     try:
         return OmegaConf.create(content)
     except OmegaConfBaseException as error:
@@ -88,6 +88,10 @@ def _problem(where: tuple[str, ...], value: Any) -> str | None:
     """What is wrong with an entry, for the end of a message; None for what is plain data."""
     if where[-1] in (PIECE, TARGET) and not (len(where) == 2 and where[0] in KINDS):
         return f"names a class where no piece is: take it out ({PIECE} stands in {', '.join(KINDS)})"
+    if where[-1] == PIECE and not (isinstance(value, str) and value.startswith(f"{where[0]}/")):
+        return f"is {shortened(value)}, expected {where[0]}/<name>"
+    if len(where[-1]) > SHOWN:
+        return f"is a key of {len(where[-1]):,} characters, expected at most {SHOWN}"
     texts = [where[-1], value] if isinstance(value, str) else [where[-1]]
     if any("${" in text for text in texts):
         return "is an interpolation, which is not resolved in what is loaded: write the value itself"
@@ -99,6 +103,6 @@ def _problem(where: tuple[str, ...], value: Any) -> str | None:
     if module is None and not (where[-1] == "id" and ":" in value):
         return None
     return (
-        f"is {value[:SHOWN]!r}, and what is loaded imports no module: import it in a plugin of your own "
+        f"is {shortened(value)}, and what is loaded imports no module: import it in a plugin of your own "
         "(./plugins/mine.py) and leave it out here"
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from wmplay.constructors import shortened
 from wmplay.errors import ConfigError, did_you_mean
 from wmplay.references import PIECE, TARGET
 
@@ -172,9 +173,9 @@ def _check_value(path: str, value: Any, default: Any, limit: Limit) -> None:
     elif limit.above is not None:
         words, fine = f"{words} > {limit.above:g}", right_type and value > limit.above
     if not fine:
-        got = repr(value) if right_type else _shown(value)
+        got = shortened(value) if right_type else _shown(value)
         raise ConfigError(f"{path} is {got}, expected {words}{' or null' if limit.otherwise else ''}")
 
 
 def _shown(value: Any) -> str:
-    return "null" if value is None else f"{value!r} ({type(value).__name__})"
+    return "null" if value is None else f"{shortened(value)} ({type(value).__name__})"

@@ -118,9 +118,10 @@ def test_a_path_that_is_no_piece_is_never_imported(path: str) -> None:
 
 def test_only_what_is_registered_is_built() -> None:
     for name in ("model/nothing", "planner/cem", "model/../rssm", "rssm", ["model/rssm"], {"a": 1}, None):
-        edit(lambda content, name=name: content.update(model={"_piece_": name}))
-        with pytest.raises(WmplayError):
-            _ = wmplay.load_run("export").model
+        for piece in ({"_piece_": name}, {"_target_": name}):
+            edit(lambda content, piece=piece: content.update(model=piece))
+            with pytest.raises(WmplayError):
+                _ = wmplay.load_run("export").model
 
 
 @pytest.mark.parametrize(
@@ -166,7 +167,7 @@ def test_nothing_is_resolved(where: str, text: Any, monkeypatch: pytest.MonkeyPa
     [
         setting("env.id", "evil_module:Evil-v0"),
         setting("env.id", " evil_module :Evil-v0"),
-        setting("env.kwargs", {"env_id": "evil_module:Evil-v0"}),
+        setting("env.kwargs", {"env_id": "evil_module:Evil-v0\n"}),
         setting("env.kwargs", {"make_kwargs": [{"entry_point": "evil_module:Evil"}]}),
         setting("collect.env.id", "evil_module:Evil-v0"),
     ],
@@ -226,6 +227,7 @@ BOMB = "a: &a [x]\n" + "".join(
         ("config.yaml", BOMB),
         ("config.yaml", "[" * 200_000),
         ("config.yaml", "a: " + "x" * 20_000_000),
+        ("config.yaml", "x" * 200_000 + ": 1"),
         ("config.yaml", "!!python/object/apply:os.system ['true']"),
         ("run.json", "[" * 200_000),
         ("export.json", "[" * 200_000),
