@@ -80,4 +80,4 @@ def _has_native_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # no public query in torch as yet
-    return bool(probe is not None and probe())
+    return bool(device.type == "cpu" and probe is not None and probe())

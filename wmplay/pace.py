@@ -107,7 +107,10 @@ def measure(config: DictConfig, parts: Parts, device: torch.device, *, choose: b
     Raises:
         WmplayError: for whatever a piece cannot do.
     """
-    with TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
+    with (
+        TemporaryDirectory() as folder,
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+    ):
         store = save_trajectories(_short_episode(config, parts), folder)
         timed: dict[str, Callable[[], float]] = {}
         amount: dict[str, int] = {}
