@@ -82,6 +82,10 @@ class RunError(WmplayError):
     """A run directory or checkpoint that cannot be used."""
 
 
+class DamagedError(RunError):
+    """A file of a run that was only half written, or changed since."""
+
+
 class ArbiterError(WmplayError):
     """A judge of clips that is not there, is damaged, or cannot judge what it is given."""
 

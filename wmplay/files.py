@@ -1,30 +1,48 @@
-"""Writing files so that a reader never sees half of one: beside, then renamed."""
+"""Writing files so that a reader never sees half of one, and notices one that changed since: beside, renamed.
+
+What is being written has a name of its own, ``.<name>-<8 digits>``, and is locked by its writer. Whoever
+writes the same thing next removes what nobody holds: it is of a process that was killed.
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import hashlib
 import json
 import os
+import re
 import shutil
+import socket
+import stat
+import struct
 import time
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import uuid4
 
-from wmplay.errors import WmplayError, WriteError
+from wmplay.errors import DamagedError, WmplayError, WriteError
+
+BESIDE = re.compile(r"\.(.+)-[0-9a-f]{8}")
+CHECKSUM = "checksum"  # the key of a JSON object that holds the digest of all others
+CHUNK = 1 << 20  # bytes
+ZIP_END = struct.Struct("<4s16xH")  # the last record of a zip archive: signature, length of its comment
+ZIP_SIGNATURE = b"PK\x05\x06"
+SEAL = len("sha256:") + 64  # bytes of a sealed archive's comment
 
 
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """Yields a temporary path in the same folder and renames it to ``path`` when the block succeeds.
+    """Yields a temporary file in the same folder and renames it to ``path`` when the block succeeds.
 
     Raises:
         WriteError: no space, no permission; nothing is left behind and ``path`` is as it was.
     """
-    beside = path.with_name(f".{path.name}-{uuid4().hex[:8]}")
-    with explained(path):
+    with explained(path), _beside(path, _new_file) as beside:
         try:
             yield beside
             os.replace(beside, path)
@@ -41,10 +59,8 @@ def folder_written_beside(path: Path) -> Iterator[Path]:
     Raises:
         WriteError: no space, no permission, or ``path`` is there and not empty; nothing is left behind.
     """
-    beside = path.with_name(f".{path.name}-{uuid4().hex[:8]}")
-    with explained(path):
+    with explained(path), _beside(path, _new_folder) as beside:
         try:
-            beside.mkdir(parents=True)
             yield beside
             os.replace(beside, path)
         except BaseException:
@@ -86,6 +102,51 @@ def explained(path: Path) -> Iterator[None]:
         raise WriteError(path, error) from error
 
 
+def is_beside(path: Path) -> bool:
+    """Return whether a path has the name of something that is, or was, being written beside."""
+    return BESIDE.fullmatch(path.name) is not None
+
+
+def remove_leftovers(folder: Path, name: str | None = None) -> None:
+    """Removes from a folder what killed processes were writing beside; what a living one writes stays.
+
+    Args:
+        folder: need not be there.
+        name: of what was written; None for all names.
+    """
+    for path in folder.glob(".*-*"):
+        of = BESIDE.fullmatch(path.name)
+        if of is None or name not in (None, of[1]):
+            continue
+        with suppress(OSError), _locked(path) as free:  # else it stays: nothing depends on it
+            if free:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextmanager
+def _beside(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """Makes a temporary path, and holds it for as long as the block takes."""
+    remove_leftovers(path.parent, path.name)
+    while True:
+        beside = path.with_name(f".{path.name}-{uuid4().hex[:8]}")
+        make(beside)
+        with ExitStack() as stack:
+            with suppress(OSError):  # a file system without locks: then nobody removes anything there
+                free = stack.enter_context(_locked(beside))
+                if not free or not beside.exists():  # it was taken for a leftover before it was locked
+                    continue
+            yield beside
+            return
+
+
+def _new_file(path: Path) -> None:
+    path.open("x").close()
+
+
+def _new_folder(path: Path) -> None:
+    path.mkdir(parents=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON, beside and then renamed.
 
@@ -96,12 +157,116 @@ def write_json(path: Path, value: Any) -> None:
         beside.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
+# ---- files that notice when they change ----------------------------------------------------------
+
+
+def write_sealed_json(path: Path, value: dict[str, Any]) -> None:
+    """Writes a JSON object with its checksum, beside and then renamed.
+
+    Raises:
+        WriteError: no space, no permission.
+    """
+    plain = json.loads(json.dumps(value))
+    write_json(path, {**plain, CHECKSUM: _digest_of(plain)})
+
+
+def unsealed(content: Any, source: Path) -> dict[str, Any]:
+    """Returns what ``write_sealed_json`` was given, of what is in its file; older versions wrote no checksum.
+
+    Raises:
+        DamagedError: if its checksum is another, or it is no object.
+    """
+    if not isinstance(content, dict):
+        raise DamagedError(f"{source} is damaged: it holds a {type(content).__name__}, expected an object")
+    value = {key: item for key, item in content.items() if key != CHECKSUM}
+    if CHECKSUM in content and content[CHECKSUM] != _digest_of(value):
+        raise DamagedError(f"{source} is damaged: its checksum differs; restore it from a copy")
+    return value
+
+
+def _digest_of(value: dict[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+@contextmanager
+def archive_written_beside(path: Path) -> Iterator[BinaryIO]:
+    """Yields a file to write a zip archive into, as torch and numpy do; it becomes ``path``.
+
+    The archive's comment, which other programs show or ignore, holds the SHA-256 of all that is before it.
+
+    Raises:
+        WriteError: no space, no permission; nothing is left behind and ``path`` is as it was.
+    """
+    with written_beside(path) as beside, beside.open("w+b") as file:
+        yield file
+        file.seek(-2, os.SEEK_END)
+        file.write(struct.pack("<H", SEAL))
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0, os.SEEK_END)
+        file.write(f"sha256:{digest}".encode())
+
+
+def open_archive(path: Path) -> BinaryIO:
+    """Opens a zip archive after a look at every byte of it: at its checksum, or at those of its parts.
+
+    Raises:
+        DamagedError: if one differs, or it is no whole archive.
+        OSError: if it cannot be read.
+    """
+    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")  # a pipe would never end
+    try:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file")
+        problem = _problem(file)
+        if problem is not None:
+            raise DamagedError(f"{path} is damaged ({problem})")
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _problem(file: BinaryIO) -> str | None:
+    """Whatever is wrong with an archive."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - ZIP_END.size - SEAL))
+    tail = file.read()
+    ends = {SEAL: tail[: ZIP_END.size], 0: tail[-ZIP_END.size :]}  # by the comment's length
+    found = [length for length, end in ends.items() if len(end) == ZIP_END.size and _ends(end, length)]
+    if not found:
+        return "its end is missing"
+    file.seek(0)
+    if found[0] == 0:  # of an older version
+        try:
+            with zipfile.ZipFile(file) as archive:
+                part = archive.testzip()
+        except Exception as error:  # a damaged archive fails in many ways
+            return type(error).__name__
+        return None if part is None else f"the checksum of {part} differs"
+    digest = hashlib.sha256()
+    left = size - SEAL
+    while left and (chunk := file.read(min(left, CHUNK))):
+        digest.update(chunk)
+        left -= len(chunk)
+    return None if tail[-SEAL:] == f"sha256:{digest.hexdigest()}".encode() else "its checksum differs"
+
+
+def _ends(record: bytes, comment: int) -> bool:
+    return ZIP_END.unpack(record) == (ZIP_SIGNATURE, comment)
+
+
+# ---- locks ---------------------------------------------------------------------------------------
+
+
 @contextmanager
 def claimed(path: Path, patience: float = 0.0) -> Iterator[bool]:
-    """Holds a file's lock within the block; yields whether nobody else holds it.
+    """Holds a lock file within the block; yields whether nobody else holds it.
 
-    However its holder dies, the system lets go of the lock. Between machines it works where their shared
-    file system has ``flock``. The file is made if need be, and stays.
+    The file says who holds it and is gone afterwards. However a holder dies, the system lets go of the
+    lock. Between machines it works where their shared file system has ``flock``.
 
     Args:
         path: of the file.
@@ -110,14 +275,69 @@ def claimed(path: Path, patience: float = 0.0) -> Iterator[bool]:
     Raises:
         WriteError: if the file cannot be made, or its file system has no locks.
     """
-    with ExitStack() as stack:
-        with explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(path.open("a"))
-            until = time.monotonic() + patience
-            while not (free := _lock(file.fileno())) and time.monotonic() < until:
-                time.sleep(0.05)
-        yield free
+    with explained(path):
+        descriptor = _claim(path, time.monotonic() + patience)
+    try:
+        yield descriptor is not None
+    finally:
+        if descriptor is not None:
+            with suppress(OSError):
+                path.unlink()
+            os.close(descriptor)
+
+
+def is_claimed(path: Path) -> bool:
+    """Return whether a living process holds a lock file."""
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def holder(path: Path) -> str:
+    """Return who holds a lock file, and for how long."""
+    try:
+        content = json.loads(path.read_bytes())
+        age = timedelta(seconds=max(0, round(time.time() - content["since"])))
+        return f"process {int(content['pid'])} on {content['host']}, for {age} h"
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):  # it is just being written
+        return "another process"
+
+
+def _claim(path: Path, until: float) -> int | None:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            free = _lock(descriptor)
+            if free and _is_at(path, descriptor):  # not removed by its last holder while it was opened
+                about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+                os.ftruncate(descriptor, 0)
+                with suppress(OSError):  # a full disk: it is held all the same
+                    os.pwrite(descriptor, json.dumps(about).encode(), 0)
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        if not free:
+            if time.monotonic() >= until:
+                return None
+            time.sleep(0.05)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Holds a file or folder itself within the block; yields whether nobody else holds it. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield _lock(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _lock(descriptor: int) -> bool:
@@ -126,3 +346,10 @@ def _lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

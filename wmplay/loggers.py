@@ -51,10 +51,16 @@ class Jsonl:
             self._file.close()
 
     @staticmethod
+    def size(path: Path) -> int:
+        """Bytes in a file; 0 where there is none."""
+        return path.stat().st_size if path.exists() else 0
+
+    @staticmethod
     def cut(path: Path, position: int) -> None:
         """Forgets what was written after ``position``; a run that goes on writes it again."""
-        if path.exists() and path.stat().st_size > position:
-            os.truncate(path, position)
+        if Jsonl.size(path) > position:
+            with explained(path):
+                os.truncate(path, position)
 
 
 class NoLogger:

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from wmplay.errors import RunError, SpaceError
-from wmplay.files import folder_written_beside, write_json
+from wmplay.files import folder_written_beside, unsealed, write_sealed_json
 from wmplay.reading import read_json
 from wmplay.saved import read_config, write_config
 
@@ -64,8 +64,8 @@ def write_portable(
     with folder_written_beside(path) as folder:
         (folder / WEIGHTS).write_bytes(save(tensors))  # save_file makes a file that nobody else can read
         write_config(folder / CONFIG, config)
-        write_json(folder / SPACES, described)
-        write_json(folder / ABOUT, {"format": FORMAT, **about, "sha256": _digest(folder / WEIGHTS)})
+        write_sealed_json(folder / SPACES, described)
+        write_sealed_json(folder / ABOUT, {"format": FORMAT, **about, "sha256": _digest(folder / WEIGHTS)})
 
 
 class PortableDirectory:
@@ -115,10 +115,7 @@ class PortableDirectory:
 
     def _json(self, name: str) -> dict[str, Any]:
         file = self._there(name)
-        content = read_json(file, RunError)
-        if not isinstance(content, dict):
-            raise RunError(f"{file} is damaged: it holds a {type(content).__name__}, expected an object")
-        return content
+        return unsealed(read_json(file, RunError), file)
 
     def _there(self, name: str) -> Path:
         if not (self.path / name).is_file():

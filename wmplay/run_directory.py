@@ -1,14 +1,16 @@
-"""A run on disk: what is where, and checkpoints that a kill at any moment leaves whole."""
+"""A run on disk: what is where, who writes to it, and files that notice when they change."""
 
 from __future__ import annotations
 
+import hashlib
 import platform
-import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +18,45 @@ import torch
 from omegaconf import DictConfig
 
 from wmplay import registry
-from wmplay.errors import RunError
-from wmplay.files import check_links, explained, write_json, written_beside
+from wmplay.checkpoints import Checkpoints
+from wmplay.errors import DamagedError, RunError
+from wmplay.files import (
+    check_links,
+    claimed,
+    explained,
+    holder,
+    is_beside,
+    is_claimed,
+    remove_leftovers,
+    unsealed,
+    write_sealed_json,
+)
 from wmplay.reading import read_json
 from wmplay.saved import read_config, write_config
 
-CHECKPOINT_FORMAT = 2  # 1: before policies learned
-CHECKPOINT_PARTS = {"state", "weights", "fitter", "learner", "store", "metrics"}
-KEPT_CHECKPOINTS = 2  # the last one, and the one before in case the last is damaged
+LOCK = ".lock"  # held as long as a process writes to the run
+PATIENCE = 1.0  # seconds, against those who only look whether it is held
+BEFORE_RUN_JSON = ("checkpoints", "config.yaml")
+FIELDS = {  # of run.json, as far as they are read
+    "name": str,
+    "seed": int,
+    "overrides": list,
+    "command": str,
+    "versions": dict,
+    "machine": dict,
+    "started": str,
+    "status": str,
+    "wall": dict,
+    "config_sha256": str,
+    "changes": list,
+}
 
 
 class RunDirectory:
     """The directory of a run: ``config.yaml``, ``run.json``, ``metrics.jsonl``, ``trajectories/``, ...
+
+    All but the config, which a person may edit, are checked when they are read: a file that changed since it
+    was written is named. Those of older versions have no checksums.
 
     Raises:
         RunError: if there is no run at the path.
@@ -38,13 +67,15 @@ class RunDirectory:
         self.metrics = path / "metrics.jsonl"
         self.trajectories = path / "trajectories"
         self.held_out = path / "held_out"
+        self._checkpoints = Checkpoints(path / "checkpoints")
         self.read()
 
     @classmethod
-    def create(
+    @contextmanager
+    def created(
         cls, config: DictConfig, overrides: Sequence[str], path: str | Path | None = None
-    ) -> RunDirectory:
-        """The directory of a new run.
+    ) -> Iterator[RunDirectory]:
+        """Makes the directory of a new run, and holds it within the block (see ``held``).
 
         Args:
             config: of the whole run.
@@ -52,36 +83,42 @@ class RunDirectory:
             path: where; None is ``runs/<name>/<date-time>``.
 
         Raises:
-            RunError: if there is something at that path.
+            RunError: if there is something at that path, or another process is making a run there.
             WriteError: no space, no permission; nothing is left behind.
         """
-        path = _unused(Path("runs") / config.name) if path is None else Path(path)
-        if (path / "run.json").exists():
-            raise RunError(f"{path} is a run: go on with it by run={path}, or choose another dir=<path>")
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(f"{path} exists, and is not a run to go on with: choose another dir=<path>")
-        content = {
-            "name": config.name,
-            "seed": config.seed,
-            "overrides": list(overrides),
-            "command": " ".join(["wmplay train", *overrides]),
-            "plugins": registry.plugins_of(config),
-            "versions": _versions(),
-            "git": _git_commit(),
-            "machine": _machine(),
-            "started": datetime.now().isoformat(timespec="seconds"),
-            "status": "running",
-            "wall": {},
-        }
-        try:
-            with explained(path):
-                (path / "checkpoints").mkdir(parents=True)
-            write_config(path / "config.yaml", config)
-            write_json(path / "run.json", content)
-        except BaseException:
-            shutil.rmtree(path, ignore_errors=True)  # there was nothing in it
-            raise
-        return cls(path)
+        path, made = _unused(Path("runs") / config.name) if path is None else _room(Path(path))
+        begun = (path / LOCK).exists()  # and killed before there was a run
+        with ExitStack() as undo:
+            if made:
+                undo.callback(_remove_empty, path)
+            with claimed(path / LOCK, PATIENCE) as free:
+                if not free and not (path / "run.json").exists():
+                    raise RunError(_busy(path))
+                if not free or not _is_room(path, begun):
+                    raise RunError(_taken(path))
+                with _undone(path):
+                    _write_new(path, config, overrides)
+                undo.pop_all()
+                yield cls(path)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other processes from writing to the run within the block.
+
+        What killed processes were writing is removed.
+
+        Raises:
+            RunError: if another process is at it, with its number, its machine and since when; or for a link
+                that leads out of the directory, through which it would be written.
+            WriteError: no permission.
+        """
+        check_links(self.path, RunError)
+        with claimed(self.path / LOCK, PATIENCE) as free:
+            if not free:
+                raise RunError(_busy(self.path))
+            for folder in (self.path, *(path for path in self.path.iterdir() if path.is_dir())):
+                remove_leftovers(folder)
+            yield
 
     def read(self) -> dict[str, Any]:
         """``run.json``.
@@ -91,20 +128,25 @@ class RunDirectory:
         """
         path = self.path / "run.json"
         try:
-            content = read_json(path, RunError)
+            content = unsealed(read_json(path, RunError), path)
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(f"{self.path} is not a run: it has no run.json") from None
-        if not isinstance(content, dict):
-            raise RunError(f"{path} is damaged: it holds a {type(content).__name__}, expected an object")
+        for name, kind in FIELDS.items():
+            if not isinstance(content.get(name), kind | None):
+                got = type(content[name]).__name__
+                raise DamagedError(f"{path} is damaged: its {name} is a {got}, expected a {kind.__name__}")
         return content
-
-    def check_links(self) -> None:
-        """Raises RunError for a link that leads out of the directory, through which a run would write."""
-        check_links(self.path, RunError)
 
     def update(self, **fields: Any) -> None:
         """Replaces fields of ``run.json``."""
-        write_json(self.path / "run.json", {**self.read(), **fields})
+        write_sealed_json(self.path / "run.json", {**self.read(), **fields})
+
+    def status(self) -> str:
+        """ "running", "finished", "failed", "interrupted", or "stopped": it was killed."""
+        status = str(self.read().get("status", ""))
+        return "stopped" if status == "running" and not is_claimed(self.path / LOCK) else status
+
+    # ---- its config ----------------------------------------------------------------------------------
 
     def config(self) -> DictConfig:
         """The resolved config.
@@ -118,67 +160,131 @@ class RunDirectory:
         except FileNotFoundError:
             raise RunError(f"{self.path} is not a whole run: it has no config.yaml") from None
 
-    # ---- checkpoints -------------------------------------------------------------------------------
+    def config_is_as_written(self) -> bool:
+        """Return whether nobody, and nothing, has edited the config since the run wrote it."""
+        noted = self.read().get("config_sha256")
+        return noted is None or noted == _digest(self.path / "config.yaml")
+
+    def change_config(self, config: DictConfig, **change: Any) -> None:
+        """Writes another config, and notes in ``run.json`` what was changed, and when.
+
+        Args:
+            config: from here on.
+            change: what to note: the overrides, and how far the run was.
+        """
+        when = datetime.now().isoformat(timespec="seconds")
+        write_config(self.path / "config.yaml", config)
+        changes = [*self.read().get("changes", []), {"when": when, **change}]
+        self.update(config_sha256=_digest(self.path / "config.yaml"), changes=changes)
+
+    # ---- its checkpoints -------------------------------------------------------------------------------
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints, oldest first."""
-        return sorted((self.path / "checkpoints").glob("[0-9]*.pt"))
+        return self._checkpoints.paths()
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> Path:
-        """Writes the next checkpoint beside, renames it, and lets go of the oldest.
-
-        Args:
-            state: tensors, numbers, strings, lists and dicts: ``torch.load(weights_only=True)`` reads it.
-
-        Raises:
-            WriteError: no space, no permission; the checkpoints before are untouched.
-        """
-        existing = self.checkpoints()
-        number = int(existing[-1].stem) + 1 if existing else 1
-        path = self.path / "checkpoints" / f"{number:06d}.pt"
-        with written_beside(path) as beside, beside.open("wb") as file:
-            try:
-                torch.save({"format": CHECKPOINT_FORMAT, **state}, file)
-            except RuntimeError as error:
-                if isinstance(error.__context__, OSError):
-                    raise error.__context__ from None  # torch hides the system's error behind its own
-                raise
-        for old in existing[: 1 - KEPT_CHECKPOINTS]:
-            old.unlink(missing_ok=True)
-        return path
+        """Writes the next checkpoint. Raises WriteError."""
+        return self._checkpoints.save(state)
 
     def read_checkpoint(self) -> dict[str, Any]:
-        """The last checkpoint that can be read.
-
-        Raises:
-            RunError: if there is none, or it is of another format.
-        """
-        damaged = ""
-        for path in reversed(self.checkpoints()):
-            try:
-                state: Any = torch.load(path, map_location="cpu", weights_only=True)
-            except Exception as error:  # a damaged file fails in many ways
-                damaged += f"; {path.name} is damaged ({type(error).__name__})"
-                continue
-            if not (
-                isinstance(state, dict)
-                and state.get("format") == CHECKPOINT_FORMAT
-                and state.keys() >= CHECKPOINT_PARTS
-            ):
-                raise RunError(f"{path} is not a checkpoint of format {CHECKPOINT_FORMAT}")
-            return state
-        raise RunError(
-            f"{self.path} has no checkpoint that can be read{damaged}: restore one from a copy, or train anew"
-        )
+        """The last checkpoint that is not damaged. Raises RunError, and DamagedError where all are."""
+        return self._checkpoints.read()
 
 
-def _unused(folder: Path) -> Path:
-    """``<folder>/<date-time>``, with a number behind it where two runs begin in the same second."""
+# ---- a new run -----------------------------------------------------------------------------------
+
+
+def _unused(folder: Path) -> tuple[Path, bool]:
+    """Makes ``<folder>/<date-time>``, with a number behind it where two runs begin in the same second."""
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    path, number = folder / stamp, 1
-    while path.exists():
-        path, number = folder / f"{stamp}-{number}", number + 1
-    return path
+    for number in count():
+        path = folder / (f"{stamp}-{number}" if number else stamp)
+        with explained(path), suppress(FileExistsError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir()  # which only one process can
+            return path, True
+    raise AssertionError("unreachable")
+
+
+def _room(path: Path) -> tuple[Path, bool]:
+    """Makes a directory that was chosen; returns whether it was not there. Raises RunError, WriteError."""
+    if path.exists() and not _is_room(path, (path / LOCK).exists()):
+        raise RunError(_taken(path))
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir()
+        except FileExistsError:
+            return path, False
+        return path, True
+
+
+def _is_room(path: Path, begun: bool) -> bool:
+    """Return whether a directory is empty, or holds no more than what was written of a run before its
+    ``run.json``, when the process was killed."""
+    if not path.is_dir():
+        return False
+    known = {LOCK, *(BEFORE_RUN_JSON if begun else ())}
+    checkpoints = path / "checkpoints"
+    return all(each.name in known or is_beside(each) for each in path.iterdir()) and not (
+        checkpoints.is_dir() and any(checkpoints.iterdir())
+    )
+
+
+def _taken(path: Path) -> str:
+    if (path / "run.json").exists():
+        return f"{path} is a run: go on with it by run={path}, or choose another dir=<path>"
+    return f"{path} exists, and is not a run to go on with: choose another dir=<path>"
+
+
+def _busy(path: Path) -> str:
+    return f"{path} is in use by {holder(path / LOCK)}: wait for its end, stop it, or choose another run"
+
+
+def _write_new(path: Path, config: DictConfig, overrides: Sequence[str]) -> None:
+    with explained(path):
+        (path / "checkpoints").mkdir(exist_ok=True)
+    write_config(path / "config.yaml", config)
+    content = {
+        "name": config.name,
+        "seed": config.seed,
+        "overrides": list(overrides),
+        "command": " ".join(["wmplay train", *overrides]),
+        "plugins": registry.plugins_of(config),
+        "versions": _versions(),
+        "git": _git_commit(),
+        "machine": _machine(),
+        "started": datetime.now().isoformat(timespec="seconds"),
+        "status": "running",
+        "wall": {},
+        "config_sha256": _digest(path / "config.yaml"),
+    }
+    write_sealed_json(path / "run.json", content)
+
+
+@contextmanager
+def _undone(path: Path) -> Iterator[None]:
+    """Removes what ``_write_new`` made where it fails."""
+    try:
+        yield
+    except BaseException:
+        for name in ("run.json", "config.yaml"):
+            (path / name).unlink(missing_ok=True)
+        _remove_empty(path / "checkpoints")
+        raise
+
+
+def _remove_empty(path: Path) -> None:
+    with suppress(OSError):  # something is in it by now
+        path.rmdir()
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def _versions() -> dict[str, str]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from wmplay.contracts import Trajectory
 from wmplay.errors import RunError
-from wmplay.files import write_json
+from wmplay.files import unsealed, write_sealed_json
 from wmplay.intervals import Interval, mean_intervals
 from wmplay.measures import BASELINES, Metric
 from wmplay.reading import read_json
@@ -320,7 +320,7 @@ def save_evaluation(
         policies: scores by name: ``policy=...`` first, ``random=...`` and others beside it.
     """
     evaluation = Evaluation(prediction, spread, surprise, agreement, arbiter, policies)
-    write_json(run_dir / EVALUATION_FILE, _finite(asdict(evaluation)))
+    write_sealed_json(run_dir / EVALUATION_FILE, _finite(asdict(evaluation)))
     for name, some in (("clips", clips), ("unprompted", unprompted), ("duplicate", duplicate)):
         save_clips(run_dir, name, some)
     save_episodes(run_dir, "episodes", episodes)
@@ -335,7 +335,7 @@ def load_evaluation(run_dir: Path) -> Evaluation | None:
     """
     path = run_dir / EVALUATION_FILE
     try:
-        content = read_json(path, RunError)
+        content = unsealed(read_json(path, RunError), path)
     except FileNotFoundError:
         return None
     try:

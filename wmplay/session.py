@@ -10,8 +10,8 @@ from __future__ import annotations
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,7 +26,8 @@ from wmplay.configuration import plain, set_values
 from wmplay.contracts import Learner, Trajectory
 from wmplay.device import choose_device, use_threads
 from wmplay.distributed import Stopped, Team
-from wmplay.errors import DivergedError, WriteError
+from wmplay.errors import DivergedError, RunError, WmplayError
+from wmplay.files import explained
 from wmplay.fit import make_fitter
 from wmplay.loggers import Guarded, Jsonl
 from wmplay.origin import Origin
@@ -155,46 +156,63 @@ class Session:
 
     @contextmanager
     def opened(self, directory: RunDirectory) -> Iterator[None]:
-        """Takes up the run where its last checkpoint left it; whatever happens, its files are closed."""
+        """Takes up the run where its last checkpoint left it; its lock is held.
+
+        Whatever happens, ``run.json`` says how it ended, and its files are closed.
+        """
         self.directory = directory
-        self.team.each(self.restore)
         if not self.team.leads:
+            self.team.each(self.restore)
             with self.interrupt.listening():
                 try:
                     yield
                 except DivergedError:  # in all processes alike
                     raise Stopped from None
             return
-        self.jsonl = Jsonl(directory.metrics)
-        config = plain(self.config)
-        self.logger = Guarded(lambda: registry.build(config["logger"], run_dir=directory.path, config=config))
-        console.print(f"run in {directory.path}")
-        go_on = f"go on with: [bold]wmplay train {escape(shlex.quote(f'run={directory.path}'))}[/bold]"
-        status = "failed"
-        try:
-            with self.interrupt.listening():
+        with ExitStack() as files:
+            files.callback(self.actors.close)
+            self.team.each(self.restore)
+            with self._noted(), self.interrupt.listening():
+                self.jsonl = files.enter_context(closing(Jsonl(directory.metrics)))
+                self.logger = files.enter_context(closing(self._make_logger()))
+                console.print(f"run in {escape(str(directory.path))}", soft_wrap=True)
                 yield
-            status = "finished"
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        """Notes in ``run.json`` that the run goes on, and how it ended."""
+        go_on = f"go on with: [bold]wmplay train {escape(shlex.quote(f'run={self.directory.path}'))}[/bold]"
+        self.directory.update(status="running")
+        ending = "failed"
+        try:
+            yield
+            ending = "finished"
         except Interrupted:
-            status = "interrupted"
             if self.state.phase == "fit":  # the other phases begin again
                 self.save()
+            ending = "interrupted"
             console.print(f"stopped; {go_on}", soft_wrap=True)
             raise
+        except KeyboardInterrupt:
+            ending = "interrupted"
+            raise
         except DivergedError as error:
+            path, last = self.directory.path, self.directory.checkpoints()[-1]
             raise DivergedError(
-                f"{error}; the last good checkpoint is {directory.checkpoints()[-1]}: go on from it with "
-                f"run={directory.path} and a lower fit.lr, or look for the culprit in the model"
+                f"{error}; the last good checkpoint is {last}: go on from it with run={path} and "
+                "a lower fit.lr, or look for the culprit in the model"
             ) from error
         except Exception:
             console.print(f"failed; when the cause is mended, {go_on}", soft_wrap=True)
             raise
         finally:
-            self.actors.close()
-            self.jsonl.close()
-            self.logger.close()
-            with suppress(WriteError) if status == "failed" else nullcontext():
-                directory.update(status=status, wall=self.state.wall)
+            with nullcontext() if ending == "finished" else suppress(WmplayError):  # what went wrong counts
+                self.note(ending)
+
+    def note(self, status: str) -> None:
+        """Notes in ``run.json`` how the run is, and what it took. Raises WriteError."""
+        if self.team.leads:
+            self.directory.update(status=status, wall=self.state.wall)
 
     def save(self) -> None:
         """A checkpoint of everything that the rest of the run depends on."""
@@ -223,26 +241,45 @@ class Session:
         """The state of the last checkpoint; a run that was killed before its first begins at the beginning.
 
         Raises:
-            RunError: if there is none that can be read, although there was one; nothing is deleted then.
+            RunError: if there is none that can be read, although there was one, or it is of other pieces;
+                nothing is deleted then.
+            StoreError: if what was collected is damaged, or cannot be read.
         """
-        begun = self.directory.checkpoints() or is_store(self.directory.trajectories)
-        saved = self.directory.read_checkpoint() if begun else None
-        if saved is not None:
-            load_weights(self.parts.modules(), saved["weights"], self.directory.path)
-            self.state = State(**saved["state"])
-            if self.fitter is not None and saved["fitter"] is not None:
-                self.fitter.load_state_dict(saved["fitter"])
-            if self._learner is not None and saved["learner"] is not None:
-                self._learner.load_learner_state(saved["learner"])
-        snapshot = saved["store"] if saved is not None else None
+        directory, trajectories = self.directory, self.directory.trajectories
+        if not (directory.checkpoints() or is_store(trajectories) or Jsonl.size(directory.metrics)):
+            return
+        saved = directory.read_checkpoint()
+        load_weights(self.parts.modules(), saved["weights"], directory.path)
+        try:
+            self._take_over(saved)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            why = " ".join(f"{type(error).__name__}: {error}".split())
+            raise RunError(
+                f"the checkpoint in {directory.path} is of other pieces than those configured ({why})"
+            ) from error
+        snapshot = saved["store"]
         if not self.team.leads:
-            self.store = None if snapshot is None else load_trajectories(self.directory.trajectories)
+            self.store = None if snapshot is None else load_trajectories(trajectories)
             return
         if snapshot is not None:
-            self.store = Store.restore(self.directory.trajectories, snapshot)
-        else:
-            shutil.rmtree(self.directory.trajectories, ignore_errors=True)
-        Jsonl.cut(self.directory.metrics, saved["metrics"] if saved is not None else 0)
+            self.store = Store.restore(trajectories, snapshot)
+        elif is_store(trajectories):  # since the checkpoint; the same episodes are going to be collected
+            load_trajectories(trajectories)  # refuses what is anything else
+            with explained(trajectories):
+                shutil.rmtree(trajectories)
+        Jsonl.cut(directory.metrics, saved["metrics"])
+
+    def _take_over(self, saved: Mapping[str, Any]) -> None:
+        """Takes over all of a checkpoint but the weights and what is on disk."""
+        self.state = State(**saved["state"])
+        if self.fitter is not None and saved["fitter"] is not None:
+            self.fitter.load_state_dict(saved["fitter"])
+        if self._learner is not None and saved["learner"] is not None:
+            self._learner.load_learner_state(saved["learner"])
+
+    def _make_logger(self) -> Guarded:
+        config, path = plain(self.config), self.directory.path
+        return Guarded(lambda: registry.build(config["logger"], run_dir=path, config=config))
 
     def log(self, phase: str, metrics: dict[str, float]) -> None:
         """A line of ``metrics.jsonl``, and the same to the other logger."""

@@ -15,8 +15,8 @@ import numpy as np
 
 from wmplay.array_files import arrays_in
 from wmplay.contracts import GOAL_PREFIX, Array, Trajectory
-from wmplay.errors import RunError
-from wmplay.files import written_beside
+from wmplay.errors import DamagedError, RunError
+from wmplay.files import archive_written_beside, open_archive
 
 OBSERVATION = "observation/"
 STEPS = ("action", "reward", "terminated", "truncated")
@@ -94,14 +94,16 @@ def _write(path: Path, arrays: Mapping[str, Array]) -> None:
     if not arrays:
         path.unlink(missing_ok=True)
         return
-    with written_beside(path) as beside, beside.open("wb") as file:
+    with archive_written_beside(path) as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes a flag for a name
 
 
 def _read(path: Path, build: Callable[[dict[str, Array]], T]) -> T:
     try:
-        with path.open("rb") as file:
+        with open_archive(path) as file:
             return build(arrays_in(file))
+    except DamagedError as error:
+        raise DamagedError(f"{error}: evaluate the run again") from error
     except Exception as error:  # a damaged archive fails in many ways
         why = str(error) if isinstance(error, ValueError) else type(error).__name__
         raise RunError(f"{path} is damaged ({why}): evaluate the run again") from error

@@ -9,31 +9,42 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import reduce
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
+from rich.markup import escape
 
 from wmplay import registry
 from wmplay.configuration import is_hydras, parse, plain
-from wmplay.errors import RunError, WmplayError
-from wmplay.files import check_links, claimed, explained, write_json, written_beside
+from wmplay.errors import DamagedError, RunError, WmplayError
+from wmplay.files import (
+    check_links,
+    claimed,
+    explained,
+    is_claimed,
+    unsealed,
+    write_sealed_json,
+    written_beside,
+)
 from wmplay.plugins import in_one_line
+from wmplay.progress import console
 from wmplay.reading import read_json
 from wmplay.references import PIECE, TARGET
-from wmplay.run_directory import RunDirectory
+from wmplay.run_directory import LOCK, RunDirectory
 from wmplay.saved import check_data
 from wmplay.scores import load_evaluation
 
 SWEEP_FILE = "sweep.json"
 FAILURE_FILE = "failure.txt"  # in the directory of a job that failed: why, and the traceback
 LOCKS = ".locks"  # a file for each job, locked as long as a process is at it
+ASIDE = ".aside"  # jobs that could not go on, and were begun anew
 ELSEWHERE = ("dir", "run")  # where a run is written is no part of what it is
 # Settings that came after the first release: at these values a job is the one that it was without them.
 LATER_SETTINGS: Mapping[str, Any] = {"env.screen": "outwards", "fit.minutes": None}
@@ -64,19 +75,19 @@ class SweepDirectory:
         """
         path = self.path / SWEEP_FILE
         try:
-            texts = [str(text) for text in read_json(path, RunError)["overrides"]]
+            overrides = unsealed(read_json(path, DamagedError), path).get("overrides")
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(f"{self.path} is not a sweep: it has no {SWEEP_FILE}") from None
-        except (KeyError, TypeError) as error:
-            raise RunError(
-                f"{path} is damaged ({error!r}): restore it, or sweep into another directory"
-            ) from error
-        for text in texts:
+        if not isinstance(overrides, list) or not all(isinstance(text, str) for text in overrides):
+            raise DamagedError(
+                f"{path} is damaged (it lists no overrides): restore it, or sweep into another directory"
+            )
+        for text in overrides:
             if len(text) > LONGEST or sum(map(text.count, "([{")) > BRACKETS:
                 raise RunError(
                     f"{path} is damaged (an override is {text[:50]!r} ...): restore it from a copy"
                 )
-        return texts
+        return overrides
 
     def check(self, overrides: Sequence[str]) -> None:
         """Whether a sweep of these overrides may be (or go on) here. It may have other values of what it
@@ -105,7 +116,7 @@ class SweepDirectory:
         """Makes the directory, and notes what is swept over."""
         with explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.path / SWEEP_FILE, {"overrides": list(overrides)})
+        write_sealed_json(self.path / SWEEP_FILE, {"overrides": list(overrides)})
 
     # ---- its jobs ----------------------------------------------------------------------------------
 
@@ -126,10 +137,8 @@ class SweepDirectory:
         status = _status(job)
         if status == "finished":
             return "finished"
-        if self._lock(job).exists():
-            with claimed(self._lock(job)) as free:
-                if not free:
-                    return "running"
+        if is_claimed(self._lock(job)) or is_claimed(job / LOCK):
+            return "running"
         if (job / FAILURE_FILE).exists() or status == "failed":
             return "failed"
         return "stopped" if job.exists() else "new"
@@ -168,17 +177,31 @@ def goes_on(job: Path) -> bool:
     """Makes room for a job that did not end well; its lock is held.
 
     Returns:
-        Whether it has a checkpoint to go on from. Where it has none that can be read, nothing of it is left.
+        Whether it is begun, and can go on. One of whose checkpoints none is sound is set aside, whole.
+
+    Raises:
+        RunError: for what cannot be read, or is of another version; it stays as it is.
     """
-    try:
-        RunDirectory(job).read_checkpoint()
-    except RunError:
-        with explained(job):
-            if job.exists():
-                shutil.rmtree(job)
-        return False
     (job / FAILURE_FILE).unlink(missing_ok=True)
+    if not (job / "run.json").exists():
+        return False
+    directory = RunDirectory(job)
+    try:
+        if directory.checkpoints():
+            directory.read_checkpoint()
+    except DamagedError as error:
+        aside = _set_aside(job)
+        console.print(escape(f"{error}; it begins anew, and is kept as {aside}"), soft_wrap=True)
+        return False
     return True
+
+
+def _set_aside(job: Path) -> Path:
+    folder = job.parent / ASIDE
+    with explained(folder):
+        folder.mkdir(exist_ok=True)
+        aside = next(path for i in count(1) if not (path := folder / f"{job.name}-{i}").exists())
+        return job.rename(aside)
 
 
 def write_failure(job: Path, overrides: Sequence[str], error: Exception) -> None:

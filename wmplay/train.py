@@ -8,7 +8,7 @@ own only their loss.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -80,13 +80,18 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
     def begin() -> Path:
         """The run's directory."""
         if run is not None:
-            RunDirectory(run).check_links()
             return run
-        created = RunDirectory.create(session.config, overrides, dir or session.config.dir)
+        new = RunDirectory.created(session.config, overrides, dir or session.config.dir)
+        created = held.enter_context(new)
         created.update(fit_minutes=minutes, expected=pace.expected(session.config))
         return created.path
 
-    with joined() as team:
+    def hold() -> None:
+        if run is not None:
+            held.enter_context(RunDirectory(run).held())
+
+    with joined() as team, ExitStack() as held:
+        team.lead(hold)
         session = team.each(lambda: Session(config(), team, threads))
         pace = team.lead(prepare)
         minutes = session.config.fit.get("minutes")
@@ -95,8 +100,9 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
         with session.opened(directory):
             tell_duration(session, pace)
             loop(session)
-        if session.config.report:
-            team.lead(lambda: write_report(directory.path))
+            if session.config.report:
+                session.note("finished")  # which the report says
+                team.lead(lambda: write_report(directory.path))
     return Run(directory.path)
 
 
@@ -275,11 +281,11 @@ def evaluate_again(path: str | Path, overrides: Sequence[str] = ()) -> None:
         WmplayError: for whatever the user can mend, in one line.
     """
     run = Run(Path(path))
-    run.directory.check_links()
-    config = continued_config(run.directory, overrides)
-    with closing(build_env(env_config(config))) as env:
-        check_spaces(env, run.env, f"the policy of {run.path}")
-    reference = run.trajectories if run.directory.trajectories.exists() else None
-    scores = assess(config, run.parts, run.directory, run.device, reference=reference)
-    save_evaluation(run.path, **scores)
-    write_report(run.path)
+    with run.directory.held():
+        config = continued_config(run.directory, overrides)
+        with closing(build_env(env_config(config))) as env:
+            check_spaces(env, run.env, f"the policy of {run.path}")
+        reference = run.trajectories if run.directory.trajectories.exists() else None
+        scores = assess(config, run.parts, run.directory, run.device, reference=reference)
+        save_evaluation(run.path, **scores)
+        write_report(run.path)

@@ -18,6 +18,7 @@ from refusals import contents, failure, refusal
 import wmplay
 from wmplay.cli import main
 from wmplay.errors import ShapeError, StoreError
+from wmplay.run_directory import RunDirectory
 
 SMALL = ("experiment=tiny", "iterations=1", "model=mlp", "model.hidden=97", "report=false")
 SIMULATE = ("simulate", "luxo", "physics=fast", "--episodes", "3", "--out")
@@ -128,7 +129,7 @@ ACT = ("simulate", "luxo", "task=body_goal", "physics=fast", "--run", "run", "--
             (REPORT,),
             "run/evaluation.json is damaged (KeyError(",
         ),
-        (half("clips.npz"), (REPORT,), "run/clips.npz is damaged (BadZipFile): evaluate the run again"),
+        (half("clips.npz"), (REPORT,), "run/clips.npz is damaged ("),
         (
             half("held_out/seed1000-8/manifest.json"),
             (EVAL,),
@@ -185,6 +186,13 @@ def test_what_cannot_be_done_with_a_run(
     arguments: tuple[str, ...], message: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in refusal(capsys, *arguments)
+
+
+def test_a_run_that_another_process_is_at(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with RunDirectory(run).held():
+        for command in (GO_ON, EVAL):
+            assert f"run is in use by process {os.getpid()} on " in refusal(capsys, *command)
+        assert main(REPORT) == 0, "which only reads it, and may be looked at meanwhile"
 
 
 @pytest.mark.parametrize("directory", ["notes", "notes/thesis.txt"])
@@ -328,7 +336,9 @@ def test_no_space_for_a_store(disk: Callable[[int], Path], capsys: pytest.Captur
 
 def test_no_space_for_a_run(disk: Callable[[int], Path], capsys: pytest.CaptureFixture[str]) -> None:
     path = disk(4) / "run"
-    assert f"cannot write {path}/run.json (No space left" in failure(capsys, "train", *SMALL, f"dir={path}")
+    assert f"cannot write {path}/config.yaml (No space left" in failure(
+        capsys, "train", *SMALL, f"dir={path}"
+    )
     assert not path.exists()
 
 

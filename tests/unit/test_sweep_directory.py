@@ -1,12 +1,18 @@
 import json
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from wmplay.errors import RunError
+from wmplay.run_directory import RunDirectory
 from wmplay.sweep_directory import SweepDirectory, digest, goes_on, write_failure
 
 JOB = {"seed": 3, "fit": {"lr": 1e-3, "clip": 100.0}, "dir": None, "run": None, "name": "run"}
+
+
+def contents(folder):
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 def known_by(**changes):
@@ -43,14 +49,60 @@ def test_how_far_a_job_is(tmp_path):
     assert sweep.numbers(job) is None  # it was not evaluated
 
 
-def test_what_cannot_go_on_makes_room(tmp_path):
-    job = tmp_path / "job"
-    assert not goes_on(job)
+def begun(job):
+    """A job with one checkpoint, of this format."""
     (job / "checkpoints").mkdir(parents=True)
     (job / "run.json").write_text("{}")
-    (job / "checkpoints" / "000001.pt").write_bytes(b"no checkpoint")
-    assert not goes_on(job)
-    assert not job.exists()
+    state = {"state": {}, "weights": {}, "fitter": None, "learner": None, "store": None, "metrics": 0}
+    RunDirectory(job).save_checkpoint(state)
+    return job
+
+
+def test_a_job_without_a_run_begins(tmp_path):
+    assert not goes_on(tmp_path / "job")
+    write_failure(tmp_path / "job", ["seed=3"], ValueError("no luck"))
+    assert not goes_on(tmp_path / "job")
+    assert list((tmp_path / "job").iterdir()) == []
+
+
+def test_a_job_that_was_killed_before_its_first_checkpoint_goes_on(tmp_path):
+    job = begun(tmp_path / "job")
+    (job / "checkpoints" / "000001.pt").unlink()
+    assert goes_on(job)
+
+
+def test_a_job_whose_checkpoints_are_all_damaged_is_set_aside(tmp_path, capsys):
+    for number in (1, 2):
+        job = begun(tmp_path / "job")
+        (job / "checkpoints" / "000001.pt").write_bytes(b"no checkpoint")
+        assert not goes_on(job)
+        assert not job.exists()
+        aside = tmp_path / ".aside" / f"job-{number}"
+        assert str(aside) in capsys.readouterr().err
+        assert (aside / "checkpoints" / "000001.pt").read_bytes() == b"no checkpoint"
+
+
+def newer(job):
+    torch.save({"format": 3}, job / "checkpoints" / "000001.pt")
+
+
+def unreadable(job):
+    (job / "checkpoints" / "000001.pt").unlink()
+    (job / "checkpoints" / "000001.pt").mkdir()
+
+
+def damaged_about(job):
+    (job / "run.json").write_text("{")
+
+
+@pytest.mark.parametrize("change", [newer, unreadable, damaged_about])
+def test_a_job_that_is_not_understood_stays(tmp_path, change):
+    job = begun(tmp_path / "job")
+    change(job)
+    before = contents(tmp_path)
+    with pytest.raises(RunError):
+        goes_on(job)
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize(
@@ -95,4 +147,4 @@ def test_a_damaged_sweep_is_named(tmp_path, content):
 
 def test_what_a_sweep_was_run_with_is_plain_json(tmp_path):
     SweepDirectory(tmp_path / "s").write(["seed=0,1"])
-    assert json.loads((tmp_path / "s" / "sweep.json").read_text()) == {"overrides": ["seed=0,1"]}
+    assert json.loads((tmp_path / "s" / "sweep.json").read_text())["overrides"] == ["seed=0,1"]

@@ -84,7 +84,10 @@ def write(trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str,
     """Writes a file of groups ``episode_0`` and so on. Raises WriteError."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with written_beside(path) as beside, h5py.File(beside, "w", track_order=True) as file:
+    with (
+        written_beside(path) as beside,
+        h5py.File(beside, "w", track_order=True, locking=False) as file,  # it is locked already
+    ):
         for number, trajectory in enumerate(trajectories):
             group = file.create_group(f"episode_{number}", track_order=True)
             for name, array in named_arrays(trajectory).items():
