@@ -15,11 +15,13 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from wmplay import registry
 from wmplay.errors import DamagedError, RunError, WriteError
 from wmplay.run_directory import RunDirectory
 
 fork = multiprocessing.get_context("fork")
-CONFIG = OmegaConf.create({"name": "tiny", "seed": 3, "fit": {"lr": 0.001}})
+PIECES = dict.fromkeys(registry.KINDS)
+CONFIG = OmegaConf.create({"name": "tiny", "seed": 3, "fit": {"lr": 0.001}, **PIECES})
 STATE: dict[str, Any] = {"state": {}, "fitter": None, "learner": None, "store": None, "metrics": 0}
 
 
