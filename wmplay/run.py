@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -27,6 +26,7 @@ from wmplay.envs import build_env
 from wmplay.envs.learned import LearnedVectorEnv
 from wmplay.envs.starts import real_starts, stored_starts
 from wmplay.errors import ConfigError, RunError, WorldError
+from wmplay.metrics import read_metrics
 from wmplay.origin import in_words, origin_of, same_world
 from wmplay.run_directory import RunDirectory
 from wmplay.store import Store, load_trajectories
@@ -337,13 +337,8 @@ class Run(LoadedRun):
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of ``metrics.jsonl``; a last line that was cut off is left out. Raises RunError."""
-        path = self.directory.metrics
-        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-        try:
-            return [json.loads(line) for line in lines]
-        except ValueError as error:
-            raise RunError(f"{path} is damaged ({error}): take out the lines that are not JSON") from error
+        """The lines of ``metrics.jsonl``; those that are damaged are left out, and told. Raises RunError."""
+        return read_metrics(self.directory.metrics)
 
     def learned_env(self, num_envs: int = 1, seed: int = 0) -> LearnedVectorEnv:
         """The world model as a vector env, set up as the run's config says. Raises ConfigError."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wmplay.contracts import Trajectory
 from wmplay.errors import RunError
+from wmplay.metrics import read_metrics
 from wmplay.reading import YAML_BYTES, read_bytes
 from wmplay.run_directory import RunDirectory
 from wmplay.scores import Evaluation, load_evaluation
@@ -42,16 +42,16 @@ def read_record(run_dir: Path) -> Record:
     Raises:
         RunError: if it is not a run's (no ``run.json``), or a file is damaged.
     """
-    metrics = run_dir / "metrics.jsonl"
+    directory = RunDirectory(run_dir)
     try:
         config = read_bytes(run_dir / "config.yaml", RunError, YAML_BYTES).decode(errors="replace")
     except FileNotFoundError:
         config = ""
     return Record(
         path=run_dir,
-        info=RunDirectory(run_dir).read(),
+        info={**directory.read(), "status": directory.status()},
         config=config,
-        metrics=_read_lines(metrics) if metrics.exists() else [],
+        metrics=read_metrics(directory.metrics),
         evaluation=load_evaluation(run_dir),
         clips=load_clips(run_dir),
         unprompted=load_clips(run_dir, "unprompted"),
@@ -59,16 +59,3 @@ def read_record(run_dir: Path) -> Record:
         episodes=load_episodes(run_dir),
         learned_episodes=load_episodes(run_dir, "learned_episodes"),
     )
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a JSONL file; one that a killed run left unfinished is passed over."""
-    lines = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            content = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(content, dict):
-            lines.append(content)
-    return lines

@@ -248,6 +248,6 @@ def _job(record: Record, sweep: SweepDirectory, own: tuple[str, ...]) -> Job:
         directory=str(record.path.relative_to(sweep.path)),
         overrides=own,
         seed=str(record.info.get("seed", "")),
-        status=sweep.state(record.path) if status == "running" else status,  # it may have been killed
+        status=sweep.state(record.path) if status in ("running", "stopped") else status,
         metrics=headline(record.evaluation or Evaluation()),
     )
