@@ -215,10 +215,10 @@ def open_archive(path: Path) -> BinaryIO:
         DamagedError: if one differs, or it is no whole archive.
         OSError: if it cannot be read.
     """
-    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")  # a pipe would never end
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would never end
+        raise OSError(errno.EINVAL, "it is no plain file")
+    file = path.open("rb")
     try:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is no plain file")
         problem = _problem(file)
         if problem is not None:
             raise DamagedError(f"{path} is damaged ({problem})")

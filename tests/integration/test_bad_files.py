@@ -121,13 +121,13 @@ ACT = ("simulate", "luxo", "task=body_goal", "physics=fast", "--run", "run", "--
         (
             cut_shard,
             (GO_ON, EVAL),
-            "action.npy is damaged (EOF: reading array header, expected 118 bytes got 90): ",
+            "action.npy is damaged (",
         ),
         (half("evaluation.json"), (REPORT,), "run/evaluation.json is damaged "),
         (
             text("evaluation.json", '{"random": {}}'),
             (REPORT,),
-            "run/evaluation.json is damaged (KeyError(",
+            "run/evaluation.json is damaged (",
         ),
         (half("clips.npz"), (REPORT,), "run/clips.npz is damaged ("),
         (
