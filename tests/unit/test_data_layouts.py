@@ -1,5 +1,6 @@
 """HDF5 files as robomimic and D4RL lay them out."""
 
+import json
 from pathlib import Path
 
 import h5py
@@ -8,7 +9,9 @@ import pytest
 
 from wmplay.data import data_format
 from wmplay.data.transfer import import_data
-from wmplay.errors import DataError
+from wmplay.errors import ConfigError, DataError, StoreError
+from wmplay.recorded import hold_out
+from wmplay.store.metadata import read_metadata
 
 chosen = data_format("hdf5")
 X = np.arange(24.0).reshape(12, 2)  # frame t is (2t, 2t + 1)
@@ -50,6 +53,108 @@ def test_flat_arrays_without(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first.action, A[:4].astype(np.float32))
     assert (first.terminated.any(), first.truncated.tolist()) == (False, [False, False, False, True])
     assert [len(second), len(third)] == [3, 1]
+
+
+def lengths(path: Path, **options: int) -> list[int]:
+    return [len(each) for each in chosen.read(path, **options)]
+
+
+def following(*breaks: int) -> np.ndarray:
+    """What comes next, which is another frame than the next row's at some rows."""
+    frames = np.roll(X, -1, axis=0)
+    frames[[*breaks, 11]] += 50
+    return frames
+
+
+@pytest.mark.parametrize("ends", [{}, {"timeouts": []}])
+def test_an_end_must_be_known(tmp_path: Path, ends: dict[str, list[int]]) -> None:
+    path = flat(tmp_path / "d.h5", ends)
+    with pytest.raises(DataError, match="--episode-length"):
+        import_data("hdf5", path, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+    assert lengths(path, episode_length=5) == [4, 4, 1]
+    assert len(import_data("hdf5", path, tmp_path / "store", episode_length=12)) == 1
+
+
+def test_an_episode_length_is_counted_from_the_last_end(tmp_path: Path) -> None:
+    path = flat(tmp_path / "d.h5", {"terminals": [2]}, next_observations=following(2, 6, 10))
+    first, *rest = chosen.read(path, episode_length=4)
+    assert [len(first), *map(len, rest)] == [3, 4, 4, 1]
+    assert first.terminated[-1]
+    assert all(each.truncated[-1] and not each.terminated.any() for each in rest)
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"next_observations": following(3, 7)}, [4, 4, 4]),
+        ({"next_observations": following()}, [12]),
+        ({"infos/step": np.arange(12) % 6}, [5, 5]),
+        ({"timesteps": np.arange(12)[:, None] % 4}, [3, 3, 3]),
+        ({"episode_id": np.arange(12) // 5}, [4, 4, 1]),
+    ],
+)
+def test_other_columns_say_where_an_episode_ends(
+    tmp_path: Path, columns: dict[str, np.ndarray], expected: list[int]
+) -> None:
+    path = flat(tmp_path / "d.h5", {}, **columns)
+    assert lengths(path) == expected
+    assert chosen.count(path) == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("ends", "columns", "message"),
+    [
+        ({"timeouts": [5]}, {"next_observations": following(3, 5)}, "row 4 does not go on from row 3"),
+        ({"timeouts": [5]}, {"infos/step": np.arange(12) % 4}, "row 4 does not go on"),
+        ({}, {"next_observations": X}, "does not go on"),
+        ({"timeouts": [5]}, {"infos/qpos": X[:7]}, r"infos/qpos has shape \[7, 2\]"),
+        ({"timeouts": [5]}, {"timesteps": np.arange(13)}, r"timesteps has shape \[13\]"),
+    ],
+)
+def test_columns_that_contradict(
+    tmp_path: Path, ends: dict[str, list[int]], columns: dict[str, np.ndarray], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        import_data("hdf5", flat(tmp_path / "d.h5", ends, **columns), tmp_path / "store")
+
+
+def test_episodes_that_are_longer_than_they_can_be(tmp_path: Path) -> None:
+    path = flat(tmp_path / "d.h5", {"terminals": [3]})
+    with h5py.File(path, "a") as file:
+        file.attrs["max_episode_steps"] = 5
+    with pytest.raises(DataError, match="--episode-length 5"):
+        lengths(path)
+    assert lengths(path, episode_length=5) == [3, 4, 2]
+
+
+def test_an_episode_length_is_for_flat_arrays_alone(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="a group for each episode"):
+        lengths(demonstrations(tmp_path / "d.hdf5"), episode_length=3)
+    with pytest.raises(DataError, match="npz data says where episodes end"):
+        import_data("npz", tmp_path, tmp_path / "store", episode_length=3)
+
+
+def test_masks_become_a_split(tmp_path: Path) -> None:
+    """What the authors hold out is what is held out."""
+    path = demonstrations(tmp_path / "d.hdf5")
+    with h5py.File(path, "a") as file:
+        file["mask/train"], file["mask/valid"] = [b"demo_10"], [b"demo_9"]
+    store = import_data("hdf5", path, tmp_path / "store")
+    assert read_metadata(store.path)["split"] == {"train": [1], "valid": [0]}
+    fitted, held = hold_out(store, 1, seed=0)
+    assert (fitted.episodes, held.episodes) == ([1], [0])
+    assert hold_out(store, 0, seed=0)[0].episodes == [1]
+    with pytest.raises(ConfigError, match="1 episodes in its split"):
+        hold_out(store, 2, seed=0)
+    for split in ({"valid": [7]}, {"valid": [0, 1]}, {"valid": "all"}, {"valid": [True]}):
+        (store.path / "metadata.json").write_text(json.dumps({"split": split}))
+        with pytest.raises(StoreError, match="valid"):
+            hold_out(store, 1, seed=0)
+    with h5py.File(path, "a") as file:
+        file["mask/test"] = [b"demo_3"]
+    with pytest.raises(DataError, match="mask/test names demo_3"):
+        import_data("hdf5", path, tmp_path / "other")
 
 
 def demonstrations(path: Path, *, after: bool = False) -> Path:

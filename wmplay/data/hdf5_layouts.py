@@ -105,7 +105,7 @@ class Flat:
         episode_length: steps after which an episode ends if no flag says so before; None where flags do.
 
     Raises:
-        DataError: for arrays that do not go together, and where nothing says where an episode ends.
+        DataError: for arrays that do not go together.
     """
 
     def __init__(self, file: h5py.File, path: Path, episode_length: int | None = None) -> None:
@@ -123,7 +123,7 @@ class Flat:
             self._whole(name) if name in file else np.zeros(self.rows, np.bool_)
             for name in ("terminals", "timeouts")
         )
-        self._end(episode_length)
+        self.episode_length = episode_length
 
     @staticmethod
     def fits(file: h5py.File) -> bool:
@@ -131,11 +131,17 @@ class Flat:
         return all(isinstance(file.get(name), h5py.Dataset) for name in FLAT)
 
     def count(self) -> int:
-        """The number of episodes that have a step whose successor is there."""
+        """The number of episodes that have a step whose successor is there.
+
+        Raises:
+            DataError: where nothing says where an episode ends, or one column contradicts another.
+        """
+        self._end()
         return sum(1 for _ in self._ranges())
 
     def read(self) -> Iterator[Trajectory]:
-        """All episodes."""
+        """All episodes. Raises DataError as ``count``."""
+        self._end()
         for number, (start, stop) in enumerate(self._ranges()):
             rows = slice(start, stop)
             steps = {
@@ -162,7 +168,7 @@ class Flat:
             if stop - start >= shortest:
                 yield start, stop
 
-    def _end(self, episode_length: int | None) -> None:
+    def _end(self) -> None:
         """Sets ``timeout`` where an episode ends that no flag ends. Raises DataError if none is known."""
         breaks = self._breaks() & ~(self.terminated | self.timeout)[:-1]
         flagged = bool(self.timeout.any())
@@ -174,9 +180,9 @@ class Flat:
                 "(next_observations, a counter of steps)"
             )
         self.timeout[:-1] |= breaks
-        if episode_length is not None:
+        if self.episode_length is not None:
             for start, stop in list(self._ranges()):
-                self.timeout[start + episode_length - 1 : stop : episode_length] = True
+                self.timeout[start + self.episode_length - 1 : stop : self.episode_length] = True
         elif not (self.terminated | self.timeout).any() and not self._is_one_episode():
             raise DataError(
                 f"{self.path} does not say where an episode ends (no terminals, no timeouts): say after how "

@@ -165,6 +165,14 @@ def _dataset(path: Path) -> lance.LanceDataset:
         dataset = lance.dataset(path)
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
+    for fragment in dataset.get_fragments():
+        for file in fragment.data_files():
+            if file.base_id is not None or not (path / "data" / file.path).resolve().is_relative_to(
+                path.resolve()
+            ):
+                raise DataError(
+                    f"{path} has its values elsewhere ({file.path}), which is not read: copy them there"
+                )
     for name in (EPISODE, STEP):
         if name not in dataset.schema.names:
             raise DataError(

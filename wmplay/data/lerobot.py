@@ -34,6 +34,7 @@ VERSION = "v3."
 OBSERVATION = "observation"
 ACTION, REWARD, DONE, TRUNCATED = "action", "next.reward", "next.done", "next.truncated"
 EPISODE, FRAME, TIME = "episode_index", "frame_index", "timestamp"
+IMAGES = ("PNG", "JPEG", "WEBP")  # of others, some are drawn by further programs
 OF_THE_FILES = ("data_path", "video_path", "chunks_size", "data_files_size_in_mb", "video_files_size_in_mb")
 
 
@@ -126,8 +127,8 @@ def _observation(
     if features[name]["dtype"] == "image":
         images = rows[name].combine_chunks().field("bytes").to_pylist()
         try:
-            return np.stack([np.asarray(Image.open(io.BytesIO(image))) for image in images])
-        except (OSError, TypeError, ValueError) as error:
+            return np.stack([np.asarray(Image.open(io.BytesIO(image), formats=IMAGES)) for image in images])
+        except (OSError, TypeError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(f"{where}: {name} has an image that cannot be read ({error}): mend it") from error
     return _column(rows, name, features, where)
 
@@ -148,16 +149,22 @@ def _video(
     try:
         numbers = {each: episode[f"videos/{name}/{each}"] for each in ("chunk_index", "file_index")}
         begins = episode[f"videos/{name}/from_timestamp"]
-        return path / info["video_path"].format(video_key=name, **numbers), float(begins)
-    except (KeyError, TypeError, AttributeError) as error:
+        video = path / str(info["video_path"]).format(video_key=name, **numbers)
+        begins = float(begins)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise DataError(f"{where}: {EPISODES} does not say where its {name} is ({error}): mend it") from error
+    if not video.resolve().is_relative_to(path.resolve()):
+        raise DataError(
+            f"{where}: its {name} is at {video}, out of the dataset, which is not read: copy it there"
+        )
+    return video, begins
 
 
 def _frames(video: Path, times: Array, fps: float) -> Array:
     """[L, H, W, C] uint8: the frame nearest to each of the increasing times, in seconds."""
     found: list[Array] = []
     try:
-        with av.open(video) as container:
+        with av.open(video, format="mp4") as container:  # others may name further files, or addresses
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             container.seek(max(0, math.floor((times[0] - 1 / fps) / stream.time_base)), stream=stream)

@@ -26,6 +26,7 @@ from minari.serialization import serialize_space
 from wmplay.contracts import GOAL_PREFIX, Array, Trajectory
 from wmplay.data.encoding import UNNAMED
 from wmplay.data.episodes import read_json, trajectory_of
+from wmplay.data.hdf5_files import opened
 from wmplay.data.spaces import NAMES, config_of_world, described, given_spaces, spaces_of_world
 from wmplay.errors import DataError, SpaceError
 from wmplay.files import folder_written_beside
@@ -151,6 +152,9 @@ def write(trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str,
 def _dataset(path: Path) -> minari.MinariDataset:
     data = _data(path)
     read_json(data / METADATA_FILE_NAME)  # which Minari takes for what it should be
+    for file in data.glob("*.hdf5"):
+        with opened(file):  # checks it
+            pass
     try:
         return minari.MinariDataset(data)
     except (KeyError, OSError, ValueError, AssertionError, ImportError, gymnasium.error.Error) as error:

@@ -6,7 +6,10 @@ What a format says of its data as a whole (env, spaces, author, ...) is kept bes
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +51,7 @@ def import_data(
         WorldError: for data that is of another world than the store's.
     """
     chosen = data_format(name)
+    _check_plain(source)
     options = {} if episode_length is None else {"episode_length": episode_length}
     if options and name != "hdf5":
         raise DataError(
@@ -128,6 +132,18 @@ def print_info(path: Path) -> None:
     for key, value in read_metadata(path).items():
         table.add_row(f"metadata: {key}", str(value))
     Console(highlight=False, markup=False).print(table)
+
+
+def _check_plain(source: Path) -> None:
+    """Whether all that is at a path is there itself. Raises DataError for links, pipes and devices in it."""
+    inside = [Path(folder) / each for folder, *names in os.walk(source) for each in chain(*names)]
+    for path in [source.resolve(), *inside]:
+        kind = os.lstat(path).st_mode if os.path.lexists(path) else stat.S_IFREG
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise DataError(
+                f"{path} is a link to elsewhere, a pipe or a device, which is not read: import a copy of the "
+                "data that holds the files themselves (cp -rL)"
+            )
 
 
 def _shown(title: str, trajectories: Iterable[Trajectory], total: int) -> Iterator[Trajectory]:
