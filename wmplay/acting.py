@@ -14,9 +14,9 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from torch.utils._pytree import tree_leaves, tree_map
 
+from wmplay.answers import Frames, frame_spaces, frames_of, held
 from wmplay.contracts import Array, Policy
 from wmplay.errors import ActionError, ConfigError, ShapeError, SpaceError
-from wmplay.stepping import Frames, frame_spaces, frames_of
 
 
 class BatchActor:
@@ -120,20 +120,20 @@ class BatchActor:
 
 
 class BatchOfOne:
-    """A single env as a vector env of one slot that never resets itself."""
+    """A single env as a vector env of one slot that never resets itself; it is held to its spaces."""
 
     num_envs = 1
     metadata: ClassVar = {"autoreset_mode": AutoresetMode.DISABLED}
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
-        self.env = env
+        self.env = held(env)
         self.single_observation_space = env.observation_space
         self.single_action_space = env.action_space
         self.action_space = batch_space(env.action_space, 1)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
         """The only slot is reset, whatever the mask in the options."""
-        observation, info = self.env.reset(seed=seed)
+        observation, info = self.env.reset(seed=seed, options=None)
         return self._batched(observation), info
 
     def step(self, action: Array) -> tuple[Any, Array, Array, Array, dict[str, Any]]:
@@ -207,7 +207,7 @@ class Actor:
                 raise ShapeError(f"observation '{key}'", np.shape(observation[key]), space.shape or ())
         last = self._last if last_action is None else self._executed(last_action)
         batch = {key: np.asarray(observation[key])[None] for key in self._spaces}
-        action = self._actor.act(frames_of(batch, self._spaces), last, self._first)
+        action = self._actor.act(frames_of(batch, self._spaces, 1), last, self._first)
         self._last, self._first = action, np.zeros(1, np.bool_)
         native: Array = self._actor.native(action)[0]
         return native

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
-import gymnasium
 import numpy as np
 import torch
-from gymnasium.spaces import Dict
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
+from wmplay.answers import BatchAnswers, Frames
 from wmplay.contracts import Array
-from wmplay.errors import ConfigError, SpaceError, WmplayError
-
-Frames: TypeAlias = dict[str, Array]
+from wmplay.errors import ConfigError, WmplayError
 
 
 class Step(NamedTuple):
@@ -45,7 +42,8 @@ class Stepper:
 
     Raises:
         SpaceError: for observations that are not made of arrays.
-        WmplayError: if the env does not say its autoreset mode.
+        WmplayError: if the env does not say its autoreset mode; from ``reset`` and ``step``, for answers that
+            are not as its spaces say.
     """
 
     frames: Frames  # {key: [N, ...]}: what to act on next
@@ -55,11 +53,12 @@ class Stepper:
         self.env = env
         self.mode = autoreset_mode(env)
         self.num_envs: int = env.num_envs
-        self.spaces = frame_spaces(env.single_observation_space)
+        self._answers = BatchAnswers(env)
+        self.spaces = self._answers.spaces
 
     def reset(self, seed: int) -> None:
         """Episodes begin in all slots."""
-        self.frames = frames_of(self.env.reset(seed=seed)[0], self.spaces)
+        self.frames = self._answers.reset(self.env.reset(seed=seed))
         self.first = np.ones(self.num_envs, np.bool_)
         self._resetting = np.zeros(self.num_envs, np.bool_)  # next-step: to be reset only
 
@@ -71,23 +70,23 @@ class Stepper:
             last: [N] bool: rows whose episode is cut, as truncated, if this step does not end it. Where the
                 env resets itself, the next episode goes on from the same state.
         """
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        self.frames = arrived = frames_of(observation, self.spaces)
+        arrived, reward, terminated, truncated, info = self._answers.step(self.env.step(action))
+        self.frames = arrived
         stepped = ~self._resetting
-        ended = np.asarray(terminated | truncated, np.bool_)
+        ended = terminated | truncated
         cut = stepped & ~ended & last
         self.first = over = ended | cut
         if self.mode is AutoresetMode.NEXT_STEP:
             self.first, self._resetting = self._resetting | cut, ended
         elif self.mode is AutoresetMode.SAME_STEP and ended.any():
-            arrived = with_final(arrived, ended, info, self.spaces)
+            arrived = self._answers.final(arrived, ended, info)
         elif self.mode is AutoresetMode.DISABLED and over.any():
             self.frames = self._begun(over, arrived)
         return Step(arrived, reward, terminated, truncated | cut, over, stepped)
 
     def _begun(self, rows: Array, frames: Frames) -> Frames:
         """The frames after a reset of some rows."""
-        fresh = frames_of(self.env.reset(options={"reset_mask": rows.copy()})[0], self.spaces)
+        fresh = self._answers.reset(self.env.reset(options={"reset_mask": rows.copy()}), rows)
         frames = {key: value.copy() for key, value in frames.items()}
         for key, value in fresh.items():
             frames[key][rows] = value[rows]
@@ -122,7 +121,8 @@ class TensorEnv:
             )
         self.env, self.device = env, device
         self.num_envs = env.num_envs
-        self.spaces = frame_spaces(env.single_observation_space)
+        self._answers = BatchAnswers(env)
+        self.spaces = self._answers.spaces
         self._dtype = env.single_action_space.dtype
         self._native = getattr(env, "step_tensors", None)
 
@@ -131,7 +131,7 @@ class TensorEnv:
         if self._native is not None:
             first: Mapping[str, Tensor] = self.env.reset_tensors(seed)  # type: ignore[attr-defined]
             return first
-        return self._tensors(frames_of(self.env.reset(seed=seed)[0], self.spaces))
+        return self._tensors(self._answers.reset(self.env.reset(seed=seed)))
 
     def step(self, action: Tensor) -> Transition:
         """One step under action [N, A] (within the space's bounds), or [N] int64."""
@@ -139,17 +139,17 @@ class TensorEnv:
             transition: Transition = self._native(action)
             return transition
         executed = action.cpu().numpy().astype(self._dtype, copy=False)
-        observation, reward, terminated, truncated, info = self.env.step(executed)
-        ended = np.asarray(terminated | truncated, np.bool_)
-        now = frames_of(observation, self.spaces)
-        arrived = with_final(now, ended, info, self.spaces) if ended.any() else now
-        # copied, as frames are: envs may write into their arrays again
-        outcome = (np.array(reward, np.float32), np.array(terminated), np.array(truncated))
+        now, reward, terminated, truncated, info = self._answers.step(self.env.step(executed))
+        ended = terminated | truncated
+        arrived = self._answers.final(now, ended, info) if ended.any() else now
         following = self._tensors(now)
         return Transition(
             self._tensors(arrived) if ended.any() else following,
             following,
-            *(torch.from_numpy(each).to(self.device) for each in outcome),
+            *(
+                torch.from_numpy(each).to(self.device)
+                for each in (reward.astype(np.float32), terminated, truncated)
+            ),
         )
 
     def _tensors(self, frames: Frames) -> dict[str, Tensor]:
@@ -170,50 +170,3 @@ def autoreset_mode(env: Any) -> AutoresetMode:
             f"{type(env).__name__}.metadata['autoreset_mode'] is {mode!r}: expected "
             "a gymnasium.vector.AutoresetMode, so that episodes are cut in the right place"
         ) from error
-
-
-def frame_spaces(space: gymnasium.Space[Any]) -> dict[str, gymnasium.Space[Any]]:
-    """The observation's spaces by key (``observation`` where it is not a dict), each with shape and dtype.
-
-    Raises:
-        SpaceError: for an observation that is not made of arrays.
-    """
-    spaces = dict(space.spaces) if isinstance(space, Dict) else {"observation": space}
-    for key, each in spaces.items():
-        if each.shape is None or each.dtype is None:
-            raise SpaceError(
-                f"observation '{key}' has the space {each}: expected arrays (Box, Discrete, MultiBinary "
-                "or MultiDiscrete); wrap the env (gymnasium.wrappers.FlattenObservation)"
-            )
-    return spaces
-
-
-def frames_of(observation: Any, spaces: Mapping[str, gymnasium.Space[Any]]) -> Frames:
-    """{key: [N, ...]}, copied: envs may write into their arrays again."""
-    observation = _named(observation)
-    return {key: np.array(observation[key], space.dtype) for key, space in spaces.items()}
-
-
-def with_final(
-    now: Frames, ended: Array, info: Mapping[str, Any], spaces: Mapping[str, gymnasium.Space[Any]]
-) -> Frames:
-    """The frames that a same-step env's step led to: where an episode ended, its last and not the next's
-    first. ``final_obs`` is Gymnasium's array of single observations, or a batched observation.
-
-    Raises:
-        WmplayError: if the env does not give them.
-    """
-    if "final_obs" not in info:
-        raise WmplayError("the env's autoreset mode is same-step, but its info has no 'final_obs'")
-    final = info["final_obs"]
-    arrived = {key: value.copy() for key, value in now.items()}
-    for key in spaces:
-        if isinstance(final, np.ndarray) and final.dtype == object:
-            arrived[key][ended] = [_named(each)[key] for each in final[ended]]
-        else:
-            arrived[key][ended] = _named(final)[key][ended]
-    return arrived
-
-
-def _named(observation: Any) -> Mapping[str, Any]:
-    return observation if isinstance(observation, Mapping) else {"observation": observation}

@@ -13,10 +13,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import vector as wrappers
 from push import CONTINUOUS, DISCRETE, Push, Truth, vector
 
+from wmplay.answers import frame_spaces, frames_of, with_final
 from wmplay.envs.learned import LearnedVectorEnv
 from wmplay.envs.starts import real_starts
 from wmplay.errors import ConfigError, SpaceError, WmplayError
-from wmplay.stepping import TensorEnv, autoreset_mode, frame_spaces, frames_of, with_final
+from wmplay.stepping import TensorEnv, autoreset_mode
 
 CPU = torch.device("cpu")
 N = 5
@@ -117,7 +118,7 @@ def test_observations_by_key() -> None:
     assert frame_spaces(Dict(a=vector_space, b=Discrete(3))) == {"a": vector_space, "b": Discrete(3)}
     assert frame_spaces(MultiBinary(3)) == {"observation": MultiBinary(3)}
     given = np.zeros((N, 3))
-    frames = frames_of(given, frame_spaces(vector_space))
+    frames = frames_of(given, frame_spaces(vector_space), N)
     given[:] = 1
     assert frames["observation"].dtype == np.float32
     assert not frames["observation"].any(), "envs may write into their arrays again"

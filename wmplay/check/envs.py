@@ -17,6 +17,7 @@ from gymnasium.spaces import Box, Dict
 from gymnasium.utils import seeding
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 
+from wmplay.answers import frame_spaces
 from wmplay.check.compare import TOLERANCE, global_generators_at_rest, shown
 from wmplay.check.plays import (
     LIMIT,
@@ -34,7 +35,6 @@ from wmplay.check.slots import a_vector_env_is_single_ones, workers_are_single_o
 from wmplay.errors import CheckError, SpaceError
 from wmplay.nets.actions import ActionEncoder
 from wmplay.nets.modalities import modalities
-from wmplay.stepping import frame_spaces
 
 LONG = 1009  # steps within which an end is waited for
 SEEDS = 7

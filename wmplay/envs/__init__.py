@@ -98,6 +98,7 @@ def _build(config: Mapping[str, Any], num_envs: int | None, num_workers: int, au
 def _build_vector(config: Mapping[str, Any], num_envs: int, autoreset: Autoreset) -> Any:
     from gymnasium.vector import SyncVectorEnv
 
+    from wmplay.answers import held
     from wmplay.envs.autoreset import autoreset_mode
 
     mode = autoreset_mode(autoreset)
@@ -108,7 +109,8 @@ def _build_vector(config: Mapping[str, Any], num_envs: int, autoreset: Autoreset
         if venv is not None:
             first.close()
             return venv
-    ready = iter([first])
+    ready = [first]
     return SyncVectorEnv(
-        [lambda: next(ready, None) or registry.build(config) for _ in range(num_envs)], autoreset_mode=mode
+        [lambda: held(ready.pop() if ready else registry.build(config)) for _ in range(num_envs)],
+        autoreset_mode=mode,
     )

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
+from wmplay.answers import BatchAnswers
 from wmplay.contracts import GOAL_PREFIX, Array, Segment, StoreView
 from wmplay.errors import ConfigError
-from wmplay.stepping import frame_spaces, frames_of
 
 
 def real_starts(env: VectorEnv[Any, Any, Any], count: int, context: int, seed: int) -> Segment:
@@ -25,20 +25,21 @@ def real_starts(env: VectorEnv[Any, Any, Any], count: int, context: int, seed: i
     Returns:
         observation {key: [count, k, ...]}, action [count, k - 1, A]; episodes that end earlier are left out.
     """
-    spaces = frame_spaces(env.single_observation_space)
+    answers = BatchAnswers(env)
+    spaces = answers.spaces
     env.action_space.seed(seed)
     rows: list[dict[str, Array]] = []
     actions: list[Array] = []
     found = 0
     for turn in range(0, 10 * count, env.num_envs):
-        shown = [frames_of(env.reset(seed=seed + turn)[0], spaces)]
+        shown = [answers.reset(env.reset(seed=seed + turn))]
         taken = []
         whole = np.ones(env.num_envs, np.bool_)
         for _ in range(context - 1):
             taken.append(np.asarray(env.action_space.sample()))
-            observation, _, terminated, truncated, _ = env.step(taken[-1])
-            whole &= ~(terminated | truncated)
-            shown.append(frames_of(observation, spaces))
+            step = answers.step(env.step(taken[-1]))
+            whole &= ~(step.terminated | step.truncated)
+            shown.append(step.frames)
         rows.append({key: np.stack([frame[key] for frame in shown], 1)[whole] for key in spaces})
         size = (env.num_envs, 0, *(env.single_action_space.shape or ()))
         actions.append(

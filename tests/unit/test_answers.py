@@ -1,0 +1,295 @@
+"""Answers of environments: slips are named with env, method and step; arrays may be used again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+import wmplay
+from wmplay.answers import TOLERANCE, Held, limits
+from wmplay.envs.starts import real_starts
+from wmplay.errors import ConfigError, ShapeError, SpaceError, WmplayError
+from wmplay.stepping import TensorEnv
+
+STATE = Box(np.float32([-1, -np.inf, 0]), np.float32([1, np.inf, 7]))
+SCREEN = Box(0, 1, (2, 5), np.uint8)
+LENGTH, SLIP = 5, 3  # steps of an episode; the one in which the env makes its mistake
+
+
+class World(gym.Env[Any, Any]):
+    """Counts its steps; ``changed`` may change what step ``SLIP`` returns, ``begun`` what reset does."""
+
+    def __init__(self, changed: Any = None, begun: Any = None, flat: bool = False) -> None:
+        self.changed, self.begun, self.flat = changed, begun, flat
+        self.observation_space = STATE if flat else Dict(state=STATE, screen=SCREEN)
+        self.action_space = Box(-1, 1, (2,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.time = 0
+        answer = (self.observe(), {})
+        return answer if self.begun is None else self.begun(*answer)
+
+    def step(self, action: Any) -> Any:
+        self.time += 1
+        answer = (self.observe(), 1.0, False, self.time == LENGTH, {})
+        return self.changed(*answer) if self.changed and self.time == SLIP else answer
+
+    def observe(self) -> Any:
+        state = np.array([0, 100 * self.time, 1], np.float32)
+        return state if self.flat else {"state": state, "screen": np.zeros((2, 5), np.uint8)}
+
+
+def seen(**parts: Any) -> Any:
+    """A change of the observation's parts."""
+    return lambda o, *rest: ({**o, **parts}, *rest)
+
+
+def state(*values: Any) -> Any:
+    return seen(state=np.array(values, np.float32))
+
+
+SLIPS: dict[str, tuple[Any, type[WmplayError], str]] = {
+    "nan": (state(0, np.nan, 0), SpaceError, "observation 'state' is nan at [1], expected finite numbers"),
+    "infinite": (state(0, np.inf, 0), SpaceError, "observation 'state' is inf at [1]"),
+    "overflow": (seen(state=np.array([0, 1e300, 0])), SpaceError, "observation 'state' is inf at [1]"),
+    "outside": (state(0, 0, 7.5), SpaceError, "observation 'state' is 7.5 at [2], outside of 0 to 7"),
+    "pixel": (
+        seen(screen=np.full((2, 5), 2, np.uint8)),
+        SpaceError,
+        "observation 'screen' is 2 at [0, 0], outside of 0 to 1",
+    ),
+    "wraps": (seen(screen=np.full((2, 5), 256)), SpaceError, "observation 'screen' is 256, outside of uint8"),
+    "negative": (seen(screen=np.full((2, 5), -1)), SpaceError, "'screen' is -1, outside of uint8"),
+    "none": (seen(state=None), ShapeError, "observation 'state' has shape [], expected [3]"),
+    "objects": (seen(state=[None] * 3), SpaceError, "observation 'state' is object, expected float32"),
+    "complex": (seen(state=np.zeros(3, complex)), SpaceError, "'state' is complex128, expected float32"),
+    "shape": (state(0, 0), ShapeError, "observation 'state' has shape [2], expected [3]"),
+    "ragged": (seen(state=[[1], [2, 3]]), SpaceError, "observation 'state' is a list, expected an array"),
+    "kind": (seen(screen=np.ones((2, 5))), SpaceError, "observation 'screen' is float64, expected uint8"),
+    "missing": (lambda o, *rest: ({"state": o["state"]}, *rest), SpaceError, "observation has state; its"),
+    "extra": (seen(more=1), SpaceError, "observation has more, screen, state; its"),
+    "no dict": (lambda o, *rest: (o["state"], *rest), SpaceError, "observation has ndarray; its"),
+    "reward shape": (lambda o, r, *rest: (o, np.ones(1), *rest), ShapeError, "reward has shape [1]"),
+    "reward none": (lambda o, r, *rest: (o, None, *rest), SpaceError, "reward is None, expected a finite"),
+    "reward nan": (lambda o, r, *rest: (o, np.nan, *rest), SpaceError, "reward is nan, expected a finite"),
+    "reward infinite": (lambda o, r, *rest: (o, -np.inf, *rest), SpaceError, "reward is -inf"),
+    "reward complex": (lambda o, r, *rest: (o, 1j, *rest), SpaceError, "reward is 1j, expected a finite"),
+    "reward text": (lambda o, r, *rest: (o, "1", *rest), SpaceError, "reward is '1', expected a finite"),
+    "terminated": (
+        lambda o, r, _, *rest: (o, r, None, *rest),
+        SpaceError,
+        "terminated is None, expected True",
+    ),
+    "truncated": (
+        lambda o, r, t, _, i: (o, r, t, 2, i),
+        SpaceError,
+        "truncated is 2, expected True or False",
+    ),
+    "info": (lambda *all_: (*all_[:4], []), ConfigError, "info is a list, expected a dict"),
+    "old gym": (
+        lambda o, r, t, _, i: (o, r, t, i),
+        ConfigError,
+        "step returned 4 values, expected (observation",
+    ),
+    "nothing": (lambda *_: None, ConfigError, "step returned a NoneType, expected (observation, reward"),
+}
+
+
+def many(make: Any, mode: AutoresetMode = AutoresetMode.SAME_STEP, slots: int = 2) -> SyncVectorEnv:
+    return SyncVectorEnv([make] * slots, autoreset_mode=mode)
+
+
+@pytest.mark.parametrize(("changed", "error", "message"), SLIPS.values(), ids=SLIPS)
+@pytest.mark.parametrize("slots", [1, 2], ids=["single", "vector"])
+def test_a_slip_of_a_step_is_named(changed: Any, error: type, message: str, slots: int) -> None:
+    env = World(changed) if slots == 1 else many(lambda: World(changed))
+    with pytest.raises(error) as caught:
+        wmplay.simulate(env, episodes=2)
+    told = str(caught.value)
+    assert type(caught.value) is error
+    assert told.startswith("World.step")
+    assert message.removeprefix("step ") in told
+    assert "\n" not in told
+    if error is not ConfigError or "info" in message:
+        assert "episode 1, step 3" in told
+
+
+@pytest.mark.parametrize("message", ["nan", "outside", "reward nan", "missing", "terminated"])
+def test_a_slip_is_named_wherever_steps_are_taken(message: str) -> None:
+    changed, error, text = SLIPS[message]
+    tensors = TensorEnv(many(lambda: World(changed)), torch.device("cpu"))
+    tensors.reset(seed=0)
+    for _ in range(SLIP - 1):
+        tensors.step(torch.zeros(2, 2))
+    with pytest.raises(error) as practised:
+        tensors.step(torch.zeros(2, 2))
+    with pytest.raises(error) as begun:
+        real_starts(many(lambda: World(changed)), 4, SLIP + 1, 0)
+    for caught in (practised, begun):
+        assert text in str(caught.value)
+        assert "World.step" in str(caught.value)
+
+
+def test_rehearsing_and_adapting_name_slips_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(gym.registry, "Slips-v0", raising=False)
+    gym.register("Slips-v0", entry_point=lambda how: World(SLIPS[how][0], flat=False))
+    for how in ("reward none", "reward shape", "terminated", "shape", "old gym", "info", "nan", "outside"):
+        for count in (None, 2):
+            env = wmplay.make_env("Slips-v0", num_envs=count, kwargs={"how": how})
+            with pytest.raises(SLIPS[how][1]) as caught:
+                wmplay.simulate(env, episodes=2)
+            assert SLIPS[how][2].removeprefix("step ") in str(caught.value)
+
+
+BEGINNINGS: dict[str, tuple[Any, str]] = {
+    "nan": (lambda o, i: ({**o, "state": np.full(3, np.nan, np.float32)}, i), "'state' is nan at [0]"),
+    "old gym": (lambda o, i: o, "World.reset returned a dict, expected (observation, info)"),
+    "info": (lambda o, i: (o, None), "info is a NoneType, expected a dict"),
+    "keys": (lambda o, i: ({}, i), "observation has ; its observation_space has screen, state"),
+}
+
+
+@pytest.mark.parametrize(("begun", "message"), BEGINNINGS.values(), ids=BEGINNINGS)
+@pytest.mark.parametrize("slots", [1, 2], ids=["single", "vector"])
+def test_a_slip_of_a_reset_is_named(begun: Any, message: str, slots: int) -> None:
+    env = World(begun=begun) if slots == 1 else many(lambda: World(begun=begun))
+    with pytest.raises(WmplayError) as caught:
+        wmplay.simulate(env, episodes=1)
+    assert message in str(caught.value)
+    assert "World.reset" in str(caught.value)
+
+
+class Seedless(World):
+    def reset(self) -> Any:  # type: ignore[override]
+        return super().reset()
+
+
+class Optionless(World):
+    def reset(self, seed: int | None = None) -> Any:  # type: ignore[override]
+        return super().reset(seed=seed)
+
+
+class Wrapped(gym.Wrapper[Any, Any, Any, Any]):
+    def reset(self) -> Any:  # type: ignore[override]
+        return self.env.reset()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (Seedless, "Seedless.reset takes no 'seed' and no 'options'"),
+        (Optionless, "Optionless.reset takes no 'options'"),
+        (lambda: Wrapped(World()), "World.reset takes no 'seed' and no 'options'"),
+    ],
+)
+def test_a_reset_that_cannot_be_seeded_is_named(make: Any, message: str) -> None:
+    for env in (make(), many(make)):
+        with pytest.raises(ConfigError, match=message):
+            wmplay.simulate(env, episodes=1)
+
+
+def test_what_is_nearly_right_is_taken() -> None:
+    edge = np.float32([1 + TOLERANCE / 2, 3e38, 7 * (1 + TOLERANCE / 2)])
+    taken = {
+        "rounded": seen(state=edge),
+        "wider": seen(state=np.zeros(3), screen=np.zeros((2, 5), np.int64)),
+        "lists": seen(state=[0, 0, 0], screen=[[0] * 5] * 2),
+        "numbers": lambda o, r, *rest: (o, np.float32(1), np.False_, 0, {}),
+        "whole": lambda o, r, *rest: (o, 1, *rest),
+        "zero-dimensional": lambda o, r, *rest: (o, np.array(1.0), np.array(False), *rest[1:]),
+    }
+    for changed in taken.values():
+        for env in (World(changed), many(lambda changed=changed: World(changed))):
+            for trajectory in wmplay.simulate(env, episodes=2):
+                assert len(trajectory) == LENGTH
+                assert trajectory.observation["state"].dtype == np.float32
+                assert trajectory.reward.tolist() == [1.0] * LENGTH
+
+
+def test_limits_of_spaces() -> None:
+    for space, inside, outside in (
+        (Discrete(3, start=-1), [-1, 1], [-2, 2]),
+        (MultiDiscrete([2, 3]), [[1, 2]], [[2, 0], [0, -1]]),
+        (MultiBinary(2), [[0, 1]], [[2, 0]]),
+        (Box(-2, 2, (2,), np.float64), [[2, -2]], [[2.1, 0], [np.nan, 0]]),
+        (Box(0, np.inf, (1,)), [[1e30]], [[-1e-3], [np.inf]]),
+        (Box(np.float32(-3.4e38), np.float32(3.4e38), (1,)), [[-3.4e38]], [[-np.inf]]),
+    ):
+        bounds = limits(space)
+        assert bounds is not None
+        assert all(bounds.hold(np.array([value], space.dtype)) for value in inside)
+        assert not any(bounds.hold(np.array([value], space.dtype)) for value in outside)
+    assert limits(Box(0, 255, (3, 3, 3), np.uint8)) is None
+    assert limits(Box(0, 1, (3,), np.bool_)) is None
+
+
+class Reuses(gym.Env[Any, Any]):
+    """An env that writes into the same arrays again: those of its observation, dict, reward and info."""
+
+    def __init__(self) -> None:
+        self.observation_space = Dict(time=Box(0, 99, (1,), np.float32), screen=Box(0, 99, (2, 2), np.uint8))
+        self.action_space = Discrete(2)
+        self.seen = {"time": np.zeros(1, np.float32), "screen": np.zeros((2, 2), np.uint8)}
+        self.reward = np.zeros(())
+        self.info: dict[str, Any] = {"time": np.zeros(1)}
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return self._answer(0), self.info
+
+    def step(self, action: Any) -> Any:
+        self._answer(self.time + 1)
+        return self.seen, self.reward, np.bool_(False), self.time == 3, self.info
+
+    def _answer(self, time: int) -> Any:
+        self.time = time
+        self.seen["time"][:] = self.seen["screen"][:] = self.reward[...] = self.info["time"][:] = time
+        return self.seen
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_an_env_may_use_its_arrays_again(mode: AutoresetMode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(gym.registry, "Reuses-v0", raising=False)
+    gym.register("Reuses-v0", entry_point=Reuses)
+    for env in (
+        Reuses(),
+        many(Reuses, mode),
+        wmplay.make_env("Reuses-v0"),
+        wmplay.make_env("Reuses-v0", num_envs=2, autoreset=mode.name.lower()),
+        gym.make("Reuses-v0"),
+    ):
+        for trajectory in wmplay.simulate(env, episodes=5):
+            assert trajectory.observation["time"].ravel().tolist() == [0, 1, 2, 3]
+            assert trajectory.observation["screen"].reshape(4, 4)[:, 0].tolist() == [0, 1, 2, 3]
+            assert trajectory.reward.tolist() == [1, 2, 3]
+
+
+def test_practice_in_an_env_that_uses_its_arrays_again() -> None:
+    env = TensorEnv(many(Reuses), torch.device("cpu"))
+    frames = [env.reset(seed=0)["time"]]
+    steps = [env.step(torch.zeros(2, dtype=torch.int64)) for _ in range(4)]
+    assert [float(step.arrived["time"][0]) for step in steps] == [1, 2, 3, 1]
+    assert [float(step.observation["time"][0]) for step in steps] == [1, 2, 0, 1]
+    assert [float(step.reward[0]) for step in steps] == [1, 2, 3, 1]
+    assert float(frames[0][0]) == 0
+    starts = real_starts(many(Reuses), 3, 3, 0)
+    assert starts.observation["time"][..., 0].tolist() == [[0, 1, 2]] * 3
+
+
+def test_a_held_env_gives_copies_and_its_own_spec() -> None:
+    env = Held(Reuses())
+    first, info = env.reset(seed=0)
+    after = env.step(0)
+    assert first["time"] == 0
+    assert info["time"] == 0
+    assert after[1:4] == (1.0, False, False)
+    assert [type(value) for value in after[1:4]] == [float, bool, bool]
+    made = gym.make("CartPole-v1")
+    assert Held(made).spec == made.spec
