@@ -14,9 +14,10 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from torch.utils._pytree import tree_leaves, tree_map
 
-from wmplay.answers import Frames, frame_spaces, frames_of, held
+from wmplay.answers import held
 from wmplay.contracts import Array, Policy
 from wmplay.errors import ActionError, ConfigError, ShapeError, SpaceError
+from wmplay.frames import Frames, frame_spaces, frames_of
 
 
 class BatchActor:

@@ -24,6 +24,7 @@ from wmplay.actors import Actors
 from wmplay.contracts import Policy, Trajectory
 from wmplay.device import choose_device
 from wmplay.errors import ConfigError, SpaceError, UnknownName
+from wmplay.progress import tell
 from wmplay.stepping import Stepper
 from wmplay.tape import Tape
 
@@ -31,6 +32,7 @@ Env: TypeAlias = gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]
 Progress: TypeAlias = Callable[[int, int], None]
 
 PROGRESS_EVERY = 100  # batched steps
+ENDLESS = 10_000  # steps after which an episode that nothing cuts is told of
 
 
 def simulate(
@@ -111,6 +113,7 @@ def _simulate(
     finished = np.zeros(slots, np.int64)
     wanted = np.arange(slots) < episodes  # False where the slot has run all of its episodes
     calls = steps = 0
+    told = max_steps is not None
 
     stepper.reset(seed)
     tape.begin(stepper.first, stepper.frames)
@@ -132,6 +135,12 @@ def _simulate(
             action[stepper.first] = 0
         last_action = action
 
+        if not told and calls % PROGRESS_EVERY == 0 and tape.time[wanted].max(initial=0) >= ENDLESS:
+            told = True
+            tell(
+                f"{stepper.name}: an episode has not ended after {ENDLESS:,} steps; where none does, set "
+                "collect.max_episode_steps (simulate's max_steps)"
+            )
         calls, steps = calls + 1, steps + int((step.stepped & acted).sum())
         if progress is not None and (step.over.any() or calls % PROGRESS_EVERY == 0):
             progress(len(kept), steps)

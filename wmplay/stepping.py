@@ -10,9 +10,10 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
-from wmplay.answers import BatchAnswers, Frames
+from wmplay.answers import BatchAnswers
 from wmplay.contracts import Array
 from wmplay.errors import ConfigError, WmplayError
+from wmplay.frames import Frames
 
 
 class Step(NamedTuple):
@@ -54,7 +55,7 @@ class Stepper:
         self.mode = autoreset_mode(env)
         self.num_envs: int = env.num_envs
         self._answers = BatchAnswers(env)
-        self.spaces = self._answers.spaces
+        self.spaces, self.name = self._answers.spaces, self._answers.name
 
     def reset(self, seed: int) -> None:
         """Episodes begin in all slots."""

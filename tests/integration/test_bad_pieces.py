@@ -142,18 +142,18 @@ class Shaft(gymnasium.Env):
 """
 ANSWERS = {
     ("np.zeros(3, np.float32)", "np.zeros(5)"): (
-        "Shaft.reset: observation 'state' has shape [5], expected [3]: observation_space says so"
+        "Shaft.reset (episode 1): observation 'state' has shape [5], expected [3]: observation_space says so"
     ),
     ("np.zeros((2, 5), np.uint8)", "np.ones((2, 5)) / 2"): "observation 'screen' is float64, expected uint8",
     ("np.zeros((2, 5), np.uint8)", "[[None] * 5] * 2"): "observation 'screen' is object, expected uint8",
     (
         '"screen": ',
         '"scren": ',
-    ): "Shaft.reset: observation has scren, state; its observation_space has screen,",
+    ): "Shaft.reset (episode 1): observation has scren, state; its observation_space has screen,",
     (
         'return {"state"',
         'return 3, {"state"',
-    ): "Shaft.reset: observation has tuple; its observation_space has",
+    ): "Shaft.reset (episode 1): observation has tuple; its observation_space has",
     ("self.observe(), {}", "self.observe()"): "Shaft.reset returned a dict, expected (observation, info)",
     ("0.0, False, True", "0.0, True"): "Shaft.step returned 4 values, expected (observation, reward, termin",
     ("def step", "def stepp"): "Shaft has no step(), as every env needs it: see docs/env.md",

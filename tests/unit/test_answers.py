@@ -12,9 +12,10 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import wmplay
-from wmplay.answers import TOLERANCE, Held, limits
+from wmplay.answers import Held
 from wmplay.envs.starts import real_starts
 from wmplay.errors import ConfigError, ShapeError, SpaceError, WmplayError
+from wmplay.frames import TOLERANCE, limits
 from wmplay.stepping import TensorEnv
 
 STATE = Box(np.float32([-1, -np.inf, 0]), np.float32([1, np.inf, 7]))

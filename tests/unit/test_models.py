@@ -36,6 +36,7 @@ from wmplay.models.mlp import MLP
 from wmplay.models.rssm import RSSM
 from wmplay.nets.by_key import ModulesByKey
 from wmplay.nets.heads import OutcomeHeads
+from wmplay.nets.modalities import modalities
 
 EVERY_CASE = [
     pytest.param(model, observation, action, id=f"{model}-{observation}-{action}")
@@ -396,3 +397,12 @@ def test_plain_keys_name_their_weights() -> None:
     """As in version 0.1.0, whose weights load."""
     net = ModulesByKey({key: torch.nn.Linear(1, 1) for key in ("lcd", "keys", "a/b", "x-1", "été")})
     assert [name.removesuffix(".bias") for name in net.state_dict() if name.endswith("bias")] == list(net)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 7, 5), (4, 84, 84)])
+def test_pictures_whose_channels_come_first_are_refused_at_once(shape: tuple[int, ...]) -> None:
+    for model in (MLP, RSSM):
+        with pytest.raises(SpaceError) as caught:
+            model(Dict(camera=Box(0, 255, shape, np.uint8)), Discrete(2))
+        assert f"expected [{shape[1]}, {shape[2]}, {shape[0]}]" in str(caught.value)
+    modalities(Dict(camera=Box(0, 255, (3, 32, 3), np.uint8)), vector_sigma=1, pixel_sigma=1)

@@ -1,3 +1,4 @@
+import importlib
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+import wmplay
 from wmplay.errors import ActionError, SpaceError, WmplayError
 from wmplay.simulate import simulate
 
@@ -403,3 +405,23 @@ def test_progress() -> None:
 
 def test_no_episodes() -> None:
     assert simulate(Diary(), None, 0) == []
+
+
+def test_an_episode_that_never_ends_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Stopped(Exception): ...
+
+    def stop(episodes: int, steps: int) -> None:
+        if steps > 700:
+            raise Stopped
+
+    monkeypatch.setattr(importlib.import_module("wmplay.simulate"), "ENDLESS", 500)
+    env = wmplay.make_env("Pendulum-v1", max_steps=10**9)
+    with pytest.raises(Stopped):
+        simulate(env, episodes=1, progress=stop)
+    told = capsys.readouterr().err
+    assert told.count("collect.max_episode_steps") == 1
+    assert told.startswith("Pendulum-v1: ")
+    simulate(env, episodes=1, max_steps=701)
+    assert not capsys.readouterr().err

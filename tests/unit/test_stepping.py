@@ -13,10 +13,10 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import vector as wrappers
 from push import CONTINUOUS, DISCRETE, Push, Truth, vector
 
-from wmplay.answers import frame_spaces, frames_of, with_final
 from wmplay.envs.learned import LearnedVectorEnv
 from wmplay.envs.starts import real_starts
 from wmplay.errors import ConfigError, SpaceError, WmplayError
+from wmplay.frames import frame_spaces, frames_of, with_final
 from wmplay.stepping import TensorEnv, autoreset_mode
 
 CPU = torch.device("cpu")

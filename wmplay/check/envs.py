@@ -17,7 +17,6 @@ from gymnasium.spaces import Box, Dict
 from gymnasium.utils import seeding
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 
-from wmplay.answers import frame_spaces
 from wmplay.check.compare import TOLERANCE, global_generators_at_rest, shown
 from wmplay.check.plays import (
     LIMIT,
@@ -33,6 +32,7 @@ from wmplay.check.plays import (
 from wmplay.check.result import Broken, NotTried, Report, examine
 from wmplay.check.slots import a_vector_env_is_single_ones, workers_are_single_ones
 from wmplay.errors import CheckError, SpaceError
+from wmplay.frames import frame_spaces
 from wmplay.nets.actions import ActionEncoder
 from wmplay.nets.modalities import modalities
 

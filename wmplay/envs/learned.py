@@ -14,10 +14,10 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from wmplay.answers import frame_spaces
 from wmplay.contracts import GOAL_PREFIX, Array, Belief, LazyMapping, Policy, Segment, modelled
 from wmplay.device import Precision, autocast
 from wmplay.errors import ActionError, ConfigError, DivergedError
+from wmplay.frames import frame_spaces
 from wmplay.nets.trees import put_rows
 from wmplay.stepping import Transition
 

@@ -18,6 +18,7 @@ from torch.distributions import Bernoulli, Distribution, Independent, Normal, co
 from wmplay.contracts import model_keys
 from wmplay.errors import ConfigError, SpaceError
 
+CHANNELS = (1, 3, 4)  # grey, RGB, RGB and alpha
 LARGEST_BOUND = 1e3  # bounds beyond this only say "any float" (CartPole's velocities: 3.4e38)
 
 
@@ -184,6 +185,7 @@ def _modality(
         if space.dtype == np.bool_ or (space.dtype == np.uint8 and (space.high == 1).all()):
             return Binary(space.shape)
         if space.dtype == np.uint8 and len(space.shape) in (2, 3):
+            _check_channels(key, space.shape)
             return Pixels(space.shape, pixel_sigma)
         if np.issubdtype(space.dtype, np.floating) and len(space.shape) == 1 and space.shape[0]:
             return Vector(space, vector_sigma, use_symlog)
@@ -191,6 +193,16 @@ def _modality(
         f"observation '{key}' is {space}, expected a Box of zeros and ones, a uint8 image or a float "
         "vector: wrap the env so that it gives one of these"
     )
+
+
+def _check_channels(key: str, shape: tuple[int, ...]) -> None:
+    """Whether the channels of a picture come last. Raises SpaceError."""
+    if len(shape) == 3 and shape[0] in CHANNELS and shape[2] not in CHANNELS:
+        c, h, w = shape
+        raise SpaceError(
+            f"observation '{key}' is an image {list(shape)}, whose channels come first, expected "
+            f"{[h, w, c]}: return np.moveaxis(image, 0, -1), and give its space that shape"
+        )
 
 
 def _independent(distribution: Distribution, event_dims: int) -> Distribution:
