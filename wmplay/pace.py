@@ -25,6 +25,7 @@ from wmplay.device import use_threads
 from wmplay.envs import build_env
 from wmplay.errors import DivergedError
 from wmplay.fit import make_fitter, segment_length
+from wmplay.nets.units import measure_units
 from wmplay.recorded import RecordedEnv
 from wmplay.rollout import observe, predict
 from wmplay.run import Parts, env_config, practice_env
@@ -179,6 +180,7 @@ def _updates(config: DictConfig, model: Any, store: Store, device: torch.device)
     model = copy.deepcopy(model).train()
     fitter = make_fitter(config, model, device)
     length = segment_length(config, model)
+    measure_units(model, store.sample(config.fit.batch_size, length, 0).to(device))
 
     def update() -> float:
         seconds = 0.0

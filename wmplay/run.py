@@ -27,6 +27,7 @@ from wmplay.envs.learned import LearnedVectorEnv
 from wmplay.envs.starts import real_starts, stored_starts
 from wmplay.errors import ConfigError, RunError, WorldError
 from wmplay.metrics import read_metrics
+from wmplay.nets.units import missing_units
 from wmplay.origin import in_words, origin_of, same_world
 from wmplay.run_directory import RunDirectory
 from wmplay.store import Store, load_trajectories
@@ -176,10 +177,8 @@ def load_weights(modules: Mapping[str, nn.Module], weights: Mapping[str, Any], s
             policy's observations, say).
     """
     for name, module in modules.items():
-        own, saved = (
-            {key: value.shape for key, value in w.items()}
-            for w in (module.state_dict(), weights.get(name, {}))
-        )
+        given = {**missing_units(module), **weights.get(name, {})}
+        own, saved = ({key: value.shape for key, value in w.items()} for w in (module.state_dict(), given))
         differing = [key for key in {**own, **saved} if own.get(key) != saved.get(key)]
         statistics = {key for key, _ in module.named_buffers()} - saved.keys()
         if differing and statistics.issuperset(differing):
@@ -192,7 +191,7 @@ def load_weights(modules: Mapping[str, nn.Module], weights: Mapping[str, Any], s
                 f"the checkpoint in {source} is of another {name} than {type(module).__name__} as "
                 f"configured: {len(differing)} weights differ in name or shape, such as {differing[0]}"
             )
-        module.load_state_dict(weights[name])
+        module.load_state_dict(given)
 
 
 def run_to_continue(overrides: Sequence[str]) -> Path | None:

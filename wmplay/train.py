@@ -24,6 +24,7 @@ from wmplay.envs import build_env
 from wmplay.errors import ConfigError
 from wmplay.fit import segment_length
 from wmplay.lent import lending
+from wmplay.nets.units import measure_units, to_measure
 from wmplay.origin import origin_of
 from wmplay.pace import Pace, measure
 from wmplay.policies.random import RandomPolicy
@@ -44,6 +45,8 @@ from wmplay.run_directory import RunDirectory
 from wmplay.scores import flat, save_evaluation
 from wmplay.session import PHASES, Session
 from wmplay.simulate import simulate_blocks
+
+MEASURED = 1024  # segments that give a model its units, where bounds do not
 
 
 def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Run:
@@ -205,6 +208,8 @@ def fit(s: Session) -> None:
     if s.store is None:
         raise ConfigError("there is nothing to fit: collect episodes, or give a store with env.data=<store>")
     length = segment_length(s.config, s.parts.model)
+    if to_measure(s.parts.model):
+        measure_units(s.parts.model, s.store.sample(MEASURED, length, s.seed_for("units")).to(s.device))
     s.parts.model.train()
     s.team.align(s.parts.model)  # the first process may have changed it
     with bar("fit", end, "updates", start=s.state.updates) as advance:

@@ -17,6 +17,7 @@ from wmplay.check.result import Broken, NotTried
 from wmplay.check.trial import AHEAD, CPU, ROWS, Trial, numbers, sample, silent
 from wmplay.contracts import Segment, modelled
 from wmplay.fit import Fitter
+from wmplay.nets.units import measure_units
 from wmplay.progress import Advance, bar
 
 ROUNDS = (150, 300, 900)  # updates: most models need few, and each round begins anew
@@ -155,8 +156,9 @@ class Oracle:
         generator = torch.Generator().manual_seed(self.trial.seed)
         for number in range(updates):
             torch.manual_seed(self.trial.seed + number)
-            segment = self.world.episodes(ROWS, SAFE + 4, generator).segment
-            fitter.update(change(segment), number, (0, updates))
+            segment = change(self.world.episodes(ROWS, SAFE + 4, generator).segment)
+            measure_units(model, segment)  # of the first one
+            fitter.update(segment, number, (0, updates))
             advance(done + number + 1, "")
         return model.eval()
 

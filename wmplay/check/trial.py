@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from wmplay.contracts import Belief, Prediction, Segment, Stage
 from wmplay.errors import SpaceError
 from wmplay.fit import Fitter
+from wmplay.nets.units import measure_units
 from wmplay.progress import Advance, bar
 from wmplay.simulate import simulate
 
@@ -53,6 +54,7 @@ class Trial:
         model = copy.deepcopy(self.given)
         if not any(True for _ in model.parameters()):
             return model
+        measure_units(model, self.segment)
         fitter = Fitter(model, CPU, UPDATES, precision="float32", warmup=UPDATES // 10)
         self.stages = fitter.stages
         trained: set[str] = set()

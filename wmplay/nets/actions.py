@@ -10,18 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wmplay.errors import SpaceError
-from wmplay.nets.modalities import half_ranges
+from wmplay.nets.units import Units
 
 
 class ActionEncoder(nn.Module):
-    """Actions [..., A] to -1..1 (where bounded), or discrete actions [...] to one-hot: [..., size] floats.
+    """Actions [..., A] to about -1..1, or discrete actions [...] to one-hot: [..., size] floats.
 
     Raises:
         SpaceError: unless the space is a one-dimensional Box or Discrete from 0.
     """
-
-    center: Tensor
-    scale: Tensor
 
     def __init__(self, space: gym.Space[Any]) -> None:
         super().__init__()
@@ -30,9 +27,7 @@ class ActionEncoder(nn.Module):
             self.size = int(space.n)
         elif isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
             self.size = space.shape[0]
-            center, scale, _ = half_ranges(space)
-            self.register_buffer("center", center, persistent=False)
-            self.register_buffer("scale", scale, persistent=False)
+            self.units = Units(space, None)
         else:
             raise SpaceError(f"action space is {space}, expected a one-dimensional Box or Discrete from 0")
 
@@ -40,7 +35,8 @@ class ActionEncoder(nn.Module):
         """[..., size] float32."""
         if self.discrete:
             return F.one_hot(action.long(), self.size).float()
-        return (action.float() - self.center) / self.scale
+        encoded: Tensor = self.units(action)
+        return encoded
 
 
 def action_bounds(space: gym.Space[Any]) -> tuple[Tensor, Tensor]:

@@ -79,8 +79,6 @@ class FrameTransformer(nn.Module):
         ConfigError: for values out of range.
     """
 
-    limit: Tensor  # [V]: the largest value of each number
-
     def __init__(
         self,
         symbols: Symbols,
@@ -113,9 +111,7 @@ class FrameTransformer(nn.Module):
         self.position_features, self.code_weight = position_features, code_weight
         self.vectors = dict(vectors)
         self.registered = ModulesByKey(self.vectors)  # so that their buffers move with the model
-        limits = [m.limit for m in vectors.values()]
-        self.register_buffer("limit", torch.cat([torch.zeros(0), *limits]), persistent=False)
-        numbers = len(self.limit)
+        numbers = sum(m.size for m in vectors.values())
         code = symbols.size + numbers
         self.trunk = CausalTransformer(size, layers, heads, context)
         self.encode_action = ActionEncoder(action_space)
@@ -241,7 +237,9 @@ class FrameTransformer(nn.Module):
             noise = self.symbols.noise(step.output, generator, temperature)
             normal = torch.randn(numbers.shape, generator=generator, device=numbers.device)
             numbers = numbers + temperature * step.sigma * normal
-        numbers = torch.clamp(numbers, -self.limit, self.limit)  # a long run stays in the world
+        if self.vectors:
+            limit = torch.cat([m.limit for m in self.vectors.values()])
+            numbers = torch.clamp(numbers, -limit, limit)  # a long run stays in the world
         return torch.cat([self.symbols.pick(step.output, noise), numbers], dim=-1)
 
     def _changes(self, code: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ from wmplay.errors import SpaceError
 
 LARGEST = 10.0  # normalised inputs are cut here: one outlier must not wreck a network
 
+SMALLEST = 0.001  # a variance is not rounded up by more than this part of it, whatever the unit
+
 
 class VectorInputs(nn.Module):
     """Vector observations {key: [..., D]} to normalised inputs [..., size]; images are left alone.
@@ -69,7 +71,9 @@ class VectorInputs(nn.Module):
 
     def forward(self, flat: Tensor) -> Tensor:
         """Normalised inputs [..., size] of those that ``flat`` gives."""
-        return ((flat - self.mean) / (self.variance + 1e-8).sqrt()).clamp(-LARGEST, LARGEST)
+        spread = (self.variance + (SMALLEST * self.variance).clamp(max=1e-8)).sqrt()
+        spread = torch.where(spread > 0, spread, 1e-4)  # one that was always the same
+        return ((flat - self.mean) / spread).clamp(-LARGEST, LARGEST)
 
     @torch.no_grad()
     def update(self, flat: Tensor) -> None:
@@ -78,9 +82,9 @@ class VectorInputs(nn.Module):
         count = self.count + len(flat)
         weight = (len(flat) / count).float()
         difference = flat.mean(0) - self.mean
-        spread = flat.var(0, correction=0) - self.variance + difference.square() * (1 - weight)
+        spread = flat.var(0, correction=0) + difference.square() * (1 - weight)
         self.mean += weight * difference
-        self.variance += weight * spread
+        self.variance.mul_(1 - weight).add_(weight * spread)  # nothing is left of the first guess
         self.count.copy_(count)
 
 

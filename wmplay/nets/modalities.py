@@ -17,9 +17,9 @@ from torch.distributions import Bernoulli, Distribution, Independent, Normal, co
 
 from wmplay.contracts import model_keys
 from wmplay.errors import ConfigError, SpaceError
+from wmplay.nets.units import Units
 
 CHANNELS = (1, 3, 4)  # grey, RGB, RGB and alpha
-LARGEST_BOUND = 1e3  # bounds beyond this only say "any float" (CartPole's velocities: 3.4e38)
 
 
 class Modality(nn.Module, ABC):
@@ -72,34 +72,32 @@ class Pixels(Modality):
 class Vector(Modality):
     """Float vectors [D]: a Gaussian of fixed width, ``sigma`` times each entry's half-range.
 
-    Entries without bounds count as they are; with ``symlog``, a vector that has some is squashed first.
+    Half-ranges are those of bounds, or of the data; with ``symlog``, a vector with open entries is squashed.
     """
 
-    center: Tensor
-    scale: Tensor
-    limit: Tensor  # [D]: the largest encoded value, 1 or infinity
-
-    def __init__(self, space: gym.spaces.Box, sigma: float, symlog: bool) -> None:
+    def __init__(self, key: str, space: gym.spaces.Box, sigma: float, symlog: bool) -> None:
         super().__init__(space.shape)
-        center, scale, bounded = half_ranges(space)
-        self.register_buffer("center", center, persistent=False)
-        self.register_buffer("scale", scale, persistent=False)
-        self.register_buffer("limit", torch.where(bounded, 1.0, torch.inf), persistent=False)
+        self.units = Units(space, key)
         self.sigma = sigma
-        self.symlog = symlog and not bool(bounded.all())
+        self.symlog = symlog and self.units.open
+
+    @property
+    def limit(self) -> Tensor:
+        """[D]: the largest encoded value, 1 or infinity."""
+        return self.units.limit
 
     def encode(self, value: Tensor) -> Tensor:
-        """Bounded entries to -1..1."""
-        scaled = (value.float() - self.center) / self.scale
+        """Entries to -1..1, or about that where they have no bounds."""
+        scaled: Tensor = self.units(value)
         return symlog(scaled) if self.symlog else scaled
 
     def distribution(self, output: Tensor) -> Distribution:
         """Normal around the output, moved back to the observation's units."""
         mean = output.float()
         if self.symlog:
-            return SymlogNormal(mean, self.center, self.scale, self.sigma)
-        sigma = (self.sigma * self.scale).expand_as(mean)
-        return _independent(Normal(mean * self.scale + self.center, sigma, validate_args=False), 1)
+            return SymlogNormal(mean, self.units.center, self.units.scale, self.sigma)
+        sigma = (self.sigma * self.units.scale).expand_as(mean)
+        return _independent(Normal(self.units.back(mean), sigma, validate_args=False), 1)
 
 
 class SymlogNormal(Distribution):
@@ -139,7 +137,7 @@ def modalities(
         space: a ``Dict`` of Boxes: zeros and ones (uint8 or bool), uint8 images, float vectors.
         vector_sigma: width of predictions of vectors, in half-ranges.
         pixel_sigma: width of predictions of pixels, as a part of 0..255.
-        symlog: squash vectors that have no bounds.
+        symlog: squash vectors that have open entries.
 
     Raises:
         SpaceError: for anything else.
@@ -157,15 +155,6 @@ def modalities(
         key: _modality(key, space.spaces[key], vector_sigma, pixel_sigma, symlog)
         for key in model_keys(space.spaces)
     }
-
-
-def half_ranges(space: gym.spaces.Box) -> tuple[Tensor, Tensor, Tensor]:
-    """Center and half-range [D] of a Box's entries (0 and 1 without bounds), and which have bounds [D]."""
-    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    bounded = (np.abs(low) <= LARGEST_BOUND) & (np.abs(high) <= LARGEST_BOUND) & (high > low)
-    low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
-    center, scale = (low + high) / 2, (high - low) / 2
-    return torch.as_tensor(center).float(), torch.as_tensor(scale).float(), torch.as_tensor(bounded)
 
 
 def symlog(x: Tensor) -> Tensor:
@@ -188,7 +177,7 @@ def _modality(
             _check_channels(key, space.shape)
             return Pixels(space.shape, pixel_sigma)
         if np.issubdtype(space.dtype, np.floating) and len(space.shape) == 1 and space.shape[0]:
-            return Vector(space, vector_sigma, use_symlog)
+            return Vector(key, space, vector_sigma, use_symlog)
     raise SpaceError(
         f"observation '{key}' is {space}, expected a Box of zeros and ones, a uint8 image or a float "
         "vector: wrap the env so that it gives one of these"

@@ -45,8 +45,6 @@ class FrameStates(nn.Module):
         ConfigError: for values out of range, or a code of screens that are not there.
     """
 
-    limit: Tensor  # [S]: the largest value of each state entry
-
     def __init__(
         self, space: gym.Space[Any], code: int | None, hidden: int, position_features: int, **widths: Any
     ) -> None:
@@ -64,8 +62,7 @@ class FrameStates(nn.Module):
             raise ConfigError(f"code is {code}, expected {needed}")
         self.vector_size = sum(m.size for m in self.vectors.values())
         self.size = self.vector_size + code
-        limits = [m.limit for m in self.vectors.values()] + [torch.ones(code)]  # a code is a tanh
-        self.register_buffer("limit", torch.cat(limits), persistent=False)
+        self.register_buffer("code_limit", torch.ones(code), persistent=False)  # a code is a tanh
         self.encoder = ObservationEncoder(screens, 0, hidden, 1, code) if code else None
         self.image_heads = ModulesByKey(
             {
@@ -73,6 +70,13 @@ class FrameStates(nn.Module):
                 for key, m in screens.items()
             }
         )
+
+    code_limit: Tensor
+
+    @property
+    def limit(self) -> Tensor:
+        """[S]: the largest value of each state entry."""
+        return torch.cat([*(m.limit for m in self.vectors.values()), self.code_limit])
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
         """States [..., S] of frames {key: [..., *shape]}; keys that are not modelled are left alone."""
@@ -126,8 +130,6 @@ class NextState(nn.Module):
         ConfigError: for values out of range.
     """
 
-    limit: Tensor
-
     def __init__(
         self,
         inputs: int,
@@ -147,7 +149,7 @@ class NextState(nn.Module):
             if not value > 0:
                 raise ConfigError(f"{name} is {value}, expected a positive number")
         self.change_scale, self.min_sigma, self.beta = change_scale, min_sigma, beta
-        self.register_buffer("limit", states.limit, persistent=False)
+        self._states = (states,)  # within a tuple: its weights are not this module's
         self.change = mlp(inputs, hidden, layers, 2 * states.size)
         self.outcomes = OutcomeHeads(inputs + states.size, hidden, layers, reward_weight, continuation_weight)
 
@@ -163,7 +165,8 @@ class NextState(nn.Module):
         if generator is not None:
             noise = torch.randn(mean.shape, generator=generator, device=mean.device)
             mean = mean + temperature * sigma * noise
-        return torch.clamp(mean, -self.limit, self.limit)
+        limit = self._states[0].limit
+        return torch.clamp(mean, -limit, limit)
 
     def loss(
         self, x: Tensor, state: Tensor, states: FrameStates, segment: Segment, mask: Tensor

@@ -1,0 +1,110 @@
+"""Vectors in units of order one, whatever the units of the env are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wmplay.arrays import Array
+from wmplay.contracts import Segment
+
+TRUSTED = 1e3  # bounds up to this are taken as they are; larger ones may mean no more than "any float"
+FILLED = 0.01  # part of the range between such bounds that the data has to cover for them to count
+WIDEST = 4.0  # standard deviations: rare values further out do not make all others small
+
+
+class Units(nn.Module):
+    """The center and half-range of each entry of a vector [..., D]: those of its bounds, or of the data.
+
+    Bounds up to ``TRUSTED`` count. All other entries, without bounds or with bounds that may say nothing, are
+    as they are until ``measure_units`` has seen data, and then in buffers that are saved with the weights. A
+    checkpoint from before models measured lacks the buffers: ``unmeasured`` is what it means.
+
+    Args:
+        space: of the vector.
+        key: of the observation; None = this is the action.
+    """
+
+    center: Tensor
+    scale: Tensor
+    limit: Tensor  # [D]: the largest value in these units, 1 or infinity
+    measured: Tensor  # bool
+
+    def __init__(self, space: gym.spaces.Box, key: str | None) -> None:
+        super().__init__()
+        self.key = key
+        self.low, self.high = space.low.astype(np.float64), space.high.astype(np.float64)
+        trusted = np.maximum(np.abs(self.low), np.abs(self.high)) <= TRUSTED
+        self.bounded = trusted & (self.high > self.low)
+        self.open = not self.bounded.all()
+        for name, value in self._by_bounds().items():
+            self.register_buffer(name, value, persistent=self.open)
+        self.register_buffer("measured", torch.tensor(not self.open), persistent=self.open)
+
+    def _by_bounds(self) -> dict[str, Tensor]:
+        low, high = np.where(self.bounded, self.low, -1.0), np.where(self.bounded, self.high, 1.0)
+        limit = np.where(self.bounded, 1.0, np.inf)
+        values = {"center": (low + high) / 2, "scale": (high - low) / 2, "limit": limit}
+        return {name: torch.as_tensor(value).float() for name, value in values.items()}
+
+    def forward(self, value: Tensor) -> Tensor:
+        """Float32 [..., D] of order one."""
+        return (value.float() - self.center) / self.scale
+
+    def back(self, value: Tensor) -> Tensor:
+        """The inverse of ``forward``."""
+        return value * self.scale + self.center
+
+    def unmeasured(self) -> dict[str, Tensor]:
+        """The saved buffers of a vector whose open entries stay as they are."""
+        return self._by_bounds() | {"measured": torch.tensor(True)} if self.open else {}
+
+    @torch.no_grad()
+    def measure(self, data: Array) -> None:
+        """Takes center and half-range of the open entries from data [N, D]."""
+        data = data.astype(np.float64)
+        least, most, center = data.min(0), data.max(0), data.mean(0)
+        reach = np.maximum(most - center, center - least)
+        scale = np.minimum(reach, WIDEST * data.std(0))
+        scale = np.where(scale > 0, scale, np.where(center == 0, 1.0, np.abs(center)))
+        finite = np.isfinite(self.low) & np.isfinite(self.high)
+        low, high = np.where(finite, self.low, 0.0), np.where(finite, self.high, 0.0)
+        filled = (high > low) & (most - least >= FILLED * (high - low))
+        center, scale = np.where(filled, (low + high) / 2, center), np.where(filled, (high - low) / 2, scale)
+        found = {"center": center, "scale": scale, "limit": np.where(filled, 1.0, np.inf)}
+        for name, value in found.items():
+            buffer = getattr(self, name)
+            kept = torch.as_tensor(self.bounded).to(buffer.device)
+            buffer.copy_(torch.where(kept, buffer, torch.as_tensor(value).to(buffer)))
+        self.measured.fill_(True)
+
+
+def to_measure(model: nn.Module) -> bool:
+    """Whether a model has units that wait for data."""
+    return any(True for _ in _waiting(model))
+
+
+def measure_units(model: nn.Module, segment: Segment) -> None:
+    """Measures the units of a model that wait for data, on what a segment's mask keeps."""
+    seen = torch.nn.functional.pad(segment.mask, (1, 0), value=True)
+    for units in list(_waiting(model)):
+        values = segment.action[segment.mask] if units.key is None else segment.observation[units.key][seen]
+        units.measure(values.detach().cpu().numpy())
+
+
+def missing_units(model: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint lacks that was written before models measured: units that stay as they are."""
+    return {
+        f"{name}.{buffer}": value
+        for name, module in model.named_modules(remove_duplicate=False)
+        if isinstance(module, Units)
+        for buffer, value in module.unmeasured().items()
+    }
+
+
+def _waiting(model: nn.Module) -> Iterator[Units]:
+    return (each for each in model.modules() if isinstance(each, Units) and not bool(each.measured))
