@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict
 from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
 
 import wmplay
 from wmplay import extras, registry
@@ -79,6 +80,23 @@ def test_ids_make_vector_envs():
     assert type(env).__name__ == "LcdVectorEnv"
     observation, _ = env.reset(seed=0)
     assert observation["goal_lcd"].shape == (3, 16, 32)
+    assert env.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP, "as Gymnasium's own"
+    for mode in (AutoresetMode.SAME_STEP, "same_step"):
+        env = gymnasium.make_vec("wmplay/Luxo-v0", num_envs=2, autoreset_mode=mode)
+        assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    assert wmplay.make_env("luxo", num_envs=2).metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+
+
+def test_ids_have_a_clock_that_can_be_set():
+    assert all(gymnasium.spec(env_id).max_episode_steps for env_id in IDS)
+    assert gymnasium.spec("wmplay/UrchinCube-v0").max_episode_steps == 150
+    for settings, steps in (({}, 25), ({"max_episode_steps": 31}, 31), ({"max_steps": 7}, 7)):
+        env = gymnasium.make("wmplay/Dropbox-v0", **settings)
+        many = gymnasium.make_vec("wmplay/Dropbox-v0", num_envs=2, **settings)
+        for each in (env, many):
+            each.reset(seed=0)
+            ends = [bool(np.any(each.step(each.action_space.sample())[3])) for _ in range(steps)]
+            assert ends == [False] * (steps - 1) + [True]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,5 +1,7 @@
 """One LCD env: the clock, actions, options and pictures."""
 
+import copy
+import pickle
 import sys
 import types
 
@@ -161,7 +163,28 @@ def test_pictures_show_what_the_screen_shows(world):
 def test_lcd_render_is_the_observation():
     env = LcdEnv("bounce", render_mode="lcd")
     observation, _ = env.reset(seed=0)
-    np.testing.assert_array_equal(env.render(), observation["lcd"])
+    picture = env.render()
+    assert picture.shape == (128, 128, 3)
+    assert picture.dtype == np.uint8
+    np.testing.assert_array_equal(picture[4::8, 4::8, 0], 255 * observation["lcd"])
+
+
+@pytest.mark.parametrize("world", ["urchin_cube", "object2"])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+def test_a_copy_goes_on_with_the_same_numbers(world, copied):
+    env = LcdEnv(world, full_state=True)
+    rng = np.random.default_rng(0)
+    actions = rng.uniform(-1, 1, (60, *env.action_space.shape))
+    env.reset(seed=1)
+    for action in actions[:40]:
+        env.step(action)
+    again = copied(env)
+    for action in actions[40:]:
+        (one, *_), (two, *_) = env.step(action), again.step(action)
+        np.testing.assert_equal(one, two)
+    np.testing.assert_equal(env.reset()[0], again.reset()[0])
+    untouched = copied(LcdEnv(world))
+    untouched.reset(seed=1)
 
 
 def test_a_window_without_pygame_is_refused_in_one_line(monkeypatch):

@@ -246,6 +246,41 @@ def test_an_exact_state_goes_on_with_its_velocities():
     np.testing.assert_allclose(same["proprio"], after["proprio"], atol=0.05)
 
 
+@pytest.mark.parametrize("world", ["urchin", "luxo", "crab", "urchin_cube"])
+def test_angles_known_up_to_whole_turns_are_unwound(world):
+    env = LcdEnv(world, full_state=True)
+    for seed in range(5):
+        env.reset(seed=seed)
+        for _ in range(7):
+            env.step(env.action_space.sample())
+        state = env.state
+        wound = state.copy()
+        wound[:, 2] = np.arctan2(np.sin(state[:, 2]), np.cos(state[:, 2]))
+        wound[-1, 2] += 2 * math.pi
+        given = given_state(env.world, wound)
+        np.testing.assert_array_equal(given_state(env.world, state), state, "what is right stays as it is")
+        before, after = joint_angles(env.world, state), joint_angles(env.world, given)
+        np.testing.assert_allclose(after, before, atol=1e-5)
+        env.reset(seed=0, options={"state": wound})
+        place = env.state[:, :2]
+        env.step(np.zeros(env.action_space.shape))
+        assert np.abs(env.state[:, :2] - place).max() < 1, "it is not torn apart"
+
+
+def test_states_outside_of_the_walls_are_refused():
+    env = LcdEnv("luxo_cube", full_state=True)
+    env.reset(seed=0)
+    for place in ((-1, 1), (8, 1), (1, -1), (1, 6)):
+        state = env.state
+        state[0, :2] = place
+        with pytest.raises(ConfigError, match="outside of"):
+            env.reset(options={"state": state})
+    full = env.reset(seed=0)[0]["full_state"]
+    full[0] = 2
+    with pytest.raises(ConfigError, match="outside of"):
+        env.reset(options={"state": full})
+
+
 def test_bad_states_are_refused():
     world = World(width=5, objects=(Object("a", (box(0.5, 0.5),)),))
     with pytest.raises(ShapeError, match=r"\[1, 5\], expected \[1, 6\]"):

@@ -364,8 +364,8 @@ def as_observed(value: Tensor, space: gymnasium.Space[Any]) -> Tensor:
 
 
 def _time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
-    own = getattr(env.unwrapped, "max_steps", None)
-    return own if own is not None else getattr(env.spec, "max_episode_steps", None)
+    clocks = getattr(env.unwrapped, "max_steps", None), getattr(env.spec, "max_episode_steps", None)
+    return min((clock for clock in clocks if clock is not None), default=None)
 
 
 def _sampling(model: Any, temperature: float) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 import gymnasium
+import numpy as np
 
 from wmplay.arrays import Array
 from wmplay.envs.autoreset import Autoreset
@@ -148,12 +149,15 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
         return {"distance": float(self.task.distance(self._observation)[0]), "success": success}
 
     def render(self) -> Any:
-        """The picture of now: [H, W] for "lcd", [h, w, 3] for "rgb_array"; "human" shows it in a window."""
+        """The picture of now, uint8 [h, w, 3]; "human" shows it in a window.
+
+        "lcd" is the screen, white bodies on black, each of its pixels 8 x 8; "rgb_array" a coloured picture.
+        """
         if self.render_mode is None:
             gymnasium.logger.warn("render() needs a render_mode: make the env with render_mode='rgb_array'")
             return None
         if self.render_mode == "lcd":
-            return self._observation["lcd"][0].copy()
+            return enlarged(self._observation["lcd"][0])
         from wmplay.envs.lcd.render import Window, paint
 
         picture = paint(self._batch, 0)
@@ -168,6 +172,12 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
         if self._window is not None:
             self._window.close()
             self._window = None
+
+
+def enlarged(screen: Array) -> Array:
+    """A screen [H, W] of zeros and ones as a picture [8 H, 8 W, 3] uint8, as video writers take it."""
+    large = np.kron(screen * np.uint8(255), np.ones((8, 8), np.uint8))
+    return np.repeat(large[..., None], 3, axis=-1)
 
 
 def make_task(world: World, name: str | None, reward: Reward | None, threshold: float) -> Task | None:

@@ -24,6 +24,7 @@ class Blueprint:
     """A world's parts as Box2D definitions, made once and shared by its simulations."""
 
     def __init__(self, world: World, physics: Physics) -> None:
+        self._made_of = world, physics
         self.gravity = world.gravity
         self.substeps = 3 if world.fps < 30 else 1
         self.pace = (1 / (self.substeps * world.fps), *ITERATIONS[physics])
@@ -47,12 +48,16 @@ class Blueprint:
             for joint in robot.joints
         ]
 
+    def __reduce__(self) -> Any:
+        return Blueprint, self._made_of
+
 
 class Simulation:
     """One Box2D world.
 
     Each start builds it anew: Box2D warm-starts its solver from the contacts of the step before, so a
-    world in which something has happened does not repeat itself bit for bit.
+    world in which something has happened does not repeat itself bit for bit. A copy (``copy.deepcopy``, or
+    pickled) goes through the same steps from the start, and so continues with the same numbers.
 
     ``b2world`` and ``motors``, its joints that move, are Box2D's own objects.
     """
@@ -65,9 +70,15 @@ class Simulation:
         self.motors: list[Any] = []
         self._bodies: list[Any] = []
         self._positions: list[tuple[Any, Any]] = []
+        self._start: Start | None = None
+        self._steps: list[tuple[Sequence[float], Sequence[float] | None]] = []  # since then: what was set
+
+    def __reduce__(self) -> Any:
+        return _replayed, (self._blueprint, self._start, self._steps)
 
     def start(self, start: Start) -> None:
         """Builds the world in this state."""
+        self._start, self._steps = start, []
         # Positions point into the old world's memory, so they must go before it does.
         self._positions, self.motors, self._bodies = [], [], []
         plan = self._blueprint
@@ -101,6 +112,7 @@ class Simulation:
         if torques is not None:
             for motor, torque in zip(self.motors, torques, strict=True):
                 motor.maxMotorTorque = torque
+        self._steps.append((speeds, torques))
         step = self.b2world.Step
         for _ in self._substeps:
             step(*self._pace)
@@ -118,6 +130,20 @@ class Simulation:
             velocity = body.linearVelocity
             rows.append((*body.position, body.angle, *velocity, body.angularVelocity))
         return np.array(rows, np.float64)
+
+
+def _replayed(
+    blueprint: Blueprint,
+    start: Start | None,
+    steps: Sequence[tuple[Sequence[float], Sequence[float] | None]],
+) -> Simulation:
+    """A simulation to which the same has happened."""
+    simulation = Simulation(blueprint)
+    if start is not None:
+        simulation.start(start)
+        for speeds, torques in steps:
+            simulation.step(speeds, torques)
+    return simulation
 
 
 def _shape(shape: Shape) -> Any:

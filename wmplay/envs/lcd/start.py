@@ -16,6 +16,7 @@ from wmplay.arrays import Array
 from wmplay.envs.lcd.world import Object, Robot, World
 from wmplay.errors import ConfigError, ShapeError
 
+PUSHED = 0.25  # m, the furthest that a hard push squeezes a body's origin into a wall
 LOWER_PART = 0.375  # of the height: where objects start next to a robot, as published
 
 
@@ -75,7 +76,7 @@ def given_state(world: World, state: Any) -> Array:
 
     Raises:
         ShapeError: for another shape.
-        ConfigError: for values that are not finite numbers.
+        ConfigError: for values that are not finite numbers, and bodies outside of the walls.
     """
     count = len(world.bodies)
     try:
@@ -89,24 +90,38 @@ def given_state(world: World, state: Any) -> Array:
         raise ShapeError("reset option 'state'", array.shape, (count, 6), hint)
     if not np.isfinite(array).all():
         raise ConfigError("reset option 'state' has values that are not finite: pass numbers only")
-    return array if array.ndim == 2 else _from_observation(world, array.reshape(count, 4))
+    placed = array.copy() if array.ndim == 2 else _from_observation(world, array.reshape(count, 4))
+    if world.walls:
+        beyond = np.maximum(-placed[:, :2], placed[:, :2] - (world.width, world.height))
+        if beyond.max() > PUSHED:
+            body = int(beyond.max(1).argmax())
+            raise ConfigError(
+                f"reset option 'state' puts body {body} at {placed[body, :2].round(3).tolist()}, outside of "
+                f"{world.width:g} x {world.height:g}: place all bodies between the walls"
+            )
+    return _unwound(world, placed)
 
 
 def _from_observation(world: World, observation: Array) -> Array:
-    """The state at rest that has this [bodies, 4] of scaled x and y, cos and sin.
-
-    An observation knows angles up to whole turns only. A part's angle is taken in the turn that brings
-    its joint nearest to the middle of its limits.
-    """
+    """The state at rest that has this [bodies, 4] of scaled x and y, cos and sin."""
     state = np.zeros((len(observation), 6))
     state[:, :2] = (observation[:, :2] + 1) / 2 * (world.width, world.height)
     state[:, 2] = np.arctan2(observation[:, 3], observation[:, 2])
+    return state
+
+
+def _unwound(world: World, state: Array) -> Array:
+    """A state [bodies, 6] whose parts have turned together.
+
+    Angles are often known up to whole turns only, and a joint counts them. A part's angle is taken in the
+    turn that brings its joint nearest to the middle of its limits; one that is in that turn stays as it is.
+    """
     for robot in world.robots:
         for joint in robot.joints:
-            parent, child = world.index(robot, joint.parent), world.index(robot, joint.child)
-            middle = state[parent, 2] + robot.bend(joint) + sum(joint.limits) / 2
-            offset = state[child, 2] - middle
-            state[child, 2] = middle + math.atan2(math.sin(offset), math.cos(offset))
+            if joint.limited:
+                parent, child = world.index(robot, joint.parent), world.index(robot, joint.child)
+                middle = state[parent, 2] + robot.bend(joint) + sum(joint.limits) / 2
+                state[child, 2] -= 2 * math.pi * round((state[child, 2] - middle) / (2 * math.pi))
     return state
 
 

@@ -14,7 +14,7 @@ from gymnasium.vector.utils import batch_space
 from wmplay.arrays import Array
 from wmplay.envs.autoreset import Autoreset, autoreset_mode
 from wmplay.envs.lcd.batch import Batch
-from wmplay.envs.lcd.env import RENDER_MODES, Observation, RenderMode, check_options, make_task
+from wmplay.envs.lcd.env import RENDER_MODES, Observation, RenderMode, check_options, enlarged, make_task
 from wmplay.envs.lcd.parse import find_world
 from wmplay.envs.lcd.physics import Physics
 from wmplay.envs.lcd.screen import Rounding
@@ -212,7 +212,7 @@ class LcdVectorEnv(VectorEnv[Observation, Array, Array]):
         if self.render_mode is None:
             return None
         if self.render_mode == "lcd":
-            return tuple(self._observation["lcd"].copy())
+            return tuple(enlarged(screen) for screen in self._observation["lcd"])
         from wmplay.envs.lcd.render import paint
 
         return tuple(paint(self._batch, row) for row in range(self.num_envs))
