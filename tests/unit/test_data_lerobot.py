@@ -143,7 +143,10 @@ HOLES = {
     ),
     "has LeRobot's format v2.1, expected v3.0: convert it": lambda d: info(d, codebase_version="v2.1"),
     "is damaged: it has no fps": lambda d: info(d, fps=None),
-    "info.json is damaged .*expected JSON": lambda d: (d / "meta" / "info.json").write_text("{"),
+    "info.json is damaged": lambda d: (d / "meta" / "info.json").write_text("{"),
+    "info.json is damaged .*levels": lambda d: (d / "meta" / "info.json").write_text("[" * 9_999),
+    "video_path is .*class": lambda d: info(d, video_path="{video_key.__class__}"),
+    "video_path is .*999": lambda d: info(d, video_path="{chunk_index:99999999d}"),
     "has no 'action' .it has observation.state": lambda d: info(d, features_without="action"),
 }
 

@@ -6,7 +6,6 @@ Names: ``action``, ``reward``, ``terminated``, ``truncated`` of T rows, and ``ob
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
+from wmplay import reading
 from wmplay.arrays import are_flags, first_not_finite
 from wmplay.contracts import Array, Trajectory
 from wmplay.errors import DataError
@@ -118,15 +118,15 @@ def beside_actions(
 
 def read_json(file: Path) -> dict[str, Any]:
     """Metadata from a JSON file; none where there is no file. Raises DataError."""
-    return parse_json(file.read_bytes(), str(file)) if file.exists() else {}
+    try:
+        return parse_json(reading.read_bytes(file, DataError, reading.JSON_BYTES), str(file))
+    except FileNotFoundError:
+        return {}
 
 
 def parse_json(text: str | bytes, where: str) -> dict[str, Any]:
     """Metadata from JSON. Raises DataError for anything but an object."""
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{where} is damaged ({error}): expected JSON") from error
+    content = reading.parse_json(text if isinstance(text, bytes) else text.encode(), where, DataError)
     if not isinstance(content, dict):
         raise DataError(f"{where} holds a {type(content).__name__}, expected a JSON object")
     return content

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,8 +27,12 @@ from wmplay.contracts import Array, Trajectory
 from wmplay.data.arrow import runs, to_numpy
 from wmplay.data.episodes import beside_actions, parse_json
 from wmplay.errors import DataError
+from wmplay.reading import JSON_BYTES, read_bytes
 
 INFO = "meta/info.json"
+VIDEO_PATH = re.compile(
+    r"([^{}]|\{(video_key|chunk_index|file_index)(:0?\dd)?\})+"
+)  # a format string, no more
 EPISODES = "meta/episodes"
 TASKS = "meta/tasks.parquet"
 VERSION = "v3."
@@ -149,6 +154,8 @@ def _video(
     try:
         numbers = {each: episode[f"videos/{name}/{each}"] for each in ("chunk_index", "file_index")}
         begins = episode[f"videos/{name}/from_timestamp"]
+        if not VIDEO_PATH.fullmatch(str(info["video_path"])):
+            raise ValueError(f"video_path is {info['video_path']!r:.99}")
         video = path / str(info["video_path"]).format(video_key=name, **numbers)
         begins = float(begins)
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
@@ -185,7 +192,7 @@ def _info(path: Path) -> dict[str, Any]:
     file = path / INFO
     if not file.exists():
         raise DataError(f"{path} is not a LeRobot dataset (it has no {INFO}): expected the folder of one")
-    info = parse_json(file.read_bytes(), str(file))
+    info = parse_json(read_bytes(file, DataError, JSON_BYTES), str(file))
     version = str(info.get("codebase_version"))
     if not version.startswith(VERSION):
         raise DataError(
