@@ -30,8 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parse(arguments)
         options.run_command(options)
     except KeyboardInterrupt as interrupt:
-        print(": ".join(["wmplay: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
-        return INTERRUPTED
+        return _last_line(": ".join(["wmplay: interrupted", *map(str, interrupt.args)]), INTERRUPTED)
     except Exception as error:
         return _failed(error, debug="--debug" in arguments)
     return 0
@@ -53,8 +52,14 @@ def _failed(error: Exception, *, debug: bool) -> int:
         if plugins.failed_at(error) is None:  # ours
             raise error
         text = f"{plugins.in_one_line(error)} (with --debug: the traceback)"
-    print(f"wmplay: error: {' '.join(text.split())}", file=sys.stderr)
-    return USER_ERROR
+    return _last_line(f"wmplay: error: {' '.join(text.split())}", USER_ERROR)
+
+
+def _last_line(text: str, code: int) -> int:
+    from wmplay.progress import printable
+
+    print(printable(text), file=sys.stderr)
+    return code
 
 
 class _Parser(argparse.ArgumentParser):
@@ -305,22 +310,23 @@ def _report_takes(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from wmplay.report import print_sweep, write_report
+    from wmplay.report import write_report
 
     runs = any(options.run.glob("*/run.json")) or (options.run / "sweep.json").exists()
     if runs and not (options.run / "run.json").exists():
-        print_sweep(options.run)
+        from wmplay.sweep import show
+
+        show(options.run)
         return
     write_report(options.run)
     _print_results(options.run)
 
 
 def _print_results(run: Path) -> None:
-    from rich.console import Console
-
+    from wmplay.progress import terminal
     from wmplay.report import result_table
 
-    Console(highlight=False).print(result_table(run))
+    terminal().print(result_table(run))
     page = run / "report.html"
     print(f"report: {page}" if page.exists() else f"run: {run} (report=false: without a report)")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from wmplay import extras, plugins, registry
+from wmplay.progress import terminal
 
 
 def print_pieces(kind: str | None = None) -> None:
@@ -17,7 +17,7 @@ def print_pieces(kind: str | None = None) -> None:
     Raises:
         UnknownName: if there is no such kind.
     """
-    console = Console(highlight=False)
+    console = terminal()
     kinds = [kind] if kind is not None else [*registry.KINDS, "experiment"]
     table = Table("kind", "name", "from", "needs", box=None, pad_edge=False, header_style="bold")
     holders = {(each, piece.name): piece for each in kinds for piece in registry.pieces(each)}

@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.text import Text
 
-console = Console(stderr=True, highlight=False)
-
 LINE_EVERY = 30.0  # seconds, where a bar cannot be drawn
+# What a terminal obeys instead of showing it: control characters but for tab and line feed, and those that
+# turn the direction of the text or break its lines.
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+ONCE = (signal.SIGINT, signal.SIGTERM)  # a second one of a kind acts at once
+OTHERS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # a terminal that is closed; queues before a limit
+
+
+def printable(text: str) -> str:
+    """Return a text in which what a terminal would obey is written out, as in ``\\x1b``."""
+    return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+class _Printable(RenderHook):
+    """Makes everything that a console prints ``printable``: names, settings and errors come from files."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Shown(each) for each in renderables]
+
+
+class _Shown:
+    def __init__(self, inner: ConsoleRenderable) -> None:
+        self.inner = inner
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for text, style, control in console.render(self.inner, options):
+            yield Segment(text if control else printable(text), style, control)
+
+
+def terminal(**settings: Any) -> Console:
+    """Return a console on which nothing from a file does more than appear."""
+    console = Console(highlight=False, **settings)
+    console.push_render_hook(_Printable())
+    return console
+
+
+console = terminal(stderr=True)
 
 
 def tell(line: str) -> None:
@@ -28,24 +65,36 @@ class Interrupted(Exception):
 
 
 class Interrupt:
-    """Turns Ctrl-C into an exception at a moment that the code chooses; a second Ctrl-C acts at once."""
+    """Turns Ctrl-C into an exception at a moment that the code chooses; a second Ctrl-C acts at once.
+
+    So do SIGTERM, a terminal that is closed (SIGHUP, unless it is ignored, as under nohup) and what queues
+    send before a time limit (SIGUSR1, SIGUSR2, unless somebody else handles them).
+    """
 
     def __init__(self) -> None:
         self.pressed = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Within this block the first Ctrl-C (or SIGTERM) only sets ``pressed``."""
+        """Within this block the first signal only sets ``pressed``."""
         if threading.current_thread() is not threading.main_thread():
             yield  # signals reach the main thread only
             return
-        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        others = [number for number in OTHERS if signal.getsignal(number) is signal.SIG_DFL]
+        previous = {number: signal.getsignal(number) for number in (*ONCE, *others)}
+        seen: set[int] = set()
 
         def press(number: int, frame: FrameType | None) -> None:
-            if self.pressed:
+            if number in seen and number in ONCE:
                 raise KeyboardInterrupt
+            seen.add(number)
             self.pressed = True
-            console.print("[yellow]stopping at the next safe moment (press again to stop at once)[/yellow]")
+            if number == signal.SIGHUP and console.is_terminal:
+                console.quiet = True  # it is gone
+            with suppress(OSError):
+                console.print(
+                    "[yellow]stopping at the next safe moment (press again to stop at once)[/yellow]"
+                )
 
         for number in previous:
             signal.signal(number, press)

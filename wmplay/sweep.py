@@ -28,6 +28,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.markup import escape
+from rich.text import Text
 
 from wmplay import registry
 from wmplay.configuration import is_hydras, lenient, one_line, parse, plain, search_path
@@ -35,9 +36,9 @@ from wmplay.constructors import check_settings
 from wmplay.errors import ConfigError, WmplayError
 from wmplay.extras import PACKAGES, how_to_install, installed
 from wmplay.plugins import in_one_line
-from wmplay.progress import Interrupted, console
+from wmplay.progress import Interrupted, console, terminal
 from wmplay.references import settings
-from wmplay.report.sweep import print_sweep
+from wmplay.report import print_sweep, summarise_sweep, write_sweep
 from wmplay.sweep_directory import SWEEP_FILE, SweepDirectory, check_own, goes_on, write_failure
 from wmplay.train import train
 
@@ -82,11 +83,23 @@ def multirun(overrides: Sequence[str]) -> Path:
         except Exception as error:  # of an engine, such as a pool whose worker was killed
             why = " ".join(f"{type(error).__name__}: {error}".split())
             raise WmplayError(f"the launcher gave up ({why}): go on with {_again(directory)}") from error
-    if any(directory.path.rglob("run.json")):
-        print_sweep(directory.path)
+    if any(directory.begun()):
+        show(directory.path)
     assert isinstance(sweeper.launcher, Unfinished)
     _account(directory, sweeper.launcher.jobs)
     return directory.path
+
+
+def show(path: Path) -> None:
+    """Prints the tables of a sweep, writes them and its page, and says where.
+
+    Raises:
+        RunError: if there are no runs in it.
+        WriteError: no space, no permission.
+    """
+    sweep = summarise_sweep(path)
+    print_sweep(sweep)
+    terminal().print(Text(f"report: {write_sweep(sweep)}"), soft_wrap=True)
 
 
 def job(config: DictConfig) -> None:

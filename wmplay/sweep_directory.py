@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import reduce
 from itertools import count
@@ -35,7 +35,7 @@ from wmplay.files import (
 )
 from wmplay.plugins import in_one_line
 from wmplay.progress import console
-from wmplay.reading import read_json
+from wmplay.reading import read_bytes, read_json
 from wmplay.references import PIECE, TARGET
 from wmplay.run_directory import LOCK, RunDirectory
 from wmplay.saved import check_data
@@ -54,6 +54,7 @@ HYDRAS = re.compile(  # what a sweep that goes on takes over of Hydra's own over
     r"|hydra\.sweeper\.(metric|direction|n_trials|n_jobs|sampler\.[a-z]\w*)=[\w./+-]+"
 )
 LONGEST, BRACKETS = 20_000, 200  # characters and opening brackets of an override in a sweep's file
+LONGEST_FAILURE = 1 << 20  # bytes of a failure's text
 DIGITS = 12  # of a digest: with a million jobs, the chance of two alike is about one in 500
 
 State = Literal["new", "running", "finished", "failed", "stopped"]
@@ -152,18 +153,38 @@ class SweepDirectory:
 
     def failure(self, job: Path) -> str:
         """Why a job failed, in one line."""
-        path = job / FAILURE_FILE
-        if not path.exists():  # it was killed while it failed
-            return "for a reason that it could not write down"
-        return path.read_text(encoding="utf-8").splitlines()[0]
+        lines = _failure(job)
+        return lines[0] if lines else "for a reason that it could not write down"  # it was killed meanwhile
 
-    def failed_before_they_began(self) -> dict[Path, list[str]]:
-        """The overrides of jobs that failed before there was a run."""
-        paths = [path for path in sorted(self.path.glob(f"*/{FAILURE_FILE}")) if not _status(path.parent)]
-        return {path.parent: json.loads(path.read_text(encoding="utf-8").splitlines()[1]) for path in paths}
+    def begun(self) -> Iterator[Path]:
+        """The directories with a run, or with the reason why there is none."""
+        found = {path.parent for name in ("run.json", FAILURE_FILE) for path in self.path.rglob(name)}
+        for path in sorted(found):
+            if not any(part.startswith(".") for part in path.relative_to(self.path).parts):
+                yield path
+
+    def failed_with(self, job: Path) -> list[str]:
+        """The overrides of a job that failed before there was a run. Raises RunError."""
+        try:
+            overrides = json.loads(_failure(job)[1])
+        except (IndexError, ValueError, RecursionError):
+            overrides = None
+        if not isinstance(overrides, list) or not all(isinstance(text, str) for text in overrides):
+            raise DamagedError(f"{job / FAILURE_FILE} is damaged: it does not say what the job was run with")
+        parse(overrides)
+        return overrides
 
     def _lock(self, job: Path) -> Path:
         return self.path / LOCKS / job.name
+
+
+def _failure(job: Path) -> list[str]:
+    """The lines that say why a job failed."""
+    try:
+        content = read_bytes(job / FAILURE_FILE, RunError, LONGEST_FAILURE)
+    except (FileNotFoundError, RunError):
+        return []
+    return content.decode(errors="replace").splitlines()
 
 
 def _status(job: Path) -> str | None:

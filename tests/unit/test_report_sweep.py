@@ -8,9 +8,18 @@ from rich.console import Console
 
 from wmplay.errors import RunError
 from wmplay.intervals import Interval
-from wmplay.report import print_sweep, summarise_sweep
+from wmplay.report import print_sweep, summarise_sweep, write_sweep
 from wmplay.report.seeds import Job, over_worlds, seeds_grid, settings_plot
 from wmplay.sweep_directory import SweepDirectory, write_failure
+
+
+def shown(path, console):
+    """Prints a sweep, and writes what there is to write of it."""
+    sweep = summarise_sweep(path)
+    before = sorted(path.rglob("*"))
+    print_sweep(sweep, console)
+    assert sorted(path.rglob("*")) == before
+    write_sweep(sweep)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +58,7 @@ def test_jobs_equal_up_to_the_seed_are_one_setting(sweep_dir):
 
 def test_printed_and_written(sweep_dir):
     console = Console(width=80, file=io.StringIO())
-    print_sweep(sweep_dir, console)
+    shown(sweep_dir, console)
     text = console.file.getvalue()
     assert "…" not in text
     assert text.count("Jobs") == 3  # six metrics do not fit into one table
@@ -68,7 +77,7 @@ def test_printed_and_written(sweep_dir):
 def test_one_seed_each_has_no_table_over_seeds(tmp_path):
     write_run(tmp_path / "0", overrides=["env=belt", "model=late"])
     console = Console(width=200, file=io.StringIO())
-    print_sweep(tmp_path, console)
+    shown(tmp_path, console)
     assert "Over seeds" not in console.file.getvalue()
 
 
@@ -95,14 +104,14 @@ def test_policies_and_medians_over_seeds(tmp_path):
     assert setting.medians["lcd iou@1"].value == values[2]
     assert values[0] <= setting.medians["lcd iou@1"].low <= setting.medians["lcd iou@1"].high <= values[-1]
     console = Console(width=100, file=io.StringIO())
-    print_sweep(tmp_path, console)
+    shown(tmp_path, console)
     text = console.file.getvalue()
     assert "median" in text
     assert "40.0%" in text
 
 
 def test_settings_in_csv(sweep_dir):
-    print_sweep(sweep_dir, Console(width=80, file=io.StringIO()))
+    shown(sweep_dir, Console(width=80, file=io.StringIO()))
     with (sweep_dir / "settings.csv").open(newline="") as file:
         rows = {(row["setting"], row["metric"]): row for row in csv.DictReader(file)}
     late = summarise_sweep(sweep_dir).settings[0].metrics["lcd iou@1"]
@@ -206,8 +215,8 @@ def test_the_plot_compares_settings(sweep_dir):
 
 def test_a_sweep_has_a_page(sweep_dir):
     console = Console(width=80, file=io.StringIO())
-    print_sweep(sweep_dir, console)
-    assert f"report: {sweep_dir / 'report.html'}" in console.file.getvalue().replace("\n", "")
+    shown(sweep_dir, console)
+    assert (sweep_dir / "report.html").exists()
     page = (sweep_dir / "report.html").read_text()
     assert "href=" not in page  # no run has a report
     assert "5 runs of 2 settings: model=late: success 100.0%" in page
@@ -215,7 +224,7 @@ def test_a_sweep_has_a_page(sweep_dir):
     assert (sweep_dir / "report" / "quality.png").exists()
     assert (sweep_dir / "report" / "settings.png").exists()
     (sweep_dir / "3" / "report.html").touch()
-    print_sweep(sweep_dir, console)
+    shown(sweep_dir, console)
     page = (sweep_dir / "report.html").read_text()
     assert page.count("href=") == 1
     assert '<li><a href="3/report.html">model=exact seed 0</a></li>' in page
@@ -223,3 +232,45 @@ def test_a_sweep_has_a_page(sweep_dir):
     assert len(points) == 4 * 3
     assert {point.label for point in points} == {"model=late", "model=exact"}
     assert len({point.run for point in points}) == 4
+
+
+def bad_override(path):
+    (path / "run.json").write_text('{"overrides": ["=="], "status": "finished"}')
+
+
+def bad_config(path):
+    (path / "config.yaml").write_text("a: [")
+
+
+def bad_clips(path):
+    (path / "clips.npz").write_bytes(b"half")
+
+
+def bad_failure(path):
+    (path / "run.json").unlink()
+    (path / "failure.txt").write_text("ValueError: no\nnot JSON\n")
+
+
+@pytest.mark.parametrize("damage", [bad_override, bad_config, bad_clips, bad_failure])
+def test_a_damaged_job_hides_no_other(tmp_path, damage):
+    for name in ("a", "b"):
+        write_run(tmp_path / name, overrides=["env=belt"])
+    damage(tmp_path / "b")
+    sweep = summarise_sweep(tmp_path)
+    assert [(job.directory, job.status) for job in sweep.jobs] == [("a", "finished"), ("b", "damaged")]
+    assert list(sweep.damaged) == ["b"]
+    assert [setting.seeds for setting in sweep.settings] == [1]
+    console = Console(width=80, file=io.StringIO())
+    shown(tmp_path, console)
+    assert "damaged: " in console.file.getvalue()
+
+
+def test_a_sweep_of_damaged_jobs_only(tmp_path):
+    bad_failure(write_run(tmp_path / "a"))
+    shown(tmp_path, Console(width=80, file=io.StringIO()))
+
+
+def test_jobs_that_were_set_aside_are_no_jobs(tmp_path):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / ".aside" / "a-1")
+    assert [job.directory for job in summarise_sweep(tmp_path).jobs] == ["a"]

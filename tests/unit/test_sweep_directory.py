@@ -43,7 +43,8 @@ def test_how_far_a_job_is(tmp_path):
     write_failure(job, ["seed=3"], ValueError("two\nlines"))
     assert sweep.state(job) == "failed"
     assert sweep.failure(job) == "ValueError: two lines"
-    assert sweep.failed_before_they_began() == {job: ["seed=3"]}
+    assert list(sweep.begun()) == [job]
+    assert sweep.failed_with(job) == ["seed=3"]
     (job / "run.json").write_text('{"status": "finished"}')
     assert sweep.state(job) == "finished"
     assert sweep.numbers(job) is None  # it was not evaluated

@@ -13,7 +13,6 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from wmplay.contracts import Trajectory
@@ -22,7 +21,7 @@ from wmplay.data.encoding import ARRAYS, OURS, Encoding
 from wmplay.data.spaces import described
 from wmplay.errors import DataError
 from wmplay.files import write_json
-from wmplay.progress import bar, console
+from wmplay.progress import bar, console, terminal
 from wmplay.store import Store, load_trajectories, save_trajectories
 from wmplay.store.manifest import exists as is_store
 from wmplay.store.metadata import MADE_WITH, METADATA, check_origins, origins, read_metadata
@@ -131,7 +130,7 @@ def print_info(path: Path) -> None:
         table.add_row(name, str(column))
     for key, value in read_metadata(path).items():
         table.add_row(f"metadata: {key}", str(value))
-    Console(highlight=False, markup=False).print(table)
+    terminal(markup=False).print(table)
 
 
 def _check_plain(source: Path) -> None:

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.text import Text
 
 from wmplay.configuration import plain
-from wmplay.errors import RunError
+from wmplay.errors import RunError, WmplayError
 from wmplay.files import check_links, written_beside
+from wmplay.progress import terminal
 from wmplay.report.figures import png
 from wmplay.report.markup import REPORT_FILE, Html, Part, Picture, write_page
 from wmplay.report.quality import Point, measured, quality_plot
@@ -60,11 +61,13 @@ QUALITY = (
 class Sweep:
     """All jobs of a sweep, and its settings."""
 
+    path: Path
     common: str  # the overrides that all jobs share; they are in no setting
     jobs: list[Job]
     settings: list[Setting]
     across: list[Setting]  # over worlds and seeds; empty where there is one world
     points: list[Point]  # every evaluation of every job
+    damaged: dict[str, str]  # {directory: why} of the jobs that cannot be read
 
     @property
     def metrics(self) -> list[str]:
@@ -75,18 +78,28 @@ class Sweep:
 def summarise_sweep(sweep_dir: Path) -> Sweep:
     """Reads the jobs of a sweep: every directory in it that holds a run, or why there is none.
 
+    Those that cannot be read are ``damaged``; the others are not held up by them.
+
     Raises:
         RunError: if there are none.
     """
     sweep = SweepDirectory(sweep_dir)
-    records = [read_record(path.parent) for path in sorted(sweep_dir.rglob("run.json"))]
-    stillborn = sweep.failed_before_they_began()
-    if not records and not stillborn:
+    records: list[Record] = []
+    stillborn: dict[Path, list[str]] = {}
+    damaged: dict[str, str] = {}
+    for path in sweep.begun():
+        try:
+            if (path / "run.json").exists():
+                records.append(_read(path))
+            else:
+                stillborn[path] = sweep.failed_with(path)
+        except WmplayError as error:
+            damaged[str(path.relative_to(sweep_dir))] = str(error)
+    if not records and not stillborn and not damaged:
         raise RunError(f"{sweep_dir} has no runs in it: expected directories with a run.json")
     records.sort(key=lambda record: str(record.info.get("started", "not yet")))  # words come after dates
-    told = [[str(text) for text in record.info.get("overrides", [])] for record in records]
-    every = alike([*told, *stillborn.values()])
-    common = [text for text in every[0] if len(every) > 1 and all(text in other for other in every)]
+    every = alike([*(record.info.get("overrides", []) for record in records), *stillborn.values()])
+    common = [text for text in every[0] if all(text in other for other in every)] if len(every) > 1 else []
     common = [text for text in common if not text.startswith("seed=")]
     own = [_own(texts, common) for texts in every]
     told_apart = _told_apart(records, own[: len(records)])
@@ -98,26 +111,42 @@ def summarise_sweep(sweep_dir: Path) -> Sweep:
         jobs.append(Job(path.name, rest, seed, "failed", {}))
     order = {setting: i for i, setting in enumerate(dict.fromkeys(job.setting for job in jobs))}
     jobs.sort(key=lambda job: (order[job.setting], int(job.seed) if job.seed.isdecimal() else 0))
-    return Sweep(" ".join(common), jobs, over_seeds(jobs), over_worlds(jobs), points)
+    settings, across = over_seeds(jobs), over_worlds(jobs)
+    jobs += [Job(name, (name,), "", "damaged", {}) for name in damaged]
+    return Sweep(sweep_dir, " ".join(common), jobs, settings, across, points, damaged)
 
 
-def print_sweep(sweep_dir: Path, console: Console | None = None) -> Sweep:
-    """Prints the tables of a sweep, and writes CSV files of them and ``report.html`` into its directory.
-
-    Raises:
-        RunError: if there are no runs in it.
-    """
-    check_links(sweep_dir, RunError)
-    sweep = summarise_sweep(sweep_dir)
-    console = console or Console()
+def print_sweep(sweep: Sweep, console: Console | None = None) -> None:
+    """Prints the tables of a sweep, and why jobs are damaged."""
+    console = console or terminal()
     if sweep.common:
         console.print(Text(f"all jobs: {sweep.common}", style="dim"))
     for grid in sweep_grids(sweep, console.width):
         console.print(as_rich(grid))
-    write_csv(sweep, sweep_dir / CSV_FILE)
-    write_settings([*sweep.settings, *sweep.across], sweep_dir / SETTINGS_FILE)
-    console.print(Text(f"report: {write_sweep_report(sweep, sweep_dir)}"), soft_wrap=True)
-    return sweep
+    for why in sweep.damaged.values():
+        console.print(Text(f"damaged: {why}", style="yellow"), soft_wrap=True)
+
+
+def write_sweep(sweep: Sweep) -> Path:
+    """Writes CSV files of a sweep and ``report.html`` into its directory; returns the page.
+
+    Raises:
+        RunError: for a link in the directory that leads out of it.
+        WriteError: no space, no permission.
+    """
+    check_links(sweep.path, RunError)
+    write_csv(sweep, sweep.path / CSV_FILE)
+    write_settings([*sweep.settings, *sweep.across], sweep.path / SETTINGS_FILE)
+    return write_sweep_report(sweep, sweep.path)
+
+
+def _read(path: Path) -> Record:
+    """What is on disk of a job. Raises RunError or ConfigError where it is damaged."""
+    record = read_record(path)
+    alike([record.info.get("overrides", [])])
+    if record.config:
+        RunDirectory(path).config()
+    return record
 
 
 def write_sweep_report(sweep: Sweep, sweep_dir: Path) -> Path:
