@@ -8,11 +8,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import gymnasium
 import torch
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -23,7 +23,9 @@ from wmplay.constructors import default_settings
 from wmplay.contracts import Policy
 from wmplay.device import choose_device
 from wmplay.envs import build_env
+from wmplay.envs.autoreset import Autoreset, autoreset_mode
 from wmplay.envs.learned import LearnedVectorEnv
+from wmplay.envs.learned_shells import LearnedEnv, LearnedModes
 from wmplay.envs.starts import real_starts, stored_starts
 from wmplay.errors import ConfigError, RunError, WorldError
 from wmplay.metrics import read_metrics
@@ -339,10 +341,35 @@ class Run(LoadedRun):
         """The lines of ``metrics.jsonl``; those that are damaged are left out, and told. Raises RunError."""
         return read_metrics(self.directory.metrics)
 
-    def learned_env(self, num_envs: int = 1, seed: int = 0) -> LearnedVectorEnv:
-        """The world model as a vector env, set up as the run's config says. Raises ConfigError."""
+    @overload
+    def learned_env(self, num_envs: None, seed: int = 0) -> LearnedEnv: ...
+
+    @overload
+    def learned_env(self, num_envs: int = 1, seed: int = 0) -> LearnedVectorEnv: ...
+
+    @overload
+    def learned_env(
+        self, num_envs: int, seed: int, autoreset: Literal["next_step", "disabled"]
+    ) -> LearnedModes: ...
+
+    def learned_env(self, num_envs: int | None = 1, seed: int = 0, autoreset: Autoreset = "same_step") -> Any:
+        """The world model as an environment, set up as the run's config says.
+
+        Args:
+            num_envs: of a vector env; None for a single ``gymnasium.Env``.
+            seed: of the real frames that episodes begin with.
+            autoreset: what a vector env does when an episode ends: "same_step", "next_step" or "disabled".
+
+        Raises:
+            ConfigError: if the run has no model, or one that cannot be practised in.
+            UnknownName: for another autoreset mode.
+        """
         store = self.trajectories if self.config.learned.starts == "store" else None
-        return learned_env(self.config, self.parts, store, self.device, num_envs, seed)
+        env = learned_env(self.config, self.parts, store, self.device, num_envs or 1, seed)
+        if num_envs is None:
+            return LearnedEnv(env)
+        mode = autoreset_mode(autoreset)
+        return env if mode is AutoresetMode.SAME_STEP else LearnedModes(env, mode)
 
     @property
     def trajectories(self) -> Store:

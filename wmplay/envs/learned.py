@@ -18,7 +18,7 @@ from wmplay.contracts import GOAL_PREFIX, Array, Belief, LazyMapping, Policy, Se
 from wmplay.device import Precision, autocast
 from wmplay.errors import ActionError, ConfigError, DivergedError
 from wmplay.frames import frame_spaces
-from wmplay.nets.trees import put_rows
+from wmplay.nets.trees import put_rows, take_rows
 from wmplay.stepping import Transition
 
 Observation: TypeAlias = Mapping[str, Tensor]
@@ -167,6 +167,19 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         self._goal = put_rows(self._goal, rows, goal)
         self._time[rows] = 0
         self._observation = LazyMapping(arrived, lambda key: arrived[key].index_copy(0, rows, first[key]))
+
+    def snapshot(self) -> tuple[Belief, Observation, Observation, Tensor]:
+        """All that changes from step to step but the draws, for ``put_back``."""
+        return self.belief, self._observation, self._goal, self._time.clone()
+
+    def put_back(self, rows: Tensor, snapshot: tuple[Belief, Observation, Observation, Tensor]) -> None:
+        """Rows [R] become what they were, as if they had not been stepped since."""
+        belief, before, goal, time = snapshot
+        self.belief = put_rows(self.belief, rows, take_rows(belief, rows))
+        self._goal = put_rows(self._goal, rows, take_rows(goal, rows))
+        self._time[rows] = time[rows]
+        now = self._observation
+        self._observation = {key: now[key].index_copy(0, rows, before[key][rows]) for key in now}
 
     def _diverged(self, broken: Tensor) -> DivergedError:
         """What to say of rows [N] bool whose reward is not finite."""
@@ -347,6 +360,10 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
                 final[row] = {key: value[row] for key, value in last.items()}
             info = {"final_obs": final, "_final_obs": ended, "final_info": {}, "_final_info": ended.copy()}
         return self._arrays(observation), reward.astype(np.float64), terminated, truncated, info
+
+    def seen(self) -> dict[str, Array]:
+        """What is observed now {key: [N, ...]}, in arrays of its own."""
+        return self._arrays(self._observation)
 
     def _arrays(self, observation: Observation) -> dict[str, Array]:
         return {key: observation[key].cpu().numpy().copy() for key in self._spaces}
