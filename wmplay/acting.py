@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from wmplay.answers import held
 from wmplay.contracts import Array, Policy
-from wmplay.errors import ActionError, ConfigError, ShapeError, SpaceError
+from wmplay.errors import LARGEST_SEED, ActionError, ShapeError, SpaceError, check_range
 from wmplay.frames import Frames, frame_spaces, frames_of
 
 
@@ -170,8 +170,7 @@ class Actor:
         explore: bool = False,
         seed: int = 0,
     ) -> None:
-        if seed < 0:
-            raise ConfigError(f"seed is {seed}, expected at least 0")
+        check_range("seed", seed, 0, LARGEST_SEED)
         batch = BatchOfOne(env)
         self._spaces = frame_spaces(batch.single_observation_space)
         self._actor = BatchActor(batch, policy, seed, explore, torch.device(device))

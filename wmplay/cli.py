@@ -6,15 +6,18 @@ Dispatch only; each command imports what it needs, so that ``--help`` is quick.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from wmplay.errors import UnknownName, UsageError, WmplayError
+from wmplay.errors import LARGEST_COUNT, LARGEST_SEED, UnknownName, UsageError, WmplayError
+from wmplay.printing import is_closed, say_what_can_be_said
 
 USER_ERROR = 2
 INTERRUPTED = 130  # as shells have it: 128 + SIGINT
+CLOSED = 141  # 128 + SIGPIPE
 
 FORMATS = "npz, hdf5, minari or lance"  # both ways
 
@@ -23,12 +26,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Returns:
-        The exit code: 0; 2 after an error that the user can mend; 130 after Ctrl-C.
+        The exit code: 0; 2 after an error that the user can mend; 130 after Ctrl-C; 141 where nobody reads
+        what is printed.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    say_what_can_be_said(sys.stdout, sys.stderr)
     try:
         options = _parse(arguments)
         options.run_command(options)
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        return _failed(error, debug="--debug" in arguments) if not is_closed(sys.stdout) else CLOSED
     except KeyboardInterrupt as interrupt:
         return _last_line(": ".join(["wmplay: interrupted", *map(str, interrupt.args)]), INTERRUPTED)
     except Exception as error:
@@ -46,6 +54,8 @@ def _failed(error: Exception, *, debug: bool) -> int:
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    elif isinstance(error, MemoryError):
+        text = f"out of memory ({error}): ask for fewer or smaller things at once"
     elif not isinstance(error, WmplayError | OSError):
         from wmplay import plugins
 
@@ -123,10 +133,12 @@ def _version() -> str:
     return f"wmplay {__version__}"
 
 
-def _at_least(least: int) -> Callable[[str], int]:
+def _at_least(least: int, most: int = LARGEST_COUNT) -> Callable[[str], int]:
     def number(text: str) -> int:
-        if not text.lstrip("-").isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"got '{text}', expected a whole number >= {least}")
+        if not re.fullmatch(r"-?[0-9]{1,40}", text) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"got '{text[:40]}', expected a whole number >= {least}")
+        if int(text) > most:
+            raise argparse.ArgumentTypeError(f"got '{text}', expected a whole number <= {most}")
         return int(text)
 
     return number
@@ -202,7 +214,7 @@ def _simulate_takes(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="the run's policy may be of another world: try how it transfers",
     )
-    parser.add_argument("--seed", type=_at_least(0), default=0, help="default %(default)s")
+    parser.add_argument("--seed", type=_at_least(0, LARGEST_SEED), default=0, help="default %(default)s")
     parser.add_argument(
         "--num-envs", type=_at_least(1), default=64, help="stepped together (default %(default)s)"
     )

@@ -26,6 +26,7 @@ from wmplay.check import (
 )
 from wmplay.configuration import plain, set_values
 from wmplay.contracts import Policy, Trajectory
+from wmplay.device import use_threads
 from wmplay.envs import build_env, make_env
 from wmplay.errors import CheckError, UnknownName, UsageError
 from wmplay.loading import load_run
@@ -79,6 +80,7 @@ def simulate_into(
         raise UsageError("--explore is about a run's policy: give --run=<dir> too")
     actors = _actors(num_workers) if workers == "ray" else None
     loaded = None if run is None else load_run(run)
+    use_threads("auto" if loaded is None else loaded.config.threads or "auto")
     chosen = OmegaConf.create({})
     set_values(chosen, overrides)
     num_envs = min(num_envs, episodes)
@@ -156,7 +158,9 @@ def check_piece(piece: str, overrides: Sequence[str] = ()) -> None:
     kind = piece.partition("=")[0]
     if kind not in CHECKS:
         raise UnknownName("kind to check", kind, CHECKS)
-    report = CHECKS[kind](registry.compose([piece, *overrides], tell))
+    config = registry.compose([piece, *overrides], tell)
+    use_threads(config.threads)
+    report = CHECKS[kind](config)
     if not report.passed:
         raise CheckError(
             f"{piece}: {len(report.failures)} of {report.tried} properties do not hold: mend them, "

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from wmplay.errors import ConfigError, UnknownSetting
+from wmplay.errors import LARGEST_SEED, ConfigError, UnknownSetting
 
 SHOWN = 100  # characters of a value in a message
 
@@ -46,7 +46,7 @@ def check_settings(make: Callable[..., Any], settings: Mapping[str, Any]) -> Non
 
     Raises:
         UnknownSetting: for a key that it does not take, or that has no default.
-        ConfigError: for a value of the wrong type.
+        ConfigError: for a value of the wrong type, or a whole number that no array holds.
     """
     configurable = default_settings(make)
     function = make.__init__ if inspect.isclass(make) else make
@@ -60,6 +60,8 @@ def check_settings(make: Callable[..., Any], settings: Mapping[str, Any]) -> Non
         if key in hints and not _is_a(value, hints[key]):
             got = "null" if value is None else f"{shortened(value)} ({type(value).__name__})"
             raise ConfigError(f"{label(make)}: {key} is {got}, expected {_in_words(hints[key])}")
+        if isinstance(value, int) and abs(value) > LARGEST_SEED:
+            raise ConfigError(f"{label(make)}: {key} is {shortened(value)}, expected a number of 64 bits")
 
 
 def _is_a(value: Any, hint: Any) -> bool:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 Portable: TypeAlias = tuple[type[Exception], str, str, str | None]
+LARGEST_SEED = 2**63 - 1  # of any generator, and of a number in an array
+LARGEST_COUNT = 2**31 - 1  # of envs, steps, episodes, ...
 PLACE = "failed_at"  # the attribute of a restored error that says where in a plugin it came up
 LONGEST = 2000  # characters of a message
 
@@ -130,6 +132,14 @@ def restored(error: Portable, where: str) -> Exception:
     setattr(again, PLACE, place)
     again.add_note(f"raised in {where}:\n{trace}")
     return again
+
+
+def check_range(what: str, value: int | None, least: int, most: int = LARGEST_COUNT) -> None:
+    """Raises ConfigError for a whole number outside least .. most; None is fine."""
+    if value is not None and value < least:
+        raise ConfigError(f"{what} is {value}, expected at least {least}")
+    if value is not None and value > most:
+        raise ConfigError(f"{what} is {value}, expected at most {most}")
 
 
 def check_values(

@@ -70,12 +70,12 @@ def compose(overrides: Sequence[str] = (), tell: Callable[[str], object] = lambd
     prepare(overrides)
     configuration.check_single(overrides)
     swaps = find_swaps(overrides, Pieces(KINDS, configuration.run_defaults(), functools.cache(class_of)))
-    for line in swaps.lines:
-        tell(line)
     taken_out = {f"~{key}" for key in swaps.fallen}  # as one had to, before settings fell away by themselves
     kept = [text for text in overrides if text not in taken_out]
     config = configuration.compose([*kept, *swaps.choices], KINDS, by_reference, swaps.fallen)
     check(config)
+    for line in swaps.lines:
+        tell(line)
     return config
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from wmplay.constructors import shortened
-from wmplay.errors import ConfigError, did_you_mean
+from wmplay.errors import LARGEST_COUNT, LARGEST_SEED, ConfigError, check_range, did_you_mean
 from wmplay.references import PIECE, TARGET
 
 
@@ -172,6 +172,8 @@ def _check_value(path: str, value: Any, default: Any, limit: Limit) -> None:
             words, fine = f"{words} and <= {limit.most:g}", fine and value <= limit.most
     elif limit.above is not None:
         words, fine = f"{words} > {limit.above:g}", right_type and value > limit.above
+    if fine and expected is int and limit.most is None and not limit.choices:
+        check_range(path, value, value, LARGEST_SEED if path.endswith("seed") else LARGEST_COUNT)
     if not fine:
         got = shortened(value) if right_type else _shown(value)
         raise ConfigError(f"{path} is {got}, expected {words}{' or null' if limit.otherwise else ''}")

@@ -23,7 +23,7 @@ from wmplay.acting import BatchActor, BatchOfOne
 from wmplay.actors import Actors
 from wmplay.contracts import Policy, Trajectory
 from wmplay.device import choose_device
-from wmplay.errors import ConfigError, SpaceError, UnknownName
+from wmplay.errors import LARGEST_SEED, SpaceError, UnknownName, check_range
 from wmplay.progress import tell
 from wmplay.stepping import Stepper
 from wmplay.tape import Tape
@@ -75,12 +75,12 @@ def simulate(
 
     Raises:
         ActionError: where the policy's action has a wrong shape or type, or is not finite.
-        ConfigError: for negative numbers.
+        ConfigError: for numbers out of range.
         SpaceError: for action spaces other than Box [A] and Discrete, and nested observations.
     """
-    for name, given, least in (("episodes", episodes, 0), ("seed", seed, 0), ("max_steps", max_steps, 1)):
-        if given is not None and given < least:
-            raise ConfigError(f"{name} is {given}, expected at least {least}")
+    check_range("episodes", episodes, 0)
+    check_range("seed", seed, 0, LARGEST_SEED)
+    check_range("max_steps", max_steps, 1)
     device = choose_device(device) if isinstance(device, str) else device
     if workers is not None:
         if workers != "ray":

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from wmplay import configuration
 from wmplay.constructors import required
+from wmplay.settings import REQUIRED
 
 WITH = {"env": "collect.env"}  # where a config sets something for a piece besides its own section
 PRACTICE = "improve"  # the section for policies that learn, and the method that these have
@@ -88,7 +89,7 @@ def find_swaps(overrides: Sequence[str], pieces: Pieces) -> Swaps:
     now, defaults = own | given, configuration.default_choices()
     for kind in pieces.kinds:
         old, new = own.get(kind), now.get(kind)
-        if kind not in given or not pieces.differ(kind, old, new):
+        if kind not in given or not pieces.differ(kind, old, new) or (new is None and kind in REQUIRED):
             continue
         lent = pieces.lent.get(kind, {})
         fallen = [key for key in _keys(settings, kind) if key.partition(".")[2] not in lent]

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from wmplay import registry
 from wmplay.assess import assess, given_episodes, run_episodes
 from wmplay.contracts import Learner, Policy, Practice, Trajectory
+from wmplay.device import use_threads
 from wmplay.distributed import joined
 from wmplay.envs import build_env
 from wmplay.errors import ConfigError
@@ -66,12 +67,13 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
         Interrupted: after Ctrl-C, with the run saved.
     """
     run = run_to_continue(overrides)
+    swaps: list[str] = []  # what to say of them, once it is known that there will be a run
     threads = None if run is None else RunDirectory(run).read().get("machine", {}).get("threads")
 
     def config() -> DictConfig:
         if run is not None:
             return continued_config(RunDirectory(run), overrides)
-        return registry.compose(overrides, tell if team.leads else lambda line: None)
+        return registry.compose(overrides, swaps.append)
 
     def prepare() -> Pace:
         """How fast this machine is at the run; a mistake shows before anything is written."""
@@ -84,6 +86,8 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
         """The run's directory."""
         if run is not None:
             return run
+        for line in swaps:
+            tell(line)
         new = RunDirectory.created(session.config, overrides, dir or session.config.dir)
         created = held.enter_context(new)
         created.update(fit_minutes=minutes, expected=pace.expected(session.config))
@@ -288,6 +292,7 @@ def evaluate_again(path: str | Path, overrides: Sequence[str] = ()) -> None:
     run = Run(Path(path))
     with run.directory.held():
         config = continued_config(run.directory, overrides)
+        use_threads(config.threads or "auto", run.directory.read().get("machine", {}).get("threads"))
         with closing(build_env(env_config(config))) as env:
             check_spaces(env, run.env, f"the policy of {run.path}")
         reference = run.trajectories if run.directory.trajectories.exists() else None

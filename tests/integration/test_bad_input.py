@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from refusals import failure, refusal
 
+from wmplay import make_env, simulate
 from wmplay.cli import main
+from wmplay.errors import ConfigError
 
 TINY = ("train", "experiment=tiny")
 SIMULATE = ("simulate", "luxo", "--out", "store", "--episodes", "1")
@@ -207,7 +209,7 @@ def test_an_experiment_with_mistakes(capsys: pytest.CaptureFixture[str]) -> None
     folder.mkdir(parents=True)
     Path("plugins/mine/__init__.py").touch()
     for text, message in (
-        ("# @package _global_\nfit: {stpes: 3}", "no key 'stpes' in fit: did you mean 'steps'?"),
+        ("# @package _global_\nfit: {stpes: 3}", "no key 'stpes' in fit: did you mean 'steps'"),
         ("# @package _global_\nfit: [3", "a config file is not YAML: while parsing a flow sequence"),
         ("fit: {steps: 3}", "the experiment's file has to begin with the line '# @package _global_'"),
         ("# @package _global_\nmodel: rssm", "model is 'rssm' (str), expected the config of a piece"),
@@ -267,3 +269,41 @@ def test_ctrl_c_while_simulating_leaves_the_store_as_it_was() -> None:
     assert err.splitlines()[-1] == "wmplay: interrupted: nothing was added to store"
     assert Path("store/manifest.json").read_bytes() == manifest
     assert not [name for name in os.listdir("store/shards") if name.startswith(".")]
+
+
+@pytest.mark.parametrize("large", [2**63, 2**64, 10**30])
+def test_no_number_is_too_large_to_be_answered(capsys: pytest.CaptureFixture[str], large: int) -> None:
+    for option in ("--seed", "--episodes", "--num-envs", "--max-steps", "--num-workers"):
+        assert option in refusal(capsys, *SIMULATE, option, str(large))
+    with pytest.raises(ConfigError, match="seed"):
+        simulate(make_env("bounce"), None, 1, seed=large)
+    for setting in ("seed", "evaluate.seed", "improve.steps", "planner.candidates"):
+        assert setting.rpartition(".")[2] in refusal(capsys, "train", "experiment=tiny", f"{setting}={large}")
+
+
+def run_in_a_shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    wmplay_ = f"{sys.executable} -m wmplay"
+    return subprocess.run(
+        ["bash", "-c", line.replace("WMPLAY", wmplay_)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def test_output_that_nobody_reads_ends_quietly() -> None:
+    done = run_in_a_shell("(sleep 0.2; WMPLAY list model; echo code $? >&2) | true")
+    assert done.stderr.split() in (["code", "141"], ["code", "1"])  # ours, or rich's
+
+
+def test_characters_that_a_terminal_does_not_have() -> None:
+    code = "import wmplay.cli as cli, sys; cli.say_what_can_be_said(sys.stdout); print('3 ± 1 · 你')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert done.stdout == "3 +- 1 - ?\n"
