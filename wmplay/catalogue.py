@@ -84,13 +84,25 @@ def registered() -> dict[tuple[str, str], type]:
     return {key: cls for key, cls in _registered.items() if not _is_stale(cls)}
 
 
+def still_loaded(kind: str, name: str) -> type | None:
+    """Return the class of a piece that has been registered, also where its plugin is out of sight from here.
+
+    A process that has changed its directory keeps what it has loaded.
+    """
+    cls = _registered.get((kind, name))
+    return None if cls is None or _is_gone(cls) else cls
+
+
 def _is_stale(cls: type) -> bool:
     """Whether a class is of a plugin file that has since failed, changed or gone out of sight."""
     if not cls.__module__.startswith(f"{plugins.NAMESPACE}."):
         return False
-    return getattr(sys.modules.get(cls.__module__), cls.__name__, None) is not cls or (
-        cls.__module__ not in {plugin.module for plugin in plugins.plugins()}
-    )
+    return _is_gone(cls) or cls.__module__ not in {plugin.module for plugin in plugins.plugins()}
+
+
+def _is_gone(cls: type) -> bool:
+    plugin = cls.__module__.startswith(f"{plugins.NAMESPACE}.")
+    return plugin and getattr(sys.modules.get(cls.__module__), cls.__name__, None) is not cls
 
 
 def path_of(cls: type) -> str:

@@ -33,6 +33,7 @@ from wmplay.catalogue import (
     load_declaring,
     path_of,
     registered,
+    still_loaded,
     unknown_piece,
     warn_of_changes,
 )
@@ -247,9 +248,10 @@ def class_of(kind: str, name: str) -> Callable[..., Any]:
         load_declaring(kind, name)
         if (kind, name) not in registered():
             plugins.load_all()  # one may register in ways that cannot be read off its text
-        if (kind, name) not in registered():
+        found = registered().get((kind, name)) or still_loaded(kind, name)
+        if found is None:
             raise ConfigError(_not_here(str(unknown_piece(kind, name)), None))
-        return registered()[kind, name]
+        return found
     path = declared_path(kind, name)
     if path is None:  # a variant of another piece
         from wmplay import configuration

@@ -51,7 +51,7 @@ LATER_SETTINGS: Mapping[str, Any] = {"env.screen": "outwards", "fit.minutes": No
 SAMPLER = re.compile(r"hydra\.sweeper\.sampler\._target_=optuna\.samplers\.\w+Sampler")
 HYDRAS = re.compile(  # what a sweep that goes on takes over of Hydra's own overrides
     rf"hydra/(sweeper|launcher)=\w+|{SAMPLER.pattern}"
-    r"|hydra\.sweeper\.(metric|direction|n_trials|n_jobs|sampler\.[a-z]\w*)=[\w./+-]+"
+    r"|hydra\.sweeper\.(metric|direction|n_trials|n_jobs|sampler\.[a-z]\w*)=[^${}()\[\],]+"
 )
 LONGEST, BRACKETS = 20_000, 200  # characters and opening brackets of an override in a sweep's file
 LONGEST_FAILURE = 1 << 20  # bytes of a failure's text

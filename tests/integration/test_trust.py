@@ -290,6 +290,7 @@ def test_new_runs_say_which_plugins_they_need(capsys: pytest.CaptureFixture[str]
     assert main(["train", "env=bounce", "policy=own", *tiny, *none, "dir=mine"]) == 0
     assert main(["export", "mine", "--out", "mine-out"]) == 0
     shutil.rmtree("plugins")
+    sys.modules.pop("wmplay_plugins.own")  # as in another process
     for run in ("mine", "mine-out"):
         assert "wmplay" not in (Path(run) / "config.yaml").read_text()
         with pytest.raises(ConfigError) as caught:
