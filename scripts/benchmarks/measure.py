@@ -64,15 +64,20 @@ class Result:
     notes: Sequence[str] = field(default=())
 
 
-def take_turns(sides: Sequence[Side], repeats: int, warm_up: int = 1) -> list[Timing]:
+def take_turns(
+    sides: Sequence[Side],
+    repeats: int,
+    warm_up: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[Timing]:
     """Times the sides A B A B ..., so that a disturbance meets them alike; the first turns do not count."""
     seconds: list[list[float]] = [[] for _ in sides]
     for turn in range(warm_up + repeats):
         for side, times in zip(sides, seconds, strict=True):
             work = side.ready()
-            begin = time.perf_counter()
+            begin = clock()
             work()
-            elapsed = time.perf_counter() - begin
+            elapsed = clock() - begin
             if turn >= warm_up:
                 times.append(elapsed)
     return [Timing(side.name, times) for side, times in zip(sides, seconds, strict=True)]

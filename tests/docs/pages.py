@@ -26,6 +26,7 @@ SMALL = (
     "collect.num_envs=5",
     "collect.num_workers=0",
     "fit.steps=2",
+    "fit.minutes=null",
     "fit.batch_size=5",
     "fit.length=7",
     "evaluate.prediction.episodes=2",
