@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from queue import Full, Queue
+from threading import Event, Thread
 from typing import Any, Literal, Protocol
-
-from rich.markup import escape
 
 from wmplay.errors import WmplayError
 from wmplay.extras import import_extra
 from wmplay.files import explained
-from wmplay.progress import console
+from wmplay.progress import tell
+
+WAITING = 1000  # lines that wait for a logger that is slow
+START, FINISH = 3.0, 5.0  # seconds that a run waits for it at its beginning and at its end
 
 
 class Logger(Protocol):
@@ -129,42 +133,72 @@ class TensorBoardLogger:
 
 
 class Guarded:
-    """Keeps a logger's failure from stopping the run: it is named once, and the logger is left out.
+    """A logger in a thread of its own, so that it can neither stop a run nor hold it.
+
+    Lines wait in a queue; what finds no room there, comes after the logger failed, or is still waiting when
+    the run has waited long enough at its end, is counted, and told at the end.
 
     Args:
         make: builds the logger.
 
     Raises:
-        WmplayError: for what the user can mend at once, as a missing package.
+        WmplayError: for what the user can mend at once, as a setting that is wrong.
     """
 
     def __init__(self, make: Callable[[], Logger]) -> None:
-        try:
-            self._logger = make()
-        except WmplayError:
-            raise
-        except Exception as error:
-            self._leave_out("the logger", error)
+        self._lines: Queue[tuple[dict[str, Any], int] | None] = Queue(WAITING)
+        self._name = "the logger"
+        self._offered = self._delivered = 0  # lines
+        self._refusal: WmplayError | None = None
+        self._started = Event()
+        self._thread = Thread(target=self._work, args=(make,), name="logger", daemon=True)
+        self._thread.start()
+        if not self._started.wait(START):
+            tell(
+                f"the logger has not started within {START:g} s: the run goes on, up to {WAITING} lines wait"
+            )
+        if self._refusal is not None:
+            raise self._refusal
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
-        """Logs, as long as the logger works."""
-        try:
-            self._logger.log(metrics, step)
-        except Exception as error:
-            self._leave_out(type(self._logger).__name__, error)
-
-    def _leave_out(self, name: str, error: Exception) -> None:
-        self._logger = NoLogger()
-        console.print(f"[yellow]{name} failed and is left out from here on:[/yellow] {escape(str(error))}")
+        """Leaves a line for the logger, if there is room."""
+        self._offered += 1
+        with suppress(Full):
+            self._lines.put_nowait((dict(metrics), step))
 
     def close(self) -> None:
-        """Closes the logger; what it says about that does not matter to the run."""
+        """Lets the logger finish, for a while."""
+        until = time.monotonic() + FINISH
+        while self._thread.is_alive() and time.monotonic() < until:
+            with suppress(Full):
+                self._lines.put(None, timeout=0.1)
+                self._thread.join(until - time.monotonic())
+        if self._thread.is_alive():
+            tell(f"{self._name} has not finished within {FINISH:g} s, and is left behind")
+        lost = self._offered - self._delivered
+        if lost:
+            tell(f"{self._name} has not taken {lost} of {self._offered} lines: metrics.jsonl has all of them")
+
+    def _work(self, make: Callable[[], Logger]) -> None:
         try:
-            self._logger.close()
+            logger = make()
+            self._name = type(logger).__name__
+            self._started.set()
+            while (line := self._lines.get()) is not None:
+                logger.log(*line)
+                self._delivered += 1
         except Exception as error:
-            console.print(
-                f"[yellow]{type(self._logger).__name__} did not close:[/yellow] {escape(str(error))}"
-            )
+            if isinstance(error, WmplayError) and not self._started.is_set():
+                self._refusal = error
+            else:
+                why = str(error) or type(error).__name__
+                tell(f"{self._name} failed and is left out from here on: {why}")
+            self._started.set()
+            return
+        try:
+            logger.close()
+        except Exception as error:
+            tell(f"{self._name} did not close: {error}")
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

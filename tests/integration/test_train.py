@@ -213,6 +213,38 @@ def test_a_loss_that_diverges_stops_the_run(way: str, message: str) -> None:
     assert all(torch.isfinite(w).all() for w in about.read_checkpoint()["weights"]["model"].values())
 
 
+REFUSING = """
+import wmplay
+from wmplay.errors import ConfigError
+
+@wmplay.register("logger", "refusing")
+class Refusing:
+    def __init__(self):
+        raise ConfigError("no such project")
+
+    def log(self, metrics, step): pass
+
+    def close(self): pass
+"""
+
+
+def test_a_logger_that_refuses_ends_the_run_as_failed() -> None:
+    Path("plugins").mkdir()
+    Path("plugins/refusing.py").write_text(REFUSING)
+    with pytest.raises(ConfigError, match="no such project"):
+        wmplay.train([*TINY, "iterations=1", "logger=refusing", "dir=bad"])
+    assert RunDirectory(Path("bad")).read()["status"] == "failed"
+
+
+def test_a_run_whose_report_fails_is_not_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    short = [*TINY[:1], "iterations=1", "fit.steps=2", "evaluate.policy.episodes=0", "dir=bad"]
+    with monkeypatch.context() as patch:
+        patch.setattr("wmplay.train.write_report", lambda path: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            wmplay.train(short)
+    assert RunDirectory(Path("bad")).read()["status"] == "failed"
+
+
 def test_a_loss_that_is_no_loss_is_found_before_anything_is_written() -> None:
     Path("plugins").mkdir()
     Path("plugins/diverging.py").write_text(DIVERGING)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -71,7 +73,9 @@ def test_a_failing_logger_is_named_once_and_left_out(capsys: pytest.CaptureFixtu
         guarded.log({"loss": 1.0}, step=step)
     guarded.close()
     assert failing.calls == 1
-    assert capsys.readouterr().err == "Failing failed and is left out from here on: no [way] out\n"
+    error = capsys.readouterr().err
+    assert error.count("Failing failed and is left out from here on: no [way] out\n") == 1
+    assert "2 of 2 lines" in error
 
 
 def test_a_logger_that_does_not_start_or_close_leaves_the_run_alone(
@@ -80,11 +84,88 @@ def test_a_logger_that_does_not_start_or_close_leaves_the_run_alone(
     def start() -> Failing:
         raise ConnectionError("no network")
 
-    Guarded(start).log({"loss": 1.0}, step=1)
+    guarded = Guarded(start)
+    guarded.log({"loss": 1.0}, step=1)
+    guarded.close()
+    assert "the logger failed and is left out" in capsys.readouterr().err
     Guarded(Failing).close()
-    errors = capsys.readouterr().err
-    assert "the logger failed and is left out" in errors
-    assert "Failing did not close: still no network" in errors
+    assert "Failing did not close: still no network" in capsys.readouterr().err
+
+
+def test_a_logger_that_refuses_its_settings_refuses_the_run() -> None:
+    def refuse() -> Failing:
+        raise ConfigError("no such project")
+
+    with pytest.raises(ConfigError, match="no such project"):
+        Guarded(refuse)
+
+
+class Kept:
+    """What is logged, behind a gate at each of its methods."""
+
+    def __init__(self, **gates: Event) -> None:
+        self.gates, self.lines, self.closed = gates, [], False
+        self._pass("start")
+
+    def _pass(self, gate: str) -> None:
+        if gate in self.gates:
+            self.gates[gate].wait()
+
+    def log(self, metrics: Mapping[str, Any], step: int) -> None:
+        self._pass("log")
+        self.lines.append((metrics, step))
+
+    def close(self) -> None:
+        self._pass("close")
+        self.closed = True
+
+
+def test_lines_are_delivered_in_order_as_they_were_when_they_were_logged() -> None:
+    kept = Kept()
+    guarded = Guarded(lambda: kept)
+    metrics = {"loss": 0}
+    for step in range(100):
+        metrics["loss"] = step
+        guarded.log(metrics, step)
+    guarded.close()
+    guarded.close()
+    assert kept.lines == [({"loss": step}, step) for step in range(100)]
+    assert kept.closed
+
+
+@pytest.mark.parametrize(("gate", "lost"), [("start", 3), ("log", 3), ("close", 0)])
+def test_a_logger_that_blocks_for_ever_holds_nobody(
+    gate: str, lost: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loggers, "START", 0.05)
+    monkeypatch.setattr(loggers, "FINISH", 0.3)
+    monkeypatch.setattr(loggers, "WAITING", 2)
+    never = Event()
+    guarded = Guarded(lambda: Kept(**{gate: never}))
+    for step in range(3):
+        guarded.log({"loss": 1.0}, step)
+        time.sleep(0.05)  # there is room for each where it is fetched
+    guarded.close()
+    error = capsys.readouterr().err
+    assert "is left behind" in error
+    assert (f"{lost} of 3 lines" in error) == (lost > 0)
+    never.set()
+
+
+def test_a_slow_logger_takes_what_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loggers, "WAITING", 5)
+    gate = Event()
+    kept = Kept(log=gate)
+    guarded = Guarded(lambda: kept)
+    for step in range(100):
+        guarded.log({"loss": 1.0}, step)
+    gate.set()
+    guarded.close()
+    assert kept.closed
+    assert 5 <= len(kept.lines) <= 6
+    assert f"{100 - len(kept.lines)} of 100 lines" in capsys.readouterr().err
 
 
 def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
