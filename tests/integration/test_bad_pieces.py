@@ -60,8 +60,6 @@ SEEN = {
     "text": (Text(5), "observation of 'Odd-v0' is Text("),
     "graph": (Graph(VECTOR, VECTOR), "observation of 'Odd-v0' is Graph("),
     "sequence": (Sequence(VECTOR), "observation of 'Odd-v0' is Sequence("),
-    "tuple": (Tuple((VECTOR,)), "observation of 'Odd-v0' is Tuple("),
-    "nested": (Dict(a=Dict(b=VECTOR)), "observation of 'Odd-v0' is Dict('b'"),
 }
 DONE = {
     "multidiscrete": (MultiDiscrete([2, 3]), "action of 'Odd-v0' is MultiDiscrete("),
