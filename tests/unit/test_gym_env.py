@@ -13,6 +13,7 @@ from wmplay.contracts import Trajectory
 from wmplay.envs.gym import GymEnv, GymVectorEnv
 from wmplay.envs.observations import parts
 from wmplay.errors import ActionError, ConfigError, SpaceError, UnknownName, WmplayError
+from wmplay.nets.actions import action_bounds
 from wmplay.simulate import simulate
 
 A_BOX = Box(-2, 3, (3,), np.float64)
@@ -435,3 +436,19 @@ def test_bad_actions_of_a_batch_are_refused_in_one_line():
     for rows in ([0, 2], [0.0, 1.0], [0]):
         with pytest.raises(ActionError, match=r"in 0 \.\. 1, one for each of 2 envs"):
             venv.step(np.array(rows))
+
+
+def test_actions_without_bounds_get_some():
+    """What the refusal of such a space advises works."""
+    space = Box(np.array([-np.inf, -2, 0]), np.array([np.inf, np.inf, 3]), dtype=np.float64)
+    settings = {"kwargs": {"action": space}}
+    with pytest.raises(SpaceError, match="action_limit=1"):
+        action_bounds(wmplay.make_env("gym", id="Probe-v0", **settings).action_space)
+    env, inner = made(action=space, action_limit=5)
+    low, high = action_bounds(env.action_space)
+    assert (low.tolist(), high.tolist()) == ([-5, -2, 0], [5, 5, 3])
+    env.reset(seed=0)
+    env.step(np.array([-9.0, 9, 9]))
+    np.testing.assert_array_equal(inner.actions[0], [-5, 5, 3])
+    with pytest.raises(ConfigError, match="action_limit"):
+        made(action_limit=0.0)

@@ -23,8 +23,10 @@ FAMILIES = {  # how ids begin that a package registers: the env that is made for
 }
 
 
-def action_space(space: Space[Any], what: str) -> Box | Discrete:
+def action_space(space: Space[Any], what: str, limit: float | None = None) -> Box | Discrete:
     """The action space as pieces know it: float32 [A], of a Box of any shape, or discrete and counted from 0.
+
+    Where a Box has no bounds, ``limit`` gives it some.
 
     Raises:
         SpaceError: for any other space.
@@ -33,7 +35,9 @@ def action_space(space: Space[Any], what: str) -> Box | Discrete:
         return Discrete(int(space.n))
     if isinstance(space, Box) and space.dtype.kind == "f":
         low, high = (bound.astype(np.float32).reshape(-1) for bound in (space.low, space.high))
-        return Box(low, high, dtype=np.float32)
+        if limit is not None:
+            low, high = np.where(np.isfinite(low), low, -limit), np.where(np.isfinite(high), high, limit)
+        return Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
     raise SpaceError(
         f"{what} is {space}, expected a Box of floats or a Discrete: make one of it by "
         "gymnasium.wrappers.TransformAction"

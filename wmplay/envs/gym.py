@@ -27,6 +27,8 @@ from wmplay.envs.foreign import (
 from wmplay.envs.observations import Observation, Parts, parts
 from wmplay.errors import ConfigError, SpaceError, check_values
 
+SHARED = ("id", "kwargs", "max_steps", "action_limit")  # settings of an id's own vector env, too
+
 
 class GymEnv(gymnasium.Env[Observation, Any]):
     """A registered Gymnasium environment with a dict of named arrays as its observation.
@@ -42,6 +44,8 @@ class GymEnv(gymnasium.Env[Observation, Any]):
         state: keeps what the environment itself observes; False leaves the pixels alone.
         size: of ``pixels``, each way.
         action_repeat: steps that each action is held for; their rewards are added up.
+        action_limit: bounds actions that have no bounds of their own, to -limit .. limit; most policies and
+            planners need some.
         max_steps: per episode, in steps of the underlying environment; its own limit by default.
         render_mode: what ``render`` gives; with ``pixels`` it is "rgb_array".
         vectorization: of a batch. "sync" steps one env after the other; "native" takes the vector env that
@@ -61,11 +65,13 @@ class GymEnv(gymnasium.Env[Observation, Any]):
         state: bool = True,
         size: int = 64,
         action_repeat: int = 1,
+        action_limit: float | None = None,
         max_steps: int | None = None,
         render_mode: Literal["rgb_array", "human"] | None = None,
         vectorization: Literal["sync", "native"] = "sync",
     ) -> None:
-        check_values("env gym", at_least_one={"size": size, "action_repeat": action_repeat})
+        limits = {} if action_limit is None else {"action_limit": action_limit}
+        check_values("env gym", at_least_one={"size": size, "action_repeat": action_repeat}, positive=limits)
         _check_options(pixels, state, max_steps, render_mode)
         if vectorization == "native" and (pixels or action_repeat > 1):
             raise ConfigError(
@@ -86,7 +92,7 @@ class GymEnv(gymnasium.Env[Observation, Any]):
             self._parts.spaces["pixels"] = Box(0, 255, (size, size, 3), np.uint8)
             self._parts.readers["pixels"] = lambda _: self._rendered()
         self.observation_space: Space[Any] = Dict(self._parts.spaces)
-        self.action_space = action_space(self._env.action_space, f"action of '{id}'")
+        self.action_space = action_space(self._env.action_space, f"action of '{id}'", action_limit)
 
     @classmethod
     def vector(cls, num_envs: int, autoreset: Autoreset, **config: Any) -> VectorEnv[Any, Any, Any] | None:
@@ -99,7 +105,7 @@ class GymEnv(gymnasium.Env[Observation, Any]):
         if config.get("vectorization") != "native":
             return None
         with closing(cls(**config)) as single:
-            given = {key: config[key] for key in ("id", "kwargs", "max_steps") if key in config}
+            given = {key: config[key] for key in SHARED if key in config}
             return GymVectorEnv(num_envs, single, **given)
 
     @staticmethod
@@ -123,7 +129,7 @@ class GymEnv(gymnasium.Env[Observation, Any]):
         Raises:
             ActionError: for an action of the wrong shape or type, or with NaN.
         """
-        action = _executable(action, self._env.action_space)
+        action = _executable(action, self._env.action_space, self.action_space)
         total = 0.0
         for _ in range(self._repeat):
             seen, reward, terminated, truncated, info = self._env.step(action)
@@ -163,6 +169,7 @@ class GymVectorEnv(VectorEnv[Any, Any, Any]):
         id: as for ``GymEnv``.
         kwargs: as for ``GymEnv``.
         max_steps: as for ``GymEnv``.
+        action_limit: as for ``GymEnv``.
 
     Raises:
         ConfigError, SpaceError: see ``GymEnv.vector``.
@@ -175,6 +182,7 @@ class GymVectorEnv(VectorEnv[Any, Any, Any]):
         id: str = "Pendulum-v1",
         kwargs: Mapping[str, Any] | None = None,
         max_steps: int | None = None,
+        action_limit: float | None = None,
     ) -> None:
         given = dict(kwargs or {}, **({} if max_steps is None else {"max_episode_steps": max_steps}))
         self._env = made(
@@ -188,7 +196,8 @@ class GymVectorEnv(VectorEnv[Any, Any, Any]):
         self.task = single.task
         self._parts = parts(self._env.single_observation_space, f"observation of '{id}'")
         self.single_observation_space: Space[Any] = Dict(self._parts.spaces)
-        self.single_action_space = action_space(self._env.single_action_space, f"action of '{id}'")
+        inner = self._env.single_action_space
+        self.single_action_space = action_space(inner, f"action of '{id}'", action_limit)
         for name in ("observation_space", "action_space"):
             mine, alone = getattr(self, f"single_{name}"), getattr(single, name)
             if mine != alone:
@@ -209,7 +218,7 @@ class GymVectorEnv(VectorEnv[Any, Any, Any]):
         Raises:
             ActionError: for actions of the wrong shape or type, or with NaN.
         """
-        actions = _executable(actions, self._env.single_action_space, self.num_envs)
+        actions = _executable(actions, self._env.single_action_space, self.single_action_space, self.num_envs)
         seen, reward, terminated, truncated, info = self._env.step(actions)
         if "final_obs" in info:
             info = {**info, "final_obs": self._final(info["final_obs"])}
@@ -244,15 +253,16 @@ def _told(found: Parts, env_id: str) -> Parts:
     return found
 
 
-def _executable(action: Any, inner: Space[Any], rows: int | None = None) -> Any:
-    """An action, or one for each of so many rows, checked and as the underlying environment takes it."""
+def _executable(action: Any, inner: Space[Any], outer: Space[Any], rows: int | None = None) -> Any:
+    """An action of ``outer``, or one for each row, checked, as the underlying environment takes it."""
     if isinstance(inner, Discrete):
         if rows is None:
             return int(choice(action, int(inner.n))) + int(inner.start)
         return choice(action, int(inner.n), (rows,)) + int(inner.start)
     assert isinstance(inner, Box)
+    assert isinstance(outer, Box)
     batch = () if rows is None else (rows,)
-    low, high = (
-        np.broadcast_to(bound.reshape(-1), (*batch, bound.size)) for bound in (inner.low, inner.high)
-    )
+    own = (inner.low.reshape(-1), inner.high.reshape(-1))
+    bounds = (np.where(np.isfinite(b), b, o) for b, o in zip(own, (outer.low, outer.high), strict=True))
+    low, high = (np.broadcast_to(b.astype(inner.dtype), (*batch, b.size)) for b in bounds)
     return within(action, low, high).reshape((*batch, *inner.shape))

@@ -48,7 +48,10 @@ def action_bounds(space: gym.Space[Any]) -> tuple[Tensor, Tensor]:
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
         raise SpaceError(f"action space is {space}, expected a one-dimensional Box")
     if not space.is_bounded():
-        raise SpaceError(f"action space is {space}, expected finite bounds: put RescaleAction around the env")
+        raise SpaceError(
+            f"action space is {space}, expected finite bounds: give env=gym some, env.action_limit=1, or the "
+            "action space of an env of your own"
+        )
     return torch.as_tensor(space.low).float(), torch.as_tensor(space.high).float()
 
 

@@ -148,8 +148,8 @@ def modalities(
             raise ConfigError(f"{name} is {value}, expected more than 0")
     if not isinstance(space, gym.spaces.Dict) or not model_keys(space.spaces):
         raise SpaceError(
-            f"observation space is {space}, expected a Dict with a Box for each observation: wrap the env, "
-            "as env=gym does"
+            f"observation space is {space}, expected a Dict with a Box for each observation: give "
+            "them names, or register the env with Gymnasium and use env=gym env.id=<id>, which does"
         )
     return {
         key: _modality(key, space.spaces[key], vector_sigma, pixel_sigma, symlog)
@@ -180,7 +180,7 @@ def _modality(
             return Vector(key, space, vector_sigma, use_symlog)
     raise SpaceError(
         f"observation '{key}' is {space}, expected a Box of zeros and ones, a uint8 image or a float "
-        "vector: wrap the env so that it gives one of these"
+        "vector: give one, or register the env with Gymnasium and use env=gym env.id=<id>, which does"
     )
 
 
