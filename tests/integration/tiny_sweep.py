@@ -35,7 +35,13 @@ class Watched(MLP):
         super().__init__(observation_space, action_space, hidden=hidden)
         self.name = name
 
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        self.is_copy = True  # on which the speed of this machine is measured
+
     def loss(self, segment):
+        if hasattr(self, "is_copy"):
+            return super().loss(segment)
         with open(f"updates-{self.name}", "a") as file:
             file.write(f"{os.getpid()}\\n")
         if Path(f"fail-{self.name}").exists():
