@@ -14,6 +14,7 @@ from wmplay.contracts import Segment, Stage
 from wmplay.device import Precision, autocast
 from wmplay.distributed import Team
 from wmplay.errors import ConfigError, DivergedError, WmplayError
+from wmplay.nets.optimizers import load_moments
 
 OF_THE_LOOP = ("steps", "minutes", "replay_ratio", "batch_size", "length", "log_every")  # of fit's settings
 WATCH_FROM = 100  # updates before an explosion is looked for: early losses fall by orders of magnitude
@@ -212,7 +213,7 @@ class StageFitter:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over from ``state_dict``."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_moments(self.optimizer, state["optimizer"])
         self.loss_scale, self.count = state["loss_scale"], state["count"]
 
     def _checked(self, answer: Any) -> tuple[Tensor, dict[str, float]]:

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 
 from wmplay import registry
 from wmplay.assess import assess, given_episodes, run_episodes
+from wmplay.changes import note_changes
 from wmplay.contracts import Learner, Policy, Practice, Trajectory
 from wmplay.device import use_threads
 from wmplay.distributed import joined
@@ -104,7 +105,10 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
         minutes = session.config.fit.get("minutes")
         session.settle(pace.threads, pace.updates_in(minutes, session.config.iterations) if minutes else None)
         directory = RunDirectory(team.lead(begin))
+        before = None if run is None else directory.config()
         with session.opened(directory):
+            if before is not None and team.leads:
+                note_changes(directory, before, session.config, overrides, session.state)
             tell_duration(session, pace)
             loop(session)
             if session.config.report:

@@ -239,7 +239,7 @@ def test_a_logger_that_refuses_ends_the_run_as_failed() -> None:
 def test_a_run_whose_report_fails_is_not_finished(monkeypatch: pytest.MonkeyPatch) -> None:
     short = [*TINY[:1], "iterations=1", "fit.steps=2", "evaluate.policy.episodes=0", "dir=bad"]
     with monkeypatch.context() as patch:
-        patch.setattr("wmplay.train.write_report", lambda path: 1 / 0)
+        patch.setattr(sys.modules["wmplay.train"], "write_report", lambda path: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             wmplay.train(short)
     assert RunDirectory(Path("bad")).read()["status"] == "failed"
@@ -268,6 +268,36 @@ def test_minutes_of_fitting_become_updates_that_a_run_keeps() -> None:
     assert max(line["step"] for line in again.metrics) == 2 * steps
     with pytest.raises(ConfigError, match=r"fit\.minutes"):
         wmplay.train([f"run={run.path}", "fit.minutes=1"])
+
+
+def test_what_a_run_goes_on_with_is_written_down(capsys: pytest.CaptureFixture[str]) -> None:
+    short = ["iterations=1", "fit.steps=3", "evaluate.policy.episodes=0", "evaluate.prediction.episodes=0"]
+    run = wmplay.train([*TINY, *short, "dir=r"])
+    capsys.readouterr()
+    wmplay.train(["run=r", "iterations=2", "fit.lr=1e-5", "fit.weight_decay=0.5", "seed=0"])
+    told = capsys.readouterr().err
+    assert "seed=0 changes nothing" in told
+    assert told.count("changes nothing") == 1
+    config = wmplay.load_run("r").config
+    assert (config.iterations, config.fit.lr, config.fit.weight_decay) == (2, 1e-5, 0.5)
+    assert max(line["fit/lr"] for line in run.metrics[-4:] if line["phase"] == "fit") <= 1e-5
+    (change,) = run.directory.read()["changes"]
+    assert change["settings"].keys() == {"iterations", "fit.lr", "fit.weight_decay"}
+    assert (change["iteration"], change["updates"]) == (1, 3)
+    moments = run.directory.read_checkpoint()["fitter"]["model"]["optimizer"]
+    assert moments["param_groups"][0]["weight_decay"] == 0.5
+    wmplay.train(["run=r"])
+    assert len(run.directory.read()["changes"]) == 1
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["collect.random_episodes=9", "fit.lr=1e-4", "fit.lr=0.003", "dir=elsewhere", "evaluate.seed=7"],
+)
+def test_a_change_without_effect_is_told(override: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run = wmplay.train([*TINY, "iterations=1", "fit.steps=3", "fit.lr=0.003", "evaluate.policy.episodes=0"])
+    wmplay.train([f"run={run.path}", override])
+    assert f"{override} changes nothing: " in capsys.readouterr().err
 
 
 def test_a_run_directory_that_exists_is_left_alone() -> None:

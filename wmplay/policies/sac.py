@@ -25,6 +25,7 @@ from wmplay.errors import ConfigError, check_values
 from wmplay.nets.actions import action_bounds
 from wmplay.nets.gaussian import HALF_LOG_TAU
 from wmplay.nets.inputs import VectorInputs
+from wmplay.nets.optimizers import load_moments
 from wmplay.policies.replay import Batch, Replay
 from wmplay.stepping import TensorEnv
 
@@ -261,7 +262,7 @@ class SAC(nn.Module):
     def load_learner_state(self, state: dict[str, Any]) -> None:
         """Takes over from ``learner_state``."""
         for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
+            load_moments(optimizer, state["optimizers"][name])
         self.replay.load(state["replay"], self.center.device)
         self.owed = state["owed"]
 
