@@ -25,8 +25,12 @@ import numpy as np
 import pytest
 
 import wmplay
+from wmplay.arbiter import FOLDER, VERSION, load_arbiter
 from wmplay.contracts import Trajectory
+from wmplay.data import data_format
+from wmplay.data.transfer import export_data
 from wmplay.errors import WmplayError
+from wmplay.loading import load_run
 from wmplay.portable import PortableDirectory
 from wmplay.report.clips import clip_cells, image_keys
 from wmplay.run import checked_config
@@ -240,3 +244,51 @@ def test_exports(release: Path, tmp_path: Path) -> None:
     fuzz([copy / "export.json", copy / "spaces.json"], mutations.JSON, 300, read)
     fuzz([copy / "weights.safetensors"], mutations.SAFETENSORS, 200, read)
     fuzz([copy / "config.yaml"], mutations.YAML, 200, read)
+
+
+# ---- pieces that are built -----------------------------------------------------------------------
+
+
+def test_pieces_of_configs(run: Path) -> None:
+    fuzz([run / "config.yaml"], [mutations.yaml_value], 150, lambda: load_run(run).model)
+
+
+def test_pieces_of_exports(release: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "export"
+    shutil.copytree(release / "exports" / "ppo", copy)
+    files = [copy / "config.yaml", copy / "spaces.json", copy / "export.json"]
+    fuzz(files[1:], [mutations.json_value], 150, lambda: load_run(copy).policy)
+    fuzz(files[:1], [mutations.yaml_value], 100, lambda: load_run(copy).policy)
+
+
+# ---- files from elsewhere ------------------------------------------------------------------------
+
+
+def test_worlds(release: Path, tmp_path: Path) -> None:
+    world = tmp_path / "ramp.yaml"
+    shutil.copy(release / "ramp.yaml", world)
+
+    def read() -> None:
+        env = wmplay.make_env("lcd", world=str(world))
+        env.reset(seed=0)
+        env.step(env.action_space.sample())
+
+    fuzz([world], mutations.YAML, 200, read)
+
+
+def test_arbiters(tmp_path: Path) -> None:
+    file = tmp_path / "luxo.npz"
+    shutil.copy(FOLDER / f"luxo-v{VERSION}.npz", file)
+    fuzz([file], mutations.ARCHIVE, 200, lambda: load_arbiter("luxo", file))
+
+
+def test_recorded_episodes(store: Path, tmp_path: Path) -> None:
+    export_data(store, "npz", tmp_path / "npz")
+    formats = data_format("npz")
+
+    def read() -> None:
+        list(formats.read(tmp_path / "npz"))
+        formats.read_metadata(tmp_path / "npz")
+
+    fuzz(sorted((tmp_path / "npz").glob("*.npz"))[:2], mutations.ARCHIVE, 300, read)
+    fuzz([tmp_path / "npz" / "metadata.json"], mutations.JSON, 150, read)
