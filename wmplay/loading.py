@@ -17,7 +17,7 @@ from wmplay.envs import build_env
 from wmplay.errors import ConfigError, RunError
 from wmplay.origin import Origin, as_origin, known_origin
 from wmplay.portable import PortableDirectory, is_portable, write_portable
-from wmplay.run import LoadedRun, Parts, Run, assemble, env_config, plugins_of
+from wmplay.run import LoadedRun, Run, env_config, plugins_of
 
 TOLD = (
     "name",
@@ -76,11 +76,11 @@ class ExportedRun(LoadedRun):
         self.directory = PortableDirectory(path)
         super().__init__(path, self.directory.config())
 
-    def build(self) -> tuple[Parts, Mapping[str, Any]]:
-        """The pieces, and their weights."""
+    def sources(self) -> tuple[gymnasium.Env[Any, Any], Mapping[str, Any]]:
+        """An env, or what is known of its spaces, and the weights."""
         try:
             env = self.env if self._env_is_needed() else Spaces(self.directory.spaces(), self._origin())
-            return assemble(self.config, self.device, env), self.directory.weights()
+            return env, self.directory.weights()
         except ConfigError as error:
             raise ConfigError(f"{self.path}: {error}{plugins_of(self.directory.about)}") from error
 

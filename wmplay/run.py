@@ -14,7 +14,8 @@ import gymnasium
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from wmplay import registry
 from wmplay.acting import Actor
@@ -27,10 +28,11 @@ from wmplay.envs.autoreset import Autoreset, autoreset_mode
 from wmplay.envs.learned import LearnedVectorEnv
 from wmplay.envs.learned_shells import LearnedEnv, LearnedModes
 from wmplay.envs.starts import real_starts, stored_starts
-from wmplay.errors import ConfigError, RunError, WorldError
+from wmplay.errors import ConfigError, RunError, WmplayError, WorldError
 from wmplay.metrics import read_metrics
 from wmplay.nets.units import missing_units
 from wmplay.origin import in_words, origin_of, same_world
+from wmplay.plugins import failed_at, in_one_line
 from wmplay.run_directory import RunDirectory
 from wmplay.store import Store, load_trajectories
 
@@ -44,6 +46,7 @@ METHODS = {
 
 BEFORE_POLICY = ("env", "model", "objective", "planner")  # a policy may ask for these
 
+MOST_PARAMETERS = 1000  # tensors that pieces may have besides ten for each saved one
 LOOPS_OWN = ("data", "other_world")  # what the config's env holds besides the env's settings
 
 # ---- the pieces of a run ---------------------------------------------------------------------------
@@ -178,8 +181,20 @@ def load_weights(modules: Mapping[str, nn.Module], weights: Mapping[str, Any], s
         RunError: if they are another model's, or from before it kept some statistics (those of a
             policy's observations, say).
     """
+    for name, given in fitting_weights(modules, weights, source).items():
+        modules[name].load_state_dict(given)
+
+
+def fitting_weights(
+    modules: Mapping[str, nn.Module], weights: Mapping[str, Any], source: Path
+) -> dict[str, dict[str, Tensor]]:
+    """Return what to load into each module. Raises RunError as ``load_weights`` does."""
+    found = {}
     for name, module in modules.items():
-        given = {**missing_units(module), **weights.get(name, {})}
+        saved = weights.get(name, {})
+        if not isinstance(saved, Mapping) or not all(isinstance(value, Tensor) for value in saved.values()):
+            raise RunError(f"the checkpoint in {source} has no weights of the {name}: restore it from a copy")
+        found[name] = given = {**missing_units(module), **saved}
         own, saved = ({key: value.shape for key, value in w.items()} for w in (module.state_dict(), given))
         differing = [key for key in {**own, **saved} if own.get(key) != saved.get(key)]
         statistics = {key for key, _ in module.named_buffers()} - saved.keys()
@@ -193,7 +208,7 @@ def load_weights(modules: Mapping[str, nn.Module], weights: Mapping[str, Any], s
                 f"the checkpoint in {source} is of another {name} than {type(module).__name__} as "
                 f"configured: {len(differing)} weights differ in name or shape, such as {differing[0]}"
             )
-        module.load_state_dict(given)
+    return found
 
 
 def run_to_continue(overrides: Sequence[str]) -> Path | None:
@@ -270,8 +285,8 @@ class LoadedRun(ABC):
         OmegaConf.set_readonly(config, True)
 
     @abstractmethod
-    def build(self) -> tuple[Parts, Mapping[str, Any]]:
-        """The pieces as they were before any training, and {part: weights} for them."""
+    def sources(self) -> tuple[gymnasium.Env[Any, Any], Mapping[str, Any]]:
+        """The env that the pieces are built for, and {part: weights} for them."""
 
     @cached_property
     def parts(self) -> Parts:
@@ -281,11 +296,48 @@ class LoadedRun(ABC):
             RunError: if there are none, or they are of another model.
             ConfigError: if its config is of another version, or a plugin that it needs is not here.
         """
-        parts, weights = self.build()
-        load_weights(parts.modules(), weights, self.path)
+        try:
+            env, weights = self.sources()
+            self._check_sizes(env, weights)
+            parts = assemble(self.config, self.device, env)
+            load_weights(parts.modules(), weights, self.path)
+        except Exception as error:
+            if isinstance(error, WmplayError) or failed_at(error) is not None:
+                raise
+            raise RunError(
+                f"{self.path}: its pieces cannot be built as its config.yaml says ({in_one_line(error)}): "
+                "restore it from a copy"
+            ) from error
         for module in parts.modules().values():
             module.eval()
         return parts
+
+    def _check_sizes(self, env: gymnasium.Env[Any, Any], weights: Mapping[str, Any]) -> None:
+        """Compare the sizes that the config gives with those of the weights, before memory is taken for them.
+
+        Raises:
+            RunError: if they differ.
+        """
+        most = MOST_PARAMETERS + 10 * sum(map(len, weights.values()))
+        left = iter(range(most))
+
+        def count(*_: Any) -> None:
+            if next(left, None) is None:
+                raise RunError(
+                    f"{self.path}: its config.yaml makes pieces of over {most} parameters, it has fewer"
+                )
+
+        counting = register_module_parameter_registration_hook(count)
+        try:
+            with torch.device("meta"):
+                modules = assemble(self.config, torch.device("meta"), env).modules()
+        except WmplayError:
+            raise
+        except Exception:  # a piece that cannot be built without memory: then it is built with it
+            return
+        finally:
+            counting.remove()
+        fitting_weights(modules, weights, self.path)
 
     @property
     def device(self) -> torch.device:
@@ -331,10 +383,10 @@ class Run(LoadedRun):
         self.directory = RunDirectory(path)
         super().__init__(path, self.directory.config())
 
-    def build(self) -> tuple[Parts, Mapping[str, Any]]:
-        """The pieces, and the weights of the last checkpoint."""
+    def sources(self) -> tuple[gymnasium.Env[Any, Any], Mapping[str, Any]]:
+        """An env of the run's kind, and the weights of the last checkpoint."""
         checked_config(self.directory)
-        return assemble(self.config, self.device), self.directory.read_checkpoint()["weights"]
+        return build_env(env_config(self.config)), self.directory.read_checkpoint()["weights"]
 
     @property
     def metrics(self) -> list[dict[str, Any]]:

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 import wmplay
+from wmplay.envs.lcd.physics import Blueprint, Simulation
+from wmplay.envs.lcd.start import sample_start
 
 CALLS = 12
 BLOCKS = 20  # of Python's allocator that one call may leave behind, about 2 kB
@@ -81,15 +83,18 @@ def test_nothing_is_left_of_a_call(run: Path, call: Callable[[Path], None]) -> N
 
 def test_worlds_that_are_built_anew_leave_no_memory_to_the_system() -> None:
     """Box2D's memory is none of Python's."""
-    env = wmplay.make_env("urchin", physics="fast")
+    world = wmplay.make_env("urchin").unwrapped.world  # type: ignore[attr-defined]
+
+    def build(count: int) -> None:
+        for seed in range(count):
+            simulation = Simulation(Blueprint(world, "fast"))
+            simulation.start(sample_start(world, np.random.default_rng(seed)))
 
     def resident() -> int:
         gc.collect()
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
-    for seed in range(100):
-        env.reset(seed=seed)
+    build(100)
     before = resident()
-    for seed in range(1000):
-        env.reset(seed=seed)
-    assert resident() - before < 2_000_000  # 2 kB a world
+    build(1000)
+    assert resident() - before < 400_000  # 400 bytes a world

@@ -28,7 +28,7 @@ class Blueprint:
         self.gravity = world.gravity
         self.substeps = 3 if world.fps < 30 else 1
         self.pace = (1 / (self.substeps * world.fps), *ITERATIONS[physics])
-        self.ground = [Box2D.b2FixtureDef(shape=edge) for edge in _edges(world)]  # of Box2D's friction, 0.2
+        self.ground = [_fixture(edge) for edge in _edges(world)]  # of Box2D's friction, 0.2
         self.statics = [_static(static) for static in world.statics]
         self.bodies = [
             [_movable(body, shape) for shape in shapes]
@@ -161,16 +161,21 @@ def _edges(world: World) -> list[Any]:
     return [Box2D.b2EdgeShape(vertices=list(pair)) for pair in ends]
 
 
+def _fixture(shape: Any, **settings: Any) -> Any:
+    fixture = Box2D.b2FixtureDef(shape=shape, **settings)
+    shape.thisown = True  # pybox2d gives it away to the definition, which never deletes it
+    fixture.kept = shape
+    return fixture
+
+
 def _static(static: Static) -> Any:
-    fixture = Box2D.b2FixtureDef(
-        shape=_shape(static.shape), friction=static.friction, restitution=static.restitution
-    )
+    fixture = _fixture(_shape(static.shape), friction=static.friction, restitution=static.restitution)
     return Box2D.b2BodyDef(position=static.position, angle=static.angle, fixtures=fixture)
 
 
 def _movable(body: Body | Object, shape: Shape) -> Any:
-    fixture = Box2D.b2FixtureDef(
-        shape=_shape(shape),
+    fixture = _fixture(
+        _shape(shape),
         density=body.density,
         friction=body.friction,
         restitution=body.restitution,
