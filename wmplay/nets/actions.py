@@ -52,7 +52,7 @@ def action_bounds(space: gym.Space[Any]) -> tuple[Tensor, Tensor]:
             f"action space is {space}, expected finite bounds: give env=gym some, env.action_limit=1, or the "
             "action space of an env of your own"
         )
-    return torch.as_tensor(space.low).float(), torch.as_tensor(space.high).float()
+    return torch.from_numpy(space.low).float(), torch.from_numpy(space.high).float()
 
 
 def random_actions(
