@@ -38,7 +38,7 @@ from wmplay.run import checked_config
 from wmplay.run_directory import RunDirectory
 from wmplay.scores import load_evaluation
 from wmplay.showcase import load_clips, load_episodes
-from wmplay.sweep_directory import SweepDirectory
+from wmplay.sweep_directory import FAILURE_FILE, SweepDirectory
 
 RELEASE = Path(__file__).parents[1] / "fixtures" / "release_0.1" / "pieces.tar.xz"
 PATIENCE = 3.0  # seconds of the processor for one mutation
@@ -292,21 +292,22 @@ def test_sweeps(release: Path, tmp_path: Path) -> None:
     copy = tmp_path / "sweep"
     shutil.copytree(release / "sweep", copy)
     job = next(iter(copy.glob("*/run.json"))).parent
-    (job / "failure.txt").write_text('ConfigError: x\n["seed=0"]\n\ntrace\n')
+    (job / FAILURE_FILE).write_text('ConfigError: x\n["seed=0"]\n\ntrace\n')
 
     def read() -> None:
         sweep = SweepDirectory(copy)
         sweep.check(sweep.overrides())
-        for each in copy.glob("*/config.yaml"):
-            sweep.state(each.parent)
-            sweep.numbers(each.parent)
-            sweep.failure(each.parent)
-        sweep.failed_before_they_began()
+        for each in sweep.begun():
+            sweep.state(each)
+            sweep.numbers(each)
+            sweep.failure(each)
+            if (each / FAILURE_FILE).exists():
+                sweep.failed_with(each)
 
     fuzz([copy / "sweep.json"], mutations.JSON, 150, read)
     fuzz([job / "evaluation.json", job / "run.json"], mutations.JSON, 100, read, refused=0)
     (job / "run.json").unlink()
-    fuzz([job / "failure.txt"], [*mutations.BYTES, *mutations.TEXT], 150, read, refused=0)
+    fuzz([job / FAILURE_FILE], [*mutations.BYTES, *mutations.TEXT], 150, read, refused=0)
 
 
 # ---- pieces that are built -----------------------------------------------------------------------
