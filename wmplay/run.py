@@ -14,8 +14,7 @@ import gymnasium
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor, nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch import nn
 
 from wmplay import registry
 from wmplay.acting import Actor
@@ -30,11 +29,11 @@ from wmplay.envs.learned_shells import LearnedEnv, LearnedModes
 from wmplay.envs.starts import real_starts, stored_starts
 from wmplay.errors import ConfigError, RunError, WmplayError, WorldError
 from wmplay.metrics import read_metrics
-from wmplay.nets.units import missing_units
 from wmplay.origin import in_words, origin_of, same_world
 from wmplay.plugins import failed_at, in_one_line
 from wmplay.run_directory import RunDirectory
 from wmplay.store import Store, load_trajectories
+from wmplay.weights import check_sizes, load_weights
 
 METHODS = {
     "model": ("initial", "observe", "predict", "decode", "loss"),
@@ -46,7 +45,6 @@ METHODS = {
 
 BEFORE_POLICY = ("env", "model", "objective", "planner")  # a policy may ask for these
 
-MOST_PARAMETERS = 1000  # tensors that pieces may have besides ten for each saved one
 LOOPS_OWN = ("data", "other_world")  # what the config's env holds besides the env's settings
 
 # ---- the pieces of a run ---------------------------------------------------------------------------
@@ -174,43 +172,6 @@ def learned_env(
     )
 
 
-def load_weights(modules: Mapping[str, nn.Module], weights: Mapping[str, Any], source: Path) -> None:
-    """Puts a checkpoint's weights into modules of the same names.
-
-    Raises:
-        RunError: if they are another model's, or from before it kept some statistics (those of a
-            policy's observations, say).
-    """
-    for name, given in fitting_weights(modules, weights, source).items():
-        modules[name].load_state_dict(given)
-
-
-def fitting_weights(
-    modules: Mapping[str, nn.Module], weights: Mapping[str, Any], source: Path
-) -> dict[str, dict[str, Tensor]]:
-    """Return what to load into each module. Raises RunError as ``load_weights`` does."""
-    found = {}
-    for name, module in modules.items():
-        saved = weights.get(name, {})
-        if not isinstance(saved, Mapping) or not all(isinstance(value, Tensor) for value in saved.values()):
-            raise RunError(f"the checkpoint in {source} has no weights of the {name}: restore it from a copy")
-        found[name] = given = {**missing_units(module), **saved}
-        own, saved = ({key: value.shape for key, value in w.items()} for w in (module.state_dict(), given))
-        differing = [key for key in {**own, **saved} if own.get(key) != saved.get(key)]
-        statistics = {key for key, _ in module.named_buffers()} - saved.keys()
-        if differing and statistics.issuperset(differing):
-            raise RunError(
-                f"the checkpoint in {source} is from before {type(module).__name__} kept {differing[0]} with "
-                f"its weights: train the {name} anew, or use it with the version that wrote it"
-            )
-        if differing:
-            raise RunError(
-                f"the checkpoint in {source} is of another {name} than {type(module).__name__} as "
-                f"configured: {len(differing)} weights differ in name or shape, such as {differing[0]}"
-            )
-    return found
-
-
 def run_to_continue(overrides: Sequence[str]) -> Path | None:
     """The directory that ``run=<dir>`` names, if it is among the overrides."""
     values = [override.value() for override in parse(overrides) if override.key_or_group == "run"]
@@ -298,7 +259,9 @@ class LoadedRun(ABC):
         """
         try:
             env, weights = self.sources()
-            self._check_sizes(env, weights)
+            check_sizes(
+                lambda: assemble(self.config, torch.device("meta"), env).modules(), weights, self.path
+            )
             parts = assemble(self.config, self.device, env)
             load_weights(parts.modules(), weights, self.path)
         except Exception as error:
@@ -311,33 +274,6 @@ class LoadedRun(ABC):
         for module in parts.modules().values():
             module.eval()
         return parts
-
-    def _check_sizes(self, env: gymnasium.Env[Any, Any], weights: Mapping[str, Any]) -> None:
-        """Compare the sizes that the config gives with those of the weights, before memory is taken for them.
-
-        Raises:
-            RunError: if they differ.
-        """
-        most = MOST_PARAMETERS + 10 * sum(map(len, weights.values()))
-        left = iter(range(most))
-
-        def count(*_: Any) -> None:
-            if next(left, None) is None:
-                raise RunError(
-                    f"{self.path}: its config.yaml makes pieces of over {most} parameters, it has fewer"
-                )
-
-        counting = register_module_parameter_registration_hook(count)
-        try:
-            with torch.device("meta"):
-                modules = assemble(self.config, torch.device("meta"), env).modules()
-        except WmplayError:
-            raise
-        except Exception:  # a piece that cannot be built without memory: then it is built with it
-            return
-        finally:
-            counting.remove()
-        fitting_weights(modules, weights, self.path)
 
     @property
     def device(self) -> torch.device:

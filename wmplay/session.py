@@ -32,10 +32,11 @@ from wmplay.fit import make_fitter
 from wmplay.loggers import Guarded, Jsonl
 from wmplay.origin import Origin
 from wmplay.progress import Interrupt, Interrupted, console
-from wmplay.run import assemble, load_weights, over_ray
+from wmplay.run import assemble, over_ray
 from wmplay.run_directory import RunDirectory
 from wmplay.store import Store, load_trajectories, save_trajectories
 from wmplay.store.manifest import exists as is_store
+from wmplay.weights import load_weights
 
 PHASES = ("collect", "fit", "improve", "evaluate")  # of an iteration, in this order
 

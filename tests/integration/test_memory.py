@@ -70,7 +70,7 @@ def counts() -> dict[str, int]:
 
 @pytest.mark.parametrize("call", [make_env, make_vector_env, load_run, act, read_store])
 def test_nothing_is_left_of_a_call(run: Path, call: Callable[[Path], None]) -> None:
-    for _ in range(4):  # what is loaded and kept once
+    for _ in range(8):  # what is loaded and kept once
         call(run)
     before = counts()
     for _ in range(CALLS):

@@ -16,7 +16,7 @@ from wmplay.contracts import Segment
 from wmplay.fit import Fitter
 from wmplay.nets.inputs import VectorInputs
 from wmplay.nets.units import Units, measure_units, to_measure
-from wmplay.run import load_weights
+from wmplay.weights import load_weights
 
 UPDATES, BATCH, STEPS = 250, 47, 5
 SMALL: dict[str, dict[str, Any]] = {

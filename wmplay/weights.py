@@ -1,0 +1,99 @@
+"""Saved weights, put into pieces that are built as a config says, if they are theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
+
+from wmplay.errors import RunError, WmplayError
+from wmplay.nets.units import missing_units
+
+MOST_PARAMETERS = 1000  # tensors that pieces may have besides ten for each saved one
+
+
+def load_weights(modules: Mapping[str, nn.Module], weights: Mapping[str, Any], source: Path) -> None:
+    """Puts a checkpoint's weights into modules of the same names.
+
+    Raises:
+        RunError: if they are another model's, or from before it kept some statistics (those of a
+            policy's observations, say).
+    """
+    for name, given in fitting_weights(modules, weights, source).items():
+        modules[name].load_state_dict(given)
+
+
+def fitting_weights(
+    modules: Mapping[str, nn.Module], weights: Mapping[str, Any], source: Path
+) -> dict[str, dict[str, Tensor]]:
+    """Return what to load into each module. Raises RunError as ``load_weights`` does."""
+    found = {}
+    for name, module in modules.items():
+        saved = weights.get(name, {})
+        if not isinstance(saved, Mapping) or not all(isinstance(value, Tensor) for value in saved.values()):
+            raise RunError(f"the checkpoint in {source} has no weights of the {name}: restore it from a copy")
+        found[name] = given = {**missing_units(module), **saved}
+        own, saved = ({key: value.shape for key, value in w.items()} for w in (module.state_dict(), given))
+        differing = [key for key in {**own, **saved} if own.get(key) != saved.get(key)]
+        statistics = {key for key, _ in module.named_buffers()} - saved.keys()
+        if differing and statistics.issuperset(differing):
+            raise RunError(
+                f"the checkpoint in {source} is from before {type(module).__name__} kept {differing[0]} with "
+                f"its weights: train the {name} anew, or use it with the version that wrote it"
+            )
+        if differing:
+            raise RunError(
+                f"the checkpoint in {source} is of another {name} than {type(module).__name__} as "
+                f"configured: {len(differing)} weights differ in name or shape, such as {differing[0]}"
+            )
+    return found
+
+
+class ShapesOnly(TorchFunctionMode):
+    """Leaves out drawing first weights, which a tensor without memory does not keep."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        """The call itself, or the tensor as it is."""
+        if getattr(func, "__module__", None) == "torch.nn.init" or func in (Tensor.uniform_, Tensor.normal_):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def check_sizes(
+    build: Callable[[], Mapping[str, nn.Module]], weights: Mapping[str, Any], source: Path
+) -> None:
+    """Compare the sizes of pieces with those of their weights, before memory is taken for them.
+
+    Args:
+        build: makes the pieces with weights, by name.
+        weights: {name: its state_dict}.
+        source: where the weights are from.
+
+    Raises:
+        RunError: if they differ.
+    """
+    most = MOST_PARAMETERS + 10 * sum(map(len, weights.values()))
+    left = iter(range(most))
+
+    def count(*_: Any) -> None:
+        if next(left, None) is None:
+            raise RunError(f"{source}: its config makes over {most} parameters, it has fewer weights")
+
+    counting = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"), ShapesOnly():
+            modules = build()
+    except WmplayError:
+        raise
+    except Exception:  # a piece that cannot be built without memory: then it is built with it
+        return
+    finally:
+        counting.remove()
+    fitting_weights(modules, weights, source)
