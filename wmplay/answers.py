@@ -15,7 +15,7 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Dict, Discrete, MultiBinary, MultiDiscrete, Space
-from gymnasium.vector import SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from wmplay.arrays import Array, are_flags, first_not_finite
 from wmplay.errors import ConfigError, ShapeError, SpaceError, WmplayError
@@ -116,20 +116,29 @@ class BatchAnswers:
         self.name, self._slots = _name_of_batch(inner), env.num_envs
         self.spaces = frame_spaces(env.single_observation_space)
         self._limits = {key: limits(space) for key, space in self.spaces.items()}
-        self._episode, self._step = np.zeros(self._slots, np.int64), np.zeros(self._slots, np.int64)
+        self._steps = 0  # of all slots at once
+        self._episode = np.zeros(self._slots, np.int64)
+        # steps that only reset, between two episodes
+        self._idle = int(env.metadata.get("autoreset_mode") is AutoresetMode.NEXT_STEP)
+        self._over = np.zeros(self._slots, np.bool_)  # by the last step
+        self._begun = np.zeros(self._slots, np.int64)  # after which of the steps each slot's episode began
 
     def reset(self, answer: Any, rows: Array | None = None) -> Frames:
         """The frames {key: [N, ...]} of a reset of all slots, or of those in a mask [N]."""
         observation, _ = _parts(answer, "reset", self.name)
         begun = np.ones(self._slots, np.bool_) if rows is None else rows
-        self._step[begun] = 0
+        self._begun[begun] = self._steps
         self._episode[begun] += 1
+        self._over = self._over & ~begun
         return self._frames(observation, "reset")
 
     def step(self, answer: Any) -> Step:
         """The parts of what ``step`` answered."""
         observation, reward, terminated, truncated, info = _parts(answer, "step", self.name)
-        self._step += 1
+        if np.count_nonzero(self._over):  # quicker than any()
+            self._begun[self._over] = self._steps + self._idle
+            self._episode[self._over] += 1
+        self._steps += 1
         frames = self._frames(observation, "step")
         try:
             flags = [self._flags(*each) for each in (("terminated", terminated), ("truncated", truncated))]
@@ -138,9 +147,7 @@ class BatchAnswers:
                 raise ConfigError(f"info is a {type(info).__name__}, expected a dict")
         except WmplayError as slip:
             raise _again(slip, f"{self.name}.step") from None
-        ended = flags[0] | flags[1]
-        self._step *= ~ended
-        self._episode += ended
+        self._over = flags[0] | flags[1]
         return step
 
     def final(self, now: Frames, ended: Array, info: Mapping[str, Any]) -> Frames:
@@ -173,7 +180,7 @@ class BatchAnswers:
             raise ShapeError("reward", rewards.shape, (self._slots,))
         if rewards.dtype.kind not in "biuf":
             raise SpaceError(f"reward is {rewards.dtype}, expected real numbers")
-        if not math.isfinite(rewards.sum()) and (bad := first_not_finite(rewards)):
+        if not math.isfinite(np.add.reduce(rewards)) and (bad := first_not_finite(rewards)):
             raise SpaceError(f"reward is {bad[1]} ({self._where(bad[0])}), expected a finite number")
         return rewards
 
@@ -187,7 +194,7 @@ class BatchAnswers:
 
     def _where(self, row: int) -> str:
         slot = f"env {row}, " if self._slots > 1 else ""
-        return f"{slot}episode {self._episode[row]}, step {self._step[row]}"
+        return f"{slot}episode {self._episode[row]}, step {self._steps - self._begun[row]}"
 
 
 def held(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:

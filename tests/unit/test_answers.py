@@ -294,3 +294,17 @@ def test_a_held_env_gives_copies_and_its_own_spec() -> None:
     assert [type(value) for value in after[1:4]] == [float, bool, bool]
     made = gym.make("CartPole-v1")
     assert Held(made).spec == made.spec
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_the_last_step_of_an_episode_is_named(mode: AutoresetMode) -> None:
+    class Late(World):
+        def step(self, action: Any) -> Any:
+            answer = super().step(action)
+            if self.time == LENGTH and self.np_random.random() < 0.2:
+                answer[0]["state"][1] = np.nan
+            return answer
+
+    for env in (Late(), many(Late, mode)):
+        with pytest.raises(SpaceError, match=rf"episode \d+, step {LENGTH}\)"):
+            wmplay.simulate(env, episodes=200)

@@ -169,7 +169,7 @@ def test_lcd_render_is_the_observation():
     np.testing.assert_array_equal(picture[4::8, 4::8, 0], 255 * observation["lcd"])
 
 
-@pytest.mark.parametrize("world", ["urchin_cube", "object2"])
+@pytest.mark.parametrize("world", ["urchin_cube", "object2", {"base": "luxo", "control": "torque"}])
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
 def test_a_copy_goes_on_with_the_same_numbers(world, copied):
     env = LcdEnv(world, full_state=True)

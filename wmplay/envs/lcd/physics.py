@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -71,14 +72,15 @@ class Simulation:
         self._bodies: list[Any] = []
         self._positions: list[tuple[Any, Any]] = []
         self._start: Start | None = None
-        self._steps: list[tuple[Sequence[float], Sequence[float] | None]] = []  # since then: what was set
+        self._count = 0  # steps since then
+        self._set = array("d")  # in each of them: the speeds, and the torques where there are some
 
     def __reduce__(self) -> Any:
-        return _replayed, (self._blueprint, self._start, self._steps)
+        return _replayed, (self._blueprint, self._start, self._count, self._set)
 
     def start(self, start: Start) -> None:
         """Builds the world in this state."""
-        self._start, self._steps = start, []
+        self._start, self._count, self._set = start, 0, array("d")
         # Positions point into the old world's memory, so they must go before it does.
         self._positions, self.motors, self._bodies = [], [], []
         plan = self._blueprint
@@ -112,7 +114,10 @@ class Simulation:
         if torques is not None:
             for motor, torque in zip(self.motors, torques, strict=True):
                 motor.maxMotorTorque = torque
-        self._steps.append((speeds, torques))
+        self._count += 1
+        self._set.extend(speeds)
+        if torques is not None:
+            self._set.extend(torques)
         step = self.b2world.Step
         for _ in self._substeps:
             step(*self._pace)
@@ -132,17 +137,15 @@ class Simulation:
         return np.array(rows, np.float64)
 
 
-def _replayed(
-    blueprint: Blueprint,
-    start: Start | None,
-    steps: Sequence[tuple[Sequence[float], Sequence[float] | None]],
-) -> Simulation:
+def _replayed(blueprint: Blueprint, start: Start | None, count: int, values: Sequence[float]) -> Simulation:
     """A simulation to which the same has happened."""
     simulation = Simulation(blueprint)
     if start is not None:
         simulation.start(start)
-        for speeds, torques in steps:
-            simulation.step(speeds, torques)
+        motors, each = len(simulation.motors), len(values) // max(count, 1)
+        for first in range(0, count * each, each) if each else [0] * count:
+            torques = values[first + motors : first + each] if each > motors else None
+            simulation.step(values[first : first + motors], torques)
     return simulation
 
 
