@@ -214,7 +214,7 @@ LOSSES = {
 
 
 @pytest.mark.parametrize(("returned", "message"), LOSSES.items())
-def test_a_loss_that_cannot_be_is_named_and_the_run_kept(
+def test_a_loss_that_cannot_be_is_named_and_a_run_that_diverges_kept(
     returned: str, message: str, plugins: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     body = (
@@ -222,6 +222,9 @@ def test_a_loss_that_cannot_be_is_named_and_the_run_kept(
     )
     (plugins / "mine.py").write_text(MODEL + body)
     assert message in failure(capsys, *SMALL, "model=mine")
+    if not message.startswith("update"):  # the rehearsal tries an update, too
+        assert not Path("runs").exists()
+        return
     (path,) = Path("runs/tiny").iterdir()
     run = RunDirectory(path)
     assert run.read()["status"] == "failed"
