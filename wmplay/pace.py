@@ -36,7 +36,7 @@ from wmplay.windows import BATCH
 WORTH = 0.85  # several threads are used where they take at most this part of the time of one
 SHORT = 20.0  # seconds of fitting and practice, below which there is nothing to gain from several threads
 ROUNDS = 5  # in which one thread and several take turns
-SEVERAL = 5  # updates, of which the median counts: the first is slow
+SEVERAL = 15  # updates, of which the mean counts, without the first, which is slow
 PATIENCE = 2.0  # seconds for what can be cut short
 FEW = (1, 5)  # steps of two episodes: their difference is four steps without the reset
 BUILDING = 0.3  # seconds that several envs may take at once
@@ -196,7 +196,7 @@ def _updates(config: DictConfig, model: Any, store: Store, device: torch.device)
         with suppress(DivergedError):  # on so little data: the run itself will tell
             while len(seconds) < SEVERAL and sum(seconds) < PATIENCE:
                 seconds.append(update())
-        return statistics.median(seconds) if seconds else 0.0
+        return statistics.fmean(seconds[1:] or seconds) if seconds else 0.0
 
     return several
 
