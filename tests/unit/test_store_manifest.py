@@ -56,7 +56,7 @@ def renamed(old: str, new: str) -> Callable[[dict[str, Any]], None]:
     return change
 
 
-DELETED = object()
+DELETED = Ellipsis  # which JSON cannot hold, and whose name is the same in each process
 NO_DTYPES = [
     *("object", "O", "V8", "M8[s]", "str", ">i8", "i8,i8", "(2,)i4", "float128", "", "int32"),
     3,
