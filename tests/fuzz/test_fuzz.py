@@ -282,7 +282,7 @@ def test_checkpoints(run: Path) -> None:
 def test_checkpoints_that_somebody_made(run: Path) -> None:
     for path in sorted((run / "checkpoints").glob("*.pt"))[:-1]:
         path.unlink()
-    fuzz(list((run / "checkpoints").glob("*.pt")), mutations.ARCHIVE, 150, lambda: load_run(run).parts)
+    fuzz(list((run / "checkpoints").glob("*.pt")), mutations.ARCHIVE, 80, lambda: load_run(run).parts)
 
 
 # ---- sweeps --------------------------------------------------------------------------------------
@@ -314,15 +314,15 @@ def test_sweeps(release: Path, tmp_path: Path) -> None:
 
 
 def test_pieces_of_configs(run: Path) -> None:
-    fuzz([run / "config.yaml"], [mutations.yaml_value], 150, lambda: load_run(run).model)
+    fuzz([run / "config.yaml"], [mutations.yaml_value], 60, lambda: load_run(run).model)
 
 
 def test_pieces_of_exports(release: Path, tmp_path: Path) -> None:
     copy = tmp_path / "export"
     shutil.copytree(release / "exports" / "ppo", copy)
     files = [copy / "config.yaml", copy / "spaces.json", copy / "export.json"]
-    fuzz(files[1:], [mutations.json_value], 150, lambda: load_run(copy).policy)
-    fuzz(files[:1], [mutations.yaml_value], 100, lambda: load_run(copy).policy)
+    fuzz(files[1:], [mutations.json_value], 60, lambda: load_run(copy).policy)
+    fuzz(files[:1], [mutations.yaml_value], 60, lambda: load_run(copy).policy)
 
 
 # ---- files from elsewhere ------------------------------------------------------------------------
@@ -337,7 +337,7 @@ def test_worlds(release: Path, tmp_path: Path) -> None:
         env.reset(seed=0)
         env.step(env.action_space.sample())
 
-    fuzz([world], mutations.YAML, 200, read)
+    fuzz([world], mutations.YAML, 150, read)
 
 
 def test_arbiters(tmp_path: Path) -> None:
