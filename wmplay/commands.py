@@ -80,7 +80,7 @@ def simulate_into(
         raise UsageError("--explore is about a run's policy: give --run=<dir> too")
     actors = _actors(num_workers) if workers == "ray" else None
     loaded = None if run is None else load_run(run)
-    use_threads("auto" if loaded is None else loaded.config.threads or "auto")
+    use_threads("auto" if loaded is None else loaded.threads)
     chosen = OmegaConf.create({})
     set_values(chosen, overrides)
     num_envs = min(num_envs, episodes)

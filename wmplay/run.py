@@ -21,7 +21,7 @@ from wmplay.acting import Actor
 from wmplay.configuration import parse, plain, set_values
 from wmplay.constructors import default_settings
 from wmplay.contracts import Policy
-from wmplay.device import choose_device
+from wmplay.device import Threads, choose_device
 from wmplay.envs import build_env
 from wmplay.envs.autoreset import Autoreset, autoreset_mode
 from wmplay.envs.learned import LearnedVectorEnv
@@ -279,6 +279,15 @@ class LoadedRun(ABC):
     def device(self) -> torch.device:
         """Where the model is."""
         return choose_device(self.config.device)
+
+    @property
+    def threads(self) -> Threads:
+        """How many threads its config asks for. Raises RunError."""
+        asked: Any = self.config.get("threads") or "auto"
+        if asked != "auto" and (type(asked) is not int or asked < 1):
+            raise RunError(f"{self.path}: threads is {asked!r}, expected a number >= 1 or auto")
+        threads: Threads = asked
+        return threads
 
     @property
     def env(self) -> gymnasium.Env[Any, Any]:

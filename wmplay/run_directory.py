@@ -8,13 +8,16 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
+import msgspec
 import torch
+from msgspec import Meta
 from omegaconf import DictConfig
 
 from wmplay import registry
@@ -37,19 +40,30 @@ from wmplay.saved import read_config, write_config
 LOCK = ".lock"  # held as long as a process writes to the run
 PATIENCE = 1.0  # seconds, against those who only look whether it is held
 BEFORE_RUN_JSON = ("checkpoints", "config.yaml")
-FIELDS = {  # of run.json, as far as they are read
-    "name": str,
-    "seed": int,
-    "overrides": list,
-    "command": str,
-    "versions": dict,
-    "machine": dict,
-    "started": str,
-    "status": str,
-    "wall": dict,
-    "config_sha256": str,
-    "changes": list,
-}
+
+Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=1e12)]
+
+
+@dataclass(frozen=True)
+class _Machine:
+    threads: Annotated[int, Meta(ge=1)] | None = None
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What is read of ``run.json``; whatever else is in it is only shown."""
+
+    name: str | None = None
+    seed: int | None = None
+    overrides: list[str] = field(default_factory=list)
+    command: str | None = None
+    versions: dict[str, Any] | None = None
+    machine: _Machine | None = None
+    started: str | None = None
+    status: str | None = None
+    wall: dict[str, Seconds] | None = None  # of each phase
+    config_sha256: str | None = None
+    changes: list[Any] | None = None
 
 
 class RunDirectory:
@@ -131,10 +145,10 @@ class RunDirectory:
             content = unsealed(read_json(path, RunError), path)
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(f"{self.path} is not a run: it has no run.json") from None
-        for name, kind in FIELDS.items():
-            if not isinstance(content.get(name), kind | None):
-                got = type(content[name]).__name__
-                raise DamagedError(f"{path} is damaged: its {name} is a {got}, expected a {kind.__name__}")
+        try:
+            msgspec.convert(content, _Content)
+        except msgspec.ValidationError as error:
+            raise DamagedError(f"{path} is damaged: {error}; restore it from a copy") from error
         return content
 
     def update(self, **fields: Any) -> None:
