@@ -232,6 +232,23 @@ def is_hydras(key: str) -> bool:
     return key == "hydra" or key.startswith(("hydra.", "hydra/"))
 
 
+def refuse_hydras(overrides: Sequence[str], taken: Sequence[str] = ("hydra",)) -> None:
+    """Raises ConfigError for settings of Hydra's that would be taken and have no effect.
+
+    Args:
+        overrides: as typed.
+        taken: the beginnings of such keys; those of a single run by default.
+    """
+    for override in parse(overrides):
+        key = override.key_or_group
+        if is_hydras(key) and key.startswith(tuple(taken)) and key != "hydra.searchpath":
+            where = "-m and hydra.sweep.dir=<path>" if taken != ("hydra",) else "dir=<path>"
+            raise ConfigError(
+                f"'{key}' has no effect here: choose where to write by {where}, or leave it out; Hydra's own "
+                "settings are for sweeps (-m)"
+            )
+
+
 def _is_group(key: str) -> bool:
     return any((folder / key).is_dir() for _, folder in plugins.config_folders())
 

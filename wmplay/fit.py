@@ -14,7 +14,6 @@ from wmplay.contracts import Segment, Stage
 from wmplay.device import Precision, autocast
 from wmplay.distributed import Team
 from wmplay.errors import ConfigError, DivergedError, WmplayError
-from wmplay.nets.optimizers import load_moments
 
 OF_THE_LOOP = ("steps", "minutes", "replay_ratio", "batch_size", "length", "log_every")  # of fit's settings
 WATCH_FROM = 100  # updates before an explosion is looked for: early losses fall by orders of magnitude
@@ -166,7 +165,7 @@ class StageFitter:
         explode: float = 1000.0,
     ) -> None:
         self.model, self.stage, self.device, self.team = model, stage, device, team
-        self.lr, self.warmup = lr, warmup
+        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.clip, self.precision, self.explode = clip, precision, explode
         self.count = 0  # updates so far
         self.loss_scale = 0.0  # running mean of |loss|
@@ -213,7 +212,9 @@ class StageFitter:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over from ``state_dict``."""
-        load_moments(self.optimizer, state["optimizer"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["weight_decay"] = self.weight_decay  # it may be another from here on
         self.loss_scale, self.count = state["loss_scale"], state["count"]
 
     def _checked(self, answer: Any) -> tuple[Tensor, dict[str, float]]:

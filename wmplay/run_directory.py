@@ -100,7 +100,7 @@ class RunDirectory:
             RunError: if there is something at that path, or another process is making a run there.
             WriteError: no space, no permission; nothing is left behind.
         """
-        path, made = _unused(Path("runs") / config.name) if path is None else _room(Path(path))
+        path, made = (_unused(Path("runs") / config.name), True) if path is None else _room(Path(path))
         begun = (path / LOCK).exists()  # and killed before there was a run
         with ExitStack() as undo:
             if made:
@@ -209,15 +209,15 @@ class RunDirectory:
 # ---- a new run -----------------------------------------------------------------------------------
 
 
-def _unused(folder: Path) -> tuple[Path, bool]:
-    """Makes ``<folder>/<date-time>``, with a number behind it where two runs begin in the same second."""
+def _unused(folder: Path) -> Path:
+    """Makes ``<folder>/<date-time>``, with a number where two begin in the same second."""
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     for number in count():
         path = folder / (f"{stamp}-{number}" if number else stamp)
         with explained(path), suppress(FileExistsError):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.mkdir()  # which only one process can
-            return path, True
+            return path
     raise AssertionError("unreachable")
 
 

@@ -31,7 +31,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from wmplay import registry
-from wmplay.configuration import is_hydras, lenient, one_line, parse, plain, search_path
+from wmplay.configuration import is_hydras, lenient, one_line, parse, plain, refuse_hydras, search_path
 from wmplay.constructors import check_settings
 from wmplay.errors import ConfigError, WmplayError
 from wmplay.extras import PACKAGES, how_to_install, installed
@@ -68,12 +68,13 @@ def multirun(overrides: Sequence[str]) -> Path:
         KeyboardInterrupt: after Ctrl-C; says how to go on.
     """
     overrides = _with_the_sweeps_own(overrides)
+    refuse_hydras(overrides, taken=("hydra.run", "hydra.output_subdir"))
     _check(overrides)
     directory = SweepDirectory(_directory(overrides))
     directory.check(overrides)
     arguments = [*lenient(overrides), f"hydra.sweep.dir={_quoted(directory.path)}"]
     with _sweeper(arguments, directory) as (sweeper, of_the_jobs):
-        directory.write(overrides)
+        directory.write(overrides, new=_chosen_directory(parse(overrides)) is None)
         try:
             sweeper.sweep(of_the_jobs)
         except KeyboardInterrupt:

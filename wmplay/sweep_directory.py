@@ -113,10 +113,18 @@ class SweepDirectory:
                 f"{advice}"
             )
 
-    def write(self, overrides: Sequence[str]) -> None:
-        """Makes the directory, and notes what is swept over."""
+    def write(self, overrides: Sequence[str], *, new: bool = False) -> None:
+        """Makes the directory, and notes what is swept over.
+
+        Raises:
+            RunError: if it has to be new, and another sweep made it in the same second.
+            WriteError: no space, no permission.
+        """
         with explained(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                self.path.mkdir(parents=True, exist_ok=not new)
+            except FileExistsError:
+                raise RunError(f"{self.path} is another sweep, begun in the same second: try again") from None
         write_sealed_json(self.path / SWEEP_FILE, {"overrides": list(overrides)})
 
     # ---- its jobs ----------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from wmplay import registry
 from wmplay.assess import assess, given_episodes, run_episodes
 from wmplay.changes import note_changes
+from wmplay.configuration import refuse_hydras
 from wmplay.contracts import Learner, Policy, Practice, Trajectory
 from wmplay.device import use_threads
 from wmplay.distributed import joined
@@ -67,6 +68,7 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
         WmplayError: for whatever the user can mend, in one line.
         Interrupted: after Ctrl-C, with the run saved.
     """
+    refuse_hydras(overrides)
     run = run_to_continue(overrides)
     swaps: list[str] = []  # what to say of them, once it is known that there will be a run
     threads = None if run is None else RunDirectory(run).read().get("machine", {}).get("threads")

@@ -29,6 +29,13 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "message"),
     [
         ((), "the following arguments are required: COMMAND; see wmplay --help"),
+        (
+            (*TINY, "hydra.run.dir=x"),
+            "'hydra.run.dir' has no effect here: choose where to write by dir=<path>",
+        ),
+        ((*TINY, "hydra/launcher=joblib"), "'hydra/launcher' has no effect here"),
+        (("train", "run=x", "hydra.sweep.dir=x"), "'hydra.sweep.dir' has no effect here"),
+        ((*TINY, "-m", "seed=0,1", "hydra.run.dir=x"), "'hydra.run.dir' has no effect here"),
         (("trian",), "unknown command 'trian': did you mean 'train'?"),
         (("eval",), "the following arguments are required: RUN; see wmplay eval --help"),
         (("report", "run", "seed=1"), "report takes no 'seed=1'; see wmplay report --help"),
@@ -61,7 +68,10 @@ def test_a_command_line_that_makes_no_sense(
         (("train", "explorer=gauss_noise"), "unknown explorer 'gauss_noise': did you mean 'gaussian_noise'"),
         (("train", "objective=goal"), "unknown objective 'goal': choose from discounted_return, goal_dist"),
         (("train", "logger=wnadb"), "unknown logger 'wnadb': did you mean 'wandb'?"),
-        (("train", "hydra/launcher=slurm"), "unknown hydra/launcher 'slurm': did you mean 'submitit_slurm'?"),
+        (
+            ("train", "-m", "seed=0,1", "hydra/launcher=slurm"),
+            "unknown hydra/launcher 'slurm': did you mean 'submitit_slurm'?",
+        ),
         ((*TINY, "env.world=lux"), "unknown world 'lux': did you mean 'luxo'"),
         (
             ("simulate", "CartPol-v1", "--out", "x"),

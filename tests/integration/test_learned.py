@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -165,23 +164,32 @@ def test_an_interrupted_run_goes_on_to_the_numbers_of_an_unbroken_one(
     assert_same_run(whole, Path("broken"))
 
 
+KILLED = """
+import os, signal, sys
+from wmplay.cli import main
+from wmplay.session import Session
+
+log, rounds = Session.log, 0
+
+def log_and_die(self, phase, metrics):
+    global rounds
+    log(self, phase, metrics)
+    rounds += phase == "improve"
+    if rounds == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Session.log = log_and_die
+main(sys.argv[1:])
+"""
+
+
 def test_kill_9_while_practising_loses_nothing_before() -> None:
     long = [*PPO, "improve.steps=200", "iterations=1"]
     whole = wmplay.train([*long, "dir=whole"]).path
-    run = "import sys; from wmplay.cli import main; sys.exit(main(sys.argv[1:]))"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", run, "train", *long, "dir=killed"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-    )
-    metrics = Path("killed/metrics.jsonl")
-    while not metrics.exists() or metrics.read_text().count('"phase": "improve"') < 3:
-        assert process.poll() is None
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    command = [sys.executable, "-c", KILLED, "train", *long, "dir=killed"]
+    process = subprocess.run(command, capture_output=True, env=environment)
+    assert process.returncode == -signal.SIGKILL, process.stderr
     assert RunDirectory(Path("killed")).read_checkpoint()["state"]["phase"] == "improve"
     wmplay.train(["run=killed"])
     assert_same_run(whole, Path("killed"))

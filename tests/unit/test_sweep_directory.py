@@ -149,3 +149,9 @@ def test_a_damaged_sweep_is_named(tmp_path, content):
 def test_what_a_sweep_was_run_with_is_plain_json(tmp_path):
     SweepDirectory(tmp_path / "s").write(["seed=0,1"])
     assert json.loads((tmp_path / "s" / "sweep.json").read_text())["overrides"] == ["seed=0,1"]
+
+
+def test_sweeps_that_begin_in_the_same_second_are_not_mixed(tmp_path):
+    SweepDirectory(tmp_path / "s").write(["seed=0,1"], new=True)
+    with pytest.raises(RunError):
+        SweepDirectory(tmp_path / "s").write(["seed=0,1"], new=True)

@@ -25,7 +25,6 @@ from wmplay.errors import ConfigError, check_values
 from wmplay.nets.actions import action_bounds
 from wmplay.nets.gaussian import HALF_LOG_TAU
 from wmplay.nets.inputs import VectorInputs
-from wmplay.nets.optimizers import load_moments
 from wmplay.policies.replay import Batch, Replay
 from wmplay.stepping import TensorEnv
 
@@ -262,7 +261,9 @@ class SAC(nn.Module):
     def load_learner_state(self, state: dict[str, Any]) -> None:
         """Takes over from ``learner_state``."""
         for name, optimizer in self.optimizers.items():
-            load_moments(optimizer, state["optimizers"][name])
+            (lr,) = (group["lr"] for group in optimizer.param_groups)
+            optimizer.load_state_dict(state["optimizers"][name])
+            optimizer.param_groups[0]["lr"] = lr  # it may be another from here on
         self.replay.load(state["replay"], self.center.device)
         self.owed = state["owed"]
 
