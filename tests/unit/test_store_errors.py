@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from episodes import assert_same, episode, on_disk, shards
 
+from wmplay import make_env
 from wmplay.contracts import Trajectory
 from wmplay.errors import StoreError
 from wmplay.store import Store, load_trajectories, save_trajectories, writer
@@ -157,48 +158,6 @@ def test_a_source_that_fails_leaves_the_store_as_it_was(
         store.append(stream())
     assert load_trajectories(store.path).snapshot() == before
     assert on_disk(store) == files
-
-
-HOLES = {
-    "reward is NaN in row 3": lambda one: replace(one, reward=np.array([0, 1, 2, np.nan, 4], np.float32)),
-    "reward is infinite in row 1": lambda one: replace(one, reward=np.array([0, 1e300, 0, 0, 0])),
-    "reward is NaN in row 0.*": lambda one: replace(one, reward=np.array([float("nan")] * 5)),
-    "reward has dtype object": lambda one: replace(one, reward=np.array([None] * 5)),
-    "reward has dtype complex128": lambda one: replace(one, reward=np.full(5, 1j)),
-    "action is infinite in row 4": lambda one: replace(
-        one, action=one.action / np.arange(4, -1, -1)[:, None]
-    ),
-    "observation.where is NaN in row 5": lambda one: with_observation(
-        one, where=np.array([[0, 0]] * 5 + [[0, np.nan]], np.float64)
-    ),
-    "observation.where is infinite in row 0": lambda one: with_observation(
-        one, where=np.full((6, 2), -np.inf)
-    ),
-    "terminated holds other": lambda one: replace(one, terminated=np.array([0, 0, 0, 0, 2])),
-    "truncated holds other": lambda one: replace(one, truncated=np.array(["False"] * 5)),
-    "truncated holds other values": lambda one: replace(one, truncated=np.array([None] * 5)),
-}
-
-
-@pytest.mark.filterwarnings("ignore:divide by zero")
-@pytest.mark.parametrize("hole", HOLES)
-def test_a_hole_is_named_and_nothing_stored(store: Store, hole: str) -> None:
-    before, files = store.snapshot(), on_disk(store)
-    new = store.path.parent / "new"
-    for save in (store.append, lambda trajectories: save_trajectories(trajectories, new)):
-        with refuses(f"trajectory 1: {hole}"):
-            save([episode(12, 5), HOLES[hole](episode(13, 5))])
-    assert (load_trajectories(store.path).snapshot(), on_disk(store)) == (before, files)
-    assert not new.exists()
-
-
-ACTIONS = [np.zeros((5, 3), np.int64), np.zeros(5, np.float32), np.zeros((5, 2, 2)), np.zeros(5, np.bool_)]
-
-
-@pytest.mark.parametrize("action", ACTIONS)
-def test_actions_that_no_policy_takes(tmp_path: Path, action: np.ndarray) -> None:
-    with refuses(r"trajectory 0: action is .* expected floating \[A\], or whole"):
-        save_trajectories([replace(episode(0, 5), action=action)], tmp_path / "new")
 
 
 # ------------------------------------------------------------------------------------------------ sampling
@@ -389,6 +348,27 @@ def test_a_failure_at_any_stage_leaves_the_store_as_it_was(
     assert on_disk(store) == files
     assert {entry.name for entry in store.path.iterdir()} == {".lock", "manifest.json", "shards"}
     assert not (store.path.parent / "new").exists()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_failure_leaves_the_origins_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    env = make_env("CartPole-v1")
+    store = save_trajectories([episode(0, 5)], tmp_path / "store", env=env)
+    before = (store.path / "metadata.json").read_bytes()
+    other = make_env("Acrobot-v1")
+    with monkeypatch.context() as patch:
+        patch.setattr("wmplay.store.writer.write_manifest" if stage == "replace" else STAGES[stage], fail)
+        for path in (store.path, tmp_path / "new"):
+            with pytest.raises(KeyboardInterrupt):
+                save_trajectories([episode(1, 5)], path, env=other, other_world=True)
+    assert (store.path / "metadata.json").read_bytes() == before
+    assert not (tmp_path / "new").exists()
+
+
+def fail(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_path_that_cannot_be_a_directory(tmp_path: Path) -> None:
