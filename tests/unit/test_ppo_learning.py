@@ -121,6 +121,14 @@ def test_a_checkpoint_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
     assert not torch.equal(whole.actor[0].weight, without.actor[0].weight), "the optimiser's state matters"
 
 
+def test_a_lower_rate_counts_from_where_a_checkpoint_goes_on() -> None:
+    whole, slower, quicker = learner(), learner(lr=1e-4), learner(lr=1.0)
+    rate = whole.optimizer.param_groups[0]["lr"]
+    for other, expected in ((slower, 1e-4), (quicker, rate)):
+        other.load_learner_state(whole.learner_state())
+        assert other.optimizer.param_groups[0]["lr"] == expected
+
+
 def test_a_copy_may_practise_and_leave_the_policy_as_it_is() -> None:
     policy = learner()
     before = {key: value.clone() for key, value in policy.state_dict().items()}

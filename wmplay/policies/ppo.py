@@ -267,8 +267,10 @@ class PPO(nn.Module):
         return self.optimizer.state_dict()
 
     def load_learner_state(self, state: dict[str, Any]) -> None:
-        """Takes over from ``learner_state``."""
+        """Takes over from ``learner_state``, with a rate of at most ``lr``, which may be lower by now."""
         self.optimizer.load_state_dict(state)
+        for group in self.optimizer.param_groups:
+            group["lr"] = min(group["lr"], self.lr)
 
 
 def generalised_advantage(error: Tensor, ended: Tensor, decay: float) -> Tensor:
