@@ -303,7 +303,7 @@ def holder(path: Path) -> str:
     try:
         content = json.loads(path.read_bytes())
         age = timedelta(seconds=max(0, round(time.time() - content["since"])))
-        return f"process {int(content['pid'])} on {content['host']}, for {age} h"
+        return f"process {int(content['pid'])} on {content['host']}, for {age} (h:mm:ss)"
     except (OSError, ValueError, KeyError, TypeError, OverflowError):  # it is just being written
         return "another process"
 
