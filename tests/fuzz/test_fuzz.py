@@ -177,12 +177,12 @@ def whole(store: Path) -> None:
 
 def test_manifests(store: Path) -> None:
     shutil.copytree(store, store.with_name("as_written"))
-    fuzz([store / "manifest.json"], mutations.JSON, 700, lambda: whole(store))
+    fuzz([store / "manifest.json"], mutations.JSON, 500, lambda: whole(store))
 
 
 def test_shards(store: Path) -> None:
     shutil.copytree(store, store.with_name("as_written"))
-    fuzz(sorted(store.glob("shards/*/*.npy")), mutations.ARRAY, 900, lambda: whole(store))
+    fuzz(sorted(store.glob("shards/*/*.npy")), mutations.ARRAY, 600, lambda: whole(store))
 
 
 def test_shards_that_are_skipped(store: Path) -> None:
@@ -218,11 +218,11 @@ def test_clips(run: Path) -> None:
         for key in image_keys(clips):
             clip_cells(clips, key, 0, 0)
 
-    fuzz([run / "clips.npz"], mutations.ARCHIVE, 400, read)
+    fuzz([run / "clips.npz"], mutations.ARCHIVE, 250, read)
 
 
 def test_episodes(run: Path) -> None:
-    fuzz([run / "episodes.npz"], mutations.ARCHIVE, 300, lambda: load_episodes(run))
+    fuzz([run / "episodes.npz"], mutations.ARCHIVE, 200, lambda: load_episodes(run))
 
 
 def test_evaluations(run: Path) -> None:
@@ -231,7 +231,7 @@ def test_evaluations(run: Path) -> None:
         assert evaluation is not None
         evaluation.numbers()
 
-    fuzz([run / "evaluation.json"], mutations.JSON, 400, read)
+    fuzz([run / "evaluation.json"], mutations.JSON, 250, read)
 
 
 def test_metrics(run: Path) -> None:
@@ -245,7 +245,7 @@ def test_run_json(run: Path) -> None:
     """As a report shows it."""
     for shown in [*run.glob("*.npz"), run / "evaluation.json", run / "metrics.jsonl"]:
         shown.unlink()
-    fuzz([run / "run.json"], mutations.JSON, 200, lambda: write_report(run))
+    fuzz([run / "run.json"], mutations.JSON, 100, lambda: write_report(run))
 
 
 def test_configs(run: Path) -> None:
@@ -318,15 +318,15 @@ def test_sweeps(release: Path, tmp_path: Path) -> None:
 
 
 def test_pieces_of_configs(run: Path) -> None:
-    fuzz([run / "config.yaml"], [mutations.yaml_value], 60, lambda: load_run(run).model)
+    fuzz([run / "config.yaml"], [mutations.yaml_value], 40, lambda: load_run(run).model)
 
 
 def test_pieces_of_exports(release: Path, tmp_path: Path) -> None:
     copy = tmp_path / "export"
     shutil.copytree(release / "exports" / "ppo", copy)
     files = [copy / "config.yaml", copy / "spaces.json", copy / "export.json"]
-    fuzz(files[1:], [mutations.json_value], 60, lambda: load_run(copy).policy)
-    fuzz(files[:1], [mutations.yaml_value], 60, lambda: load_run(copy).policy)
+    fuzz(files[1:], [mutations.json_value], 40, lambda: load_run(copy).policy)
+    fuzz(files[:1], [mutations.yaml_value], 40, lambda: load_run(copy).policy)
 
 
 # ---- files from elsewhere ------------------------------------------------------------------------
