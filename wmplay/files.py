@@ -53,6 +53,24 @@ def written_beside(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def new_file_written_beside(path: Path) -> Iterator[Path]:
+    """``written_beside`` for a path that has to be free, also of what was written there meanwhile.
+
+    Raises:
+        WriteError: no space, no permission, or there is a file at ``path``; nothing is left behind.
+    """
+    with explained(path), _beside(path, _new_file) as beside:
+        try:
+            yield beside
+            path.open("x").close()  # which only one process can; file systems without links have it, too
+            os.replace(beside, path)
+        except BaseException:
+            with suppress(OSError):
+                beside.unlink()
+            raise
+
+
+@contextmanager
 def folder_written_beside(path: Path) -> Iterator[Path]:
     """``written_beside`` for a folder: yields an empty one, which becomes ``path`` when the block succeeds.
 

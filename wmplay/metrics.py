@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.markup import escape
 
@@ -20,7 +20,14 @@ WHERE = {  # the types of what every line says, by name
 ALWAYS = ("step", "phase")
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+class Lines(NamedTuple):
+    """The lines of a file of metrics."""
+
+    sound: list[dict[str, Any]]
+    damaged: list[int]  # their numbers, from 1 on
+
+
+def read_metrics(path: Path) -> Lines:
     """Return the lines of a run's ``metrics.jsonl``; none where there is no such file.
 
     Lines that are damaged are left out, and their numbers are printed. A last line without its end, which a
@@ -29,7 +36,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     Raises:
         RunError: if the file cannot be read.
     """
-    lines, damaged = [], []
+    lines = Lines([], [])
     try:
         with path.open("rb") as file:
             number = 0
@@ -40,14 +47,14 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
                     pass  # the rest of what is too long
                 line = _parsed(text) if whole else None
                 if line is not None:
-                    lines.append(line)
+                    lines.sound.append(line)
                 elif text:  # else the last one has no end
-                    damaged.append(number)
+                    lines.damaged.append(number)
     except FileNotFoundError:
-        return []
+        return Lines([], [])
     except OSError as error:
         raise RunError(f"cannot read {path} ({error.strerror or error}): check its permissions") from error
-    if damaged:
+    if damaged := lines.damaged:
         which = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
         told = f"{path}: {len(damaged)} of {number} lines are damaged and left out (line {which})"
         console.print(f"[yellow]{escape(told)}[/yellow]", soft_wrap=True)

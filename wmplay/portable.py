@@ -2,7 +2,7 @@
 
 The folder holds ``weights.safetensors`` (``<part>.<name>``, of the model and of a policy that has some),
 ``config.yaml``, ``spaces.json`` (of the env, so that it need not be installed) and ``export.json``: versions,
-origin, and the checksum of the weights.
+origin, and the checksums of the weights and the config.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from wmplay.errors import RunError, SpaceError
+from wmplay.errors import DamagedError, RunError, SpaceError
 from wmplay.files import folder_written_beside, unsealed, write_sealed_json
 from wmplay.reading import read_json
 from wmplay.saved import read_config, write_config
 
 ABOUT, CONFIG, SPACES, WEIGHTS = "export.json", "config.yaml", "spaces.json", "weights.safetensors"
+DIGESTS = {"sha256": WEIGHTS, "config_sha256": CONFIG}  # of export.json: of which files
 FORMAT = 1
 ENTRIES = 10**7  # of an observation: 16 pictures of 512 x 512 pixels
 
@@ -65,7 +66,8 @@ def write_portable(
         (folder / WEIGHTS).write_bytes(save(tensors))  # save_file makes a file that nobody else can read
         write_config(folder / CONFIG, config)
         write_sealed_json(folder / SPACES, described)
-        write_sealed_json(folder / ABOUT, {"format": FORMAT, **about, "sha256": _digest(folder / WEIGHTS)})
+        digests = {key: _digest(folder / name) for key, name in DIGESTS.items()}
+        write_sealed_json(folder / ABOUT, {"format": FORMAT, **about, **digests})
 
 
 class PortableDirectory:
@@ -85,16 +87,15 @@ class PortableDirectory:
             )
 
     def config(self) -> DictConfig:
-        """The run's config. Raises RunError."""
+        """The run's config. Raises RunError, also where its checksum is another; 0.1.0 wrote none."""
+        if "config_sha256" in self.about:
+            self._check("config_sha256")
         return read_config(self._there(CONFIG))
 
     def weights(self) -> dict[str, dict[str, Tensor]]:
         """{part: its state_dict}. Raises RunError, also where the checksum is another."""
-        file = self._there(WEIGHTS)
-        if _digest(file) != self.about.get("sha256"):
-            raise RunError(
-                f"{file} is damaged (its checksum differs): restore it from a copy, or export it anew"
-            )
+        self._check("sha256")
+        file = self.path / WEIGHTS
         try:
             tensors = load_file(file)
         except SafetensorError as error:
@@ -112,6 +113,14 @@ class PortableDirectory:
             return {name: space_from_json(content[name]) for name in ("observation_space", "action_space")}
         except (KeyError, TypeError, ValueError, AssertionError, OverflowError, AttributeError) as error:
             raise RunError(f"{self.path / SPACES} is damaged ({error!r}): restore it from a copy") from error
+
+    def _check(self, key: str) -> None:
+        """Compares a file with its checksum. Raises DamagedError."""
+        file = self._there(DIGESTS[key])
+        if _digest(file) != self.about.get(key):
+            raise DamagedError(
+                f"{file} is damaged (its checksum differs): restore it from a copy, or export it anew"
+            )
 
     def _json(self, name: str) -> dict[str, Any]:
         file = self._there(name)

@@ -336,7 +336,7 @@ class Run(LoadedRun):
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of ``metrics.jsonl``; those that are damaged are left out, and told. Raises RunError."""
-        return read_metrics(self.directory.metrics)
+        return read_metrics(self.directory.metrics).sound
 
     @overload
     def learned_env(self, num_envs: None, seed: int = 0) -> LearnedEnv: ...

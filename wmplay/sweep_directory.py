@@ -28,6 +28,8 @@ from wmplay.files import (
     check_links,
     claimed,
     explained,
+    holder,
+    is_beside,
     is_claimed,
     unsealed,
     write_sealed_json,
@@ -44,6 +46,7 @@ from wmplay.scores import load_evaluation
 SWEEP_FILE = "sweep.json"
 FAILURE_FILE = "failure.txt"  # in the directory of a job that failed: why, and the traceback
 LOCKS = ".locks"  # a file for each job, locked as long as a process is at it
+PATIENCE = 10.0  # seconds, against others who write the sweep's file
 ASIDE = ".aside"  # jobs that could not go on, and were begun anew
 ELSEWHERE = ("dir", "run")  # where a run is written is no part of what it is
 # Settings that came after the first release: at these values a job is the one that it was without them.
@@ -101,7 +104,7 @@ class SweepDirectory:
             return
         check_links(self.path, RunError)
         advice = "choose another hydra.sweep.dir=<path>"
-        if not self.path.is_dir() or (any(self.path.iterdir()) and not (self.path / SWEEP_FILE).exists()):
+        if not (self.path.is_dir() and self._is_sweep_or_room()):
             raise RunError(f"{self.path} exists, and is not a sweep to go on with: {advice}")
         if not (self.path / SWEEP_FILE).exists():
             return
@@ -113,11 +116,18 @@ class SweepDirectory:
                 f"{advice}"
             )
 
+    def _is_sweep_or_room(self) -> bool:
+        """Return whether there is a sweep in the directory, or no more than what was written before one."""
+        return (self.path / SWEEP_FILE).exists() or all(
+            each.name == LOCKS or is_beside(each) for each in self.path.iterdir()
+        )
+
     def write(self, overrides: Sequence[str], *, new: bool = False) -> None:
         """Makes the directory, and notes what is swept over.
 
         Raises:
-            RunError: if it has to be new, and another sweep made it in the same second.
+            RunError: if there is something else in it by now, or it has to be new, and another sweep made it
+                in the same second.
             WriteError: no space, no permission.
         """
         with explained(self.path):
@@ -125,7 +135,12 @@ class SweepDirectory:
                 self.path.mkdir(parents=True, exist_ok=not new)
             except FileExistsError:
                 raise RunError(f"{self.path} is another sweep, begun in the same second: try again") from None
-        write_sealed_json(self.path / SWEEP_FILE, {"overrides": list(overrides)})
+        with claimed(self.path / LOCKS / SWEEP_FILE, PATIENCE) as free:
+            if not free:
+                who = holder(self.path / LOCKS / SWEEP_FILE)
+                raise RunError(f"{self.path} is being written to by {who}: try again")
+            self.check(overrides)
+            write_sealed_json(self.path / SWEEP_FILE, {"overrides": list(overrides)})
 
     # ---- its jobs ----------------------------------------------------------------------------------
 

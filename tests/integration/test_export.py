@@ -150,7 +150,7 @@ def damaged(name: str, how: str) -> None:
         ("weights.safetensors", "flipped", "weights.safetensors is damaged (its checksum differs)"),
         ("config.yaml", "gone", "it has no config.yaml"),
         ("config.yaml", "a: [", "config.yaml is damaged"),
-        ("config.yaml", "[1]", "config.yaml is not the config of a run"),
+        ("config.yaml", "flipped", "config.yaml is damaged (its checksum differs)"),
         ("spaces.json", "gone", "it has no spaces.json"),
         ("spaces.json", "cut", "spaces.json is damaged"),
         ("spaces.json", "{}", "spaces.json is damaged (KeyError('observation_space'))"),
@@ -169,9 +169,24 @@ def test_a_damaged_folder_is_told_in_one_line(name: str, how: str, message: str)
     assert "\n" not in str(caught.value)
 
 
+def without_digest_of_the_config(folder: Path) -> None:
+    """As 0.1.0 exported."""
+    about = json.loads((folder / "export.json").read_text())
+    del about["config_sha256"], about["checksum"]
+    (folder / "export.json").write_text(json.dumps(about))
+
+
+def test_a_config_without_a_digest_is_read() -> None:
+    damaged("config.yaml", "[1]")
+    without_digest_of_the_config(Path("learned-out"))
+    with pytest.raises(WmplayError, match=r"config\.yaml is not the config of a run"):
+        _ = wmplay.load_run("learned-out").policy
+
+
 def test_weights_of_another_model() -> None:
     config = own("learned-out") / "config.yaml"
     config.write_text(config.read_text().replace("hidden: 128", "hidden: 64"))
+    without_digest_of_the_config(Path("learned-out"))
     with pytest.raises(WmplayError, match="the checkpoint in learned-out is of another policy than PPO"):
         _ = wmplay.load_run("learned-out").policy
 

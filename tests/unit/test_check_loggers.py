@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Event, get_ident
 from typing import Any, ClassVar
 
 import pytest
@@ -199,3 +200,33 @@ def test_a_missing_package_is_its_own_line() -> None:
 
     report = check_logger(make)
     assert "aim, which is not here; pip install aim" in str(report.failures[0])
+
+
+@pytest.mark.parametrize("method", ["__init__", "log", "close"])
+def test_a_call_that_does_not_return_is_named_once(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wmplay.check.loggers.LONGEST_CALL", 0.05)
+    released = Event()
+
+    class Blocks(Honest):
+        pass
+
+    setattr(Blocks, method, lambda *_, **__: released.wait(60))
+    report = check_logger(Blocks)
+    released.set()
+    (finding,) = report.failures
+    assert finding.name == "it logs and closes"
+    assert ("constructor" if method == "__init__" else f"{method}()") in finding.message
+    assert report.tried == 1
+
+
+def test_all_calls_of_a_logger_come_from_one_thread() -> None:
+    class OfItsThread(Honest):
+        def __init__(self, run_dir: Path) -> None:
+            super().__init__(run_dir)
+            self.thread = get_ident()
+
+        def log(self, metrics: Mapping[str, Any], step: int) -> None:
+            assert get_ident() == self.thread
+            super().log(metrics, step)
+
+    assert check_logger(OfItsThread).passed

@@ -11,6 +11,7 @@ import socket
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from wmplay.files import (
     folder_written_beside,
     holder,
     is_claimed,
+    new_file_written_beside,
     open_archive,
     remove_leftovers,
     unsealed,
@@ -50,6 +52,22 @@ def killed_within(context: Callable[[Path], Any], path: Path) -> int:
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     return process.pid
+
+
+@pytest.mark.parametrize("write", [new_file_written_beside, folder_written_beside])
+def test_of_two_who_write_one_new_thing_the_second_is_refused(tmp_path: Path, write) -> None:
+    def fill(beside: Path, text: str) -> None:
+        (beside / "part" if beside.is_dir() else beside).write_text(text)
+
+    path = tmp_path / "x"
+    with ExitStack() as late:
+        fill(late.enter_context(write(path)), "second")
+        with write(path) as first:
+            fill(first, "first")
+        with pytest.raises(WriteError):
+            late.close()
+    assert [each.name for each in tmp_path.iterdir()] == ["x"]
+    assert (path / "part" if path.is_dir() else path).read_text() == "first"
 
 
 @pytest.mark.parametrize("write", [written_beside, folder_written_beside])

@@ -46,7 +46,9 @@ def test_a_damaged_line_is_left_out_and_told(
     tmp_path: Path, damaged: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write(tmp_path / "metrics.jsonl", text(), damaged, text(step=7))
-    assert [line["step"] for line in read_metrics(path)] == [3, 7]
+    lines = read_metrics(path)
+    assert [line["step"] for line in lines.sound] == [3, 7]
+    assert lines.damaged == [2]
     told = capsys.readouterr().err
     assert "1 of 3 lines" in told
     assert "(line 2)" in told
@@ -56,10 +58,10 @@ def test_a_line_that_is_being_written_is_no_damage(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write(tmp_path / "metrics.jsonl", text(), text()[:9])
-    assert read_metrics(path) == [LINE]
-    assert read_metrics(write(tmp_path / "other", text(), text()[:-1])) == [LINE]
-    assert read_metrics(write(tmp_path / "empty")) == []
-    assert read_metrics(tmp_path / "none") == []
+    assert read_metrics(path) == ([LINE], [])
+    assert read_metrics(write(tmp_path / "other", text(), text()[:-1])) == ([LINE], [])
+    assert read_metrics(write(tmp_path / "empty")) == ([], [])
+    assert read_metrics(tmp_path / "none") == ([], [])
     assert capsys.readouterr().err == ""
 
 

@@ -204,6 +204,13 @@ def test_numbers_that_are_not_and_lines_cut_off(tmp_path):
     assert loss_plot(read_record(run_dir).metrics).axes[0].get_title(loc="left") == "loss/kl"
 
 
+def test_damaged_lines_are_counted_on_the_page(tmp_path):
+    run_dir = run_json_only(tmp_path / "run")
+    assert "metrics.jsonl" not in page_of(run_dir).text
+    (run_dir / "metrics.jsonl").write_text('{"step": 0, "phase": "fit"}\n[]\n\n')
+    assert "2 damaged lines of metrics.jsonl" in page_of(run_dir).text
+
+
 def test_nothing_to_plot():
     assert loss_plot([]) is None
     assert practice_plot([]) is None

@@ -50,6 +50,26 @@ def test_how_far_a_job_is(tmp_path):
     assert sweep.numbers(job) is None  # it was not evaluated
 
 
+def test_of_two_sweeps_that_begin_in_one_directory_the_second_is_refused(tmp_path):
+    first, second, alike = (SweepDirectory(tmp_path / "sweep") for _ in range(3))
+    for sweep, model in ((first, "mlp"), (second, "gru"), (alike, "mlp")):
+        sweep.check([f"model={model}", "seed=0,1"])  # none of them has begun
+    first.write(["model=mlp", "seed=0,1"])
+    with pytest.raises(RunError, match="is another sweep"):
+        second.write(["model=gru", "seed=0,1"])
+    alike.write(["model=mlp", "seed=0,1,2"])
+    assert first.overrides() == ["model=mlp", "seed=0,1,2"]
+
+
+def test_a_sweep_that_was_killed_while_it_began_is_begun_again(tmp_path):
+    sweep = SweepDirectory(tmp_path)
+    (tmp_path / ".locks").mkdir()
+    (tmp_path / ".locks" / "sweep.json").touch()
+    (tmp_path / ".sweep.json-0123abcd").touch()
+    sweep.check(["seed=0,1"])
+    sweep.write(["seed=0,1"])
+
+
 def begun(job):
     """A job with one checkpoint, of this format."""
     (job / "checkpoints").mkdir(parents=True)

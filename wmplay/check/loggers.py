@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import Any, TypeAlias
 
 from wmplay.check.compare import global_generators_at_rest, listed
@@ -23,9 +25,10 @@ Make: TypeAlias = Callable[[Path], Any]
 
 NAME = re.compile(rb"(first|second|third|fourth|fifth)_name")  # of the metrics that are looked for
 PATIENCE = 2.0  # seconds
+LONGEST_CALL = 20.0  # seconds
 NO_NAMES = "it writes no names of metrics into the run's directory"
 OF_THE_RUN = ("config.yaml", "run.json", "metrics.jsonl", "checkpoints/updates_7.pt", "report.html")
-ODD = {
+ODD: Mapping[str, Mapping[str, Any]] = {
     "not a number": {"fit/loss": math.nan},
     "infinity": {"fit/loss": math.inf, "fit/other": -math.inf},
     "a whole number beyond 64 bits": {"fit/steps": 2**70},
@@ -54,7 +57,8 @@ class Desk:
     """A temporary working directory, in which runs are logged."""
 
     def __init__(self, make: Make) -> None:
-        self.make = make
+        self._make = make
+        self._logger: InThread | None = None  # the last one
         self.name = "logger"
         self.runs = 0
 
@@ -65,6 +69,9 @@ class Desk:
         return self
 
     def __exit__(self, *_: Any) -> None:
+        if self._logger is not None:
+            with suppress(NotTried):
+                self._logger.end()
         self._inside.__exit__(*_)
         self._folder.cleanup()
 
@@ -78,11 +85,19 @@ class Desk:
             path.write_text(f"what the run keeps in {name}\n")
         return run_dir
 
+    def make(self, run_dir: Path) -> InThread:
+        """One for a run. Raises NotTried once a call of one has not returned."""
+        if self._logger is not None:
+            self._logger.end()
+        self._logger = InThread()
+        self._logger.build(self._make, run_dir)
+        self.name = type(self._logger.inner).__name__
+        return self._logger
+
     @contextmanager
-    def logger(self, run_dir: Path) -> Iterator[Any]:
+    def logger(self, run_dir: Path) -> Iterator[InThread]:
         """One for a run, closed afterwards."""
         logger = self.make(run_dir)
-        self.name = type(logger).__name__
         try:
             yield logger
         except BaseException:
@@ -99,7 +114,7 @@ class Desk:
         """
         run_dir = self.new_run()
         with self.logger(run_dir) as logger:
-            missing = [name for name in ("log", "close") if not callable(getattr(logger, name, None))]
+            missing = [n for n in ("log", "close") if not callable(getattr(logger.inner, n, None))]
             if missing:
                 raise Broken(f"it has no {missing[0]}()", "see Logger in wmplay/loggers.py")
             logger.log({"collect/first_name": 0.5, "collect/second_name": 7}, 0)
@@ -114,6 +129,8 @@ class Desk:
         """As ``logged``, for what cannot be tried without."""
         try:
             return self.logged
+        except NotTried:
+            raise
         except Exception as error:
             raise NotTried("a run could not be logged") from error
 
@@ -131,6 +148,60 @@ class Desk:
         own = [path for path in run_dir.rglob("*") if path.is_file()]
         written = b"".join(path.read_bytes() for path in own if path not in {run_dir / n for n in OF_THE_RUN})
         return {match[0].decode() for match in NAME.finditer(written)}
+
+
+class InThread:
+    """A logger in a thread of its own, as a run has it. Each call raises Broken where it does not return."""
+
+    def __init__(self) -> None:
+        self.inner: Any = None
+        self.blocked_in: str | None = None  # the name of the call that has not returned
+        self._calls: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
+        self._answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        Thread(target=self._work, name="logger", daemon=True).start()
+
+    def build(self, make: Make, run_dir: Path) -> None:
+        """Builds the logger."""
+        self.inner = self._call("constructor", lambda: make(run_dir))
+
+    def log(self, metrics: Mapping[str, Any], step: int) -> None:
+        """Records metrics."""
+        self._call("log()", lambda: self.inner.log(metrics, step))
+
+    def close(self) -> None:
+        """Lets go."""
+        self._call("close()", lambda: self.inner.close())
+
+    def end(self) -> None:
+        """Lets the thread end. Raises NotTried if a call in it does not return."""
+        self._check()
+        self._calls.put(None)
+
+    def _check(self) -> None:
+        if self.blocked_in is not None:
+            raise NotTried(f"its {self.blocked_in} does not return")
+
+    def _call(self, name: str, call: Callable[[], Any]) -> Any:
+        self._check()
+        self._calls.put(call)
+        try:
+            value, error = self._answers.get(timeout=LONGEST_CALL)
+        except Empty:
+            self.blocked_in = name
+            raise Broken(
+                f"its {name} has not returned within {LONGEST_CALL:g} s",
+                "give what it waits for (a connection, a lock, a full queue) a timeout",
+            ) from None
+        if error is not None:
+            raise error
+        return value
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            try:
+                self._answers.put((call(), None))
+            except BaseException as error:
+                self._answers.put((None, error))
 
 
 # ---- the properties ------------------------------------------------------------------------------
@@ -155,6 +226,8 @@ def odd_metrics_are_no_reason_to_stop(desk: Desk) -> None:
         for step, (what, metrics) in enumerate(ODD.items()):
             try:
                 logger.log(metrics, step)
+            except (Broken, NotTried):
+                raise
             except Exception as error:
                 raise Broken(
                     f"{what}, {metrics!s:.60}, raised {type(error).__name__}: {error!s:.80}",
@@ -225,6 +298,8 @@ def closing_twice_is_closing(desk: Desk) -> None:
         for count in ("once", "twice"):
             try:
                 logger.close()
+            except (Broken, NotTried):
+                raise
             except Exception as error:
                 raise Broken(
                     f"closed {count} after {lines} lines, it raised {type(error).__name__}: {error}",

@@ -24,7 +24,7 @@ from wmplay.data.episodes import (
 from wmplay.data.hdf5_files import opened
 from wmplay.data.hdf5_layouts import known_layout
 from wmplay.errors import DataError
-from wmplay.files import explained, written_beside
+from wmplay.files import explained, new_file_written_beside
 
 METADATA = "metadata"  # a dataset: an attribute would hold 64 KiB at most
 
@@ -81,11 +81,11 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def write(trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str, Any]) -> None:
-    """Writes a file of groups ``episode_0`` and so on. Raises WriteError."""
+    """Writes a file of groups ``episode_0`` and so on to a path that is free. Raises WriteError."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with (
-        written_beside(path) as beside,
+        new_file_written_beside(path) as beside,
         h5py.File(beside, "w", track_order=True, locking=False) as file,  # it is locked already
     ):
         for number, trajectory in enumerate(trajectories):

@@ -183,16 +183,18 @@ class Flat:
         if self.episode_length is not None:
             for start, stop in list(self._ranges()):
                 self.timeout[start + self.episode_length - 1 : stop : self.episode_length] = True
-        elif not (self.terminated | self.timeout).any() and not self._is_one_episode():
-            raise DataError(
-                f"{self.path} does not say where an episode ends (no terminals, no timeouts): say after how "
-                "many steps, by --episode-length, or give it 'timeouts'"
-            )
         self._check_longest()
+        if self.episode_length is None and not self._ends_are_known():
+            raise DataError(
+                f"{self.path} does not say where an episode ends (it has no timeouts, and terminals say "
+                "nothing of one that was cut): say after how many steps at the latest, by --episode-length, "
+                "or give it 'timeouts'"
+            )
 
-    def _is_one_episode(self) -> bool:
-        """Whether something says of every row that the next one goes on from it."""
-        return "next_observations" in self.file or bool(self._counters())
+    def _ends_are_known(self) -> bool:
+        """Return whether there are both flags, or something says of every row that the next one goes on."""
+        flagged = "timeouts" in self.file and bool((self.terminated | self.timeout).any())
+        return flagged or "next_observations" in self.file or bool(self._counters())
 
     def _check_longest(self) -> None:
         limit = self.file.attrs.get("max_episode_steps")

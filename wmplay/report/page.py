@@ -52,6 +52,8 @@ def write_report(run_dir: Path | str) -> Path:
     facts += [str(record.info["started"]).replace("T", " ")] if record.info.get("started") else []
     wall = sum((record.info.get("wall") or {}).values())
     facts += [duration(wall)] if wall else []
+    damaged = record.damaged_metrics
+    facts += [f"without {counted(damaged, 'damaged line')} of metrics.jsonl"] if damaged else []
     return write_page(
         run_dir,
         sections,

@@ -23,6 +23,7 @@ class Record:
     info: dict[str, Any]  # run.json
     config: str  # config.yaml, as text
     metrics: list[dict[str, Any]]  # the lines of metrics.jsonl
+    damaged_metrics: int  # lines that are left out
     evaluation: Evaluation | None
     clips: Clips | None
     unprompted: Clips | None
@@ -47,11 +48,13 @@ def read_record(run_dir: Path) -> Record:
         config = read_bytes(run_dir / "config.yaml", RunError, YAML_BYTES).decode(errors="replace")
     except FileNotFoundError:
         config = ""
+    metrics = read_metrics(directory.metrics)
     return Record(
         path=run_dir,
         info={**directory.read(), "status": directory.status()},
         config=config,
-        metrics=read_metrics(directory.metrics),
+        metrics=metrics.sound,
+        damaged_metrics=len(metrics.damaged),
         evaluation=load_evaluation(run_dir),
         clips=load_clips(run_dir),
         unprompted=load_clips(run_dir, "unprompted"),
