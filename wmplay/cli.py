@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from wmplay.errors import LARGEST_COUNT, LARGEST_SEED, UnknownName, UsageError, WmplayError
-from wmplay.printing import is_closed, say_what_can_be_said
+from wmplay.printing import is_closed, printable, say, say_what_can_be_said
 
 USER_ERROR = 2
 INTERRUPTED = 130  # as shells have it: 128 + SIGINT
@@ -66,8 +66,6 @@ def _failed(error: Exception, *, debug: bool) -> int:
 
 
 def _last_line(text: str, code: int) -> int:
-    from wmplay.progress import printable
-
     print(printable(text), file=sys.stderr)
     return code
 
@@ -173,7 +171,7 @@ def _train(options: argparse.Namespace) -> None:
         from wmplay import registry
         from wmplay.progress import tell
 
-        print(OmegaConf.to_yaml(registry.compose(options.overrides, tell)), end="")
+        say(OmegaConf.to_yaml(registry.compose(options.overrides, tell)), end="")
     elif options.multirun:
         from wmplay.distributed import size
         from wmplay.sweep import multirun
@@ -314,7 +312,7 @@ def _export(options: argparse.Namespace) -> None:
     from wmplay.loading import export_run
 
     export_run(options.run, options.out)
-    print(f"exported: {options.out}")
+    say(f"exported: {options.out}")
 
 
 def _report_takes(parser: argparse.ArgumentParser) -> None:
@@ -340,7 +338,7 @@ def _print_results(run: Path) -> None:
 
     terminal().print(result_table(run))
     page = run / "report.html"
-    print(f"report: {page}" if page.exists() else f"run: {run} (report=false: without a report)")
+    say(f"report: {page}" if page.exists() else f"run: {run} (report=false: without a report)")
 
 
 def _check_takes(parser: argparse.ArgumentParser) -> None:
@@ -380,7 +378,7 @@ def _new(options: argparse.Namespace) -> None:
     from wmplay.new import new_piece, next_steps
 
     for path in new_piece(options.kind, options.name, package=options.package):
-        print(f"wrote {path}")
+        say(f"wrote {path}")
     steps = next_steps(options.kind, options.name, package=options.package)
     width = max(len(command) for command, _ in steps)
     print("next:", *(f"  {command:{width}}  # {purpose}" for command, purpose in steps), sep="\n")

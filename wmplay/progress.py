@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import threading
 import time
@@ -16,17 +15,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.segment import Segment
 from rich.text import Text
 
+from wmplay.printing import printable
+
 LINE_EVERY = 30.0  # seconds, where a bar cannot be drawn
-# What a terminal obeys instead of showing it: control characters but for tab and line feed, and those that
-# turn the direction of the text or break its lines.
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 ONCE = (signal.SIGINT, signal.SIGTERM)  # a second one of a kind acts at once
 OTHERS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # a terminal that is closed; queues before a limit
-
-
-def printable(text: str) -> str:
-    """Return a text in which what a terminal would obey is written out, as in ``\\x1b``."""
-    return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class _Printable(RenderHook):

@@ -13,6 +13,7 @@ from wmplay.envs.lcd import LcdEnv
 from wmplay.errors import StoreError, WorldError
 from wmplay.origin import as_origin, in_words, known_origin, origin_of, same_world
 from wmplay.store import load_trajectories, save_trajectories
+from wmplay.store.metadata import read_metadata
 
 LUXO = {"_piece_": "env/lcd", "world": "luxo", "physics": "faithful", "screen": "outwards"}
 URCHIN = {**LUXO, "world": "urchin"}
@@ -142,6 +143,34 @@ def test_a_store_that_does_not_know_its_world_stays_so(tmp_path: Path) -> None:
     save_trajectories([episode(0, 3)], path)
     assert save_trajectories([episode(1, 3)], path, env=LUXO).made_with == ()
     assert not (path / "metadata.json").exists()
+
+
+def test_what_a_killed_writer_left_is_no_metadata_of_the_next_store(tmp_path: Path) -> None:
+    """It is killed between the metadata and the manifest."""
+    for name in ("a", "b"):
+        (tmp_path / name / "shards" / ".writing-0123").mkdir(parents=True)
+        (tmp_path / name / "metadata.json").write_text('{"made_with": [1], "author": "somebody"}')
+    save_trajectories([episode(0, 3)], tmp_path / "a")
+    assert not (tmp_path / "a" / "metadata.json").exists()
+    save_trajectories([episode(0, 3)], tmp_path / "b", env=LUXO, notes=lambda: {"author": "me"})
+    assert read_metadata(tmp_path / "b")["author"] == "me"
+    assert load_trajectories(tmp_path / "b").made_with == (LUXO,)
+
+
+def test_notes_are_written_with_a_new_store_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("wmplay.store.writer.write_manifest", fail)
+    with pytest.raises(KeyboardInterrupt):
+        save_trajectories([episode(0, 3)], tmp_path / "s", notes=lambda: {"author": "me"})
+    monkeypatch.undo()
+    assert not (tmp_path / "s").exists()
+    for author in ("me", "another"):
+        save_trajectories([episode(0, 3)], tmp_path / "s", notes=lambda author=author: {"author": author})
+    assert read_metadata(tmp_path / "s") == {"author": "me"}
 
 
 def test_a_copy_of_a_store_is_of_the_same_world(tmp_path: Path) -> None:

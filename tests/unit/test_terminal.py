@@ -11,7 +11,8 @@ import pytest
 from rich.table import Table
 
 from wmplay.cli import main
-from wmplay.progress import Interrupt, Interrupted, bar, console, printable, terminal
+from wmplay.printing import printable
+from wmplay.progress import Interrupt, Interrupted, bar, console, terminal
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\x08\u202eab"
 

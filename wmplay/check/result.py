@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from wmplay.errors import WmplayError
 from wmplay.plugins import failed_at
+from wmplay.printing import say
 
 S = TypeVar("S")
 
@@ -82,7 +83,7 @@ def examine(
     for each in properties:
         findings.append(_try(each, subject))
         if verbose:
-            print(findings[-1], flush=True)
+            say(str(findings[-1]))
     return Report(piece, tuple(findings))
 
 

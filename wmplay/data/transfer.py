@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -20,11 +21,11 @@ from wmplay.data import FORMATS, READ_ONLY, data_format
 from wmplay.data.encoding import ARRAYS, OURS, Encoding
 from wmplay.data.spaces import described
 from wmplay.errors import DataError
-from wmplay.files import write_json
+from wmplay.printing import say
 from wmplay.progress import bar, console, terminal
 from wmplay.store import Store, load_trajectories, save_trajectories
 from wmplay.store.manifest import exists as is_store
-from wmplay.store.metadata import MADE_WITH, METADATA, check_origins, origins, read_metadata
+from wmplay.store.metadata import check_origins, origins, read_metadata
 
 
 def import_data(
@@ -60,19 +61,19 @@ def import_data(
     encoding = Encoding(str(source), metadata, rename or {})
     if is_store(out):
         check_origins(out, load_trajectories(out).made_with, origins(metadata))
-        # what the import was made with is true of a part of the store only
-        metadata = {key: value for key, value in metadata.items() if key != MADE_WITH}
+
+    def notes() -> Mapping[str, Any]:
+        known = metadata | described(encoding.spaces)
+        left_out = {*metadata.get("left_out", []), *encoding.left_out}
+        return known | ({"left_out": sorted(left_out)} if left_out else {})
+
     try:
         read = map(encoding, chosen.read(source, **options))
-        store = save_trajectories(_shown("import", read, total), out)
+        store = save_trajectories(_shown("import", read, total), out, notes=notes)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"nothing was added to {out}") from None
-    metadata |= described(encoding.spaces)
     if encoding.left_out:
         console.print(f"texts are left out: {', '.join(sorted(encoding.left_out))}", markup=False)
-        metadata["left_out"] = sorted({*metadata.get("left_out", []), *encoding.left_out})
-    if metadata and not (out / METADATA).exists():
-        write_json(out / METADATA, metadata)
     console.print(f"{out}: {len(store):,} episodes, {store.steps:,} steps")
     return store
 
@@ -115,7 +116,7 @@ def print_info(path: Path) -> None:
     for number, trajectory in enumerate(store):
         ends += trajectory.terminated[-1], trajectory.truncated[-1]
         returns[number] = trajectory.reward.sum(dtype=np.float64)
-    print(f"{path}: {len(store):,} episodes, {store.steps:,} steps")
+    say(f"{path}: {len(store):,} episodes, {store.steps:,} steps")
     table = Table(show_header=False)
     table.add_column()
     table.add_column(overflow="fold")

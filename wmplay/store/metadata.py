@@ -6,7 +6,7 @@ with imported data. All of it goes along when the store is exported.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -58,25 +58,33 @@ def check_origins(path: Path, known: Sequence[Origin], coming: Sequence[Origin])
 
 
 @contextmanager
-def remembered(path: Path, coming: Sequence[Origin], *, is_new: bool) -> Iterator[None]:
-    """Add origins to those of the store, unless the block fails. The lock is held.
+def remembered(
+    path: Path, coming: Sequence[Origin], notes: Callable[[], Mapping[str, Any]], *, is_new: bool
+) -> Iterator[None]:
+    """Add origins to those of the store, and notes to a new one, unless the block fails. The lock is held.
 
-    A store that does not know its own origins stays without.
+    A store that does not know its own origins stays without. What a writer left that was killed before there
+    was a store is forgotten.
     """
-    metadata = read_metadata(path)
-    known = [] if is_new else list(origins(metadata))
+    metadata = {**notes()} if is_new else read_metadata(path)
+    known = list(origins(metadata))
     added = [origin for origin in coming if origin not in known]
-    if not added or not (is_new or known):
+    if added and (is_new or known):
+        metadata[MADE_WITH] = [*known, *added]
+    elif not is_new:
         yield
         return
     file = path / METADATA
-    before = file.read_bytes() if file.exists() else None
-    write_json(file, {**metadata, MADE_WITH: [*known, *added]})
+    before = None if is_new or not file.exists() else file.read_bytes()
+    if metadata:
+        write_json(file, metadata)
+    else:
+        file.unlink(missing_ok=True)
     try:
         yield
     except BaseException:
         if before is None:
-            file.unlink()
+            file.unlink(missing_ok=True)
         else:
             with suppress(WriteError), written_beside(file) as beside:  # of the block's error's cause
                 beside.write_bytes(before)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ def save_trajectories(
     max_steps: int | None = None,
     env: Any = None,
     other_world: bool = False,
+    notes: Callable[[], Mapping[str, Any]] = dict,
 ) -> Store:
     """Append trajectories to the store at ``path``, made if it is not there, and clear up behind.
 
@@ -41,6 +42,7 @@ def save_trajectories(
             and a run of another world refuses the store. None = not known, or that of the store which the
             trajectories are.
         other_world: let trajectories of another world join the store.
+        notes: gives what a new store's ``metadata.json`` says, when all trajectories have been written.
 
     Raises:
         StoreError: where trajectories do not fit the store or the disk; the store is then as before.
@@ -48,7 +50,9 @@ def save_trajectories(
     """
     path = Path(path)
     made_with = _made_with(trajectories, env)
-    contents = writer.append(path, trajectories, max_steps, made_with=made_with, other_world=other_world)
+    contents = writer.append(
+        path, trajectories, max_steps, made_with=made_with, other_world=other_world, notes=notes
+    )
     writer.vacuum(path)
     return Store(path, contents)
 

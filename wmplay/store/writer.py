@@ -6,10 +6,11 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,7 @@ def append(
     *,
     made_with: Sequence[Origin] = (),
     other_world: bool = False,
+    notes: Callable[[], Mapping[str, Any]] = dict,
 ) -> Contents:
     """Write trajectories beside the store, then commit them; where that fails nothing has changed.
 
@@ -62,7 +64,11 @@ def append(
             with _explained(path):
                 fresh.append(write_shard(room / secrets.token_hex(8), layout_of(chunk[0]), chunk))
         if fresh:
-            with _explained(path), _locked(path), remembered(path, made_with, is_new=not exists(path)):
+            with (
+                _explained(path),
+                _locked(path),
+                remembered(path, made_with, notes, is_new=not exists(path)),
+            ):
                 return _commit(path, room, fresh, max_steps, contents.shards if contents else ())
     if contents is None:
         raise StoreError(f"there are no trajectories to make the store {path} of: give at least one")
