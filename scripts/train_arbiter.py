@@ -2,8 +2,8 @@
 
     python scripts/train_arbiter.py luxo
 
-One core, one to two minutes. An arbiter that is shipped is frozen: to change one, raise VERSION
-in wmplay/arbiter.py and train all of them again.
+One core, one to two minutes. An arbiter that is shipped is frozen: to change one, because its world
+has changed, raise its number in VERSIONS, wmplay/arbiter.py; for another recipe, that of all of them.
 """
 
 from __future__ import annotations

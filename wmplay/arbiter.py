@@ -28,7 +28,7 @@ from wmplay.nets.layers import ConvEncoder, mlp
 from wmplay.reading import parse_json
 
 FRAMES = 5  # of a clip
-VERSION = 1  # of architecture and recipe
+VERSIONS = {"luxo_cube": 2, "urchin_cube": 2}  # of arbiters whose world has changed; the others are the first
 FOLDER = Path(__file__).parent / "arbiters"
 ABOUT = "about"  # the name of the description among the arrays of a file
 FULL_PRECISION = ("proprio_mean", "proprio_scale", "motion_scale", "center", "whitening")
@@ -147,7 +147,18 @@ class Arbiter(nn.Module):
 
 def shipped_arbiters() -> list[str]:
     """The worlds that have an arbiter."""
-    return sorted(path.stem.removesuffix(f"-v{VERSION}") for path in FOLDER.glob(f"*-v{VERSION}.npz"))
+    worlds = {path.stem.rpartition("-v")[0] for path in FOLDER.glob("*.npz")}
+    return sorted(world for world in worlds if shipped(world).exists())
+
+
+def version_of(world: str) -> int:
+    """Of a world's arbiter: another for another recipe, and when the world itself changes."""
+    return VERSIONS.get(world, 1)
+
+
+def shipped(world: str) -> Path:
+    """Where a world's arbiter is, if it has one."""
+    return FOLDER / f"{world}-v{version_of(world)}.npz"
 
 
 def load_arbiter(world: str, path: Path | None = None) -> Arbiter:
@@ -161,7 +172,7 @@ def load_arbiter(world: str, path: Path | None = None) -> Arbiter:
         ArbiterError: if there is none, it is of another world or version, or damaged.
     """
     if path is None:
-        path = FOLDER / f"{world}-v{VERSION}.npz"
+        path = shipped(world)
         if not path.exists():
             raise ArbiterError(
                 f"no arbiter judges the world '{world}'{did_you_mean(world, shipped_arbiters())}"
@@ -173,10 +184,10 @@ def load_arbiter(world: str, path: Path | None = None) -> Arbiter:
         found, sizes, digest = (about["world"], about["version"]), about.pop("sizes"), about.pop("digest")
     except Exception as error:  # a damaged archive fails in many ways
         raise ArbiterError(f"{path} is no arbiter, or damaged ({type(error).__name__}: {error})") from error
-    if found != (world, VERSION):
+    if found != (world, version_of(world)):
         raise ArbiterError(
-            f"{path} is of world '{found[0]}' and version {found[1]}, expected '{world}' and {VERSION}: "
-            "scores of different arbiters do not compare"
+            f"{path} is of world '{found[0]}' and version {found[1]}, expected '{world}' and "
+            f"{version_of(world)}: scores of different arbiters do not compare"
         )
     try:
         with torch.device("meta"):  # no memory for sizes that the weights do not have

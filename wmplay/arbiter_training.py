@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wmplay.arbiter import FRAMES, VERSION, Arbiter
+from wmplay.arbiter import FRAMES, Arbiter, version_of
 from wmplay.contracts import Segment, StoreView
 from wmplay.nets.layers import ConvDecoder, mlp
 
@@ -120,7 +120,7 @@ def _untrained(clips: Segment, world: str) -> Arbiter:
     proprio = clips.observation["proprio"].float()
     height, width = clips.observation["lcd"].shape[-2:]
     robot = bool((proprio.amax((0, 1)) > proprio.amin((0, 1))).any())
-    about = {"world": world, "version": VERSION}
+    about = {"world": world, "version": version_of(world)}
     arbiter = Arbiter(about, (height, width), proprio.shape[-1] * robot, clips.action.shape[-1] * robot)
     if robot:
         arbiter.proprio_mean.copy_(proprio.mean((0, 1)))

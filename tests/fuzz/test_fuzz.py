@@ -26,7 +26,7 @@ import pytest
 import torch
 
 import wmplay
-from wmplay.arbiter import FOLDER, VERSION, load_arbiter
+from wmplay.arbiter import load_arbiter, shipped
 from wmplay.contracts import Trajectory
 from wmplay.data import data_format
 from wmplay.data.transfer import export_data
@@ -346,7 +346,7 @@ def test_worlds(release: Path, tmp_path: Path) -> None:
 
 def test_arbiters(tmp_path: Path) -> None:
     file = tmp_path / "luxo.npz"
-    shutil.copy(FOLDER / f"luxo-v{VERSION}.npz", file)
+    shutil.copy(shipped("luxo"), file)
     fuzz([file], mutations.ARCHIVE, 200, lambda: load_arbiter("luxo", file))
 
 
