@@ -25,9 +25,9 @@ DIGESTS = {
     "bounce2": "c65ad4d42b9ee00583dcd1bd680c283a",
     "dropbox": "6eb4efffba476c9490ac047481c96146",
     "luxo": "67a3b0eb900425b655a7b12ab579da78",
-    "luxo_cube": "f0d0b5892b62a97ae48daa7649661051",
+    "luxo_cube": "0661f9978679da8daf7efccee574b84c",
     "urchin": "0ee5f94aa55ef112c2be1667c75593ff",
-    "urchin_cube": "3423131627598f30a9aba677c8131c9e",
+    "urchin_cube": "01e641f31ec91cc712cc234c93791b41",
 }
 
 
