@@ -129,6 +129,18 @@ def test_a_lower_rate_counts_from_where_a_checkpoint_goes_on() -> None:
         assert other.optimizer.param_groups[0]["lr"] == expected
 
 
+def test_an_annealed_rate_falls_to_zero_in_each_practice() -> None:
+    rates: list[float] = []
+    policy = learner(anneal=True, target_kl=0)
+
+    def advance(steps: int, metrics: Any) -> None:
+        rates.append(metrics["lr"])
+
+    for _ in range(2):
+        practise(policy, steps=35 * 5, advance=advance)
+    assert rates == pytest.approx([policy.lr * (1 - part / 5) for part in range(5)] * 2)
+
+
 def test_a_copy_may_practise_and_leave_the_policy_as_it_is() -> None:
     policy = learner()
     before = {key: value.clone() for key, value in policy.state_dict().items()}

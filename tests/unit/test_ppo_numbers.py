@@ -46,13 +46,13 @@ def test_advantages_are_those_of_plain_loops(gae_lambda: float) -> None:
     policy.critic = torch.nn.Sequential(Worth())
     env = Recorder(vector(task=task, max_steps=4))
     first = env.reset(2)
-    batch, now, _ = policy.collect(env, first, seeded(4))
+    batch, now, _ = policy.collect(env, policy.inputs.flat(first), seeded(4))
     advantage = batch.advantage.reshape(rounds, N)
 
     def value(seen: Any) -> Tensor:
         return 3 * policy.inputs.flat(seen)[:, 0] + 5  # nothing is normalised yet
 
-    assert all(torch.equal(now[key], env.steps[-1].observation[key]) for key in now)
+    assert torch.equal(now, policy.inputs.flat(env.steps[-1].observation))
     before = [first, *(step.observation for step in env.steps[:-1])]
     kinds = set()
     for n in range(N):
@@ -87,7 +87,7 @@ def test_log_probabilities_are_those_of_the_distributions(actions: Any) -> None:
         for weight in policy.actor.parameters():
             weight.mul_(30)  # so that states matter
     env = TensorEnv(vector(actions=actions), CPU)
-    batch, _, _ = policy.collect(env, env.reset(1), seeded(2))
+    batch, _, _ = policy.collect(env, policy.inputs.flat(env.reset(1)), seeded(2))
     with torch.no_grad():
         output = policy.actor(batch.inputs).double()
     if actions is DISCRETE:
@@ -113,18 +113,37 @@ def test_a_round_is_learned_from_as_it_was_acted() -> None:
     env = TensorEnv(vector(), CPU)
     first = env.reset(1)
     before = policy.inputs.mean.clone()
-    batch, _, _ = policy.collect(env, first, seeded(2))
+    batch, _, _ = policy.collect(env, policy.inputs.flat(first), seeded(2))
     expected = (policy.inputs.flat(first) - before) / (policy.inputs.variance + 1e-8).sqrt()
     assert not torch.equal(policy.inputs.mean, before)
     assert not torch.allclose(batch.inputs[:N], expected.clamp(-10, 10)), "that is of another variance"
     assert policy.update(batch, seeded(1))["kl"] == pytest.approx(0, abs=1e-5)
 
 
+def test_changes_are_of_the_same_episode() -> None:
+    """In practice, and where it acts: the change of x in the last step, and none where an episode begins."""
+    policy = learner(changes=True, rollout=31)
+    env = Recorder(vector(max_steps=4))
+    first = env.reset(2)
+    batch, now, _ = policy.collect(env, policy.inputs.flat(first), seeded(4))
+    seen = torch.cat([batch.inputs.reshape(31, N, -1), now[None]])  # nothing was normalised yet
+    frames = [first, *(step.observation for step in env.steps)]
+    began = [torch.ones(N, dtype=torch.bool), *(step.terminated | step.truncated for step in env.steps)]
+    assert 3 * N <= torch.stack(began).sum() < 20 * N
+    carry, before, standing = policy.initial(N), frames[0]["x"], learner().inputs.flat
+    for t, frame in enumerate(frames):
+        change = torch.where(began[t][:, None], 0.0, frame["x"] - before)
+        torch.testing.assert_close(seen[t], torch.cat([standing(frame), change], -1))
+        _, carry = policy.act(carry, dict(frame), torch.zeros(N, 2), began[t])
+        torch.testing.assert_close(carry, seen[t])
+        before = frame["x"]
+
+
 def test_its_loss_is_the_clipped_one() -> None:
     """One step of plain gradient descent, against the formula of the paper worked out by autograd."""
     policy = learner(epochs=1, minibatch=997, max_gradient=1e9, value_weight=0.7, entropy_weight=0.03)
     env = TensorEnv(vector(), CPU)
-    batch, _, _ = policy.collect(env, env.reset(1), seeded(2))
+    batch, _, _ = policy.collect(env, policy.inputs.flat(env.reset(1)), seeded(2))
     off = torch.linspace(-0.6, 0.6, len(batch.target))
     batch = batch._replace(log_prob=batch.log_prob + off)
     reference = copy.deepcopy(policy)

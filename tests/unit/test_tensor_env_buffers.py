@@ -57,6 +57,6 @@ def test_a_round_of_ppo_learns_from_the_rewards_of_its_steps() -> None:
     env = TensorEnv(Frugal(), torch.device("cpu"))
     torch.manual_seed(0)
     policy = PPO(SPACE, ACTIONS, hidden=5, rollout=T, gamma=0.0, gae_lambda=0.0, precision="float32")
-    batch, _, seen = policy.collect(env, env.reset(0), torch.Generator().manual_seed(0))
+    batch, _, seen = policy.collect(env, policy.inputs.flat(env.reset(0)), torch.Generator().manual_seed(0))
     assert seen["reward"] == pytest.approx(np.mean(range(1, T + 1)))
     assert batch.target.reshape(T, N)[:, 0].tolist() == pytest.approx(list(range(1, T + 1)), abs=1e-4)

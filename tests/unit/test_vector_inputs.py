@@ -39,6 +39,18 @@ def test_the_normaliser_is_numpys_over_all_chunks() -> None:
     assert inputs(given * 1000).abs().max() == LARGEST
 
 
+def test_changes_of_what_is_no_goal() -> None:
+    space = Dict({"x": Box(-1, 1, (2,)), "goal_x": Box(-1, 1, (2,)), "b": Box(-1, 1, (1,))})
+    inputs = VectorInputs(space, changes=True)
+    before, now = ({key: torch.randn(5, 3, box.shape[0]) for key, box in space.items()} for _ in range(2))
+    flat = inputs.flat(now, inputs.flat(before))
+    assert flat.shape == (5, 3, inputs.size)
+    expected = torch.cat([now[key] - before[key] for key in inputs.keys if key != "goal_x"], -1)
+    torch.testing.assert_close(flat[..., -3:], expected)
+    assert torch.equal(flat[..., :-3], VectorInputs(space).flat(now))
+    assert (inputs.flat(now)[..., -3:] == 0).all()
+
+
 def test_the_normaliser_knows_many_small_chunks() -> None:
     inputs = VectorInputs(Box(-1, 1, (1,)))
     values = torch.randn(20_011, 1, generator=torch.Generator().manual_seed(1)) * 0.01 + 7

@@ -27,6 +27,11 @@ class VectorInputs(nn.Module):
     has to act on, and a network learns differences of its inputs slowly. Mean and variance are kept over all
     that ``update`` was shown, as buffers: they are part of a checkpoint.
 
+    Args:
+        space: of the observations.
+        changes: each vector that is no goal also comes with its change in the last step: with positions
+            alone, a policy does not see how fast anything moves.
+
     Raises:
         SpaceError: if there is no vector in the observation space.
     """
@@ -35,7 +40,7 @@ class VectorInputs(nn.Module):
     variance: Tensor
     count: Tensor
 
-    def __init__(self, space: gym.Space[Any]) -> None:
+    def __init__(self, space: gym.Space[Any], changes: bool = False) -> None:
         super().__init__()
         spaces = space.spaces if isinstance(space, Dict) else {"observation": space}
         self.keys = [key for key, each in spaces.items() if _is_vector(each)]
@@ -46,13 +51,18 @@ class VectorInputs(nn.Module):
             )
         self.ways = [key for key in self.keys if GOAL_PREFIX + key in self.keys]
         self.sizes = {key: math.prod(spaces[key].shape or ()) for key in self.keys}
-        self.size = sum(self.sizes[key] for key in [*self.keys, *self.ways])
+        self.moving = [key for key in self.keys if changes and not key.startswith(GOAL_PREFIX)]
+        self.size = sum(self.sizes[key] for key in [*self.keys, *self.ways, *self.moving])
         self.register_buffer("mean", torch.zeros(self.size))
         self.register_buffer("variance", torch.ones(self.size))
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
 
-    def flat(self, observation: Mapping[str, Tensor]) -> Tensor:
+    def flat(self, observation: Mapping[str, Tensor], before: Tensor | None = None) -> Tensor:
         """The inputs [..., size] before they are normalised; only vectors are looked at.
+
+        Args:
+            observation: {key: [..., D]}.
+            before: [..., size], what this gave for the step before; None is an episode's first, without change.
 
         Raises:
             SpaceError: if one of them is missing, or of another size: the observations are another env's.
@@ -67,7 +77,15 @@ class VectorInputs(nn.Module):
                 )
             parts[key] = observation[key].float()
         ways = [parts[GOAL_PREFIX + key] - parts[key] for key in self.ways]
-        return torch.cat([*parts.values(), *ways], dim=-1)
+        if not self.moving:
+            return torch.cat([*parts.values(), *ways], dim=-1)
+        past = parts if before is None else self._parts(before)
+        return torch.cat([*parts.values(), *ways, *(parts[key] - past[key] for key in self.moving)], dim=-1)
+
+    def _parts(self, flat: Tensor) -> dict[str, Tensor]:
+        """The observation {key: [..., D]} that ``flat`` gave these inputs for."""
+        sizes = list(self.sizes.values())
+        return dict(zip(self.sizes, flat[..., : sum(sizes)].split(sizes, dim=-1), strict=True))
 
     def forward(self, flat: Tensor) -> Tensor:
         """Normalised inputs [..., size] of those that ``flat`` gives."""

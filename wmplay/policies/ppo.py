@@ -44,8 +44,10 @@ class PPO(nn.Module):
         action_space: a bounded one-dimensional Box, or Discrete.
         hidden: units of each hidden layer.
         layers: hidden layers of the policy, and of the value function.
+        changes: see also how the vectors changed in the last step, see ``VectorInputs``.
         log_std: of a new policy's Gaussian, the same in all states; it is learned.
         lr: the highest learning rate of Adam.
+        anneal: lower that limit linearly, to zero at the end of each practice.
         target_kl: change of the policy in a round that lowers the rate where it is exceeded; 0 = never.
         gamma: discount per step.
         gae_lambda: 0 trusts the value function, 1 the returns.
@@ -73,8 +75,10 @@ class PPO(nn.Module):
         action_space: gym.Space[Any],
         hidden: int = 128,
         layers: int = 2,
+        changes: bool = False,
         log_std: float = -1.0,
         lr: float = 2e-3,
+        anneal: bool = False,
         target_kl: float = 0.01,
         gamma: float = 0.99,
         gae_lambda: float = 0.95,
@@ -96,13 +100,13 @@ class PPO(nn.Module):
             not_negative={"target_kl": target_kl},
             fractions={"gamma": gamma, "gae_lambda": gae_lambda},
         )
-        self.lr, self.target_kl = lr, target_kl
+        self.lr, self.anneal, self.target_kl = lr, anneal, target_kl
         self.gamma, self.gae_lambda, self.clip = gamma, gae_lambda, clip
         self.entropy_weight, self.value_weight = entropy_weight, value_weight
         self.rollout, self.epochs, self.minibatch = rollout, epochs, minibatch
         self.hidden, self.max_gradient, self.precision = hidden, max_gradient, precision
         self.discrete = isinstance(action_space, gym.spaces.Discrete)
-        self.inputs = VectorInputs(observation_space)
+        self.inputs = VectorInputs(observation_space, changes)
         if isinstance(action_space, gym.spaces.Discrete):
             if action_space.start != 0:
                 raise SpaceError(f"ppo: action space is {action_space}, expected a Discrete from 0")
@@ -120,8 +124,8 @@ class PPO(nn.Module):
     # ---- acting ------------------------------------------------------------------------------------
 
     def initial(self, batch_size: int) -> Carry:
-        """Nothing to carry."""
-        return ()
+        """The inputs of the step before, if changes are looked at."""
+        return self.inputs.mean.new_zeros(batch_size, self.inputs.size) if self.inputs.moving else ()
 
     def act(
         self,
@@ -134,7 +138,11 @@ class PPO(nn.Module):
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Carry]:
         """The most likely actions [B, A] or [B] int64; with ``explore``, sampled ones."""
-        output = self.actor(self.inputs(self.inputs.flat(observation)))
+        flat = self.inputs.flat(observation)
+        if self.inputs.moving:
+            flat = torch.where(first.unsqueeze(-1), flat, self.inputs.flat(observation, carry))
+            carry = flat
+        output = self.actor(self.inputs(flat))
         action = self._sample(output, generator) if explore else self._mode(output)
         return self._executable(action), carry
 
@@ -170,12 +178,14 @@ class PPO(nn.Module):
         """Rounds of practice and gradient steps until ``practice.steps`` transitions are taken."""
         env = TensorEnv(practice.env, practice.device)
         generator = torch.Generator(practice.device).manual_seed(practice.seed)
-        observation = env.reset(practice.seed)
+        flat = self.inputs.flat(env.reset(practice.seed))
         if not self.inputs.count:
-            self.inputs.update(self.inputs.flat(observation))  # a first idea of the inputs' sizes
+            self.inputs.update(flat)  # a first idea of the inputs' sizes
         taken, metrics = 0, dict[str, float]()
         while taken < practice.steps:
-            batch, observation, seen = self.collect(env, observation, generator)
+            if self.anneal:
+                self._limit_rate(taken / practice.steps)
+            batch, flat, seen = self.collect(env, flat, generator)
             metrics = {**seen, **self.update(batch, generator)}
             taken += len(batch.target)
             practice.advance(taken, metrics)
@@ -183,26 +193,29 @@ class PPO(nn.Module):
 
     @torch.no_grad()
     def collect(
-        self, env: TensorEnv, observation: Any, generator: torch.Generator
-    ) -> tuple[Batch, Any, dict[str, float]]:
-        """A round in which the policy stays as it is: what happened, where the env is now, and metrics."""
+        self, env: TensorEnv, flat: Tensor, generator: torch.Generator
+    ) -> tuple[Batch, Tensor, dict[str, float]]:
+        """A round in which the policy stays as it is: what happened, the inputs it acts on next, and metrics.
+
+        ``flat`` [N, size] are the inputs it acts on first, as ``VectorInputs.flat`` gives them.
+        """
         steps: list[tuple[Tensor, ...]] = []
         for _ in range(self.rollout):
-            flat = self.inputs.flat(observation)
             x = self.inputs(flat)
             output = self.run(self.actor, x)
             action = self._sample(output, generator)
             arrived, observation, reward, terminated, truncated = env.step(self._executable(action))
-            value_after = torch.zeros_like(reward)
-            cut = truncated & ~terminated
+            value_after, after = torch.zeros_like(reward), self.inputs.flat(arrived, flat)
+            cut, ended = truncated & ~terminated, terminated | truncated
             if bool(cut.any()):  # out of time, not over: worth what it had come to
-                last = self.inputs.flat({key: arrived[key][cut] for key in self.inputs.keys})
-                value_after[cut] = self.run(self.critic, self.inputs(last)).squeeze(-1)
-            steps.append((flat, x, output, action, reward, terminated, terminated | truncated, value_after))
+                value_after[cut] = self.run(self.critic, self.inputs(after[cut])).squeeze(-1)
+            steps.append((flat, x, output, action, reward, terminated, ended, value_after))
+            if bool(ended.any()):
+                after = torch.where(ended.unsqueeze(-1), self.inputs.flat(observation), after)
+            flat = after
         columns = (torch.stack(column) for column in zip(*steps, strict=True))
         flats, inputs, outputs, actions, rewards, terminated, ended, value_after = columns
-        here = self.inputs(self.inputs.flat(observation))
-        values = self.run(self.critic, torch.cat([inputs, here[None]])).squeeze(-1)
+        values = self.run(self.critic, torch.cat([inputs, self.inputs(flat)[None]])).squeeze(-1)
         next_values = torch.where(ended, value_after, values[1:])
         error = rewards + self.gamma * next_values - values[:-1]
         advantage = generalised_advantage(error, ended, self.gamma * self.gae_lambda)
@@ -211,7 +224,7 @@ class PPO(nn.Module):
         batch = (inputs, actions, self.log_prob(outputs, actions), advantage, target)
         reached = float(terminated.sum() / ended.sum().clamp(min=1))
         metrics = {"reward": float(rewards.mean()), "terminated": reached}
-        return Batch(*(x.flatten(0, 1) for x in batch)), observation, metrics
+        return Batch(*(x.flatten(0, 1) for x in batch)), flat, metrics
 
     def run(self, network: nn.Sequential, inputs: Tensor) -> Tensor:
         """A network's output [..., outputs]; the last layer in float32: values may differ by little."""
@@ -261,6 +274,11 @@ class PPO(nn.Module):
             elif divergence < self.target_kl / 1.5:
                 group["lr"] = min(group["lr"] * RATE_CHANGE, self.lr)
         return float(self.optimizer.param_groups[0]["lr"])
+
+    def _limit_rate(self, progress: float) -> None:
+        """Lowers the learning rate as a practice goes on (0 to 1); each practice begins with ``lr``."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = min(group["lr"], self.lr * (1 - progress)) if progress else self.lr
 
     def learner_state(self) -> dict[str, Any]:
         """The optimiser's state."""
