@@ -62,7 +62,7 @@ class VectorInputs(nn.Module):
 
         Args:
             observation: {key: [..., D]}.
-            before: [..., size], what this gave for the step before; None is an episode's first, without change.
+            before: [..., size], what this gave for the step before; None where an episode begins: no change.
 
         Raises:
             SpaceError: if one of them is missing, or of another size: the observations are another env's.
