@@ -85,7 +85,8 @@ class VectorInputs(nn.Module):
     def _parts(self, flat: Tensor) -> dict[str, Tensor]:
         """The observation {key: [..., D]} that ``flat`` gave these inputs for."""
         sizes = list(self.sizes.values())
-        return dict(zip(self.sizes, flat[..., : sum(sizes)].split(sizes, dim=-1), strict=True))
+        parts: tuple[Tensor, ...] = torch.split(flat[..., : sum(sizes)], sizes, dim=-1)
+        return dict(zip(self.sizes, parts, strict=True))
 
     def forward(self, flat: Tensor) -> Tensor:
         """Normalised inputs [..., size] of those that ``flat`` gives."""
