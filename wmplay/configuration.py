@@ -5,9 +5,11 @@ A composed config is frozen. Typos end in one line with the nearest names.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -137,9 +139,14 @@ def default_choices() -> dict[str, str | None]:
     return {group: option for entry in listed for group, option in entry.items()}
 
 
-def _train_file() -> dict[str, Any]:
+def _train_file() -> Mapping[str, Any]:
     _, built_in = plugins.config_folders()[0]
-    content = OmegaConf.to_container(OmegaConf.load(built_in / "train.yaml"))
+    return _read_once(built_in / "train.yaml")
+
+
+@functools.cache
+def _read_once(file: Path) -> Mapping[str, Any]:
+    content = OmegaConf.to_container(OmegaConf.load(file))
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
 

@@ -66,6 +66,17 @@ def use_threads(asked: Threads = "auto", chosen: int | None = None) -> None:
         torch.set_num_threads(min(number, MOST_THREADS))
 
 
+def seed_draws(seed: int) -> None:
+    """Seed the global generators of torch on the CPU and on each CUDA device.
+
+    ``torch.manual_seed`` formats the Python stack for each kind of device that is not in use, which takes
+    longer than a small update.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(seed)
+
+
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """Runs matrix products in bfloat16, where asked for or (auto) where the hardware is quick at it.
 

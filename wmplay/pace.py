@@ -7,6 +7,7 @@ From that follow the number of torch's threads (``threads: auto``), the updates 
 from __future__ import annotations
 
 import copy
+import math
 import os
 import statistics
 import time
@@ -36,7 +37,8 @@ from wmplay.windows import BATCH
 WORTH = 0.85  # several threads are used where they take at most this part of the time of one
 SHORT = 20.0  # seconds of fitting and practice, below which there is nothing to gain from several threads
 ROUNDS = 5  # in which one thread and several take turns
-SEVERAL = 15  # updates, of which the mean counts, without the first, which is slow
+SEVERAL = (3, 15)  # updates, of which the mean counts, without the first, which is slow
+PART = 0.1  # of the updates of a run, which are measured
 PATIENCE = 2.0  # seconds for what can be cut short
 FEW = (1, 5)  # steps of two episodes: their difference is four steps without the reset
 BUILDING = 0.3  # seconds that several envs may take at once
@@ -181,6 +183,10 @@ def _updates(config: DictConfig, model: Any, store: Store, device: torch.device)
     fitter = make_fitter(config, model, device)
     length = segment_length(config, model)
     measure_units(model, store.sample(config.fit.batch_size, length, 0).to(device))
+    few, many = SEVERAL
+    open_end = config.fit.get("minutes") or config.fit.replay_ratio
+    planned = math.inf if open_end else config.fit.steps * config.iterations
+    number = min(max(few, PART * planned), many)
 
     def update() -> float:
         seconds = 0.0
@@ -194,7 +200,7 @@ def _updates(config: DictConfig, model: Any, store: Store, device: torch.device)
     def several() -> float:
         seconds: list[float] = []
         with suppress(DivergedError):  # on so little data: the run itself will tell
-            while len(seconds) < SEVERAL and sum(seconds) < PATIENCE:
+            while len(seconds) < number and sum(seconds) < PATIENCE:
                 seconds.append(update())
         return statistics.fmean(seconds[1:] or seconds) if seconds else 0.0
 

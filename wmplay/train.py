@@ -21,7 +21,7 @@ from wmplay.assess import assess, given_episodes, run_episodes
 from wmplay.changes import note_changes
 from wmplay.configuration import refuse_hydras
 from wmplay.contracts import Learner, Policy, Practice, Trajectory
-from wmplay.device import use_threads
+from wmplay.device import seed_draws, use_threads
 from wmplay.distributed import joined
 from wmplay.envs import build_env
 from wmplay.errors import ConfigError
@@ -228,7 +228,7 @@ def fit(s: Session) -> None:
             seed = s.seed_for("update", s.state.updates)
             # the model's loss draws from torch's global generator: something else in each process
             own = f"update in process {s.team.rank}"
-            torch.manual_seed(seed if s.team.leads else s.seed_for(own, s.state.updates))
+            seed_draws(seed if s.team.leads else s.seed_for(own, s.state.updates))
             rng = np.random.default_rng(seed)
             segment = s.store.sample(cfg.batch_size, length, rng, part=s.team.part())
             metrics = s.fitter.update(segment.to(s.device), s.state.updates, (s.state.fit_from, end))

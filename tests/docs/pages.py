@@ -6,6 +6,7 @@ no reader sees:
 
 - ``<!-- run: key=value ... -->`` is appended to its ``wmplay train`` (what begins with ``--`` to its ``wmplay
   simulate``); ``small`` stands for ``SMALL``;
+- ``<!-- check: key=value ... -->`` is appended to its ``wmplay check``;
 - ``<!-- not run: why -->``: commands are only parsed and their configs composed, Python only imports;
 - ``<!-- before: command -->`` is done first;
 - ``<!-- of: command -->``: the block is what this prints.
@@ -33,12 +34,14 @@ SMALL = (
     "evaluate.prediction.horizon=5",
     "evaluate.generation.clips=0",
     "evaluate.policy.episodes=1",
+    "env.max_steps=30",
     "planner.candidates=2",
+    "planner.horizon=3",
 )
 
 FENCE = re.compile(r"^( *)```(.*)$")
 INLINE = re.compile(r"`(wmplay (?:train|eval|check|simulate|new|data|report|list) [^`]*)`")
-NOTE = re.compile(r"^ *<!-- (run|not run|before|of): (.*) -->$")
+NOTE = re.compile(r"^ *<!-- (run|check|not run|before|of): (.*) -->$")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Block:
     text: str
     line: int  # of its first line of text, in the page
     run: tuple[str, ...] = ()
+    check: tuple[str, ...] = ()
     not_run: bool = False
     before: tuple[str, ...] = ()
     of: str | None = None
@@ -100,6 +104,7 @@ def _block(info: str, body: list[str], line: int, notes: list[tuple[str, str]]) 
         text="\n".join(body) + "\n",
         line=line,
         run=tuple(run),
+        check=tuple(word for kind, text in notes if kind == "check" for word in text.split()),
         not_run=any(kind == "not run" for kind, _ in notes),
         before=tuple(text for kind, text in notes if kind == "before"),
         of=next((text for kind, text in notes if kind == "of"), None),

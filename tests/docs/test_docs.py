@@ -52,7 +52,7 @@ class Reader:
             shown = following.text if following and following.language == "" else ""
             may_fail = any(word in shown for word in ("error:", "Error:", "FAIL"))
             for command in block.before:
-                self.command(command, ())
+                self.command(command)
             self.block(block, may_fail)
         for command in inline_commands(self.page):
             parsed(command)
@@ -70,10 +70,10 @@ class Reader:
                 if block.not_run:
                     parsed(command)
                 else:
-                    self.command(command, block.run, may_fail=may_fail)
+                    self.command(command, block.run, block.check, may_fail=may_fail)
         elif block.language == "" and not block.not_run:
             if block.of is not None:
-                self.command(block.of, (), may_fail=True)
+                self.command(block.of, may_fail=True)
             where = f"{self.page.name}:{block.line}"
             assert is_shown(block.text, self.output), (
                 f"{where} shows\n{block.text}\nbut it was\n{self.output}"
@@ -92,7 +92,14 @@ class Reader:
                     raise
                 print(f"{type(error).__name__}: {error}")
 
-    def command(self, command: str, overrides: tuple[str, ...], *, may_fail: bool = False) -> None:
+    def command(
+        self,
+        command: str,
+        overrides: tuple[str, ...] = (),
+        checked: tuple[str, ...] = (),
+        *,
+        may_fail: bool = False,
+    ) -> None:
         """Runs one command: ``wmplay`` in this process, which is quicker, others in a shell."""
         words = shlex.split(command, comments=True)
         if words[0] == "cd":
@@ -101,9 +108,12 @@ class Reader:
         with self.listening():
             if words[0] == "wmplay" and not {"|", "&&", ">"} & set(words):
                 forget_plugins()  # as a new process would have: the page may have changed them
-                of_simulate = words[1] == "simulate"
-                more = [x for x in overrides if x.startswith("--") is of_simulate]
-                code = cli.main([*words[1:], *(more if words[1] in ("train", "simulate") else [])])
+                more = {
+                    "train": [x for x in overrides if not x.startswith("--")],
+                    "simulate": [x for x in overrides if x.startswith("--")],
+                    "check": checked,
+                }
+                code = cli.main([*words[1:], *more.get(words[1], ())])
             else:
                 done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
                 print(done.stdout, done.stderr, sep="\n")

@@ -47,6 +47,8 @@ class Clockwork:
 
     def __init__(self, spaces: Mapping[str, Any], action_space: Any) -> None:
         self.spaces, self.action_space = spaces, action_space
+        self.layouts = {key: _layout(space) for key, space in spaces.items()}
+        self.ranges = {key: _range(space) for key, space in spaces.items()}
 
     def episodes(self, rows: int, steps: int, generator: torch.Generator) -> Episodes:
         """Random ones, from their beginning; what follows on a fatal action is masked."""
@@ -109,7 +111,7 @@ class Clockwork:
         action = self._action(key, mark)
         before = torch.zeros_like(action[:, :1])
         told = self._time(key, phase) + torch.cat([before, action], 1)
-        center, half, whole = self._range(key)
+        center, half, whole = self.ranges[key]
         value = center + half * told
         space = self.spaces[key]
         value = (value.round() if whole else value).reshape(*phase.shape, *space.shape)
@@ -117,46 +119,22 @@ class Clockwork:
 
     def _scaled(self, key: str, value: Tensor) -> Tensor:
         """Observations [B, H, ...] as what they tell, [B, H, E]."""
-        center, half, _ = self._range(key)
+        center, half, _ = self.ranges[key]
         return (value.flatten(2) - center) / half
 
     def _time(self, key: str, phase: Tensor) -> Tensor:
         """[..., E] of phases [...]."""
-        picture, place, upper = self._layout(key)
+        picture, place, upper = self.layouts[key]
         if picture:
             return (upper & ((place * PHASES).long() == phase.unsqueeze(-1) % PHASES)).float()
         return TIME * _level(phase.unsqueeze(-1) + torch.arange(len(place)))
 
     def _action(self, key: str, mark: Tensor) -> Tensor:
         """[..., E] of marks [..., A]."""
-        picture, place, upper = self._layout(key)
+        picture, place, upper = self.layouts[key]
         if picture:
             return (~upper & ((place < 0.5) == (mark[..., :1] > 0))).float()
         return ACTION * mark[..., torch.arange(len(place)) // PHASES % mark.shape[-1]]
-
-    def _layout(self, key: str) -> tuple[bool, Tensor, Tensor]:
-        """Whether a key holds pictures; how far to the right [E] each entry is, from 0 to 1, and whether it
-        is in the upper half. The halves of a row of zeros and ones are its first and its second one."""
-        space = self.spaces[key]
-        number = np.arange(math.prod(space.shape)).reshape(space.shape)
-        picture = not np.issubdtype(space.dtype, np.floating)
-        if picture and number.ndim > 1:
-            rows, columns, *_ = np.indices(space.shape)
-            upper, place = rows < (space.shape[0] + 1) // 2, columns / space.shape[1]
-        else:
-            upper, place = number < (number.size + 1) // 2, 2 * number / number.size % 1
-        return picture, torch.from_numpy(place.ravel()), torch.from_numpy(upper.ravel())
-
-    def _range(self, key: str) -> tuple[Tensor, Tensor, bool]:
-        """(what stands for 0, and for 1 above it), each [E], and whether values are whole numbers."""
-        space = self.spaces[key]
-        low, high = (
-            torch.from_numpy(bound.astype(np.float32)).flatten() for bound in (space.low, space.high)
-        )
-        if not np.issubdtype(space.dtype, np.floating):
-            return low, (high - low).clamp_min(1), True
-        bounded = (low > -FAR) & (high < FAR) & (high > low)
-        return torch.where(bounded, (low + high) / 2, 0), torch.where(bounded, (high - low) / 2, 1), False
 
     def _actions(self, rows: int, steps: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Actions [B, T, A] (or [B, T] int64), their marks [B, T, A] and which are fatal [B, T]."""
@@ -174,6 +152,28 @@ class Clockwork:
         mark = torch.where(place < 0.5, place - 1, 0.5 * place - 0.2)  # -1 to -.5, .05 to .3: far from 1
         mark[..., 0] = torch.where(fatal, 1, mark[..., 0])
         return low + (high - low) * (mark + 1) / 2, mark, fatal
+
+
+def _layout(space: Any) -> tuple[bool, Tensor, Tensor]:
+    """Whether a space holds pictures; how far to the right [E] each entry is, from 0 to 1, and whether it
+    is in the upper half. The halves of a row of zeros and ones are its first and its second one."""
+    number = np.arange(math.prod(space.shape)).reshape(space.shape)
+    picture = not np.issubdtype(space.dtype, np.floating)
+    if picture and number.ndim > 1:
+        rows, columns, *_ = np.indices(space.shape)
+        upper, place = rows < (space.shape[0] + 1) // 2, columns / space.shape[1]
+    else:
+        upper, place = number < (number.size + 1) // 2, 2 * number / number.size % 1
+    return picture, torch.from_numpy(place.ravel()), torch.from_numpy(upper.ravel())
+
+
+def _range(space: Any) -> tuple[Tensor, Tensor, bool]:
+    """(what stands for 0, and for 1 above it), each [E], and whether values are whole numbers."""
+    low, high = (torch.from_numpy(bound.astype(np.float32)).flatten() for bound in (space.low, space.high))
+    if not np.issubdtype(space.dtype, np.floating):
+        return low, (high - low).clamp_min(1), True
+    bounded = (low > -FAR) & (high < FAR) & (high > low)
+    return torch.where(bounded, (low + high) / 2, 0), torch.where(bounded, (high - low) / 2, 1), False
 
 
 def _level(phase: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from wmplay.check.compare import TOLERANCE, same
 from wmplay.check.result import Broken, NotTried
 from wmplay.check.trial import AHEAD, CPU, ROWS, Trial, numbers, sample, silent
 from wmplay.contracts import Segment, modelled
+from wmplay.device import seed_draws
 from wmplay.fit import Fitter
 from wmplay.nets.units import measure_units
 from wmplay.progress import Advance, bar
@@ -155,7 +156,7 @@ class Oracle:
         fitter = Fitter(model, CPU, updates, precision="float32", warmup=updates // 10)
         generator = torch.Generator().manual_seed(self.trial.seed)
         for number in range(updates):
-            torch.manual_seed(self.trial.seed + number)
+            seed_draws(self.trial.seed + number)
             segment = change(self.world.episodes(ROWS, SAFE + 4, generator).segment)
             measure_units(model, segment)  # of the first one
             fitter.update(segment, number, (0, updates))

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from wmplay.contracts import Belief, Prediction, Segment, Stage
+from wmplay.device import seed_draws
 from wmplay.errors import SpaceError
 from wmplay.fit import Fitter
 from wmplay.nets.units import measure_units
@@ -64,17 +65,17 @@ class Trial:
         for stage in fitter.stages:
             each, updates = fitter.fitters[stage.name], max(1, round(stage.share * UPDATES))
             start = loss_value(stage.loss, self.segment, self.seed)
+            owned = {id(p) for p in stage.module.parameters()}
+            waiting = {name: p for name, p in model.named_parameters() if id(p) in owned}
             for number in range(updates):
-                torch.manual_seed(self.seed + number)
+                seed_draws(self.seed + number)
                 each.update(self.segment, number, falling=1 - number / updates)
                 done += 1
                 advance(done, "")
-                owned = {id(p) for p in stage.module.parameters()}
-                trained |= {
-                    name
-                    for name, p in model.named_parameters()
-                    if id(p) in owned and p.grad is not None and bool(p.grad.any())
-                }
+                reached = [n for n, p in waiting.items() if p.grad is not None and bool(p.grad.any())]
+                for name in reached:
+                    trained.add(name)
+                    del waiting[name]
             self.losses[stage.name] = start, loss_value(stage.loss, self.segment, self.seed)
         model.zero_grad(set_to_none=True)
         model.eval()
@@ -164,7 +165,7 @@ def sample(model: Any, belief: Belief, action: Tensor, seed: int) -> Tensor:
 @torch.no_grad()
 def loss_value(loss: Callable[[Segment], tuple[Tensor, Any]], segment: Segment, seed: int) -> float:
     """A loss under a seed."""
-    torch.manual_seed(seed)
+    seed_draws(seed)
     return float(loss(segment)[0])
 
 
