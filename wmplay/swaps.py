@@ -20,7 +20,9 @@ from wmplay.settings import REQUIRED
 WITH = {"env": "collect.env"}  # where a config sets something for a piece besides its own section
 PRACTICE = "improve"  # the section for policies that learn, and the method that these have
 TASK = "objective"  # the kind that experiments choose for the task of their env
-HEADS = ("model.reward_weight", "model.continuation_weight")  # off where no objective of theirs reads them
+WORLD = "improve.world"  # where practice is
+REWARD = "learned.reward"  # whence the reward of practice in the model comes
+HEADS = ("model.reward_weight", "model.continuation_weight")  # off where nothing of theirs reads them
 
 Choices = dict[str, str | None]  # {kind: name}, None where there is no piece
 
@@ -31,7 +33,7 @@ class Swaps:
 
     Attributes:
         fallen: dotted keys of its settings that fall away.
-        choices: overrides that choose further pieces.
+        choices: overrides that choose further pieces, or where the reward of practice comes from.
         lines: what to tell a person, one line for each swapped piece.
     """
 
@@ -85,6 +87,7 @@ def find_swaps(overrides: Sequence[str], pieces: Pieces) -> Swaps:
     }
     if not chosen or not given:
         return swaps
+    keys = {each.key_or_group for each in parsed}
     own, settings = configuration.experiment(chosen)
     now, defaults = own | given, configuration.default_choices()
     for kind in pieces.kinds:
@@ -101,7 +104,10 @@ def find_swaps(overrides: Sequence[str], pieces: Pieces) -> Swaps:
             others = {TASK: defaults[TASK]} if pieces.differ(TASK, now[TASK], defaults[TASK]) else {}
             fallen += _keys(settings, TASK) if others else []
         others |= _missing(kind, now, given, defaults, pieces)
-        if TASK in (kind, *others) and "model" not in given:
+        in_model = pieces.practises(now.get("policy")) and OmegaConf.select(settings, WORLD) != "real"
+        if kind == "env" and in_model and REWARD not in keys:
+            others[REWARD] = "model"  # of any env; the experiment may count on the task of its own
+        if {TASK, REWARD} & {kind, *others} and "model" not in given:
             fallen += [key for key in HEADS if OmegaConf.select(settings, key) is not None]
         now |= others
         choices = [f"{other}={name}" for other, name in others.items()]

@@ -146,7 +146,7 @@ def test_a_name_of_what_is_not_there(
         ("env.physics=slow", "LcdEnv: physics is 'slow' (str), expected 'faithful' or 'fast'"),
         ("env.task=body", "task is 'body' (str), expected 'body_goal' or 'cube_goal' or null"),
         ("env.task=cube_goal", "task cube_goal needs a world with a robot and an object"),
-        ("env=bounce", "task body_goal needs a world with a robot: this one is passive"),
+        ("env=bounce", "task body_goal needs a world with a robot"),
         ("env.max_steps=0", "max_steps is 0, expected at least 1"),
         ("collect.env.max_steps=-1", "max_steps is -1, expected at least 1"),
         ("device=cuda:99", "device is 'cuda:99', but"),

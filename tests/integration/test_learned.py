@@ -236,12 +236,12 @@ class Blind(MLP):
         (("learned.temperature=-1",), "learned.temperature is -1, expected float >= 0"),
         (
             ("learned.reward=model", "model.reward_weight=0"),
-            "MLP predicts no reward: give it a reward head, or learned.reward=task",
+            "MLP predicts no reward",
         ),
         (("learned.reward=heads",), "learned.reward is 'heads', expected 'task' or 'model'"),
         (
             ("env.task=null", "objective=sum_of_rewards"),
-            "its reward from the task, but the real env has none: give env.task, or learned.reward=model",
+            "this env has none: give learned.reward=model",
         ),
         (
             ("learned.context=31", "env.max_steps=30"),

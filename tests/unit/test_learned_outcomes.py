@@ -63,9 +63,7 @@ def test_a_model_that_cannot_give_the_reward_is_refused() -> None:
         ConfigError, match=r"the task's reward needs 'x', but Truth predicts lcd and the starts have"
     ):
         learned(Truth(keys=("lcd",)))
-    with pytest.raises(
-        ConfigError, match=r"Truth predicts no reward: give it a reward head, or learned.reward="
-    ):
+    with pytest.raises(ConfigError, match="Truth predicts no reward"):
         learned(Truth(), reward="model")
     given = starts()
     without = Segment(
@@ -79,8 +77,6 @@ def test_a_model_that_cannot_give_the_reward_is_refused() -> None:
     for task in (None, "a name"):
         env = Push()
         env.task = task
-        with pytest.raises(
-            ConfigError, match=r"the real env has none: give env.task, or learned.reward=model"
-        ):
+        with pytest.raises(ConfigError, match=r"this env has none: give learned.reward=model"):
             LearnedVectorEnv(Truth(), env, given, N)
         LearnedVectorEnv(Truth(reward=0.0), env, given, N, reward="model")

@@ -126,6 +126,19 @@ def test_heads_that_an_experiment_does_without_are_there_for_an_objective_that_r
     assert kept.model.reward_weight == 0.5
 
 
+def test_practice_in_the_model_of_an_env_without_a_task_has_its_reward_from_the_model() -> None:
+    config, (line,) = composed("experiment=luxo_learned", "env=rooms")
+    assert config.learned.reward == "model"
+    assert (config.model.reward_weight, config.model.continuation_weight) == (1, 1)
+    assert "learned.reward=model" in line
+    for chosen in (
+        ("experiment=luxo_learned", "env=urchin"),
+        ("experiment=luxo_real", "env=rooms"),
+        ("experiment=luxo_learned", "env=rooms", "learned.reward=task"),
+    ):
+        assert composed(*chosen)[0].learned.reward == "task"
+
+
 def test_what_is_the_loops_own_stays() -> None:
     config, (line,) = composed("experiment=replayed", "env=rooms")
     assert config.env.data == "somewhere"

@@ -306,8 +306,8 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         """
         if self._reward_from == "task" and not hasattr(self.task, "reward_and_terminated"):
             raise ConfigError(
-                "the learned env is to take its reward from the task, but the real env has none: give "
-                "env.task, or learned.reward=model"
+                "learned.reward=task takes the reward from the env's task, and this env has none: give "
+                "learned.reward=model, or a task if the env has some (env.task)"
             )
         belief, observation, goal = self.begin(torch.zeros(1, dtype=torch.long, device=self.device))
         action = self._starts.action.new_zeros(1, 1, *self._starts.action.shape[2:])
@@ -317,7 +317,10 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         name = type(self.model).__name__
         if self._reward_from == "model":
             if prediction.reward is None:
-                raise ConfigError(f"{name} predicts no reward: give it a reward head, or learned.reward=task")
+                raise ConfigError(
+                    f"{name} predicts no reward, as learned.reward=model needs it: give it a reward head "
+                    "(model.reward_weight above 0)"
+                )
             return list(arrived)
         try:
             self._outcome(prediction, observation, arrived, None)

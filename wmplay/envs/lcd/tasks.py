@@ -67,7 +67,9 @@ class BodyGoal(Task):
     def __init__(self, world: World, threshold: float, reward: Reward) -> None:
         super().__init__(world, threshold, reward)
         if not world.robots:
-            raise ConfigError("task body_goal needs a world with a robot: this one is passive")
+            raise ConfigError(
+                "task body_goal needs a world with a robot, this one has none: choose task=null"
+            )
 
     @property
     def goal_bodies(self) -> range:
@@ -89,7 +91,9 @@ class CubeGoal(Task):
     def __init__(self, world: World, threshold: float, reward: Reward) -> None:
         super().__init__(world, threshold, reward)
         if not (world.robots and world.objects):
-            raise ConfigError("task cube_goal needs a world with a robot and an object: try urchin_cube")
+            raise ConfigError(
+                "task cube_goal needs a world with a robot and an object: choose urchin_cube, or task=null"
+            )
 
     @property
     def goal_bodies(self) -> range:
