@@ -18,7 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from wmplay.errors import ConfigError, UnknownName, check_values
-from wmplay.files import claimed, write_json
+from wmplay.system.files import claimed, write_json
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -127,7 +127,7 @@ class OptunaSweeper(Sweeper):
         """The metric's interquartile mean over the seeds of a setting; None if one of them has none."""
         import numpy as np
 
-        from wmplay.intervals import interquartile_mean
+        from wmplay.evaluation.statistics import interquartile_mean
 
         values = []
         for numbers in runs:
@@ -144,7 +144,7 @@ class OptunaSweeper(Sweeper):
         write_json(self._directory / SEARCH_FILE, content)
 
     def _print_best(self, trials: Sequence[FrozenTrial]) -> None:
-        from wmplay.progress import console
+        from wmplay.system.progress import console
 
         done = [trial for trial in trials if trial.value is not None]
         if not done:
@@ -161,7 +161,7 @@ class _Plan:
     """What the overrides of a search say: what is fixed, what to search in, which seeds to repeat with."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
-        from wmplay.configuration import parse
+        from wmplay.config.composing import parse
 
         last = {each.key_or_group: each for each in parse(arguments)}  # of a key is the one that counts
         self.fixed = [str(each.input_line) for each in last.values() if not each.is_sweep_override()]

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 import wmplay
-from wmplay.arbiter import FRAMES, load_arbiter
-from wmplay.judge import compare
-from wmplay.scores import Likeness
-from wmplay.windows import cut_windows
+from wmplay.evaluation.arbiter.network import FRAMES, load_arbiter
+from wmplay.evaluation.arbiter.realism import compare
+from wmplay.evaluation.clips import cut_windows
+from wmplay.evaluation.scores import Likeness
 
 HORIZON = 20
 CONTEXT = 3

@@ -3,7 +3,8 @@
     python scripts/train_arbiter.py luxo
 
 One core, one to two minutes. An arbiter that is shipped is frozen: to change one, because its world
-has changed, raise its number in VERSIONS, wmplay/arbiter.py; for another recipe, that of all of them.
+has changed, raise its number in VERSIONS (wmplay/evaluation/arbiter/network.py); for another recipe, that of
+all of them.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from pathlib import Path
 import torch
 
 import wmplay
-from wmplay.arbiter import FOLDER, FRAMES, save_arbiter
-from wmplay.arbiter_training import train_arbiter
-from wmplay.progress import bar
+from wmplay.evaluation.arbiter.network import FOLDER, FRAMES, save_arbiter
+from wmplay.evaluation.arbiter.training import train_arbiter
 from wmplay.store import Store
+from wmplay.system.progress import bar
 
 HELD_OUT_SEED = 1000  # further than the data's: a vector env seeds its slots one after the other
 

@@ -30,16 +30,16 @@ from torch.utils._pytree import tree_leaves, tree_map
 import wmplay
 from wmplay import registry
 from wmplay.contracts import Segment
-from wmplay.envs.learned import LearnedVectorEnv
-from wmplay.envs.starts import real_starts
-from wmplay.fit import StageFitter, stages_of
+from wmplay.envs.learned.env import LearnedVectorEnv
+from wmplay.envs.learned.starts import real_starts
+from wmplay.loop.fitter import StageFitter, stages_of
 from wmplay.planners.cem import CEM
 from wmplay.planners.random_shooting import RandomShooting
 from wmplay.policies.ppo import PPO
 from wmplay.policies.sac import SAC
-from wmplay.rollout import observe, predict
-from wmplay.simulate import simulate
-from wmplay.stepping import TensorEnv
+from wmplay.simulation.rollout import observe, predict
+from wmplay.simulation.simulate import simulate
+from wmplay.vector.stepping import TensorEnv
 
 PAGE = Path(__file__).parents[1] / "docs" / "gpu.md"
 CPU = torch.device("cpu")

@@ -30,8 +30,8 @@ import torch
 
 import wmplay
 from wmplay.contracts import Practice
-from wmplay.intervals import mean_interval
-from wmplay.stepping import TensorEnv
+from wmplay.evaluation.statistics import mean_interval
+from wmplay.vector.stepping import TensorEnv
 
 EPISODES = 200  # of each evaluation
 EVALUATION_SEED = 1000

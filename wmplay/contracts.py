@@ -26,8 +26,8 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from wmplay.arrays import Array as Array
 from wmplay.errors import ShapeError
+from wmplay.system.arrays import Array as Array
 
 Belief: TypeAlias = Any  # any pytree of tensors, batch first
 Carry: TypeAlias = Any  # what a policy remembers between steps: any pytree, batch first

@@ -13,9 +13,9 @@ from threading import Event, Thread
 from typing import Any, Literal, Protocol
 
 from wmplay.errors import WmplayError
-from wmplay.extras import import_extra
-from wmplay.files import explained
-from wmplay.progress import tell
+from wmplay.system.extras import import_extra
+from wmplay.system.files import explained
+from wmplay.system.progress import tell
 
 WAITING = 1000  # lines that wait for a logger that is slow
 START, FINISH = 3.0, 5.0  # seconds that a run waits for it at its beginning and at its end

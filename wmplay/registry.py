@@ -24,9 +24,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wmplay import plugins
-from wmplay.catalogue import Piece as Piece
-from wmplay.catalogue import (
+from wmplay.config import plugins
+from wmplay.config.catalogue import Piece as Piece
+from wmplay.config.catalogue import (
     check_loads,
     config_names,
     declared_path,
@@ -37,14 +37,14 @@ from wmplay.catalogue import (
     unknown_piece,
     warn_of_changes,
 )
-from wmplay.catalogue import names as names
-from wmplay.catalogue import pieces as pieces
-from wmplay.catalogue import register as register
-from wmplay.catalogue import reload as reload
-from wmplay.constructors import check_settings, default_settings, label, required, shortened
+from wmplay.config.catalogue import names as names
+from wmplay.config.catalogue import pieces as pieces
+from wmplay.config.catalogue import register as register
+from wmplay.config.catalogue import reload as reload
+from wmplay.config.constructors import check_settings, default_settings, label, required, shortened
+from wmplay.config.references import KINDS as KINDS
+from wmplay.config.references import MOVED, PIECE, TARGET, settings, with_reference
 from wmplay.errors import ConfigError, did_you_mean
-from wmplay.references import KINDS as KINDS
-from wmplay.references import MOVED, PIECE, TARGET, settings, with_reference
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -65,15 +65,15 @@ def compose(overrides: Sequence[str] = (), tell: Callable[[str], object] = lambd
     Raises:
         ConfigError, UnknownName: for anything that does not compose, in one line.
     """
-    from wmplay import configuration
-    from wmplay.swaps import Pieces, find_swaps
+    from wmplay.config import composing
+    from wmplay.config.swaps import Pieces, find_swaps
 
     prepare(overrides)
-    configuration.check_single(overrides)
-    swaps = find_swaps(overrides, Pieces(KINDS, configuration.run_defaults(), functools.cache(class_of)))
+    composing.check_single(overrides)
+    swaps = find_swaps(overrides, Pieces(KINDS, composing.run_defaults(), functools.cache(class_of)))
     taken_out = {f"~{key}" for key in swaps.fallen}  # as one had to, before settings fell away by themselves
     kept = [text for text in overrides if text not in taken_out]
-    config = configuration.compose([*kept, *swaps.choices], KINDS, by_reference, swaps.fallen)
+    config = composing.compose([*kept, *swaps.choices], KINDS, by_reference, swaps.fallen)
     check(config)
     for line in swaps.lines:
         tell(line)
@@ -86,16 +86,16 @@ def check(config: DictConfig) -> None:
     Raises:
         ConfigError: for a key that nothing takes, or a value of the wrong type.
     """
-    from wmplay import configuration
-    from wmplay.settings import check as check_run
+    from wmplay.config import composing
+    from wmplay.config.settings import check as check_run
 
-    defaults = configuration.run_defaults()
+    defaults = composing.run_defaults()
     check_run(config, defaults, KINDS)
     for kind in KINDS:
         if config[kind] is None:
             continue
         lent = defaults.get(kind, {})  # a piece's key may hold a setting of the loop too: env.data
-        piece = {key: value for key, value in configuration.plain(config[kind]).items() if key not in lent}
+        piece = {key: value for key, value in composing.plain(config[kind]).items() if key not in lent}
         check_piece(piece)
 
 
@@ -115,16 +115,16 @@ def prepare(overrides: Sequence[str]) -> None:
         UnknownName: for a name that its kind does not have, also within a sweep over several.
         PluginError: for a name in a plugin that does not load.
     """
-    from wmplay import configuration
+    from wmplay.config import composing
 
     warn_of_changes()
     plugins.load_all()
-    for kind, name in configuration.chosen(overrides, (*KINDS, "experiment")):
+    for kind, name in composing.chosen(overrides, (*KINDS, "experiment")):
         check_loads(kind, name)
         if name not in names(kind):
             raise unknown_piece(kind, name)
     for kind, name in registered():
-        configuration.store(kind, name, _class_config(kind, name))
+        composing.store(kind, name, _class_config(kind, name))
 
 
 # ---- building ------------------------------------------------------------------------------------
@@ -141,9 +141,9 @@ def piece_config(kind: str, name: str, **overrides: Any) -> dict[str, Any]:
     if name not in names(kind):
         raise unknown_piece(kind, name)
     if name in config_names(kind):
-        from wmplay import configuration  # Hydra, which a registered class does not need
+        from wmplay.config import composing  # Hydra, which a registered class does not need
 
-        config = by_reference(configuration.load_group(kind, name))
+        config = by_reference(composing.load_group(kind, name))
     else:
         load_declaring(kind, name)
         if (kind, name) not in registered():
@@ -254,9 +254,9 @@ def class_of(kind: str, name: str) -> Callable[..., Any]:
         return found
     path = declared_path(kind, name)
     if path is None:  # a variant of another piece
-        from wmplay import configuration
+        from wmplay.config import composing
 
-        path = configuration.load_group(kind, name).get(TARGET)
+        path = composing.load_group(kind, name).get(TARGET)
     return _imported(path)
 
 
@@ -345,7 +345,7 @@ def make(kind: str, name: str, *, device: Any = None, **arguments: Any) -> Any:
     piece = build({**config, **overrides}, **run)
     if device is None or not hasattr(piece, "to"):
         return piece
-    from wmplay.device import choose_device
+    from wmplay.system.device import choose_device
 
     return piece.to(choose_device(str(device)))
 

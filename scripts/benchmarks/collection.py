@@ -12,8 +12,8 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict
 
-from wmplay.actors import Actors
-from wmplay.simulate import simulate_blocks
+from wmplay.simulation.ray_pool import Actors
+from wmplay.simulation.simulate import simulate_blocks
 
 from .measure import Result, Side, speed_ratio, take_turns
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box, Dict
 
-from wmplay.models.fbt import FBT
+from wmplay.models.boxlcd.fbt import FBT
 
 from .measure import Result, Side, speed_ratio, take_turns
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from wmplay.envs.lcd.parse import find_world
 from wmplay.envs.lcd.physics import Blueprint, Simulation
 from wmplay.envs.lcd.start import Start
 from wmplay.envs.lcd.vector import LcdVectorEnv
+from wmplay.envs.lcd.worlds.parse import find_world
 
 from .measure import Result, Side, take_turns, time_ratio
 

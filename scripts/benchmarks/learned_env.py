@@ -8,9 +8,9 @@ from contextlib import closing
 import torch
 
 import wmplay
-from wmplay.envs.learned import LearnedVectorEnv
-from wmplay.envs.starts import real_starts
-from wmplay.stepping import TensorEnv
+from wmplay.envs.learned.env import LearnedVectorEnv
+from wmplay.envs.learned.starts import real_starts
+from wmplay.vector.stepping import TensorEnv
 
 from .measure import Check, Result, Side, Timing, take_turns
 

@@ -16,10 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from wmplay import registry
 from wmplay.contracts import Learner, Policy, Practice
 from wmplay.envs import build_env
-from wmplay.fit import segment_length
-from wmplay.run import env_config, practice_env
-from wmplay.session import Session
-from wmplay.simulate import simulate
+from wmplay.loop.fitter import segment_length
+from wmplay.loop.session import Session
+from wmplay.runs.pieces import env_config
+from wmplay.runs.worlds import practice_env
+from wmplay.simulation.simulate import simulate
 from wmplay.store import Store, save_trajectories
 
 from .document import number, table

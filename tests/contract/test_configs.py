@@ -10,8 +10,9 @@ import pytest
 import yaml
 from hydra.utils import get_class
 
-from wmplay import plugins, registry
-from wmplay.references import MOVED
+from wmplay import registry
+from wmplay.config import plugins
+from wmplay.config.references import MOVED
 
 BUILT_IN = plugins.config_folders()[0][1]
 ENGINES = sorted((BUILT_IN / "hydra").rglob("*.yaml"))

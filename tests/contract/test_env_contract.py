@@ -12,8 +12,9 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 import wmplay
-from wmplay import extras, registry
+from wmplay import registry
 from wmplay.envs.registration import register_envs
+from wmplay.system import extras
 
 register_envs()
 
@@ -141,7 +142,7 @@ def test_batched_is_single(name, autoreset):
 
 def test_env_modules_import_nothing_heavy():
     code = (
-        "import sys, wmplay.envs.registration, wmplay.envs.workers\n"
+        "import sys, wmplay.envs.registration, wmplay.envs.worker_processes\n"
         "assert not {'Box2D', 'torch', 'PIL', 'hydra'} & set(sys.modules), 'at registration'\n"
         "from wmplay.envs.lcd import LcdEnv, LcdVectorEnv\n"
         "import wmplay.envs.gym\n"

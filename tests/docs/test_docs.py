@@ -21,7 +21,10 @@ import pytest
 import yaml
 from pages import COMMANDS, Block, blocks, inline_commands, is_shown
 
-from wmplay import catalogue, cli, plugins, registry, sweep
+from wmplay import registry
+from wmplay.cli.main import main as cli
+from wmplay.config import catalogue, plugins
+from wmplay.sweeps import sweep
 
 ROOT = Path(__file__).parents[2]
 PAGES = [

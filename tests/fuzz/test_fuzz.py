@@ -26,20 +26,20 @@ import pytest
 import torch
 
 import wmplay
-from wmplay.arbiter import load_arbiter, shipped
+from wmplay.cli.data import export_data
 from wmplay.contracts import Trajectory
-from wmplay.data import data_format
-from wmplay.data.transfer import export_data
 from wmplay.errors import WmplayError
-from wmplay.loading import load_run
-from wmplay.portable import PortableDirectory
+from wmplay.evaluation.arbiter.network import load_arbiter, shipped
+from wmplay.evaluation.gallery import load_clips, load_episodes
+from wmplay.evaluation.scores import load_evaluation
+from wmplay.formats import data_format
 from wmplay.report import write_report
-from wmplay.report.clips import clip_cells, image_keys
-from wmplay.run import checked_config
-from wmplay.run_directory import RunDirectory
-from wmplay.scores import load_evaluation
-from wmplay.showcase import load_clips, load_episodes
-from wmplay.sweep_directory import FAILURE_FILE, SweepDirectory
+from wmplay.report.pictures.clips import clip_cells, image_keys
+from wmplay.runs.directory import RunDirectory
+from wmplay.runs.load import load_run
+from wmplay.runs.portable import PortableDirectory
+from wmplay.runs.resume import checked_config
+from wmplay.runs.sweep_directory import FAILURE_FILE, SweepDirectory
 
 RELEASE = Path(__file__).parents[1] / "fixtures" / "release_0.1" / "pieces.tar.xz"
 PATIENCE = 3.0  # seconds of the processor for one mutation
@@ -303,7 +303,7 @@ def test_sweeps(release: Path, tmp_path: Path) -> None:
         sweep.check(sweep.overrides())
         for each in sweep.begun():
             sweep.state(each)
-            sweep.numbers(each)
+            load_evaluation(each)
             sweep.failure(each)
             if (each / FAILURE_FILE).exists():
                 sweep.failed_with(each)

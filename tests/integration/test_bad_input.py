@@ -13,7 +13,7 @@ import pytest
 from refusals import failure, refusal
 
 from wmplay import make_env, simulate
-from wmplay.cli import main
+from wmplay.cli.main import main
 from wmplay.errors import ConfigError
 
 TINY = ("train", "experiment=tiny")
@@ -249,7 +249,7 @@ def test_a_world_with_mistakes(text: str, message: str, capsys: pytest.CaptureFi
 
 
 def wmplay(*arguments: str) -> subprocess.Popen[str]:
-    run = "import sys; from wmplay.cli import main; sys.exit(main())"
+    run = "import sys; from wmplay.cli.main import main; sys.exit(main())"
     return subprocess.Popen([sys.executable, "-c", run, *arguments], stderr=subprocess.PIPE, text=True)
 
 
@@ -308,7 +308,7 @@ def test_output_that_nobody_reads_ends_quietly() -> None:
 
 
 def test_characters_that_a_terminal_does_not_have() -> None:
-    code = "import wmplay.cli as cli, sys; cli.say_what_can_be_said(sys.stdout); print('3 ± 1 · 你')"
+    code = "import wmplay.cli.main as cli, sys; cli.say_what_can_be_said(sys.stdout); print('3 ± 1 · 你')"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

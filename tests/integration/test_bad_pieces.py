@@ -22,10 +22,10 @@ from gymnasium.spaces import (
 from refusals import failure, refusal
 
 import wmplay
-from wmplay.cli import main
+from wmplay.cli.main import main
+from wmplay.config.plugins import in_one_line
 from wmplay.errors import ActionError, PluginError
-from wmplay.plugins import in_one_line
-from wmplay.run_directory import RunDirectory
+from wmplay.runs.directory import RunDirectory
 
 SMALL = ("train", "experiment=tiny", "iterations=1", "collect.random_episodes=2", "report=false")
 VECTOR = Box(-1, 1, (3,), np.float32)

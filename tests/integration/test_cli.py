@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import wmplay
-from wmplay.cli import main
+from wmplay.cli.main import main
 
 
 @pytest.fixture(autouse=True)
@@ -131,8 +131,8 @@ def test_importing_wmplay_registers_its_envs_and_loads_nothing_heavy() -> None:
 
 
 def test_functions_keep_their_names_beside_modules_of_the_same_name() -> None:
-    from wmplay.simulate import simulate
-    from wmplay.train import train
+    from wmplay.loop.train import train
+    from wmplay.simulation.simulate import simulate
 
     assert wmplay.simulate is simulate
     assert wmplay.train is train

@@ -12,11 +12,10 @@ import torch
 from refusals import refusal
 
 import wmplay
-from wmplay import plugins
-from wmplay.cli import main
+from wmplay.cli.main import main
+from wmplay.config import plugins
 from wmplay.errors import WmplayError
-from wmplay.loading import ExportedRun
-from wmplay.run import Run
+from wmplay.runs.load import ExportedRun, Run
 
 TINY = (
     *("experiment=tiny", "iterations=1", "report=false", "fit.steps=2", "collect.episodes=0"),
@@ -111,7 +110,7 @@ def test_it_loads_elsewhere_without_what_trains_and_without_the_env() -> None:
         "import sys, json, numpy as np, wmplay; run = wmplay.load_run('learned-out'); act = run.actor(); "
         "spaces = run.parts.env.observation_space.spaces; "
         "print(json.dumps([act({key: space.high for key, space in spaces.items()}).tolist(), "
-        "sorted({'wmplay.train', 'wmplay.fit', 'wmplay.session', 'Box2D'} & set(sys.modules))]))"
+        "sorted({'wmplay.train', 'wmplay.loop.fitter', 'wmplay.loop.session', 'Box2D'} & set(sys.modules))]))"
     )
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     action, loaded = json.loads(output)

@@ -7,7 +7,7 @@ import pytest
 
 import wmplay
 from wmplay.contracts import Segment
-from wmplay.models.fit import FIT
+from wmplay.models.boxlcd.fit import FIT
 
 TINY = ["experiment=tiny", "report=false", "iterations=1", "collect.episodes=0", "fit.steps=2"]
 TINY += ["evaluate.policy.episodes=0", "evaluate.prediction.episodes=0"]

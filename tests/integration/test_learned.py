@@ -16,11 +16,11 @@ from refusals import failure, refusal
 from torch.utils._pytree import tree_flatten
 
 import wmplay
-from wmplay import progress
 from wmplay.errors import RunError, SpaceError
-from wmplay.run_directory import RunDirectory
-from wmplay.session import Session
+from wmplay.loop.session import Session
+from wmplay.runs.directory import RunDirectory
 from wmplay.store import save_trajectories
+from wmplay.system import progress
 
 TINY = ["experiment=tiny", "report=false", "model=mlp", "model.hidden=13", "model.image_hidden=11"]
 TINY += ["improve.num_envs=5", "improve.steps=40", "learned.count=7", "collect.env.max_steps=30"]
@@ -166,8 +166,8 @@ def test_an_interrupted_run_goes_on_to_the_numbers_of_an_unbroken_one(
 
 KILLED = """
 import os, signal, sys
-from wmplay.cli import main
-from wmplay.session import Session
+from wmplay.cli.main import main
+from wmplay.loop.session import Session
 
 log, rounds = Session.log, 0
 

@@ -87,7 +87,7 @@ class Meddler(torch.nn.Module):
 PRACTICE = ["improve.steps=4", "improve.num_envs=2", "learned.count=2", "collect.episodes=1"]
 
 
-def train_with(plugins: Path, name: str, *, act: str = "pass", improve: str = "pass") -> wmplay.loading.Run:
+def train_with(plugins: Path, name: str, *, act: str = "pass", improve: str = "pass") -> wmplay.runs.load.Run:
     (plugins / f"{name}.py").write_text(LEARNER.format(name=name, act=act, improve=improve))
     small = ["model=mlp", "model.hidden=13", "model.image_hidden=11", "evaluate.prediction.episodes=2"]
     return wmplay.train([*TINY, *small, f"policy={name}", *PRACTICE, "evaluate.policy.episodes=2", "dir=run"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import wmplay
-from wmplay.cli import main
+from wmplay.cli.main import main
 from wmplay.registry import KINDS
 
 ROOT = Path(__file__).parents[2]
@@ -185,7 +185,7 @@ def test_an_installed_package_is_found_from_anywhere(tmp_path: Path, monkeypatch
     monkeypatch.chdir(elsewhere)
     run("pytest", "../little_world", "-q", PYTHONPATH=site)
     small = [*TINY, *SMALL_ENV_RUN, "planner.candidates=3", "model=mlp", "dir=run"]
-    run("wmplay.cli", "train", "experiment=little_world", *small, PYTHONPATH=site)
+    run("wmplay", "train", "experiment=little_world", *small, PYTHONPATH=site)
     assert "env/little_world" in Path("run/config.yaml").read_text()
 
 

@@ -15,8 +15,8 @@ from tiny_sweep import TINY, runs, timeless, write_plugin
 import wmplay
 from wmplay import registry
 from wmplay.errors import WmplayError
-from wmplay.sweep import multirun
-from wmplay.sweep_directory import SweepDirectory
+from wmplay.runs.sweep_directory import SweepDirectory
+from wmplay.sweeps.sweep import multirun
 
 WATCHED = [*TINY, "model=watched", "model.name=a,b"]
 
@@ -34,7 +34,7 @@ def updates(name: str) -> int:
 
 def started(*overrides: str) -> subprocess.Popen[bytes]:
     """A sweep in a process of its own, in whose job b the second update waits."""
-    command = [sys.executable, "-m", "wmplay.cli", "train", "-m", *WATCHED, "hydra.sweep.dir=s", *overrides]
+    command = [sys.executable, "-m", "wmplay", "train", "-m", *WATCHED, "hydra.sweep.dir=s", *overrides]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     until = time.monotonic() + 300
     while updates("b") < 2:

@@ -12,9 +12,9 @@ from refusals import refusal
 
 import wmplay
 from wmplay import registry
-from wmplay.distributed import Team
 from wmplay.errors import ConfigError
-from wmplay.session import Session
+from wmplay.loop.session import Session
+from wmplay.system.processes import Team
 
 # Nothing is drawn in mlp's loss; episodes are long enough for some windows only, so that masks matter.
 RUN = (

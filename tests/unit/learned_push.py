@@ -7,8 +7,8 @@ from typing import Any
 from push import CONTINUOUS, Push, Truth, vector
 
 from wmplay.contracts import Segment
-from wmplay.envs.learned import LearnedVectorEnv
-from wmplay.envs.starts import real_starts
+from wmplay.envs.learned.env import LearnedVectorEnv
+from wmplay.envs.learned.starts import real_starts
 
 N, STARTS = 5, 31
 

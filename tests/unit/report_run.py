@@ -6,11 +6,18 @@ from html.parser import HTMLParser
 import numpy as np
 from conveyor import Conveyor, episodes
 
-from wmplay.evaluate import evaluate_prediction, predict_clips, score_episodes
-from wmplay.generation import duplicate_clips, evaluate_spread, unprompted_clips
-from wmplay.intervals import Interval
+from wmplay.evaluation.prediction import evaluate_prediction, predict_clips, score_episodes
+from wmplay.evaluation.scores import (
+    AgreementScore,
+    ArbiterScore,
+    Curve,
+    Likeness,
+    SurpriseScore,
+    save_evaluation,
+)
+from wmplay.evaluation.spread import duplicate_clips, evaluate_spread, unprompted_clips
+from wmplay.evaluation.statistics import Interval
 from wmplay.report import write_report
-from wmplay.scores import AgreementScore, ArbiterScore, Curve, Likeness, SurpriseScore, save_evaluation
 
 VOID = {"meta", "img", "br", "link", "input"}
 

@@ -10,10 +10,10 @@ from gymnasium.spaces import Box, Dict, Discrete
 from torch import Tensor
 
 from wmplay.contracts import Segment
+from wmplay.models.boxlcd.fbt import FBT
+from wmplay.models.boxlcd.fit import FIT
+from wmplay.models.boxlcd.frnld import FRNLD
 from wmplay.models.ensemble import Ensemble
-from wmplay.models.fbt import FBT
-from wmplay.models.fit import FIT
-from wmplay.models.frnld import FRNLD
 from wmplay.models.gru import GRU
 from wmplay.models.mlp import MLP
 from wmplay.models.rssm import RSSM

@@ -20,12 +20,12 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from waiting_world import Waiting, Walker
 
 import wmplay
-from wmplay import actors as actors_module
-from wmplay.actors import Actors
-from wmplay.cli import main
+from wmplay.cli.main import main
 from wmplay.contracts import Trajectory
 from wmplay.errors import ActionError, ConfigError, SpaceError, UnknownName, WmplayError
-from wmplay.simulate import simulate, simulate_blocks
+from wmplay.simulation import ray_pool as actors_module
+from wmplay.simulation.ray_pool import Actors
+from wmplay.simulation.simulate import simulate, simulate_blocks
 
 ray = pytest.importorskip("ray")
 

@@ -4,10 +4,10 @@ import torch
 from torch import nn
 
 import wmplay
-from wmplay.agreement import Drawing, drawing_of, evaluate_agreement
 from wmplay.contracts import Prediction
 from wmplay.envs.lcd import World
 from wmplay.errors import WmplayError
+from wmplay.evaluation.consistency import Drawing, drawing_of, evaluate_agreement
 
 
 class Told(nn.Module):

@@ -11,12 +11,12 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import wmplay
-from wmplay.alignment import AlignmentWorld, check_alignment
+from wmplay.check.fixtures.alignment_env import AlignmentWorld, check_alignment
 from wmplay.contracts import Array, Trajectory
-from wmplay.data import FORMATS, READ_ONLY, data_format
 from wmplay.envs import build_env
 from wmplay.errors import AlignmentError
-from wmplay.simulate import simulate
+from wmplay.formats import FORMATS, READ_ONLY, data_format
+from wmplay.simulation.simulate import simulate
 from wmplay.store import save_trajectories
 
 WORLD = {"_piece_": "env/alignment_world"}

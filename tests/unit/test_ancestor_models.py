@@ -27,12 +27,12 @@ from torch import Tensor
 from wmplay import registry
 from wmplay.contracts import Segment, model_keys
 from wmplay.errors import ConfigError, SpaceError
-from wmplay.models.bvae import BVAE
-from wmplay.models.fbt import FBT
-from wmplay.models.fit import FIT
-from wmplay.models.frnld import FRNLD
-from wmplay.models.rnlda import RNLDA
-from wmplay.nets.symbols import Bits, Levels
+from wmplay.models.boxlcd.bvae import BVAE
+from wmplay.models.boxlcd.fbt import FBT
+from wmplay.models.boxlcd.fit import FIT
+from wmplay.models.boxlcd.frnld import FRNLD
+from wmplay.models.boxlcd.rnlda import RNLDA
+from wmplay.models.boxlcd.symbols import Bits, Levels
 from wmplay.nets.trees import where_rows
 
 ANCESTORS = ["fbt", "fbt published", "fit", "frnld"]

@@ -12,11 +12,11 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import wmplay
-from wmplay.answers import Held
-from wmplay.envs.starts import real_starts
+from wmplay.envs.learned.starts import real_starts
 from wmplay.errors import ConfigError, ShapeError, SpaceError, WmplayError
-from wmplay.frames import TOLERANCE, limits
-from wmplay.stepping import TensorEnv
+from wmplay.vector.answers import Held
+from wmplay.vector.frames import TOLERANCE, limits
+from wmplay.vector.stepping import TensorEnv
 
 STATE = Box(np.float32([-1, -np.inf, 0]), np.float32([1, np.inf, 7]))
 SCREEN = Box(0, 1, (2, 5), np.uint8)

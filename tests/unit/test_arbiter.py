@@ -9,13 +9,21 @@ import torch
 from conveyor import Conveyor, episodes
 
 import wmplay
-from wmplay.arbiter import FOLDER, FRAMES, Arbiter, load_arbiter, save_arbiter, shipped_arbiters, version_of
-from wmplay.arbiter_training import train_arbiter
 from wmplay.contracts import Trajectory
 from wmplay.errors import ArbiterError
-from wmplay.judge import compare, judge, sample_futures
-from wmplay.scores import MODEL, REAL, ArbiterScore
-from wmplay.windows import cut_windows
+from wmplay.evaluation.arbiter.network import (
+    FOLDER,
+    FRAMES,
+    Arbiter,
+    load_arbiter,
+    save_arbiter,
+    shipped_arbiters,
+    version_of,
+)
+from wmplay.evaluation.arbiter.realism import compare, judge, sample_futures
+from wmplay.evaluation.arbiter.training import train_arbiter
+from wmplay.evaluation.clips import cut_windows
+from wmplay.evaluation.scores import MODEL, REAL, ArbiterScore
 
 N, H, W, P, A = 7, 11, 13, 3, 2
 

@@ -3,10 +3,10 @@
 import pytest
 
 import wmplay
-from wmplay.arbiter import shipped_arbiters
-from wmplay.assess import arbiter_of
 from wmplay.envs.lcd import WORLDS
 from wmplay.errors import ArbiterError
+from wmplay.evaluation.arbiter.network import shipped_arbiters
+from wmplay.evaluation.assess import arbiter_of
 
 
 @pytest.mark.parametrize("world", sorted(set(WORLDS) - set(shipped_arbiters())))

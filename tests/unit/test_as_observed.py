@@ -5,7 +5,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
-from wmplay.envs.learned import as_observed
+from wmplay.envs.learned.env import as_observed
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@ from conveyor import Conveyor, episodes
 from omegaconf import OmegaConf
 
 import wmplay
-from wmplay.assess import arbiter_of, check_arbiter
 from wmplay.errors import ArbiterError
-from wmplay.evaluate import predict_clips, score_episodes
-from wmplay.generation import evaluate_spread
-from wmplay.scores import flat
+from wmplay.evaluation.assess import arbiter_of, check_arbiter
+from wmplay.evaluation.prediction import predict_clips, score_episodes
+from wmplay.evaluation.scores import flat
+from wmplay.evaluation.spread import evaluate_spread
 
 
 def asking(horizon):

@@ -14,8 +14,8 @@ from mutants import expect_failures, named
 import wmplay
 from wmplay.check import check_env
 from wmplay.check.envs import PROPERTIES
-from wmplay.check.plays import EnvTrial
-from wmplay.check.result import examine
+from wmplay.check.fixtures.played_env import EnvTrial
+from wmplay.check.report import examine
 
 
 def check(cls: type[Honest], **config: Any) -> Any:
@@ -88,7 +88,7 @@ def test_a_class_makes_other_envs_but_no_batch() -> None:
 
 
 def test_built_in_alignment_world_has_its_own_spaces_and_keeps_the_time_rule() -> None:
-    from wmplay.alignment import AlignmentWorld
+    from wmplay.check.fixtures.alignment_env import AlignmentWorld
 
     report = check_env(AlignmentWorld(), AlignmentWorld)
     assert failures(report) == {"spaces that other pieces take"}, str(report)

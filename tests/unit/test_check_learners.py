@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import wmplay
 from wmplay.check import check_policy, learners
 from wmplay.contracts import Practice
-from wmplay.stepping import TensorEnv, Transition
+from wmplay.vector.stepping import TensorEnv, Transition
 
 ROUND = 16  # steps of each slot
 GAMMA = 0.9

@@ -12,9 +12,11 @@ from mutants import expect_failures, named
 from push import CONTINUOUS, DISCRETE, Push
 
 import wmplay
-from wmplay.check import check_model, devices, models, timing
-from wmplay.check.result import Broken
-from wmplay.check.trial import Trial
+from wmplay.check import check_model, models
+from wmplay.check.fixtures.fitted_model import Trial
+from wmplay.check.models import devices
+from wmplay.check.models import time_rule as timing
+from wmplay.check.report import Broken
 
 
 @pytest.mark.parametrize("actions", [CONTINUOUS, DISCRETE], ids=["continuous", "discrete"])

@@ -14,9 +14,9 @@ from mutants import expect_failures, named
 import wmplay
 from wmplay import registry
 from wmplay.check import check_planner
+from wmplay.check.fixtures.planning_problems import Solver
 from wmplay.check.planners import PROPERTIES
-from wmplay.check.problems import Solver
-from wmplay.check.result import examine
+from wmplay.check.report import examine
 from wmplay.errors import SpaceError
 
 

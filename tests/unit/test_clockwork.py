@@ -9,7 +9,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
 
-from wmplay.check.clockwork import MOMENTS, SAFE, Clockwork, Episodes
+from wmplay.check.fixtures.alignment_episodes import MOMENTS, SAFE, Clockwork, Episodes
 from wmplay.contracts import Prediction
 
 SPACES = {

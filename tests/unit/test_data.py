@@ -17,12 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from minari.data_collector.episode_buffer import EpisodeBuffer
 
+from wmplay.cli.data import export_data, import_data, print_info
 from wmplay.contracts import Trajectory
-from wmplay.data import FORMATS, READ_ONLY, data_format
-from wmplay.data.transfer import export_data, import_data, print_info
 from wmplay.errors import DataError, StoreError, UnknownName, WriteError
-from wmplay.files import folder_written_beside
+from wmplay.formats import FORMATS, READ_ONLY, data_format
 from wmplay.store import load_trajectories, save_trajectories
+from wmplay.system.files import folder_written_beside
 
 WRITABLE = [name for name in FORMATS if name not in READ_ONLY]
 every_format = pytest.mark.parametrize("name", WRITABLE)
@@ -388,7 +388,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, name: str, pa
             raise ModuleNotFoundError(f"No module named '{package}'")
         return real(module, globals, locals, fromlist, level)
 
-    monkeypatch.delitem(sys.modules, f"wmplay.data.{name}", raising=False)
+    monkeypatch.delitem(sys.modules, f"wmplay.formats.{name}", raising=False)
     monkeypatch.setattr(builtins, "__import__", import_)
     with pytest.raises(DataError, match=rf"No module named '{package}'\): pip install 'wmplay\[{name}\]'"):
         data_format(name)

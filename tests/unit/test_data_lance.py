@@ -7,8 +7,8 @@ import pytest
 from episodes import assert_same, episode
 
 from wmplay.contracts import Trajectory
-from wmplay.data import data_format
 from wmplay.errors import DataError
+from wmplay.formats import data_format
 
 lance = pytest.importorskip("lance")
 pa = pytest.importorskip("pyarrow")

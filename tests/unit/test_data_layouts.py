@@ -7,11 +7,11 @@ import h5py
 import numpy as np
 import pytest
 
-from wmplay.data import data_format
-from wmplay.data.transfer import import_data
+from wmplay.cli.data import import_data
 from wmplay.errors import ConfigError, DataError, StoreError
-from wmplay.recorded import hold_out
+from wmplay.formats import data_format
 from wmplay.store.metadata import read_metadata
+from wmplay.store.split import hold_out
 
 chosen = data_format("hdf5")
 X = np.arange(24.0).reshape(12, 2)  # frame t is (2t, 2t + 1)

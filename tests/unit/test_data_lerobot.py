@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import wmplay
-from wmplay.alignment import AlignmentWorld, check_alignment
-from wmplay.data import data_format
-from wmplay.data.transfer import export_data, import_data
+from wmplay.check.fixtures.alignment_env import AlignmentWorld, check_alignment
+from wmplay.cli.data import export_data, import_data
 from wmplay.errors import DataError
+from wmplay.formats import data_format
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

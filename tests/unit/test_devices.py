@@ -13,10 +13,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 import wmplay
 from wmplay.contracts import Policy
+from wmplay.explorers import EpsilonGreedy, GaussianNoise, RandomColdStart, Randomizer
 from wmplay.objectives import GoalDistance
 from wmplay.planners.cem import CEM
 from wmplay.planners.random_shooting import RandomShooting
-from wmplay.policies.exploration import EpsilonGreedy, GaussianNoise, RandomColdStart, Randomizer
 from wmplay.policies.mpc import MPC
 from wmplay.policies.ppo import PPO
 from wmplay.policies.random import RandomPolicy

@@ -15,10 +15,10 @@ from small_models import segment as random_segment
 from torch import Tensor, nn
 
 from wmplay.contracts import Segment
-from wmplay.device import choose_device
-from wmplay.distributed import Stopped, Team, joined, joint_count
 from wmplay.errors import ConfigError, DivergedError
-from wmplay.fit import Fitter
+from wmplay.loop.fitter import Fitter
+from wmplay.system.device import choose_device
+from wmplay.system.processes import Stopped, Team, joined, joint_count
 
 CPU = torch.device("cpu")
 PROCESSES, STEPS, UPDATES = 2, 5, 3

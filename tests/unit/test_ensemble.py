@@ -13,7 +13,8 @@ from gymnasium.spaces import Box, Dict
 from small_models import ACTIONS, OBSERVATIONS, SMALL, H, T, actions, seed_spaces, segment
 from torch import Tensor, nn
 
-from wmplay import catalogue, registry
+from wmplay import registry
+from wmplay.config import catalogue
 from wmplay.contracts import Prediction, Segment, Stage, Surprise
 from wmplay.errors import ConfigError, UnknownName
 from wmplay.models.ensemble import Ensemble

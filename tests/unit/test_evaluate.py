@@ -10,9 +10,9 @@ from conveyor import HEIGHT, WIDTH, Conveyor, episodes
 import wmplay
 from wmplay.contracts import Trajectory
 from wmplay.errors import WmplayError
-from wmplay.evaluate import evaluate_prediction, predict_clips, score_episodes
-from wmplay.measures import fit_baselines, foreground_iou, measure, metric_of
-from wmplay.scores import Curve, KeyScore, selected_horizons
+from wmplay.evaluation.metrics import fit_baselines, foreground_iou, measure, metric_of
+from wmplay.evaluation.prediction import evaluate_prediction, predict_clips, score_episodes
+from wmplay.evaluation.scores import Curve, KeyScore, selected_horizons
 
 
 def frames(*rows):
@@ -90,7 +90,7 @@ def test_clips_of_another_seed_are_other_clips():
 def test_batches_do_not_change_the_numbers(monkeypatch):
     store = episodes(11)
     whole = evaluate_prediction(Conveyor(late=1), store, horizon=3)
-    monkeypatch.setattr("wmplay.windows.BATCH", 3)
+    monkeypatch.setattr("wmplay.evaluation.clips.BATCH", 3)
     assert evaluate_prediction(Conveyor(late=1), store, horizon=3) == whole
 
 

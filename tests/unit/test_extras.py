@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from wmplay import extras
-from wmplay.data import FORMATS
+from wmplay.formats import FORMATS
+from wmplay.system import extras
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from wmplay.errors import DamagedError, WriteError
-from wmplay.files import (
+from wmplay.system.files import (
     archive_written_beside,
     claimed,
     folder_written_beside,

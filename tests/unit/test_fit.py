@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from wmplay.contracts import Segment, Stage
 from wmplay.errors import ConfigError, DivergedError, WmplayError
-from wmplay.fit import WATCH_FROM, Fitter
+from wmplay.loop.fitter import WATCH_FROM, Fitter
 
 CPU = torch.device("cpu")
 PLAIN: dict[str, Any] = {"lr": 0.01, "warmup": 0, "weight_decay": 0.0, "precision": "float32"}

@@ -4,9 +4,9 @@ import torch
 from conveyor import HEIGHT, WIDTH, Conveyor, episodes
 
 from wmplay.errors import WmplayError
-from wmplay.generation import duplicate_clips, evaluate_spread, sample_futures, unprompted_clips
-from wmplay.measures import as_observed, distance
-from wmplay.windows import cut_windows
+from wmplay.evaluation.clips import cut_windows
+from wmplay.evaluation.metrics import as_observed, distance
+from wmplay.evaluation.spread import duplicate_clips, evaluate_spread, sample_futures, unprompted_clips
 
 
 def test_a_model_that_samples_nothing_has_no_spread():
@@ -42,7 +42,7 @@ def test_futures_are_of_their_own_window(monkeypatch):
     truth = windows.observation["lcd"][:, None, 2:]
     assert torch.equal(as_observed("iou", futures, torch.uint8), truth.expand(7, 3, 5, HEIGHT, WIDTH))
     whole = evaluate_spread(Conveyor(late=1), episodes(7), horizon=3)
-    monkeypatch.setattr("wmplay.windows.BATCH", 3)
+    monkeypatch.setattr("wmplay.evaluation.clips.BATCH", 3)
     assert evaluate_spread(Conveyor(late=1), episodes(7), horizon=3) == whole
 
 

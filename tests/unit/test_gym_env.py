@@ -8,13 +8,13 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import concatenate, create_empty_array
 
 import wmplay
-from wmplay.alignment import AlignmentWorld, check_alignment
+from wmplay.check.fixtures.alignment_env import AlignmentWorld, check_alignment
 from wmplay.contracts import Trajectory
 from wmplay.envs.gym import GymEnv, GymVectorEnv
 from wmplay.envs.observations import parts
 from wmplay.errors import ActionError, ConfigError, SpaceError, UnknownName, WmplayError
 from wmplay.nets.actions import action_bounds
-from wmplay.simulate import simulate
+from wmplay.simulation.simulate import simulate
 
 A_BOX = Box(-2, 3, (3,), np.float64)
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from wmplay.intervals import (
+from wmplay.evaluation.statistics import (
     _student_t,
     interquartile_mean,
     mean_interval,

@@ -10,7 +10,7 @@ from wmplay.envs import make_env
 from wmplay.envs.lcd import WORLDS, Circle, LcdEnv, LcdVectorEnv, Object, Polygon, Static, World, box
 from wmplay.envs.lcd.screen import Screen
 from wmplay.errors import UnknownName
-from wmplay.origin import known_origin, same_world
+from wmplay.store.provenance import known_origin, same_world
 
 
 def drawn_by_pillow(world, pose, shape):

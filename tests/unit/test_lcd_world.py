@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from wmplay.envs.lcd import ROBOTS, WORLDS, Body, Circle, Joint, LcdEnv, Object, Polygon, Robot, World, box
-from wmplay.envs.lcd.parse import find_world
+from wmplay.envs.lcd.worlds.parse import find_world
 from wmplay.errors import WmplayError
 
 # name: (lcd, steps, actions, proprio); from the published description of the worlds

@@ -16,7 +16,7 @@ from push import CONTINUOUS, DISCRETE, STEPS, Fixed, Push, Reach, Truth, vector
 from torch import Tensor
 
 import wmplay
-from wmplay.envs.learned import LearnedVectorEnv
+from wmplay.envs.learned.env import LearnedVectorEnv
 from wmplay.errors import ActionError, ConfigError
 
 # ---- the same as the real one --------------------------------------------------------------------

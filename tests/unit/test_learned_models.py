@@ -13,8 +13,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from learned_push import N, drawn, play
 from small_models import ACTIONS, MODELS, OBSERVATIONS, make_model, seed_spaces, takes
 
-from wmplay.envs.learned import LearnedVectorEnv
-from wmplay.envs.starts import real_starts
+from wmplay.envs.learned.env import LearnedVectorEnv
+from wmplay.envs.learned.starts import real_starts
 from wmplay.nets.trees import take_rows
 
 EVERY_WORLD = [

@@ -12,7 +12,7 @@ from small_models import make_model, seed_spaces
 
 import wmplay
 from wmplay.contracts import Segment
-from wmplay.envs.learned import LearnedVectorEnv
+from wmplay.envs.learned.env import LearnedVectorEnv
 from wmplay.errors import ConfigError
 
 

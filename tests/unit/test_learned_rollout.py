@@ -12,8 +12,8 @@ from push import Truth
 from torch import Tensor, nn
 
 import wmplay
-from wmplay.envs.learned import LearnedVectorEnv
-from wmplay.envs.starts import real_starts
+from wmplay.envs.learned.env import LearnedVectorEnv
+from wmplay.envs.learned.starts import real_starts
 
 
 class Tape(nn.Module):

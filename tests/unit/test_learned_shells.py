@@ -10,9 +10,9 @@ from gymnasium.vector import AutoresetMode
 from push import STEPS, Push, Truth, vector
 
 import wmplay
-from wmplay.envs.learned import LearnedVectorEnv
-from wmplay.envs.learned_shells import LearnedEnv, LearnedModes
-from wmplay.envs.starts import real_starts
+from wmplay.envs.learned.env import LearnedVectorEnv
+from wmplay.envs.learned.shells import LearnedEnv, LearnedModes
+from wmplay.envs.learned.starts import real_starts
 from wmplay.errors import ConfigError
 
 N = 5

@@ -11,8 +11,8 @@ from learned_push import N, drawn, learned, play, starts
 from push import STEPS, Push, Reach, Truth, vector
 
 import wmplay
-from wmplay.envs.learned import LearnedVectorEnv
-from wmplay.envs.starts import stored_starts
+from wmplay.envs.learned.env import LearnedVectorEnv
+from wmplay.envs.learned.starts import stored_starts
 from wmplay.errors import ConfigError
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from wmplay.errors import WmplayError
-from wmplay.lent import lent
+from wmplay.loop.lending import lent
 
 
 def network() -> nn.Sequential:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from wmplay.errors import ArbiterError
-from wmplay.likeness import distances, frechet_distance, likeness, precision_recall
+from wmplay.evaluation.arbiter.set_distances import distances, frechet_distance, likeness, precision_recall
 
 D = 3
 

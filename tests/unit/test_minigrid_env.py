@@ -8,11 +8,11 @@ import pytest
 from gymnasium.spaces import Discrete
 
 import wmplay
-from wmplay.alignment import ACTIONS, AlignmentWorld, check_alignment
+from wmplay.check.fixtures.alignment_env import ACTIONS, AlignmentWorld, check_alignment
 from wmplay.contracts import Trajectory
 from wmplay.envs.minigrid import COLOURS, KINDS, STATES, MiniGridEnv
 from wmplay.errors import ActionError, AlignmentError, ConfigError, SpaceError, UnknownName
-from wmplay.simulate import simulate
+from wmplay.simulation.simulate import simulate
 
 minigrid = pytest.importorskip("minigrid")
 from minigrid.core.mission import MissionSpace  # noqa: E402

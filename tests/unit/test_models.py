@@ -29,9 +29,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from wmplay.contracts import Prediction, Segment, WorldModel, model_keys
 from wmplay.errors import ConfigError, SpaceError
-from wmplay.models.fbt import FBT
-from wmplay.models.fit import FIT
-from wmplay.models.frnld import FRNLD
+from wmplay.models.boxlcd.fbt import FBT
+from wmplay.models.boxlcd.fit import FIT
+from wmplay.models.boxlcd.frnld import FRNLD
 from wmplay.models.mlp import MLP
 from wmplay.models.rssm import RSSM
 from wmplay.nets.by_key import ModulesByKey

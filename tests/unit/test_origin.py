@@ -7,13 +7,13 @@ import pytest
 from episodes import episode
 
 import wmplay
-from wmplay import catalogue
+from wmplay.config import catalogue
 from wmplay.envs import env_config
 from wmplay.envs.lcd import LcdEnv
 from wmplay.errors import StoreError, WorldError
-from wmplay.origin import as_origin, in_words, known_origin, origin_of, same_world
 from wmplay.store import load_trajectories, save_trajectories
 from wmplay.store.metadata import read_metadata
+from wmplay.store.provenance import as_origin, in_words, known_origin, origin_of, same_world
 
 LUXO = {"_piece_": "env/lcd", "world": "luxo", "physics": "faithful", "screen": "outwards"}
 URCHIN = {**LUXO, "world": "urchin"}

@@ -8,10 +8,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from wmplay import pace, registry
-from wmplay.device import use_threads
-from wmplay.pace import Pace, measure
-from wmplay.session import Session
+from wmplay import registry
+from wmplay.loop import pace
+from wmplay.loop.pace import Pace, measure
+from wmplay.loop.session import Session
+from wmplay.system.device import use_threads
 
 RUN = OmegaConf.create(
     {

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from wmplay.intervals import rank_correlation
+from wmplay.evaluation.statistics import rank_correlation
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from wmplay.contracts import Plan, Prediction
 from wmplay.errors import ConfigError, SpaceError
+from wmplay.explorers import EpsilonGreedy, GaussianNoise, RandomColdStart, Randomizer
 from wmplay.planners.cem import CEM
-from wmplay.policies.exploration import EpsilonGreedy, GaussianNoise, RandomColdStart, Randomizer
 from wmplay.policies.mpc import MPC
 from wmplay.policies.random import RandomPolicy
 

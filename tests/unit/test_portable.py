@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 import wmplay
-from wmplay.acting import Actor
-from wmplay.alignment import AlignmentWorld
+from wmplay.check.fixtures.alignment_env import AlignmentWorld
 from wmplay.errors import ActionError, ConfigError, ShapeError, SpaceError
 from wmplay.policies.random import RandomPolicy
-from wmplay.portable import space_from_json, space_to_json, write_portable
+from wmplay.runs.portable import write_portable
+from wmplay.simulation.policy_driver import Actor
+from wmplay.vector.spaces import space_from_json, space_to_json
 
 
 @st.composite

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Normal
 
 from wmplay.policies.ppo import generalised_advantage
-from wmplay.stepping import TensorEnv, Transition
+from wmplay.vector.stepping import TensorEnv, Transition
 
 
 class Recorder(TensorEnv):

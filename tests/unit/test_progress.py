@@ -5,7 +5,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from wmplay import progress
+from wmplay.system import progress
 
 
 @pytest.mark.parametrize("every", [0.0, 1e9])

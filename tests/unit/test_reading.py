@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from wmplay.errors import RunError
-from wmplay.reading import DEPTH, JSON_BYTES, YAML_BYTES, read_json, read_yaml
+from wmplay.system.reading import DEPTH, JSON_BYTES, YAML_BYTES, read_json, read_yaml
 
 BOMB = "a: &a [x]\n" + "".join(
     f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in itertools.pairwise("abcdefghi")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import wmplay
-from wmplay import catalogue, plugins, registry
+from wmplay import registry
+from wmplay.config import catalogue, plugins
 from wmplay.errors import ConfigError, PluginError, UnknownName
 
 MODEL = """

@@ -13,18 +13,18 @@ from rich.console import Console
 
 from wmplay.contracts import Trajectory
 from wmplay.errors import RunError
-from wmplay.evaluate import evaluate_prediction, predict_clips, score_episodes
-from wmplay.intervals import Interval
+from wmplay.evaluation.gallery import Clips
+from wmplay.evaluation.prediction import evaluate_prediction, predict_clips, score_episodes
+from wmplay.evaluation.scores import MODEL, Curve, Evaluation, KeyScore, PredictionScore, save_evaluation
+from wmplay.evaluation.statistics import Interval
 from wmplay.report import result_table, write_report
-from wmplay.report.canvas import paint, paint_difference, paint_goal
-from wmplay.report.clips import clip_cells, clips_gif
+from wmplay.report.labels import duration, interval, number, percent, verdict
 from wmplay.report.markup import PICTURES
-from wmplay.report.plots import loss_plot, practice_plot, progress_plot
+from wmplay.report.pictures.canvas import paint, paint_difference, paint_goal
+from wmplay.report.pictures.clips import clip_cells, clips_gif
+from wmplay.report.plots.lines import loss_plot, practice_plot, progress_plot
 from wmplay.report.record import read_record
 from wmplay.report.style import BLUE, GREEN, INK, ORANGE, PAPER, RULE, SKY, rgb
-from wmplay.report.words import duration, interval, number, percent, verdict
-from wmplay.scores import MODEL, Curve, Evaluation, KeyScore, PredictionScore, save_evaluation
-from wmplay.showcase import Clips
 
 
 @pytest.fixture(scope="module")

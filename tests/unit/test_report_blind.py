@@ -6,10 +6,10 @@ import pytest
 from conveyor import episodes
 from report_run import write_run
 
+from wmplay.evaluation.gallery import load_episodes
+from wmplay.evaluation.scores import save_evaluation
 from wmplay.report import write_report
-from wmplay.report.episodes import shown_key
-from wmplay.scores import save_evaluation
-from wmplay.showcase import load_episodes
+from wmplay.report.pictures.episodes import shown_key
 
 
 def without(key, some):

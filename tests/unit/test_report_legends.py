@@ -1,6 +1,6 @@
 """Legends within a panel may have to lie over its curves, and can then still be read."""
 
-from wmplay.report.plots import progress_plot
+from wmplay.report.plots.lines import progress_plot
 
 
 def test_words_over_curves_have_a_ground() -> None:

@@ -10,13 +10,13 @@ from report_run import page_of, write_run, write_simulator
 from rich.console import Console
 
 from wmplay.report import result_table
-from wmplay.report.canvas import paint_goal
-from wmplay.report.clips import futures_strip
+from wmplay.report.labels import policy_label
 from wmplay.report.markup import PICTURES
-from wmplay.report.quality import correlation, measured, quality_plot
+from wmplay.report.pictures.canvas import paint_goal
+from wmplay.report.pictures.clips import futures_strip
 from wmplay.report.record import read_record
 from wmplay.report.style import INK, ORANGE, PAPER, rgb
-from wmplay.report.words import policy_label
+from wmplay.report.sweep.quality import correlation, measured, quality_plot
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from wmplay import registry
 from wmplay.errors import DamagedError, RunError, WriteError
-from wmplay.run_directory import RunDirectory
+from wmplay.runs.directory import RunDirectory
 
 fork = multiprocessing.get_context("fork")
 PIECES = dict.fromkeys(registry.KINDS)

@@ -10,9 +10,9 @@ import stable_baselines3
 from push import Push, Truth, vector
 
 import wmplay
-from wmplay.envs.learned import LearnedVectorEnv
+from wmplay.envs.learned.env import LearnedVectorEnv
+from wmplay.envs.learned.starts import real_starts
 from wmplay.envs.sb3 import SB3VecEnv
-from wmplay.envs.starts import real_starts
 from wmplay.errors import ConfigError
 
 N = 5

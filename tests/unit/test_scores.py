@@ -8,10 +8,10 @@ from conveyor import Conveyor, episodes
 from report_run import write_simulator
 
 from wmplay.errors import RunError
-from wmplay.evaluate import evaluate_prediction, predict_clips, score_episodes
-from wmplay.intervals import Interval
-from wmplay.scores import load_evaluation, save_evaluation
-from wmplay.showcase import load_clips, load_episodes
+from wmplay.evaluation.gallery import load_clips, load_episodes
+from wmplay.evaluation.prediction import evaluate_prediction, predict_clips, score_episodes
+from wmplay.evaluation.scores import load_evaluation, save_evaluation
+from wmplay.evaluation.statistics import Interval
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import vector as wrappers
 from push import CONTINUOUS, DISCRETE, Push, Truth, vector
 
-from wmplay.envs.learned import LearnedVectorEnv
-from wmplay.envs.starts import real_starts
+from wmplay.envs.learned.env import LearnedVectorEnv
+from wmplay.envs.learned.starts import real_starts
 from wmplay.errors import ConfigError, SpaceError, WmplayError
-from wmplay.frames import frame_spaces, frames_of, with_final
-from wmplay.stepping import TensorEnv, autoreset_mode
+from wmplay.vector.frames import frame_spaces, frames_of, with_final
+from wmplay.vector.stepping import TensorEnv, autoreset_mode
 
 CPU = torch.device("cpu")
 N = 5

@@ -9,8 +9,8 @@ from torch.distributions import Bernoulli
 
 from wmplay.contracts import Surprise
 from wmplay.errors import ShapeError, SpaceError
+from wmplay.evaluation.surprise import copy_last_nats, evaluate_surprise, marginal_nats
 from wmplay.models.rssm import RSSM
-from wmplay.surprise import copy_last_nats, evaluate_surprise, marginal_nats
 
 PIXELS = HEIGHT * WIDTH
 

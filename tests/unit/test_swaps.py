@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from wmplay import configuration, plugins, registry
-from wmplay.constructors import required
+from wmplay import registry
+from wmplay.config import composing, plugins
+from wmplay.config.constructors import required
+from wmplay.config.swaps import Pieces, find_swaps
 from wmplay.errors import ConfigError
-from wmplay.swaps import Pieces, find_swaps
 
 PLUGIN = """
 import wmplay
@@ -172,9 +173,9 @@ def test_the_parts_that_a_new_piece_needs_come_with_it() -> None:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_piece_goes_into_every_experiment(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    own, settings = configuration.experiment([f"experiment={experiment}"])
-    monkeypatch.setattr(configuration, "experiment", lambda overrides: (dict(own), settings))
-    lent = configuration.run_defaults()
+    own, settings = composing.experiment([f"experiment={experiment}"])
+    monkeypatch.setattr(composing, "experiment", lambda overrides: (dict(own), settings))
+    lent = composing.run_defaults()
     pieces = Pieces(registry.KINDS, lent, class_of)
     for kind, name in PIECES:
         swaps = find_swaps([f"experiment={experiment}", f"{kind}={name}"], pieces)

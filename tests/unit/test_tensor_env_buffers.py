@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from wmplay.policies.ppo import PPO
-from wmplay.stepping import TensorEnv
+from wmplay.vector.stepping import TensorEnv
 
 N, T = 3, 7
 SPACE, ACTIONS = Dict({"x": Box(-99, 99, (2,), np.float32)}), Box(-1, 1, (1,), np.float32)

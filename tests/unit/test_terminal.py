@@ -10,9 +10,9 @@ import time
 import pytest
 from rich.table import Table
 
-from wmplay.cli import main
-from wmplay.printing import printable
-from wmplay.progress import Interrupt, Interrupted, bar, console, terminal
+from wmplay.cli.main import main
+from wmplay.system.printing import printable
+from wmplay.system.progress import Interrupt, Interrupted, bar, console, terminal
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\x08\u202eab"
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from wmplay.errors import ConfigError
-from wmplay.nets.transformer import CausalTransformer
+from wmplay.models.boxlcd.transformer import CausalTransformer
 from wmplay.nets.trees import repeat_rows, take_rows, where_rows
 
 B, T, SIZE, HEADS, CONTEXT, LAYERS = 2, 17, 22, 2, 5, 3

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from wmplay import registry
 from wmplay.contracts import Segment
-from wmplay.fit import Fitter
+from wmplay.loop.fitter import Fitter
 from wmplay.nets.inputs import VectorInputs
 from wmplay.nets.units import Units, measure_units, to_measure
-from wmplay.weights import load_weights
+from wmplay.runs.weights import load_weights
 
 UPDATES, BATCH, STEPS = 250, 47, 5
 SMALL: dict[str, dict[str, Any]] = {

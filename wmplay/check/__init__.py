@@ -11,5 +11,5 @@ from wmplay.check.models import check_model as check_model
 from wmplay.check.objectives import check_objective as check_objective
 from wmplay.check.planners import check_planner as check_planner
 from wmplay.check.policies import check_policy as check_policy
-from wmplay.check.result import Finding as Finding
-from wmplay.check.result import Report as Report
+from wmplay.check.report import Finding as Finding
+from wmplay.check.report import Report as Report

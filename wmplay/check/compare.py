@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wmplay.check.result import Broken
+from wmplay.check.report import Broken
 
 TOLERANCE = 1e-4  # relative and absolute: float32 sums in another order
 

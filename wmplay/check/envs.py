@@ -18,7 +18,7 @@ from gymnasium.utils import seeding
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 
 from wmplay.check.compare import TOLERANCE, global_generators_at_rest, shown
-from wmplay.check.plays import (
+from wmplay.check.fixtures.played_env import (
     LIMIT,
     SHORT,
     EnvTrial,
@@ -29,12 +29,12 @@ from wmplay.check.plays import (
     play,
     same_observation,
 )
-from wmplay.check.result import Broken, NotTried, Report, examine
+from wmplay.check.report import Broken, NotTried, Report, examine
 from wmplay.check.slots import a_vector_env_is_single_ones, workers_are_single_ones
 from wmplay.errors import CheckError, SpaceError
-from wmplay.frames import frame_spaces
 from wmplay.nets.actions import ActionEncoder
 from wmplay.nets.modalities import modalities
+from wmplay.vector.frames import frame_spaces
 
 LONG = 1009  # steps within which an end is waited for
 SEEDS = 7

@@ -13,10 +13,10 @@ import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
 
-from wmplay.check.acting import Acting, flat
+from wmplay.check.fixtures.fitted_model import ROWS
+from wmplay.check.fixtures.scripts import Acting, flat
 from wmplay.check.policies import ACTING
-from wmplay.check.result import Broken, NotTried, Report, examine
-from wmplay.check.trial import ROWS
+from wmplay.check.report import Broken, NotTried, Report, examine
 from wmplay.contracts import Policy
 
 Make: TypeAlias = Callable[[Policy], Any]

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wmplay.check.acting import Acting, Scene, flat
 from wmplay.check.compare import blank, global_generators_at_rest, listed, same
-from wmplay.check.result import Broken, NotTried
-from wmplay.check.yard import Rule, Yard
+from wmplay.check.fixtures.practice_world import Rule, Yard
+from wmplay.check.fixtures.scripts import Acting, Scene, flat
+from wmplay.check.report import Broken, NotTried
 from wmplay.contracts import Array, Learner, Practice
 
 SLOTS = 7
@@ -304,7 +304,7 @@ def out_of_time_is_not_over(trial: Practised) -> None:
 
     advice = (
         "where truncated and not terminated, add the discounted value of the episode's last frame, as "
-        "wmplay.stepping.TensorEnv gives it (arrived)"
+        "wmplay.vector.stepping.TensorEnv gives it (arrived)"
     )
     place = trial.lessons(policy, rule, upward)
     if place <= 1 - CLEARLY:

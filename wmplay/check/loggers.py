@@ -18,7 +18,7 @@ from threading import Thread
 from typing import Any, TypeAlias
 
 from wmplay.check.compare import global_generators_at_rest, listed
-from wmplay.check.result import Broken, NotTried, Report, examine
+from wmplay.check.report import Broken, NotTried, Report, examine
 from wmplay.errors import WmplayError
 
 Make: TypeAlias = Callable[[Path], Any]

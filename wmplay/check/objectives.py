@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from wmplay.check.compare import TOLERANCE, global_generators_at_rest, shown
-from wmplay.check.result import Broken, NotTried, Report, examine
-from wmplay.check.trial import AHEAD, ROWS, record
+from wmplay.check.fixtures.fitted_model import AHEAD, ROWS, record
+from wmplay.check.report import Broken, NotTried, Report, examine
 from wmplay.contracts import GOAL_PREFIX, LazyMapping, Prediction, modelled
 from wmplay.errors import WmplayError
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from wmplay.check.compare import TOLERANCE, global_generators_at_rest, shown
-from wmplay.check.problems import (
+from wmplay.check.fixtures.planning_problems import (
     BOX,
     CHOICE,
     ROWS,
@@ -27,7 +27,7 @@ from wmplay.check.problems import (
     solve,
     two_valleys,
 )
-from wmplay.check.result import Broken, NotTried, Report, examine
+from wmplay.check.report import Broken, NotTried, Report, examine
 from wmplay.contracts import Plan, Prediction, Score
 from wmplay.errors import SpaceError
 

@@ -14,11 +14,11 @@ from gymnasium.spaces import Discrete
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from wmplay.check.acting import ANEW, BEFORE, Acting, exchanged, flat, pick
 from wmplay.check.compare import global_generators_at_rest, same, shown
+from wmplay.check.fixtures.fitted_model import ROWS
+from wmplay.check.fixtures.scripts import ANEW, BEFORE, Acting, exchanged, flat, pick
 from wmplay.check.learners import LEARNING, Practised
-from wmplay.check.result import Broken, NotTried, Report, examine
-from wmplay.check.trial import ROWS
+from wmplay.check.report import Broken, NotTried, Report, examine
 from wmplay.contracts import StoreView, WorldModel
 
 MANY = 97  # copies of a row, where rare draws are to be seen

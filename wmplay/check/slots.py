@@ -12,11 +12,11 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from wmplay.check.compare import TOLERANCE
-from wmplay.check.plays import LIMIT, SHORT, EnvTrial, Moment, copied, difference, named
-from wmplay.check.result import Broken, NotTried
+from wmplay.check.fixtures.played_env import LIMIT, SHORT, EnvTrial, Moment, copied, difference, named
+from wmplay.check.report import Broken, NotTried
 from wmplay.contracts import Array
-from wmplay.envs.autoreset import Autoreset
-from wmplay.frames import Frames, frame_spaces, frames_of, with_final
+from wmplay.vector.autoreset import Autoreset
+from wmplay.vector.frames import Frames, frame_spaces, frames_of, with_final
 
 SLOTS = 3
 INTO_THE_NEXT = 5  # steps of the next episode that are looked at

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, overload
 
 from wmplay import registry
+from wmplay.config.references import settings
 from wmplay.errors import ConfigError
-from wmplay.origin import ATTRIBUTE, origin_of
-from wmplay.references import settings
+from wmplay.store.provenance import ATTRIBUTE, origin_of
 
 if TYPE_CHECKING:
     import gymnasium
     from gymnasium.vector import VectorEnv
 
-    from wmplay.envs.autoreset import Autoreset
+    from wmplay.vector.autoreset import Autoreset
 
 
 @overload
@@ -89,7 +89,7 @@ def _build(config: Mapping[str, Any], num_envs: int | None, num_workers: int, au
     if num_envs < 1:
         raise ConfigError(f"num_envs is {num_envs}, expected at least 1 (None for a single env)")
     if num_workers:
-        from wmplay.envs.workers import WorkerVectorEnv
+        from wmplay.envs.worker_processes import WorkerVectorEnv
 
         return WorkerVectorEnv(config, num_envs, num_workers, autoreset)
     return _build_vector(config, num_envs, autoreset)
@@ -98,8 +98,8 @@ def _build(config: Mapping[str, Any], num_envs: int | None, num_workers: int, au
 def _build_vector(config: Mapping[str, Any], num_envs: int, autoreset: Autoreset) -> Any:
     from gymnasium.vector import SyncVectorEnv
 
-    from wmplay.answers import held
-    from wmplay.envs.autoreset import autoreset_mode
+    from wmplay.vector.answers import held
+    from wmplay.vector.autoreset import autoreset_mode
 
     mode = autoreset_mode(autoreset)
     first = registry.build(config)  # checks the config, also for a class that batches itself

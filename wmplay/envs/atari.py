@@ -16,12 +16,12 @@ from gymnasium.spaces import Box, Dict, Discrete, Space
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from wmplay.arrays import Array
-from wmplay.envs.autoreset import Autoreset, autoreset_mode
-from wmplay.envs.foreign import choice
+from wmplay.envs.conversion import choice
 from wmplay.envs.observations import Observation
 from wmplay.errors import UnknownName, check_values
-from wmplay.extras import import_extra
+from wmplay.system.arrays import Array
+from wmplay.system.extras import import_extra
+from wmplay.vector.autoreset import Autoreset, autoreset_mode
 
 MAX_FRAMES = 108_000  # half an hour of play
 SEEDS = 2**31  # the engine's are 32-bit; a negative one means "go on"

@@ -17,11 +17,11 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict
 
-from wmplay.arrays import Array
-from wmplay.envs.foreign import one_line, within
+from wmplay.envs.conversion import one_line, within
 from wmplay.envs.observations import Observation
 from wmplay.errors import ActionError, ConfigError, UnknownName, check_values
-from wmplay.extras import import_extra
+from wmplay.system.arrays import Array
+from wmplay.system.extras import import_extra
 
 UNBOUNDED = 1e9  # MuJoCo writes "no limit" as 1e10
 PICTURE = (240, 320)  # of render(): height, width

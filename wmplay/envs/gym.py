@@ -13,9 +13,7 @@ from gymnasium.spaces import Box, Dict, Discrete, Space
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from wmplay.arrays import Array
-from wmplay.envs.autoreset import Autoreset
-from wmplay.envs.foreign import (
+from wmplay.envs.conversion import (
     action_space,
     choice,
     made,
@@ -26,6 +24,8 @@ from wmplay.envs.foreign import (
 )
 from wmplay.envs.observations import Observation, Parts, parts
 from wmplay.errors import ConfigError, SpaceError, check_values
+from wmplay.system.arrays import Array
+from wmplay.vector.autoreset import Autoreset
 
 SHARED = ("id", "kwargs", "max_steps", "action_limit")  # settings of an id's own vector env, too
 

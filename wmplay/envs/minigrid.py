@@ -10,11 +10,11 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, Space
 
-from wmplay.arrays import Array
-from wmplay.envs.foreign import choice, registered, resized
+from wmplay.envs.conversion import choice, registered, resized
 from wmplay.envs.observations import Observation, one_hot
 from wmplay.errors import ConfigError, SpaceError, check_values
-from wmplay.extras import import_extra
+from wmplay.system.arrays import Array
+from wmplay.system.extras import import_extra
 
 KINDS, COLOURS, STATES = 11, 6, 4  # of a cell; the fourth state is a direction of the agent, in the full view
 

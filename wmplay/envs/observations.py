@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Text, Tuple
 
-from wmplay.arrays import Array
 from wmplay.errors import SpaceError
+from wmplay.system.arrays import Array
 
 Observation: TypeAlias = dict[str, Array]
 Reader: TypeAlias = Callable[[Any], Array]  # of one observation, or of a batch of them: [...] -> [...]

@@ -9,7 +9,7 @@ from typing import Any
 
 import gymnasium
 
-from wmplay.envs.lcd.worlds import WORLDS
+from wmplay.envs.lcd.worlds.built_in import WORLDS
 
 NO_CLOCK = 2**31 - 1  # steps: Gymnasium's own wrapper is the clock
 

@@ -16,9 +16,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 
-from wmplay.arrays import Array
 from wmplay.errors import ConfigError
-from wmplay.stepping import autoreset_mode
+from wmplay.system.arrays import Array
+from wmplay.vector.stepping import autoreset_mode
 
 Indices = int | Iterable[int] | None
 

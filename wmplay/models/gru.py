@@ -17,8 +17,8 @@ from torch.distributions import Distribution
 
 from wmplay.contracts import LazyPrediction, Prediction, Segment
 from wmplay.errors import ConfigError
+from wmplay.models.vector_state import FrameStates, NextState, with_history
 from wmplay.nets.actions import ActionEncoder
-from wmplay.nets.states import FrameStates, NextState, with_history
 
 Belief: TypeAlias = dict[str, Tensor]  # hidden [B, D], state [B, S], change [B, S]: from the state before
 

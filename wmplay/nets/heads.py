@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wmplay.contracts import LazyMapping, Segment
-from wmplay.distributed import joint_count
 from wmplay.errors import ConfigError
 from wmplay.nets.layers import mlp
+from wmplay.system.processes import joint_count
 
 
 class OutcomeHeads(nn.Module):
@@ -66,6 +66,6 @@ class OutcomeHeads(nn.Module):
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """The mean of values [B, T] where mask [B, T] is True; 0 if it is so nowhere.
 
-    Over the joint batch, where several processes share one (``wmplay.distributed.joint_count``).
+    Over the joint batch, where several processes share one (``wmplay.system.processes.joint_count``).
     """
     return torch.where(mask, values, 0.0).sum() / joint_count(mask)

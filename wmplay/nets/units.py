@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wmplay.arrays import Array
 from wmplay.contracts import Segment
+from wmplay.system.arrays import Array
 
 TRUSTED = 1e3  # bounds up to this are taken as they are; larger ones may mean no more than "any float"
 FILLED = 0.01  # part of the range between such bounds that the data has to cover for them to count

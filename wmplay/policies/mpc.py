@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from wmplay.contracts import Belief, Objective, Plan, Planner, Prediction, Score, WorldModel, modelled
-from wmplay.device import Precision, autocast
 from wmplay.errors import ConfigError, ShapeError
 from wmplay.nets.trees import repeat_rows, rows, take_rows, where_rows
+from wmplay.system.device import Precision, autocast
 
 
 class Carry(NamedTuple):
@@ -33,7 +33,7 @@ class MPC:
         planner: searches.
         objective: what plans are worth.
         replan_every: steps to follow each plan, up to its horizon.
-        precision: of the model's products while planning, see ``wmplay.device``; a planner compares
+        precision: of the model's products while planning, see ``wmplay.system.device``; a planner compares
             scores, for which bfloat16 is fine.
 
     Raises:

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from wmplay.contracts import Carry, Practice
-from wmplay.device import Precision, autocast
 from wmplay.errors import SpaceError, check_values
 from wmplay.nets.actions import action_bounds
 from wmplay.nets.gaussian import HALF_LOG_TAU
 from wmplay.nets.inputs import VectorInputs
-from wmplay.stepping import TensorEnv
+from wmplay.system.device import Precision, autocast
+from wmplay.vector.stepping import TensorEnv
 
 WORTH_CASTING = 2**15  # rows x units: below, casting to bfloat16 takes longer than it saves
 RATE_CHANGE = 1.2  # of the learning rate after a round
@@ -58,7 +58,7 @@ class PPO(nn.Module):
         epochs: passes over a round.
         minibatch: steps per gradient step.
         max_gradient: the largest gradient norm.
-        precision: of the hidden layers' products while practising, see ``wmplay.device``.
+        precision: of the hidden layers' products while practising, see ``wmplay.system.device``.
 
     Raises:
         SpaceError: for other spaces.

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wmplay.contracts import Carry, Practice
-from wmplay.device import Precision, autocast
 from wmplay.errors import ConfigError, check_values
 from wmplay.nets.actions import action_bounds
 from wmplay.nets.gaussian import HALF_LOG_TAU
 from wmplay.nets.inputs import VectorInputs
 from wmplay.policies.replay import Batch, Replay
-from wmplay.stepping import TensorEnv
+from wmplay.system.device import Precision, autocast
+from wmplay.vector.stepping import TensorEnv
 
 LOG_STD = (-5.0, 2.0)  # of the Gaussian before it is squashed
 READ_AHEAD = 64  # batches for which real experience is read at once
@@ -53,7 +53,7 @@ class SAC(nn.Module):
         updates_per_step: updates per transition.
         real_fraction: part of each batch that is drawn from the store of real experience; 0 = none.
         rollout: steps of each slot in a round, at whose end progress is reported.
-        precision: of the hidden layers' products in updates, see ``wmplay.device``.
+        precision: of the hidden layers' products in updates, see ``wmplay.system.device``.
 
     Raises:
         SpaceError: for other spaces.

@@ -9,9 +9,9 @@ from html import escape
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from wmplay.files import written_beside
 from wmplay.report.style import BLUE, INK, PAPER, QUIET, RULE
 from wmplay.report.tables import Grid
+from wmplay.system.files import written_beside
 
 REPORT_FILE = "report.html"
 PICTURES = "report"  # the folder of the pictures, beside the page

@@ -10,16 +10,17 @@ import numpy as np
 
 from wmplay.contracts import Trajectory
 from wmplay.errors import RunError
-from wmplay.files import check_links
+from wmplay.evaluation.gallery import Clips
 from wmplay.registry import KINDS
-from wmplay.report import clips, episodes, plots, simulator
-from wmplay.report.figures import png
+from wmplay.report.labels import POLICY, SAMPLED, counted, duration, verdict, wall_times
 from wmplay.report.markup import Html, Part, Picture, facts_table, file_names, folded, write_page
-from wmplay.report.quality import measured, quality_plot
+from wmplay.report.pictures import clips, episodes
+from wmplay.report.plots import lines, simulator
+from wmplay.report.plots.figures import png
 from wmplay.report.record import Record, read_record
+from wmplay.report.sweep.quality import measured, quality_plot
 from wmplay.report.tables import Grid, model_grids, policy_grid
-from wmplay.report.words import POLICY, SAMPLED, counted, duration, verdict, wall_times
-from wmplay.showcase import Clips
+from wmplay.system.files import check_links
 
 
 def write_report(run_dir: Path | str) -> Path:
@@ -84,7 +85,7 @@ def _prediction(record: Record) -> Iterator[Picture]:
     if score is not None and score.keys:
         yield Picture(
             "prediction.png",
-            png(plots.prediction_plot(score)),
+            png(lines.prediction_plot(score)),
             f"Open-loop prediction under the true actions after {counted(score.context, 'frame')} of "
             f"context: means over {counted(score.clips, 'held-out clip')} with 95% intervals. The baselines "
             "are scored on the same clips.",
@@ -111,7 +112,7 @@ def _clips(record: Record) -> Iterator[Picture]:
     for key in _vector_keys(shown):
         yield Picture(
             f"vector_{names[key]}.png",
-            png(plots.vector_plot(shown, key)),
+            png(lines.vector_plot(shown, key)),
             f"Entries of {key} in a held-out clip: what happened and what was predicted.",
         )
 
@@ -203,14 +204,14 @@ def _quality(record: Record) -> Iterator[Picture]:
 
 
 def _learning(record: Record) -> Iterator[Picture]:
-    progress = plots.progress_plot(record.metrics)
+    progress = lines.progress_plot(record.metrics)
     if progress is not None:
         caption = "Over the run's iterations; bands are 95% intervals over episodes."
         yield Picture("progress.png", png(progress), caption)
-    practice = plots.practice_plot(record.metrics)
+    practice = lines.practice_plot(record.metrics)
     if practice is not None:
         yield Picture("practice.png", png(practice), "What the policy's practice logged.")
-    losses = plots.loss_plot(record.metrics)
+    losses = lines.loss_plot(record.metrics)
     if losses is not None:
         caption = (
             "What fitting the model logged. Long curves have their running mean; a steep start is cut off."

@@ -8,11 +8,11 @@ from typing import Any
 
 from wmplay.contracts import Trajectory
 from wmplay.errors import RunError
-from wmplay.metrics import read_metrics
-from wmplay.reading import YAML_BYTES, read_bytes
-from wmplay.run_directory import RunDirectory
-from wmplay.scores import Evaluation, load_evaluation
-from wmplay.showcase import Clips, load_clips, load_episodes
+from wmplay.evaluation.gallery import Clips, load_clips, load_episodes
+from wmplay.evaluation.scores import Evaluation, load_evaluation
+from wmplay.runs.directory import RunDirectory
+from wmplay.runs.metrics_file import read_metrics
+from wmplay.system.reading import YAML_BYTES, read_bytes
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,21 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from wmplay.intervals import Interval
-from wmplay.report.record import read_record
-from wmplay.report.style import AGREEMENTS, DISTANCES, METRICS, PREDICTORS, SURPRISE_BASELINES
-from wmplay.report.words import (
+from wmplay.evaluation.scores import (
+    MODEL,
+    REAL,
+    AgreementScore,
+    ArbiterScore,
+    Evaluation,
+    KeyScore,
+    PolicyScore,
+    PredictionScore,
+    SpreadScore,
+    SurpriseScore,
+    selected_horizons,
+)
+from wmplay.evaluation.statistics import Interval
+from wmplay.report.labels import (
     POLICIES,
     RANDOM,
     SAMPLED,
@@ -30,19 +41,8 @@ from wmplay.report.words import (
     verdict,
     wall_times,
 )
-from wmplay.scores import (
-    MODEL,
-    REAL,
-    AgreementScore,
-    ArbiterScore,
-    Evaluation,
-    KeyScore,
-    PolicyScore,
-    PredictionScore,
-    SpreadScore,
-    SurpriseScore,
-    selected_horizons,
-)
+from wmplay.report.record import read_record
+from wmplay.report.style import AGREEMENTS, DISTANCES, METRICS, PREDICTORS, SURPRISE_BASELINES
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from msgspec import Meta
 
 from wmplay.contracts import Array
 from wmplay.errors import StoreError
-from wmplay.reading import read_json
 from wmplay.store.shard import (
     EPISODES,
     OBSERVATION,
@@ -34,6 +33,7 @@ from wmplay.store.shard import (
     file_of,
     open_shard,
 )
+from wmplay.system.reading import read_json
 
 SCHEMA = 1
 MANIFEST = "manifest.json"

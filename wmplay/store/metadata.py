@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from wmplay.errors import StoreError, WorldError, WriteError
-from wmplay.files import write_json, written_beside
-from wmplay.origin import Origin, as_origin, in_words, same_world
-from wmplay.reading import read_json
+from wmplay.store.provenance import Origin, as_origin, in_words, same_world
+from wmplay.system.files import write_json, written_beside
+from wmplay.system.reading import read_json
 
 METADATA = "metadata.json"
 MADE_WITH = "made_with"

@@ -24,9 +24,9 @@ from urllib.parse import quote
 import numpy as np
 from msgspec import Meta
 
-from wmplay.array_files import array_in
-from wmplay.arrays import are_flags, first_not_finite
 from wmplay.contracts import Array, Trajectory
+from wmplay.system.array_files import array_in
+from wmplay.system.arrays import are_flags, first_not_finite
 
 OBSERVATION = "observation."
 STEPS = ("action", "reward", "terminated", "truncated")

@@ -11,10 +11,10 @@ import torch
 
 from wmplay.contracts import Array, Segment, Trajectory
 from wmplay.errors import StoreError
-from wmplay.origin import Origin, as_origin, known_origin
 from wmplay.store import writer
 from wmplay.store.manifest import Contents, Manifest, read_contents
 from wmplay.store.metadata import origins, read_metadata
+from wmplay.store.provenance import Origin, as_origin, known_origin
 from wmplay.store.shard import OBSERVATION, Column, Damaged, Shard, unpack
 
 T = TypeVar("T")  # of arrays or tensors

@@ -16,7 +16,6 @@ import numpy as np
 
 from wmplay.contracts import Trajectory
 from wmplay.errors import StoreError, did_you_mean
-from wmplay.origin import Origin
 from wmplay.store.manifest import (
     SHARDS,
     Contents,
@@ -28,6 +27,7 @@ from wmplay.store.manifest import (
     write_manifest,
 )
 from wmplay.store.metadata import check_origins, origins, read_metadata, remembered
+from wmplay.store.provenance import Origin
 from wmplay.store.shard import Columns, Damaged, Layout, Shard, columns, layout_of, merge_shards, write_shard
 
 LOCK = ".lock"

@@ -15,13 +15,13 @@ import numpy as np
 from gymnasium.spaces import Box, Dict
 from numpy.typing import NDArray
 
-from wmplay.arrays import Array
 from wmplay.envs.lcd.physics import Blueprint, Physics, Simulation
 from wmplay.envs.lcd.screen import Rounding, Screen
 from wmplay.envs.lcd.start import Start, given_state, sample_start
 from wmplay.envs.lcd.tasks import ENTRIES, Task
-from wmplay.envs.lcd.world import World
+from wmplay.envs.lcd.worlds.world import World
 from wmplay.errors import ActionError, ConfigError
+from wmplay.system.arrays import Array
 
 Rows: TypeAlias = Sequence[int] | NDArray[np.intp]
 

@@ -9,16 +9,16 @@ from typing import Any, Literal, TypeAlias
 import gymnasium
 import numpy as np
 
-from wmplay.arrays import Array
-from wmplay.envs.autoreset import Autoreset
 from wmplay.envs.lcd.batch import Batch
-from wmplay.envs.lcd.parse import find_world
 from wmplay.envs.lcd.physics import ITERATIONS, Physics
 from wmplay.envs.lcd.screen import Rounding
 from wmplay.envs.lcd.tasks import DEFAULT_REWARD, TASKS, Reward, Task
-from wmplay.envs.lcd.world import World
-from wmplay.envs.lcd.worlds import WORLDS
+from wmplay.envs.lcd.worlds.built_in import WORLDS
+from wmplay.envs.lcd.worlds.parse import find_world
+from wmplay.envs.lcd.worlds.world import World
 from wmplay.errors import ConfigError, UnknownName
+from wmplay.system.arrays import Array
+from wmplay.vector.autoreset import Autoreset
 
 Observation: TypeAlias = dict[str, Array]
 RenderMode: TypeAlias = Literal["lcd", "rgb_array", "human"]

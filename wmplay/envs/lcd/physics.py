@@ -9,9 +9,9 @@ from typing import Any, Literal, TypeAlias
 import Box2D
 import numpy as np
 
-from wmplay.arrays import Array
 from wmplay.envs.lcd.start import Start
-from wmplay.envs.lcd.world import Body, Circle, Joint, Object, Robot, Shape, Static, World
+from wmplay.envs.lcd.worlds.world import Body, Circle, Joint, Object, Robot, Shape, Static, World
+from wmplay.system.arrays import Array
 
 Physics: TypeAlias = Literal["faithful", "fast"]
 

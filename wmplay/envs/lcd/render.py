@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image, ImageDraw
 
-from wmplay.arrays import Array
 from wmplay.envs.lcd.batch import Batch
-from wmplay.envs.lcd.world import Circle, Shape, World
+from wmplay.envs.lcd.worlds.world import Circle, Shape, World
 from wmplay.errors import ConfigError
+from wmplay.system.arrays import Array
 
 Pose: TypeAlias = tuple[float, float, float]
 

@@ -19,9 +19,9 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from wmplay.arrays import Array
-from wmplay.envs.lcd.world import Circle, Polygon, Shape, World
+from wmplay.envs.lcd.worlds.world import Circle, Polygon, Shape, World
 from wmplay.errors import UnknownName
+from wmplay.system.arrays import Array
 
 Rounding: TypeAlias = Literal["outwards", "original"]
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from wmplay.arrays import Array
-from wmplay.envs.lcd.world import Object, Robot, World
+from wmplay.envs.lcd.worlds.world import Object, Robot, World
 from wmplay.errors import ConfigError, ShapeError
+from wmplay.system.arrays import Array
 
 PUSHED = 0.25  # m, the furthest that a hard push squeezes a body's origin into a wall
 LOWER_PART = 0.375  # of the height: where objects start next to a robot, as published

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from wmplay.envs.lcd.world import World
+from wmplay.envs.lcd.worlds.world import World
 from wmplay.errors import ConfigError
 
 Observation: TypeAlias = Mapping[str, Any]

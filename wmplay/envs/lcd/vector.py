@@ -11,16 +11,16 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from wmplay.arrays import Array
-from wmplay.envs.autoreset import Autoreset, autoreset_mode
 from wmplay.envs.lcd.batch import Batch
 from wmplay.envs.lcd.env import RENDER_MODES, Observation, RenderMode, check_options, enlarged, make_task
-from wmplay.envs.lcd.parse import find_world
 from wmplay.envs.lcd.physics import Physics
 from wmplay.envs.lcd.screen import Rounding
 from wmplay.envs.lcd.tasks import Reward
-from wmplay.envs.lcd.world import World
+from wmplay.envs.lcd.worlds.parse import find_world
+from wmplay.envs.lcd.worlds.world import World
 from wmplay.errors import ConfigError
+from wmplay.system.arrays import Array
+from wmplay.vector.autoreset import Autoreset, autoreset_mode
 
 
 class LcdVectorEnv(VectorEnv[Observation, Array, Array]):

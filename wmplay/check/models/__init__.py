@@ -1,0 +1,319 @@
+"""What every world model promises, one function per property.
+
+They are tried on a copy that has been fitted for a moment: at its first weights a model may still ignore
+what it is given, and a leak would not show.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+import pickle
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import gymnasium
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from wmplay.check.compare import TOLERANCE, blank, listed, same, shown
+from wmplay.check.fixtures.fitted_model import (
+    AHEAD,
+    ROWS,
+    SEEN,
+    STEPS,
+    Trial,
+    loss_value,
+    numbers,
+    padded,
+    sample,
+)
+from wmplay.check.models.devices import compiles_as_claimed, cpu_and_cuda_agree, follows_its_device
+from wmplay.check.models.time_rule import actions_matter, no_peeking, predictions_are_on_time
+from wmplay.check.report import Broken, Report, examine
+from wmplay.contracts import Prediction, WorldModel, model_keys
+from wmplay.loop.fitter import stages_of
+
+
+def check_model(model: Any, env: gymnasium.Env[Any, Any], *, seed: int = 0, verbose: bool = False) -> Report:
+    """Tries everything that a world model promises.
+
+    Args:
+        model: on the CPU; it is copied, and left as it is.
+        env: a single one, which gives the observations and takes the actions that the model is made for;
+            a few short random episodes of it are what the model is shown and fitted on.
+        seed: of all random draws. The caller's random state is left as it is.
+        verbose: print each finding as soon as there is one, and how far the fit is.
+
+    Raises:
+        SpaceError: if the env's episodes are too short.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return examine(type(model).__name__, PROPERTIES, Trial(model, env, seed, verbose), verbose)
+
+
+# ---- the properties ------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def shapes_and_types(trial: Trial) -> None:
+    """Predictions have the shapes of the contract, and are finite; beliefs are tensors, batch first."""
+    model = trial.model
+    if not isinstance(model, WorldModel) or not isinstance(model, torch.nn.Module):
+        missing = [n for n in ("initial", "observe", "predict", "decode", "loss") if not hasattr(model, n)]
+        raise Broken(
+            f"it has no {', '.join(missing)}" if missing else "it is no nn.Module",
+            "see WorldModel in wmplay/contracts.py",
+        )
+    belief = trial.believe(model)
+    for leaf in tree_leaves(belief):
+        if not isinstance(leaf, Tensor) or leaf.shape[:1] != (ROWS,):
+            raise Broken(
+                f"the belief after {ROWS} rows holds {shown(leaf)}",
+                f"keep only tensors with the batch first ([{ROWS}, ...]) in it",
+            )
+    future = model.predict(belief, trial.future)
+    if not isinstance(future, Prediction):
+        raise Broken(f"predict returned a {type(future).__name__}", "return a wmplay.Prediction")
+    for name, value in (("reward", future.reward), ("discount", future.discount)):
+        if value is not None:
+            _expect(name, value, (ROWS, AHEAD))
+    if future.discount is not None and not ((future.discount >= 0) & (future.discount <= 1)).all():
+        raise Broken("a discount is not within 0 and 1", "it is the probability that the episode goes on")
+    for leaf in tree_leaves(future.latent):
+        if leaf.shape[:2] != (ROWS, AHEAD):
+            raise Broken(f"the latent holds {shown(leaf)}", f"begin its shape with [B, H], [{ROWS}, {AHEAD}]")
+    expected = list(getattr(model, "predicted", model_keys(trial.spaces)))
+    if sorted(future.observation) != sorted(expected):
+        raise Broken(
+            f"it predicts {', '.join(future.observation) or 'no observation'}",
+            f"decode {', '.join(expected)}",
+        )
+    for key in expected:
+        _expect(f"the predicted '{key}'", future.observation[key], (ROWS, AHEAD, *trial.spaces[key].shape))
+
+
+def the_loss_is_a_finite_scalar(trial: Trial) -> None:
+    """The loss can be minimised: a finite scalar that depends on the weights."""
+    if trial.fit_failed is not None:
+        raise trial.fit_failed
+
+
+def every_weight_is_trained(trial: Trial) -> None:
+    """The loss, or those of all stages together, have a gradient to each parameter."""
+    if trial.untrained:
+        raise Broken(
+            f"no gradient reaches {listed(trial.untrained)}",
+            "use them in the loss, take away a detach(), or delete them",
+        )
+
+
+def overfits_one_batch(trial: Trial) -> None:
+    """A short fit lowers the loss of a batch, and what is predicted comes nearer to it."""
+    if trial.stuck is not None:
+        raise Broken(*trial.stuck)
+
+
+def padding_counts_for_nothing(trial: Trial) -> None:
+    """The loss does not depend on steps that ``mask`` takes out, nor on the frames after them."""
+    real = torch.tensor([STEPS, *[SEEN] * (ROWS - 1)]).unsqueeze(1)
+    junk = padded(trial.segment, torch.arange(STEPS) < real)
+    clean = replace(trial.segment, mask=junk.mask)
+    for stage in stages_of(trial.model):
+        got, expected = (loss_value(stage.loss, data, trial.seed) for data in (junk, clean))
+        if not math.isclose(got, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+            raise Broken(
+                f"other frames, actions and rewards after step {SEEN} of all rows but the first, where mask "
+                f"is False, change the loss of '{stage.name}' from {expected:.6g} to {got:.6g}",
+                "multiply each step's loss by segment.mask and divide by its sum; if you do, a frame is "
+                "explained by later ones (attention without a causal mask?)",
+            )
+
+
+def batch_invariance(trial: Trial) -> None:
+    """A row of a batch is treated as that row alone."""
+    together = trial.outcome(trial.model)
+    for row in range(ROWS):
+        only = slice(row, row + 1)
+        alone = trial.outcome(trial.model, trial.believe(trial.model, only), trial.future[only])
+        same(
+            alone,
+            together[only],
+            f"row {row} alone is predicted differently than among {ROWS} rows",
+            "let no operation mix the rows: statistics over dim 0, view() that swaps axes, BatchNorm in eval",
+        )
+
+
+def observations_matter(trial: Trial) -> None:
+    """What was observed changes what is predicted."""
+    start = trial.frames(0, 1)
+    ignorant = trial.model.initial({key: value[:, 0] for key, value in start.items()})
+    if bool((trial.outcome(trial.model, ignorant) - trial.outcome(trial.model)).abs().max() <= TOLERANCE):
+        raise Broken(
+            f"predictions after {SEEN} more steps are those from the first frame",
+            "take in what observe is given",
+        )
+
+
+@torch.no_grad()
+def seeing_in_parts(trial: Trial) -> None:
+    """Observing steps one by one is observing them all at once; predictions can be continued."""
+    model = trial.model
+    stepwise = model.initial({key: value[:, 0] for key, value in trial.frames(0, 1).items()})
+    for t in range(SEEN):
+        stepwise = model.observe(stepwise, trial.segment.action[:, t : t + 1], trial.frames(t + 1, t + 2))
+    usual = trial.outcome(model)
+    same(
+        trial.outcome(model, stepwise),
+        usual,
+        f"{SEEN} calls of observe with one step each leave another belief than one call with all",
+        "let the belief hold all that the next step needs, and step t see nothing after it",
+    )
+    half = model.predict(trial.believe(model), trial.future[:, :2])
+    rest = model.predict(half.belief, trial.future[:, 2:])
+    same(
+        torch.cat([numbers(half), numbers(rest)], 1),
+        usual,
+        f"predicting 2 steps and {AHEAD - 2} from Prediction.belief is another future than {AHEAD} at once",
+        "return the belief after the last predicted step",
+    )
+
+
+@torch.no_grad()
+def isolation(trial: Trial) -> None:
+    """No call leaves anything behind: neither in the belief that it was given nor in the module."""
+    model = trial.model
+    belief = trial.believe(model)
+    kept, weights = tree_map(torch.clone, belief), _state(model)
+    usual = trial.outcome(model, belief)
+    _unchanged(kept, belief, "predict changes the belief that it is given")
+    following = trial.segment.action[:, SEEN:]
+    model.observe(belief, following, trial.frames(SEEN + 1, STEPS + 1))
+    _unchanged(kept, belief, "observe changes the belief that it is given")
+    trial.outcome(model, trial.believe(model, slice(0, 1)), trial.other(trial.future[:1]))
+    fresh = "keep nothing in the module between calls: what is remembered belongs into the belief"
+    same(trial.outcome(model, kept), usual, "predict answers differently after other calls", fresh)
+    same(trial.outcome(model), usual, "observe answers differently after other calls", fresh)
+    _unchanged(weights, _state(model), "initial, observe or predict changed a parameter or buffer")
+
+
+@torch.no_grad()
+def same_seed_same_numbers(trial: Trial) -> None:
+    """All draws come from the generator that is given; without one there are none. The loss draws from
+    torch's global generator."""
+    model = trial.model
+    belief = trial.believe(model)
+    advice = "draw with generator=generator, and take the most likely future where it is None"
+    state = torch.get_rng_state()
+    one, two = (sample(model, belief, trial.future, trial.seed) for _ in range(2))
+    same(one, two, "the same generator gives two futures", advice, tolerance=0)
+    one, two = (trial.outcome(model, belief) for _ in range(2))
+    same(one, two, "without a generator, predict gives two futures", advice, tolerance=0)
+    if not torch.equal(torch.get_rng_state(), state):
+        raise Broken("observe or predict draws from torch's global generator", advice)
+    for stage in stages_of(model):
+        first, second = (loss_value(stage.loss, trial.segment, trial.seed) for _ in range(2))
+        if first != second:
+            raise Broken(
+                f"under the same seed the loss of '{stage.name}' is {first:.6g}, then {second:.6g}",
+                "draw from torch's global generator only, and keep nothing between calls",
+            )
+
+
+def save_and_load(trial: Trial) -> None:
+    """A state_dict holds all that predictions depend on."""
+    model = trial.model
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    loaded = copy.deepcopy(model)
+    blank(loaded)
+    loaded.load_state_dict(torch.load(file, weights_only=True))
+    advice = "keep every tensor as an nn.Parameter or with register_buffer, every part as an nn.Module"
+    outside = _unregistered(model)
+    if outside:
+        raise Broken(f"{listed(outside)} would not be saved, nor moved to a GPU", advice)
+    same(trial.outcome(loaded), trial.outcome(model), "loaded weights predict something else", advice, 0)
+
+
+def copies_are_equal_and_apart(trial: Trial) -> None:
+    """A deep copy and a pickled one predict the same, and share nothing with the model."""
+    model = trial.model
+    usual = trial.outcome(model)
+    advice = "hold no function, file or other module from outside that a copy would share or could not take"
+    ways: Sequence[tuple[str, Callable[[Any], Any]]] = (
+        ("deepcopy", copy.deepcopy),
+        ("pickle", lambda x: pickle.loads(pickle.dumps(x))),
+    )
+    for name, way in ways:
+        try:
+            twin = way(model)
+        except Exception as error:  # whatever a piece's own attributes raise
+            raise Broken(f"{name} raised {type(error).__name__}: {error}", advice) from error
+        same(trial.outcome(twin), usual, f"a copy by {name} predicts something else", advice, 0)
+        blank(twin)
+        same(trial.outcome(model), usual, f"changing a copy by {name} changes the model", advice, 0)
+        if torch.equal(trial.outcome(twin), usual) and any(True for _ in model.parameters()):
+            raise Broken(f"a copy by {name} still predicts with the weights of the original", advice)
+
+
+PROPERTIES: tuple[Callable[[Trial], None], ...] = (
+    shapes_and_types,
+    the_loss_is_a_finite_scalar,
+    every_weight_is_trained,
+    overfits_one_batch,
+    padding_counts_for_nothing,
+    batch_invariance,
+    no_peeking,
+    actions_matter,
+    predictions_are_on_time,
+    observations_matter,
+    seeing_in_parts,
+    isolation,
+    same_seed_same_numbers,
+    save_and_load,
+    copies_are_equal_and_apart,
+    follows_its_device,
+    cpu_and_cuda_agree,
+    compiles_as_claimed,
+)
+
+
+# ---- what they share -----------------------------------------------------------------------------
+
+
+def _state(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in [*model.named_parameters(), *model.named_buffers()]}
+
+
+def _unregistered(model: torch.nn.Module) -> list[str]:
+    """Attributes with tensors, also of modules in a list or dict, that are not among the model's own."""
+    own = {id(x) for x in [*model.parameters(), *model.buffers()]}
+
+    def is_foreign(leaf: Any) -> bool:
+        if isinstance(leaf, torch.nn.Module):
+            return any(id(x) not in own for x in [*leaf.parameters(), *leaf.buffers()])
+        return isinstance(leaf, Tensor) and id(leaf) not in own
+
+    return [
+        f"{name}.{key}" if name else key
+        for name, module in model.named_modules()
+        for key, value in vars(module).items()
+        if key not in ("_parameters", "_buffers", "_modules") and any(map(is_foreign, tree_leaves(value)))
+    ]
+
+
+def _unchanged(before: Any, after: Any, problem: str) -> None:
+    if not all(torch.equal(x, y) for x, y in zip(tree_leaves(before), tree_leaves(after), strict=True)):
+        raise Broken(problem, "return a new belief, and change no tensor in place")
+
+
+def _expect(name: str, value: Any, shape: tuple[int, ...]) -> None:
+    if not isinstance(value, Tensor) or tuple(value.shape) != shape or not value.is_floating_point():
+        raise Broken(f"{name} is {shown(value)}", f"return a float tensor {list(shape)}")
+    if not value.isfinite().all():
+        raise Broken(f"{name} is not finite", "look for a log or a division of 0 at untrained weights")

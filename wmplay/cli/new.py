@@ -1,0 +1,134 @@
+"""``wmplay new``: a piece of one's own to begin with, complete and working, with its test.
+
+What is written are the files of ``templates/``, in which ``my_piece`` stands for the name and ``MyPiece``
+for the class.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import keyword
+import re
+from pathlib import Path
+
+from wmplay import registry
+from wmplay.errors import UnknownName, UsageError
+from wmplay.system.files import explained
+
+TEMPLATES = Path(__file__).parent / "templates"
+NAME = re.compile(r"[a-z][a-z0-9_]{0,29}")  # the templates' lines have room for that much
+NOT_NAMES = frozenset({"null", "true", "false", "yes", "no", "on", "off", "nan", "inf"})  # YAML's own words
+
+
+def new_piece(kind: str, name: str, *, package: bool = False) -> list[Path]:
+    """Writes a piece that works, and its test, into ``./plugins``; returns what was written.
+
+    Args:
+        kind: one of ``registry.KINDS``.
+        name: in snake_case; of the piece and of its file.
+        package: write an installable package into ``./<name>`` instead, with an entry point and a folder
+            of configs.
+
+    Raises:
+        UnknownName: for another kind.
+        UsageError: for a name that cannot be or is taken, or where there is a file already.
+        WriteError: no space, no permission.
+    """
+    if kind not in registry.KINDS:
+        raise UnknownName("kind of piece", kind, registry.KINDS)
+    piece = (TEMPLATES / f"{kind}.py.txt").read_text(encoding="utf-8")
+    _check_name(kind, name)
+    class_name = "".join(word.capitalize() for word in name.split("_"))
+    if class_name in _names_used(piece) - {"MyPiece"}:
+        raise UsageError(
+            f"the class of '{name}' would be {class_name}, which its file needs: choose another name"
+        )
+    files = _package_files(kind, name, piece) if package else _plugin_files(kind, name, piece)
+    # a package needs a folder of its own; beside plugins/<name>.py, plugins/<name>/ would be the same module
+    taken = [Path(name)] if package else [Path("plugins") / name, *files]
+    for path in taken:
+        if path.exists():
+            raise UsageError(
+                f"{path} is there already, and is left as it is: choose another name, or move it away"
+            )
+    for path, text in files.items():
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text.replace("my_piece", name).replace("MyPiece", class_name))
+    return list(files)
+
+
+def next_steps(kind: str, name: str, *, package: bool = False) -> list[tuple[str, str]]:
+    """(command, what it is for) of what to do with a new piece."""
+    small = (
+        f"env={name} objective=goal_distance fit.steps=200"
+        if kind == "env"
+        else f"experiment=tiny {kind}={name}"
+    )
+    steps = [
+        (f"wmplay train {small}", "a small run with it, which works already"),
+        (f"pytest plugins/tests/test_{name}.py", "its own test"),
+    ]
+    if package:
+        steps = [(f"wmplay train experiment={name}", steps[0][1]), (f"pytest {name}", steps[1][1])]
+    steps.insert(1, (f"wmplay check {kind}={name}", "looks for the mistakes that silently ruin results"))
+    if package:
+        steps.insert(0, (f"pip install --editable {name}", "makes it known to wmplay"))
+    return steps
+
+
+def _check_name(kind: str, name: str) -> None:
+    if not NAME.fullmatch(name):
+        spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "_", name).strip("_").lower()
+        example = spaced if NAME.fullmatch(spaced) else "my_idea"
+        raise UsageError(
+            f"the name is '{name}', expected snake_case of at most 30 characters, such as '{example}'"
+        )
+    if keyword.iskeyword(name) or name in NOT_NAMES or name == "tests" or name.startswith("test_"):
+        raise UsageError(f"the name '{name}' means something else to Python, YAML or pytest: choose another")
+    for piece in registry.pieces(kind):
+        if piece.name == name:
+            raise UsageError(f"there is a {kind} '{name}' already ({piece.source}): choose another name")
+
+
+def _names_used(text: str) -> set[str]:
+    """The names that a file imports, defines or uses."""
+    nodes = list(ast.walk(ast.parse(text)))
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    defined = {node.name for node in nodes if isinstance(node, ast.ClassDef)}
+    return used | defined | {node.name for node in nodes if isinstance(node, ast.alias)}
+
+
+def _plugin_files(kind: str, name: str, piece: str) -> dict[Path, str]:
+    folder = Path("plugins")
+    return {folder / f"{name}.py": piece, folder / "tests" / f"test_{name}.py": _template(f"test_{kind}.py")}
+
+
+def _package_files(kind: str, name: str, piece: str) -> dict[Path, str]:
+    """The layout of an installable package; raises UsageError where it would hide another."""
+    if importlib.util.find_spec(name) is not None:
+        raise UsageError(f"there is a Python module '{name}' already: choose another name for the package")
+    if name in registry.names("experiment"):
+        raise UsageError(f"there is an experiment '{name}' already: choose another name for the package")
+    folder = Path(name)
+    source = folder / "src" / name
+    return {
+        folder / "pyproject.toml": _template("pyproject.toml"),
+        source / "__init__.py": piece,
+        source / "configs" / "experiment" / f"{name}.yaml": _experiment(kind),
+        folder / "tests" / f"test_{name}.py": _template(f"test_{kind}.py"),
+    }
+
+
+def _experiment(kind: str) -> str:
+    """A small run with the piece; other than a new env or objective, it is tried on a goal of Luxo's."""
+    chosen = {kind: "my_piece"} if kind == "objective" else {kind: "my_piece", "objective": "goal_distance"}
+    overrides = "".join(f"\n  - override /{group}: {name}" for group, name in chosen.items())
+    text = _template("experiment.yaml").replace("defaults: []", f"defaults:{overrides}")
+    return text.replace("env: {}\n", "" if kind == "env" else "env:\n  task: body_goal\n")
+
+
+def _template(name: str) -> str:
+    return (TEMPLATES / f"{name}.txt").read_text(encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Configs: composing them with Hydra, typed settings, plugins, pieces by name."""

@@ -1,0 +1,247 @@
+"""Finding and importing plugins: ``./plugins``, ``$WMPLAY_PLUGINS`` and installed entry points.
+
+A plugin is read (to list it) long before it is imported (to use it), and one that is broken is named
+with its error while the rest goes on working. What fails later is told in one line, with the plugin's own.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import importlib.util
+import os
+import sys
+import sysconfig
+import textwrap
+import traceback
+import types
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from wmplay.errors import PLACE, WmplayError
+
+NAMESPACE = "wmplay_plugins"  # plugins/my_model.py is the module wmplay_plugins.my_model
+ENTRY_POINT_GROUP = "wmplay.plugins"
+BUILT_IN = "built in"  # the source of what comes with wmplay
+HERE = Path(__file__).parents[1]  # of the package
+SHOWN = 500  # characters of a foreign error's message: some list all weights
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A module that may register pieces, found but not necessarily imported."""
+
+    module: str  # what to import
+    path: Path  # its file
+    source: str  # how to name it to a person
+    configs: Path | None  # its own config groups
+
+
+_failures: dict[str, str] = {}  # plugin source -> why it does not load
+_imported: dict[str, dict[Path, bytes]] = {}  # module of a file or folder -> its texts when it was imported
+
+
+def plugins() -> list[Plugin]:
+    """The plugins that can be seen from here, in the order in which they are searched."""
+    found: dict[str, Plugin] = {}
+    for folder in _folders():
+        for path in sorted(folder.iterdir()):
+            init = path / "__init__.py"
+            if path.suffix == ".py" and not path.name.startswith(("_", "test_")):
+                plugin = Plugin(f"{NAMESPACE}.{path.stem}", path, _shown(path), None)
+            elif init.is_file():
+                configs = path / "configs"
+                plugin = Plugin(
+                    f"{NAMESPACE}.{path.name}",
+                    init,
+                    _shown(path),
+                    configs if configs.is_dir() else None,
+                )
+            else:
+                continue
+            found.setdefault(plugin.module, plugin)
+    for point in _entry_points():
+        try:
+            spec = importlib.util.find_spec(point.module)
+        except ModuleNotFoundError:
+            spec = None
+        if spec is None or spec.origin is None:
+            _failures[point.name] = f"entry point '{point.name}': there is no module {point.module}"
+            continue
+        configs = Path(spec.origin).parent / "configs"
+        is_package = spec.submodule_search_locations is not None
+        found.setdefault(
+            point.module,
+            Plugin(
+                point.module,
+                Path(spec.origin),
+                point.name,
+                configs if is_package and configs.is_dir() else None,
+            ),
+        )
+    return list(found.values())
+
+
+def failures() -> dict[str, str]:
+    """Plugins that do not load, and why: those found broken so far (``load_all`` tries them all).
+
+    Folders of ``$WMPLAY_PLUGINS`` that are not there count too.
+    """
+    for plugin in plugins():
+        list(declared(plugin))
+    present = {plugin.source for plugin in plugins()}
+    present |= {point.name for point in _entry_points()}
+    absent = {
+        f"$WMPLAY_PLUGINS: {entry}": "there is no such folder"
+        for entry in _listed_folders()
+        if not Path(entry).is_dir()
+    }
+    return {source: why for source, why in _failures.items() if source in present} | absent
+
+
+def config_folders() -> list[tuple[str, Path]]:
+    """(source, folder) of every place with config groups, the built-in one first."""
+    packaged = HERE / "configs"  # an installed wheel carries them
+    built_in = packaged if packaged.is_dir() else HERE.parent / "configs"
+    return [(BUILT_IN, built_in)] + [(p.source, p.configs) for p in plugins() if p.configs is not None]
+
+
+def declared(plugin: Plugin) -> dict[tuple[str, str], str]:
+    """{(kind, name): class} of each ``@register("kind", "name")`` that can be read off a plugin's text."""
+    try:
+        tree = ast.parse(plugin.path.read_bytes(), filename=plugin.source)
+    except (SyntaxError, OSError, ValueError) as error:  # ValueError: of null bytes
+        _failures[plugin.source] = f"{type(error).__name__}: {error}"
+        return {}
+    found = {}
+    for node in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+        for call in node.decorator_list:
+            if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] == "register":
+                values = [arg.value for arg in call.args if isinstance(arg, ast.Constant)]
+                if len(values) == 2 and all(isinstance(value, str) for value in values):
+                    found[str(values[0]), str(values[1])] = node.name
+    return found
+
+
+def load_all() -> dict[str, str]:
+    """Imports every plugin, so that it registers its pieces; returns those that failed, and why."""
+    for plugin in plugins():
+        load(plugin)
+    return failures()
+
+
+def load(plugin: Plugin) -> None:
+    """Imports a plugin; a failure is recorded (see ``failures``), not raised."""
+    ours = plugin.module.startswith(f"{NAMESPACE}.")
+    if ours:
+        namespace = sys.modules.setdefault(NAMESPACE, types.ModuleType(NAMESPACE))
+        namespace.__path__ = [str(folder) for folder in _folders()]
+        loaded = sys.modules.get(plugin.module)
+        if loaded is not None and loaded.__file__ != str(plugin.path):
+            # The working directory has changed, and with it the file that this name means.
+            _forget(plugin)
+    texts = _texts(plugin) if ours and plugin.module not in sys.modules else {}
+    try:
+        importlib.invalidate_caches()
+        importlib.import_module(plugin.module)
+    except (Exception, SystemExit) as error:  # a plugin may fail in any way
+        sys.modules.pop(plugin.module, None)
+        _failures[plugin.source] = str(error) if isinstance(error, WmplayError) else in_one_line(error)
+    else:
+        _failures.pop(plugin.source, None)
+        if texts:
+            _imported[plugin.module] = texts
+
+
+def is_package(folder: Path) -> bool:
+    """Whether a folder is the project of an installable plugin, as ``wmplay new --package`` writes it."""
+    project = folder / "pyproject.toml"
+    begins = f'[project.entry-points."{ENTRY_POINT_GROUP}"]'.encode()
+    return project.is_file() and begins in project.read_bytes()
+
+
+def changed() -> list[Plugin]:
+    """Imported plugins, of a folder, that have another text by now. Installed ones are not looked at."""
+    return [
+        plugin
+        for plugin in plugins()
+        if getattr(sys.modules.get(plugin.module), "__file__", None) == str(plugin.path)
+        and plugin.module in _imported
+        and _imported[plugin.module] != _texts(plugin)
+    ]
+
+
+def load_again(plugin: Plugin) -> None:
+    """Imports a plugin as it is now; a failure is recorded, as by ``load``."""
+    for path in _texts(plugin):  # bytecode is told apart by the second and the size: too coarse for an edit
+        Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
+    _forget(plugin)
+    load(plugin)
+
+
+def _forget(plugin: Plugin) -> None:
+    """Makes the next import read a plugin's modules anew."""
+    for name in [name for name in sys.modules if f"{name}.".startswith(f"{plugin.module}.")]:
+        del sys.modules[name]
+
+
+def _texts(plugin: Plugin) -> dict[Path, bytes]:
+    whole = plugin.path.name == "__init__.py"
+    files = sorted(plugin.path.parent.rglob("*.py")) if whole else [plugin.path]
+    return {path: path.read_bytes() for path in files}
+
+
+def failed_at(error: BaseException) -> str | None:
+    """The innermost line that is neither wmplay's nor a library's: as a rule, a plugin's.
+
+    Returns:
+        ``plugins/mine.py, line 48, in Mine.loss``, and, where that called wmplay in turn, the line there.
+        None if no such code was under way.
+    """
+    if hasattr(error, PLACE):  # it was raised in another process
+        return getattr(error, PLACE)  # type: ignore[no-any-return]
+    packages = [plugin.path.parent for plugin in plugins() if plugin.path.name == "__init__.py"]
+    theirs, called = None, ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        path = Path(frame.f_code.co_filename)
+        place = f"{_shown(path)}, line {line}, in {frame.f_code.co_qualname}"
+        if path.is_relative_to(HERE):
+            called = f", which calls {place}"
+        elif any(path.is_relative_to(package) for package in packages) or not _is_library(path):
+            theirs, called = place, ""
+    return None if theirs is None else theirs + called
+
+
+def in_one_line(error: BaseException) -> str:
+    """An error that is none of wmplay's: its type, the beginning of its message, and ``failed_at``."""
+    text = textwrap.shorten(f"{type(error).__name__}: {error}", SHOWN, placeholder=" ...")
+    place = failed_at(error)
+    return text.removesuffix(":") if place is None else f"{text.removesuffix(':')}: mend {place}"
+
+
+def _is_library(path: Path) -> bool:
+    installed = {"site-packages", "dist-packages"} & {*path.parts}
+    return bool(installed) or path.is_relative_to(sysconfig.get_path("stdlib")) or path.name.startswith("<")
+
+
+@functools.cache
+def _entry_points() -> tuple[EntryPoint, ...]:
+    """Read once: it opens the metadata of every installed distribution."""
+    return tuple(entry_points(group=ENTRY_POINT_GROUP))
+
+
+def _listed_folders() -> list[str]:
+    return [entry for entry in os.environ.get("WMPLAY_PLUGINS", "").split(os.pathsep) if entry]
+
+
+def _folders() -> list[Path]:
+    folders = [Path("plugins"), *map(Path, _listed_folders())]
+    unique = dict.fromkeys(folder.resolve() for folder in folders if folder.is_dir())
+    return list(unique)
+
+
+def _shown(path: Path) -> str:
+    """A path as a person would type it from here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,108 @@
+"""The config of a run on disk: pieces by name, values as they are.
+
+A config that is loaded may be a stranger's. It is data: nothing in it is imported, called or resolved, and
+what would make another part of the program do so is refused here, before anybody sees the config.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from wmplay.config.constructors import SHOWN, shortened
+from wmplay.config.references import KINDS, MOVED, PIECE, TARGET, with_reference
+from wmplay.errors import RunError
+from wmplay.system.files import written_beside
+from wmplay.system.reading import read_yaml
+
+MODULE_AND_NAME = re.compile(r"\s*[^\W\d][\w.]*\s*:\s*\S.*", re.DOTALL)  # as Gymnasium's "module:Name-v0"
+
+
+def read_config(path: Path) -> DictConfig:
+    """Return the config of a run or of an exported one.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        RunError: in one line, if it cannot be read, holds no config, or a value that is more than data: an
+            interpolation (``${...}``), a value that is missing (``???``), a name of a piece or of a class
+            where there is no piece, a module to import.
+    """
+    content = read_yaml(path, RunError)
+    if not isinstance(content, dict):
+        raise RunError(f"{path} is not the config of a run")
+    for kind in KINDS:
+        if isinstance(content.get(kind), Mapping):
+            old = content[kind].get(TARGET)
+            content[kind] = with_reference(content[kind], MOVED.get(old) if isinstance(old, str) else None)
+    check_data(path, content)
+    try:
+        return OmegaConf.create(content)
+    except OmegaConfBaseException as error:
+        raise RunError(f"{path} is not the config of a run: {' '.join(str(error).split())}") from None
+
+
+def write_config(path: Path, config: DictConfig) -> None:
+    """Write a run's config, beside and then renamed, without the modules of Gymnasium ids ``module:Name-v0``.
+
+    Raises:
+        WriteError: no space, no permission.
+    """
+    config = config.copy()
+    OmegaConf.set_readonly(config, False)
+    for key in ("env.id", "collect.env.id"):
+        env_id = OmegaConf.select(config, key)
+        if isinstance(env_id, str):
+            OmegaConf.update(config, key, env_id.rpartition(":")[2])
+    with written_beside(path) as beside:
+        OmegaConf.save(config, beside)
+
+
+def check_data(source: Path, content: Mapping[str, Any], above: tuple[str, ...] = ()) -> None:
+    """Raises RunError for a value of a config that is more than data; see ``read_config``.
+
+    Args:
+        source: the file that it is from.
+        content: the config, or a part of it.
+        above: the keys that lead to that part.
+    """
+    for where, value in _values(content, above):
+        problem = _problem(where, value)
+        if problem is not None:
+            raise RunError(f"{source}: {'.'.join(where)[:SHOWN]!r} {problem}")
+
+
+def _values(content: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yields (keys on the way, value) of each entry of nested mappings and lists."""
+    for key, value in content.items() if isinstance(content, dict) else enumerate(content):
+        yield (*where, str(key)), value
+        if isinstance(value, dict | list):
+            yield from _values(value, (*where, str(key)))
+
+
+def _problem(where: tuple[str, ...], value: Any) -> str | None:
+    """What is wrong with an entry, for the end of a message; None for what is plain data."""
+    if where[-1] in (PIECE, TARGET) and not (len(where) == 2 and where[0] in KINDS):
+        return f"names a class where no piece is: take it out ({PIECE} stands in {', '.join(KINDS)})"
+    if where[-1] == PIECE and not (isinstance(value, str) and value.startswith(f"{where[0]}/")):
+        return f"is {shortened(value)}, expected {where[0]}/<name>"
+    if len(where[-1]) > SHOWN:
+        return f"is a key of {len(where[-1]):,} characters, expected at most {SHOWN}"
+    texts = [where[-1], value] if isinstance(value, str) else [where[-1]]
+    if any("${" in text for text in texts):
+        return "is an interpolation, which is not resolved in what is loaded: write the value itself"
+    if value == "???":
+        return "is missing (???): write the value"
+    if not isinstance(value, str) or not (where[0] == "env" or where[:2] == ("collect", "env")):
+        return None
+    module = MODULE_AND_NAME.fullmatch(value)
+    if module is None and not (where[-1] == "id" and ":" in value):
+        return None
+    return (
+        f"is {shortened(value)}, and what is loaded imports no module: import it in a plugin of your own "
+        "(./plugins/mine.py) and leave it out here"
+    )

@@ -1,0 +1,136 @@
+"""What adapters of other people's environments share: making them, their actions, and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete, Space
+
+from wmplay.config import plugins
+from wmplay.errors import ActionError, ConfigError, SpaceError, UnknownName
+from wmplay.system.arrays import Array
+from wmplay.system.extras import how_to_install
+from wmplay.vector.answers import Held
+
+FAMILIES = {  # how ids begin that a package registers: the env that is made for it, its setting, its extra
+    "ALE/": ("atari", "env.game=<game>", "atari"),
+    "BabyAI-": ("minigrid", "env.id=<id>", "minigrid"),
+    "MiniGrid-": ("minigrid", "env.id=<id>", "minigrid"),
+    "dm_control/": ("dm_control", "env.domain=<domain> env.task=<task>", "dm-control"),
+}
+
+
+def action_space(space: Space[Any], what: str, limit: float | None = None) -> Box | Discrete:
+    """The action space as pieces know it: float32 [A], of a Box of any shape, or discrete and counted from 0.
+
+    Where a Box has no bounds, ``limit`` gives it some.
+
+    Raises:
+        SpaceError: for any other space.
+    """
+    if isinstance(space, Discrete):
+        return Discrete(int(space.n))
+    if isinstance(space, Box) and space.dtype.kind == "f":
+        low, high = (bound.astype(np.float32).reshape(-1) for bound in (space.low, space.high))
+        if limit is not None:
+            low, high = np.where(np.isfinite(low), low, -limit), np.where(np.isfinite(high), high, limit)
+        return Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+    raise SpaceError(
+        f"{what} is {space}, expected a Box of floats or a Discrete: make one of it by "
+        "gymnasium.wrappers.TransformAction"
+    )
+
+
+def choice(action: Any, count: int, rows: tuple[int, ...] = ()) -> Array:
+    """A discrete action, or one for each env of a batch of shape ``rows``, checked: int64 in 0 .. count - 1.
+
+    Raises:
+        ActionError: for anything else.
+    """
+    numbers = np.asarray(action)
+    if (
+        numbers.shape != rows
+        or numbers.dtype.kind not in "iu"
+        or numbers.min(initial=0) < 0
+        or numbers.max(initial=0) >= count
+    ):
+        each = f", one for each of {rows[0]} envs" if rows else ""
+        raise ActionError(f"action is {action!r}, expected an integer in 0 .. {count - 1}{each}")
+    return numbers.astype(np.int64)
+
+
+def within(action: Any, low: Array, high: Array) -> Array:
+    """A continuous action, checked and clipped to its bounds, in their dtype.
+
+    Raises:
+        ActionError: for another shape, NaN, or no numbers at all.
+    """
+    try:
+        values = np.asarray(action, low.dtype)
+    except (TypeError, ValueError):
+        raise ActionError(f"action is a {type(action).__name__}, expected an array of numbers") from None
+    if values.shape != low.shape:
+        raise ActionError(f"action has shape {list(values.shape)}, expected {list(low.shape)}")
+    if np.isnan(values).any():
+        raise ActionError(f"action has NaN at {np.argwhere(np.isnan(values))[0].tolist()}, expected numbers")
+    return values.clip(low, high)
+
+
+def resized(frame: Array, size: int) -> Array:
+    """A picture [H, W, 3 or more] uint8 as [size, size, 3], each pixel the mean of those that it covers."""
+    from PIL import Image
+
+    image = Image.fromarray(frame[..., :3])
+    return np.array(image.resize((size, size), Image.Resampling.BOX))
+
+
+def registered(
+    env_id: str, kwargs: Mapping[str, Any], max_steps: int | None, what: str = "Gymnasium environment"
+) -> gymnasium.Env[Any, Any]:
+    """An environment of Gymnasium's registry, held to its spaces.
+
+    Raises:
+        UnknownName: if Gymnasium has no such id.
+        ConfigError: if it cannot be made.
+    """
+
+    def make() -> gymnasium.Env[Any, Any]:
+        env = gymnasium.make(env_id, max_episode_steps=max_steps, disable_env_checker=True, **kwargs)
+        return Held(env)  # it says more than Gymnasium's own checker, which is left out for it
+
+    env: gymnasium.Env[Any, Any] = made(make, env_id, what)
+    return env
+
+
+def made(make: Callable[[], Any], env_id: str, what: str) -> Any:
+    """What ``make`` makes of an id of Gymnasium's registry. Raises as ``registered``."""
+    if env_id not in gymnasium.registry:
+        plugins.load_all()  # one of them may register it
+    try:
+        return make()
+    except gymnasium.error.UnregisteredEnv:
+        raise UnknownName(what, env_id, gymnasium.registry, _who_has(env_id)) from None
+    except ImportError as error:
+        raise ConfigError(f"{what} '{env_id}' needs a module: {one_line(error)}") from error
+    except (gymnasium.error.Error, TypeError, ValueError, AssertionError) as error:
+        raise ConfigError(f"{what} '{env_id}' cannot be made: {one_line(error)}") from error
+
+
+def _who_has(env_id: str) -> str:
+    """Return the advice for an id of a family of which nothing is registered here; else ''."""
+    name = env_id.rpartition(":")[2]
+    family = next((each for each in FAMILIES if name.startswith(each)), name.rpartition("/")[0])
+    if not family or any(each.startswith(family) for each in gymnasium.registry):
+        return ""
+    if family in FAMILIES:
+        piece, setting, extra = FAMILIES[family]
+        return f"use env={piece} {setting}, which needs {how_to_install(extra)}"
+    return f"no '{family}/...' is registered here: give module:{name}, or import the module in a plugin"
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split())

@@ -1,0 +1,64 @@
+"""The built-in worlds: those of the original testbed (boxLCD, Wilson 2021), with its sizes and clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from wmplay.envs.lcd.worlds import robots
+from wmplay.envs.lcd.worlds.world import Circle, Object, Robot, Shape, World, box
+
+HEIGHT = 5.0
+
+
+def _bouncer(number: int, *shapes: Shape) -> Object:
+    return Object(f"object_{number}", shapes, density=0.1, restitution=0.8)
+
+
+def _cube(number: int) -> Object:
+    return Object(f"cube_{number}", (box(0.4, 0.4),), density=0.5, linear_damping=1.0, angular_damping=0.2)
+
+
+def _ball(number: int) -> Object:
+    return Object(f"ball_{number}", (Circle(0.5),), density=0.2, restitution=0.8)
+
+
+def _passive(steps: int, *objects: Object) -> World:
+    return World(width=HEIGHT, height=HEIGHT, objects=objects, steps=steps)
+
+
+def _with_objects(robot: Robot, aspect: float, steps: int, *objects: Object) -> World:
+    return World(width=aspect * HEIGHT, height=HEIGHT, robots=(robot,), objects=objects, steps=steps)
+
+
+def _large(robot: Robot, *objects: Object) -> World:
+    return World(width=2 * HEIGHT, height=HEIGHT, robots=(robot,), objects=objects, lcd_height=32)
+
+
+def _worlds() -> dict[str, World]:
+    either = (Circle(0.5), box(0.5, 0.5))
+    worlds = {
+        "dropbox": _passive(25, Object("object_0", (box(0.7, 0.7),), density=0.1)),
+        "bounce": _passive(50, _bouncer(0, Circle(0.5))),
+        "bounce2": _passive(50, *(_bouncer(i, Circle(0.5)) for i in range(2))),
+        "object2": _passive(50, *(_bouncer(i, *either) for i in range(2))),
+        "object3": _passive(50, *(_bouncer(i, *either) for i in range(3))),
+    }
+    for name, robot in (("urchin", robots.urchin()), ("luxo", robots.luxo())):
+        worlds[name] = _with_objects(robot, 2.0, 100)
+        for kind, make in (("cube", _cube), ("ball", _ball)):
+            worlds[f"{name}_{kind}"] = _with_objects(robot, 1.5, 150, make(0))
+            worlds[f"{name}_{kind}s"] = _with_objects(robot, 2.0, 100, *(make(i) for i in range(3)))
+    worlds["crab"] = _large(robots.crab())
+    worlds["crab_cube"] = _large(robots.crab(), Object("cube_0", (box(0.4, 0.4),), friction=1.0))
+    small_cube = Object("cube_0", (box(0.3, 0.3),), density=0.1, friction=1.0)
+    worlds["spider_cube"] = _large(robots.spider(), small_cube)
+    return worlds
+
+
+WORLDS: Mapping[str, World] = _worlds()
+ROBOTS: Mapping[str, Callable[[], Robot]] = {
+    "urchin": robots.urchin,
+    "luxo": robots.luxo,
+    "crab": robots.crab,
+    "spider": robots.spider,
+}

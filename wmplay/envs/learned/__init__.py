@@ -1,0 +1,1 @@
+"""A world model as an environment."""

@@ -1,0 +1,137 @@
+"""Data without a simulator: an env that is nothing but a store's spaces, and what is held out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, NoReturn
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, Space
+
+from wmplay.contracts import Trajectory
+from wmplay.errors import ConfigError, SpaceError, UnknownName
+from wmplay.store import Store, load_trajectories
+from wmplay.store.metadata import read_metadata
+from wmplay.store.shard import OBSERVATION
+from wmplay.vector.spaces import space_from_json
+
+
+class RecordedEnv(gymnasium.Env[dict[str, Any], Any]):
+    """The spaces of a store's trajectories; it cannot be stepped.
+
+    Bounds are those of the spaces in the store's metadata, as ``wmplay data import`` writes them. Where there
+    are none, or infinite ones, and where the data goes further, they are as far as the data goes: of vectors
+    and actions the smallest and the largest of each entry, of discrete actions the largest. uint8 arrays that
+    hold nothing but 0 and 1 are binary, other ones images.
+
+    Args:
+        data: the store; a run gives it its ``env.data``.
+        keys: the observations to look at; by default all.
+
+    Raises:
+        ConfigError: without a store, or with an empty one.
+        StoreError: if there is none at that path, or it is damaged.
+        UnknownName: for a key that the store does not have.
+        SpaceError: for complex numbers.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # as Gymnasium declares it
+
+    def __init__(self, data: str | None = None, keys: Sequence[str] | None = None) -> None:
+        if data is None:
+            raise ConfigError("env recorded is made of a store: give it one with env.data=<store>")
+        self.store = load_trajectories(data)
+        if len(self.store) == 0:
+            raise ConfigError(f"env recorded: {data} has no episodes, expected at least one")
+        worlds = self.store.made_with
+        self.wmplay_origin = worlds[0] if len(worlds) == 1 else None  # it is no world of its own
+        held = [name.removeprefix(OBSERVATION) for name in self.store.space if name.startswith(OBSERVATION)]
+        for key in keys or ():
+            if key not in held:
+                raise UnknownName(f"observation of {data}", key, held)
+        given = _given_spaces(self.store)
+        seen = given.get("observation_space")
+        parts = seen.spaces if isinstance(seen, Dict) else {}
+        self.observation_space: Space[Any] = Dict(
+            {key: _observation_space(self.store, OBSERVATION + key, parts.get(key)) for key in keys or held}
+        )
+        self.action_space = _action_space(self.store, given.get("action_space"))
+        self.max_steps = int(self.store.lengths.max())
+
+    def beginning(self, steps: int) -> Trajectory:
+        """The first steps of the longest episode."""
+        whole = self.store[int(self.store.lengths.argmax())]
+        assert isinstance(self.observation_space, Dict)
+        return Trajectory(
+            {key: whole.observation[key][: steps + 1] for key in self.observation_space.spaces},
+            *(array[:steps] for array in (whole.action, whole.reward, whole.terminated, whole.truncated)),
+        )
+
+    def reset(self, **_: Any) -> NoReturn:
+        """Refuses. Raises ConfigError."""
+        raise ConfigError(
+            f"env recorded cannot be stepped, there is only what is in {self.store.path}: set "
+            "collect.random_episodes, collect.episodes, improve.steps and evaluate.policy.episodes to 0, and "
+            "leave evaluate.seed and evaluate.prediction.episodes as they were when the run began"
+        )
+
+    def step(self, action: Any) -> NoReturn:
+        """Refuses. Raises ConfigError."""
+        self.reset()
+
+
+def _given_spaces(store: Store) -> dict[str, Space[Any]]:
+    """The spaces in a store's metadata that can be read."""
+    metadata, found = read_metadata(store.path), {}
+    for name in ("observation_space", "action_space"):
+        if isinstance(
+            metadata.get(name), dict
+        ):  # a text is Minari's, of data as it was before it was imported
+            with suppress(KeyError, TypeError, ValueError, AssertionError):
+                found[name] = space_from_json(metadata[name])
+    return found
+
+
+def _observation_space(store: Store, name: str, given: Space[Any] | None) -> Box:
+    dtype, shape = store.space[name].dtype, store.space[name].shape
+    low, high = _range(store, name)
+    if isinstance(given, Box) and given.shape == shape and given.dtype == dtype:
+        low, high = _wider(given, low, high)
+    if dtype == np.bool_ or (dtype == np.uint8 and high.max() <= 1):
+        return Box(0, 1, shape, dtype.type)
+    if dtype == np.uint8:
+        return Box(0, 255, shape, np.uint8)
+    if dtype.kind == "c":
+        raise SpaceError(
+            f"observation '{name.removeprefix(OBSERVATION)}' of {store.path} is {dtype}, which no env "
+            "observes: choose others with env.keys=[...]"
+        )
+    return Box(low.astype(dtype), high.astype(dtype), shape, dtype.type)
+
+
+def _action_space(store: Store, given: Space[Any] | None) -> Box | Discrete:
+    low, high = _range(store, "action")
+    if store.space["action"].shape:
+        if isinstance(given, Box) and given.shape == store.space["action"].shape:
+            low, high = _wider(given, low, high)
+        return Box(low, high, dtype=np.float32)
+    if low < 0:
+        raise ConfigError(f"env recorded: {store.path} has the discrete action {low}, expected 0 or more")
+    return Discrete(max(int(high) + 1, int(given.n) if isinstance(given, Discrete) else 0))
+
+
+def _wider(given: Box, low: Any, high: Any) -> tuple[Any, Any]:
+    """The bounds of a space, where it has some, or of the data, where that goes further."""
+    return (
+        np.where(np.isfinite(given.low), np.minimum(given.low, low), low),
+        np.where(np.isfinite(given.high), np.maximum(given.high, high), high),
+    )
+
+
+def _range(store: Store, name: str) -> tuple[Any, Any]:
+    """The smallest and the largest value of each entry of a row."""
+    parts = [(rows.min(axis=0), rows.max(axis=0)) for rows in store.rows(name) if len(rows)]
+    lows, highs = zip(*parts, strict=True)
+    return np.min(lows, axis=0), np.max(highs, axis=0)

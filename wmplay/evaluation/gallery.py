@@ -1,0 +1,159 @@
+"""What an evaluation leaves to look at, beside its numbers: clips of predictions and whole episodes.
+
+Each kind is one ``.npz`` file in the run directory: ``clips``, ``unprompted`` and ``duplicate`` hold clips,
+``episodes`` and ``learned_episodes`` whole episodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from wmplay.contracts import GOAL_PREFIX, Array, Trajectory
+from wmplay.errors import DamagedError, RunError
+from wmplay.system.array_files import arrays_in
+from wmplay.system.files import archive_written_beside, open_archive
+
+OBSERVATION = "observation/"
+STEPS = ("action", "reward", "terminated", "truncated")
+LARGEST = 4096  # pixels along an axis
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Clips:
+    """A few predictions to look at. Screens hold probabilities, the rest what the env's observations hold.
+
+    ``clips`` are most likely futures under the true actions, ``unprompted`` sampled ones from a reset's first
+    frame; of ``duplicate`` all rows are sampled futures of one and the same truth.
+    """
+
+    context: int
+    truth: dict[str, Array]  # [N, context + H, ...]
+    prediction: dict[str, Array]  # [N, H, ...]
+
+
+def save_clips(run_dir: Path, name: str, clips: Clips | None) -> None:
+    """Writes ``<name>.npz`` into a run directory; without clips, those of an earlier evaluation go."""
+    if clips is None:
+        _write(run_dir / f"{name}.npz", {})
+        return
+    arrays = {f"truth/{key}": value for key, value in clips.truth.items()}
+    arrays |= {f"prediction/{key}": _compact(value) for key, value in clips.prediction.items()}
+    _write(run_dir / f"{name}.npz", {"context": np.array(clips.context), **arrays})
+
+
+def load_clips(run_dir: Path, name: str = "clips") -> Clips | None:
+    """The clips of this name in a run directory, None where there are none.
+
+    Raises:
+        RunError: if the file is damaged.
+    """
+    path = run_dir / f"{name}.npz"
+    return _read(path, _clips) if path.exists() else None
+
+
+def save_episodes(run_dir: Path, name: str, episodes: Sequence[Trajectory]) -> None:
+    """Writes ``<name>.npz``, with only the images among the observations; no file where there are none."""
+    _write(run_dir / f"{name}.npz", {k: v for i, t in enumerate(episodes) for k, v in _images(i, t)})
+
+
+def load_episodes(run_dir: Path, name: str = "episodes") -> list[Trajectory]:
+    """The episodes of this name in a run directory, with the images of their observations only.
+
+    Raises:
+        RunError: if the file is damaged.
+    """
+    path = run_dir / f"{name}.npz"
+    return _read(path, _episodes) if path.exists() else []
+
+
+def _images(number: int, trajectory: Trajectory) -> list[tuple[str, Array]]:
+    """The arrays to keep of an episode, named: observations [T + 1, H, W (, C)], and all that steps hold.
+
+    None where only goals are images: what does not move is nothing to look at.
+    """
+    images = {key: value for key, value in trajectory.observation.items() if value.ndim in (3, 4)}
+    if all(key.startswith(GOAL_PREFIX) for key in images):
+        return []
+    steps = [(f"{number}/{f.name}", getattr(trajectory, f.name)) for f in fields(trajectory)[1:]]
+    return [(f"{number}/observation/{key}", value) for key, value in images.items()] + steps
+
+
+def _compact(values: Array) -> Array:
+    """Predicted images [N, H, ...] in half precision: they are only looked at."""
+    return values.astype(np.float16) if values.ndim > 3 else values
+
+
+def _write(path: Path, arrays: Mapping[str, Array]) -> None:
+    if not arrays:
+        path.unlink(missing_ok=True)
+        return
+    with archive_written_beside(path) as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes a flag for a name
+
+
+def _read(path: Path, build: Callable[[dict[str, Array]], T]) -> T:
+    try:
+        with open_archive(path) as file:
+            return build(arrays_in(file))
+    except DamagedError as error:
+        raise DamagedError(f"{error}: evaluate the run again") from error
+    except Exception as error:  # a damaged archive fails in many ways
+        why = str(error) if isinstance(error, ValueError) else type(error).__name__
+        raise RunError(f"{path} is damaged ({why}): evaluate the run again") from error
+
+
+def _clips(arrays: dict[str, Array]) -> Clips:
+    """Raises ValueError, KeyError or TypeError for arrays that are no clips."""
+    context = arrays["context"].item()
+    truth, prediction = (
+        {key.removeprefix(part): value for key, value in arrays.items() if key.startswith(part)}
+        for part in ("truth/", "prediction/")
+    )
+    if not isinstance(context, int) or not truth or truth.keys() != prediction.keys():
+        raise ValueError("it holds no clips")
+    count, total = next(iter(truth.values())).shape[:2]
+    for key, value in truth.items():
+        _check_numbers(key, value)
+        _check_numbers(key, prediction[key])
+        if value.shape[:2] != (count, total) or not 1 <= context < total:
+            raise ValueError(f"{key} has shape {list(value.shape)}, others {count} clips of {total} frames")
+        if prediction[key].shape != (count, total - context, *value.shape[2:]):
+            raise ValueError(f"{key} is predicted in shape {list(prediction[key].shape)}")
+    return Clips(context, truth, prediction)
+
+
+def _episodes(arrays: dict[str, Array]) -> list[Trajectory]:
+    """Raises ValueError or KeyError for arrays that are no episodes."""
+    found: dict[str, dict[str, Array]] = {}
+    for path, value in arrays.items():
+        number, part = path.split("/", 1)
+        _check_numbers(part, value)
+        found.setdefault(number, {})[part] = value
+    episodes = [
+        Trajectory(
+            {k.removeprefix(OBSERVATION): v for k, v in parts.items() if k.startswith(OBSERVATION)},
+            *(parts[part] for part in STEPS),
+        )
+        for parts in found.values()
+    ]
+    frames = [{key: value.shape[1:] for key, value in one.observation.items()} for one in episodes]
+    if any(each != frames[0] or not each for each in frames):
+        raise ValueError("its episodes have other images")
+    if any(len(shape) not in (2, 3) for shape in frames[0].values()):
+        raise ValueError("its observations are no images")
+    return episodes
+
+
+def _check_numbers(name: str, values: Array) -> None:
+    """Raises ValueError for what no picture shows."""
+    if values.dtype.kind not in "biuf" or values.ndim == 0 or values.size == 0:
+        raise ValueError(f"{name} holds {values.dtype} {list(values.shape)}, expected numbers")
+    if max(values.shape[1:], default=1) > LARGEST:
+        raise ValueError(f"{name} has shape {list(values.shape)}, expected pixels")

@@ -1,0 +1,398 @@
+"""What evaluations find out, as plain data, and how it lies in a run directory.
+
+``evaluation.json`` holds the numbers; what there is to look at lies beside it
+(``wmplay.evaluation.gallery``). A number that is not finite is ``null`` in JSON and NaN here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+from torch import Tensor
+
+from wmplay.contracts import Trajectory
+from wmplay.errors import RunError
+from wmplay.evaluation.gallery import Clips, save_clips, save_episodes
+from wmplay.evaluation.metrics import BASELINES, Metric
+from wmplay.evaluation.statistics import Interval, mean_intervals
+from wmplay.system.files import unsealed, write_sealed_json
+from wmplay.system.reading import read_json
+
+MODEL = "model"  # the name of the model's own most likely future among the predictors
+REAL = "real"  # the name of the true futures among what an arbiter judges
+
+EVALUATION_FILE = "evaluation.json"
+
+Count: TypeAlias = Annotated[int, Meta(ge=0)]
+
+
+@dataclass(frozen=True)
+class PolicyScore:
+    """A policy's episodes: means with t intervals, success with a Wilson interval, and the raw numbers."""
+
+    episodes: Count
+    seed: Count  # of the episodes: scores of equal seed are paired
+    mean_return: Interval
+    mean_length: Interval
+    success: Interval | None  # None where there is no goal to reach
+    returns: list[float]  # of each episode: the plain sum of rewards
+    lengths: list[Count]
+    successes: list[bool] | None
+
+    def row(self) -> dict[str, float]:
+        """Flat metrics for a log: ``return``, ``return_low``, ``return_high``, ``success``, ..."""
+        named = {"return": self.mean_return, "length": self.mean_length}
+        if self.success is not None:
+            named["success"] = self.success
+        return {"episodes": float(self.episodes), **_with_ends(named)}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A mean over clips at each horizon 1 .. H, with the ends of its 95% t interval."""
+
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+
+    @classmethod
+    def over(cls, clips: Tensor) -> Curve:
+        """The curve of values [clips, H]."""
+        mean, low, high = mean_intervals(clips.double().cpu().numpy())
+        return cls(mean.tolist(), low.tolist(), high.tolist())
+
+    def at(self, horizon: int) -> Interval:
+        """The interval at a horizon, counted from 1."""
+        return Interval(self.mean[horizon - 1], self.low[horizon - 1], self.high[horizon - 1])
+
+
+@dataclass(frozen=True)
+class KeyScore:
+    """How well one observation key is predicted, by each predictor.
+
+    The metric follows from what the key holds: ``iou`` for a binary screen (intersection over union of
+    the lit pixels at threshold .5; two empty frames agree: 1), ``mse`` for pixels (of values scaled to
+    0 .. 1), ``mae`` for vectors. The baselines know the context and the reference episodes only:
+    ``copy-last``, then ``background`` and ``marginal`` for screens, ``mean`` for the rest.
+    """
+
+    metric: Metric
+    curves: dict[str, Curve]  # "model", the baselines, then "1 sample", "mean of N", "best of N"
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether the metric is a likeness rather than an error."""
+        return self.metric == "iou"
+
+    @property
+    def baselines(self) -> list[str]:
+        """The names of the predictors that have learned nothing from time."""
+        return [name for name in self.curves if name in BASELINES]
+
+    def ahead_until(self) -> int:
+        """The last horizon up to which the model beats every baseline, their intervals not overlapping."""
+        horizon = len(self.curves[MODEL].mean)
+        return next((h - 1 for h in range(1, horizon + 1) if not self._ahead(h)), horizon)
+
+    def ahead_from(self) -> int | None:
+        """The first horizon from which on it so beats them to the end; None if not even at the last."""
+        horizon = len(self.curves[MODEL].mean)
+        behind = next((h for h in range(horizon, 0, -1) if not self._ahead(h)), 0)
+        return behind + 1 if behind < horizon else None
+
+    def _ahead(self, h: int) -> bool:
+        ours, others = self.curves[MODEL].at(h), [self.curves[name].at(h) for name in self.baselines]
+        if self.higher_is_better:
+            return all(ours.low > theirs.high for theirs in others)
+        return all(ours.high < theirs.low for theirs in others)
+
+
+@dataclass(frozen=True)
+class PredictionScore:
+    """Open-loop predictions under the true actions: ``context`` frames shown, ``horizon`` steps predicted."""
+
+    context: Count
+    horizon: Count
+    clips: Count  # windows scored, each of another episode: fewer than asked for where there are no more
+    seed: Count
+    keys: dict[str, KeyScore]
+
+    def row(self) -> dict[str, float]:
+        """Flat metrics of the model for a log, at horizons 1, 2, 5, 10, ...: ``lcd/iou@5``."""
+        return {
+            f"{key}/{score.metric}@{h}": score.curves[MODEL].mean[h - 1]
+            for key, score in self.keys.items()
+            for h in selected_horizons(self.horizon)
+        }
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How alike clips and real ones look to an arbiter, with jackknife intervals over episodes."""
+
+    frechet: Interval  # squared, between latents, of which real ones have variance 1 in each dimension
+    neighbours: dict[str, Interval]  # "precision@k", "recall@k", "f1@k", "density@k" for k = 3 and 5
+    action_error: Interval | None  # mean squared error of actions read off the clips; None: no robot to act
+
+    def row(self) -> dict[str, float]:
+        """Flat metrics for a log: ``frechet``, ``frechet_low``, ``frechet_high``, ``precision@3``, ..."""
+        named = {"frechet": self.frechet, **self.neighbours}
+        if self.action_error is not None:
+            named["action_error"] = self.action_error
+        return _with_ends(named)
+
+
+@dataclass(frozen=True)
+class ArbiterScore:
+    """Sampled futures under the true actions, as an arbiter sees them, beside what frames its scale.
+
+    All of ``likeness`` is against the same real clips, of other episodes, and with equally many clips: a
+    Frechet distance depends on their number, so scores compare at equal ``clips`` and ``arbiter`` only.
+    """
+
+    arbiter: str  # "luxo-v1"
+    digest: str  # of the arbiter's weights
+    context: Count
+    horizon: Count
+    clips: Count  # in each of the sets
+    episodes: Count  # that each of the sets is cut from
+    seed: Count
+    likeness: dict[str, Likeness]  # MODEL; REAL, the true futures: the floor; "copy-last": the ceiling
+    chance: float | None  # the action error of always guessing the mean action
+
+    def row(self) -> dict[str, float]:
+        """Flat metrics of the model for a log: ``frechet``, ``frechet_low``, ``frechet_high``, ..."""
+        return self.likeness[MODEL].row()
+
+
+def _with_ends(intervals: Mapping[str, Interval]) -> dict[str, float]:
+    """Intervals as metrics: ``<name>``, ``<name>_low``, ``<name>_high`` of each."""
+    return {
+        f"{name}{end}": number
+        for name, interval in intervals.items()
+        for end, number in zip(("", "_low", "_high"), interval, strict=True)
+    }
+
+
+def selected_horizons(horizon: int) -> list[int]:
+    """The horizons that tables and film strips show: 1, 2, 5, 10, 20, 50, ... and the last."""
+    steps = [m * 10**e for e in range(len(str(horizon))) for m in (1, 2, 5)]
+    return sorted({*(h for h in steps if h < horizon), horizon})
+
+
+@dataclass(frozen=True)
+class KeySpread:
+    """How far apart several sampled futures of one beginning are, for one observation key.
+
+    The distance is the key's metric as an error: 1 - IoU for screens. Were the model right about what it
+    cannot know, what happened would be one more of its futures: ``among`` and ``to_truth`` would be equal.
+    ``among`` far below ``to_truth`` is a model that is too sure.
+    """
+
+    metric: Metric
+    among: Curve  # mean distance of two futures of the same beginning, under the same actions
+    to_truth: Curve  # mean distance of a future to what happened
+    unrelated: Curve  # distance of what happened in two unrelated clips: the scale
+
+
+@dataclass(frozen=True)
+class SpreadScore:
+    """Duplicate generation: ``futures`` sampled ones of each of ``clips`` beginnings."""
+
+    context: Count
+    horizon: Count
+    clips: Count
+    futures: Count
+    seed: Count
+    keys: dict[str, KeySpread]
+
+    def row(self) -> dict[str, float]:
+        """Flat metrics for a log: ``lcd/among@20``, ``lcd/to_truth@20``, ... at the last horizon."""
+        return {
+            f"{key}/{name}@{self.horizon}": getattr(spread, name).mean[-1]
+            for key, spread in self.keys.items()
+            for name in ("among", "to_truth")
+        }
+
+
+@dataclass(frozen=True)
+class SurpriseScore:
+    """Bits that the binary screens of held-out episodes cost, each given all frames before it.
+
+    Means over the episodes with t intervals. ``baselines``: ``marginal``, independent pixels that are lit as
+    often as in the reference episodes, and ``copy-last``, the last frame with one chance for any pixel to
+    flip (the best one for these very frames).
+    """
+
+    kind: Literal["exact", "bound"]
+    clips: Count
+    frames: Count  # scored of each clip
+    pixels: Count
+    seed: Count
+    bits: Interval  # per frame
+    baselines: dict[str, Interval]
+
+    def row(self) -> dict[str, float]:
+        """Flat metrics for a log: ``bits``, ``bits_low``, ``bits_high``."""
+        return _with_ends({"bits": self.bits})
+
+
+@dataclass(frozen=True)
+class AgreementScore:
+    """Whether the screen of a predicted future shows what its vectors say, at each horizon.
+
+    The world's own renderer draws the predicted positions. ``iou`` compares all of the two pictures;
+    ``covered``, where the vectors leave something out that the screen shows (objects), is the part of the
+    drawn pixels that is lit on the screen.
+    """
+
+    measure: Literal["iou", "covered"]
+    key: str  # the vectors that were drawn
+    context: Count
+    horizon: Count
+    clips: Count
+    seed: Count
+    model: Curve  # of one sampled future of each clip
+    ceiling: Curve  # the same of true frames
+    floor: Curve  # the predicted screen of one clip with the vectors of another
+
+    def row(self) -> dict[str, float]:
+        """Flat metrics for a log: ``iou@20`` at the last horizon."""
+        return {f"{self.measure}@{self.horizon}": self.model.mean[-1]}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The numbers of one evaluation; parts that were not asked for are None."""
+
+    prediction: PredictionScore | None = None
+    spread: SpreadScore | None = None
+    surprise: SurpriseScore | None = None
+    agreement: AgreementScore | None = None
+    arbiter: ArbiterScore | None = None
+    policies: dict[str, PolicyScore] = field(default_factory=dict)  # "policy", then "random" and others
+
+    def numbers(self) -> dict[str, float]:
+        """All numbers, by the names that they are logged under: ``policy/success``, ``arbiter/frechet``."""
+        model = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "policies"}
+        return flat({**model, **self.policies})
+
+
+def flat(scores: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of scores as metrics: ``policy/success``, ``prediction/lcd/iou@5``, ..."""
+    rows = {name: score.row() for name, score in scores.items() if hasattr(score, "row")}
+    return {f"{name}/{key}": value for name, row in rows.items() for key, value in row.items()}
+
+
+# On disk ----------------------------------------------------------------------------------------------
+
+
+def save_evaluation(
+    run_dir: Path,
+    *,
+    prediction: PredictionScore | None = None,
+    spread: SpreadScore | None = None,
+    surprise: SurpriseScore | None = None,
+    agreement: AgreementScore | None = None,
+    arbiter: ArbiterScore | None = None,
+    clips: Clips | None = None,
+    unprompted: Clips | None = None,
+    duplicate: Clips | None = None,
+    episodes: Sequence[Trajectory] = (),
+    learned_episodes: Sequence[Trajectory] = (),
+    **policies: PolicyScore,
+) -> None:
+    """Writes an evaluation into a run directory, each file beside and then renamed; an earlier one goes.
+
+    Args:
+        run_dir: of the run.
+        prediction, spread, surprise, agreement, arbiter: the model's scores.
+        clips, unprompted, duplicate: predictions to look at (see ``Clips``).
+        episodes: of the policy in the real world, to look at: only images are kept (and nothing, where
+            there are none).
+        learned_episodes: the same in the learned world, from the same starts and with the same goals.
+        policies: scores by name: ``policy=...`` first, ``random=...`` and others beside it.
+    """
+    evaluation = Evaluation(prediction, spread, surprise, agreement, arbiter, policies)
+    write_sealed_json(run_dir / EVALUATION_FILE, _finite(asdict(evaluation)))
+    for name, some in (("clips", clips), ("unprompted", unprompted), ("duplicate", duplicate)):
+        save_clips(run_dir, name, some)
+    save_episodes(run_dir, "episodes", episodes)
+    save_episodes(run_dir, "learned_episodes", learned_episodes)
+
+
+def load_evaluation(run_dir: Path) -> Evaluation | None:
+    """The evaluation in a run directory, None where there is none.
+
+    Raises:
+        RunError: if the file is damaged.
+    """
+    path = run_dir / EVALUATION_FILE
+    try:
+        content = unsealed(read_json(path, RunError), path)
+    except FileNotFoundError:
+        return None
+    try:
+        if unknown := sorted(content.keys() - {part.name for part in fields(Evaluation)}):
+            raise ValueError(f"it has {unknown[0]!r:.40}, which is not known here")
+        evaluation = msgspec.convert(_numbers(content), Evaluation)
+        _check(evaluation)
+    except (ValueError, AttributeError) as error:
+        raise RunError(f"{path} is damaged ({error}): evaluate the run again") from error
+    return evaluation
+
+
+def _numbers(content: Any) -> Any:
+    """NaN for each null in a list."""
+    if isinstance(content, dict):
+        return {key: _numbers(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [math.nan if value is None else _numbers(value) for value in content]
+    return content
+
+
+def _check(evaluation: Evaluation) -> None:
+    """Raises ValueError where the parts of an evaluation do not fit each other."""
+    for score in (evaluation.prediction, evaluation.spread, evaluation.agreement):
+        lengths = {len(ends) for curve in _curves(score) for ends in (curve.mean, curve.low, curve.high)}
+        if score is not None and not lengths <= {score.horizon}:
+            raise ValueError(f"its curves have {lengths} points, its horizon is {score.horizon}")
+    predicted = evaluation.prediction.keys if evaluation.prediction else {}
+    lacking = [name for name, key in predicted.items() if MODEL not in key.curves]
+    if lacking or (evaluation.arbiter and MODEL not in evaluation.arbiter.likeness):
+        raise ValueError("a score of the model is missing")
+    for name, policy in evaluation.policies.items():
+        lists = (
+            policy.returns,
+            policy.lengths,
+            policy.returns if policy.successes is None else policy.successes,
+        )
+        if any(len(each) != policy.episodes for each in lists):
+            raise ValueError(f"policy '{name}' has other numbers than those of {policy.episodes} episodes")
+
+
+def _curves(value: Any) -> Iterator[Curve]:
+    """All curves in a score."""
+    if isinstance(value, Curve):
+        yield value
+    elif is_dataclass(value):
+        for part in fields(value):
+            yield from _curves(getattr(value, part.name))
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _curves(part)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: None instead."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

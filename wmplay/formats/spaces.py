@@ -1,0 +1,66 @@
+"""What is known of the spaces of data: from its metadata, or from the world that it was made with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Any
+
+from gymnasium.spaces import Space
+
+from wmplay import registry
+from wmplay.config.constructors import default_settings
+from wmplay.config.references import PIECE, settings
+from wmplay.envs import build_env
+from wmplay.errors import WmplayError
+from wmplay.store.provenance import Origin
+from wmplay.vector.spaces import space_from_json, space_to_json
+
+NAMES = ("observation_space", "action_space")  # in metadata, as JSON
+
+
+def given_spaces(metadata: Mapping[str, Any]) -> dict[str, Space[Any]]:
+    """Return the spaces that metadata has, by name: as wmplay writes them, or as Minari does."""
+    found = {name: _space(metadata[name]) for name in NAMES if name in metadata}
+    return {name: space for name, space in found.items() if space is not None}
+
+
+def described(spaces: Mapping[str, Space[Any]]) -> dict[str, Any]:
+    """Return spaces as they stand in metadata."""
+    return {name: space_to_json(space) for name, space in spaces.items()}
+
+
+def config_of_world(origin: Origin) -> dict[str, Any] | None:
+    """Return the config of an env of the world that data was made with; None where there is none here.
+
+    An ``id`` of the form ``module:Name-v0`` counts as none: no module is imported that data names.
+    """
+    if ":" in str(origin.get("id", "")):
+        return None
+    try:
+        known = default_settings(registry.target(origin))
+    except WmplayError:
+        return None
+    return {PIECE: origin[PIECE], **{key: value for key, value in settings(origin).items() if key in known}}
+
+
+def spaces_of_world(config: Mapping[str, Any]) -> dict[str, Space[Any]]:
+    """Return the spaces of an env of this config; none where it cannot be made here."""
+    try:
+        with closing(build_env(config)) as env:
+            return {name: getattr(env, name) for name in NAMES}
+    except WmplayError:
+        return {}
+
+
+def _space(content: Any) -> Space[Any] | None:
+    """A space from JSON; None for what is none."""
+    try:
+        if isinstance(content, str):
+            from minari.serialization import deserialize_space
+
+            space: Space[Any] = deserialize_space(content)
+            return space
+        return space_from_json(content)
+    except (ImportError, KeyError, TypeError, ValueError, AssertionError, NotImplementedError):
+        return None

@@ -1,0 +1,86 @@
+"""A run that goes on with other settings: they are written down, and those without effect are named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+
+from wmplay.config.composing import parse, plain
+from wmplay.loop.session import PHASES, State
+from wmplay.runs.directory import RunDirectory
+from wmplay.system.progress import tell
+
+ALWAYS = ("iterations", "report", "name")  # what counts also where no phase is left
+ONCE = ("collect.random_episodes", "collect.held", "env.data")  # only before the first iteration's episodes
+NEEDED = {  # {beginning of a key: the phases that read it}, the first that fits
+    "fit.steps": ("collect",),  # which says at its end how many updates follow
+    "fit.replay_ratio": ("collect",),
+    "collect": ("collect",),
+    "fit": ("fit",),
+    "checkpoint": ("fit",),
+    "improve": ("improve",),
+    "learned": ("improve", "evaluate"),
+    "evaluate": ("evaluate",),
+}
+
+
+def note_changes(
+    directory: RunDirectory, before: DictConfig, after: DictConfig, overrides: Sequence[str], state: State
+) -> None:
+    """Writes a run's config anew where overrides change it, and notes them in ``run.json``.
+
+    Args:
+        directory: of the run, which is held.
+        before: its config so far.
+        after: with the overrides.
+        overrides: as typed.
+        state: how far the run is.
+
+    Raises:
+        WriteError: no space, no permission.
+    """
+    old, new = _by_key(plain(before)), _by_key(plain(after))
+    changed = {key: [old.get(key), value] for key, value in new.items() if old.get(key) != value}
+    changed.pop("run", None)
+    for override in parse(overrides):
+        key = override.key_or_group
+        if key == "run":
+            continue
+        if not any(each == key or each.startswith(f"{key}.") for each in changed):
+            tell(f"{override.input_line} changes nothing: it is so already")
+        elif why := _without_effect(key, state, after):
+            tell(f"{override.input_line} changes nothing: {why}")
+    if not directory.config_is_as_written():
+        tell(f"{directory.path / 'config.yaml'} is not as the run wrote it, and is taken as it is")
+    if changed:
+        directory.change_config(after, iteration=state.iteration, updates=state.updates, settings=changed)
+
+
+def _without_effect(key: str, state: State, config: DictConfig) -> str | None:
+    """Why nothing that is to come reads a setting."""
+    if key == "dir":
+        return "a run that goes on stays where it is"
+    if key in ALWAYS:
+        return None
+    left = PHASES[PHASES.index(state.phase) :] if state.iteration == config.iterations - 1 else PHASES
+    if state.iteration >= config.iterations:
+        return f"the run has done its {state.iteration} iterations; iterations=<more> lets it go on"
+    if key in ONCE and (state.iteration, state.phase) != (0, PHASES[0]):
+        return "these episodes are collected already"
+    needed = next((phases for start, phases in NEEDED.items() if f"{key}.".startswith(f"{start}.")), PHASES)
+    if not set(needed) & set(left):
+        return f"the run's last {needed[0]} is over; iterations=<more> lets it go on"
+    return None
+
+
+def _by_key(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of a config by their keys with dots."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            found |= _by_key(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found

@@ -1,0 +1,269 @@
+"""Fitting a world model: stages, optimiser, schedule, precision, and stopping when the loss diverges."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, TypeAlias
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from wmplay.config.composing import plain
+from wmplay.contracts import Segment, Stage
+from wmplay.errors import ConfigError, DivergedError, WmplayError
+from wmplay.system.device import Precision, autocast
+from wmplay.system.processes import Team
+
+OF_THE_LOOP = ("steps", "minutes", "replay_ratio", "batch_size", "length", "log_every")  # of fit's settings
+WATCH_FROM = 100  # updates before an explosion is looked for: early losses fall by orders of magnitude
+
+Schedule: TypeAlias = Literal["cosine", "cosine_restarts", "constant"]
+
+
+class Fitter:
+    """All updates of a model in a run, in stages where it has some.
+
+    In the first iteration the stages follow each other, each with its share of the updates; in later ones
+    the last stage goes on. A model without stages is fitted by its ``loss``.
+
+    Args:
+        model: an ``nn.Module`` with ``loss(segment) -> (scalar, metrics)``, perhaps with ``stages()``.
+        device: where the model is.
+        total: updates of the whole run.
+        schedule: of the learning rate, after a linear warm-up: "cosine" falls to zero at the end of the run,
+            "cosine_restarts" at the end of each iteration (SGDR, Loshchilov & Hutter, arXiv 1608.03983);
+            "constant".
+        settings: of ``StageFitter``, the team among them.
+
+    Raises:
+        ConfigError: if the model, or a stage of it, has no weights.
+        WmplayError: if the shares of its stages are not positive, or do not add up to 1.
+    """
+
+    def __init__(
+        self, model: Any, device: torch.device, total: int, *, schedule: Schedule = "cosine", **settings: Any
+    ) -> None:
+        name = type(model).__name__
+        self.stages = stages_of(model)
+        shares = [stage.share for stage in self.stages]
+        if not shares or min(shares) <= 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+            raise WmplayError(f"{name}.stages have the shares {shares}, expected positive ones that sum to 1")
+        self.total, self.schedule = total, schedule
+        self.fitters = {stage.name: StageFitter(name, stage, device, **settings) for stage in self.stages}
+
+    def update(self, segment: Segment, number: int, span: tuple[int, int]) -> dict[str, float]:
+        """One gradient step; returns the metrics.
+
+        Args:
+            segment: to fit; in a team, this process's part of the joint one.
+            number: of the update in the run, from 0.
+            span: the number of this iteration's first update, and of the next iteration's.
+
+        Raises:
+            WmplayError, DivergedError: see ``StageFitter.update``.
+        """
+        stage, begin, end = self._stage(number, span)
+        fitter = self.fitters[stage.name]
+        if self.schedule == "cosine" and stage is self.stages[-1]:  # it goes on in later iterations
+            begin, end = number - fitter.count, self.total
+        progress = min(1.0, (number - begin) / max(end - begin, 1))
+        falling = 1.0 if self.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * progress))
+        return fitter.update(segment, number, falling)
+
+    def _stage(self, number: int, span: tuple[int, int]) -> tuple[Stage, int, int]:
+        """The stage that an update belongs to, and where that begins and ends within the span."""
+        begin, end = span
+        if begin > 0:
+            return self.stages[-1], begin, end
+        share = 0.0
+        for stage in self.stages[:-1]:
+            share += stage.share
+            change = max(round(share * end), begin + 1)  # no stage is left out
+            if number < change:
+                return stage, begin, change
+            begin = change
+        return self.stages[-1], begin, end
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a continued run needs besides the weights."""
+        return {name: fitter.state_dict() for name, fitter in self.fitters.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over from ``state_dict``."""
+        for name, fitter in self.fitters.items():
+            fitter.load_state_dict(state[name])
+
+
+def make_fitter(config: DictConfig, model: Any, device: torch.device, team: Team = Team()) -> Fitter:  # noqa: B008
+    """The fitter that a run's config asks for.
+
+    Raises:
+        ConfigError: for settings that contradict each other.
+        ConfigError, WmplayError: see ``Fitter``.
+    """
+    cfg = plain(config.fit)
+    if cfg["replay_ratio"] and cfg["schedule"] == "cosine":
+        raise ConfigError(
+            "fit.schedule is 'cosine', which has to know all updates of the run beforehand, but with "
+            "fit.replay_ratio they depend on what is collected: use constant or cosine_restarts"
+        )
+    if cfg["replay_ratio"] and cfg.get("minutes"):
+        raise ConfigError(
+            "fit.minutes decides how many updates there are, and so does fit.replay_ratio: leave one"
+        )
+    if cfg["batch_size"] % team.size:
+        raise ConfigError(
+            f"fit.batch_size is {cfg['batch_size']}, expected a multiple of {team.size}, the number "
+            "of processes that share each batch"
+        )
+    settings = {key: value for key, value in cfg.items() if key not in OF_THE_LOOP}
+    return Fitter(model, device, config.iterations * cfg["steps"], team=team, **settings)
+
+
+def segment_length(config: DictConfig, model: Any) -> int:
+    """The steps of the segments that a model is fitted on: no fewer than it needs."""
+    return max(int(config.fit.length), int(getattr(model, "least_length", 1)))
+
+
+def stages_of(model: Any) -> list[Stage]:
+    """The stages that a model is fitted in: its own, or one that fits the whole model by its ``loss``."""
+    return list(model.stages()) if hasattr(model, "stages") else [Stage("model", 1.0, model, model.loss)]
+
+
+class StageFitter:
+    """AdamW (Loshchilov & Hutter, arXiv 1711.05101) on the loss of a stage, after a linear warm-up.
+
+    Args:
+        model: the name of the model.
+        stage: what is trained, and by which loss.
+        device: where the model is.
+        team: the processes that take each step together, by the gradient of their joint batch.
+        lr: the peak learning rate.
+        weight_decay: of AdamW.
+        warmup: updates.
+        clip: the largest gradient norm.
+        precision: see ``wmplay.system.device``.
+        explode: how many times its running mean the loss may be.
+
+    Raises:
+        ConfigError: if the model has no weights.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        stage: Stage,
+        device: torch.device,
+        *,
+        team: Team = Team(),  # noqa: B008 (frozen)
+        lr: float = 3e-3,
+        weight_decay: float = 1e-6,
+        warmup: int = 50,
+        clip: float = 100.0,
+        precision: Precision = "auto",
+        explode: float = 1000.0,
+    ) -> None:
+        self.model, self.stage, self.device, self.team = model, stage, device, team
+        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
+        self.clip, self.precision, self.explode = clip, precision, explode
+        self.count = 0  # updates so far
+        self.loss_scale = 0.0  # running mean of |loss|
+        weights = list(stage.module.parameters())
+        if not weights:
+            raise ConfigError(f"{model} has no weights to fit: leave out fitting with fit.steps=0")
+        self.optimizer = torch.optim.AdamW(weights, lr=lr, weight_decay=weight_decay, fused=True)
+        self.loss = team.parallel(stage.module, stage.loss)
+
+    def update(self, segment: Segment, number: int, falling: float = 1.0) -> dict[str, float]:
+        """One gradient step, with the learning rate times ``falling``; returns the metrics.
+
+        ``number`` is what an error calls the update.
+
+        Raises:
+            WmplayError: if the model's loss is not a scalar tensor that depends on its weights, with a
+                dict of scalar metrics.
+            DivergedError: if the loss or a gradient is not finite, or the loss explodes; names the
+                culprit. The weights are as they were before the step.
+        """
+        with autocast(self.device, self.precision):
+            loss, metrics = self._checked(self.loss(segment.modelled()))
+        metrics = self.team.mean(metrics)
+        self._check_loss(metrics, number)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = float(nn.utils.clip_grad_norm_(self.stage.module.parameters(), self.clip))
+        if not math.isfinite(norm):
+            raise DivergedError(f"update {number}: the gradient of {self._culprit()} is not finite")
+        rate = self.lr * falling * min(1.0, (self.count + 1) / max(self.warmup, 1))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.count += 1
+        return {**metrics, "grad_norm": norm, "lr": rate}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a continued run needs besides the weights."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "loss_scale": self.loss_scale,
+            "count": self.count,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over from ``state_dict``."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["weight_decay"] = self.weight_decay  # it may be another from here on
+        self.loss_scale, self.count = state["loss_scale"], state["count"]
+
+    def _checked(self, answer: Any) -> tuple[Tensor, dict[str, float]]:
+        """The loss and all metrics, if what the model's loss returned is what it has to be."""
+        name = (
+            f"{self.model}.loss" if self.stage.name == "model" else f"{self.model}'s {self.stage.name} loss"
+        )
+        if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], dict):
+            parts = answer if isinstance(answer, tuple) else (answer,)
+            got = ", ".join(type(part).__name__ for part in parts)
+            raise WmplayError(f"{name} returned {got}, expected a scalar tensor and a dict of scalars")
+        loss, terms = answer
+        if not isinstance(loss, Tensor) or loss.ndim != 0:
+            raise WmplayError(f"{name} returned {_shown(loss)}, expected a scalar tensor: take its mean")
+        if not loss.requires_grad:
+            raise WmplayError(f"{name} does not depend on the weights: it returned a tensor without gradient")
+        metrics = {}
+        for term, value in {**terms, "loss/total": loss}.items():
+            number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+            if not isinstance(number, int | float):
+                raise WmplayError(
+                    f"{name} returned the metric '{term}' as {_shown(value)}, expected a scalar"
+                )
+            metrics[str(term)] = float(number)
+        return loss, metrics
+
+    def _check_loss(self, metrics: dict[str, float], number: int) -> None:
+        loss = metrics["loss/total"]
+        terms = {name: value for name, value in metrics.items() if name != "loss/total"}
+        broken = [f"{name} is {value}" for name, value in terms.items() if not math.isfinite(value)]
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"update {number}: the loss is {loss}; " + (", ".join(broken) or "no term of it is")
+            )
+        if self.count >= WATCH_FROM and abs(loss) > self.explode * (self.loss_scale + 1):
+            worst = max(terms, key=lambda name: abs(terms[name]), default="loss/total")
+            raise DivergedError(
+                f"update {number}: the loss exploded to {loss:.3g}, {self.explode:g} times its running mean "
+                f"{self.loss_scale:.3g}; the largest term is {worst}, {metrics[worst]:.3g}"
+            )
+        weight = max(0.01, 1 / (self.count + 1))
+        self.loss_scale += weight * (abs(loss) - self.loss_scale)
+
+    def _culprit(self) -> str:
+        for name, parameter in self.stage.module.named_parameters():
+            if parameter.grad is not None and not parameter.grad.isfinite().all():
+                return str(name)
+        return "the model"
+
+
+def _shown(value: Any) -> str:
+    return f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

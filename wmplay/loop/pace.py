@@ -1,0 +1,331 @@
+"""How long a run will take on this machine: after its rehearsal, each phase is done in little and timed.
+
+From that follow the number of torch's threads (``threads: auto``), the updates that go into
+``fit.minutes``, and the time that a run announces before it begins.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import gymnasium
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from wmplay.contracts import Learner, Policy, Practice, Trajectory
+from wmplay.envs import build_env
+from wmplay.envs.recorded import RecordedEnv
+from wmplay.errors import DivergedError
+from wmplay.evaluation.clips import BATCH
+from wmplay.loop.fitter import make_fitter, segment_length
+from wmplay.nets.units import measure_units
+from wmplay.runs.pieces import Parts, env_config
+from wmplay.runs.worlds import practice_env
+from wmplay.simulation.rollout import observe, predict
+from wmplay.simulation.simulate import simulate
+from wmplay.store import Store, save_trajectories
+from wmplay.system.device import use_threads
+
+WORTH = 0.85  # several threads are used where they take at most this part of the time of one
+SHORT = 20.0  # seconds of fitting and practice, below which there is nothing to gain from several threads
+ROUNDS = 5  # in which one thread and several take turns
+SEVERAL = (3, 15)  # updates, of which the mean counts, without the first, which is slow
+PART = 0.1  # of the updates of a run, which are measured
+PATIENCE = 2.0  # seconds for what can be cut short
+FEW = (1, 5)  # steps of two episodes: their difference is four steps without the reset
+BUILDING = 0.3  # seconds that several envs may take at once
+CLOCK = 200  # steps of an episode in an env that has none
+EARLY = 0.5  # part of its steps that an episode lasts in the mean, if a task may end it
+SETTLED = 33  # steps of each slot in practice: more than a round of 32, the first of which is slow
+REPORT = 3.0  # seconds for what comes once, such as the report
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds that a run takes on this machine for one of each; 0 for what it does not do.
+
+    Attributes:
+        threads: of torch, with which they were measured.
+        update: of the model.
+        practice: a step of it.
+        random: an episode by the random policy.
+        explored: an episode by the explorer.
+        model: an evaluation of the model.
+        policy: an evaluation of the policy; of the last one of a run,
+        baselines: the rest.
+    """
+
+    threads: int = 1
+    update: float = 0.0
+    practice: float = 0.0
+    random: float = 0.0
+    explored: float = 0.0
+    model: float = 0.0
+    policy: float = 0.0
+    baselines: float = 0.0
+
+    def updates_in(self, minutes: float, iterations: int) -> int:
+        """The updates of each iteration that take so many minutes in all iterations together."""
+        return max(1, round(60 * minutes / (self.update * iterations))) if self.update else 1
+
+    def expected(
+        self, config: DictConfig, iteration: int = 0, phase: str = "collect", updates: int = 0
+    ) -> dict[str, float]:
+        """Seconds by phase of what is left of a run, from where it is."""
+        first = iteration == 0 and phase == "collect"
+        left = config.iterations - iteration
+        done = range(iteration + 1, config.iterations + 1)
+        assessed = sum(number % config.evaluate.every == 0 or number == config.iterations for number in done)
+        collected = left - (phase != "collect")
+        transitions = config.collect.random_episodes * first + config.collect.episodes * collected
+        fitted = config.fit.steps * config.iterations - updates
+        if config.fit.replay_ratio:
+            fitted += round(config.fit.replay_ratio * transitions * CLOCK)
+        return {
+            "collect": self.random * config.collect.random_episodes * first
+            + self.explored * config.collect.episodes * collected,
+            "fit": self.update * max(0, fitted),
+            "improve": self.practice * config.improve.steps * (left - (phase == "evaluate")),
+            "evaluate": (self.model + self.policy) * assessed + self.baselines + REPORT,
+        }
+
+
+def measure(config: DictConfig, parts: Parts, device: torch.device, *, choose: bool = True) -> Pace:
+    """Does some of each phase of a run, on copies of its pieces: writes nothing and changes nothing.
+
+    Args:
+        config: of the run; rehearsed.
+        parts: its pieces.
+        device: where the model is.
+        choose: whether to set torch's threads to the number that is quickest, if that is left open.
+
+    Raises:
+        WmplayError: for whatever a piece cannot do.
+    """
+    with (
+        TemporaryDirectory() as folder,
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+    ):
+        store = save_trajectories(_short_episode(config, parts), folder)
+        timed: dict[str, Callable[[], float]] = {}
+        amount: dict[str, int] = {}
+        if parts.model is not None and config.fit.steps + config.fit.replay_ratio > 0:
+            timed["update"] = _updates(config, parts.model, store, device)
+            amount["update"] = config.fit.steps * config.iterations
+        if config.improve.steps:
+            timed["practice"] = _practice(config, parts, store, device)
+            amount["practice"] = config.improve.steps * config.iterations
+        found = {name: time_one() for name, time_one in timed.items()}
+        if config.fit.get("minutes") and "update" in found:
+            amount["update"] = round(60 * config.fit.minutes / found["update"])
+        if choose and config.threads == "auto" and device.type == "cpu" and _total(found, amount) > SHORT:
+            use_threads(_choose_threads(lambda: _total({name: run() for name, run in timed.items()}, amount)))
+            found = {name: time_one() for name, time_one in timed.items()}
+        model = _model_evaluation(config, parts.model, store, device) if parts.model is not None else 0.0
+    return Pace(torch.get_num_threads(), **found, **_acting(config, parts, device, model))
+
+
+def _total(seconds: Mapping[str, float], amount: Mapping[str, int]) -> float:
+    return sum(each * amount[name] for name, each in seconds.items())
+
+
+def _choose_threads(work: Callable[[], float]) -> int:
+    """The number of threads with which some work takes least, as it says itself: one, if not clearly more.
+
+    They take turns, and the median counts: another program meets them alike.
+    """
+    best, shortest, number = 1, 1.0, 2
+    while number <= _available():
+        ratios = []
+        for _ in range(ROUNDS):
+            seconds = []
+            for threads in (1, number):
+                use_threads(threads)
+                seconds.append(work())
+            ratios.append(seconds[1] / seconds[0])
+        if statistics.median(ratios) > WORTH * shortest:
+            break  # more will not be better
+        best, shortest, number = number, statistics.median(ratios), 2 * number
+    return best
+
+
+def _available() -> int:
+    """The threads that torch may use."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return min(_cores(), int(given)) if given.isdigit() else _cores()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _short_episode(config: DictConfig, parts: Parts) -> list[Trajectory]:
+    if isinstance(parts.env, RecordedEnv):
+        return [parts.env.beginning(FEW[1])]
+    with closing(build_env(env_config(config, config.collect.env))) as env:
+        return simulate(env, None, 1, seed=0, max_steps=FEW[1])
+
+
+# ---- some of each phase --------------------------------------------------------------------------
+
+
+def _updates(config: DictConfig, model: Any, store: Store, device: torch.device) -> Callable[[], float]:
+    """A function that does an update of each stage, and says the seconds of a mean one."""
+    model = copy.deepcopy(model).train()
+    fitter = make_fitter(config, model, device)
+    length = segment_length(config, model)
+    measure_units(model, store.sample(config.fit.batch_size, length, 0).to(device))
+    few, many = SEVERAL
+    open_end = config.fit.get("minutes") or config.fit.replay_ratio
+    planned = math.inf if open_end else config.fit.steps * config.iterations
+    number = min(max(few, PART * planned), many)
+
+    def update() -> float:
+        seconds = 0.0
+        for stage in fitter.stages:
+            began = time.perf_counter()
+            segment = store.sample(config.fit.batch_size, length, 0).to(device)
+            fitter.fitters[stage.name].update(segment, 0)
+            seconds += stage.share * (time.perf_counter() - began)
+        return seconds
+
+    def several() -> float:
+        seconds: list[float] = []
+        with suppress(DivergedError):  # on so little data: the run itself will tell
+            while len(seconds) < number and sum(seconds) < PATIENCE:
+                seconds.append(update())
+        return statistics.fmean(seconds[1:] or seconds) if seconds else 0.0
+
+    return several
+
+
+class _Enough(Exception):
+    """What was to be measured has been."""
+
+
+def _practice(config: DictConfig, parts: Parts, store: Store, device: torch.device) -> Callable[[], float]:
+    """A function that lets a copy of the policy practise, and says the seconds of a step."""
+    fresh = {
+        "learned": {"starts": "env", "count": min(config.learned.count, BATCH)},
+        "improve": {"num_workers": 0},
+    }
+    little = OmegaConf.merge(config, fresh)
+    assert isinstance(little, DictConfig)
+    workers = config.improve.num_workers if config.improve.world == "real" else 0
+
+    def practise() -> float:
+        model, policy = copy.deepcopy((parts.model, parts.policy))
+        own = replace(parts, model=model, policy=policy)
+        assert isinstance(policy, Learner)
+        moments: list[tuple[int, float]] = []
+
+        def look(steps: int, metrics: Mapping[str, float]) -> None:
+            moments.append((steps, time.perf_counter()))
+            if len(moments) > 1 and moments[-1][1] - began > PATIENCE:
+                raise _Enough
+
+        began = time.perf_counter()
+        with closing(practice_env(little, own, None, device, 0)) as env, suppress(_Enough):
+            began = time.perf_counter()
+            steps = min(config.improve.steps, SETTLED * env.num_envs)
+            policy.improve(Practice(env, steps, 0, device, store, model, look))
+            moments = moments or [(steps, time.perf_counter())]
+        before, since = moments[-2] if len(moments) > 1 else (0, began)
+        after, until = moments[-1]
+        return (until - since) / max(after - before, 1) / _shared(workers)
+
+    return practise
+
+
+def _model_evaluation(config: DictConfig, model: Any, store: Store, device: torch.device) -> float:
+    """Seconds for what is predicted and decoded in an evaluation."""
+    cfg = config.evaluate
+    if not cfg.prediction.episodes:
+        return 0.0
+    context, horizon = cfg.prediction.context, cfg.prediction.horizon
+    segment = store.sample(BATCH, context - 1 + horizon, 0).to(device)
+    began = time.perf_counter()
+    future = predict(model, observe(model, segment, context), segment.action[:, context - 1 :])
+    for value in future.observation.values():
+        value.sum().item()
+    seconds = time.perf_counter() - began
+    windows: int = (
+        3 * cfg.prediction.episodes + cfg.generation.clips * cfg.generation.futures + cfg.arbiter.clips
+    )
+    return seconds * windows / BATCH
+
+
+def _acting(config: DictConfig, parts: Parts, device: torch.device, model: float) -> dict[str, float]:
+    """Seconds of what takes episodes."""
+    cfg, number = config.evaluate, config.evaluate.policy.episodes
+    held_out = cfg.prediction.episodes if parts.model is not None else 0
+    if isinstance(parts.env, RecordedEnv):
+        return {"model": model}
+    random, explored = (
+        _episode(config, policy, device, several, config.collect.env) if several else 0.0
+        for policy, several in (
+            (None, max(held_out, config.collect.random_episodes)),
+            (parts.explorer, config.collect.episodes),
+        )
+    )
+    seconds = {"random": random, "explored": explored, "model": model}
+    if number:
+        learner = isinstance(parts.policy, Learner)
+        own = number * _episode(config, parts.policy, device, number)
+        seconds["policy"] = own * (1 + learner + (learner and config.improve.world == "learned"))
+        others = learner + (cfg.policy.reference is not None)
+        seconds["baselines"] = own * others + number * (random or _episode(config, None, device, number))
+    return {**seconds, "baselines": seconds.get("baselines", 0.0) + held_out * random}
+
+
+def _episode(
+    config: DictConfig,
+    policy: Policy | None,
+    device: torch.device,
+    number: int,
+    overrides: DictConfig | None = None,
+) -> float:
+    """Seconds of one of a number of episodes with a policy (None = random), several at once as in the run."""
+    cfg, settings = config.collect, env_config(config, overrides)
+    began = time.perf_counter()
+    with closing(build_env(settings)) as env:
+        clock = _clock(config, env)
+        simulate(env, None, 1, seed=0, max_steps=FEW[0])
+        one = time.perf_counter() - began
+    slots = max(1, min(cfg.num_envs, number, int(BUILDING / one)))
+    with closing(build_env(settings, num_envs=slots)) as envs:
+
+        def step_and_reset(policy: Policy | None) -> tuple[float, float]:
+            seconds = []
+            for steps in FEW:
+                began = time.perf_counter()
+                simulate(envs, policy, slots, seed=0, max_steps=steps, device=device, explore=True)
+                seconds.append((time.perf_counter() - began) / slots)
+            step = max(0.0, seconds[1] - seconds[0]) / (FEW[1] - FEW[0])
+            return step, max(0.0, seconds[0] - step)
+
+        step, reset = step_and_reset(None)
+        acted = step_and_reset(policy)[0] if policy is not None else step
+    shared = _shared(cfg.num_workers)
+    return (reset + clock * step) / shared + clock * max(0.0, acted - step)
+
+
+def _clock(config: DictConfig, env: gymnasium.Env[Any, Any]) -> float:
+    """The steps that an episode takes in the mean, as far as can be known."""
+    clocks = [getattr(env, "max_steps", None), getattr(env.spec, "max_episode_steps", None)]
+    longest = min((clock for clock in (*clocks, config.collect.max_episode_steps) if clock), default=CLOCK)
+    return longest * (1.0 if getattr(env.unwrapped, "task", None) is None else EARLY)
+
+
+def _shared(workers: int) -> int:
+    """By how many processes work is done at once."""
+    return max(1, min(workers, _cores()))

@@ -1,0 +1,311 @@
+"""Before a run: everything is tried once, small, so that a mistake costs a second and not an afternoon."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import gymnasium
+import torch
+from gymnasium.spaces import Dict, Discrete
+from omegaconf import DictConfig, OmegaConf
+
+from wmplay import registry
+from wmplay.config.composing import plain
+from wmplay.contracts import Learner, Policy, Practice, model_keys, modelled
+from wmplay.envs import build_env
+from wmplay.envs.recorded import RecordedEnv
+from wmplay.errors import ConfigError, ShapeError, SpaceError, StoreError, WorldError
+from wmplay.evaluation.assess import check_arbiter
+from wmplay.loop.lending import lending
+from wmplay.runs.load import LoadedRun, load_run
+from wmplay.runs.pieces import Parts, env_config
+from wmplay.runs.worlds import practice_env
+from wmplay.simulation.rollout import predict
+from wmplay.simulation.simulate import simulate
+from wmplay.store import Store, load_trajectories, save_trajectories
+from wmplay.store.provenance import Origin, in_words, known_origin, same_world
+from wmplay.store.split import hold_out
+from wmplay.vector.answers import Held
+
+MEANT = "set env.other_world=true to mean it"
+STEPS = 2  # the first begins an episode, the second goes on from it
+
+
+def rehearse(config: DictConfig, parts: Parts, device: torch.device, *, goes_on: bool = False) -> None:
+    """Tries what a run is going to do with its pieces; writes nothing and changes nothing.
+
+    Args:
+        config: of the run.
+        parts: its pieces.
+        device: where the model is.
+        goes_on: from a checkpoint, with the data that is there.
+
+    Raises:
+        WmplayError: for what could not be done later.
+    """
+    require_logger(config)
+    collect = config.collect
+    collects = collect.random_episodes + collect.episodes > 0
+    other_world = config.env.get("other_world", False)
+    given = None if goes_on or config.env.data is None else load_trajectories(config.env.data)
+    if parts.model is not None and config.fit.steps and not collects and given is None and not goes_on:
+        raise ConfigError(
+            "there is nothing to fit the model on: collect episodes (collect.random_episodes, "
+            "collect.episodes) or give a store of them with env.data=<store>"
+        )
+    with closing(build_env(env_config(config, collect.env))) as env:
+        if isinstance(env, RecordedEnv):
+            _check_recorded(config, env)
+        else:
+            check_answers(env)
+        if parts.model is not None:
+            _predict(env, parts.model, device)
+        if config.improve.steps and collects:
+            _check_reward(config, env, parts.env)
+        if collect.episodes:
+            act(env, parts.policy, device)  # without exploration: who is at fault is clear
+            act(env, parts.explorer, device, explore=True)
+        if given is not None:
+            if not other_world:
+                check_same_world(f"store {given.path}", given.made_with, env, MEANT)
+            check_store(given, env, every_key=collects)
+        if parts.model is not None and config.evaluate.prediction.episodes:
+            _check_windows(config, env)
+    if config.improve.steps:
+        with _experience(config, given, collects) as store:
+            _practise(config, parts, given, store, device)
+    if parts.model is not None and config.evaluate.arbiter.clips:
+        check_arbiter(config, parts.env)
+    if config.evaluate.policy.episodes:
+        with closing(build_env(env_config(config))) as env:
+            act(env, parts.policy, device)
+            if config.evaluate.policy.reference is not None:
+                other = load_run(config.evaluate.policy.reference)
+                check_policy(other, env, None if other_world else MEANT)
+
+
+def require_logger(config: DictConfig) -> None:
+    """Whether the package that a run's logger needs is here. Raises ConfigError."""
+    check = getattr(registry.target(plain(config.logger)), "check", None)
+    if check is not None:
+        check()
+
+
+def act(
+    env: gymnasium.Env[Any, Any], policy: Policy | None, device: torch.device, *, explore: bool = False
+) -> None:
+    """Takes two steps with a policy. Raises whatever it or the env has to say."""
+    simulate(env, policy, 1, seed=0, max_steps=STEPS, device=device, explore=explore)
+
+
+def check_answers(env: gymnasium.Env[Any, Any]) -> None:
+    """Resets and steps once: whether an env answers as Gymnasium has it, and with what its space says.
+
+    Bounds are left to ``wmplay check``, and so are widths of floats, which are converted.
+
+    Raises:
+        ConfigError: for a method that is not there, or what it returns.
+        ShapeError, SpaceError: for an observation that is not of its space.
+    """
+    answers = Held(env)
+    answers.reset(seed=0)
+    answers.step(env.action_space.sample())
+
+
+@contextmanager
+def _experience(config: DictConfig, given: Store | None, collects: bool) -> Iterator[Store | None]:
+    """What practice may learn from: the given store, or what a run that collects will have, in little."""
+    if given is not None or not collects:
+        yield given
+        return
+    with TemporaryDirectory() as folder, closing(build_env(env_config(config, config.collect.env))) as env:
+        yield save_trajectories(simulate(env, None, 1, seed=0, max_steps=STEPS), folder)
+
+
+def _practise(
+    config: DictConfig, parts: Parts, given: Store | None, experience: Store | None, device: torch.device
+) -> None:
+    """Lets a copy of a policy that learns practise a little with a copy of the model."""
+    if not isinstance(parts.policy, Learner):
+        raise ConfigError(
+            f"improve.steps is {config.improve.steps}, but {type(parts.policy).__name__} does not learn: "
+            "choose a policy that does (policy=ppo), or improve.steps=0"
+        )
+    starts = config.learned.starts if given is not None else "env"  # what is collected is yet too short
+    few = {"improve": {"num_envs": 2, "num_workers": 0}, "learned": {"count": 2, "starts": starts}}
+    small = OmegaConf.merge(config, few)
+    assert isinstance(small, DictConfig)
+    model, policy = copy.deepcopy((parts.model, parts.policy))  # at once: the policy may hold the model
+    copies = replace(parts, model=model, policy=policy)
+    with closing(practice_env(small, copies, given, device, 0)) as env, lending(copies, "improve"):
+        policy.improve(Practice(env, STEPS, 0, device, experience, model))
+
+
+def _check_reward(
+    config: DictConfig, env: gymnasium.Env[Any, Any], practised: gymnasium.Env[Any, Any]
+) -> None:
+    """Whether a model whose heads give the reward of practice is fitted on rewards of the same task."""
+    task, here = (getattr(each.unwrapped, "task", None) for each in (practised, env))
+    by_heads = config.improve.world == "learned" and config.learned.reward == "model"
+    if by_heads and task is not None and here is None:
+        raise ConfigError(
+            "learned.reward=model takes the reward of practice from the model, which is fitted on episodes "
+            "without reward: set collect.env.task to that of env, or learned.reward=task"
+        )
+
+
+def _predict(env: gymnasium.Env[Any, Any], model: Any, device: torch.device) -> None:
+    """Predicts two steps from an episode's first frame, and decodes them."""
+    if isinstance(env, RecordedEnv):
+        trajectory = env.beginning(STEPS)
+    else:
+        (trajectory,) = simulate(env, None, 1, seed=0, max_steps=STEPS)
+    first = {key: torch.from_numpy(value[:1]).to(device) for key, value in trajectory.observation.items()}
+    with torch.no_grad():
+        belief = model.initial(modelled(first))
+        prediction = predict(model, belief, torch.from_numpy(trajectory.action[None]).to(device))
+        for key, value in prediction.observation.items():
+            expected = (1, len(trajectory), *first[key].shape[1:]) if key in first else tuple(value.shape)
+            if value.shape != expected:
+                raise ShapeError(f"{type(model).__name__}: the predicted '{key}'", value.shape, expected)
+
+
+def check_spaces(env: Any, like: gymnasium.Env[Any, Any], who: str) -> None:
+    """Whether a policy that was made for one env can act in another (a vector env, too).
+
+    Raises:
+        SpaceError: if an observation is missing or different, or the actions are.
+    """
+    seen, action = (
+        getattr(env, f"single_{name}", None) or getattr(env, name)
+        for name in ("observation_space", "action_space")
+    )
+    assert isinstance(like.observation_space, Dict)
+    there = _spaces(seen)
+    for key, space in like.observation_space.spaces.items():
+        if key not in there:
+            raise SpaceError(
+                f"{who} needs the observation '{key}', the env has {', '.join(there)}: give it the settings "
+                "of the run's env"
+            )
+        if there[key] != space:
+            raise SpaceError(f"{who} knows '{key}' as {space}, in this env it is {there[key]}")
+    if action != like.action_space:
+        raise SpaceError(f"{who} acts in {like.action_space}, this env takes {action}")
+
+
+def check_policy(run: LoadedRun, env: Any, hint: str | None) -> None:
+    """Whether a run's policy can act in an env, and is of its world.
+
+    Args:
+        run: whose policy it is.
+        env: single or vector.
+        hint: ends the error for another world; None = any will do.
+
+    Raises:
+        RunError, SpaceError, WorldError: in one line, if not, or if it has none.
+    """
+    run.acting()
+    who = f"the policy of {run.path}"
+    origin = known_origin(run.parts.env)
+    if origin is not None and hint is not None:
+        check_same_world(who, [origin], env, hint)
+    check_spaces(env, run.parts.env, who)
+
+
+def check_same_world(who: str, made_with: Iterable[Origin], env: Any, hint: str) -> None:
+    """Whether something was made with an env of the same world, as far as both are known.
+
+    Args:
+        who: begins the error.
+        made_with: the origins that it is known to have.
+        env: single or vector.
+        hint: ends the error: what else to do.
+
+    Raises:
+        WorldError: naming both worlds.
+    """
+    here = known_origin(env)
+    other = next((origin for origin in made_with if here is not None and not same_world(origin, here)), None)
+    if here is not None and other is not None:
+        raise WorldError(
+            f"{who} was made with {in_words(other)}, the env here is {in_words(here)}: use the same world, "
+            f"or {hint}"
+        )
+
+
+def check_store(store: Store, env: Any, *, every_key: bool) -> None:
+    """Whether a store holds what an env gives.
+
+    Args:
+        store: of trajectories.
+        env: single or vector.
+        every_key: whether the env's trajectories are to be added to it: then its observations must be the
+            env's. Otherwise it needs only those that models look at, and may have others.
+
+    Raises:
+        StoreError: if an observation or the action is missing or different.
+    """
+    space, action = (
+        getattr(env, f"single_{name}", None) or getattr(env, name)
+        for name in ("observation_space", "action_space")
+    )
+    spaces = _spaces(space)
+    needed = list(spaces) if every_key else model_keys(spaces)
+    given: dict[str, tuple[Any, Any]] = {
+        f"observation.{key}": (spaces[key].dtype, spaces[key].shape) for key in needed
+    }
+    given["action"] = ("int64", ()) if isinstance(action, Discrete) else ("float32", action.shape)
+    held = store.space
+    observations = [name for name in held if name.startswith("observation.")]
+    for name, (dtype, shape) in given.items():
+        if name not in held:
+            raise StoreError(
+                f"store {store.path} has no {name}, which the env gives (it has {', '.join(observations)}): "
+                "use another store, or the env with which it was made"
+            )
+        if (held[name].dtype, held[name].shape) != (dtype, shape):
+            raise StoreError(
+                f"store {store.path} has {name} as {held[name]}, the env gives {dtype} {list(shape)}: use "
+                "another store, or the env with which it was made"
+            )
+    more = [name for name in observations if name not in given]
+    if every_key and more:
+        raise StoreError(
+            f"store {store.path} has {more[0]}, which the env does not give: use another store, or the env "
+            "with which it was made"
+        )
+
+
+def _spaces(space: gymnasium.Space[Any]) -> Mapping[str, gymnasium.Space[Any]]:
+    return space.spaces if isinstance(space, Dict) else {"observation": space}
+
+
+def _check_recorded(config: DictConfig, env: RecordedEnv) -> None:
+    """Whether a run asks of recorded data only what there is."""
+    if config.collect.random_episodes or config.collect.episodes:
+        env.reset()  # says why not
+    if config.evaluate.prediction.episodes:
+        hold_out(env.store, config.evaluate.prediction.episodes, config.evaluate.seed)
+
+
+def _check_windows(config: DictConfig, env: gymnasium.Env[Any, Any]) -> None:
+    """Whether episodes can be long enough to be predicted: as far as the env's clock is known."""
+    prediction = config.evaluate.prediction
+    steps = prediction.context - 1 + prediction.horizon
+    clocks = [
+        getattr(env, "max_steps", None),
+        getattr(env.spec, "max_episode_steps", None),
+        config.collect.max_episode_steps,
+    ]
+    longest = min((clock for clock in clocks if clock), default=steps)
+    if steps > longest:
+        raise ConfigError(
+            f"evaluate.prediction: {prediction.context} frames of context and a horizon of "
+            f"{prediction.horizon} take {steps} steps, an episode has at most {longest}: lower one of them"
+        )

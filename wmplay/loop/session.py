@@ -1,0 +1,298 @@
+"""A run in progress: its pieces, its data, how far it is, and how that gets onto disk and back.
+
+Every random draw of a run follows from its seed, what the draw is for and how far the run is
+(``Session.seed_for``), never from what was drawn before: a run that goes on from a checkpoint gives the
+numbers of an unbroken one, and there are no generator states to save.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.markup import escape
+
+from wmplay import registry
+from wmplay.config.composing import plain, set_values
+from wmplay.contracts import Learner, Trajectory
+from wmplay.errors import DivergedError, RunError, WmplayError
+from wmplay.loggers import Guarded, Jsonl
+from wmplay.loop.fitter import make_fitter
+from wmplay.runs.directory import RunDirectory
+from wmplay.runs.pieces import assemble, over_ray
+from wmplay.runs.weights import load_weights
+from wmplay.simulation.ray_pool import Actors
+from wmplay.store import Store, load_trajectories, save_trajectories
+from wmplay.store.manifest import exists as is_store
+from wmplay.store.provenance import Origin
+from wmplay.system.device import choose_device, use_threads
+from wmplay.system.files import explained
+from wmplay.system.processes import Stopped, Team
+from wmplay.system.progress import Interrupt, Interrupted, console
+
+PHASES = ("collect", "fit", "improve", "evaluate")  # of an iteration, in this order
+
+
+@dataclass
+class State:
+    """How far a run is."""
+
+    iteration: int = 0
+    phase: str = PHASES[0]  # to do next, or to go on with
+    updates: int = 0  # of the model, over all iterations
+    fit_from: int = 0  # updates before this iteration's
+    fit_until: int = 0  # and after them
+    real_steps: int = 0  # taken in the real env to learn from; evaluation does not count
+    learned_steps: int = 0  # taken in the learned one
+    wall: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))  # seconds by phase
+
+
+class Session:
+    """A run in progress. Building one builds every piece, and writes nothing.
+
+    ``threads`` is how many torch had so far, where a run goes on. In a team, each process has a session. They
+    hold the same model; only that of the first process writes.
+
+    Attributes:
+        config: of the run, read-only.
+        team: the processes that fit the model together.
+        device: where its tensors are.
+        parts: env, model, policy, explorer.
+        fitter: the model's optimiser; None where nothing is fitted.
+        store: what was collected; None before the first episode.
+        state: how far the run is.
+        actors: who collects, where it is done over Ray; they live as long as the run is ``opened``.
+        directory: where it is written; there once ``opened``.
+        interrupt: whether Ctrl-C was pressed.
+    """
+
+    directory: RunDirectory
+
+    def __init__(
+        self,
+        config: DictConfig,
+        team: Team = Team(),  # noqa: B008 (frozen)
+        threads: int | None = None,
+    ) -> None:
+        use_threads(config.threads, threads)
+        self.config = config
+        self.team = team
+        self.device = choose_device(config.device, team.local_rank if team.size > 1 else None)
+        self.state = State()
+        self.store: Store | None = None
+        self.interrupt = Interrupt()
+        self.actors = Actors(config.collect.num_workers if over_ray(config) else 0)
+        torch.manual_seed(self.seed_for("weights"))
+        self.parts = assemble(config, self.device)
+        for module in self.parts.modules().values():
+            module.eval()  # but for the time of fitting: also where a run goes on after that
+        fits = self.parts.model is not None and (config.fit.steps > 0 or config.fit.replay_ratio > 0)
+        self.fitter = make_fitter(config, self.parts.model, self.device, team) if fits else None
+
+    def settle(self, threads: int, steps: int | None) -> None:
+        """Goes on with what was found out of this machine: torch's threads, if they are left open, and the
+        updates of each iteration that take ``fit.minutes``, if these are given."""
+        use_threads(self.config.threads, threads)
+        if steps is not None:
+            self.config = self.config.copy()
+            OmegaConf.set_readonly(self.config, False)
+            set_values(self.config, [f"fit.steps={steps}", "fit.minutes=null"])
+            OmegaConf.set_readonly(self.config, True)
+            self.fitter = make_fitter(self.config, self.parts.model, self.device, self.team)
+
+    def seed_for(self, purpose: str, number: int = 0) -> int:
+        """A seed that follows from the run's seed, a purpose and a number, and from nothing else."""
+        entropy = [self.config.seed, number, *purpose.encode()]
+        return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+    def keep(self, trajectories: Iterable[Trajectory], origin: Origin | None = None) -> None:
+        """Appends to the store; the oldest go where there is a limit."""
+        # whether worlds may be mixed was asked when the run was rehearsed
+        how: dict[str, Any] = {
+            "max_steps": self.config.collect.max_steps,
+            "env": origin,
+            "other_world": True,
+        }
+        if self.store is None:
+            self.store = save_trajectories(trajectories, self.directory.trajectories, **how)
+        else:
+            self.store = self.store.append(trajectories, **how)
+
+    def led(self, phase: Callable[[Session], None]) -> None:
+        """A phase of the first process alone; the others wait, and take over the state that it comes to."""
+
+        def work() -> State:
+            phase(self)
+            return self.state
+
+        self.state = self.team.lead(work)
+        if not self.team.leads and is_store(self.directory.trajectories):
+            self.store = load_trajectories(self.directory.trajectories)
+
+    def check_together(self) -> None:
+        """Raises Interrupted, in all processes at once, if Ctrl-C was pressed in one."""
+        if self.team.any(self.interrupt.pressed):
+            raise Interrupted
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """A phase of an iteration: begins with a checkpoint, ends with its seconds counted."""
+        self.state.phase = name
+        self.save()
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.state.wall[name] += time.perf_counter() - began
+
+    # ---- on disk -----------------------------------------------------------------------------------
+
+    @contextmanager
+    def opened(self, directory: RunDirectory) -> Iterator[None]:
+        """Takes up the run where its last checkpoint left it; its lock is held.
+
+        Whatever happens, ``run.json`` says how it ended, and its files are closed.
+        """
+        self.directory = directory
+        if not self.team.leads:
+            self.team.each(self.restore)
+            with self.interrupt.listening():
+                try:
+                    yield
+                except DivergedError:  # in all processes alike
+                    raise Stopped from None
+            return
+        with ExitStack() as files:
+            files.callback(self.actors.close)
+            self.team.each(self.restore)
+            with self._noted(), self.interrupt.listening():
+                self.jsonl = files.enter_context(closing(Jsonl(directory.metrics)))
+                self.logger = files.enter_context(closing(self._make_logger()))
+                console.print(f"run in {escape(str(directory.path))}", soft_wrap=True)
+                yield
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        """Notes in ``run.json`` that the run goes on, and how it ended."""
+        go_on = f"go on with: [bold]wmplay train {escape(shlex.quote(f'run={self.directory.path}'))}[/bold]"
+        self.directory.update(status="running")
+        ending = "failed"
+        try:
+            yield
+            ending = "finished"
+        except Interrupted:
+            if self.state.phase == "fit":  # the other phases begin again
+                self.save()
+            ending = "interrupted"
+            console.print(f"stopped; {go_on}", soft_wrap=True)
+            raise
+        except KeyboardInterrupt:
+            ending = "interrupted"
+            raise
+        except DivergedError as error:
+            path, last = self.directory.path, self.directory.checkpoints()[-1]
+            raise DivergedError(
+                f"{error}; the last good checkpoint is {last}: go on from it with run={path} and "
+                "a lower fit.lr, or look for the culprit in the model"
+            ) from error
+        except Exception:
+            console.print(f"failed; when the cause is mended, {go_on}", soft_wrap=True)
+            raise
+        finally:
+            with nullcontext() if ending == "finished" else suppress(WmplayError):  # what went wrong counts
+                self.note(ending)
+
+    def note(self, status: str) -> None:
+        """Notes in ``run.json`` how the run is, and what it took. Raises WriteError."""
+        if self.team.leads:
+            self.directory.update(status=status, wall=self.state.wall)
+
+    def save(self) -> None:
+        """A checkpoint of everything that the rest of the run depends on."""
+        if not self.team.leads:
+            return
+        self.saved_at = time.monotonic()
+        self.directory.save_checkpoint(
+            {
+                "state": asdict(self.state),
+                "weights": {name: module.state_dict() for name, module in self.parts.modules().items()},
+                "fitter": None if self.fitter is None else self.fitter.state_dict(),
+                "learner": self._learner.learner_state() if self._learner is not None else None,
+                "store": None if self.store is None else self.store.snapshot(),
+                "metrics": self.jsonl.position(),
+            }
+        )
+        if self.store is not None:
+            self.store.vacuum()  # not earlier: the checkpoint before refers to what was dropped
+
+    def save_when_due(self) -> None:
+        """A checkpoint now and then during a long phase."""
+        if self.team.leads and time.monotonic() - self.saved_at > self.config.checkpoint.every:
+            self.save()
+
+    def restore(self) -> None:
+        """The state of the last checkpoint; a run that was killed before its first begins at the beginning.
+
+        Raises:
+            RunError: if there is none that can be read, although there was one, or it is of other pieces;
+                nothing is deleted then.
+            StoreError: if what was collected is damaged, or cannot be read.
+        """
+        directory, trajectories = self.directory, self.directory.trajectories
+        if not (directory.checkpoints() or is_store(trajectories) or Jsonl.size(directory.metrics)):
+            return
+        saved = directory.read_checkpoint()
+        load_weights(self.parts.modules(), saved["weights"], directory.path)
+        try:
+            self._take_over(saved)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            why = " ".join(f"{type(error).__name__}: {error}".split())
+            raise RunError(
+                f"the checkpoint in {directory.path} is of other pieces than those configured ({why})"
+            ) from error
+        snapshot = saved["store"]
+        if not self.team.leads:
+            self.store = None if snapshot is None else load_trajectories(trajectories)
+            return
+        if snapshot is not None:
+            self.store = Store.restore(trajectories, snapshot)
+        elif is_store(trajectories):  # since the checkpoint; the same episodes are going to be collected
+            load_trajectories(trajectories)  # refuses what is anything else
+            with explained(trajectories):
+                shutil.rmtree(trajectories)
+        Jsonl.cut(directory.metrics, saved["metrics"])
+
+    def _take_over(self, saved: Mapping[str, Any]) -> None:
+        """Takes over all of a checkpoint but the weights and what is on disk."""
+        self.state = State(**saved["state"])
+        if self.fitter is not None and saved["fitter"] is not None:
+            self.fitter.load_state_dict(saved["fitter"])
+        if self._learner is not None and saved["learner"] is not None:
+            self._learner.load_learner_state(saved["learner"])
+
+    def _make_logger(self) -> Guarded:
+        config, path = plain(self.config), self.directory.path
+        return Guarded(lambda: registry.build(config["logger"], run_dir=path, config=config))
+
+    def log(self, phase: str, metrics: dict[str, float]) -> None:
+        """A line of ``metrics.jsonl``, and the same to the other logger."""
+        if not self.team.leads:
+            return
+        named = {name if "/" in name else f"{phase}/{name}": value for name, value in metrics.items()}
+        where = {"phase": phase, "iteration": self.state.iteration, "time": round(time.time(), 3)}
+        steps = {"real_steps": self.state.real_steps, "learned_steps": self.state.learned_steps}
+        self.jsonl.log({**where, **steps, **named}, self.state.updates)
+        self.logger.log(named, self.state.updates)
+
+    @property
+    def _learner(self) -> Learner | None:
+        """The policy, if it learns by itself and so has an optimiser of its own."""
+        return self.parts.policy if isinstance(self.parts.policy, Learner) else None

@@ -1,0 +1,301 @@
+"""THE loop: collect, fit, improve, evaluate, over and over; everything else is config.
+
+PlaNet, offline learning, planning in a learned model, policy learning in a learned simulator are this
+loop with other numbers. It owns optimisers, devices, seeds and checkpoints (``wmplay.loop.session``); models
+own only their loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+
+from wmplay import registry
+from wmplay.config.composing import refuse_hydras
+from wmplay.contracts import Learner, Policy, Practice, Trajectory
+from wmplay.envs import build_env
+from wmplay.errors import ConfigError
+from wmplay.evaluation.assess import assess, given_episodes, run_episodes
+from wmplay.evaluation.scores import flat, save_evaluation
+from wmplay.loop.changes import note_changes
+from wmplay.loop.fitter import segment_length
+from wmplay.loop.lending import lending
+from wmplay.loop.pace import Pace, measure
+from wmplay.loop.rehearsal import check_spaces, rehearse
+from wmplay.loop.session import PHASES, Session
+from wmplay.nets.units import measure_units, to_measure
+from wmplay.policies.random import RandomPolicy
+from wmplay.report import write_report
+from wmplay.report.labels import duration, wall_times
+from wmplay.runs.directory import RunDirectory
+from wmplay.runs.load import Run
+from wmplay.runs.pieces import env_config, over_ray
+from wmplay.runs.resume import continued_config, run_to_continue
+from wmplay.runs.worlds import practice_env, steps_of_starts
+from wmplay.simulation.simulate import simulate_blocks
+from wmplay.store.provenance import origin_of
+from wmplay.system.device import seed_draws, use_threads
+from wmplay.system.processes import joined
+from wmplay.system.progress import bar, episodes_bar, tell
+
+MEASURED = 1024  # segments that give a model its units, where bounds do not
+
+
+def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Run:
+    """What ``wmplay train`` does: a run from Hydra overrides, or the rest of one (``run=<dir>``).
+
+    Started several times by ``torchrun``, these processes fit the model together.
+
+    Args:
+        overrides: such as ``["experiment=quickstart", "seed=1"]``.
+        dir: where to write a new run; None is the config's ``dir``.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        WmplayError: for whatever the user can mend, in one line.
+        Interrupted: after Ctrl-C, with the run saved.
+    """
+    refuse_hydras(overrides)
+    run = run_to_continue(overrides)
+    swaps: list[str] = []  # what to say of them, once it is known that there will be a run
+    threads = None if run is None else RunDirectory(run).read().get("machine", {}).get("threads")
+
+    def config() -> DictConfig:
+        if run is not None:
+            return continued_config(RunDirectory(run), overrides)
+        return registry.compose(overrides, swaps.append)
+
+    def prepare() -> Pace:
+        """How fast this machine is at the run; a mistake shows before anything is written."""
+        session.actors.check()
+        with lending(session.parts, "rehearse"):
+            rehearse(session.config, session.parts, session.device, goes_on=run is not None)
+        return measure(session.config, session.parts, session.device, choose=run is None and team.size == 1)
+
+    def begin() -> Path:
+        """The run's directory."""
+        if run is not None:
+            return run
+        for line in swaps:
+            tell(line)
+        new = RunDirectory.created(session.config, overrides, dir or session.config.dir)
+        created = held.enter_context(new)
+        created.update(fit_minutes=minutes, expected=pace.expected(session.config))
+        return created.path
+
+    def hold() -> None:
+        if run is not None:
+            held.enter_context(RunDirectory(run).held())
+
+    with joined() as team, ExitStack() as held:
+        team.lead(hold)
+        session = team.each(lambda: Session(config(), team, threads))
+        pace = team.lead(prepare)
+        minutes = session.config.fit.get("minutes")
+        session.settle(pace.threads, pace.updates_in(minutes, session.config.iterations) if minutes else None)
+        directory = RunDirectory(team.lead(begin))
+        before = None if run is None else directory.config()
+        with session.opened(directory):
+            if before is not None and team.leads:
+                note_changes(directory, before, session.config, overrides, session.state)
+            tell_duration(session, pace)
+            loop(session)
+            if session.config.report:
+                session.note("finished")  # which the report says
+                team.lead(lambda: write_report(directory.path))
+    return Run(directory.path)
+
+
+def tell_duration(s: Session, pace: Pace) -> None:
+    """Says how long the rest of a run takes on this machine."""
+    state = s.state
+    seconds = pace.expected(s.config, state.iteration, state.phase, state.updates)
+    if s.team.leads:
+        times = wall_times({"wall": seconds})
+        tell(f"about {duration(sum(seconds.values()))} on this machine: {times}")
+
+
+def loop(s: Session) -> None:
+    """All phases of all iterations, from wherever the run is; each begins with a checkpoint.
+
+    Several processes fit together; in the other phases the first one works alone.
+    """
+    phases = {"collect": collect, "improve": improve, "evaluate": evaluate}
+    while s.state.iteration < s.config.iterations:
+        for name in PHASES[PHASES.index(s.state.phase) :]:
+            with s.phase(name), lending(s.parts, name):
+                if name == "fit":
+                    fit(s)
+                else:
+                    s.led(phases[name])
+        s.state.iteration, s.state.phase = s.state.iteration + 1, PHASES[0]
+    s.save()
+
+
+def collect(s: Session) -> None:
+    """New episodes by the present policy with exploration; before the first, data given and random ones."""
+    before = s.state.real_steps
+    if s.state.iteration == 0:
+        if s.config.env.data is not None:
+            s.keep(given_episodes(s.config, s.parts.env, s.directory))
+        held = s.config.collect.held
+        policy = RandomPolicy(s.parts.env.action_space, held) if held else None
+        _collect(s, s.config.collect.random_episodes, policy, "collect at random")
+    _collect(s, s.config.collect.episodes, s.parts.explorer, "collect")
+    cfg = s.config.fit
+    s.state.fit_from = s.state.updates
+    s.state.fit_until = s.state.updates + cfg.steps + round(cfg.replay_ratio * (s.state.real_steps - before))
+
+
+def _collect(s: Session, episodes: int, policy: Policy | None, purpose: str) -> None:
+    if episodes == 0:
+        return
+    collected = _over_ray if over_ray(s.config) else _here
+    returns: list[float] = []
+    steps = 0
+
+    def kept() -> Iterator[Trajectory]:
+        nonlocal steps
+        for trajectory in collected(s, episodes, policy, s.seed_for(purpose, s.state.iteration)):
+            returns.append(float(trajectory.reward.sum()))
+            steps += len(trajectory)
+            yield trajectory
+
+    s.keep(kept(), origin_of(env_config(s.config, s.config.collect.env)))
+    s.state.real_steps += steps
+    s.log("collect", {"return": float(np.mean(returns)), "episodes": episodes, "steps": steps})
+
+
+def _here(s: Session, episodes: int, policy: Policy | None, seed: int) -> Iterable[Trajectory]:
+    return run_episodes(
+        s.config,
+        policy,
+        episodes,
+        seed,
+        "collect",
+        s.device,
+        overrides=s.config.collect.env,
+        explore=True,
+        check=s.interrupt.check,
+    )
+
+
+def _over_ray(s: Session, episodes: int, policy: Policy | None, seed: int) -> Iterable[Trajectory]:
+    cfg = s.config.collect
+    make_env = partial(build_env, env_config(s.config, cfg.env), num_envs=min(cfg.num_envs, episodes))
+    with episodes_bar("collect", episodes, s.interrupt.check) as progress:
+        yield from simulate_blocks(
+            make_env,
+            policy,
+            episodes,
+            seed,
+            actors=s.actors,
+            explore=True,
+            max_steps=cfg.max_episode_steps,
+            device=s.device,
+            progress=progress,
+        )
+
+
+def fit(s: Session) -> None:
+    """Updates of the model on segments of the store."""
+    cfg, end = s.config.fit, s.state.fit_until
+    if s.fitter is None or s.state.updates >= end:
+        return
+    if s.store is None:
+        raise ConfigError("there is nothing to fit: collect episodes, or give a store with env.data=<store>")
+    length = segment_length(s.config, s.parts.model)
+    if to_measure(s.parts.model):
+        measure_units(s.parts.model, s.store.sample(MEASURED, length, s.seed_for("units")).to(s.device))
+    s.parts.model.train()
+    s.team.align(s.parts.model)  # the first process may have changed it
+    with bar("fit", end, "updates", start=s.state.updates) as advance:
+        while s.state.updates < end:
+            s.check_together()
+            seed = s.seed_for("update", s.state.updates)
+            # the model's loss draws from torch's global generator: something else in each process
+            own = f"update in process {s.team.rank}"
+            seed_draws(seed if s.team.leads else s.seed_for(own, s.state.updates))
+            rng = np.random.default_rng(seed)
+            segment = s.store.sample(cfg.batch_size, length, rng, part=s.team.part())
+            metrics = s.fitter.update(segment.to(s.device), s.state.updates, (s.state.fit_from, end))
+            s.state.updates += 1
+            if s.state.updates % cfg.log_every == 0 or s.state.updates == end:
+                s.log("fit", metrics)
+                advance(s.state.updates, f"loss {metrics['loss/total']:.3f}")
+            s.save_when_due()
+    s.parts.model.eval()
+
+
+def improve(s: Session) -> None:
+    """A policy that learns practises, in the real world or in the learned one; others do nothing here."""
+    cfg, policy = s.config.improve, s.parts.policy
+    if cfg.steps == 0:
+        return
+    s.state.real_steps += steps_of_starts(s.config)
+    real, learned = s.state.real_steps, s.state.learned_steps
+    seed = s.seed_for("improve", s.state.iteration)
+    assert isinstance(policy, Learner)  # it was rehearsed
+    with (
+        closing(practice_env(s.config, s.parts, s.store, s.device, seed)) as env,
+        bar("improve", cfg.steps, "steps") as advance,
+    ):
+
+        def tell(steps: int, metrics: Mapping[str, float]) -> None:
+            s.interrupt.check()
+            s.state.real_steps = real + steps * (cfg.world == "real")
+            s.state.learned_steps = learned + steps * (cfg.world == "learned")
+            s.log("improve", dict(metrics))
+            note = "reward" if "reward" in metrics else next(iter(metrics), None)
+            advance(min(steps, cfg.steps), "" if note is None else f"{note} {metrics[note]:.3f}")
+
+        policy.improve(Practice(env, cfg.steps, seed, s.device, s.store, s.parts.model, tell))
+    for module in s.parts.modules().values():
+        module.eval()
+
+
+def evaluate(s: Session) -> None:
+    """Prediction on held-out episodes, and the policy, when due; at the end beside others."""
+    done = s.state.iteration + 1
+    if done % s.config.evaluate.every and done < s.config.iterations:
+        return
+    scores = assess(
+        s.config,
+        s.parts,
+        s.directory,
+        s.device,
+        reference=s.store,
+        baselines=done >= s.config.iterations,
+        check=s.interrupt.check,
+    )
+    save_evaluation(s.directory.path, **scores)
+    s.log("evaluate", flat(scores))
+
+
+def evaluate_again(path: str | Path, overrides: Sequence[str] = ()) -> None:
+    """What ``wmplay eval`` does: scores a run's last checkpoint anew, rewrites its evaluation and report.
+
+    Args:
+        path: of the run.
+        overrides: single values, such as ``["evaluate.policy.episodes=1000"]``.
+
+    Raises:
+        WmplayError: for whatever the user can mend, in one line.
+    """
+    run = Run(Path(path))
+    with run.directory.held():
+        config = continued_config(run.directory, overrides)
+        use_threads(config.threads or "auto", run.directory.read().get("machine", {}).get("threads"))
+        with closing(build_env(env_config(config))) as env:
+            check_spaces(env, run.env, f"the policy of {run.path}")
+        reference = run.trajectories if run.directory.trajectories.exists() else None
+        scores = assess(config, run.parts, run.directory, run.device, reference=reference)
+        save_evaluation(run.path, **scores)
+        write_report(run.path)

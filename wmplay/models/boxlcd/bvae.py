@@ -1,0 +1,87 @@
+"""The binary variational autoencoder of boxLCD (2021): each frame as a grid of Bernoulli bits.
+
+    q(bits | frame), sampled with straight-through gradients
+    p(screen | bits) Bernoulli pixels, p(vectors | bits) Gaussian
+
+The loss is not a bound: means of nats per pixel and per number, and a small bonus for the entropy of the
+bits, which leaves bits that carry nothing at one half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from wmplay.contracts import Segment
+from wmplay.errors import ConfigError
+from wmplay.models.boxlcd.autoencoder import FrameAutoencoder, ends
+from wmplay.models.boxlcd.symbols import Bits
+from wmplay.nets.heads import masked_mean
+
+
+class BVAE(nn.Module):
+    """Frames to bits and back. Not a world model: ``fbt`` predicts its bits.
+
+    Args:
+        observation_space: a Dict with one binary screen [H, W] and any number of float vectors.
+        channels: bits in each cell of 4 x 4 pixels.
+        width: channels of the convolutions.
+        patch: pixels along each side of what the first convolution takes as one: 1 (as published), 2 or 4.
+        hidden: units of the hidden layer from bits to vectors.
+        entropy_weight: weight of the mean entropy of the bits.
+        vector_sigma: width of the Gaussian around vectors, in half-ranges of their space.
+        position_features: octaves of sines and cosines in which the encoder sees vectors; 0 as published.
+        with_vectors: whether the code holds the vectors too, or the screen alone.
+
+    Raises:
+        SpaceError: for other spaces.
+        ConfigError: for sizes out of range.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space[Any],
+        channels: int = 16,
+        width: int = 16,
+        patch: int = 4,
+        hidden: int = 64,
+        entropy_weight: float = 5e-4,
+        vector_sigma: float = 1.0,
+        position_features: int = 5,
+        with_vectors: bool = True,
+    ) -> None:
+        super().__init__()
+        if not entropy_weight >= 0:
+            raise ConfigError(f"entropy_weight is {entropy_weight}, expected at least 0")
+        self.frames = FrameAutoencoder(
+            observation_space, channels, width, patch, hidden, vector_sigma, position_features, with_vectors
+        )
+        self.symbols = Bits(self.frames.size)
+        self.entropy_weight = entropy_weight
+
+    def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """Logits [..., S] of the bits of frames {key: [..., ...]}."""
+        logits: Tensor = self.frames(observation)
+        return logits.float()
+
+    def decode(self, bits: Tensor) -> Mapping[str, Distribution]:
+        """Distributions of each observation key from bits [..., S], each worked out when asked for."""
+        return self.frames.decode(bits)
+
+    def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
+        """Nats per pixel + nats per number of each vector - ``entropy_weight`` x nats of entropy per bit.
+
+        Fitted on each segment's first and last frame. Metrics: ``loss/<key>``, and ``entropy``.
+        """
+        observation, seen = ends(segment)
+        logits = self(observation)
+        bits = self.symbols.pick(logits, self.symbols.noise(logits))
+        terms = self.frames.reconstruction(bits, observation, seen)
+        entropy = masked_mean(self.symbols.loss(logits, logits.sigmoid()), seen)
+        metrics = {f"loss/{key}": term.detach() for key, term in terms.items()}
+        total = sum(terms.values(), -self.entropy_weight * entropy)
+        return total, {**metrics, "entropy": entropy.detach()}

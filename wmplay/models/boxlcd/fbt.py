@@ -1,0 +1,136 @@
+"""The flat binary transformer of boxLCD (2021): GPT over the bits of a frozen BVAE, a frame a token.
+
+    bits_t ~ q(bits | frame_t)                                   the BVAE, fitted first
+    p(bits_{t+1} | bits_{..t}, action_{..t})                     independent Bernoullis, by the transformer
+
+Departures, each with its reason: positions are relative, since learned absolute ones cannot slide along
+episodes longer than the window; the vectors may lie beside the bits (``direct_vectors``), since tasks
+compute rewards from them and bits hold them coarsely; reward and continuation have heads. The default is
+small and takes the screen in patches; ``fbt_published`` has the original's size and convolutions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import torch
+from torch import Tensor
+
+from wmplay.contracts import Segment, Surprise
+from wmplay.models.boxlcd.bvae import BVAE
+from wmplay.models.boxlcd.frame_transformer import FrameTransformer
+from wmplay.models.boxlcd.two_stage import TwoStage
+from wmplay.nets.modalities import modalities
+from wmplay.nets.observations import vectors
+
+
+class FBT(TwoStage):
+    """A transformer over bits.
+
+    Args:
+        observation_space: a Dict with one binary screen [H, W] and any number of float vectors.
+        action_space: a one-dimensional Box, or Discrete.
+        size: E, of a token.
+        layers: of the transformer.
+        heads: of its attention.
+        context: frames that it sees; no more than the segments it is fitted on have.
+        hidden: units of the hidden layers of the heads for vectors, reward and continuation.
+        bits: in each cell of 4 x 4 pixels.
+        width: channels of the autoencoder's convolutions.
+        patch: pixels along each side of what its first convolution takes as one: 1 (as published), 2 or 4.
+        entropy_weight: of the bits' mean entropy, in the autoencoder's loss.
+        direct_vectors: whether vectors are predicted as they are, beside the bits, and not within
+            them as published.
+        vector_sigma: width of the Gaussian around decoded vectors, in half-ranges of their space.
+        change_scale: how much a step typically changes a vector's number, in half-ranges; changes are fed
+            and predicted in units of it.
+        min_sigma: the smallest width of the Gaussian over a number's change, in the same units.
+        position_features: octaves of sines and cosines in which the networks see vectors.
+        autoencoder_share: of the updates; the others are the transformer's.
+        code_weight: of the loss per bit, beside the loss per number of the vectors.
+        reward_weight: weight of the reward's loss; 0 = no reward head.
+        continuation_weight: weight of the loss of "the episode goes on"; 0 = no such head.
+
+    Raises:
+        SpaceError: for other spaces.
+        ConfigError: for sizes and weights out of range.
+    """
+
+    autoencoder: BVAE
+
+    def __init__(
+        self,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        size: int = 128,
+        layers: int = 2,
+        heads: int = 4,
+        context: int = 12,
+        hidden: int = 64,
+        bits: int = 16,
+        width: int = 16,
+        patch: int = 4,
+        entropy_weight: float = 5e-4,
+        direct_vectors: bool = True,
+        vector_sigma: float = 0.03,
+        change_scale: float = 0.1,
+        min_sigma: float = 0.01,
+        position_features: int = 5,
+        autoencoder_share: float = 0.3,
+        code_weight: float = 4.0,
+        reward_weight: float = 1.0,
+        continuation_weight: float = 1.0,
+    ) -> None:
+        found = modalities(observation_space, vector_sigma=vector_sigma, pixel_sigma=1.0)
+        beside = vectors(found) if direct_vectors else {}
+        autoencoder = BVAE(
+            observation_space,
+            bits,
+            width,
+            patch,
+            hidden,
+            entropy_weight,
+            vector_sigma,
+            position_features,
+            with_vectors=not direct_vectors,
+        )
+        dynamics = FrameTransformer(
+            autoencoder.symbols,
+            beside,
+            action_space,
+            size=size,
+            layers=layers,
+            heads=heads,
+            context=context,
+            hidden=hidden,
+            change_scale=change_scale,
+            min_sigma=min_sigma,
+            position_features=position_features,
+            code_weight=code_weight,
+            reward_weight=reward_weight,
+            continuation_weight=continuation_weight,
+        )
+        super().__init__(list(found), autoencoder, dynamics, autoencoder_share)
+
+    def target(self, output: Tensor, symbols: Tensor) -> Tensor:
+        """The bits' probabilities: the expected loss over all bits that could have been sampled."""
+        return output.sigmoid()
+
+    @torch.no_grad()
+    def surprise(self, segment: Segment) -> Surprise:
+        """A bound: -log p(screen | bits) + KL(q(bits | frame) || p(bits | frames and actions before)).
+
+        One sample of the bits of each frame, from torch's global generator.
+        """
+        symbols = self.autoencoder.symbols
+        logits = self.autoencoder(segment.observation)
+        bits = symbols.pick(logits, symbols.noise(logits))
+        code = self.dynamics.code(bits, segment.observation)
+        prior = self.dynamics(code[:, :-1], segment.action).output
+        posterior, probability = logits[:, 1:], logits[:, 1:].sigmoid()
+        kl = symbols.size * (symbols.loss(prior, probability) - symbols.loss(posterior, probability))
+        screen = self.autoencoder.frames.screen
+        drawn = self.autoencoder.decode(bits[:, 1:])[screen]
+        observed = segment.observation[screen][:, 1:].float()
+        return Surprise(kl - drawn.log_prob(observed), "bound")

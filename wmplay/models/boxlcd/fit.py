@@ -1,0 +1,155 @@
+"""The frame transformer FIT of boxLCD (2021): GPT over raw frames, a frame a token and no autoencoder.
+
+    p(screen_{t+1} | frames and actions so far)          independent pixels, by the transformer
+
+Departures, each with its reason: positions are relative, since learned absolute ones cannot slide along
+episodes longer than the window; vectors are part of a frame (``vectors``), since tasks compute rewards from
+them; reward and continuation have heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import torch
+from torch import Tensor, nn
+from torch.distributions import Bernoulli, Distribution, Independent
+
+from wmplay.contracts import LazyMapping, LazyPrediction, Prediction, Segment, Surprise
+from wmplay.models.boxlcd.autoencoder import the_screen
+from wmplay.models.boxlcd.frame_transformer import Belief, FrameTransformer
+from wmplay.models.boxlcd.symbols import Bits
+from wmplay.nets.by_key import term
+from wmplay.nets.modalities import modalities
+from wmplay.nets.observations import vectors as vectors_of
+
+
+class FIT(nn.Module):
+    """A transformer over pixels.
+
+    A latent of a predicted step is the screen, flat, and the numbers of the vectors. Without a generator the
+    pixels in it are probabilities (the likelier value is what is fed back); with one they are a sample.
+
+    Args:
+        observation_space: a Dict with one binary screen [H, W] and any number of float vectors.
+        action_space: a one-dimensional Box, or Discrete.
+        size: E, of a token.
+        layers: of the transformer.
+        heads: of its attention.
+        context: frames that it sees; no more than the segments it is fitted on have.
+        hidden: units of the hidden layers of the heads for reward and continuation.
+        vectors: whether vectors are seen and predicted; false, as published, leaves the screen alone.
+        vector_sigma: width of the Gaussian around decoded vectors, in half-ranges of their space.
+        change_scale: how much a step typically changes a vector's number, in half-ranges; changes are fed
+            and predicted in units of it.
+        min_sigma: the smallest width of the Gaussian over a number's change, in the same units.
+        position_features: octaves of sines and cosines in which vectors are seen.
+        code_weight: of the loss per pixel, beside the loss per number of the vectors.
+        reward_weight: weight of the reward's loss; 0 = no reward head.
+        continuation_weight: weight of the loss of "the episode goes on"; 0 = no such head.
+
+    Raises:
+        SpaceError: for other spaces.
+        ConfigError: for sizes and weights out of range.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        size: int = 128,
+        layers: int = 2,
+        heads: int = 4,
+        context: int = 12,
+        hidden: int = 64,
+        vectors: bool = True,
+        vector_sigma: float = 0.03,
+        change_scale: float = 0.1,
+        min_sigma: float = 0.01,
+        position_features: int = 5,
+        code_weight: float = 32.0,
+        reward_weight: float = 1.0,
+        continuation_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        found = modalities(observation_space, vector_sigma=vector_sigma, pixel_sigma=1.0)
+        self.screen = the_screen(found)
+        self.shape = found[self.screen].shape
+        beside = vectors_of(found) if vectors else {}
+        self.predicted = tuple(key for key in found if key == self.screen or key in beside)
+        self.dynamics = FrameTransformer(
+            Bits(found[self.screen].size),
+            beside,
+            action_space,
+            size=size,
+            layers=layers,
+            heads=heads,
+            context=context,
+            hidden=hidden,
+            change_scale=change_scale,
+            min_sigma=min_sigma,
+            position_features=position_features,
+            code_weight=code_weight,
+            reward_weight=reward_weight,
+            continuation_weight=continuation_weight,
+        )
+        self.least_length = context
+
+    # ---- the four verbs --------------------------------------------------------------------------
+
+    def initial(self, observation: Mapping[str, Tensor]) -> Belief:
+        """The belief after an episode's first frame {key: [B, ...]}."""
+        return self.dynamics.initial(self._code(observation))
+
+    def observe(self, belief: Belief, action: Tensor, observation: Mapping[str, Tensor]) -> Belief:
+        """The belief after action [B, T, A] and what it led to, {key: [B, T, ...]}."""
+        return self.dynamics.observe(belief, action, self._code(observation))
+
+    def predict(
+        self,
+        belief: Belief,
+        action: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Prediction:
+        """The future under action [B, H, A]; the spread of samples grows with the temperature."""
+        future = self.dynamics.predict(belief, action, generator, temperature)
+        latent = future.code
+        if generator is None:
+            numbers = self.dynamics.split(future.code)[1]
+            latent = torch.cat([self.dynamics.symbols.expected(future.output), numbers], dim=-1)
+        return LazyPrediction(latent, future.outcomes, future.belief, self.decode)
+
+    def decode(self, latent: Tensor) -> Mapping[str, Distribution]:
+        """Distributions of each observation key from latents [..., H * W + V]."""
+
+        def distribution(key: str) -> Distribution:
+            if key != self.screen:
+                return self.dynamics.vector(key, latent)
+            pixels = self.dynamics.split(latent)[0].reshape(*latent.shape[:-1], *self.shape)
+            return Independent(Bernoulli(probs=pixels, validate_args=False), 2, validate_args=False)
+
+        return LazyMapping(self.predicted, distribution)
+
+    # ---- training --------------------------------------------------------------------------------
+
+    def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
+        """How well each frame is predicted from those before it; metrics of ``FrameTransformer.loss``."""
+        code = self._code(segment.observation)
+        target = self.dynamics.split(code)[0][:, 1:]
+        return self.dynamics.loss(code, target, segment, term(self.screen))
+
+    @torch.no_grad()
+    def surprise(self, segment: Segment) -> Surprise:
+        """Exact: given the past, pixels are independent."""
+        code = self._code(segment.observation)
+        output = self.dynamics(code[:, :-1], segment.action).output
+        target = self.dynamics.split(code)[0][:, 1:]
+        symbols = self.dynamics.symbols
+        return Surprise(symbols.size * symbols.loss(output, target), "exact")
+
+    def _code(self, observation: Mapping[str, Tensor]) -> Tensor:
+        return self.dynamics.code(observation[self.screen].flatten(-2).float(), observation)

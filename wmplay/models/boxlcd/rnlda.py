@@ -1,0 +1,75 @@
+"""The autoencoder with ranged, noisy, quantised codes of boxLCD (2021): each frame as a grid of four levels.
+
+An output is squashed to -1..1, gets uniform noise of a quarter, and is rounded to -0.75, -0.25, 0.25 or
+0.75, with straight-through gradients. Nothing is paid for the code: its few levels and the noise limit it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from wmplay.contracts import Segment
+from wmplay.models.boxlcd.autoencoder import FrameAutoencoder, ends
+from wmplay.models.boxlcd.symbols import Levels
+
+
+class RNLDA(nn.Module):
+    """Frames to levels and back. Not a world model: ``frnld`` predicts its levels.
+
+    Args:
+        observation_space: a Dict with one binary screen [H, W] and any number of float vectors.
+        channels: levels in each cell of 4 x 4 pixels.
+        width: channels of the convolutions.
+        patch: pixels along each side of what the first convolution takes as one: 1 (as published), 2 or 4.
+        hidden: units of the hidden layer from levels to vectors.
+        vector_sigma: width of the Gaussian around vectors, in half-ranges of their space.
+        position_features: octaves of sines and cosines in which the encoder sees vectors; 0 as published.
+        with_vectors: whether the code holds the vectors too, or the screen alone.
+
+    Raises:
+        SpaceError: for other spaces.
+        ConfigError: for sizes out of range.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space[Any],
+        channels: int = 8,
+        width: int = 16,
+        patch: int = 4,
+        hidden: int = 64,
+        vector_sigma: float = 1.0,
+        position_features: int = 5,
+        with_vectors: bool = True,
+    ) -> None:
+        super().__init__()
+        self.frames = FrameAutoencoder(
+            observation_space, channels, width, patch, hidden, vector_sigma, position_features, with_vectors
+        )
+        self.symbols = Levels(self.frames.size)
+
+    def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """What is squashed and rounded to levels, [..., S], of frames {key: [..., ...]}."""
+        output: Tensor = self.frames(observation)
+        return output.float()
+
+    def decode(self, levels: Tensor) -> Mapping[str, Distribution]:
+        """Distributions of each observation key from levels [..., S], each worked out when asked for."""
+        return self.frames.decode(levels)
+
+    def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
+        """Nats per pixel + nats per number of each vector.
+
+        Fitted on each segment's first and last frame. Metrics: ``loss/<key>``.
+        """
+        observation, seen = ends(segment)
+        output = self(observation)
+        levels = self.symbols.pick(output, self.symbols.noise(output))
+        terms = self.frames.reconstruction(levels, observation, seen)
+        total = sum(terms.values(), output.new_zeros(()))
+        return total, {f"loss/{key}": term.detach() for key, term in terms.items()}

@@ -1,0 +1,113 @@
+"""What ``fbt`` and ``frnld`` share: an autoencoder first; then, over its frozen codes, a transformer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from wmplay.contracts import LazyMapping, LazyPrediction, Prediction, Segment, Stage
+from wmplay.errors import ConfigError
+from wmplay.models.boxlcd.bvae import BVAE
+from wmplay.models.boxlcd.frame_transformer import Belief, FrameTransformer
+from wmplay.models.boxlcd.rnlda import RNLDA
+
+
+class TwoStage(nn.Module, ABC):
+    """A world model over the symbols of an autoencoder.
+
+    Predictions stay among the codes: nothing is drawn, let alone encoded again, between two steps.
+
+    Args:
+        keys: of the observation, in their order.
+        autoencoder: of single frames.
+        dynamics: over its symbols, and the vectors that the autoencoder leaves out.
+        autoencoder_share: of the updates.
+
+    Raises:
+        ConfigError: for a share that is not between 0 and 1.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[str],
+        autoencoder: BVAE | RNLDA,
+        dynamics: FrameTransformer,
+        autoencoder_share: float,
+    ) -> None:
+        super().__init__()
+        if not 0 < autoencoder_share < 1:
+            raise ConfigError(f"autoencoder_share is {autoencoder_share}, expected more than 0, less than 1")
+        self.autoencoder, self.dynamics = autoencoder, dynamics
+        self.keys, self.autoencoder_share = tuple(keys), autoencoder_share
+        self.least_length = dynamics.trunk.context
+
+    # ---- the four verbs --------------------------------------------------------------------------
+
+    def initial(self, observation: Mapping[str, Tensor]) -> Belief:
+        """The belief after an episode's first frame {key: [B, ...]}."""
+        return self.dynamics.initial(self._likely_code(observation))
+
+    def observe(self, belief: Belief, action: Tensor, observation: Mapping[str, Tensor]) -> Belief:
+        """The belief after action [B, T, A] and what it led to, {key: [B, T, ...]}; takes likely symbols."""
+        return self.dynamics.observe(belief, action, self._likely_code(observation))
+
+    def predict(
+        self,
+        belief: Belief,
+        action: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Prediction:
+        """The future under action [B, H, A]; a latent is the code of a frame."""
+        future = self.dynamics.predict(belief, action, generator, temperature)
+        return LazyPrediction(future.code, future.outcomes, future.belief, self.decode)
+
+    def decode(self, latent: Tensor) -> Mapping[str, Distribution]:
+        """Distributions of each observation key from codes [..., S + V], each worked out when asked for."""
+        drawn = self.autoencoder.decode(self.dynamics.split(latent)[0])
+
+        def distribution(key: str) -> Distribution:
+            return self.dynamics.vector(key, latent) if key in self.dynamics.vectors else drawn[key]
+
+        return LazyMapping(self.keys, distribution)
+
+    # ---- training --------------------------------------------------------------------------------
+
+    def stages(self) -> Sequence[Stage]:
+        """The autoencoder; then the dynamics over its frozen codes."""
+        share = self.autoencoder_share
+        return [
+            Stage("autoencoder", share, self.autoencoder, self.autoencoder.loss),
+            Stage("dynamics", 1 - share, self.dynamics, self.dynamics_loss),
+        ]
+
+    def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
+        """Both stages at once: the sum of their losses, which share no gradient."""
+        drawing, metrics = self.autoencoder.loss(segment)
+        moving, more = self.dynamics_loss(segment)
+        return drawing + moving, {**metrics, **more}
+
+    def dynamics_loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
+        """How well the next frame's code is predicted from those so far, on codes without gradient.
+
+        Metrics are those of ``FrameTransformer.loss``; ``loss/code`` is the symbols'.
+        """
+        with torch.no_grad():
+            output = self.autoencoder(segment.observation)
+            symbols = self.autoencoder.symbols.pick(output, self.autoencoder.symbols.noise(output))
+            code = self.dynamics.code(symbols, segment.observation)
+        return self.dynamics.loss(code, self.target(output, symbols)[:, 1:], segment, "code")
+
+    @abstractmethod
+    def target(self, output: Tensor, symbols: Tensor) -> Tensor:
+        """What the dynamics should predict, [..., S], of frames of which the autoencoder gave ``output`` and
+        sampled ``symbols``."""
+
+    def _likely_code(self, observation: Mapping[str, Tensor]) -> Tensor:
+        symbols = self.autoencoder.symbols.pick(self.autoencoder(observation), None)
+        return self.dynamics.code(symbols, observation)

@@ -1,0 +1,1 @@
+"""Screens, clips and episodes as pictures."""

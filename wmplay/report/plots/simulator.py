@@ -1,0 +1,72 @@
+"""Plots of how good a simulator a model is: several futures of one beginning, and screens beside vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from wmplay.contracts import Array
+from wmplay.evaluation.gallery import Clips
+from wmplay.evaluation.scores import AgreementScore, Curve, SpreadScore
+from wmplay.report.plots.figures import entries_of_vector, legend_below, panels_of_page
+from wmplay.report.style import AGREEMENTS, BLUE, DISTANCES, GREEN, INK, ORANGE, QUIET, drawing, plain_ticks
+
+
+def spread_plot(score: SpreadScore) -> Figure:
+    """Each key's distances by horizon: of two futures, of a future to the truth, of unrelated clips."""
+    with drawing():
+        figure, panels = panels_of_page(len(score.keys), columns=2, height=2.8)
+        for axes, (key, spread) in zip(panels, score.keys.items(), strict=True):
+            curves = {
+                "future to future": (spread.among, BLUE, "-"),
+                "future to what happened": (spread.to_truth, ORANGE, "--"),
+                "unrelated clips": (spread.unrelated, QUIET, ":"),
+            }
+            _draw(axes, curves, f"{key}: {DISTANCES[spread.metric]}")
+        legend_below(figure, panels)
+    return figure
+
+
+def agreement_plot(score: AgreementScore) -> Figure:
+    """How much of the predicted screen the predicted vectors explain, by horizon."""
+    with drawing():
+        figure, panels = panels_of_page(1, columns=1, height=2.8)
+        curves = {
+            "true frames": (score.ceiling, GREEN, "--"),
+            "predicted": (score.model, BLUE, "-"),
+            "screen of another clip": (score.floor, QUIET, ":"),
+        }
+        _draw(panels[0], curves, f"screen and drawn {score.key}: {AGREEMENTS[score.measure]}")
+        panels[0].set_ylim(0, 1.02)
+        legend_below(figure, panels)
+    return figure
+
+
+def futures_plot(clips: Clips, key: str) -> Figure:
+    """The first entries of a vector in several futures of one beginning, with what happened."""
+    truth, futures = clips.truth[key][0], clips.prediction[key]
+
+    def draw(axes: Axes, steps: Array, i: int) -> None:
+        for number, future in enumerate(futures):
+            label = "sampled futures" if number == 0 else None
+            axes.plot(steps[clips.context :], future[:, i], color=BLUE, linewidth=0.9, alpha=0.7, label=label)
+        axes.plot(steps, truth[:, i], color=INK, label="what happened")
+
+    return entries_of_vector(clips, key, draw)
+
+
+def _draw(axes: Axes, curves: Mapping[str, tuple[Curve, str, str]], title: str) -> None:
+    """Curves by name, with colour and line style, and their 95% bands."""
+    for name, (curve, colour, style) in curves.items():
+        mean, low, high = (np.array(values, float) for values in (curve.mean, curve.low, curve.high))
+        horizons = np.arange(1, len(mean) + 1)
+        axes.plot(horizons, mean, style + ("." if len(mean) == 1 else ""), color=colour, label=name)
+        axes.fill_between(horizons, low, high, color=colour, alpha=0.18, linewidth=0)
+    axes.set_title(title)
+    axes.set_xlabel("steps predicted")
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(1, max(len(mean), 2))
+    plain_ticks(axes)

@@ -1,0 +1,1 @@
+"""The report of a sweep: a row for each job, a line for each setting."""

@@ -1,0 +1,130 @@
+"""Does a better model make a better policy: success against model quality, over evaluations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from wmplay.evaluation.statistics import Interval, rank_correlation
+from wmplay.report.labels import counted
+from wmplay.report.plots.figures import legend_below, panels_of_page
+from wmplay.report.style import BLUE, OTHERS, QUALITIES, QUIET, drawing
+
+LEAST = 3  # evaluations: two points always lie on a line
+
+OUTCOMES = {
+    "policy/success": "success",
+    "policy_sampled/success": "success, actions sampled",
+}
+RETURN = ("policy/return", "return")  # where there is no goal to reach
+
+
+@dataclass(frozen=True)
+class Point:
+    """One evaluation: the run that it is of, what to call it, and all numbers that were logged."""
+
+    run: str
+    label: str
+    numbers: Mapping[str, float]
+
+
+def measured(
+    runs: Mapping[str, Iterable[Mapping[str, Any]]], labels: Mapping[str, str] | None = None
+) -> list[Point]:
+    """The evaluations of runs, from the lines of their ``metrics.jsonl``.
+
+    Args:
+        runs: {run: lines}.
+        labels: {run: what to call it}; runs of one label share a colour.
+    """
+    points = []
+    for run, lines in runs.items():
+        evaluations = {line.get("iteration"): line for line in lines if line.get("phase") == "evaluate"}
+        for line in evaluations.values():
+            numbers = {
+                name: float(value)
+                for name, value in line.items()
+                if "/" in name and isinstance(value, int | float) and math.isfinite(value)
+            }
+            points.append(Point(run, (labels or {}).get(run, ""), numbers))
+    return points
+
+
+def correlation(points: Sequence[Point], quality: str, outcome: str) -> Interval:
+    """Spearman's rank correlation over points that have both, with a bootstrap interval.
+
+    Runs are drawn where there are several, since evaluations of one run are alike; else its evaluations.
+    """
+    runs = [point.run for point in points]
+    groups = runs if len(set(runs)) > 1 else list(map(str, range(len(points))))
+    x, y = (np.array([point.numbers[name] for point in points]) for name in (quality, outcome))
+    return rank_correlation(x, y, groups)
+
+
+def quality_plot(points: Sequence[Point]) -> Figure | None:
+    """A scatter of each outcome against each quality; None where fewer than three evaluations have both."""
+    panels_of = _pairs(points)
+    if not panels_of:
+        return None
+    labels = list(dict.fromkeys(point.label for point in points))
+    colours = dict(zip(labels, _colours(len(labels)), strict=True))
+    with drawing():
+        figure, panels = panels_of_page(len(panels_of), columns=3, height=2.9)
+        for axes, (quality, x_label, outcome, y_label) in zip(panels, panels_of, strict=True):
+            both = _with(points, quality, outcome)
+            for label in labels:
+                some = [point.numbers for point in both if point.label == label]
+                axes.scatter(
+                    [each[quality] for each in some],
+                    [each[outcome] for each in some],
+                    s=22,
+                    color=colours[label],
+                    alpha=0.8,
+                    linewidths=0,
+                    label=label or None,
+                )
+            axes.set_title(_in_words(correlation(both, quality, outcome), len(both)), fontsize=8.5)
+            axes.set_xlabel(f"{x_label} (lower is better)")
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.set_ylabel(y_label)
+            if y_label.startswith("success"):
+                axes.set_ylim(-0.03, 1.03)
+        if any(labels):
+            legend_below(figure, panels)
+    return figure
+
+
+def _pairs(points: Sequence[Point]) -> list[tuple[str, str, str, str]]:
+    """(quality, its label, outcome, its label) of each panel."""
+    names = list(dict.fromkeys(name for point in points for name in point.numbers))
+    errors = {name: f"{name.split('/')[1]} error at 1 step" for name in names if name.endswith("/mae@1")}
+    outcomes = {name: label for name, label in OUTCOMES.items() if name in names} or dict([RETURN])
+    return [
+        (quality, x_label, outcome, y_label)
+        for outcome, y_label in outcomes.items()
+        for quality, x_label in {**errors, **QUALITIES}.items()
+        if len(_with(points, quality, outcome)) >= LEAST
+    ]
+
+
+def _with(points: Sequence[Point], *names: str) -> list[Point]:
+    return [point for point in points if all(name in point.numbers for name in names)]
+
+
+def _in_words(rho: Interval, count: int) -> str:
+    evaluations = counted(count, "evaluation")
+    if not math.isfinite(rho.value):
+        return f"no order to compare, {evaluations}"
+    ends = f" [{rho.low:.2f}, {rho.high:.2f}]" if math.isfinite(rho.low) else ""
+    return f"rank correlation {rho.value:.2f}{ends}\n{evaluations}"
+
+
+def _colours(count: int) -> list[str]:
+    chosen = [BLUE, *OTHERS]
+    return [chosen[i] if i < len(chosen) else QUIET for i in range(count)]

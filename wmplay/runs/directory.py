@@ -1,0 +1,334 @@
+"""A run on disk: what is where, who writes to it, and files that notice when they change."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from itertools import count
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+import torch
+from msgspec import Meta
+from omegaconf import DictConfig
+
+from wmplay import registry
+from wmplay.runs.checkpoints import Checkpoints
+from wmplay.errors import DamagedError, RunError
+from wmplay.system.files import (
+    check_links,
+    claimed,
+    explained,
+    holder,
+    is_beside,
+    is_claimed,
+    remove_leftovers,
+    unsealed,
+    write_sealed_json,
+)
+from wmplay.system.reading import read_json
+from wmplay.config.saved import read_config, write_config
+
+LOCK = ".lock"  # held as long as a process writes to the run
+PATIENCE = 1.0  # seconds, against those who only look whether it is held
+BEFORE_RUN_JSON = ("checkpoints", "config.yaml")
+
+Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=1e12)]
+
+
+@dataclass(frozen=True)
+class _Machine:
+    threads: Annotated[int, Meta(ge=1)] | None = None
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What is read of ``run.json``; whatever else is in it is only shown."""
+
+    name: str | None = None
+    seed: int | None = None
+    overrides: list[str] = field(default_factory=list)
+    command: str | None = None
+    versions: dict[str, Any] | None = None
+    machine: _Machine | None = None
+    started: str | None = None
+    status: str | None = None
+    wall: dict[str, Seconds] | None = None  # of each phase
+    config_sha256: str | None = None
+    changes: list[Any] | None = None
+
+
+class RunDirectory:
+    """The directory of a run: ``config.yaml``, ``run.json``, ``metrics.jsonl``, ``trajectories/``, ...
+
+    All but the config, which a person may edit, are checked when they are read: a file that changed since it
+    was written is named. Those of older versions have no checksums.
+
+    Raises:
+        RunError: if there is no run at the path.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metrics = path / "metrics.jsonl"
+        self.trajectories = path / "trajectories"
+        self.held_out = path / "held_out"
+        self._checkpoints = Checkpoints(path / "checkpoints")
+        self.read()
+
+    @classmethod
+    @contextmanager
+    def created(
+        cls, config: DictConfig, overrides: Sequence[str], path: str | Path | None = None
+    ) -> Iterator[RunDirectory]:
+        """Makes the directory of a new run, and holds it within the block (see ``held``).
+
+        Args:
+            config: of the whole run.
+            overrides: as typed; they name the run among the jobs of a sweep.
+            path: where; None is ``runs/<name>/<date-time>``.
+
+        Raises:
+            RunError: if there is something at that path, or another process is making a run there.
+            WriteError: no space, no permission; nothing is left behind.
+        """
+        path, made = (_unused(Path("runs") / config.name), True) if path is None else _room(Path(path))
+        begun = (path / LOCK).exists()  # and killed before there was a run
+        with ExitStack() as undo:
+            if made:
+                undo.callback(_remove_empty, path)
+            with claimed(path / LOCK, PATIENCE) as free:
+                if not free and not (path / "run.json").exists():
+                    raise RunError(_busy(path))
+                if not free or not _is_room(path, begun):
+                    raise RunError(_taken(path))
+                with _undone(path):
+                    _write_new(path, config, overrides)
+                undo.pop_all()
+                yield cls(path)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other processes from writing to the run within the block.
+
+        What killed processes were writing is removed.
+
+        Raises:
+            RunError: if another process is at it, with its number, its machine and since when; or for a link
+                that leads out of the directory, through which it would be written.
+            WriteError: no permission.
+        """
+        check_links(self.path, RunError)
+        with claimed(self.path / LOCK, PATIENCE) as free:
+            if not free:
+                raise RunError(_busy(self.path))
+            for folder in (self.path, *(path for path in self.path.iterdir() if path.is_dir())):
+                remove_leftovers(folder)
+            yield
+
+    def read(self) -> dict[str, Any]:
+        """``run.json``.
+
+        Raises:
+            RunError: if there is none, or it is damaged.
+        """
+        path = self.path / "run.json"
+        try:
+            content = unsealed(read_json(path, RunError), path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunError(f"{self.path} is not a run: it has no run.json") from None
+        try:
+            msgspec.convert(content, _Content)
+        except msgspec.ValidationError as error:
+            raise DamagedError(f"{path} is damaged: {error}; restore it from a copy") from error
+        return content
+
+    def update(self, **fields: Any) -> None:
+        """Replaces fields of ``run.json``."""
+        write_sealed_json(self.path / "run.json", {**self.read(), **fields})
+
+    def status(self) -> str:
+        """ "running", "finished", "failed", "interrupted", or "stopped": it was killed."""
+        status = str(self.read().get("status", ""))
+        return "stopped" if status == "running" and not is_claimed(self.path / LOCK) else status
+
+    # ---- its config ----------------------------------------------------------------------------------
+
+    def config(self) -> DictConfig:
+        """The resolved config.
+
+        Raises:
+            RunError: if it cannot be read.
+        """
+        path = self.path / "config.yaml"
+        try:
+            return read_config(path)
+        except FileNotFoundError:
+            raise RunError(f"{self.path} is not a whole run: it has no config.yaml") from None
+
+    def config_is_as_written(self) -> bool:
+        """Return whether nobody, and nothing, has edited the config since the run wrote it."""
+        noted = self.read().get("config_sha256")
+        return noted is None or noted == _digest(self.path / "config.yaml")
+
+    def change_config(self, config: DictConfig, **change: Any) -> None:
+        """Writes another config, and notes in ``run.json`` what was changed, and when.
+
+        Args:
+            config: from here on.
+            change: what to note: the overrides, and how far the run was.
+        """
+        when = datetime.now().isoformat(timespec="seconds")
+        write_config(self.path / "config.yaml", config)
+        changes = [*self.read().get("changes", []), {"when": when, **change}]
+        self.update(config_sha256=_digest(self.path / "config.yaml"), changes=changes)
+
+    # ---- its checkpoints -------------------------------------------------------------------------------
+
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints, oldest first."""
+        return self._checkpoints.paths()
+
+    def save_checkpoint(self, state: Mapping[str, Any]) -> Path:
+        """Writes the next checkpoint. Raises WriteError."""
+        return self._checkpoints.save(state)
+
+    def read_checkpoint(self) -> dict[str, Any]:
+        """The last checkpoint that is not damaged. Raises RunError, and DamagedError where all are."""
+        return self._checkpoints.read()
+
+
+# ---- a new run -----------------------------------------------------------------------------------
+
+
+def _unused(folder: Path) -> Path:
+    """Makes ``<folder>/<date-time>``, with a number where two begin in the same second."""
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    for number in count():
+        path = folder / (f"{stamp}-{number}" if number else stamp)
+        with explained(path), suppress(FileExistsError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir()  # which only one process can
+            return path
+    raise AssertionError("unreachable")
+
+
+def _room(path: Path) -> tuple[Path, bool]:
+    """Makes a directory that was chosen; returns whether it was not there. Raises RunError, WriteError."""
+    if path.exists() and not _is_room(path, (path / LOCK).exists()):
+        raise RunError(_taken(path))
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir()
+        except FileExistsError:
+            return path, False
+        return path, True
+
+
+def _is_room(path: Path, begun: bool) -> bool:
+    """Return whether a directory is empty, or holds no more than what was written of a run before its
+    ``run.json``, when the process was killed."""
+    if not path.is_dir():
+        return False
+    known = {LOCK, *(BEFORE_RUN_JSON if begun else ())}
+    checkpoints = path / "checkpoints"
+    return all(each.name in known or is_beside(each) for each in path.iterdir()) and not (
+        checkpoints.is_dir() and any(checkpoints.iterdir())
+    )
+
+
+def _taken(path: Path) -> str:
+    if (path / "run.json").exists():
+        return f"{path} is a run: go on with it by run={path}, or choose another dir=<path>"
+    return f"{path} exists, and is not a run to go on with: choose another dir=<path>"
+
+
+def _busy(path: Path) -> str:
+    return f"{path} is in use by {holder(path / LOCK)}: wait for its end, stop it, or choose another run"
+
+
+def _write_new(path: Path, config: DictConfig, overrides: Sequence[str]) -> None:
+    with explained(path):
+        (path / "checkpoints").mkdir(exist_ok=True)
+    write_config(path / "config.yaml", config)
+    content = {
+        "name": config.name,
+        "seed": config.seed,
+        "overrides": list(overrides),
+        "command": " ".join(["wmplay train", *overrides]),
+        "plugins": registry.plugins_of(config),
+        "versions": _versions(),
+        "git": _git_commit(),
+        "machine": _machine(),
+        "started": datetime.now().isoformat(timespec="seconds"),
+        "status": "running",
+        "wall": {},
+        "config_sha256": _digest(path / "config.yaml"),
+    }
+    write_sealed_json(path / "run.json", content)
+
+
+@contextmanager
+def _undone(path: Path) -> Iterator[None]:
+    """Removes what ``_write_new`` made where it fails."""
+    try:
+        yield
+    except BaseException:
+        for name in ("run.json", "config.yaml"):
+            (path / name).unlink(missing_ok=True)
+        _remove_empty(path / "checkpoints")
+        raise
+
+
+def _remove_empty(path: Path) -> None:
+    with suppress(OSError):  # something is in it by now
+        path.rmdir()
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": sys.version.split()[0]}
+    for package in ("wmplay", "torch", "numpy", "gymnasium", "box2d", "hydra-core"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that the code runs from, "+changes" if it was edited."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

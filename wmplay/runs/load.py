@@ -1,0 +1,260 @@
+"""``load_run``: a run, or an exported one, to look at and to act with."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import gymnasium
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from wmplay import registry
+from wmplay.simulation.policy_driver import Actor
+from wmplay.config.composing import parse, plain, set_values
+from wmplay.config.constructors import default_settings
+from wmplay.contracts import Policy
+from wmplay.system.device import Threads, choose_device
+from wmplay.envs import build_env
+from wmplay.vector.autoreset import Autoreset, autoreset_mode
+from wmplay.envs.learned.env import LearnedVectorEnv
+from wmplay.envs.learned.shells import LearnedEnv, LearnedModes
+from wmplay.envs.learned.starts import real_starts, stored_starts
+from wmplay.errors import ConfigError, RunError, WmplayError, WorldError
+from wmplay.runs.metrics_file import read_metrics
+from wmplay.store.provenance import in_words, origin_of, same_world
+from wmplay.config.plugins import failed_at, in_one_line
+from wmplay.runs.directory import RunDirectory
+from wmplay.store import Store, load_trajectories
+from wmplay.runs.weights import check_sizes, load_weights
+
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn
+
+import gymnasium
+from gymnasium.spaces import Space
+from omegaconf import OmegaConf
+
+from wmplay import registry
+from wmplay.config.composing import plain
+from wmplay.envs import build_env
+from wmplay.errors import ConfigError, RunError
+from wmplay.store.provenance import Origin, as_origin, known_origin
+from wmplay.runs.portable import PortableDirectory, is_portable
+from wmplay.runs.pieces import env_config
+from wmplay.runs.resume import plugins_of
+
+from wmplay.runs.pieces import Parts, assemble, env_config
+from wmplay.runs.resume import checked_config, plugins_of
+from wmplay.runs.worlds import learned_env
+
+
+def load_run(path: str | Path) -> Run | ExportedRun:
+    """A run from its directory: ``.config .env .model .policy .metrics .actor()``.
+
+    Args:
+        path: of a run, or of what ``wmplay export`` made of one; that has no metrics and no trajectories.
+
+    Raises:
+        RunError: if the directory is neither, or damaged.
+    """
+    path = Path(path)
+    return ExportedRun(path) if is_portable(path) else Run(path)
+
+
+class LoadedRun(ABC):
+    """What can be loaded to act and to predict with; its parts are built when asked for.
+
+    Attributes:
+        path: its directory.
+        config: resolved and read-only.
+    """
+
+    def __init__(self, path: Path, config: DictConfig) -> None:
+        self.path, self.config = path, config
+        OmegaConf.set_readonly(config, True)
+
+    @abstractmethod
+    def sources(self) -> tuple[gymnasium.Env[Any, Any], Mapping[str, Any]]:
+        """The env that the pieces are built for, and {part: weights} for them."""
+
+    @cached_property
+    def parts(self) -> Parts:
+        """The pieces, with their weights.
+
+        Raises:
+            RunError: if there are none, or they are of another model.
+            ConfigError: if its config is of another version, or a plugin that it needs is not here.
+        """
+        try:
+            env, weights = self.sources()
+            check_sizes(
+                lambda: assemble(self.config, torch.device("meta"), env).modules(), weights, self.path
+            )
+            parts = assemble(self.config, self.device, env)
+            load_weights(parts.modules(), weights, self.path)
+        except Exception as error:
+            if isinstance(error, WmplayError) or failed_at(error) is not None:
+                raise
+            raise RunError(
+                f"{self.path}: its pieces cannot be built as its config.yaml says ({in_one_line(error)}): "
+                "restore it from a copy"
+            ) from error
+        for module in parts.modules().values():
+            module.eval()
+        return parts
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return choose_device(self.config.device)
+
+    @property
+    def threads(self) -> Threads:
+        """How many threads its config asks for. Raises RunError."""
+        asked: Any = self.config.get("threads") or "auto"
+        if asked != "auto" and (type(asked) is not int or asked < 1):
+            raise RunError(f"{self.path}: threads is {asked!r}, expected a number >= 1 or auto")
+        threads: Threads = asked
+        return threads
+
+    @property
+    def env(self) -> gymnasium.Env[Any, Any]:
+        """A single env of the run's kind."""
+        return self.parts.env
+
+    @property
+    def model(self) -> Any:
+        """The fitted world model."""
+        return self.parts.model
+
+    @property
+    def policy(self) -> Policy:
+        """The policy, without exploration."""
+        return self.parts.policy
+
+    def acting(self, explore: bool = False) -> Policy:
+        """The policy, or the explorer around it. Raises RunError where the run has none."""
+        policy: Policy | None = self.parts.explorer if explore else self.policy
+        if policy is None:
+            raise RunError(
+                f"{self.path} has no policy, it is a run that only fits a model: choose one that acts"
+            )
+        return policy
+
+    def actor(self, *, explore: bool = False, seed: int = 0) -> Actor:
+        """The policy for one env, step by step: ``action = act(observation)``."""
+        return Actor(self.acting(explore), self.parts.env, device=self.device, explore=explore, seed=seed)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"
+
+
+class Run(LoadedRun):
+    """A run, finished or not."""
+
+    def __init__(self, path: Path) -> None:
+        self.directory = RunDirectory(path)
+        super().__init__(path, self.directory.config())
+
+    def sources(self) -> tuple[gymnasium.Env[Any, Any], Mapping[str, Any]]:
+        """An env of the run's kind, and the weights of the last checkpoint."""
+        checked_config(self.directory)
+        return build_env(env_config(self.config)), self.directory.read_checkpoint()["weights"]
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of ``metrics.jsonl``; those that are damaged are left out, and told. Raises RunError."""
+        return read_metrics(self.directory.metrics).sound
+
+    @overload
+    def learned_env(self, num_envs: None, seed: int = 0) -> LearnedEnv: ...
+
+    @overload
+    def learned_env(self, num_envs: int = 1, seed: int = 0) -> LearnedVectorEnv: ...
+
+    @overload
+    def learned_env(
+        self, num_envs: int, seed: int, autoreset: Literal["next_step", "disabled"]
+    ) -> LearnedModes: ...
+
+    def learned_env(self, num_envs: int | None = 1, seed: int = 0, autoreset: Autoreset = "same_step") -> Any:
+        """The world model as an environment, set up as the run's config says.
+
+        Args:
+            num_envs: of a vector env; None for a single ``gymnasium.Env``.
+            seed: of the real frames that episodes begin with.
+            autoreset: what a vector env does when an episode ends: "same_step", "next_step" or "disabled".
+
+        Raises:
+            ConfigError: if the run has no model, or one that cannot be practised in.
+            UnknownName: for another autoreset mode.
+        """
+        store = self.trajectories if self.config.learned.starts == "store" else None
+        env = learned_env(self.config, self.parts, store, self.device, num_envs or 1, seed)
+        if num_envs is None:
+            return LearnedEnv(env)
+        mode = autoreset_mode(autoreset)
+        return env if mode is AutoresetMode.SAME_STEP else LearnedModes(env, mode)
+
+    @property
+    def trajectories(self) -> Store:
+        """What was collected."""
+        return load_trajectories(self.directory.trajectories)
+
+
+class ExportedRun(LoadedRun):
+    """An exported run. Its env is only built when somebody, or a piece, asks for more than its spaces."""
+
+    def __init__(self, path: Path) -> None:
+        self.directory = PortableDirectory(path)
+        super().__init__(path, self.directory.config())
+
+    def sources(self) -> tuple[gymnasium.Env[Any, Any], Mapping[str, Any]]:
+        """An env, or what is known of its spaces, and the weights."""
+        try:
+            env = self.env if self._env_is_needed() else Spaces(self.directory.spaces(), self._origin())
+            return env, self.directory.weights()
+        except ConfigError as error:
+            raise ConfigError(f"{self.path}: {error}{plugins_of(self.directory.about)}") from error
+
+    @cached_property
+    def env(self) -> gymnasium.Env[Any, Any]:
+        """A single env of the run's kind. Raises ConfigError where it cannot be made."""
+        env: gymnasium.Env[Any, Any] = build_env(env_config(self.config))
+        return env
+
+    def _env_is_needed(self) -> bool:
+        pieces = [plain(self.config[kind]) for kind in registry.KINDS if kind != "env" and self.config[kind]]
+        return any("env" in registry.needs(piece) for piece in pieces)
+
+    def _origin(self) -> Origin | None:
+        return as_origin(self.directory.about.get("made_with"))
+
+
+class Spaces(gymnasium.Env[Any, Any]):
+    """What pieces need to know of an env that may not be installed."""
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # as Gymnasium declares it
+
+    def __init__(self, spaces: Mapping[str, Space[Any]], origin: Origin | None) -> None:
+        self.observation_space, self.action_space = spaces["observation_space"], spaces["action_space"]
+        self.wmplay_origin = origin
+
+    def reset(self, **_: Any) -> NoReturn:
+        """Refuses. Raises ConfigError."""
+        raise ConfigError("there are only the spaces of this env: use .env of the run")
+
+    def step(self, action: Any) -> NoReturn:
+        """Refuses. Raises ConfigError."""
+        self.reset()

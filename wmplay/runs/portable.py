@@ -1,0 +1,137 @@
+"""A run as one portable folder: what it takes to act and to predict elsewhere, not to go on training.
+
+The folder holds ``weights.safetensors`` (``<part>.<name>``, of the model and of a policy that has some),
+``config.yaml``, ``spaces.json`` (of the env, so that it need not be installed) and ``export.json``: versions,
+origin, and the checksums of the weights and the config.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, Space
+from omegaconf import DictConfig
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from wmplay.vector.spaces import space_from_json, space_to_json
+from wmplay.errors import DamagedError, RunError
+from wmplay.system.files import folder_written_beside, unsealed, write_sealed_json
+from wmplay.system.reading import read_json
+from wmplay.config.saved import read_config, write_config
+
+ABOUT, CONFIG, SPACES, WEIGHTS = "export.json", "config.yaml", "spaces.json", "weights.safetensors"
+DIGESTS = {"sha256": WEIGHTS, "config_sha256": CONFIG}  # of export.json: of which files
+FORMAT = 1
+
+
+def is_portable(path: Path) -> bool:
+    """Whether there is an exported run at a path."""
+    return (path / ABOUT).exists()
+
+
+def write_portable(
+    path: Path,
+    config: DictConfig,
+    weights: Mapping[str, Mapping[str, Tensor]],
+    spaces: Mapping[str, Space[Any]],
+    about: Mapping[str, Any],
+) -> None:
+    """Writes the folder: all of it or nothing.
+
+    Args:
+        path: free, or an empty folder.
+        config: of the run.
+        weights: {part: its state_dict}.
+        spaces: by name: the env's observation_space and action_space.
+        about: what else is good to know, as JSON.
+
+    Raises:
+        SpaceError: for spaces other than Box, Discrete and a Dict of these.
+        WriteError: no space, no permission, or there is something at the path.
+    """
+    described = {name: space_to_json(space) for name, space in spaces.items()}
+    tensors = {
+        f"{part}.{name}": value.detach().cpu().contiguous().clone()  # tied weights are written twice
+        for part, values in weights.items()
+        for name, value in values.items()
+    }
+    with folder_written_beside(path) as folder:
+        (folder / WEIGHTS).write_bytes(save(tensors))  # save_file makes a file that nobody else can read
+        write_config(folder / CONFIG, config)
+        write_sealed_json(folder / SPACES, described)
+        digests = {key: _digest(folder / name) for key, name in DIGESTS.items()}
+        write_sealed_json(folder / ABOUT, {"format": FORMAT, **about, **digests})
+
+
+class PortableDirectory:
+    """An exported run on disk.
+
+    Raises:
+        RunError: if it is damaged, or of another format.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.about = self._json(ABOUT)
+        if self.about.get("format") != FORMAT:
+            raise RunError(
+                f"{path} is an exported run of format {self.about.get('format')}, expected {FORMAT}: export "
+                "it anew, or load it with the version that wrote it"
+            )
+
+    def config(self) -> DictConfig:
+        """The run's config. Raises RunError, also where its checksum is another; 0.1.0 wrote none."""
+        if "config_sha256" in self.about:
+            self._check("config_sha256")
+        return read_config(self._there(CONFIG))
+
+    def weights(self) -> dict[str, dict[str, Tensor]]:
+        """{part: its state_dict}. Raises RunError, also where the checksum is another."""
+        self._check("sha256")
+        file = self.path / WEIGHTS
+        try:
+            tensors = load_file(file)
+        except SafetensorError as error:
+            raise RunError(f"{file} is damaged ({error}): restore it from a copy") from error
+        found: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            part, _, key = name.partition(".")
+            found.setdefault(part, {})[key] = tensor
+        return found
+
+    def spaces(self) -> dict[str, Space[Any]]:
+        """The env's observation_space and action_space. Raises RunError."""
+        content = self._json(SPACES)
+        try:
+            return {name: space_from_json(content[name]) for name in ("observation_space", "action_space")}
+        except (KeyError, TypeError, ValueError, AssertionError, OverflowError, AttributeError) as error:
+            raise RunError(f"{self.path / SPACES} is damaged ({error!r}): restore it from a copy") from error
+
+    def _check(self, key: str) -> None:
+        """Compares a file with its checksum. Raises DamagedError."""
+        file = self._there(DIGESTS[key])
+        if _digest(file) != self.about.get(key):
+            raise DamagedError(
+                f"{file} is damaged (its checksum differs): restore it from a copy, or export it anew"
+            )
+
+    def _json(self, name: str) -> dict[str, Any]:
+        file = self._there(name)
+        return unsealed(read_json(file, RunError), file)
+
+    def _there(self, name: str) -> Path:
+        if not (self.path / name).is_file():
+            raise RunError(f"{self.path} is not a whole exported run: it has no {name}; export it anew")
+        return self.path / name
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

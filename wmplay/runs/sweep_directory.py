@@ -1,0 +1,337 @@
+"""A sweep on disk: which job lies where, how far it is, and whether some process is at it.
+
+A job is known by its resolved config: its directory's name is a digest of it. So a sweep that is run again
+finds its jobs, whatever their numbers; and two processes that run the same sweep share its jobs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import reduce
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal
+
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig
+from rich.markup import escape
+
+from wmplay import registry
+from wmplay.config.composing import is_hydras, parse, plain
+from wmplay.errors import DamagedError, RunError, WmplayError
+from wmplay.system.files import (
+    check_links,
+    claimed,
+    explained,
+    holder,
+    is_beside,
+    is_claimed,
+    unsealed,
+    write_sealed_json,
+    written_beside,
+)
+from wmplay.config.plugins import in_one_line
+from wmplay.system.progress import console
+from wmplay.system.reading import read_bytes, read_json
+from wmplay.config.references import PIECE, TARGET
+from wmplay.runs.directory import LOCK, RunDirectory
+from wmplay.config.saved import check_data
+
+SWEEP_FILE = "sweep.json"
+FAILURE_FILE = "failure.txt"  # in the directory of a job that failed: why, and the traceback
+LOCKS = ".locks"  # a file for each job, locked as long as a process is at it
+PATIENCE = 10.0  # seconds, against others who write the sweep's file
+ASIDE = ".aside"  # jobs that could not go on, and were begun anew
+ELSEWHERE = ("dir", "run")  # where a run is written is no part of what it is
+# Settings that came after the first release: at these values a job is the one that it was without them.
+LATER_SETTINGS: Mapping[str, Any] = {"env.screen": "outwards", "fit.minutes": None}
+SAMPLER = re.compile(r"hydra\.sweeper\.sampler\._target_=optuna\.samplers\.\w+Sampler")
+HYDRAS = re.compile(  # what a sweep that goes on takes over of Hydra's own overrides
+    rf"hydra/(sweeper|launcher)=\w+|{SAMPLER.pattern}"
+    r"|hydra\.sweeper\.(metric|direction|n_trials|n_jobs|sampler\.[a-z]\w*)=[^${}()\[\],]+"
+)
+LONGEST, BRACKETS = 20_000, 200  # characters and opening brackets of an override in a sweep's file
+LONGEST_FAILURE = 1 << 20  # bytes of a failure's text
+DIGITS = 12  # of a digest: with a million jobs, the chance of two alike is about one in 500
+
+State = Literal["new", "running", "finished", "failed", "stopped"]
+
+
+class SweepDirectory:
+    """The directory of a sweep: ``sweep.json`` and a run directory for each job."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    # ---- the sweep ---------------------------------------------------------------------------------
+
+    def overrides(self) -> list[str]:
+        """The overrides that the sweep was last run with.
+
+        Raises:
+            RunError: if it is no sweep's directory, or ``sweep.json`` is damaged.
+        """
+        path = self.path / SWEEP_FILE
+        try:
+            overrides = unsealed(read_json(path, DamagedError), path).get("overrides")
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunError(f"{self.path} is not a sweep: it has no {SWEEP_FILE}") from None
+        if not isinstance(overrides, list) or not all(isinstance(text, str) for text in overrides):
+            raise DamagedError(
+                f"{path} is damaged (it lists no overrides): restore it, or sweep into another directory"
+            )
+        for text in overrides:
+            if len(text) > LONGEST or sum(map(text.count, "([{")) > BRACKETS:
+                raise RunError(
+                    f"{path} is damaged (an override is {text[:50]!r} ...): restore it from a copy"
+                )
+        return overrides
+
+    def check(self, overrides: Sequence[str]) -> None:
+        """Whether a sweep of these overrides may be (or go on) here. It may have other values of what it
+        sweeps over, other seeds and another launcher, but nothing else that is different.
+
+        Raises:
+            RunError: if there is something else in the directory.
+        """
+        if not self.path.exists():
+            return
+        check_links(self.path, RunError)
+        advice = "choose another hydra.sweep.dir=<path>"
+        if not (self.path.is_dir() and self._is_sweep_or_room()):
+            raise RunError(f"{self.path} exists, and is not a sweep to go on with: {advice}")
+        if not (self.path / SWEEP_FILE).exists():
+            return
+        here, wanted = _identity(self.overrides()), _identity(overrides)
+        if here != wanted:
+            theirs, ours = (", ".join(sorted(only)) or "nothing" for only in (here - wanted, wanted - here))
+            raise RunError(
+                f"{self.path} is another sweep: besides what both have, it has {theirs}, this one {ours}: "
+                f"{advice}"
+            )
+
+    def _is_sweep_or_room(self) -> bool:
+        """Return whether there is a sweep in the directory, or no more than what was written before one."""
+        return (self.path / SWEEP_FILE).exists() or all(
+            each.name == LOCKS or is_beside(each) for each in self.path.iterdir()
+        )
+
+    def write(self, overrides: Sequence[str], *, new: bool = False) -> None:
+        """Makes the directory, and notes what is swept over.
+
+        Raises:
+            RunError: if there is something else in it by now, or it has to be new, and another sweep made it
+                in the same second.
+            WriteError: no space, no permission.
+        """
+        with explained(self.path):
+            try:
+                self.path.mkdir(parents=True, exist_ok=not new)
+            except FileExistsError:
+                raise RunError(f"{self.path} is another sweep, begun in the same second: try again") from None
+        with claimed(self.path / LOCKS / SWEEP_FILE, PATIENCE) as free:
+            if not free:
+                who = holder(self.path / LOCKS / SWEEP_FILE)
+                raise RunError(f"{self.path} is being written to by {who}: try again")
+            self.check(overrides)
+            write_sealed_json(self.path / SWEEP_FILE, {"overrides": list(overrides)})
+
+    # ---- its jobs ----------------------------------------------------------------------------------
+
+    def job(self, config: DictConfig) -> Path:
+        """The directory of the job with this config, whether it is there or not."""
+        return self.path / digest(config)
+
+    def claimed(self, job: Path) -> AbstractContextManager[bool]:
+        """Keeps other processes from a job within the block; yields whether none of them is at it now."""
+        return claimed(self._lock(job), patience=1.0)
+
+    def is_finished(self, job: Path) -> bool:
+        """Whether a job is done."""
+        return _status(job) == "finished"
+
+    def state(self, job: Path) -> State:
+        """How far a job is. One that was killed is "stopped", like one that was interrupted."""
+        status = _status(job)
+        if status == "finished":
+            return "finished"
+        if is_claimed(self._lock(job)) or is_claimed(job / LOCK):
+            return "running"
+        if (job / FAILURE_FILE).exists() or status == "failed":
+            return "failed"
+        return "stopped" if job.exists() else "new"
+
+    def failure(self, job: Path) -> str:
+        """Why a job failed, in one line."""
+        lines = _failure(job)
+        return lines[0] if lines else "for a reason that it could not write down"  # it was killed meanwhile
+
+    def begun(self) -> Iterator[Path]:
+        """The directories with a run, or with the reason why there is none."""
+        found = {path.parent for name in ("run.json", FAILURE_FILE) for path in self.path.rglob(name)}
+        for path in sorted(found):
+            if not any(part.startswith(".") for part in path.relative_to(self.path).parts):
+                yield path
+
+    def failed_with(self, job: Path) -> list[str]:
+        """The overrides of a job that failed before there was a run. Raises RunError."""
+        try:
+            overrides = json.loads(_failure(job)[1])
+        except (IndexError, ValueError, RecursionError):
+            overrides = None
+        if not isinstance(overrides, list) or not all(isinstance(text, str) for text in overrides):
+            raise DamagedError(f"{job / FAILURE_FILE} is damaged: it does not say what the job was run with")
+        parse(overrides)
+        return overrides
+
+    def _lock(self, job: Path) -> Path:
+        return self.path / LOCKS / job.name
+
+
+def _failure(job: Path) -> list[str]:
+    """The lines that say why a job failed."""
+    try:
+        content = read_bytes(job / FAILURE_FILE, RunError, LONGEST_FAILURE)
+    except (FileNotFoundError, RunError):
+        return []
+    return content.decode(errors="replace").splitlines()
+
+
+def _status(job: Path) -> str | None:
+    try:
+        return str(RunDirectory(job).read().get("status"))
+    except RunError:
+        return None
+
+
+def goes_on(job: Path) -> bool:
+    """Makes room for a job that did not end well; its lock is held.
+
+    Returns:
+        Whether it is begun, and can go on. One of whose checkpoints none is sound is set aside, whole.
+
+    Raises:
+        RunError: for what cannot be read, or is of another version; it stays as it is.
+    """
+    (job / FAILURE_FILE).unlink(missing_ok=True)
+    if not (job / "run.json").exists():
+        return False
+    directory = RunDirectory(job)
+    try:
+        if directory.checkpoints():
+            directory.read_checkpoint()
+    except DamagedError as error:
+        aside = _set_aside(job)
+        console.print(escape(f"{error}; it begins anew, and is kept as {aside}"), soft_wrap=True)
+        return False
+    return True
+
+
+def _set_aside(job: Path) -> Path:
+    folder = job.parent / ASIDE
+    with explained(folder):
+        folder.mkdir(exist_ok=True)
+        aside = next(path for i in count(1) if not (path := folder / f"{job.name}-{i}").exists())
+        return job.rename(aside)
+
+
+def write_failure(job: Path, overrides: Sequence[str], error: Exception) -> None:
+    """Notes why a job failed: in one line, what it was run with as a JSON list, and the traceback."""
+    with explained(job):
+        job.mkdir(exist_ok=True)
+    known = isinstance(error, WmplayError)
+    why = f"{type(error).__name__}: {' '.join(str(error).split())}" if known else in_one_line(error)
+    text = f"{why}\n{json.dumps(list(overrides))}\n\n{traceback.format_exc()}"
+    with written_beside(job / FAILURE_FILE) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def digest(config: DictConfig) -> str:
+    """What a run's config is known by: equal for equal values, however they were written."""
+    content = {key: value for key, value in plain(config).items() if key not in ELSEWHERE}
+    pieces = {kind: content[kind] for kind in registry.KINDS if content.get(kind) is not None}
+    content |= {kind: registry.as_first_written(piece) for kind, piece in pieces.items()}
+    for path, value in LATER_SETTINGS.items():
+        *parents, last = path.split(".")
+        node = reduce(lambda within, key: within.get(key) or {}, parents, content)
+        if last in node and node[last] == value:
+            del node[last]
+    if content.get("threads") == "auto":
+        content["threads"] = None  # the default before
+    return hashlib.sha256(json.dumps(canonical(content), sort_keys=True).encode()).hexdigest()[:DIGITS]
+
+
+def canonical(value: Any) -> Any:
+    """3.0 is 3: whether a person wrote the point says nothing."""
+    if isinstance(value, Mapping):
+        return {str(key): canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def alike(every: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The overrides of each of several jobs in one order, equal values as they were written first.
+
+    So jobs of the same settings have the same texts, whichever launch of a sweep began them.
+    """
+    settled: list[dict[str, tuple[str, str]]] = []  # {key: (its value, as it was written)}
+    for texts in every:
+        settled.append({})
+        for text, override in zip(texts, parse(texts), strict=True):  # of a key the last one counts
+            if override.key_or_group not in ELSEWHERE:
+                value = json.dumps(canonical(override.value()), sort_keys=True, default=str)
+                settled[-1][override.key_or_group] = value, text
+    first: dict[tuple[str, str], str] = {}
+    for one in settled:
+        for key, (value, text) in one.items():
+            first.setdefault((key, value), text)
+    keys = dict.fromkeys(key for key, _ in first)
+    return [[first[key, one[key][0]] for key in keys if key in one] for one in settled]
+
+
+def check_own(source: Path, overrides: Sequence[str]) -> None:
+    """Checks overrides that a sweep's file gives, and nobody has typed now: they may choose and set, no more.
+
+    Raises:
+        RunError: for one that names a class, a module or an interpolation, moves a group, or sets more of
+            Hydra than the sweeper, the launcher and what ``OptunaSweeper`` takes.
+    """
+    for text, override in zip(overrides, parse(overrides), strict=True):
+        key = override.key_or_group
+        fine = HYDRAS.fullmatch(text) if is_hydras(key) else override.package is None and "/" not in key
+        if not fine or (any(word in text for word in ("${", PIECE, TARGET)) and not SAMPLER.fullmatch(text)):
+            raise RunError(
+                f"{source} gives {text[:99]!r}, which does more than choose and set: type it again to mean it"
+            )
+        *above, last = key.split(".")
+        for value in _each(override):
+            check_data(source, {last: value}, tuple(above))
+
+
+def _each(override: Override) -> list[Any]:
+    """The values of an override that are no ranges of numbers."""
+    if not override.is_sweep_override():
+        return [override.value()]
+    if override.is_interval_sweep() or override.is_range_sweep():
+        return []
+    return [parse([f"value={text}"])[0].value() for text in override.sweep_string_iterator()]
+
+
+def _identity(overrides: Sequence[str]) -> set[str]:
+    """What makes a sweep: the overrides that all its jobs share, and the names of what it sweeps over.
+
+    Seeds are repetitions, and Hydra's own overrides say how jobs are run: both may change.
+    """
+    # of several overrides of a key the last one counts
+    last = {override.key_or_group: override for override in parse(overrides)}
+    return {
+        f"{key} swept" if override.is_sweep_override() else str(override.input_line)
+        for key, override in last.items()
+        if not is_hydras(key) and key != "seed"
+    }

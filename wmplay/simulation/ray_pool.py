@@ -1,0 +1,268 @@
+"""Work shared by Ray's actors: processes, here or on other machines, any of which may die at any moment."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import os
+import pickle
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from wmplay.config import plugins
+from wmplay.errors import ConfigError, Portable, WmplayError, portable, restored
+from wmplay.system.extras import import_extra
+from wmplay.system.progress import console
+
+ATTEMPTS = 11  # at a piece of work whose actor dies; ten deaths at random leave a long one done
+AHEAD = 4  # finished pieces per actor that may wait for one before them
+LOOK = 0.2  # seconds between looks at whether to stop
+PATIENCE = 30.0  # seconds without any actor before this is told
+PASSED_ON = ("WMPLAY_PLUGINS",)  # environment variables that a cluster which runs already does not have
+
+Work = Callable[[Any], Any]
+
+
+class Actors:
+    """Processes of Ray's that share pieces of work, and a context manager that ends them.
+
+    They start with the first work: in the cluster that this process is connected to, or that of
+    ``$RAY_ADDRESS``, or else in one of this machine that ends with them. Each has one CPU and one thread. All
+    machines need the same Python environment and file system. Ray replaces an actor that dies; what it was at
+    is done again, so that a piece of work must follow from its item alone.
+
+    Args:
+        number: of actors; with 0, the work is done in this process, without Ray.
+    """
+
+    def __init__(self, number: int) -> None:
+        if number < 0:
+            raise ConfigError(f"num_workers is {number}, expected at least 0")
+        self.number = number
+        self._ray: ModuleType | None = None
+        self._actors: list[Any] = []
+        self._began = False  # the cluster
+        self._works = 0  # so far
+
+    def check(self) -> None:
+        """Raises ConfigError where Ray is needed and not installed."""
+        if self.number:
+            import_extra("ray", "ray", "workers=ray")
+
+    def map(
+        self,
+        make_work: Callable[..., Work],
+        parts: Mapping[str, Any],
+        items: Sequence[Any],
+        *,
+        look: Callable[[], None] = lambda: None,
+    ) -> Iterator[Any]:
+        """What the work gives for each item, in their order, as soon as it is there.
+
+        Args:
+            make_work: makes the work of its parts; importable.
+            parts: by name; pickled (with functions and classes of a script or notebook), tensors moved to the
+                CPU.
+            items: what is worked on; their text names them in errors.
+            look: called now and then; it may raise to stop.
+
+        Raises:
+            ConfigError: where Ray is missing or not reached, or a part cannot be pickled.
+            WmplayError: for an item at which every actor died. Whatever the work raises.
+        """
+        if not self.number:
+            yield from map(make_work(**parts), items)
+            return
+        self.check()
+        packed = {name: pack(name, part) for name, part in parts.items()}
+        ray = self._start()
+        self._works += 1
+        # In a list, since Ray would fetch a reference that is itself an argument with each piece anew.
+        yield from self._share(ray, [ray.put((make_work, packed))], items, look)
+
+    def close(self) -> None:
+        """Ends the actors, and the cluster if it was started for them."""
+        if self._ray is None:
+            return
+        for actor in self._actors if self._ray.is_initialized() else ():
+            self._ray.kill(actor)
+        if self._began:
+            self._ray.shutdown()
+        self._ray, self._actors = None, []
+
+    def __enter__(self) -> Actors:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _start(self) -> ModuleType:
+        """Ray, with all actors on their way."""
+        if self._ray is not None:
+            return self._ray
+        ray = import_extra("ray", "ray", "workers=ray")
+        self._began = not ray.is_initialized()
+        if self._began:
+            _connect(ray, self.number)
+        self._ray = ray
+        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        worker = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=ATTEMPTS - 1)(_Worker)
+        place = (str(Path.cwd()), sys.path, environment)
+        self._actors = [worker.remote(*place) for _ in range(self.number)]
+        return ray
+
+    def _share(
+        self, ray: ModuleType, work: list[Any], items: Sequence[Any], look: Callable[[], None]
+    ) -> Iterator[Any]:
+        """Hands the items out to actors as they become free, and yields what they give in that order."""
+        starting = {actor.ready.remote(): actor for actor in self._actors}
+        under_way: dict[Any, tuple[Any, int]] = {}
+        free: deque[Any] = deque()
+        done: dict[int, Any] = {}
+        begun = taken = 0
+        patient_until = time.monotonic() + PATIENCE
+        try:
+            while taken < len(items):
+                while free and begun < min(len(items), taken + AHEAD * self.number):
+                    actor = free.popleft()
+                    under_way[actor.run.remote(self._works, work, items[begun])] = (actor, begun)
+                    begun += 1
+                ready, _ = ray.wait([*starting, *under_way], timeout=LOOK)
+                look()
+                if not begun and time.monotonic() > patient_until:
+                    patient_until = math.inf
+                    console.print("waiting for Ray: no actor has started yet; are all processors taken?")
+                for task in ready:
+                    if task in starting:
+                        actor = starting.pop(task)
+                        _check_started(ray, task)
+                        free.extend([actor, actor])  # twice: its next piece is there before it asks for it
+                    else:
+                        actor, index = under_way.pop(task)
+                        done[index] = _result(ray, task, items[index])
+                        free.append(actor)
+                while taken in done:
+                    yield done.pop(taken)
+                    taken += 1
+        finally:
+            for task in (*starting, *under_way):
+                ray.cancel(task)  # what waits for its actor; what runs cannot be stopped
+
+
+class _Worker:
+    """An actor. Nothing that could kill it is done before ``run``, whose attempts are counted."""
+
+    def __init__(self, directory: str, path: Sequence[str], environment: Mapping[str, str]) -> None:
+        os.environ.update(environment)
+        os.chdir(directory)
+        sys.path += [entry for entry in path if entry not in sys.path]
+        torch.set_num_threads(1)
+        self.made: tuple[int, Work] | None = None
+
+    def ready(self) -> None:
+        """Answers when the actor is there."""
+
+    def run(self, number: int, shared: list[Any], item: Any) -> tuple[bool, Any]:
+        """(True, what the work gives), or (False, the error as data)."""
+        import ray
+
+        try:
+            if self.made is None or self.made[0] != number:
+                make_work, packed = ray.get(shared[0])
+                self.made = number, make_work(**{name: unpack(part) for name, part in packed.items()})
+            return True, self.made[1](item)
+        except Exception as error:
+            return False, portable(error, plugins.failed_at(error))
+
+
+def pack(name: str, part: Any) -> bytes:
+    """Anything as bytes, with tensors that can be unpacked on a machine without their device.
+
+    Raises:
+        ConfigError: if it cannot be pickled.
+    """
+    from ray import cloudpickle
+
+    buffer = io.BytesIO()
+    try:
+        torch.save(part, buffer, pickle_module=cloudpickle)
+    except Exception as error:  # pickling runs anyone's code
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(
+            f"the {name} cannot be sent to Ray's actors, since it cannot be pickled ({why}): for an env, "
+            "give a function that makes it; a policy must be picklable"
+        ) from error
+    return buffer.getvalue()
+
+
+def unpack(packed: bytes) -> Any:
+    """The inverse of ``pack``, with all tensors on the CPU."""
+    plugins.load_all()  # what is pickled may be of their classes
+    return torch.load(io.BytesIO(packed), map_location="cpu", weights_only=False, pickle_module=pickle)
+
+
+def _connect(ray: ModuleType, number: int) -> None:
+    """Joins the cluster of ``$RAY_ADDRESS``, or starts one on this machine; both without a word."""
+    address = os.environ.get("RAY_ADDRESS")
+    alone: dict[str, Any] = {"address": "local", "num_cpus": number, "include_dashboard": False}
+    where = {"address": address} if address else alone
+    try:
+        with _signals_kept():
+            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # of many classes, Exception itself among them
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        if not address:
+            ray.shutdown()  # what there is of it
+            raise ConfigError(f"Ray does not start on this machine ({why}): use workers=local") from error
+        raise ConfigError(
+            f"RAY_ADDRESS is {address}, where there is no Ray cluster ({why}): start one with ray start "
+            "--head, or unset RAY_ADDRESS"
+        ) from error
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Keeps the handlers of signals, of which Ray takes one over."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _check_started(ray: ModuleType, task: Any) -> None:
+    try:
+        ray.get(task)
+    except ray.exceptions.RayError as error:
+        why = str(error).strip().splitlines()[-1]
+        raise WmplayError(
+            f"one of Ray's actors does not start ({why}): every machine needs the Python environment and the "
+            f"directory {Path.cwd()} of this process"
+        ) from error
+
+
+def _result(ray: ModuleType, task: Any, item: Any) -> Any:
+    try:
+        good, answer = ray.get(task)
+    except ray.exceptions.RayActorError as error:
+        raise WmplayError(
+            f"{ATTEMPTS} of Ray's actors died one after the other at {item}: simulate it in this process "
+            "(num_workers=0) to see why, or look into Ray's logs"
+        ) from error
+    except ray.exceptions.RayError as error:
+        why = " ".join(str(error).split())
+        raise WmplayError(f"Ray could not bring what {item} gave ({why})") from error
+    if not good:
+        trouble: Portable = answer
+        raise restored(trouble, "a Ray actor")
+    return answer

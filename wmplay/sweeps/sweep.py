@@ -1,0 +1,356 @@
+"""Many runs from one command line (``-m model=rssm,mlp seed=0,1,2``), by Hydra's sweepers and launchers.
+
+A sweep may be stopped in any way and run again: what is finished is not done twice, what is not goes on.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.hydra import Hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import IntervalSweep, Override, Quote, QuotedString
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, RunMode, TaskFunction
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.markup import escape
+from rich.text import Text
+
+from wmplay import registry
+from wmplay.config.composing import is_hydras, lenient, one_line, parse, plain, refuse_hydras, search_path
+from wmplay.config.constructors import check_settings
+from wmplay.config.plugins import in_one_line
+from wmplay.config.references import settings
+from wmplay.errors import ConfigError, WmplayError
+from wmplay.evaluation.scores import load_evaluation
+from wmplay.loop.train import train
+from wmplay.report import print_sweep, summarise_sweep, write_sweep
+from wmplay.runs.sweep_directory import SWEEP_FILE, SweepDirectory, check_own, goes_on, write_failure
+from wmplay.system.extras import PACKAGES, how_to_install, installed
+from wmplay.system.progress import Interrupted, console, terminal
+
+EXTRAS = {  # what needs a package that is not always here
+    "hydra/launcher=ray": "ray",
+    "hydra/launcher=submitit_local": "submitit",
+    "hydra/launcher=submitit_slurm": "submitit",
+    "hydra/sweeper=optuna": "optuna",
+}
+
+
+def multirun(overrides: Sequence[str]) -> Path:
+    """Runs every job of a sweep that is not done yet; jobs go where ``hydra/launcher`` sends them.
+
+    At the end a table over all jobs is printed, those of earlier launches into the same directory
+    (``hydra.sweep.dir=<dir>``) included.
+
+    Args:
+        overrides: of all jobs, some with several values. For a directory that holds a sweep, those of Hydra
+            alone, or with seeds, are enough: the others are the sweep's own.
+
+    Returns:
+        The sweep's directory, with one run directory per job.
+
+    Raises:
+        WmplayError: if the sweep cannot be composed, or, when all jobs are done, if some failed.
+        KeyboardInterrupt: after Ctrl-C; says how to go on.
+    """
+    overrides = _with_the_sweeps_own(overrides)
+    refuse_hydras(overrides, taken=("hydra.run", "hydra.output_subdir"))
+    _check(overrides)
+    directory = SweepDirectory(_directory(overrides))
+    directory.check(overrides)
+    arguments = [*lenient(overrides), f"hydra.sweep.dir={_quoted(directory.path)}"]
+    with _sweeper(arguments, directory) as (sweeper, of_the_jobs):
+        directory.write(overrides, new=_chosen_directory(parse(overrides)) is None)
+        try:
+            sweeper.sweep(of_the_jobs)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"go on with: {_again(directory)}") from None
+        except WmplayError:
+            raise
+        except Exception as error:  # of an engine, such as a pool whose worker was killed
+            why = " ".join(f"{type(error).__name__}: {error}".split())
+            raise WmplayError(f"the launcher gave up ({why}): go on with {_again(directory)}") from error
+    if any(directory.begun()):
+        show(directory.path)
+    assert isinstance(sweeper.launcher, Unfinished)
+    _account(directory, sweeper.launcher.jobs)
+    return directory.path
+
+
+def show(path: Path) -> None:
+    """Prints the tables of a sweep, writes them and its page, and says where.
+
+    Raises:
+        RunError: if there are no runs in it.
+        WriteError: no space, no permission.
+    """
+    sweep = summarise_sweep(path)
+    print_sweep(sweep)
+    terminal().print(Text(f"report: {write_sweep(sweep)}"), soft_wrap=True)
+
+
+def job(config: DictConfig) -> None:
+    """One run of a sweep, or the rest of one; a failure is written down and leaves the other jobs running."""
+    here = HydraConfig.get()
+    sweep = SweepDirectory(Path(here.sweep.dir))
+    overrides = _plain(here.overrides.task)
+    directory = sweep.job(registry.compose(overrides))
+    with sweep.claimed(directory) as free:
+        if not free or sweep.is_finished(directory):
+            return  # another process has been quicker
+        console.rule(f"{directory.name}: {escape(' '.join(overrides))}")
+        try:
+            if goes_on(directory):
+                train([f"run={_quoted(directory)}"])
+            else:
+                train(overrides, dir=directory)
+        except Interrupted:
+            raise KeyboardInterrupt from None  # no other job begins
+        except Exception as error:
+            why = str(error) if isinstance(error, WmplayError) else in_one_line(error)
+            console.print(f"[red]failed:[/red] {escape(why)}", soft_wrap=True)
+            write_failure(directory, overrides, error)
+
+
+class Unfinished(Launcher):
+    """Gives another launcher only the jobs that are neither finished nor running, each once.
+
+    What a job returns is read from its directory: the numbers of its evaluation (``policy/success``, ...), or
+    None where it has none. So it is the same whether it ran now or long ago, here or elsewhere.
+    """
+
+    def __init__(self, launcher: Launcher, sweep: SweepDirectory) -> None:
+        self._launcher = launcher
+        self._sweep = sweep
+        self.jobs: list[Path] = []  # of all batches so far
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Passes on."""
+        self._launcher.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Runs what is to be run of a batch; returns the results of all of it."""
+        jobs = [self._sweep.job(registry.compose(_plain(overrides))) for overrides in job_overrides]
+        self.jobs += jobs
+        states = {path: self._sweep.state(path) for path in jobs}
+        count = Counter(states.values())
+        for state in ("finished", "running"):
+            if count[state]:
+                console.print(f"{count[state]} of {len(states)} jobs: {state} already")
+        todo = {
+            path: list(overrides)
+            for path, overrides in zip(jobs, job_overrides, strict=True)
+            if states[path] not in ("finished", "running")
+        }
+        if todo:
+            for returned in self._launcher.launch(list(todo.values()), initial_job_idx):
+                _ = returned.return_value  # raises what a job could not write down
+        return [
+            JobReturn(overrides, status=JobStatus.COMPLETED, _return_value=self._numbers(path))
+            for path, overrides in zip(jobs, job_overrides, strict=True)
+        ]
+
+    def _numbers(self, job: Path) -> dict[str, float] | None:
+        """Return the numbers of a finished job's evaluation; None for any other job."""
+        evaluation = load_evaluation(job) if self._sweep.is_finished(job) else None
+        return None if evaluation is None else evaluation.numbers()
+
+
+@contextmanager
+def _sweeper(arguments: Sequence[str], sweep: SweepDirectory) -> Iterator[tuple[Sweeper, list[str]]]:
+    """Hydra's sweeper, ready to go, and the overrides of the jobs in Hydra's form.
+
+    Raises:
+        WmplayError: if something is wrong with the sweeper's or the launcher's settings.
+    """
+    GlobalHydra.instance().clear()
+    hydra = Hydra.create_main_hydra2("wmplay", search_path())
+    try:
+        try:
+            config = hydra.compose_config(
+                "train", list(arguments), run_mode=RunMode.MULTIRUN, with_log_configuration=False
+            )
+            for engine in (config.hydra.sweeper, config.hydra.launcher):
+                if str(engine._target_).startswith("hydra_plugins.wmplay_"):  # the others check their own
+                    check_settings(get_class(engine._target_), settings(plain(engine)))
+            sweeper = Plugins.instance().instantiate_sweeper(
+                hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config)),
+                task_function=job,
+                config=config,
+            )
+        except (HydraException, OmegaConfBaseException, ImportError) as error:
+            raise _cause(error) from error
+        of_the_jobs: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+        if type(sweeper).__name__ == "BasicSweeper":  # by name: Hydra makes its plugins' classes anew
+            _check_values(of_the_jobs)
+        if hasattr(sweeper, "check"):
+            sweeper.check(of_the_jobs)
+        launcher = getattr(sweeper, "launcher", None)
+        if launcher is None:
+            raise ConfigError(
+                f"{type(sweeper).__name__} hides its launcher, so finished jobs could not be kept from it: "
+                "choose hydra/sweeper=basic or hydra/sweeper=optuna"
+            )
+        sweeper.launcher = Unfinished(launcher, sweep)
+        yield sweeper, of_the_jobs
+    finally:
+        GlobalHydra.instance().clear()
+
+
+# ---- before a sweep ------------------------------------------------------------------------------
+
+
+def _with_the_sweeps_own(overrides: Sequence[str]) -> list[str]:
+    """The overrides given; if they say no more than which sweep to go on with, and by which seeds, its own
+    come before them."""
+    parsed = parse(overrides)
+    chosen = _chosen_directory(parsed)
+    given = {override.key_or_group for override in parsed}
+    if chosen is None or not all(is_hydras(key) or key == "seed" for key in given):
+        return list(overrides)
+    if "seed" in given and not (chosen / SWEEP_FILE).exists():  # a new one
+        return list(overrides)
+    engines = tuple(f"{key.replace('/', '.')}." for key in given if "/" in key)  # another has other settings
+    own = SweepDirectory(chosen).overrides()
+    kept = [
+        text
+        for text, old in zip(own, parse(own), strict=True)
+        if old.key_or_group not in given and not old.key_or_group.startswith(engines)
+    ]
+    check_own(chosen / SWEEP_FILE, kept)
+    return [*kept, *overrides]
+
+
+def _check(overrides: Sequence[str]) -> None:
+    """Composes the first job, and one for each other value that is swept over, before any job starts."""
+    parsed = parse(overrides)
+    if any(override.key_or_group == "run" for override in parsed):
+        raise ConfigError(
+            "a sweep makes new runs: leave out run=, or go on with a sweep by hydra.sweep.dir=<its directory>"
+        )
+    for override in parsed:
+        _check_extra(override)
+    registry.prepare(overrides)
+    values = {i: _values(override) for i, override in enumerate(parsed) if override.is_sweep_override()}
+    first = [values[i][0] if i in values else text for i, text in enumerate(overrides)]
+    registry.compose(first)
+    for i, others in values.items():
+        for other in others[1:]:
+            registry.compose([*first[:i], other, *first[i + 1 :]])
+
+
+def _check_extra(override: Override) -> None:
+    """Whether what a launcher or sweeper needs is installed."""
+    text = str(override.input_line)
+    extra = EXTRAS.get(text)
+    if extra is not None and installed(extra) is None:
+        raise ConfigError(
+            f"{text} needs the package {PACKAGES[extra]}, which is not here: {how_to_install(extra)}"
+        )
+
+
+def _values(override: Override) -> list[str]:
+    """Single overrides, one for each value of a sweep; of a range to search in, its lower end."""
+    key, swept = override.get_key_element(), override.value()
+    if isinstance(swept, IntervalSweep):
+        return [f"{key}={swept.start}"]
+    values = [f"{key}={value}" for value in override.sweep_string_iterator()]
+    if not values:
+        raise ConfigError(f"'{override.input_line}' has no values: give at least one")
+    return values
+
+
+def _check_values(overrides: Sequence[str]) -> None:
+    """Whether there is a list of values wherever something is swept over."""
+    for override in parse(overrides):
+        if override.is_interval_sweep():
+            text = str(override.input_line).removeprefix("++")
+            raise ConfigError(
+                f"'{text}' is a range to search in: choose a sweeper that searches (hydra/sweeper=optuna), "
+                "or give values, as in key=1,2,3"
+            )
+
+
+def _directory(overrides: Sequence[str]) -> Path:
+    """``runs/<name>/<date-time>-sweep``, unless the user chose a directory."""
+    parsed = parse(overrides)
+    chosen = _chosen_directory(parsed)
+    if chosen is not None:
+        return chosen
+    fixed = [
+        text for text, override in zip(overrides, parsed, strict=True) if not override.is_sweep_override()
+    ]
+    name = str(registry.compose([text for text in fixed if not text.startswith("hydra")]).name)
+    return Path("runs") / name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-sweep"
+
+
+def _chosen_directory(parsed: Sequence[Override]) -> Path | None:
+    chosen = [override.value() for override in parsed if override.key_or_group == "hydra.sweep.dir"]
+    return Path(str(chosen[-1])) if chosen else None
+
+
+# ---- after it ------------------------------------------------------------------------------------
+
+
+def _account(sweep: SweepDirectory, jobs: Sequence[Path]) -> None:
+    """Says which jobs are not finished, and why.
+
+    Raises:
+        WmplayError: if some failed or died.
+    """
+    states = {path: sweep.state(path) for path in jobs}
+    running = [path for path, state in states.items() if state == "running"]
+    if running:
+        console.print(
+            f"{len(running)} jobs run elsewhere; once they are done: wmplay report {escape(str(sweep.path))}",
+            soft_wrap=True,
+        )
+    failed = [path for path, state in states.items() if state == "failed"]
+    died = [path for path, state in states.items() if state in ("stopped", "new")]
+    if failed:
+        raise WmplayError(
+            f"{len(failed)} of {len(states)} jobs failed, such as {failed[0]}: {sweep.failure(failed[0])}; "
+            f"when the cause is mended, go on with {_again(sweep)}"
+        )
+    if died:
+        raise WmplayError(
+            f"{len(died)} of {len(states)} jobs did not come to an end, such as {died[0]} (was it killed, "
+            f"for memory or time?): go on with {_again(sweep)}"
+        )
+
+
+def _again(sweep: SweepDirectory) -> str:
+    return f"wmplay train -m {shlex.quote(f'hydra.sweep.dir={sweep.path}')}"
+
+
+def _plain(overrides: Sequence[str]) -> list[str]:
+    """Overrides as a person writes them, of those in Hydra's form."""
+    return [text.removeprefix("++") for text in overrides]
+
+
+def _quoted(path: Path) -> str:
+    """A path as a value in Hydra's grammar, whatever is in it."""
+    return QuotedString(str(path), Quote.single).with_quotes()
+
+
+def _cause(error: BaseException) -> WmplayError:
+    """What a plugin of ours said, if it is behind an error of Hydra's; else that in one line."""
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(behind, WmplayError):
+        behind = behind.__cause__ or behind.__context__
+    return behind or one_line(error)  # type: ignore[arg-type]

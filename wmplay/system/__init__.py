@@ -1,0 +1,1 @@
+"""The operating system's side: files, locks, devices, optional packages, processes, progress."""

@@ -1,0 +1,172 @@
+"""Progress bars with rates and time left, and stopping at a safe moment on Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
+from rich.text import Text
+
+from wmplay.system.printing import printable
+
+LINE_EVERY = 30.0  # seconds, where a bar cannot be drawn
+ONCE = (signal.SIGINT, signal.SIGTERM)  # a second one of a kind acts at once
+OTHERS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # a terminal that is closed; queues before a limit
+
+
+class _Printable(RenderHook):
+    """Makes everything that a console prints ``printable``: names, settings and errors come from files."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Shown(each) for each in renderables]
+
+
+class _Shown:
+    def __init__(self, inner: ConsoleRenderable) -> None:
+        self.inner = inner
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for text, style, control in console.render(self.inner, options):
+            yield Segment(text if control else printable(text), style, control)
+
+
+def terminal(**settings: Any) -> Console:
+    """Return a console on which nothing from a file does more than appear."""
+    console = Console(highlight=False, **settings)
+    console.push_render_hook(_Printable())
+    return console
+
+
+console = terminal(stderr=True)
+
+
+def tell(line: str) -> None:
+    """Prints a line as it stands: no markup, and no breaks in it."""
+    console.print(Text(line), soft_wrap=True)
+
+
+class Interrupted(Exception):
+    """Ctrl-C was pressed and the present step is complete: state is consistent and can be saved."""
+
+
+class Interrupt:
+    """Turns Ctrl-C into an exception at a moment that the code chooses; a second Ctrl-C acts at once.
+
+    So do SIGTERM, a terminal that is closed (SIGHUP, unless it is ignored, as under nohup) and what queues
+    send before a time limit (SIGUSR1, SIGUSR2, unless somebody else handles them).
+    """
+
+    def __init__(self) -> None:
+        self.pressed = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Within this block the first signal only sets ``pressed``."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals reach the main thread only
+            return
+        others = [number for number in OTHERS if signal.getsignal(number) is signal.SIG_DFL]
+        previous = {number: signal.getsignal(number) for number in (*ONCE, *others)}
+        seen: set[int] = set()
+
+        def press(number: int, frame: FrameType | None) -> None:
+            if number in seen and number in ONCE:
+                raise KeyboardInterrupt
+            seen.add(number)
+            self.pressed = True
+            if number == signal.SIGHUP and console.is_terminal:
+                console.quiet = True  # it is gone
+            with suppress(OSError):
+                console.print(
+                    "[yellow]stopping at the next safe moment (press again to stop at once)[/yellow]"
+                )
+
+        for number in previous:
+            signal.signal(number, press)
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Raises Interrupted if Ctrl-C was pressed."""
+        if self.pressed:
+            raise Interrupted
+
+
+Advance = Callable[[int, str], None]  # (done so far, a short note such as "loss 1.23")
+
+
+@contextmanager
+def bar(title: str, total: int, unit: str, *, start: int = 0) -> Iterator[Advance]:
+    """A progress bar with its rate; where there is no terminal, a line now and then, and one when it is over.
+
+    Yields:
+        A function to call with what is done so far and a short note.
+    """
+    began = time.perf_counter()
+    done = start
+    note = ""
+    said = began
+    columns = (
+        TextColumn("{task.description:<9}"),
+        BarColumn(bar_width=32),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[note]}"),
+    )
+
+    def rate() -> str:
+        return f"{(done - start) / max(time.perf_counter() - began, 1e-9):,.0f} {unit}/s"
+
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task: TaskID = progress.add_task(title, total=total, completed=start, rate="", note="")
+
+        def advance(now: int, text: str = "") -> None:
+            nonlocal done, note, said
+            done, note = now, text
+            progress.update(task, completed=now, rate=rate(), note=text)
+            clock = time.perf_counter()
+            if not console.is_terminal and clock - said >= LINE_EVERY and start < done < total:
+                said = clock
+                left = (total - done) * (clock - began) / (done - start)
+                tell(
+                    f"{title:<9} {done:,} of {total:,} {unit} ({rate()}), {left:,.0f} s left  {note}".rstrip()
+                )
+
+        yield advance
+    seconds = time.perf_counter() - began
+    tell(f"{title:<9} {done - start:,} {unit} in {seconds:.1f} s ({rate()})  {note}".rstrip())
+
+
+@contextmanager
+def episodes_bar(
+    title: str, episodes: int, check: Callable[[], None] = lambda: None
+) -> Iterator[Callable[[int, int], None]]:
+    """A bar of episodes that ``simulate`` goes through.
+
+    Args:
+        title: of the bar.
+        episodes: how many.
+        check: called first each time; it may raise to stop.
+
+    Yields:
+        The ``progress`` for ``simulate``.
+    """
+    with bar(title, episodes, "episodes") as advance:
+
+        def progress(done: int, steps: int) -> None:
+            check()
+            advance(done, f"{steps:,} steps")
+
+        yield progress

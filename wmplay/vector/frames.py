@@ -1,0 +1,196 @@
+"""Observations by key: their spaces, copies in their dtypes, and what their values lie between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space
+
+from wmplay.errors import ShapeError, SpaceError, WmplayError
+from wmplay.system.arrays import Array
+
+Frames: TypeAlias = dict[str, Array]
+
+# How far outside of its bounds a float may be, as a part of the larger one: 80 times the rounding of float32.
+TOLERANCE = 1e-5
+
+
+def frame_spaces(space: Space[Any]) -> dict[str, Space[Any]]:
+    """The observation's spaces by key (``observation`` where it is not a dict), each with shape and dtype.
+
+    Raises:
+        SpaceError: for an observation that is not made of arrays.
+    """
+    spaces = dict(space.spaces) if isinstance(space, Dict) else {"observation": space}
+    for key, each in spaces.items():
+        if each.shape is None or each.dtype is None:
+            raise SpaceError(
+                f"observation '{key}' has the space {each}: expected arrays (Box, Discrete, MultiBinary "
+                "or MultiDiscrete); wrap the env (gymnasium.wrappers.FlattenObservation)"
+            )
+    return spaces
+
+
+def frames_of(observation: Any, spaces: Mapping[str, Space[Any]], slots: int) -> Frames:
+    """{key: [N, ...]} of a batched observation, copied: envs may write into their arrays again.
+
+    Raises:
+        SpaceError, ShapeError: for keys, kinds of number and shapes that are not those of the spaces.
+    """
+    named = by_key(observation, spaces)
+    return {key: as_array(named[key], space, key, (slots,)) for key, space in spaces.items()}
+
+
+def with_final(
+    now: Frames, ended: Array, info: Mapping[str, Any], spaces: Mapping[str, Space[Any]]
+) -> Frames:
+    """The frames that a same-step env's step led to: where an episode ended, its last and not the next's
+    first. ``final_obs`` is Gymnasium's array of single observations, or a batched observation.
+
+    Raises:
+        WmplayError: if the env does not give them, or not as its spaces say.
+    """
+    if "final_obs" not in info:
+        raise WmplayError("the env's autoreset mode is same-step, but its info has no 'final_obs'")
+    final, rows = info["final_obs"], np.flatnonzero(ended)
+    arrived = {key: value.copy() for key, value in now.items()}
+    if isinstance(final, np.ndarray) and final.dtype == object:
+        for row in rows:
+            named = by_key(final[row], spaces)
+            for key, space in spaces.items():
+                arrived[key][row] = as_array(named[key], space, key)
+    else:
+        for key, value in frames_of(final, spaces, len(ended)).items():
+            arrived[key][rows] = value[rows]
+    return arrived
+
+
+class Limits(NamedTuple):
+    """What values of a space lie between, in its dtype; floats have their tolerance, and are finite."""
+
+    low: Array | float  # [*shape], or a number where all are equal
+    high: Array | float
+
+    def hold(self, values: Array) -> bool:
+        """Return whether all values [..., *shape] are within; NaN is not."""
+        if isinstance(self.low, np.ndarray) or isinstance(self.high, np.ndarray):
+            return bool(self._within(values).all())
+        # Passes without an array in between; they give NaN if one value is. What is unsigned needs one only.
+        if not np.maximum.reduce(values, None).item() <= self.high:
+            return False
+        return (self.low == 0 and values.dtype.kind == "u") or np.minimum.reduce(
+            values, None
+        ).item() >= self.low
+
+    def first_outside(self, values: Array) -> int:
+        """Return the first row of values [N, *shape] that are not all within."""
+        return int(np.argwhere(~self._within(values))[0][0])
+
+    def slip(self, value: Array, space: Space[Any]) -> str:
+        """Return what is wrong with a value [*shape]: "is 3 at [1], outside of 0 to 1"."""
+        index = tuple(np.argwhere(~self._within(value))[0])
+        at = f" at {[int(i) for i in index]}" if index else ""
+        if not np.isfinite(value[index]):
+            return f"is {value[index]}{at}, expected finite numbers"
+        low, high = (np.broadcast_to(bound, value.shape)[index] for bound in _bounds(space))
+        return f"is {value[index]:g}{at}, outside of {low:g} to {high:g}: clip it, or widen its space"
+
+    def _within(self, values: Array) -> Array:
+        return (values >= self.low) & (values <= self.high)
+
+
+def limits(space: Space[Any]) -> Limits | None:
+    """Return what values of a space lie between; None where its dtype says it all."""
+    low, high = _bounds(space)
+    assert space.dtype is not None
+    if space.dtype.kind == "f":
+        most = np.finfo(space.dtype).max
+        bounded = [np.where(np.isfinite(bound), np.abs(bound), 0) for bound in (low, high)]
+        scale = np.maximum(*bounded)
+        slack = TOLERANCE * np.where(scale > 0, scale, 1)
+        with np.errstate(over="ignore"):
+            low, high = np.clip(low - slack, -most, most), np.clip(high + slack, -most, most)
+    elif space.dtype.kind == "b" or (
+        (low <= np.iinfo(space.dtype).min).all() and (high >= np.iinfo(space.dtype).max).all()
+    ):
+        return None
+    return Limits(_simple(low, space.dtype), _simple(high, space.dtype))
+
+
+def by_key(seen: Any, spaces: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An observation by key, with all keys of its space."""
+    if isinstance(seen, Mapping) and spaces.keys() <= seen.keys():
+        return seen
+    if spaces.keys() == {"observation"} and not isinstance(seen, Mapping):
+        return {"observation": seen}
+    raise other_keys(seen, spaces)
+
+
+def other_keys(seen: Any, spaces: Mapping[str, Any]) -> SpaceError:
+    """The error for an observation whose keys are not those of its spaces."""
+    given = ", ".join(sorted(map(str, seen))) if isinstance(seen, Mapping) else type(seen).__name__
+    return SpaceError(f"observation has {given}; its observation_space has {', '.join(sorted(spaces))}")
+
+
+def as_array(seen: Any, space: Space[Any], key: str, rows: tuple[int, ...] = ()) -> Array:
+    """A copy of a part of an observation [*rows, *shape] in the dtype of its space."""
+    try:
+        array = np.asarray(seen)
+    except (TypeError, ValueError):
+        raise SpaceError(f"{observation_name(key)} is a {type(seen).__name__}, expected an array") from None
+    dtype = space.dtype
+    assert space.shape is not None
+    assert dtype is not None
+    if array.shape != (*rows, *space.shape):
+        raise ShapeError(
+            observation_name(key), array.shape, (*rows, *space.shape), "observation_space says so"
+        )
+    if array.dtype != dtype:
+        if array.dtype.kind not in "biuf" or (array.dtype.kind == "f" and dtype.kind != "f"):
+            raise SpaceError(
+                f"{observation_name(key)} is {array.dtype}, expected {dtype}, as observation_space says"
+            )
+        if dtype.kind in "iu":
+            _check_fits(array, dtype, key)
+        with np.errstate(over="ignore"):
+            return array.astype(dtype)
+    return array.copy()
+
+
+def _check_fits(array: Array, dtype: Any, key: str) -> None:
+    """Whether whole numbers can be had in another dtype. Raises SpaceError."""
+    most = np.iinfo(dtype)
+    if array.size and (int(array.min()) < most.min or int(array.max()) > most.max):
+        worst = array.max() if int(array.max()) > most.max else array.min()
+        raise SpaceError(
+            f"{observation_name(key)} is {worst}, outside of {dtype}: clip it, or widen its space"
+        )
+
+
+def observation_name(key: str) -> str:
+    """What a part of an observation is called in an error."""
+    return "observation" if key in ("", "observation") else f"observation '{key}'"
+
+
+def _bounds(space: Space[Any]) -> tuple[Array, Array]:
+    """The lowest and highest value [*shape] or [], as float64 (or int64)."""
+    if isinstance(space, Box):
+        wide = np.float64 if space.dtype.kind == "f" else space.dtype
+        return space.low.astype(wide), space.high.astype(wide)
+    if isinstance(space, Discrete):
+        return np.asarray(space.start), np.asarray(space.start + space.n - 1)
+    if isinstance(space, MultiDiscrete):
+        return space.start, space.start + space.nvec - 1
+    if isinstance(space, MultiBinary):
+        return np.asarray(0), np.asarray(1)
+    assert space.dtype is not None
+    limit = np.inf if space.dtype.kind == "f" else np.iinfo(space.dtype).max
+    return np.asarray(-limit), np.asarray(limit)
+
+
+def _simple(bound: Array, dtype: Any) -> Array | float:
+    """A bound in a dtype; of equal ones a single one, with which comparing is quicker."""
+    bound = np.asarray(bound).astype(dtype)
+    return bound.ravel()[0].item() if bound.size and (bound == bound.ravel()[0]).all() else bound

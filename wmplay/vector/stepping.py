@@ -1,0 +1,173 @@
+"""Vector envs step by step: frames by key, from episode to episode, and all of it as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from torch import Tensor
+
+from wmplay.contracts import Array
+from wmplay.errors import ConfigError, WmplayError
+from wmplay.vector.answers import BatchAnswers
+from wmplay.vector.frames import Frames
+
+
+class Step(NamedTuple):
+    """One step of N slots. Where they were only reset (``stepped``), the rest says nothing."""
+
+    arrived: Frames  # {key: [N, ...]}: what the action led to, also where an episode ended
+    reward: Array  # [N]
+    terminated: Array  # [N] bool
+    truncated: Array  # [N] bool: by the env, or cut
+    over: Array  # [N] bool: the episode ended, or was cut
+    stepped: Array  # [N] bool: False where the env began the next episode instead
+
+
+class Stepper:
+    """A vector env whose slots go from episode to episode, in whichever way it begins the next one.
+
+    Gymnasium has three (``metadata["autoreset_mode"]``):
+
+    - same-step: the step that ends an episode returns the next one's first frame, and the last frame in
+      ``info["final_obs"]``;
+    - next-step: the step that ends an episode returns its last frame; the step after that ignores its
+      action and returns the next one's first frame, so it is in no trajectory;
+    - disabled: nothing happens until ``reset``, with a ``reset_mask`` for the rows that ended.
+
+    Args:
+        env: of N slots; or ``acting.BatchOfOne``.
+
+    Raises:
+        SpaceError: for observations that are not made of arrays.
+        WmplayError: if the env does not say its autoreset mode; from ``reset`` and ``step``, for answers that
+            are not as its spaces say.
+    """
+
+    frames: Frames  # {key: [N, ...]}: what to act on next
+    first: Array  # [N] bool: rows in which an episode has just begun
+
+    def __init__(self, env: Any) -> None:
+        self.env = env
+        self.mode = autoreset_mode(env)
+        self.num_envs: int = env.num_envs
+        self._answers = BatchAnswers(env)
+        self.spaces, self.name = self._answers.spaces, self._answers.name
+
+    def reset(self, seed: int) -> None:
+        """Episodes begin in all slots."""
+        self.frames = self._answers.reset(self.env.reset(seed=seed))
+        self.first = np.ones(self.num_envs, np.bool_)
+        self._resetting = np.zeros(self.num_envs, np.bool_)  # next-step: to be reset only
+
+    def step(self, action: Array, last: Array) -> Step:
+        """One step.
+
+        Args:
+            action: of each slot, as the env takes it.
+            last: [N] bool: rows whose episode is cut, as truncated, if this step does not end it. Where the
+                env resets itself, the next episode goes on from the same state.
+        """
+        arrived, reward, terminated, truncated, info = self._answers.step(self.env.step(action))
+        self.frames = arrived
+        stepped = ~self._resetting
+        ended = terminated | truncated
+        cut = stepped & ~ended & last
+        self.first = over = ended | cut
+        if self.mode is AutoresetMode.NEXT_STEP:
+            self.first, self._resetting = self._resetting | cut, ended
+        elif self.mode is AutoresetMode.SAME_STEP and ended.any():
+            arrived = self._answers.final(arrived, ended, info)
+        elif self.mode is AutoresetMode.DISABLED and over.any():
+            self.frames = self._begun(over, arrived)
+        return Step(arrived, reward, terminated, truncated | cut, over, stepped)
+
+    def _begun(self, rows: Array, frames: Frames) -> Frames:
+        """The frames after a reset of some rows."""
+        fresh = self._answers.reset(self.env.reset(options={"reset_mask": rows.copy()}), rows)
+        frames = {key: value.copy() for key, value in frames.items()}
+        for key, value in fresh.items():
+            frames[key][rows] = value[rows]
+        return frames
+
+
+class Transition(NamedTuple):
+    """One step of N envs. An episode that ended has been followed by the next one's first frame."""
+
+    arrived: Mapping[str, Tensor]  # {key: [N, ...]}: what the action led to, also where an episode ended
+    observation: Mapping[str, Tensor]  # {key: [N, ...]}: what to act on next
+    reward: Tensor  # [N] float32
+    terminated: Tensor  # [N] bool
+    truncated: Tensor  # [N] bool
+
+
+class TensorEnv:
+    """A vector env on tensors: a learned one as it is, on its own device, any other by way of numpy.
+
+    Args:
+        env: of N slots, which reset themselves in the step that ends an episode.
+        device: where observations, rewards and flags are wanted.
+
+    Raises:
+        ConfigError: for another autoreset mode.
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, Any], device: torch.device) -> None:
+        if autoreset_mode(env) is not AutoresetMode.SAME_STEP:
+            raise ConfigError(
+                "to practise in, a vector env must reset itself: make it with autoreset='same_step'"
+            )
+        self.env, self.device = env, device
+        self.num_envs = env.num_envs
+        self._answers = BatchAnswers(env)
+        self.spaces = self._answers.spaces
+        self._dtype = env.single_action_space.dtype
+        self._native = getattr(env, "step_tensors", None)
+
+    def reset(self, seed: int) -> Mapping[str, Tensor]:
+        """The first frames {key: [N, ...]} of new episodes in all slots."""
+        if self._native is not None:
+            first: Mapping[str, Tensor] = self.env.reset_tensors(seed)  # type: ignore[attr-defined]
+            return first
+        return self._tensors(self._answers.reset(self.env.reset(seed=seed)))
+
+    def step(self, action: Tensor) -> Transition:
+        """One step under action [N, A] (within the space's bounds), or [N] int64."""
+        if self._native is not None:
+            transition: Transition = self._native(action)
+            return transition
+        executed = action.cpu().numpy().astype(self._dtype, copy=False)
+        now, reward, terminated, truncated, info = self._answers.step(self.env.step(executed))
+        ended = terminated | truncated
+        arrived = self._answers.final(now, ended, info) if ended.any() else now
+        following = self._tensors(now)
+        return Transition(
+            self._tensors(arrived) if ended.any() else following,
+            following,
+            *(
+                torch.from_numpy(each).to(self.device)
+                for each in (reward.astype(np.float32), terminated, truncated)
+            ),
+        )
+
+    def _tensors(self, frames: Frames) -> dict[str, Tensor]:
+        return {key: torch.from_numpy(value).to(self.device) for key, value in frames.items()}
+
+
+def autoreset_mode(env: Any) -> AutoresetMode:
+    """When a vector env begins the next episode.
+
+    Raises:
+        WmplayError: if it does not say.
+    """
+    mode = env.metadata.get("autoreset_mode")
+    try:
+        return AutoresetMode(mode)
+    except ValueError as error:
+        raise WmplayError(
+            f"{type(env).__name__}.metadata['autoreset_mode'] is {mode!r}: expected "
+            "a gymnasium.vector.AutoresetMode, so that episodes are cut in the right place"
+        ) from error
