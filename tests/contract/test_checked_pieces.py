@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from wmplay import registry
-from wmplay.cli.main import main
+from wmplay.cli import main
 
 SMALL_MPC = [
     "model=mlp",

@@ -22,7 +22,7 @@ import yaml
 from pages import COMMANDS, Block, blocks, inline_commands, is_shown
 
 from wmplay import registry
-from wmplay.cli.main import main as cli
+from wmplay.cli import main as cli
 from wmplay.config import catalogue, plugins
 from wmplay.sweeps import sweep
 

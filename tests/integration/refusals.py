@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wmplay.cli.main import main
+from wmplay.cli import main
 
 PREFIX = "wmplay: error: "
 

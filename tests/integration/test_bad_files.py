@@ -16,7 +16,7 @@ import torch
 from refusals import contents, failure, refusal
 
 import wmplay
-from wmplay.cli.main import main
+from wmplay.cli import main
 from wmplay.errors import ShapeError, StoreError
 from wmplay.runs.directory import RunDirectory
 

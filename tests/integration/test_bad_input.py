@@ -13,7 +13,7 @@ import pytest
 from refusals import failure, refusal
 
 from wmplay import make_env, simulate
-from wmplay.cli.main import main
+from wmplay.cli import main
 from wmplay.errors import ConfigError
 
 TINY = ("train", "experiment=tiny")
@@ -249,7 +249,7 @@ def test_a_world_with_mistakes(text: str, message: str, capsys: pytest.CaptureFi
 
 
 def wmplay(*arguments: str) -> subprocess.Popen[str]:
-    run = "import sys; from wmplay.cli.main import main; sys.exit(main())"
+    run = "import sys; from wmplay.cli import main; sys.exit(main())"
     return subprocess.Popen([sys.executable, "-c", run, *arguments], stderr=subprocess.PIPE, text=True)
 
 

@@ -22,7 +22,7 @@ from gymnasium.spaces import (
 from refusals import failure, refusal
 
 import wmplay
-from wmplay.cli.main import main
+from wmplay.cli import main
 from wmplay.config.plugins import in_one_line
 from wmplay.errors import ActionError, PluginError
 from wmplay.runs.directory import RunDirectory

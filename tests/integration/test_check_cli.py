@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wmplay.cli.main import main
+from wmplay.cli import main
 
 SMALL = ["model.hidden=17", "model.image_hidden=19", "env.physics=fast"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import wmplay
-from wmplay.cli.main import main
+from wmplay.cli import main
 
 
 @pytest.fixture(autouse=True)

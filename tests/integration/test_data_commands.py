@@ -10,7 +10,7 @@ from minari.data_collector.episode_buffer import EpisodeBuffer
 from refusals import contents, failure, refusal
 
 import wmplay
-from wmplay.cli.main import main
+from wmplay.cli import main
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,8 @@ from minari.data_collector.episode_buffer import EpisodeBuffer
 from refusals import failure
 
 import wmplay
+from wmplay.cli import main
 from wmplay.cli.data import export_data, import_data
-from wmplay.cli.main import main
 from wmplay.errors import DataError, UnknownName
 from wmplay.loop.rehearsal import check_store
 from wmplay.store import Store, load_trajectories

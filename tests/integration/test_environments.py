@@ -10,7 +10,7 @@ import pytest
 from refusals import refusal
 
 import wmplay
-from wmplay.cli.main import main
+from wmplay.cli import main
 from wmplay.errors import ConfigError
 from wmplay.system import extras
 
@@ -94,7 +94,7 @@ def test_the_list_says_what_is_here_and_what_to_install(
 
 def test_listing_imports_none_of_the_packages() -> None:
     code = (
-        "import sys; from wmplay.cli.main import main; main(['list', 'env'])\n"
+        "import sys; from wmplay.cli import main; main(['list', 'env'])\n"
         "assert not {'ale_py', 'dm_control', 'minigrid', 'mujoco', 'torch'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -12,7 +12,7 @@ import torch
 from refusals import refusal
 
 import wmplay
-from wmplay.cli.main import main
+from wmplay.cli import main
 from wmplay.config import plugins
 from wmplay.errors import WmplayError
 from wmplay.runs.load import ExportedRun, Run

@@ -166,7 +166,7 @@ def test_an_interrupted_run_goes_on_to_the_numbers_of_an_unbroken_one(
 
 KILLED = """
 import os, signal, sys
-from wmplay.cli.main import main
+from wmplay.cli import main
 from wmplay.loop.session import Session
 
 log, rounds = Session.log, 0

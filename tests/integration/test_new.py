@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import wmplay
-from wmplay.cli.main import main
+from wmplay.cli import main
 from wmplay.registry import KINDS
 
 ROOT = Path(__file__).parents[2]

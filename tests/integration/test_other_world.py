@@ -7,8 +7,8 @@ import pytest
 from refusals import failure, refusal
 
 import wmplay
+from wmplay.cli import main
 from wmplay.cli.data import export_data, import_data
-from wmplay.cli.main import main
 from wmplay.errors import WorldError
 
 LUXO = "lcd(world=luxo, physics=fast, screen=outwards)"

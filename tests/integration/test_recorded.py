@@ -10,7 +10,7 @@ from gymnasium.spaces import Box, Discrete
 from refusals import failure, refusal
 
 import wmplay
-from wmplay.cli.main import main
+from wmplay.cli import main
 from wmplay.contracts import Trajectory
 from wmplay.errors import ConfigError
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import wmplay
-from wmplay.cli.main import main
+from wmplay.cli import main
 
 WORLD = ("task=body_goal", "physics=fast", "max_steps=7")
 RELEASE = Path(__file__).parents[1] / "fixtures" / "release_0.1"

@@ -10,7 +10,7 @@ from refusals import refusal
 from tiny_sweep import TINY, runs, timeless, write_plugin
 
 import wmplay
-from wmplay.cli.main import main
+from wmplay.cli import main
 from wmplay.errors import ConfigError, WmplayError
 from wmplay.runs.sweep_directory import SweepDirectory, write_failure
 from wmplay.sweeps.sweep import multirun

@@ -107,7 +107,7 @@ def test_an_interrupted_run_goes_on_to_the_numbers_of_an_unbroken_one(
     assert_same_run(whole, Path("broken"))
 
 
-RUN = "import sys; from wmplay.cli.main import main; sys.exit(main(sys.argv[1:]))"
+RUN = "import sys; from wmplay.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:

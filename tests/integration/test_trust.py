@@ -22,7 +22,7 @@ import yaml
 from refusals import refusal
 
 import wmplay
-from wmplay.cli.main import main
+from wmplay.cli import main
 from wmplay.errors import ConfigError, RunError, StoreError, WmplayError
 
 RELEASE = Path(__file__).parents[1] / "fixtures" / "release_0.1" / "pieces.tar.xz"

@@ -36,7 +36,7 @@ def test_a_wheel_carries_its_data_and_works_elsewhere(tmp_path: Path) -> None:
     assert "quickstart" in run(
         "from wmplay import registry; print(registry.compose(['experiment=quickstart']).name)"
     )
-    command_line = "import sys; from wmplay.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    command_line = "import sys; from wmplay.cli import main; sys.exit(main(sys.argv[1:]))"
     assert "wrote plugins/hopes.py" in run(command_line, "new", "objective", "hopes")
     assert "ok   better is higher" in run(command_line, "check", "objective=hopes", "env.physics=fast")
     assert "luxo-v1" in run(

@@ -20,7 +20,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from waiting_world import Waiting, Walker
 
 import wmplay
-from wmplay.cli.main import main
+from wmplay.cli import main
 from wmplay.contracts import Trajectory
 from wmplay.errors import ActionError, ConfigError, SpaceError, UnknownName, WmplayError
 from wmplay.simulation import ray_pool as actors_module

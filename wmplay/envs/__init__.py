@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, overload
 from wmplay import registry
 from wmplay.config.references import settings
 from wmplay.errors import ConfigError
-from wmplay.store.provenance import ATTRIBUTE, origin_of
 
 if TYPE_CHECKING:
     import gymnasium
@@ -75,6 +74,8 @@ def build_env(
     A class may offer ``vector(num_envs, autoreset, **config)``, its own batched form, or None where it has
     none with these settings; others are stepped one by one.
     """
+    from wmplay.store.provenance import ATTRIBUTE, origin_of  # torch, which importing wmplay does not load
+
     env = _build(config, num_envs, num_workers, autoreset)
     if not hasattr(env, ATTRIBUTE):
         setattr(env, ATTRIBUTE, origin_of(config))
