@@ -308,7 +308,10 @@ def test_output_that_nobody_reads_ends_quietly() -> None:
 
 
 def test_characters_that_a_terminal_does_not_have() -> None:
-    code = "import sys; from wmplay.cli.main import say_what_can_be_said; say_what_can_be_said(sys.stdout); print('3 ± 1 · 你')"
+    code = (
+        "import sys; from wmplay.system.printing import say_what_can_be_said; "
+        "say_what_can_be_said(sys.stdout); print('3 ± 1 · 你')"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

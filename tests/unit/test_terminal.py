@@ -9,11 +9,10 @@ import time
 
 import pytest
 from rich.table import Table
-from wmplay.cli.main.main import main
 
 from wmplay.cli import main
 from wmplay.system.printing import printable
-from wmplay.system.progress import Interrupt, Interrupted, bar, console, printable, terminal
+from wmplay.system.progress import Interrupt, Interrupted, bar, console, terminal
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\x08\u202eab"
 

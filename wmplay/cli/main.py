@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from wmplay.errors import LARGEST_COUNT, LARGEST_SEED, UnknownName, UsageError, WmplayError
-from wmplay.system.printing import is_closed, say, say_what_can_be_said
+from wmplay.system.printing import is_closed, printable, say, say_what_can_be_said
 
 USER_ERROR = 2
 INTERRUPTED = 130  # as shells have it: 128 + SIGINT
