@@ -92,7 +92,7 @@ def _build(config: Mapping[str, Any], num_envs: int | None, num_workers: int, au
     if num_workers:
         from wmplay.envs.worker_processes import WorkerVectorEnv
 
-        return WorkerVectorEnv(config, num_envs, num_workers, autoreset)
+        return WorkerVectorEnv(_build_vector, config, num_envs, num_workers, autoreset)
     return _build_vector(config, num_envs, autoreset)
 
 

@@ -13,7 +13,7 @@ import itertools
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any, TypeAlias
@@ -33,11 +33,14 @@ Infos: TypeAlias = dict[str, Any]
 
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
+Build: TypeAlias = Callable[[Mapping[str, Any], int, Autoreset], Any]
+
 
 class WorkerVectorEnv(VectorEnv[Any, Any, Any]):
-    """``build_env(config, num_envs, autoreset=autoreset)`` in several processes, with the same numbers.
+    """The vector env of a config, spread over several processes, with the same numbers.
 
     Args:
+        build: makes a worker's share of it: ``build(config, num_envs, autoreset)``.
         config: of the env, resolved.
         num_envs: in all.
         num_workers: processes; each takes an equal share of the envs, up to one.
@@ -49,7 +52,12 @@ class WorkerVectorEnv(VectorEnv[Any, Any, Any]):
     """
 
     def __init__(
-        self, config: Mapping[str, Any], num_envs: int, num_workers: int, autoreset: Autoreset = "same_step"
+        self,
+        build: Build,
+        config: Mapping[str, Any],
+        num_envs: int,
+        num_workers: int,
+        autoreset: Autoreset = "same_step",
     ) -> None:
         if not 1 <= num_workers <= num_envs:
             raise ConfigError(f"num_workers is {num_workers}, expected 1 to {num_envs}, the number of envs")
@@ -66,7 +74,7 @@ class WorkerVectorEnv(VectorEnv[Any, Any, Any]):
         with _single_threaded():
             for share in self._shares:
                 pipe, theirs = context.Pipe()
-                arguments = (dict(config), own, autoreset, buffers, num_envs, share, theirs)
+                arguments = (build, dict(config), own, autoreset, buffers, num_envs, share, theirs)
                 process = context.Process(target=_work, args=arguments, daemon=True)
                 process.start()
                 theirs.close()  # or a dead worker would not be noticed
@@ -258,6 +266,7 @@ def _single_threaded() -> Iterator[None]:
 
 
 def _work(
+    build: Build,
     config: dict[str, Any],
     own: tuple[str, str, type] | None,
     autoreset: Autoreset,
@@ -268,12 +277,10 @@ def _work(
 ) -> None:
     """What a worker does until its pipe is closed, which also happens when its parent dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
-    from wmplay.envs import build_env
-
     try:
         if own is not None:
             registry.register(*own[:2])(own[2])
-        envs = build_env(config, share.stop - share.start, autoreset=autoreset)
+        envs = build(config, share.stop - share.start, autoreset)
         if envs.metadata["autoreset_mode"] is not autoreset_mode(autoreset):
             raise ConfigError(
                 f"{type(envs).__name__} begins the next episode in a way of its own, not by '{autoreset}': "

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from wmplay.envs.lcd.batch import Batch
-from wmplay.envs.lcd.env import RENDER_MODES, Observation, RenderMode, check_options, enlarged, make_task
+from wmplay.envs.lcd.options import RENDER_MODES, Observation, RenderMode, check_options, enlarged, make_task
 from wmplay.envs.lcd.physics import Physics
 from wmplay.envs.lcd.screen import Rounding
 from wmplay.envs.lcd.tasks import Reward

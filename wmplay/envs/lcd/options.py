@@ -1,0 +1,52 @@
+"""The options that an LCD world has alone and as a batch, and their checks."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from wmplay.envs.lcd.physics import ITERATIONS
+from wmplay.envs.lcd.tasks import DEFAULT_REWARD, TASKS, Reward, Task
+from wmplay.envs.lcd.worlds.world import World
+from wmplay.errors import ConfigError, UnknownName
+from wmplay.system.arrays import Array
+
+Observation: TypeAlias = dict[str, Array]
+RenderMode: TypeAlias = Literal["lcd", "rgb_array", "human"]
+
+RENDER_MODES = ["lcd", "rgb_array", "human"]
+
+
+def enlarged(screen: Array) -> Array:
+    """Return a screen [H, W] of zeros and ones as a picture [8 H, 8 W, 3] uint8, as video writers take it."""
+    large = np.kron(screen * np.uint8(255), np.ones((8, 8), np.uint8))
+    return np.repeat(large[..., None], 3, axis=-1)
+
+
+def make_task(world: World, name: str | None, reward: Reward | None, threshold: float) -> Task | None:
+    """Return the task of this name in this world.
+
+    Raises:
+        UnknownName, ConfigError: for a task there is not, or that the world cannot have.
+    """
+    if name is None:
+        return None
+    if name not in TASKS:
+        raise UnknownName("task", name, TASKS)
+    return TASKS[name](world, threshold, reward or DEFAULT_REWARD[name])
+
+
+def check_options(world: World, physics: str, max_steps: int | None, render_mode: str | None) -> int:
+    """Return the steps per episode.
+
+    Raises:
+        UnknownName, ConfigError: for an option that cannot be.
+    """
+    if physics not in ITERATIONS:
+        raise UnknownName("physics", physics, ITERATIONS)
+    if render_mode is not None and render_mode not in RENDER_MODES:
+        raise UnknownName("render_mode", render_mode, RENDER_MODES)
+    if max_steps is not None and max_steps < 1:
+        raise ConfigError(f"max_steps is {max_steps}, expected at least 1")
+    return max_steps or world.steps
