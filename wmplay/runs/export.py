@@ -1,0 +1,57 @@
+"""Exporting a run as one portable folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn
+
+import gymnasium
+from gymnasium.spaces import Space
+from omegaconf import OmegaConf
+
+from wmplay import registry
+from wmplay.config.composing import plain
+from wmplay.envs import build_env
+from wmplay.errors import ConfigError, RunError
+from wmplay.store.provenance import Origin, as_origin, known_origin
+from wmplay.runs.portable import write_portable
+
+from wmplay.runs.load import Run
+
+TOLD = (
+    "name",
+    "seed",
+    "command",
+    "plugins",
+    "versions",
+    "git",
+    "started",
+)  # of run.json, and told in an export
+
+
+def export_run(path: Path, out: Path) -> None:
+    """Writes a run's last checkpoint as one portable folder; see ``wmplay.runs.export``.
+
+    Args:
+        path: of the run.
+        out: a path that is free.
+
+    Raises:
+        RunError: there is no run, it has no checkpoint, or there is something at ``out``.
+        ConfigError: it cannot be built here.
+        SpaceError: its spaces cannot be written.
+        WriteError: no space, no permission; nothing is left behind.
+    """
+    run = Run(path)
+    if out.exists():
+        raise RunError(f"{out} is there already: choose another --out, or move it away")
+    weights = {name: module.state_dict() for name, module in run.parts.modules().items()}
+    config = run.config.copy()
+    OmegaConf.set_readonly(config, False)
+    config.device = "auto"  # where it was trained says nothing about where it will act
+    env = run.env
+    about = {key: value for key, value in run.directory.read().items() if key in TOLD}
+    spaces = {"observation_space": env.observation_space, "action_space": env.action_space}
+    write_portable(out, config, weights, spaces, {**about, "made_with": known_origin(env)})

@@ -1,0 +1,95 @@
+"""The config of a run that goes on, and of one that is loaded."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import gymnasium
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from wmplay import registry
+from wmplay.simulation.policy_driver import Actor
+from wmplay.config.composing import parse, plain, set_values
+from wmplay.config.constructors import default_settings
+from wmplay.contracts import Policy
+from wmplay.system.device import Threads, choose_device
+from wmplay.envs import build_env
+from wmplay.vector.autoreset import Autoreset, autoreset_mode
+from wmplay.envs.learned.env import LearnedVectorEnv
+from wmplay.envs.learned.shells import LearnedEnv, LearnedModes
+from wmplay.envs.learned.starts import real_starts, stored_starts
+from wmplay.errors import ConfigError, RunError, WmplayError, WorldError
+from wmplay.runs.metrics_file import read_metrics
+from wmplay.store.provenance import in_words, origin_of, same_world
+from wmplay.config.plugins import failed_at, in_one_line
+from wmplay.runs.directory import RunDirectory
+from wmplay.store import Store, load_trajectories
+from wmplay.runs.weights import check_sizes, load_weights
+
+from wmplay.runs.pieces import env_config
+
+def run_to_continue(overrides: Sequence[str]) -> Path | None:
+    """The directory that ``run=<dir>`` names, if it is among the overrides."""
+    values = [override.value() for override in parse(overrides) if override.key_or_group == "run"]
+    return Path(str(values[-1])) if values and values[-1] is not None else None
+
+
+def plugins_of(about: Mapping[str, Any]) -> str:
+    """The plugins that ``run.json`` (or ``export.json``) names, for the end of a message."""
+    told = about.get("plugins")
+    files = sorted({str(file)[:99] for file in told.values()}) if isinstance(told, Mapping) else []
+    return f" (the run was made with {', '.join(map(repr, files))})" if files else ""
+
+
+def checked_config(directory: RunDirectory) -> DictConfig:
+    """The config of a run.
+
+    Raises:
+        ConfigError: if the present version or the present plugins cannot take it.
+    """
+    config = directory.config()
+    try:
+        registry.check(config)
+    except ConfigError as error:
+        about = plugins_of(directory.read())
+        raise ConfigError(f"{directory.path / 'config.yaml'}: {error}{about}") from error
+    return config
+
+
+def continued_config(directory: RunDirectory, overrides: Sequence[str]) -> DictConfig:
+    """The config of a run that goes on: its own, with overrides of single values (``iterations=20``).
+
+    Raises:
+        ConfigError: for a key that is not there, a bad value, or another piece.
+        WorldError: for settings that make another world.
+    """
+    config = checked_config(directory)
+    for override in parse(overrides):
+        if override.key_or_group in (*registry.KINDS, "experiment"):
+            raise ConfigError(
+                f"cannot override '{override.key_or_group}': a run that goes on keeps its pieces; leave it "
+                "out, or begin a new run without run="
+            )
+    before = origin_of(env_config(config))
+    set_values(config, overrides)
+    if config.fit.get("minutes") is not None:
+        raise ConfigError("fit.minutes chooses the updates of a new run: give one that goes on fit.steps")
+    config.run = None
+    registry.check(config)
+    after = origin_of(env_config(config))
+    if not same_world(before, after):
+        raise WorldError(
+            f"{directory.path} is a run in {in_words(before)}, the overrides make it {in_words(after)}: a "
+            "run keeps its world; try its policy in another by wmplay simulate --run=<dir> --other-world"
+        )
+    OmegaConf.set_readonly(config, True)
+    return config

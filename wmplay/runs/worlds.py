@@ -1,0 +1,90 @@
+"""The worlds that a run's policy practises in: the real one, or the run's world model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import gymnasium
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from wmplay import registry
+from wmplay.simulation.policy_driver import Actor
+from wmplay.config.composing import parse, plain, set_values
+from wmplay.config.constructors import default_settings
+from wmplay.contracts import Policy
+from wmplay.system.device import Threads, choose_device
+from wmplay.envs import build_env
+from wmplay.vector.autoreset import Autoreset, autoreset_mode
+from wmplay.envs.learned.env import LearnedVectorEnv
+from wmplay.envs.learned.shells import LearnedEnv, LearnedModes
+from wmplay.envs.learned.starts import real_starts, stored_starts
+from wmplay.errors import ConfigError, RunError, WmplayError, WorldError
+from wmplay.runs.metrics_file import read_metrics
+from wmplay.store.provenance import in_words, origin_of, same_world
+from wmplay.config.plugins import failed_at, in_one_line
+from wmplay.runs.directory import RunDirectory
+from wmplay.store import Store, load_trajectories
+from wmplay.runs.weights import check_sizes, load_weights
+
+from wmplay.runs.pieces import Parts, env_config
+
+def practice_env(
+    config: DictConfig, parts: Parts, store: Store | None, device: torch.device, seed: int
+) -> VectorEnv[Any, Any, Any]:
+    """The vector env that a policy practises in, as ``improve`` asks for."""
+    cfg = config.improve
+    env: VectorEnv[Any, Any, Any]
+    if cfg.world == "learned":
+        env = learned_env(config, parts, store, device, cfg.num_envs, seed)
+    else:
+        workers = min(cfg.num_workers, cfg.num_envs)
+        env = build_env(env_config(config), num_envs=cfg.num_envs, num_workers=workers)
+    return env
+
+
+def steps_of_starts(config: DictConfig) -> int:
+    """The real steps that imagined practice begins with: those between the frames of fresh resets."""
+    cfg = config.learned
+    fresh = config.improve.world == "learned" and cfg.starts == "env"
+    return int(cfg.count * (cfg.context - 1)) if fresh else 0
+
+
+def learned_env(
+    config: DictConfig, parts: Parts, store: Store | None, device: torch.device, num_envs: int, seed: int
+) -> LearnedVectorEnv:
+    """A run's world model as a vector env, as ``learned`` asks for; its starts follow from the seed.
+
+    Without a store they are fresh resets.
+
+    Raises:
+        ConfigError: if the run has no model, the model does not predict what the task needs, or there are
+            no starts of such a length.
+    """
+    cfg = config.learned
+    if parts.model is None:
+        raise ConfigError("there is no world model to practise in: choose a model, or improve.world=real")
+    from_store = store is not None and cfg.starts == "store"
+    with closing(build_env(env_config(config), num_envs=min(cfg.count, 64))) as env:
+        starts = real_starts(env, cfg.count, 1 if from_store else cfg.context, seed)
+    if from_store:
+        assert store is not None
+        starts = stored_starts(store, starts, cfg.count, cfg.context, seed)
+    return LearnedVectorEnv(
+        parts.model,
+        parts.env,
+        starts,
+        num_envs,
+        reward=cfg.reward,
+        temperature=cfg.temperature,
+        max_steps=cfg.max_steps,
+        device=device,
+    )
