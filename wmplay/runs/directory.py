@@ -21,8 +21,9 @@ from msgspec import Meta
 from omegaconf import DictConfig
 
 from wmplay import registry
-from wmplay.runs.checkpoints import Checkpoints
+from wmplay.config.saved import read_config, write_config
 from wmplay.errors import DamagedError, RunError
+from wmplay.runs.checkpoints import Checkpoints
 from wmplay.system.files import (
     check_links,
     claimed,
@@ -35,7 +36,6 @@ from wmplay.system.files import (
     write_sealed_json,
 )
 from wmplay.system.reading import read_json
-from wmplay.config.saved import read_config, write_config
 
 LOCK = ".lock"  # held as long as a process writes to the run
 PATIENCE = 1.0  # seconds, against those who only look whether it is held

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
 
-import gymnasium
-from gymnasium.spaces import Space
 from omegaconf import OmegaConf
 
-from wmplay import registry
-from wmplay.config.composing import plain
-from wmplay.envs import build_env
-from wmplay.errors import ConfigError, RunError
-from wmplay.store.provenance import Origin, as_origin, known_origin
-from wmplay.runs.portable import write_portable
-
+from wmplay.errors import RunError
 from wmplay.runs.load import Run
+from wmplay.runs.portable import write_portable
+from wmplay.store.provenance import known_origin
 
 TOLD = (
     "name",

@@ -3,60 +3,37 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal, overload
-
-import gymnasium
-import torch
-from gymnasium.vector import AutoresetMode, VectorEnv
-from omegaconf import DictConfig, OmegaConf
-from torch import nn
-
-from wmplay import registry
-from wmplay.simulation.policy_driver import Actor
-from wmplay.config.composing import parse, plain, set_values
-from wmplay.config.constructors import default_settings
-from wmplay.contracts import Policy
-from wmplay.system.device import Threads, choose_device
-from wmplay.envs import build_env
-from wmplay.vector.autoreset import Autoreset, autoreset_mode
-from wmplay.envs.learned.env import LearnedVectorEnv
-from wmplay.envs.learned.shells import LearnedEnv, LearnedModes
-from wmplay.envs.learned.starts import real_starts, stored_starts
-from wmplay.errors import ConfigError, RunError, WmplayError, WorldError
-from wmplay.runs.metrics_file import read_metrics
-from wmplay.store.provenance import in_words, origin_of, same_world
-from wmplay.config.plugins import failed_at, in_one_line
-from wmplay.runs.directory import RunDirectory
-from wmplay.store import Store, load_trajectories
-from wmplay.runs.weights import check_sizes, load_weights
-
-
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn, overload
 
 import gymnasium
+import torch
 from gymnasium.spaces import Space
-from omegaconf import OmegaConf
+from gymnasium.vector import AutoresetMode
+from omegaconf import DictConfig, OmegaConf
 
 from wmplay import registry
 from wmplay.config.composing import plain
+from wmplay.config.plugins import failed_at, in_one_line
+from wmplay.contracts import Policy
 from wmplay.envs import build_env
-from wmplay.errors import ConfigError, RunError
-from wmplay.store.provenance import Origin, as_origin, known_origin
-from wmplay.runs.portable import PortableDirectory, is_portable
-from wmplay.runs.pieces import env_config
-from wmplay.runs.resume import plugins_of
-
+from wmplay.envs.learned.env import LearnedVectorEnv
+from wmplay.envs.learned.shells import LearnedEnv, LearnedModes
+from wmplay.errors import ConfigError, RunError, WmplayError
+from wmplay.runs.directory import RunDirectory
+from wmplay.runs.metrics_file import read_metrics
 from wmplay.runs.pieces import Parts, assemble, env_config
+from wmplay.runs.portable import PortableDirectory, is_portable
 from wmplay.runs.resume import checked_config, plugins_of
+from wmplay.runs.weights import check_sizes, load_weights
 from wmplay.runs.worlds import learned_env
+from wmplay.simulation.policy_driver import Actor
+from wmplay.store import Store, load_trajectories
+from wmplay.store.provenance import Origin, as_origin
+from wmplay.system.device import Threads, choose_device
+from wmplay.vector.autoreset import Autoreset, autoreset_mode
 
 
 def load_run(path: str | Path) -> Run | ExportedRun:

@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any
 
 import gymnasium
 import torch
-from gymnasium.vector import AutoresetMode, VectorEnv
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 
 from wmplay import registry
-from wmplay.simulation.policy_driver import Actor
-from wmplay.config.composing import parse, plain, set_values
+from wmplay.config.composing import plain
 from wmplay.config.constructors import default_settings
 from wmplay.contracts import Policy
-from wmplay.system.device import Threads, choose_device
 from wmplay.envs import build_env
-from wmplay.vector.autoreset import Autoreset, autoreset_mode
-from wmplay.envs.learned.env import LearnedVectorEnv
-from wmplay.envs.learned.shells import LearnedEnv, LearnedModes
-from wmplay.envs.learned.starts import real_starts, stored_starts
-from wmplay.errors import ConfigError, RunError, WmplayError, WorldError
-from wmplay.runs.metrics_file import read_metrics
-from wmplay.store.provenance import in_words, origin_of, same_world
-from wmplay.config.plugins import failed_at, in_one_line
-from wmplay.runs.directory import RunDirectory
-from wmplay.store import Store, load_trajectories
-from wmplay.runs.weights import check_sizes, load_weights
+from wmplay.errors import ConfigError
 
 METHODS = {
     "model": ("initial", "observe", "predict", "decode", "loss"),
@@ -46,6 +28,7 @@ METHODS = {
 BEFORE_POLICY = ("env", "model", "objective", "planner")  # a policy may ask for these
 
 LOOPS_OWN = ("data", "other_world")  # what the config's env holds besides the env's settings
+
 
 @dataclass(frozen=True)
 class Parts:

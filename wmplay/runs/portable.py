@@ -8,23 +8,21 @@ origin, and the checksums of the weights and the config.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, Space
+from gymnasium.spaces import Space
 from omegaconf import DictConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from wmplay.vector.spaces import space_from_json, space_to_json
+from wmplay.config.saved import read_config, write_config
 from wmplay.errors import DamagedError, RunError
 from wmplay.system.files import folder_written_beside, unsealed, write_sealed_json
 from wmplay.system.reading import read_json
-from wmplay.config.saved import read_config, write_config
+from wmplay.vector.spaces import space_from_json, space_to_json
 
 ABOUT, CONFIG, SPACES, WEIGHTS = "export.json", "config.yaml", "spaces.json", "weights.safetensors"
 DIGESTS = {"sha256": WEIGHTS, "config_sha256": CONFIG}  # of export.json: of which files

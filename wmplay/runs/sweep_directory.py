@@ -23,7 +23,11 @@ from rich.markup import escape
 
 from wmplay import registry
 from wmplay.config.composing import is_hydras, parse, plain
+from wmplay.config.plugins import in_one_line
+from wmplay.config.references import PIECE, TARGET
+from wmplay.config.saved import check_data
 from wmplay.errors import DamagedError, RunError, WmplayError
+from wmplay.runs.directory import LOCK, RunDirectory
 from wmplay.system.files import (
     check_links,
     claimed,
@@ -35,12 +39,8 @@ from wmplay.system.files import (
     write_sealed_json,
     written_beside,
 )
-from wmplay.config.plugins import in_one_line
 from wmplay.system.progress import console
 from wmplay.system.reading import read_bytes, read_json
-from wmplay.config.references import PIECE, TARGET
-from wmplay.runs.directory import LOCK, RunDirectory
-from wmplay.config.saved import check_data
 
 SWEEP_FILE = "sweep.json"
 FAILURE_FILE = "failure.txt"  # in the directory of a job that failed: why, and the traceback

@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any
 
-import gymnasium
 import torch
-from gymnasium.vector import AutoresetMode, VectorEnv
-from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from gymnasium.vector import VectorEnv
+from omegaconf import DictConfig
 
-from wmplay import registry
-from wmplay.simulation.policy_driver import Actor
-from wmplay.config.composing import parse, plain, set_values
-from wmplay.config.constructors import default_settings
-from wmplay.contracts import Policy
-from wmplay.system.device import Threads, choose_device
 from wmplay.envs import build_env
-from wmplay.vector.autoreset import Autoreset, autoreset_mode
 from wmplay.envs.learned.env import LearnedVectorEnv
-from wmplay.envs.learned.shells import LearnedEnv, LearnedModes
 from wmplay.envs.learned.starts import real_starts, stored_starts
-from wmplay.errors import ConfigError, RunError, WmplayError, WorldError
-from wmplay.runs.metrics_file import read_metrics
-from wmplay.store.provenance import in_words, origin_of, same_world
-from wmplay.config.plugins import failed_at, in_one_line
-from wmplay.runs.directory import RunDirectory
-from wmplay.store import Store, load_trajectories
-from wmplay.runs.weights import check_sizes, load_weights
-
+from wmplay.errors import ConfigError
 from wmplay.runs.pieces import Parts, env_config
+from wmplay.store import Store
+
 
 def practice_env(
     config: DictConfig, parts: Parts, store: Store | None, device: torch.device, seed: int
