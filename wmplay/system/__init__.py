@@ -1,1 +1,1 @@
-"""The operating system's side: files, locks, devices, optional packages, processes, progress."""
+"""Operating system services: files, locks, devices, optional packages, processes, progress."""

@@ -1,6 +1,7 @@
-"""Reading ``.npy`` and ``.npz`` files that may be damaged, or written by a stranger to do harm.
+"""Safe reading of ``.npy`` and ``.npz`` files that may be damaged or malicious.
 
-Numbers and text only, never a pickle; memory is taken for what is in the file, not for what it declares.
+Only numbers and text are read, never a pickle. Memory is allocated for the bytes that a file contains, not
+for the size that its header declares.
 """
 
 from __future__ import annotations
@@ -14,17 +15,18 @@ import numpy as np
 
 from wmplay.system.arrays import Array
 
-HEADER = 1 << 12  # bytes that the header of an array may have: numpy parses it as Python
-KINDS = "biufcUS"  # of dtypes
-LONGEST = 1 << 48  # entries along an axis, of which another one may have none
-UNPACKED = 1 << 30  # bytes of all arrays in an archive
+HEADER = 1 << 12  # bytes of an array's header at most: numpy parses the header as Python
+KINDS = "biufcUS"  # accepted kinds of dtype
+LONGEST = 1 << 48  # entries along one axis at most; an array with an empty axis could declare any length
+UNPACKED = 1 << 30  # bytes at most of all arrays in an archive, uncompressed
 
 
 def array_in(content: Array) -> Array:
-    """Return the array that the bytes [N] uint8 of a ``.npy`` file hold, on the same memory.
+    """Return the array stored in the bytes [N] uint8 of a ``.npy`` file; the array shares the memory of the
+    bytes.
 
     Raises:
-        ValueError: in one line, for anything but a whole file of numbers or text.
+        ValueError: unless the bytes are exactly one array of numbers or text; the message is one line.
     """
     start = io.BytesIO(content[:HEADER].tobytes())
     try:
@@ -47,15 +49,15 @@ def array_in(content: Array) -> Array:
 
 
 def arrays_in(file: BinaryIO, limit: int = UNPACKED) -> dict[str, Array]:
-    """Return the arrays in an open ``.npz`` file, by name; they cannot be written to.
+    """Return the arrays in an open ``.npz`` file by name, read-only.
 
     Args:
         file: open for reading.
-        limit: of their bytes, unpacked.
+        limit: bytes at most of all arrays, uncompressed.
 
     Raises:
-        ValueError: in one line, if there is anything else in the archive, or a name is there twice.
-        Exception: of many kinds, as ``zipfile`` raises them, if it is damaged.
+        ValueError: if the archive holds anything but arrays, or two arrays of the same name; one line.
+        Exception: of many types, as ``zipfile`` raises them, if the archive is damaged.
     """
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()

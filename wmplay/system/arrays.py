@@ -1,4 +1,4 @@
-"""The type of numpy arrays, for modules that do without torch, which ``contracts`` imports."""
+"""The type of numpy arrays, and tests of their values, for modules that do not import torch."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Array: TypeAlias = NDArray[Any]
 
 
 def are_flags(array: Array) -> bool:
-    """Return whether an array holds nothing but booleans, or the numbers 0 and 1."""
+    """Return whether an array holds only booleans, or only the numbers 0 and 1."""
     return array.dtype.kind in "biuf" and bool(np.isin(array, (0, 1)).all())
 
 
 def first_not_finite(array: Array) -> tuple[int, str] | None:
-    """Return the first row of numbers [rows, ...] that are not all finite, and "NaN" or "infinite".
+    """Return the first row of an array [rows, ...] that is not finite, with "NaN" or "infinite".
 
-    None where all of them are.
+    Return None if all entries are finite.
     """
     if array.dtype.kind not in "fc":
         return None

@@ -1,4 +1,4 @@
-"""Where tensors live and in which precision they are multiplied: decided here and nowhere else."""
+"""The device and the precision of tensor computations; no other module chooses them."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import torch
 
 from wmplay.errors import ConfigError
 
-MOST_THREADS = 256  # with too many, the process ends without a word
+MOST_THREADS = 256  # torch ends the process without a message if it is given far more
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Threads: TypeAlias = int | Literal["auto"] | None
 
 
 def choose_device(name: str, local_rank: int | None = None) -> torch.device:
-    """The device of that name; "auto" is the first CUDA device, or the CPU where there is none.
+    """Return the device of this name; "auto" is the first CUDA device, or the CPU if CUDA is not available.
 
     Args:
         name: auto, cpu, cuda, cuda:1, ...
-        local_rank: of this process, where several on this machine fit together: "auto" and "cuda" are then
-            the CUDA device of that number.
+        local_rank: the number of this process on this machine if several processes fit one model: "auto" and
+            "cuda" then stand for the CUDA device of that number.
 
     Raises:
-        ConfigError: if there is no such device, or several processes were to share one.
+        ConfigError: if the device does not exist, or if several processes would share it.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -53,13 +53,13 @@ def choose_device(name: str, local_rank: int | None = None) -> torch.device:
 
 
 def use_threads(asked: Threads = "auto", chosen: int | None = None) -> None:
-    """Sets how many threads torch computes with on the CPU.
+    """Set the number of CPU threads that torch computes with.
 
     Args:
-        asked: a number; "auto" is what was chosen, or one as long as nothing is: several cost much on a busy
-            machine; None leaves torch its own choice.
-        chosen: for the run that goes on or is looked at, as ``run.json`` says: sums of several threads differ
-            in their last digits.
+        asked: a number; "auto" for ``chosen``, or for 1 if ``chosen`` is None, because more threads cost much
+            on a busy machine; None to leave torch's default.
+        chosen: the number recorded in ``run.json`` when a run continues or is loaded: sums computed by a
+            different number of threads differ in their last digits.
     """
     number = chosen or 1 if asked == "auto" else asked
     if number is not None:
@@ -69,8 +69,8 @@ def use_threads(asked: Threads = "auto", chosen: int | None = None) -> None:
 def seed_draws(seed: int) -> None:
     """Seed the global generators of torch on the CPU and on each CUDA device.
 
-    ``torch.manual_seed`` formats the Python stack for each kind of device that is not in use, which takes
-    longer than a small update.
+    ``torch.manual_seed`` takes longer than a small update, because it formats the Python stack for each kind
+    of device that is not in use.
     """
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_available():
@@ -78,9 +78,10 @@ def seed_draws(seed: int) -> None:
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Runs matrix products in bfloat16, where asked for or (auto) where the hardware is quick at it.
+    """Return a context in which matrix products use bfloat16: if requested, or if "auto" and the hardware is
+    fast.
 
-    Without native bfloat16 (AVX512-BF16, AMX, or a GPU since Ampere) it is slower than float32.
+    Without native support (AVX512-BF16, AMX, or a GPU since Ampere) bfloat16 is slower than float32.
     """
     if precision == "bfloat16" or (precision == "auto" and _has_native_bfloat16(device)):
         return torch.autocast(device.type, dtype=torch.bfloat16)
@@ -90,5 +91,5 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 def _has_native_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # no public query in torch as yet
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # torch has no public query yet
     return bool(device.type == "cpu" and probe is not None and probe())

@@ -1,4 +1,4 @@
-"""Optional packages: which extra brings which, whether it is here, and the line that says what to install."""
+"""Optional packages: the extra that installs each of them, and the error if one is missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import ModuleType
 
 from wmplay.errors import ConfigError
 
-PACKAGES: Mapping[str, str] = {  # extra, spelled as PEP 685 has it -> the package that it is about
+PACKAGES: Mapping[str, str] = {  # extra, spelled as in PEP 685 -> its main package
     "atari": "ale-py",
     "dm-control": "dm-control",
     "minigrid": "minigrid",
@@ -22,13 +22,13 @@ PACKAGES: Mapping[str, str] = {  # extra, spelled as PEP 685 has it -> the packa
 
 
 def extra_of(piece: str) -> str | None:
-    """Return the extra that a built-in piece of this name needs, or None where it needs none."""
-    extra = piece.replace("_", "-")  # pip before 23.3 knows an extra by its normalised name only
+    """Return the extra that the built-in piece of this name needs, or None if it needs none."""
+    extra = piece.replace("_", "-")  # pip before 23.3 finds an extra only by its normalised name
     return extra if extra in PACKAGES else None
 
 
 def installed(extra: str) -> str | None:
-    """The version of an extra's package, or None where it is not here; imports nothing."""
+    """Return the version of an extra's package without importing it, or None if it is not installed."""
     try:
         return metadata.version(PACKAGES[extra])
     except metadata.PackageNotFoundError:
@@ -36,24 +36,24 @@ def installed(extra: str) -> str | None:
 
 
 def how_to_install(extra: str) -> str:
-    """The command that brings an extra."""
+    """Return the command that installs an extra."""
     return f"pip install 'wmplay[{extra}]'"
 
 
 def import_extra(module: str, extra: str, who: str) -> ModuleType:
-    """Imports a module of an optional package.
+    """Import a module of an optional package.
 
     Args:
         module: its dotted name.
-        extra: the extra of wmplay that brings it.
-        who: needs it, in the words of the error.
+        extra: the extra of wmplay that installs it.
+        who: the subject of the error message, for example "this logger".
 
     Raises:
-        ConfigError: where it is not here, or cannot be imported.
+        ConfigError: if the package is not installed or cannot be imported.
     """
     package = module.partition(".")[0]
     try:
-        importlib.import_module(package)  # first, so that the error tells which of them is not here
+        importlib.import_module(package)  # first, to tell which of the two is missing
         return importlib.import_module(module)
     except ImportError as error:
         absent = isinstance(error, ModuleNotFoundError) and error.name == package

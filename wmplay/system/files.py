@@ -1,7 +1,8 @@
-"""Writing files so that a reader never sees half of one, and notices one that changed since: beside, renamed.
+"""Atomic writing of files, checksums that reveal later changes, and locks.
 
-What is being written has a name of its own, ``.<name>-<8 digits>``, and is locked by its writer. Whoever
-writes the same thing next removes what nobody holds: it is of a process that was killed.
+A file is written under the temporary name ``.<name>-<8 digits>`` in the same folder and then renamed, so that
+a reader never sees half of it. The writer locks the temporary file; an unlocked one was left by a process
+that was killed, and the next writer of the same name removes it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from uuid import uuid4
 from wmplay.errors import DamagedError, WmplayError, WriteError
 
 BESIDE = re.compile(r"\.(.+)-[0-9a-f]{8}")
-CHECKSUM = "checksum"  # the key of a JSON object that holds the digest of all others
+CHECKSUM = "checksum"  # the key in a JSON object that holds the digest of its other keys
 CHUNK = 1 << 20  # bytes
 ZIP_END = struct.Struct("<4s16xH")  # the last record of a zip archive: signature, length of its comment
 ZIP_SIGNATURE = b"PK\x05\x06"
@@ -37,32 +38,32 @@ SEAL = len("sha256:") + 64  # bytes of a sealed archive's comment
 
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """Yields a temporary file in the same folder and renames it to ``path`` when the block succeeds.
+    """Yield a temporary file in the same folder and rename it to ``path`` when the block succeeds.
 
     Raises:
-        WriteError: no space, no permission; nothing is left behind and ``path`` is as it was.
+        WriteError: no space, no permission; the temporary file is removed and ``path`` is unchanged.
     """
     with explained(path), _beside(path, _new_file) as beside:
         try:
             yield beside
             os.replace(beside, path)
         except BaseException:
-            with suppress(OSError):  # of the same cause, and less telling
+            with suppress(OSError):  # it would have the same cause, and explain less
                 beside.unlink()
             raise
 
 
 @contextmanager
 def new_file_written_beside(path: Path) -> Iterator[Path]:
-    """``written_beside`` for a path that has to be free, also of what was written there meanwhile.
+    """Yield a temporary file as ``written_beside`` does, and rename it to ``path`` only if ``path`` is free.
 
     Raises:
-        WriteError: no space, no permission, or there is a file at ``path``; nothing is left behind.
+        WriteError: no space, no permission, or ``path`` exists by then; the temporary file is removed.
     """
     with explained(path), _beside(path, _new_file) as beside:
         try:
             yield beside
-            path.open("x").close()  # which only one process can; file systems without links have it, too
+            path.open("x").close()  # only one process can create it; works on file systems without links
             os.replace(beside, path)
         except BaseException:
             with suppress(OSError):
@@ -72,10 +73,11 @@ def new_file_written_beside(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_written_beside(path: Path) -> Iterator[Path]:
-    """``written_beside`` for a folder: yields an empty one, which becomes ``path`` when the block succeeds.
+    """Yield an empty temporary folder in the same folder, and rename it to ``path`` when the block succeeds.
 
     Raises:
-        WriteError: no space, no permission, or ``path`` is there and not empty; nothing is left behind.
+        WriteError: no space, no permission, or ``path`` exists and is not empty; the temporary folder is
+            removed.
     """
     with explained(path), _beside(path, _new_folder) as beside:
         try:
@@ -87,12 +89,12 @@ def folder_written_beside(path: Path) -> Iterator[Path]:
 
 
 def check_links(folder: Path, error: type[WmplayError]) -> None:
-    """Look for links in a folder that lead out of it: who writes into the folder would write elsewhere.
+    """Search a folder for links that lead out of it, because a run would write through them.
 
-    What is below ``wandb`` is left out: wandb itself links to its logs.
+    The folder ``wandb`` is skipped: wandb itself links to its logs.
 
     Raises:
-        error: for the first of them.
+        error: for the first link found.
     """
     home = os.path.realpath(folder)
     for here, folders, names in os.walk(home):
@@ -109,10 +111,10 @@ def check_links(folder: Path, error: type[WmplayError]) -> None:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turns the system's refusal to write to ``path`` into one line.
+    """Turn any OSError within the block into an error of one line that names ``path``.
 
     Raises:
-        WriteError: instead of any OSError.
+        WriteError: in place of the OSError.
     """
     try:
         yield
@@ -121,37 +123,37 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def is_beside(path: Path) -> bool:
-    """Return whether a path has the name of something that is, or was, being written beside."""
+    """Return whether a path has the form of a temporary name."""
     return BESIDE.fullmatch(path.name) is not None
 
 
 def remove_leftovers(folder: Path, name: str | None = None) -> None:
-    """Removes from a folder what killed processes were writing beside; what a living one writes stays.
+    """Remove the temporary files and folders of killed processes; those of living processes stay.
 
     Args:
-        folder: need not be there.
-        name: of what was written; None for all names.
+        folder: may be missing.
+        name: the final name that was being written; None for all names.
     """
     for path in folder.glob(".*-*"):
         of = BESIDE.fullmatch(path.name)
         if of is None or name not in (None, of[1]):
             continue
-        with suppress(OSError), _locked(path) as free:  # else it stays: nothing depends on it
+        with suppress(OSError), _locked(path) as free:  # what cannot be removed stays: nothing depends on it
             if free:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextmanager
 def _beside(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
-    """Makes a temporary path, and holds it for as long as the block takes."""
+    """Yield a new temporary path, locked for the duration of the block."""
     remove_leftovers(path.parent, path.name)
     while True:
         beside = path.with_name(f".{path.name}-{uuid4().hex[:8]}")
         make(beside)
         with ExitStack() as stack:
-            with suppress(OSError):  # a file system without locks: then nobody removes anything there
+            with suppress(OSError):  # without locks on a file system, no process removes temporary files
                 free = stack.enter_context(_locked(beside))
-                if not free or not beside.exists():  # it was taken for a leftover before it was locked
+                if not free or not beside.exists():  # another process removed it before it was locked
                     continue
             yield beside
             return
@@ -166,7 +168,7 @@ def _new_folder(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON, beside and then renamed.
+    """Write a value as JSON, atomically.
 
     Raises:
         WriteError: no space, no permission.
@@ -179,7 +181,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_sealed_json(path: Path, value: dict[str, Any]) -> None:
-    """Writes a JSON object with its checksum, beside and then renamed.
+    """Write a JSON object with its checksum, atomically.
 
     Raises:
         WriteError: no space, no permission.
@@ -189,10 +191,10 @@ def write_sealed_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def unsealed(content: Any, source: Path) -> dict[str, Any]:
-    """Returns what ``write_sealed_json`` was given, of what is in its file; older versions wrote no checksum.
+    """Return the object that ``write_sealed_json`` wrote, without its checksum; older versions wrote none.
 
     Raises:
-        DamagedError: if its checksum is another, or it is no object.
+        DamagedError: if the checksum differs, or if the content is not an object.
     """
     if not isinstance(content, dict):
         raise DamagedError(f"{source} is damaged: it holds a {type(content).__name__}, expected an object")
@@ -209,12 +211,12 @@ def _digest_of(value: dict[str, Any]) -> str:
 
 @contextmanager
 def archive_written_beside(path: Path) -> Iterator[BinaryIO]:
-    """Yields a file to write a zip archive into, as torch and numpy do; it becomes ``path``.
+    """Yield a file to write a zip archive into, as torch and numpy do, and rename it to ``path`` afterwards.
 
-    The archive's comment, which other programs show or ignore, holds the SHA-256 of all that is before it.
+    The archive's comment, which other programs show or ignore, holds the SHA-256 of all bytes before it.
 
     Raises:
-        WriteError: no space, no permission; nothing is left behind and ``path`` is as it was.
+        WriteError: no space, no permission; the temporary file is removed and ``path`` is unchanged.
     """
     with written_beside(path) as beside, beside.open("w+b") as file:
         yield file
@@ -227,11 +229,11 @@ def archive_written_beside(path: Path) -> Iterator[BinaryIO]:
 
 
 def open_archive(path: Path) -> BinaryIO:
-    """Opens a zip archive after a look at every byte of it: at its checksum, or at those of its parts.
+    """Open a zip archive after verifying its checksum, or the checksums of its entries if it has none.
 
     Raises:
-        DamagedError: if one differs, or it is no whole archive.
-        OSError: if it cannot be read.
+        DamagedError: if a checksum differs, or if the archive is incomplete.
+        OSError: if the file cannot be read.
     """
     if not stat.S_ISREG(path.stat().st_mode):  # a pipe would never end
         raise OSError(errno.EINVAL, "it is no plain file")
@@ -248,20 +250,20 @@ def open_archive(path: Path) -> BinaryIO:
 
 
 def _problem(file: BinaryIO) -> str | None:
-    """Whatever is wrong with an archive."""
+    """Return the first defect of an archive, or None."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - ZIP_END.size - SEAL))
     tail = file.read()
-    ends = {SEAL: tail[: ZIP_END.size], 0: tail[-ZIP_END.size :]}  # by the comment's length
+    ends = {SEAL: tail[: ZIP_END.size], 0: tail[-ZIP_END.size :]}  # by the length of the comment
     found = [length for length, end in ends.items() if len(end) == ZIP_END.size and _ends(end, length)]
     if not found:
         return "its end is missing"
     file.seek(0)
-    if found[0] == 0:  # of an older version
+    if found[0] == 0:  # written by an older version, without a checksum
         try:
             with zipfile.ZipFile(file) as archive:
                 part = archive.testzip()
-        except Exception as error:  # a damaged archive fails in many ways
+        except Exception as error:  # zipfile raises errors of many types
             return type(error).__name__
         return None if part is None else f"the checksum of {part} differs"
     digest = hashlib.sha256()
@@ -281,17 +283,17 @@ def _ends(record: bytes, comment: int) -> bool:
 
 @contextmanager
 def claimed(path: Path, patience: float = 0.0) -> Iterator[bool]:
-    """Holds a lock file within the block; yields whether nobody else holds it.
+    """Hold a lock file within the block; yield whether this process got the lock.
 
-    The file says who holds it and is gone afterwards. However a holder dies, the system lets go of the
-    lock. Between machines it works where their shared file system has ``flock``.
+    The file names its holder and is removed afterwards. The operating system releases the lock if the holder
+    dies. Between machines the lock needs a shared file system with ``flock``.
 
     Args:
-        path: of the file.
-        patience: seconds to try for, against those who only look whether it is held.
+        path: of the lock file.
+        patience: seconds to retry, because ``is_claimed`` holds the lock for a moment.
 
     Raises:
-        WriteError: if the file cannot be made, or its file system has no locks.
+        WriteError: if the file cannot be created, or if its file system has no locks.
     """
     with explained(path):
         descriptor = _claim(path, time.monotonic() + patience)
@@ -317,12 +319,12 @@ def is_claimed(path: Path) -> bool:
 
 
 def holder(path: Path) -> str:
-    """Return who holds a lock file, and for how long."""
+    """Return a description of the holder of a lock file and the time since it took the lock."""
     try:
         content = json.loads(path.read_bytes())
         age = timedelta(seconds=max(0, round(time.time() - content["since"])))
         return f"process {int(content['pid'])} on {content['host']}, for {age} (h:mm:ss)"
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):  # it is just being written
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):  # it is being written at this moment
         return "another process"
 
 
@@ -332,10 +334,10 @@ def _claim(path: Path, until: float) -> int | None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             free = _lock(descriptor)
-            if free and _is_at(path, descriptor):  # not removed by its last holder while it was opened
+            if free and _is_at(path, descriptor):  # not removed by its last holder meanwhile
                 about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
                 os.ftruncate(descriptor, 0)
-                with suppress(OSError):  # a full disk: it is held all the same
+                with suppress(OSError):  # the disk is full: the lock is held all the same
                     os.pwrite(descriptor, json.dumps(about).encode(), 0)
                 return descriptor
         except BaseException:
@@ -350,7 +352,7 @@ def _claim(path: Path, until: float) -> int | None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[bool]:
-    """Holds a file or folder itself within the block; yields whether nobody else holds it. Raises OSError."""
+    """Lock a file or folder within the block; yield whether this process got the lock. Raise OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         yield _lock(descriptor)

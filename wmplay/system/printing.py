@@ -1,5 +1,5 @@
-"""Printing on standard output as it may be, without some characters or with nobody who reads it; and of what
-files say, which a terminal would obey."""
+"""Safe printing: characters that a stream cannot encode are replaced, control characters are escaped, and a
+stream that nobody reads any more is recognised."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import select
 from io import TextIOWrapper
 from typing import TextIO
 
-# What a terminal obeys instead of showing it: control characters but for tab and line feed, and those that
-# turn the direction of the text or break its lines.
+# Control characters other than tab and line feed, and characters that change the direction of text or break
+# lines: a terminal obeys them instead of showing them.
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 PLAIN = {"±": "+-", "·": "-", "…": "...", "–": "-", "—": "-", "×": "x", "→": "->", "≥": ">=", "≤": "<="}
 
 
 def printable(text: str) -> str:
-    """Return a text in which what a terminal would obey is written out, as in ``\\x1b``."""
+    """Return a text with control characters escaped, for example ``\\x1b``."""
     return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Prints a text on standard output, ``printable``."""
+    """Print a text on standard output with control characters escaped."""
     print(printable(text), end=end, flush=True)
 
 
 def say_what_can_be_said(*streams: TextIO) -> None:
-    """Lets streams replace characters that their encoding does not have, rather than end in an error."""
+    """Make streams replace characters that their encoding lacks instead of raising an error."""
     codecs.register_error("wmplay.plain", _plain)
     for stream in streams:
         if isinstance(stream, TextIOWrapper):
@@ -35,7 +35,7 @@ def say_what_can_be_said(*streams: TextIO) -> None:
 
 
 def is_closed(stream: TextIO) -> bool:
-    """Whether nobody reads a stream any more (``| head``). If so, what is left to be written goes nowhere."""
+    """Return whether nobody reads a stream any more (``| head``), and discard its further output if so."""
     try:
         number = stream.fileno()
     except (OSError, ValueError):

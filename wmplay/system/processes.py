@@ -1,7 +1,7 @@
-"""Several processes that fit one model together, as ``torchrun`` starts them: data-parallel, by DDP.
+"""Data-parallel fitting of one model by several processes that ``torchrun`` starts (DDP).
 
-They share each batch: all draw the same segments from the same seed, and process r of R takes rows r, r + R,
-r + 2 R ... of them. The first process does everything else, and writes everything, while the others wait.
+The processes share each batch: all sample the same segments from the same seed, and process r of R takes rows
+r, r + R, r + 2 R, ... The first process alone collects, evaluates and writes while the others wait.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from torch.nn.parallel import DistributedDataParallel
 from wmplay.errors import ConfigError, WmplayError
 from wmplay.system.progress import Interrupted, console
 
-NEEDED = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # what torchrun tells its processes, besides WORLD_SIZE
-PATIENCE = timedelta(days=7)  # the others wait for as long as the first one collects or evaluates
+NEEDED = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # set by torchrun, besides WORLD_SIZE
+PATIENCE = timedelta(days=7)  # the others wait while the first process collects or evaluates
 
 T = TypeVar("T")
 
@@ -31,35 +31,35 @@ _jointly: ContextVar[bool] = ContextVar("jointly", default=False)
 
 
 class Stopped(Interrupted):
-    """The first process has stopped, and says why itself."""
+    """The first process has stopped, and reports the reason itself."""
 
 
 @dataclass(frozen=True)
 class Team:
-    """The processes of a run, seen from one of them; by default there is only this one.
+    """The processes of a run, seen from one of them; by default only this one.
 
-    Every method but ``part`` is called by all of them, in the same order.
+    Every method but ``part`` must be called by all processes, in the same order.
     """
 
     rank: int = 0
     size: int = 1
-    local_rank: int = 0  # among those of this machine
+    local_rank: int = 0  # among the processes of this machine
 
     @property
     def leads(self) -> bool:
-        """Whether this is the first process, which alone writes."""
+        """True if this is the first process, which alone writes."""
         return self.rank == 0
 
     def part(self) -> slice:
-        """Its rows of the joint batch: every R-th, so that consecutive parts of the batch (of an ensemble's
-        members, say) are the same parts in each process."""
+        """Return the rows of the joint batch that this process takes: every R-th, so that equal sections of
+        the batch, for example those of an ensemble's members, are equal sections in each process."""
         return slice(self.rank, None, self.size)
 
     def lead(self, work: Callable[[], T]) -> T:
-        """The first process works, the others wait for what it returns.
+        """Run ``work`` in the first process and return its result in all processes.
 
         Raises:
-            Stopped: in the others, where the work failed. In the first one, whatever it raised.
+            Stopped: in the other processes if the work failed; in the first one the error itself is raised.
         """
         if self.size == 1:
             return work()
@@ -77,9 +77,10 @@ class Team:
         return result
 
     def each(self, work: Callable[[], T]) -> T:
-        """All work, the first process before the others: a mistake shows once. Returns when all are done.
+        """Run ``work`` in all processes, first in the first one so that a mistake is reported once.
 
-        The work calls no method of the team: where the first process is, it is alone.
+        The work must not call a method of the team, because the first process runs it alone. The call returns
+        when all processes are done.
         """
         mine: list[T] = []
         self.lead(lambda: mine.append(work()))
@@ -89,7 +90,7 @@ class Team:
         return mine[0]
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is True in any of them."""
+        """Return whether the flag is True in any process."""
         if self.size == 1:
             return flag
         flags = torch.tensor(int(flag))
@@ -97,7 +98,7 @@ class Team:
         return bool(flags)
 
     def mean(self, values: Mapping[str, float]) -> dict[str, float]:
-        """The mean over the processes of each value."""
+        """Return the mean of each value over the processes."""
         if self.size == 1:
             return dict(values)
         total = torch.tensor([*values.values()], dtype=torch.float64)
@@ -105,15 +106,15 @@ class Team:
         return dict(zip(values, (total / self.size).tolist(), strict=True))
 
     def align(self, module: nn.Module) -> None:
-        """Gives a module in all of them the weights that it has in the first one."""
+        """Copy the weights of a module from the first process to all others."""
         if self.size > 1:
             for tensor in module.state_dict().values():
                 dist.broadcast(tensor, 0)
 
     def parallel(self, module: nn.Module, loss: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """A loss whose gradients by a module's weights are those of the joint batch, in all of them.
+        """Return a loss whose gradients, in every process, are those of the joint batch.
 
-        They are if the loss is a mean over rows, or over what a mask keeps by ``joint_count``.
+        This holds for a loss that is a mean over rows, or over a mask by ``joint_count``.
         """
         if self.size == 1:
             return loss
@@ -121,7 +122,7 @@ class Team:
 
         def joint_loss(batch: Any) -> Any:
             nonlocal wrapped
-            if wrapped is None:  # not earlier: all processes have to be here
+            if wrapped is None:  # not earlier: DDP waits for all processes
                 # A loss may leave some weights out: heads without a weight, members that are not drawn.
                 wrapped = DistributedDataParallel(_Loss(module, loss), find_unused_parameters=True)
             token = _jointly.set(True)
@@ -139,7 +140,7 @@ class Team:
 
 
 class _Loss(nn.Module):
-    """A loss as the forward pass of the module that it trains: what DDP can wrap."""
+    """A loss as the forward pass of the module that it trains, in the form that DDP wraps."""
 
     def __init__(self, module: nn.Module, loss: Callable[[Any], Any]) -> None:
         super().__init__()
@@ -150,11 +151,12 @@ class _Loss(nn.Module):
 
 
 def joint_count(mask: Tensor) -> Tensor:
-    """How many entries of a mask are True, at least 1, as a tensor without axes.
+    """Return the number of True entries of a mask, at least 1, as a scalar tensor.
 
-    Within a ``Team.parallel`` loss: in the joint batch, divided by the processes. A sum over this process's
-    rows divided by that has, in the mean over the processes, the value and the gradient of the mean over the
-    joint batch, however unevenly the mask is spread. All processes must call it alike.
+    Within a ``Team.parallel`` loss: the number in the joint batch divided by the number of processes.
+    Dividing a sum over this process's rows by it gives, averaged over the processes, the value and gradient
+    of the mean over the joint batch, however unevenly the mask is spread. All processes must make the same
+    calls.
     """
     count = mask.sum()
     if not _jointly.get():
@@ -164,24 +166,24 @@ def joint_count(mask: Tensor) -> Tensor:
 
 
 def rank() -> int:
-    """Which of the processes that ``torchrun`` started this one is; 0 also where there is no other."""
+    """Return the number of this process among those that ``torchrun`` started; 0 for a single process."""
     return int(os.environ.get("RANK", 0)) if size() > 1 else 0
 
 
 def size() -> int:
-    """How many processes ``torchrun`` started."""
+    """Return the number of processes that ``torchrun`` started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
 @contextmanager
 def joined() -> Iterator[Team]:
-    """The team that this process was started in; alone, unless by ``torchrun``.
+    """Yield the team of processes that ``torchrun`` started this one in, or a team of one.
 
-    All but the first process are silent within.
+    All processes but the first print nothing within the block.
 
     Raises:
-        ConfigError: if it was started in one, but not told where the others are.
-        WmplayError: where another process of it died.
+        ConfigError: if the environment lacks the address of the other processes.
+        WmplayError: if another process of the team died.
     """
     if size() == 1:
         yield Team()
@@ -211,5 +213,5 @@ def joined() -> Iterator[Team]:
 
 
 def _is_of_a_peer(error: RuntimeError) -> bool:
-    """Whether this is how a collective call fails when another process is gone."""
+    """Return whether a collective call failed because another process is gone."""
     return isinstance(error, dist.DistError) or "Connection closed by peer" in str(error)

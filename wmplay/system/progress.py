@@ -1,4 +1,4 @@
-"""Progress bars with rates and time left, and stopping at a safe moment on Ctrl-C."""
+"""Progress bars with rates and remaining time, and stopping at a safe moment on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from rich.text import Text
 
 from wmplay.system.printing import printable
 
-LINE_EVERY = 30.0  # seconds, where a bar cannot be drawn
-ONCE = (signal.SIGINT, signal.SIGTERM)  # a second one of a kind acts at once
-OTHERS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # a terminal that is closed; queues before a limit
+LINE_EVERY = 30.0  # seconds between lines where no terminal can show a bar
+ONCE = (signal.SIGINT, signal.SIGTERM)  # a second signal of the same kind acts at once
+OTHERS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # a terminal closes; a queue's time limit nears
 
 
 class _Printable(RenderHook):
-    """Makes everything that a console prints ``printable``: names, settings and errors come from files."""
+    """A hook that escapes control characters in everything a console prints: names and errors come from
+    files."""
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
         return [_Shown(each) for each in renderables]
@@ -39,7 +40,7 @@ class _Shown:
 
 
 def terminal(**settings: Any) -> Console:
-    """Return a console on which nothing from a file does more than appear."""
+    """Return a console that escapes control characters in everything it prints."""
     console = Console(highlight=False, **settings)
     console.push_render_hook(_Printable())
     return console
@@ -49,19 +50,19 @@ console = terminal(stderr=True)
 
 
 def tell(line: str) -> None:
-    """Prints a line as it stands: no markup, and no breaks in it."""
+    """Print a line literally: without markup and without line breaks."""
     console.print(Text(line), soft_wrap=True)
 
 
 class Interrupted(Exception):
-    """Ctrl-C was pressed and the present step is complete: state is consistent and can be saved."""
+    """Ctrl-C was pressed and the current step is complete: the state is consistent and can be saved."""
 
 
 class Interrupt:
-    """Turns Ctrl-C into an exception at a moment that the code chooses; a second Ctrl-C acts at once.
+    """A switch that turns Ctrl-C into an exception at a moment that the code chooses.
 
-    So do SIGTERM, a terminal that is closed (SIGHUP, unless it is ignored, as under nohup) and what queues
-    send before a time limit (SIGUSR1, SIGUSR2, unless somebody else handles them).
+    A second Ctrl-C acts at once. The same holds for SIGTERM, for SIGHUP (a closed terminal; left alone under
+    nohup) and for SIGUSR1 and SIGUSR2 (sent by queues before a time limit; left alone if handled elsewhere).
     """
 
     def __init__(self) -> None:
@@ -69,9 +70,9 @@ class Interrupt:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Within this block the first signal only sets ``pressed``."""
+        """Set ``pressed`` at the first signal within the block instead of raising."""
         if threading.current_thread() is not threading.main_thread():
-            yield  # signals reach the main thread only
+            yield  # only the main thread receives signals
             return
         others = [number for number in OTHERS if signal.getsignal(number) is signal.SIG_DFL]
         previous = {number: signal.getsignal(number) for number in (*ONCE, *others)}
@@ -83,7 +84,7 @@ class Interrupt:
             seen.add(number)
             self.pressed = True
             if number == signal.SIGHUP and console.is_terminal:
-                console.quiet = True  # it is gone
+                console.quiet = True  # the terminal is closed
             with suppress(OSError):
                 console.print(
                     "[yellow]stopping at the next safe moment (press again to stop at once)[/yellow]"
@@ -98,20 +99,20 @@ class Interrupt:
                 signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raises Interrupted if Ctrl-C was pressed."""
+        """Raise Interrupted if Ctrl-C was pressed."""
         if self.pressed:
             raise Interrupted
 
 
-Advance = Callable[[int, str], None]  # (done so far, a short note such as "loss 1.23")
+Advance = Callable[[int, str], None]  # (units done so far, a short note such as "loss 1.23")
 
 
 @contextmanager
 def bar(title: str, total: int, unit: str, *, start: int = 0) -> Iterator[Advance]:
-    """A progress bar with its rate; where there is no terminal, a line now and then, and one when it is over.
+    """Show a progress bar with its rate, or lines now and then without a terminal, and a line at the end.
 
     Yields:
-        A function to call with what is done so far and a short note.
+        A function of the units done so far and a short note.
     """
     began = time.perf_counter()
     done = start
@@ -153,15 +154,15 @@ def bar(title: str, total: int, unit: str, *, start: int = 0) -> Iterator[Advanc
 def episodes_bar(
     title: str, episodes: int, check: Callable[[], None] = lambda: None
 ) -> Iterator[Callable[[int, int], None]]:
-    """A bar of episodes that ``simulate`` goes through.
+    """Show a progress bar over the episodes of ``simulate``.
 
     Args:
         title: of the bar.
-        episodes: how many.
-        check: called first each time; it may raise to stop.
+        episodes: their number.
+        check: called first at each advance; may raise to stop.
 
     Yields:
-        The ``progress`` for ``simulate``.
+        The ``progress`` argument for ``simulate``.
     """
     with bar(title, episodes, "episodes") as advance:
 

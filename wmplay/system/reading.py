@@ -1,7 +1,7 @@
-"""Reading JSON and YAML files that may be damaged, or written by a stranger to do harm.
+"""Safe reading of JSON and YAML files that may be damaged or malicious.
 
-The one reader of such files: plain values only, nothing in a file is imported, resolved or called, and
-what is too large, too deep or not text ends in one line within a second, whatever the file declares.
+All such files are read here. Only plain values are accepted; nothing in a file is imported, resolved or
+called. A file that is too large, too deep or not text ends in an error of one line within a second.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ import yaml  # type: ignore[import-untyped]
 from wmplay.errors import WmplayError
 
 MIB = 2**20
-JSON_BYTES = 8 * MIB  # the manifest of 20,000 shards
-JSON_VALUES = 400_000  # objects, lists and scalars; commas in texts count too
+JSON_BYTES = 8 * MIB  # enough for the manifest of 20,000 shards
+JSON_VALUES = 400_000  # objects, lists and scalars at most; commas within text count too
 YAML_BYTES = MIB // 4  # 60 times the config of a run
-YAML_VALUES = 10_000  # mappings, lists and scalars, each alias counted as what it stands for
-DEPTH = 48  # of lists and mappings within each other
+YAML_VALUES = 10_000  # mappings, lists and scalars at most, each alias counted as the values it repeats
+DEPTH = 48  # nested lists and mappings at most
 MERGE = "tag:yaml.org,2002:merge"
 
 
 def read_json(path: Path, error: type[WmplayError], limit: int = JSON_BYTES) -> Any:
-    """Return what a JSON file holds.
+    """Return the value in a JSON file.
 
     Args:
         path: of the file.
         error: the class to raise for a file that cannot be used.
-        limit: the largest size in bytes.
+        limit: its size in bytes at most.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: if there is no such file.
-        error: in one line, if it cannot be read, or for anything that ``parse_json`` refuses.
+        FileNotFoundError, NotADirectoryError: if the file does not exist.
+        error: if the file cannot be read, or if ``parse_json`` refuses it; one line.
     """
     return parse_json(read_bytes(path, error, limit), path, error)
 
@@ -48,12 +48,13 @@ def parse_json(content: bytes, source: Path | str, error: type[WmplayError]) -> 
 
     Args:
         content: UTF-8, with or without a byte order mark.
-        source: where it is from, for the error's line.
+        source: of the text, named in the error.
         error: the class to raise.
 
     Raises:
-        error: in one line, for what is no JSON or no UTF-8, a key twice in one object, more than
-            ``JSON_VALUES`` values or ``DEPTH`` levels, or half a surrogate pair, which cannot be printed.
+        error: for a text that is not JSON or not UTF-8, repeats a key in one object, has more than
+            ``JSON_VALUES`` values or ``DEPTH`` levels, or has half a surrogate pair, which cannot be printed;
+            one line.
     """
     try:
         text = content.decode("utf-8-sig")
@@ -65,7 +66,7 @@ def parse_json(content: bytes, source: Path | str, error: type[WmplayError]) -> 
         _check_depth(value)
     except UnicodeError:
         raise _damaged(source, "it is not UTF-8 text", error) from None
-    except RecursionError:  # json's own limit, or ours
+    except RecursionError:  # raised by json or by _check_depth
         raise _damaged(source, f"it nests more than {DEPTH} levels", error) from None
     except ValueError as problem:
         raise _damaged(source, str(problem), error) from None
@@ -73,19 +74,19 @@ def parse_json(content: bytes, source: Path | str, error: type[WmplayError]) -> 
 
 
 def read_yaml(path: Path, error: type[WmplayError], limit: int = YAML_BYTES) -> Any:
-    """Return what a YAML file holds: mappings with plain keys, lists, text, numbers, booleans and null.
+    """Return the value in a YAML file: mappings with plain keys, lists, text, numbers, booleans and null.
 
-    Dates stay text, ``1e-3`` is a number, and ``${...}`` is text as any other.
+    Dates stay text, ``1e-3`` is a number, and ``${...}`` is ordinary text.
 
     Args:
         path: of the file.
         error: the class to raise for a file that cannot be used.
-        limit: the largest size in bytes.
+        limit: its size in bytes at most.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: if there is no such file.
-        error: in one line, if it cannot be read, is no UTF-8 or no YAML, has a key twice in one mapping, a
-            tag, more than ``YAML_VALUES`` values or ``DEPTH`` levels with all aliases written out.
+        FileNotFoundError, NotADirectoryError: if the file does not exist.
+        error: if the file cannot be read, is not UTF-8 or not YAML, repeats a key in one mapping, has a tag,
+            or has more than ``YAML_VALUES`` values or ``DEPTH`` levels with all aliases expanded; one line.
     """
     content = read_bytes(path, error, limit)
     try:
@@ -99,11 +100,11 @@ def read_yaml(path: Path, error: type[WmplayError], limit: int = YAML_BYTES) -> 
 
 
 def read_bytes(path: Path, error: type[WmplayError], limit: int) -> bytes:
-    """Return the bytes of a plain file; a pipe or a device, which may never end, is not opened for long.
+    """Return the bytes of a plain file; a pipe or a device, which may never end, is refused.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: if there is no such file.
-        error: in one line, if it is no plain file, larger than ``limit`` or not readable.
+        FileNotFoundError, NotADirectoryError: if the file does not exist.
+        error: if it is not a plain file, is larger than ``limit`` or cannot be read; one line.
     """
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
@@ -135,7 +136,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_depth(value: Any) -> None:
-    """Raises RecursionError for a value of more than ``DEPTH`` levels."""
+    """Raise RecursionError for a value of more than ``DEPTH`` levels."""
     level = [[value]]
     for _ in range(DEPTH + 1):
         parts = [part for parts in level for part in parts if isinstance(part, dict | list)]
@@ -146,13 +147,13 @@ def _check_depth(value: Any) -> None:
 
 
 def _check_events(events: Iterable[Any]) -> None:
-    """Counts the values in YAML as if each alias were written out, before any of them is built.
+    """Count the values of a YAML text with each alias expanded, before any value is built.
 
     Raises:
-        ValueError: for too many, too deep, an alias within what it stands for, a tag, a second document.
+        ValueError: for too many values or levels, an alias within its own value, a tag, or a second document.
     """
-    anchored: dict[str, tuple[int, int]] = {}  # of complete values: how many they are, and their levels
-    around: list[tuple[str | None, int, int]] = [(None, 0, 0)]  # the same of those that are not complete
+    anchored: dict[str, tuple[int, int]] = {}  # of complete values: the number of values, and of levels
+    around: list[tuple[str | None, int, int]] = [(None, 0, 0)]  # the same of values that are still open
     for event in events:
         if isinstance(event, yaml.DocumentStartEvent) and around[0][1]:
             raise ValueError("it has a second document")
@@ -185,7 +186,7 @@ def _check_events(events: Iterable[Any]) -> None:
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """PyYAML's safe loader, with numbers and dates as OmegaConf has them, and each key once."""
+    """PyYAML's safe loader, with numbers and dates as in OmegaConf, and without repeated keys."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         keys: set[Any] = set()

@@ -1,7 +1,7 @@
-"""What environments answer, held to what their spaces say, wherever a step is taken.
+"""Validation of all values that environments return, against their spaces, at every reset and step.
 
-A slip is told in one line that names the env, its method, the step and what was wrong with it, before it is
-written down or a model is fitted on it. What goes on is a copy: an env may write into its arrays again.
+A mistake is reported in one line that names the env, its method, the step and the problem, before the value
+is stored or fitted on. Valid values are passed on as copies, because an env may write into its arrays again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ OURS = "wmplay.envs."  # environments from there answer as they should, with new
 
 
 class Step(NamedTuple):
-    """What a vector env of N slots answers to a step."""
+    """The validated values that a vector env of N slots returned from a step."""
 
     frames: Frames  # {key: [N, ...]}, copies
     reward: Array  # [N]
@@ -49,10 +49,9 @@ class Step(NamedTuple):
 
 
 class Held(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """A single env that is held to its spaces; what it returns is a copy, in their dtypes.
+    """A single env whose returned values are validated and copied, in the dtypes of its spaces.
 
-    Whether floats are finite and within their bounds is left to ``BatchAnswers``, which looks at all envs at
-    once.
+    ``BatchAnswers`` validates that floats are finite and within bounds, for all envs at once.
 
     ``reset`` and ``step`` raise a WmplayError that names the env, the method and the step.
     """
@@ -91,7 +90,7 @@ class Held(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     @property
     def spec(self) -> EnvSpec | None:  # type: ignore[override]
-        """That of the env itself, which can be made again by it."""
+        """The spec of the wrapped env, from which Gymnasium can make the env again."""
         return self.env.spec
 
     def _placed(self, method: str, slip: WmplayError) -> WmplayError:
@@ -100,10 +99,10 @@ class Held(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class BatchAnswers:
-    """The answers of a vector env, held to its spaces: keys, shapes, kinds of number, values within bounds.
+    """A validator of a vector env's returned values: keys, shapes, kinds of number, values within bounds.
 
     Args:
-        env: of N slots; or ``acting.BatchOfOne``. Envs of a ``SyncVectorEnv`` become ``Held`` ones in it.
+        env: of N slots, or ``BatchOfOne``. The envs of a ``SyncVectorEnv`` are wrapped in ``Held``, in place.
 
     Raises:
         SpaceError: for observations that are not made of arrays.
@@ -116,15 +115,15 @@ class BatchAnswers:
         self.name, self._slots = _name_of_batch(inner), env.num_envs
         self.spaces = frame_spaces(env.single_observation_space)
         self._limits = {key: limits(space) for key, space in self.spaces.items()}
-        self._steps = 0  # of all slots at once
+        self._steps = 0  # each of all slots at once
         self._episode = np.zeros(self._slots, np.int64)
-        # steps that only reset, between two episodes
+        # next-step mode has one step between two episodes that only resets
         self._idle = int(env.metadata.get("autoreset_mode") is AutoresetMode.NEXT_STEP)
-        self._over = np.zeros(self._slots, np.bool_)  # by the last step
-        self._begun = np.zeros(self._slots, np.int64)  # after which of the steps each slot's episode began
+        self._over = np.zeros(self._slots, np.bool_)  # the episode ended in the last step
+        self._begun = np.zeros(self._slots, np.int64)  # number of steps before each slot's episode
 
     def reset(self, answer: Any, rows: Array | None = None) -> Frames:
-        """The frames {key: [N, ...]} of a reset of all slots, or of those in a mask [N]."""
+        """Return the frames {key: [N, ...]} of a reset of all slots, or of the slots in a mask [N]."""
         observation, _ = _parts(answer, "reset", self.name)
         begun = np.ones(self._slots, np.bool_) if rows is None else rows
         self._begun[begun] = self._steps
@@ -133,9 +132,9 @@ class BatchAnswers:
         return self._frames(observation, "reset")
 
     def step(self, answer: Any) -> Step:
-        """The parts of what ``step`` answered."""
+        """Return the parts of a step's returned values, validated."""
         observation, reward, terminated, truncated, info = _parts(answer, "step", self.name)
-        if np.count_nonzero(self._over):  # quicker than any()
+        if np.count_nonzero(self._over):  # faster than any()
             self._begun[self._over] = self._steps + self._idle
             self._episode[self._over] += 1
         self._steps += 1
@@ -151,7 +150,7 @@ class BatchAnswers:
         return step
 
     def final(self, now: Frames, ended: Array, info: Mapping[str, Any]) -> Frames:
-        """The frames that a same-step env's step led to, as ``with_final`` has them."""
+        """Return the frames that the last step of a same-step env led to, as ``with_final`` does."""
         try:
             arrived = with_final(now, ended, info, self.spaces)
         except WmplayError as slip:
@@ -188,7 +187,7 @@ class BatchAnswers:
         array = np.asarray(flags)
         if array.shape != (self._slots,):
             raise ShapeError(name, array.shape, (self._slots,))
-        if array.dtype != np.bool_ and not are_flags(array):  # which is slow
+        if array.dtype != np.bool_ and not are_flags(array):  # are_flags is slow
             raise SpaceError(f"{name} is {array.tolist()}, expected booleans")
         return array.astype(np.bool_)
 
@@ -198,13 +197,13 @@ class BatchAnswers:
 
 
 def held(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
-    """Return a ``Held`` env, but for what is one already, or answers as it should."""
+    """Return an env wrapped in ``Held``, unless it is wrapped already or one of ours."""
     trusted = isinstance(env, Held) or type(env).__module__.startswith(OURS)
     return env if trusted or not isinstance(env, gymnasium.Env) else Held(env)
 
 
 def name_of(env: Any) -> str:
-    """Return what a person knows an env by: its id, or the name of its class."""
+    """Return the name of an env for messages: its id, or the name of its class."""
     spec = getattr(env, "spec", None)
     return spec.id if spec is not None else type(getattr(env, "unwrapped", env)).__name__
 
@@ -218,7 +217,7 @@ def _parts(answer: Any, method: str, name: str) -> tuple[Any, ...]:
 
 
 def _check_methods(env: gymnasium.Env[Any, Any], name: str) -> None:
-    """Whether reset and step are there, and reset takes a seed and options. Raises ConfigError."""
+    """Raise ConfigError unless reset and step exist, and reset takes a seed and options."""
     for method in RETURNS:
         if getattr(type(env.unwrapped), method) is getattr(gymnasium.Env, method):
             raise ConfigError(f"{name} has no {method}(), as every env needs it: see docs/env.md")
@@ -236,14 +235,14 @@ def _check_methods(env: gymnasium.Env[Any, Any], name: str) -> None:
 
 
 def _held(seen: Any, space: Space[Any], key: str = "") -> Any:
-    """A copy of an observation that is of its space but for the values of floats."""
+    """Return a copy of an observation in its space; values of floats are not compared with bounds."""
     if isinstance(space, Dict):
         named = by_key(seen, space.spaces)
         if len(named) != len(space.spaces):
             raise other_keys(named, space.spaces)
         return {part: _held(named[part], inner, part) for part, inner in space.spaces.items()}
     if space.shape is None or space.dtype is None:
-        return seen  # whoever uses such a space says so
+        return seen  # the user of the space refuses it
     array = as_array(seen, space, key)
     if isinstance(space, (Discrete, MultiDiscrete, MultiBinary)):
         bounds = limits(space)
@@ -253,7 +252,7 @@ def _held(seen: Any, space: Space[Any], key: str = "") -> Any:
 
 
 def _reward(reward: Any) -> float:
-    if isinstance(reward, float) and math.isfinite(reward):  # np.float64 is one, too
+    if isinstance(reward, float) and math.isfinite(reward):  # np.float64 is a float, too
         return float(reward)
     number = np.asarray(reward)
     if number.dtype.kind not in "biuf":
@@ -287,7 +286,7 @@ def _name_of_batch(inner: Any) -> str:
 
 
 def _again(slip: WmplayError, where: str) -> WmplayError:
-    """The same error, with where it came up before it."""
+    """Return the same error with its place before the message."""
     again = type(slip).__new__(type(slip))
     again.args = (f"{where}: {slip}",)
     return again

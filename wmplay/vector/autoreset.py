@@ -19,10 +19,10 @@ _MODES: Mapping[str, AutoresetMode] = {
 
 
 def autoreset_mode(name: str) -> AutoresetMode:
-    """Gymnasium's mode of this name.
+    """Return Gymnasium's autoreset mode of this name.
 
     Raises:
-        UnknownName: if there is none.
+        UnknownName: if no mode has it.
     """
     if name not in _MODES:
         raise UnknownName("autoreset", name, _MODES)

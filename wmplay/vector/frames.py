@@ -1,4 +1,4 @@
-"""Observations by key: their spaces, copies in their dtypes, and what their values lie between."""
+"""Frames (observations by key): their spaces, copies in their dtypes, and bounds of their values."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from wmplay.system.arrays import Array
 
 Frames: TypeAlias = dict[str, Array]
 
-# How far outside of its bounds a float may be, as a part of the larger one: 80 times the rounding of float32.
+# Tolerance of a float's bounds, relative to the larger bound: 80 times the rounding error of float32.
 TOLERANCE = 1e-5
 
 
 def frame_spaces(space: Space[Any]) -> dict[str, Space[Any]]:
-    """The observation's spaces by key (``observation`` where it is not a dict), each with shape and dtype.
+    """Return the observation's spaces by key (``observation`` if it is not a dict), each with shape and
+    dtype.
 
     Raises:
         SpaceError: for an observation that is not made of arrays.
@@ -34,10 +35,10 @@ def frame_spaces(space: Space[Any]) -> dict[str, Space[Any]]:
 
 
 def frames_of(observation: Any, spaces: Mapping[str, Space[Any]], slots: int) -> Frames:
-    """{key: [N, ...]} of a batched observation, copied: envs may write into their arrays again.
+    """Return {key: [N, ...]} of a batched observation, copied because envs may write into their arrays again.
 
     Raises:
-        SpaceError, ShapeError: for keys, kinds of number and shapes that are not those of the spaces.
+        SpaceError, ShapeError: if keys, kinds of number or shapes differ from the spaces.
     """
     named = by_key(observation, spaces)
     return {key: as_array(named[key], space, key, (slots,)) for key, space in spaces.items()}
@@ -46,11 +47,12 @@ def frames_of(observation: Any, spaces: Mapping[str, Space[Any]], slots: int) ->
 def with_final(
     now: Frames, ended: Array, info: Mapping[str, Any], spaces: Mapping[str, Space[Any]]
 ) -> Frames:
-    """The frames that a same-step env's step led to: where an episode ended, its last and not the next's
-    first. ``final_obs`` is Gymnasium's array of single observations, or a batched observation.
+    """Return the frames that a step of a same-step env led to: the last frame of each episode that ended.
+
+    ``info["final_obs"]`` is Gymnasium's array of single observations, or a batched observation.
 
     Raises:
-        WmplayError: if the env does not give them, or not as its spaces say.
+        WmplayError: if ``final_obs`` is missing, or if it differs from the spaces.
     """
     if "final_obs" not in info:
         raise WmplayError("the env's autoreset mode is same-step, but its info has no 'final_obs'")
@@ -68,16 +70,16 @@ def with_final(
 
 
 class Limits(NamedTuple):
-    """What values of a space lie between, in its dtype; floats have their tolerance, and are finite."""
+    """The bounds of a space's values, in its dtype; those of floats are finite and include a tolerance."""
 
-    low: Array | float  # [*shape], or a number where all are equal
+    low: Array | float  # [*shape], or a number if all entries are equal
     high: Array | float
 
     def hold(self, values: Array) -> bool:
-        """Return whether all values [..., *shape] are within; NaN is not."""
+        """Return whether all values [..., *shape] are within the bounds; NaN is outside."""
         if isinstance(self.low, np.ndarray) or isinstance(self.high, np.ndarray):
             return bool(self._within(values).all())
-        # Passes without an array in between; they give NaN if one value is. What is unsigned needs one only.
+        # Reductions without a temporary array, NaN if any value is; unsigned values with low 0 need only one.
         if not np.maximum.reduce(values, None).item() <= self.high:
             return False
         return (self.low == 0 and values.dtype.kind == "u") or np.minimum.reduce(
@@ -85,11 +87,11 @@ class Limits(NamedTuple):
         ).item() >= self.low
 
     def first_outside(self, values: Array) -> int:
-        """Return the first row of values [N, *shape] that are not all within."""
+        """Return the first row of values [N, *shape] with a value outside the bounds."""
         return int(np.argwhere(~self._within(values))[0][0])
 
     def slip(self, value: Array, space: Space[Any]) -> str:
-        """Return what is wrong with a value [*shape]: "is 3 at [1], outside of 0 to 1"."""
+        """Return the end of an error about a value [*shape], for example "is 3 at [1], outside of 0 to 1"."""
         index = tuple(np.argwhere(~self._within(value))[0])
         at = f" at {[int(i) for i in index]}" if index else ""
         if not np.isfinite(value[index]):
@@ -102,7 +104,7 @@ class Limits(NamedTuple):
 
 
 def limits(space: Space[Any]) -> Limits | None:
-    """Return what values of a space lie between; None where its dtype says it all."""
+    """Return the bounds of a space's values, or None if its dtype cannot exceed them."""
     low, high = _bounds(space)
     assert space.dtype is not None
     if space.dtype.kind == "f":
@@ -120,7 +122,7 @@ def limits(space: Space[Any]) -> Limits | None:
 
 
 def by_key(seen: Any, spaces: Mapping[str, Any]) -> Mapping[str, Any]:
-    """An observation by key, with all keys of its space."""
+    """Return an observation by key, with all keys of its space. Raise SpaceError if one is missing."""
     if isinstance(seen, Mapping) and spaces.keys() <= seen.keys():
         return seen
     if spaces.keys() == {"observation"} and not isinstance(seen, Mapping):
@@ -129,13 +131,17 @@ def by_key(seen: Any, spaces: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def other_keys(seen: Any, spaces: Mapping[str, Any]) -> SpaceError:
-    """The error for an observation whose keys are not those of its spaces."""
+    """Return the error for an observation whose keys differ from its space."""
     given = ", ".join(sorted(map(str, seen))) if isinstance(seen, Mapping) else type(seen).__name__
     return SpaceError(f"observation has {given}; its observation_space has {', '.join(sorted(spaces))}")
 
 
 def as_array(seen: Any, space: Space[Any], key: str, rows: tuple[int, ...] = ()) -> Array:
-    """A copy of a part of an observation [*rows, *shape] in the dtype of its space."""
+    """Return a copy of one key of an observation [*rows, *shape] in the dtype of its space.
+
+    Raises:
+        SpaceError, ShapeError: if it has another shape, or a kind of number that does not fit.
+    """
     try:
         array = np.asarray(seen)
     except (TypeError, ValueError):
@@ -160,7 +166,7 @@ def as_array(seen: Any, space: Space[Any], key: str, rows: tuple[int, ...] = ())
 
 
 def _check_fits(array: Array, dtype: Any, key: str) -> None:
-    """Whether whole numbers can be had in another dtype. Raises SpaceError."""
+    """Raise SpaceError if whole numbers exceed the range of another dtype."""
     most = np.iinfo(dtype)
     if array.size and (int(array.min()) < most.min or int(array.max()) > most.max):
         worst = array.max() if int(array.max()) > most.max else array.min()
@@ -170,12 +176,12 @@ def _check_fits(array: Array, dtype: Any, key: str) -> None:
 
 
 def observation_name(key: str) -> str:
-    """What a part of an observation is called in an error."""
+    """Return the name of an observation's key for error messages."""
     return "observation" if key in ("", "observation") else f"observation '{key}'"
 
 
 def _bounds(space: Space[Any]) -> tuple[Array, Array]:
-    """The lowest and highest value [*shape] or [], as float64 (or int64)."""
+    """Return the lowest and highest value of a space, [*shape] or [], as float64 or whole numbers."""
     if isinstance(space, Box):
         wide = np.float64 if space.dtype.kind == "f" else space.dtype
         return space.low.astype(wide), space.high.astype(wide)
@@ -191,6 +197,6 @@ def _bounds(space: Space[Any]) -> tuple[Array, Array]:
 
 
 def _simple(bound: Array, dtype: Any) -> Array | float:
-    """A bound in a dtype; of equal ones a single one, with which comparing is quicker."""
+    """Return a bound in a dtype, as one number if all entries are equal, because comparing is then faster."""
     bound = np.asarray(bound).astype(dtype)
     return bound.ravel()[0].item() if bound.size and (bound == bound.ravel()[0]).all() else bound

@@ -1,4 +1,4 @@
-"""What happens in the slots of a vector env, written down as it happens."""
+"""Recording of the episodes in the slots of a vector env."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wmplay.contracts import Array, Trajectory
 
 
 class Tape:
-    """The episodes under way, one per slot, in arrays that grow as needed."""
+    """The current episode of each slot, in arrays that grow as needed."""
 
     def __init__(self, slots: int, spaces: Mapping[str, gymnasium.Space[Any]], action: Array) -> None:
         self.slots = np.arange(slots)
@@ -30,7 +30,7 @@ class Tape:
         }
 
     def begin(self, slots: Array, frames: Mapping[str, Array]) -> None:
-        """Episodes begin in the slots of a mask [N], with these first frames {key: [N, ...]}."""
+        """Begin episodes in the slots of a mask [N] with the first frames {key: [N, ...]}."""
         self.time[slots] = 0
         for key, value in frames.items():
             self.frames[key][slots, 0] = value[slots]
@@ -38,7 +38,7 @@ class Tape:
     def record(
         self, action: Array, reward: Array, terminated: Array, truncated: Array, arrived: Mapping[str, Array]
     ) -> None:
-        """One step of all slots, and the frames {key: [N, ...]} that it led to."""
+        """Record one step of all slots, and the frames {key: [N, ...]} that it led to."""
         if self.time.max() == self.capacity:
             self._grow()
         values = {"action": action, "reward": reward, "terminated": terminated, "truncated": truncated}
@@ -49,7 +49,7 @@ class Tape:
             self.frames[key][self.slots, self.time] = value
 
     def episode(self, slot: int) -> Trajectory:
-        """A copy of the slot's episode so far."""
+        """Return a copy of a slot's episode so far."""
         length = self.time[slot]
         return Trajectory(
             {key: values[slot, : length + 1].copy() for key, values in self.frames.items()},

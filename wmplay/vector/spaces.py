@@ -1,4 +1,4 @@
-"""Spaces as JSON, and back."""
+"""Conversion of spaces to JSON and back."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from gymnasium.spaces import Box, Dict, Discrete, Space
 
 from wmplay.errors import SpaceError
 
-ENTRIES = 10**7  # of an observation: 16 pictures of 512 x 512 pixels
+ENTRIES = 10**7  # of an observation at most: 16 pictures of 512 x 512 pixels
 
 
 def space_to_json(space: Space[Any]) -> dict[str, Any]:
-    """A space as JSON; bounds that are all the same number are written once.
+    """Return a space as JSON; bounds with equal entries are written as one number.
 
     Raises:
         SpaceError: for anything but Box, Discrete and a Dict of these.
@@ -39,15 +39,15 @@ def space_to_json(space: Space[Any]) -> dict[str, Any]:
 
 
 def space_from_json(content: Mapping[str, Any]) -> Space[Any]:
-    """Undoes ``space_to_json``.
+    """Return the space that ``space_to_json`` wrote.
 
     Raises:
-        KeyError, TypeError, ValueError: for anything else, and for more than ``ENTRIES`` entries.
+        KeyError, TypeError, ValueError: for other content, and for more than ``ENTRIES`` entries.
     """
     kind = content["type"]
     if kind == "Dict":
         parts = [(key, space_from_json(part)) for key, part in content["spaces"].items()]
-        return Dict(parts)  # in this order
+        return Dict(parts)  # keeps the order of keys
     if kind == "Discrete":
         if content["n"] < 1:
             raise ValueError(f"a Discrete of {content['n']}")
@@ -65,5 +65,5 @@ def space_from_json(content: Mapping[str, Any]) -> Space[Any]:
 
 
 def _bound(values: Any) -> Any:
-    """[...] as nested lists, or as one number; infinities become ``Infinity``, which Python's JSON reads."""
+    """Return bounds [...] as nested lists or one number; JSON in Python reads and writes ``Infinity``."""
     return values.flat[0].item() if values.size and (values == values.flat[0]).all() else values.tolist()

@@ -1,4 +1,4 @@
-"""Vector envs step by step: frames by key, from episode to episode, and all of it as tensors."""
+"""Vector envs step by step: frames by key on arrays (``Stepper``) or tensors (``TensorEnv``)."""
 
 from __future__ import annotations
 
@@ -17,37 +17,38 @@ from wmplay.vector.frames import Frames
 
 
 class Step(NamedTuple):
-    """One step of N slots. Where they were only reset (``stepped``), the rest says nothing."""
+    """One step of N slots. Rows that were only reset (``stepped`` is False) have no meaning in the other
+    fields."""
 
-    arrived: Frames  # {key: [N, ...]}: what the action led to, also where an episode ended
+    arrived: Frames  # {key: [N, ...]}: where the action led to, also at an episode's end
     reward: Array  # [N]
     terminated: Array  # [N] bool
-    truncated: Array  # [N] bool: by the env, or cut
-    over: Array  # [N] bool: the episode ended, or was cut
+    truncated: Array  # [N] bool: by the env, or because ``last`` was set
+    over: Array  # [N] bool: terminated or truncated
     stepped: Array  # [N] bool: False where the env began the next episode instead
 
 
 class Stepper:
-    """A vector env whose slots go from episode to episode, in whichever way it begins the next one.
+    """A vector env whose slots go from episode to episode, in any of Gymnasium's three autoreset modes.
 
-    Gymnasium has three (``metadata["autoreset_mode"]``):
+    The mode (``metadata["autoreset_mode"]``) is one of:
 
     - same-step: the step that ends an episode returns the next one's first frame, and the last frame in
       ``info["final_obs"]``;
-    - next-step: the step that ends an episode returns its last frame; the step after that ignores its
-      action and returns the next one's first frame, so it is in no trajectory;
+    - next-step: the step that ends an episode returns its last frame; the step after that ignores its action
+      and returns the next one's first frame, so it is in no trajectory;
     - disabled: nothing happens until ``reset``, with a ``reset_mask`` for the rows that ended.
 
     Args:
-        env: of N slots; or ``acting.BatchOfOne``.
+        env: of N slots, or ``BatchOfOne``.
 
     Raises:
         SpaceError: for observations that are not made of arrays.
-        WmplayError: if the env does not say its autoreset mode; from ``reset`` and ``step``, for answers that
-            are not as its spaces say.
+        WmplayError: if the env does not declare its autoreset mode; from ``reset`` and ``step``, if a
+            returned value differs from the env's spaces.
     """
 
-    frames: Frames  # {key: [N, ...]}: what to act on next
+    frames: Frames  # {key: [N, ...]}: the frames to act on next
     first: Array  # [N] bool: rows in which an episode has just begun
 
     def __init__(self, env: Any) -> None:
@@ -58,18 +59,18 @@ class Stepper:
         self.spaces, self.name = self._answers.spaces, self._answers.name
 
     def reset(self, seed: int) -> None:
-        """Episodes begin in all slots."""
+        """Begin episodes in all slots."""
         self.frames = self._answers.reset(self.env.reset(seed=seed))
         self.first = np.ones(self.num_envs, np.bool_)
-        self._resetting = np.zeros(self.num_envs, np.bool_)  # next-step: to be reset only
+        self._resetting = np.zeros(self.num_envs, np.bool_)  # next-step: the next step only resets
 
     def step(self, action: Array, last: Array) -> Step:
-        """One step.
+        """Take one step.
 
         Args:
-            action: of each slot, as the env takes it.
-            last: [N] bool: rows whose episode is cut, as truncated, if this step does not end it. Where the
-                env resets itself, the next episode goes on from the same state.
+            action: of each slot, in the form that the env takes.
+            last: [N] bool: rows whose episode is truncated after this step unless the step ends it. In an env
+                that resets itself, the next episode then continues from the same state.
         """
         arrived, reward, terminated, truncated, info = self._answers.step(self.env.step(action))
         self.frames = arrived
@@ -86,7 +87,7 @@ class Stepper:
         return Step(arrived, reward, terminated, truncated | cut, over, stepped)
 
     def _begun(self, rows: Array, frames: Frames) -> Frames:
-        """The frames after a reset of some rows."""
+        """Return the frames after a reset of some rows."""
         fresh = self._answers.reset(self.env.reset(options={"reset_mask": rows.copy()}), rows)
         frames = {key: value.copy() for key, value in frames.items()}
         for key, value in fresh.items():
@@ -95,21 +96,21 @@ class Stepper:
 
 
 class Transition(NamedTuple):
-    """One step of N envs. An episode that ended has been followed by the next one's first frame."""
+    """One step of N envs, which begin the next episode in the step that ends one."""
 
-    arrived: Mapping[str, Tensor]  # {key: [N, ...]}: what the action led to, also where an episode ended
-    observation: Mapping[str, Tensor]  # {key: [N, ...]}: what to act on next
+    arrived: Mapping[str, Tensor]  # {key: [N, ...]}: where the action led to, also at an episode's end
+    observation: Mapping[str, Tensor]  # {key: [N, ...]}: the frames to act on next
     reward: Tensor  # [N] float32
     terminated: Tensor  # [N] bool
     truncated: Tensor  # [N] bool
 
 
 class TensorEnv:
-    """A vector env on tensors: a learned one as it is, on its own device, any other by way of numpy.
+    """A vector env on tensors: a learned env on its own device, any other env through numpy.
 
     Args:
-        env: of N slots, which reset themselves in the step that ends an episode.
-        device: where observations, rewards and flags are wanted.
+        env: of N slots, in same-step mode.
+        device: of observations, rewards and flags.
 
     Raises:
         ConfigError: for another autoreset mode.
@@ -128,14 +129,14 @@ class TensorEnv:
         self._native = getattr(env, "step_tensors", None)
 
     def reset(self, seed: int) -> Mapping[str, Tensor]:
-        """The first frames {key: [N, ...]} of new episodes in all slots."""
+        """Begin episodes in all slots and return their first frames {key: [N, ...]}."""
         if self._native is not None:
             first: Mapping[str, Tensor] = self.env.reset_tensors(seed)  # type: ignore[attr-defined]
             return first
         return self._tensors(self._answers.reset(self.env.reset(seed=seed)))
 
     def step(self, action: Tensor) -> Transition:
-        """One step under action [N, A] (within the space's bounds), or [N] int64."""
+        """Take one step under action [N, A] (within the space's bounds), or [N] int64."""
         if self._native is not None:
             transition: Transition = self._native(action)
             return transition
@@ -158,10 +159,10 @@ class TensorEnv:
 
 
 def autoreset_mode(env: Any) -> AutoresetMode:
-    """When a vector env begins the next episode.
+    """Return the autoreset mode that a vector env declares.
 
     Raises:
-        WmplayError: if it does not say.
+        WmplayError: if it declares none.
     """
     mode = env.metadata.get("autoreset_mode")
     try:
