@@ -9,9 +9,10 @@ SOURCES := wmplay hydra_plugins tests scripts plugins
 demo: $(VENV)/installed
 	$(BIN)/wmplay train experiment=quickstart
 
-# Two processes, since most tests keep one core busy; a file's tests stay together.
+# Two processes, since most tests keep one core busy; a file's tests stay together. The files go in their order,
+# which has long ones first: by their number of tests, the pages would come last and one process would wait.
 test: $(VENV)/installed-test
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check $(SOURCES)

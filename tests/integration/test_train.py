@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,11 +20,29 @@ from wmplay.runs.directory import RunDirectory
 from wmplay.system import progress
 
 TINY = ["experiment=tiny", "report=false"]
+SHORT = ["iterations=1", "fit.steps=3", "fit.lr=0.003", "evaluate.policy.episodes=0"]
 
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted, to be looked at only."""
+    path: Path = wmplay.train([*TINY, f"dir={tmp_path_factory.mktemp('whole') / 'run'}"]).path
+    return path
+
+
+@pytest.fixture
+def short(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> wmplay.Run:
+    """A copy of a run of one iteration."""
+    path = tmp_path_factory.getbasetemp() / "short"
+    if not path.exists():
+        wmplay.train([*TINY, *SHORT, f"dir={path}"])
+    shutil.copytree(path, tmp_path / "short")
+    return wmplay.load_run(tmp_path / "short")
 
 
 def numbers(path: Path) -> list[dict[str, object]]:
@@ -68,29 +87,24 @@ def test_a_run_leaves_everything_one_needs() -> None:
     torch.load(run.directory.checkpoints()[-1], weights_only=True)
 
 
-def test_a_loaded_run_acts() -> None:
-    path = wmplay.train(TINY).path
-    run = wmplay.load_run(path)
+def test_a_loaded_run_acts(whole: Path) -> None:
+    run = wmplay.load_run(whole)
     env = wmplay.make_env("luxo", task="body_goal", physics="fast", num_envs=2)
     trajectories = wmplay.simulate(env, policy=run.policy, episodes=2, seed=5)
     assert len(trajectories) == 2
     assert run.env.unwrapped.task is not None
 
 
-def test_the_same_seed_gives_the_same_run_and_another_does_not() -> None:
-    first, again, other = (
-        wmplay.train([*TINY, f"seed={seed}", f"dir={name}"]).path
-        for name, seed in (("first", 1), ("again", 1), ("other", 2))
-    )
-    assert_same_run(first, again)
-    assert numbers(first) != numbers(other)
+def test_the_same_seed_gives_the_same_run_and_another_does_not(whole: Path) -> None:
+    again, other = (wmplay.train([*TINY, f"seed={seed}", f"dir=of{seed}"]).path for seed in (0, 1))
+    assert_same_run(whole, again)
+    assert numbers(whole) != numbers(other)
 
 
 @pytest.mark.parametrize("stop_after", [3, 11, 12, 17])
 def test_an_interrupted_run_goes_on_to_the_numbers_of_an_unbroken_one(
-    stop_after: int, monkeypatch: pytest.MonkeyPatch
+    stop_after: int, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = wmplay.train([*TINY, "dir=whole"]).path
     looks = 0
 
     def pressed(self: progress.Interrupt) -> bool:
@@ -161,14 +175,14 @@ def test_ctrl_c_saves_and_says_how_to_go_on() -> None:
 def test_offline_from_a_store() -> None:
     env = wmplay.make_env("luxo", physics="fast", num_envs=4, max_steps=30)
     wmplay.save_trajectories(wmplay.simulate(env, episodes=9, seed=1), "data")
-    offline = ["env.data=data", "collect.random_episodes=0", "collect.episodes=0", "iterations=1"]
-    run = wmplay.train([*TINY, *offline])
+    offline = ["env.data=data", "collect.random_episodes=0", "collect.episodes=0"]
+    run = wmplay.train([*TINY, *SHORT, *offline])
     assert len(run.trajectories) == 9
     assert len(wmplay.load_trajectories("data")) == 9
 
 
 def test_replay_is_limited() -> None:
-    run = wmplay.train([*TINY, "collect.max_steps=200"])
+    run = wmplay.train([*TINY, "evaluate.policy.episodes=0", "collect.max_steps=200"])
     assert run.trajectories.steps <= 200
 
 
@@ -294,9 +308,10 @@ def test_what_a_run_goes_on_with_is_written_down(capsys: pytest.CaptureFixture[s
     "override",
     ["collect.random_episodes=9", "fit.lr=1e-4", "fit.lr=0.003", "dir=elsewhere", "evaluate.seed=7"],
 )
-def test_a_change_without_effect_is_told(override: str, capsys: pytest.CaptureFixture[str]) -> None:
-    run = wmplay.train([*TINY, "iterations=1", "fit.steps=3", "fit.lr=0.003", "evaluate.policy.episodes=0"])
-    wmplay.train([f"run={run.path}", override])
+def test_a_change_without_effect_is_told(
+    override: str, short: wmplay.Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wmplay.train([f"run={short.path}", override])
     assert f"{override} changes nothing: " in capsys.readouterr().err
 
 
@@ -308,36 +323,32 @@ def test_a_run_directory_that_exists_is_left_alone() -> None:
     assert [path.name for path in Path("taken").iterdir()] == ["thesis.txt"]
 
 
-def test_a_checkpoint_of_another_model_is_refused() -> None:
-    run = wmplay.train([*TINY, "iterations=1"])
-    text = (run.path / "config.yaml").read_text()
-    (run.path / "config.yaml").write_text(text.replace("deter: 200", "deter: 100"))
+def test_a_checkpoint_of_another_model_is_refused(short: wmplay.Run) -> None:
+    text = (short.path / "config.yaml").read_text()
+    (short.path / "config.yaml").write_text(text.replace("deter: 200", "deter: 100"))
     with pytest.raises(RunError, match="another model than RSSM as configured"):
-        _ = wmplay.load_run(run.path).model
+        _ = wmplay.load_run(short.path).model
     with pytest.raises(RunError, match="another model than RSSM as configured"):
-        wmplay.train([f"run={run.path}"])
+        wmplay.train([f"run={short.path}"])
 
 
-def test_a_damaged_last_checkpoint_falls_back_to_the_one_before() -> None:
-    run = wmplay.train([*TINY, "iterations=1"])
-    before, last = run.directory.checkpoints()
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(short: wmplay.Run) -> None:
+    before, last = short.directory.checkpoints()
     last.write_bytes(last.read_bytes()[:1000])
-    assert run.directory.read_checkpoint()["state"]["phase"] == "evaluate"
+    assert short.directory.read_checkpoint()["state"]["phase"] == "evaluate"
     before.write_bytes(b"")
     with pytest.raises(RunError, match="no checkpoint that can be read"):
-        run.directory.read_checkpoint()
+        short.directory.read_checkpoint()
 
 
-def test_a_continued_run_takes_values_and_keeps_its_pieces() -> None:
-    run = wmplay.train([*TINY, "iterations=1"])
-    longer = wmplay.train([f"run={run.path}", "iterations=2"])
-    assert [line["step"] for line in longer.metrics if line["phase"] == "fit"][-1] == 22
+def test_a_continued_run_takes_values_and_keeps_its_pieces(short: wmplay.Run) -> None:
+    longer = wmplay.train([f"run={short.path}", "iterations=2"])
+    assert [line["step"] for line in longer.metrics if line["phase"] == "fit"][-1] == 6
     for override, message in (("model=mlp", "keeps its pieces"), ("itrations=3", "no key 'itrations'")):
         with pytest.raises(ConfigError, match=message):
-            wmplay.train([f"run={run.path}", override])
+            wmplay.train([f"run={short.path}", override])
 
 
-def test_metrics_are_json_lines() -> None:
-    run = wmplay.train([*TINY, "iterations=1"])
-    for line in (run.path / "metrics.jsonl").read_text().splitlines():
+def test_metrics_are_json_lines(whole: Path) -> None:
+    for line in (whole / "metrics.jsonl").read_text().splitlines():
         assert {"step", "phase", "iteration", "time"} <= set(json.loads(line))
