@@ -10,8 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from queue import Full, Queue
 from threading import Event, Thread
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
+from wmplay.contracts import Logger as Logger
 from wmplay.errors import WmplayError
 from wmplay.system.extras import import_extra
 from wmplay.system.files import explained
@@ -19,16 +20,6 @@ from wmplay.system.progress import tell
 
 WAITING = 1000  # lines that wait for a logger that is slow
 START, FINISH = 3.0, 5.0  # seconds that a run waits for it at its beginning and at its end
-
-
-class Logger(Protocol):
-    """Takes flat metrics: names to numbers."""
-
-    def log(self, metrics: Mapping[str, Any], step: int) -> None:
-        """Records metrics; ``step`` counts model updates and collected episodes, and never goes back."""
-
-    def close(self) -> None:
-        """Flushes and lets go."""
 
 
 class Jsonl:

@@ -1,0 +1,50 @@
+"""The contracts: what flows between the pieces, and what each piece must do.
+
+Shapes: B batch, T steps observed, H steps predicted (the horizon), A action size, ``...`` the
+observation's own shape. Observations are always a dict of named arrays.
+
+**The time rule** holds everywhere, on disk and in memory: ``action[t]`` leads from ``observation[t]``
+to ``observation[t + 1]``, with ``reward[t]``. T steps have T actions and T + 1 observations.
+
+Discrete actions are int64 without the A axis.
+
+**Observation keys that start with ``goal_`` belong to the task.** Policies and objectives are given them; a
+world model is given what ``modelled`` leaves of an observation, wherever it is asked for something: in
+``initial``, ``observe``, ``loss`` and ``surprise``.
+"""
+
+from __future__ import annotations
+
+from wmplay.contracts.data import GOAL_PREFIX as GOAL_PREFIX
+from wmplay.contracts.data import Belief as Belief
+from wmplay.contracts.data import Carry as Carry
+from wmplay.contracts.data import Decoded as Decoded
+from wmplay.contracts.data import Latent as Latent
+from wmplay.contracts.data import LazyPrediction as LazyPrediction
+from wmplay.contracts.data import Plan as Plan
+from wmplay.contracts.data import Prediction as Prediction
+from wmplay.contracts.data import Score as Score
+from wmplay.contracts.data import Segment as Segment
+from wmplay.contracts.data import Surprise as Surprise
+from wmplay.contracts.data import Trajectory as Trajectory
+from wmplay.contracts.data import model_keys as model_keys
+from wmplay.contracts.data import modelled as modelled
+from wmplay.contracts.envs import EnvSpec as EnvSpec
+from wmplay.contracts.envs import HasDistance as HasDistance
+from wmplay.contracts.envs import HasReward as HasReward
+from wmplay.contracts.envs import Provenance as Provenance
+from wmplay.contracts.envs import Task as Task
+from wmplay.contracts.envs import env_spec as env_spec
+from wmplay.contracts.models import Capabilities as Capabilities
+from wmplay.contracts.models import Stage as Stage
+from wmplay.contracts.models import WorldModel as WorldModel
+from wmplay.contracts.models import capabilities as capabilities
+from wmplay.contracts.pieces import Learner as Learner
+from wmplay.contracts.pieces import Logger as Logger
+from wmplay.contracts.pieces import Objective as Objective
+from wmplay.contracts.pieces import Planner as Planner
+from wmplay.contracts.pieces import Policy as Policy
+from wmplay.contracts.pieces import Practice as Practice
+from wmplay.contracts.pieces import StoreView as StoreView
+from wmplay.system.arrays import Array as Array
+from wmplay.system.lazy import LazyMapping as LazyMapping

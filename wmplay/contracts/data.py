@@ -1,0 +1,195 @@
+"""What flows between the pieces: trajectories, batches of them, predictions, plans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from wmplay.errors import ShapeError
+from wmplay.system.arrays import Array
+from wmplay.system.lazy import LazyMapping
+
+Belief: TypeAlias = Any  # any pytree of tensors, batch first
+Carry: TypeAlias = Any  # what a policy remembers between steps: any pytree, batch first
+Latent: TypeAlias = Tensor | dict[str, Tensor]
+Decoded: TypeAlias = Mapping[str, Distribution | Tensor]
+
+GOAL_PREFIX = "goal_"
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One episode, or a part of one, of T steps, as numpy arrays.
+
+    Raises:
+        ShapeError: where the arrays do not agree on T.
+    """
+
+    observation: dict[str, Array]  # [T+1, ...]
+    action: Array  # [T, A], or [T] int64 for discrete actions
+    reward: Array  # [T] float32
+    terminated: Array  # [T] bool: the world ended
+    truncated: Array  # [T] bool: the clock ended
+
+    def __post_init__(self) -> None:
+        steps = len(self.action)
+        for name in ("reward", "terminated", "truncated"):
+            if getattr(self, name).shape != (steps,):
+                raise ShapeError(f"trajectory {name}", getattr(self, name).shape, (steps,))
+        for key, value in self.observation.items():
+            if len(value) != steps + 1:
+                raise ShapeError(
+                    f"trajectory observation '{key}'",
+                    value.shape,
+                    (steps + 1, *value.shape[1:]),
+                    hint="T actions go with T + 1 observations: keep the reset's frame",
+                )
+
+    def __len__(self) -> int:
+        """T, the number of steps."""
+        return len(self.action)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A batch of fixed-length slices of trajectories, never across an episode's end, as tensors."""
+
+    observation: dict[str, Tensor]  # [B, T+1, ...]
+    action: Tensor  # [B, T, A], or [B, T] int64
+    reward: Tensor  # [B, T] float32
+    terminated: Tensor  # [B, T] bool
+    mask: Tensor  # [B, T] bool: False where a short episode was padded
+    first: Tensor | None = None  # [B] bool: True where the slice begins with its episode; None = not known
+
+    def to(self, device: torch.device | str) -> Segment:
+        """The same segment on another device."""
+        tensors = (self.action, self.reward, self.terminated, self.mask, self.first)
+        return Segment(
+            {k: v.to(device, non_blocking=True) for k, v in self.observation.items()},
+            *(x if x is None else x.to(device, non_blocking=True) for x in tensors),  # type: ignore[arg-type]
+        )
+
+    def modelled(self) -> Segment:
+        """What a world model is fitted on: the same without the task's goals."""
+        return replace(self, observation=modelled(self.observation))
+
+    def rows(self, which: slice) -> Segment:
+        """Some of the batch's rows."""
+        return Segment(
+            {k: v[which] for k, v in self.observation.items()},
+            self.action[which],
+            self.reward[which],
+            self.terminated[which],
+            self.mask[which],
+            None if self.first is None else self.first[which],
+        )
+
+    def steps(self, start: int, stop: int) -> Segment:
+        """Steps start..stop-1, with the stop - start + 1 observations around them."""
+        return Segment(
+            {k: v[:, start : stop + 1] for k, v in self.observation.items()},
+            self.action[:, start:stop],
+            self.reward[:, start:stop],
+            self.terminated[:, start:stop],
+            self.mask[:, start:stop],
+            self.first if start == 0 else None,
+        )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says will happen in the next H steps, given their actions."""
+
+    latent: Latent  # [B, H, ...]: the features of each predicted step
+    reward: Tensor | None  # [B, H]
+    discount: Tensor | None  # [B, H]: the probability that the episode goes on
+    belief: Belief  # after the last step: predictions can be continued
+    decode: Callable[[Any], Decoded]  # of latents
+
+    @cached_property
+    def observation(self) -> Mapping[str, Tensor]:
+        """Expected observations {key: [B, H, ...]}, each key worked out on its first use.
+
+        For a binary screen the expectation is the probability of a lit pixel. Planning on rewards
+        or on joint positions never pays for pixels.
+        """
+        decoded = self.decode(self.latent)
+
+        def expectation(key: str) -> Tensor:
+            value = decoded[key]
+            return value.mean if isinstance(value, Distribution) else value
+
+        return LazyMapping(decoded, expectation)
+
+
+class LazyPrediction(Prediction):
+    """A prediction whose reward and discount are worked out when first read: planning on joint positions
+    never pays for the heads of a model, either.
+
+    Args:
+        latent: as in ``Prediction``, and so are belief and decode.
+        outcomes: "reward" and "discount" -> [B, H], or None where the model has no such head. Each is read
+            at most once, with gradients only if there were gradients where the prediction was made.
+    """
+
+    def __init__(
+        self,
+        latent: Latent,
+        outcomes: Mapping[str, Tensor | None],
+        belief: Belief,
+        decode: Callable[[Any], Decoded],
+    ) -> None:
+        fields = {"latent": latent, "belief": belief, "decode": decode, "_outcomes": outcomes}
+        self.__dict__.update(fields, _gradients=torch.is_grad_enabled())  # as every Prediction, it is frozen
+
+    @cached_property
+    def reward(self) -> Tensor | None:
+        """The expected rewards [B, H]."""
+        return self._read("reward")
+
+    @cached_property
+    def discount(self) -> Tensor | None:
+        """The probabilities [B, H] that the episode goes on."""
+        return self._read("discount")
+
+    def _read(self, name: str) -> Tensor | None:
+        with torch.set_grad_enabled(self.__dict__["_gradients"]):
+            value: Tensor | None = self.__dict__["_outcomes"][name]
+        return value
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The best action sequence a planner found for each row."""
+
+    action: Tensor  # [B, H, A], or [B, H] int64
+    score: Tensor  # [B]: what the objective gives this plan; higher is better
+
+
+Score: TypeAlias = Callable[[Prediction], Tensor]  # Prediction of [R, H] rows -> [R]
+
+
+@dataclass(frozen=True)
+class Surprise:
+    """How unlikely a model finds the binary screens of a segment, each given all frames before it."""
+
+    nats: Tensor  # [B, T]: -log p(screen[t + 1] | ...), or an upper bound of it
+    kind: Literal["exact", "bound"]
+
+
+def model_keys(observation: Mapping[str, Any]) -> list[str]:
+    """The observation keys that world models model: all but the task's ``goal_`` keys, in order."""
+    return [key for key in observation if not key.startswith(GOAL_PREFIX)]
+
+
+def modelled(observation: Mapping[str, V]) -> dict[str, V]:
+    """What a world model is given of an observation: its ``model_keys``."""
+    return {key: observation[key] for key in model_keys(observation)}
