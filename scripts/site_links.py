@@ -1,6 +1,6 @@
 """A hook of mkdocs: links of the pages to files of the repository that are not pages.
 
-``docs/`` is also read as plain files, where ``../wmplay/contracts.py`` leads to the file. On the site it
+``docs/`` is also read as plain files, where ``../wmplay/contracts/`` leads to the file. On the site it
 leads to the repository if mkdocs.yml has a ``repo_url``; without one it is text. A file that is not there
 fails a strict build.
 """

@@ -12,7 +12,7 @@ from queue import Full, Queue
 from threading import Event, Thread
 from typing import Any, Literal
 
-from wmplay.contracts import Logger as Logger
+from wmplay.contracts import Logger
 from wmplay.errors import WmplayError
 from wmplay.system.extras import import_extra
 from wmplay.system.files import explained

@@ -146,7 +146,7 @@ def practice_changes_it(trial: Practised) -> None:
     if missing or not isinstance(trial.given, nn.Module):
         raise Broken(
             f"it has improve(), but no {missing[0]}()" if missing else "it learns, but is no nn.Module",
-            "a checkpoint would not keep what it has learned: see Learner in wmplay/contracts.py",
+            "a checkpoint would not keep what it has learned: see Learner in wmplay/contracts",
         )
     if trial.failure is not None:
         raise trial.failure

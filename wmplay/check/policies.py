@@ -62,7 +62,7 @@ def shapes_and_types(trial: Acting) -> None:
     """Actions have the shape and type of the contract, and are finite; carries are tensors, batch first."""
     missing = [name for name in ("initial", "act") if not callable(getattr(trial.policy, name, None))]
     if missing:
-        raise Broken(f"it has no {missing[0]}()", "see Policy in wmplay/contracts.py")
+        raise Broken(f"it has no {missing[0]}()", "see Policy in wmplay/contracts")
     discrete = isinstance(trial.space, Discrete)
     shape = (ROWS,) if discrete else (ROWS, *(trial.space.shape or ()))
     for explore in (False, True):

@@ -21,7 +21,7 @@ class HasReward(Protocol):
     def reward_and_terminated(
         self, before: Mapping[str, Tensor], after: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Return reward [...] and terminated [...] bool of a step between observations {key: [..., *shape]}."""
+        """Return reward [...] and terminated [...] bool of a step between two observations."""
 
 
 @runtime_checkable

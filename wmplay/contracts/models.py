@@ -71,7 +71,7 @@ class Capabilities:
 
 def capabilities(model: Any) -> Capabilities:
     """Return what a world model, or a part of one, offers besides ``WorldModel``."""
-    offered = {
+    offered: dict[str, Any] = {
         each.name: getattr(model, each.name, each.default)
         for each in fields(Capabilities)
         if each.name != "temperature"

@@ -74,7 +74,7 @@ def _check_methods(kind: str, piece: Any) -> None:
     name = type(piece).__name__
     missing = [method for method in METHODS.get(kind, ()) if not callable(getattr(piece, method, None))]
     if missing:
-        raise ConfigError(f"{name} has no {missing[0]}(), as every {kind} needs it: see wmplay/contracts.py")
+        raise ConfigError(f"{name} has no {missing[0]}(), as every {kind} needs it: see wmplay/contracts")
     if kind == "model" and not isinstance(piece, nn.Module):
         raise ConfigError(f"{name} is no torch.nn.Module, as every model is: let it inherit from that")
 

@@ -67,7 +67,7 @@ def shapes_and_types(trial: Trial) -> None:
         missing = [n for n in ("initial", "observe", "predict", "decode", "loss") if not hasattr(model, n)]
         raise Broken(
             f"it has no {', '.join(missing)}" if missing else "it is no nn.Module",
-            "see WorldModel in wmplay/contracts.py",
+            "see WorldModel in wmplay/contracts",
         )
     belief = trial.believe(model)
     for leaf in tree_leaves(belief):
