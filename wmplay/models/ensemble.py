@@ -1,9 +1,9 @@
-"""An ensemble of any world model (Lakshminarayanan et al. 2017, arXiv 1612.01474; in a learned simulator:
-Chua et al. 2018, arXiv 1805.12114, and Kurutach et al. 2018, arXiv 1802.10592).
+"""An ensemble of any world model (Lakshminarayanan et al. 2017, arXiv 1612.01474).
 
-A policy that practises in a single learned world finds its mistakes and lives off them. Members that began
-with different weights and saw the data in another order make different mistakes, so that what pays in all
-of them is more likely to pay in the real world.
+Used for learned simulators by Chua et al. 2018 (arXiv 1805.12114) and Kurutach et al. 2018 (arXiv
+1802.10592). A policy that practises in a single learned world exploits that world's mistakes. Members with
+different initial weights, fitted on the data in different orders, make different mistakes: an action that
+pays in all of them is more likely to pay in the real world.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from wmplay.contracts import LazyMapping, LazyPrediction, Prediction, Segment, S
 from wmplay.errors import ConfigError
 from wmplay.nets.trees import take_rows, where_rows
 
-# member [B] int64: whose world the row is in, -1 where that is open; members: each member's own belief.
-# Where it is settled, its belief is the first of them and the others were left behind.
+# member [B] int64: the member that predicts the row, -1 while undecided; members: each member's own belief.
+# In a row whose member is decided, the first entry of members is the belief of that member, and the others
+# are out of date.
 Belief: TypeAlias = dict[str, Any]
 Loss: TypeAlias = Callable[[Segment], tuple[Tensor, dict[str, Tensor]]]
 
@@ -37,29 +38,30 @@ class Ensemble(nn.Module):
     """M members of one kind, each with weights of its own.
 
     Sampled predictions follow a single member in each row, at the cost of a single model. With
-    ``choose="episode"`` the first sampled prediction draws a row's member, and the row stays with it until
-    a new belief is begun. With ``choose="step"`` each step draws anew: the members then go on from what the
-    drawn one predicted, which each of them observes (rounded, where it is a screen). Without a
-    generator, rewards, discounts and expected observations are means over the members, each of which goes
-    its own way: M times the cost, and a smaller error than a member has on average.
+    ``choose="episode"`` the first sampled prediction draws the member of a row, and the row keeps the member
+    until a new belief begins. With ``choose="step"`` each step draws a member anew; all other members then
+    observe the frame that the drawn one predicted (rounded, if it is a screen). Without a generator, rewards,
+    discounts and expected observations are means over the members, each of which predicts on its own: M times
+    the cost, and a smaller error than the average member's.
 
-    An update gives each member its own part of the batch: as many products as a single model's update, if
-    M times its overhead. Over a run each member sees all of the data, in an order of its own. Stages are
-    joined. Members with a likelihood of screens give the ensemble one: that of their even mixture.
+    An update fits each member on its own part of the batch: as much arithmetic as one model's update, with M
+    times the overhead. Over a run each member is fitted on all of the data, in an order of its own. Stages of
+    the members are fitted together. If the members have a likelihood of screens, the ensemble has that of
+    their even mixture.
 
     Args:
         observation_space: as the members take it.
         action_space: as the members take it.
-        of: the members' name in the registry.
-        members: how many, M.
+        of: name of the members' model in the registry.
+        members: their number M.
         settings: overrides of the members' config.
-        choose: how long a row stays with a member in sampled predictions.
+        choose: the time for which a row keeps its member in sampled predictions.
         reward_weight: of the members.
         continuation_weight: of the members.
 
     Raises:
-        UnknownName: if there is no such model.
-        ConfigError, SpaceError: for no members, or whatever the members' constructor refuses.
+        UnknownName: if no model has the name ``of``.
+        ConfigError, SpaceError: for no members, or if the members' constructor raises it.
     """
 
     def __init__(
@@ -95,13 +97,14 @@ class Ensemble(nn.Module):
     # ---- the four verbs --------------------------------------------------------------------------
 
     def initial(self, observation: Mapping[str, Tensor]) -> Belief:
-        """The members' beliefs after an episode's first frame {key: [B, ...]}; whose world it is, is open."""
+        """Return the members' beliefs after an episode's first frame {key: [B, ...]}; no row has a member
+        yet."""
         rows = len(observation[self.keys[0]])
         member = torch.full((rows,), -1, device=observation[self.keys[0]].device)
         return {"member": member, "members": tuple(member.initial(observation) for member in self._each)}
 
     def observe(self, belief: Belief, action: Tensor, observation: Mapping[str, Tensor]) -> Belief:
-        """The belief after action [B, T, A] and what it led to, {key: [B, T, ...]}."""
+        """Return the belief after action [B, T, A] and the frames that it led to, {key: [B, T, ...]}."""
 
         def look(i: int, own: Any, rows: Tensor) -> Any:
             seen = LazyMapping(observation, lambda key: observation[key][rows])
@@ -118,10 +121,10 @@ class Ensemble(nn.Module):
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
     ) -> Prediction:
-        """The future under action [B, H, A]: in one member's world with a generator, the mean without.
+        """Predict under action [B, H, A]: one member in each row with a generator, the mean without.
 
         Raises:
-            ConfigError: for a temperature other than 1 of members that have none.
+            ConfigError: for a temperature other than 1 if the members take none.
         """
         if temperature != 1.0 and not self.has_temperature:
             raise ConfigError(f"ensemble: temperature is {temperature}, expected 1: {self.of} takes no other")
@@ -137,13 +140,15 @@ class Ensemble(nn.Module):
         return self._predict(belief, member.unsqueeze(1), action, sampling)
 
     def decode(self, latent: Any) -> Mapping[str, Tensor]:
-        """Expected observations {key: [...]}, the mean over the members in the latent."""
+        """Return expected observations {key: [...]}, the mean over the members in the latent."""
         each = self._expectations(latent)
         return LazyMapping(self.keys, lambda key: each[key].mean(latent["member"].ndim - 1))
 
     def disagreement(self, latent: Any) -> dict[str, Tensor]:
-        """How far apart the members are: {key: [...]}, the standard deviation over them of what they expect,
-        averaged over a key's entries. The latent is of a prediction without generator; [B, H] gives [B, H].
+        """Return the disagreement of the members about each key, {key: [...]}.
+
+        It is the standard deviation over the members of their expected observations, averaged over a key's
+        entries. The latent comes from a prediction without generator; a latent of [B, H] steps gives [B, H].
         """
         axis = latent["member"].ndim - 1
         each = self._expectations(latent)
@@ -152,7 +157,7 @@ class Ensemble(nn.Module):
     # ---- training --------------------------------------------------------------------------------
 
     def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean of the members' losses and metrics, each on its own part of the segment's rows.
+        """Return the mean of the members' losses and metrics, each on its own part of the segment's rows.
 
         Raises:
             ConfigError: for fewer rows than members.
@@ -172,7 +177,7 @@ class Ensemble(nn.Module):
         return torch.stack([value for value, _ in results]).mean(), metrics
 
     def _stages(self) -> list[Stage]:
-        """The members' stages, joined: in each, all members are fitted side by side."""
+        """Return the stages of the members, joined: in each, all members are fitted."""
         joined = []
         for stages in zip(*(member.stages() for member in self._each), strict=True):
             module = nn.ModuleList(stage.module for stage in stages)
@@ -181,9 +186,10 @@ class Ensemble(nn.Module):
         return joined
 
     def _surprise(self, segment: Segment) -> Surprise:
-        """That of the members' even mixture: p(all) = mean_i p_i(all), each step given those before it.
+        """Return the surprise of the members' even mixture: p(all) = mean_i p_i(all).
 
-        Members' bounds make it one too, of the sum over the steps.
+        Each step is given the steps before it. If the members return bounds, the sum over the steps is a
+        bound.
         """
         each = [member.surprise(segment) for member in self._each]
         so_far = torch.stack([own.nats.cumsum(1) for own in each])  # [M, B, T]
@@ -201,14 +207,16 @@ class Ensemble(nn.Module):
         return torch.randint(len(self.members), like.shape, generator=generator, device=like.device)
 
     def _all(self, member: Tensor) -> Tensor:
-        """[B, M]: every member for the rows of member [B] in which that is open, the row's own otherwise."""
+        """Return [B, M]: all members for the rows of member [B] that are undecided, else M times the row's
+        own."""
         everyone = torch.arange(len(self.members), device=member.device)
         return torch.where(member.unsqueeze(1) < 0, everyone, member.unsqueeze(1))
 
     def _predict(
         self, belief: Belief, member: Tensor, action: Tensor, sampling: Mapping[str, Any]
     ) -> Prediction:
-        """The futures of member [B, K] under action [B, H, A]; latents are {own: [B, H, K, ...], member}."""
+        """Return the futures of member [B, K] under action [B, H, A]; latents are {own: [B, H, K, ...],
+        member}."""
 
         def run(i: int, own: Any, rows: Tensor) -> Prediction:
             future: Prediction = self._each[i].predict(own, action[rows], **sampling)
@@ -230,7 +238,7 @@ class Ensemble(nn.Module):
         return LazyPrediction(latent, LazyMapping(("reward", "discount"), outcome), last, self.decode)
 
     def _switching(self, belief: Belief, action: Tensor, sampling: Mapping[str, Any]) -> Prediction:
-        """A sampled future in which every step is another member's; all others observe it."""
+        """Return a sampled future with another member in every step, which all others observe."""
         steps = []
         for step in range(action.shape[1]):
             now = action[:, step : step + 1]
@@ -248,22 +256,23 @@ class Ensemble(nn.Module):
         return LazyPrediction(latent, LazyMapping(("reward", "discount"), outcome), belief, self.decode)
 
     def _as_seen(self, key: str, expected: Tensor) -> Tensor:
-        """The expected frame, of whole numbers where it has to be: the gradient goes straight through."""
+        """Return the expected frame, rounded if its space has whole numbers; the gradient passes straight
+        through."""
         return expected + (expected.round() - expected).detach() if key in self.whole else expected
 
     def _by_member(
         self, member: Tensor, belief: Belief, call: Callable[..., Any]
     ) -> Callable[[Callable[[Any], Any]], Any]:
-        """Calls each member once, with all that is its own.
+        """Call each member once with all entries that belong to it.
 
         Args:
-            member: [B, K], whose each entry is.
+            member: [B, K], the member of each entry.
             belief: of B rows.
-            call: (member i, its beliefs [R, ...], which of the B rows they are [R]) -> an answer.
+            call: (member i, its beliefs [R, ...], their indices among the B rows [R]) -> an answer.
 
         Returns:
-            A function from a part of each answer, a pytree [R, ...], to that of all entries, [B, K, ...];
-            the part may be None, of all answers alike.
+            A function from a selector to a pytree [B, K, ...]. The selector takes a pytree [R, ...] from each
+            answer, or None from every answer.
         """
         groups = self._groups(member)
         rows = {i: entries.div(member.shape[1], rounding_mode="floor") for i, entries in groups.items()}
@@ -276,12 +285,12 @@ class Ensemble(nn.Module):
         return together
 
     def _groups(self, member: Tensor) -> dict[int, Tensor]:
-        """Which entries [R] of a flat member are whose, for those who have any."""
+        """Return the indices [R] of each member's entries in a flat ``member``, for members that have any."""
         found = {i: (member.flatten() == i).nonzero().squeeze(1) for i in range(len(self.members))}
         return {i: entries for i, entries in found.items() if len(entries)}
 
     def _expectations(self, latent: Any) -> Mapping[str, Tensor]:
-        """What each member in a latent expects, {key: [..., K, ...]}."""
+        """Return the expected observations of each member in a latent, {key: [..., K, ...]}."""
         member = latent["member"]
         flat = tree_map(lambda x: x.flatten(0, member.ndim - 1), latent["own"])
         groups = self._groups(member)
@@ -296,13 +305,13 @@ class Ensemble(nn.Module):
 
 
 def _ungrouped(groups: Mapping[int, Tensor], parts: list[Any], shape: torch.Size) -> Any:
-    """The trees [R, ...] of all groups as one, [*shape, ...], every entry back in its place."""
+    """Join the trees [R, ...] of all groups to one [*shape, ...], with every entry at its original place."""
     back = torch.cat(list(groups.values())).argsort()
     return tree_map(lambda *leaves: torch.unflatten(torch.cat(leaves)[back], 0, shape), *parts)
 
 
 def _own(belief: Belief, i: int, rows: Tensor) -> Any:
-    """Member i's belief of some rows: its own, or where a row's member is settled, the first."""
+    """Return member i's belief of some rows: its own, or the first one in rows whose member is decided."""
     settled = belief["member"][rows] >= 0
     fresh = take_rows(belief["members"][i], rows) if i and not settled.all() else None
     kept = take_rows(belief["members"][0], rows) if not i or settled.any() else None
@@ -312,6 +321,6 @@ def _own(belief: Belief, i: int, rows: Tensor) -> Any:
 
 
 def _columns(tree: Any) -> tuple[Any, ...]:
-    """The K trees [N, ...] in a tree [N, K, ...]."""
+    """Return the K trees [N, ...] of a tree [N, K, ...]."""
     width = tree_leaves(tree)[0].shape[1]
     return tuple(tree_map(lambda x, k=k: x[:, k], tree) for k in range(width))

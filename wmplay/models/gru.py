@@ -1,8 +1,8 @@
-"""A recurrent model of vectors: a Gaussian over the next state, from all frames and actions so far, which a
-GRU (Cho et al. 2014, arXiv 1406.1078) keeps in mind.
+"""A recurrent model of states: a Gaussian over the next state from all frames and actions so far.
 
-What the feed-forward model sees in its last frames, this one has to remember; in return nothing is too long
-ago. It has no latent noise, unlike the RSSM: it samples states, and reads them as if they were true ones.
+A GRU (Cho et al. 2014, arXiv 1406.1078) summarises the past. Unlike ``mlp``, which reads its last frames,
+this model has to remember them, but its memory has no fixed length. Unlike the RSSM it has no latent noise:
+it samples states, and reads them as if they were observed.
 """
 
 from __future__ import annotations
@@ -20,40 +20,41 @@ from wmplay.errors import ConfigError
 from wmplay.models.vector_state import FrameStates, NextState, with_history
 from wmplay.nets.actions import ActionEncoder
 
-Belief: TypeAlias = dict[str, Tensor]  # hidden [B, D], state [B, S], change [B, S]: from the state before
+Belief: TypeAlias = dict[str, Tensor]  # hidden [B, D], state [B, S], change [B, S] since the previous state
 
 
 class GRU(nn.Module):
-    """h[t + 1] = GRU(h[t], x[t]), x[t] = (state[t], state[t] - state[t - 1], action[t]);
-    state[t + 1] ~ N(state[t] + m, s), (m, s) = f(h[t + 1], x[t]).
+    """h[t + 1] = GRU(h[t], x[t]), x[t] = (state[t], state[t] - state[t - 1], action[t]); state[t + 1] ~
+    N(state[t] + m, s), (m, s) = f(h[t + 1], x[t]).
 
-    It is fitted on single steps, by likelihood, along true frames (teacher forcing). Images are drawn from
-    the state by heads that learn on true states.
+    The model is fitted by the likelihood of single steps along real frames (teacher forcing). Images are
+    decoded from the state by heads that are fitted on real states.
 
     Args:
         observation_space: a Dict of the kinds in ``wmplay.nets.modalities``.
         action_space: a one-dimensional Box, or Discrete.
-        hidden: size D of the GRU's state, and units of each hidden layer, except those of
-        image_hidden: the networks from and to images.
+        hidden: size D of the GRU's state, and units of each hidden layer outside the image networks.
+        image_hidden: units of each hidden layer of the networks from and to images.
         layers: hidden layers of the networks that predict the change and the outcomes.
-        burn_in: steps of a segment from the middle of an episode that do not count, as too little has been
-            seen before them.
-        change_scale: how much a step typically changes a state entry, in half-ranges; changes are fed
-            and predicted in units of it.
-        min_sigma: the smallest width of the Gaussian over the next state, in the same units.
-        beta: above 0, what is hard to predict is not given up for a wide Gaussian; see ``NextState``.
-        code: size of the learned code of the screens in the state; None = 64 where there is no vector,
-            and none where there is one.
+        burn_in: first steps without a loss in a segment from the middle of an episode, because the GRU has
+            seen too few frames.
+        change_scale: the typical change of a state entry in a step, in half-ranges; the unit in which changes
+            are read and predicted.
+        min_sigma: the smallest width of the Gaussian over the next state, in the same unit.
+        beta: above 0, entries that are hard to predict keep a gradient despite their wide Gaussian; see
+            ``NextState``.
+        code: size of the learned code of the screens in the state; None = 64 without a vector observation, 0
+            with one.
         vector_sigma: width of the Gaussian around decoded vectors, in half-ranges of their space.
         pixel_sigma: width of the Gaussian around pixels, as a part of 0..255.
-        position_features: octaves of sines and cosines in which the image heads see vectors.
-        symlog: squash vectors without bounds.
+        position_features: octaves of sines and cosines of the vectors that enter the image heads.
+        symlog: whether to squash vectors without bounds.
         reward_weight: weight of the reward's loss; 0 = no reward head.
-        continuation_weight: weight of the loss of "the episode goes on"; 0 = no such head.
+        continuation_weight: weight of the continuation's loss; 0 = no continuation head.
 
     Raises:
-        SpaceError: for spaces that are none of the above.
-        ConfigError: for sizes out of range, or a code of screens that are not there.
+        SpaceError: for other spaces.
+        ConfigError: for sizes out of range, or a code in a space without screens.
     """
 
     def __init__(
@@ -108,11 +109,12 @@ class GRU(nn.Module):
     # ---- the four verbs --------------------------------------------------------------------------
 
     def initial(self, observation: Mapping[str, Tensor]) -> Belief:
-        """The belief after an episode's first frame {key: [B, ...]}: as if it had stood still until now."""
+        """Return the belief after an episode's first frame {key: [B, ...]}, as if nothing had moved before
+        it."""
         return self._blank(self.states(observation))
 
     def observe(self, belief: Belief, action: Tensor, observation: Mapping[str, Tensor]) -> Belief:
-        """The belief after action [B, T, A] and what it led to, {key: [B, T, ...]}."""
+        """Return the belief after action [B, T, A] and the frames that it led to, {key: [B, T, ...]}."""
         seen = torch.cat([belief["state"].unsqueeze(1), self.states(observation)], dim=1)
         return self._read(belief, seen, self.encode_action(action))[1]
 
@@ -124,7 +126,7 @@ class GRU(nn.Module):
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
     ) -> Prediction:
-        """The future under action [B, H, A]: the Gaussians' means, or draws with a generator.
+        """Predict under action [B, H, A]: draws with a generator, the means of the Gaussians without.
 
         ``temperature`` multiplies the widths of the Gaussians.
         """
@@ -144,13 +146,14 @@ class GRU(nn.Module):
         return LazyPrediction(latent, outcomes, last, self.decode)
 
     def decode(self, latent: Tensor) -> Mapping[str, Distribution]:
-        """Distributions of each observation key from states [..., S], each worked out when asked for."""
+        """Return distributions of each observation key from states [..., S], each computed at its first
+        use."""
         return self.states.decode(latent)
 
     # ---- training --------------------------------------------------------------------------------
 
     def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean negative log-likelihood, in nats, of each step given the true frames before it.
+        """Return the mean negative log-likelihood, in nats, of each step given the real frames before it.
 
         Metrics: ``loss/<key>``, ``loss/code``, ``loss/reward``, ``loss/continuation``, each before its
         weight.
@@ -164,10 +167,11 @@ class GRU(nn.Module):
         return {"hidden": hidden, "state": state, "change": torch.zeros_like(state)}
 
     def _read(self, belief: Belief, state: Tensor, action: Tensor) -> tuple[Tensor, Belief]:
-        """Along true states [B, T + 1, S], the first of them the belief's, and encoded actions [B, T, A].
+        """Run the GRU along real states [B, T + 1, S], beginning with the belief's, and encoded actions [B,
+        T, A].
 
         Returns:
-            what ``next`` predicts each step from, [B, T, F], and the belief after the last.
+            the input of ``next`` for each step, [B, T, F], and the belief after the last step.
         """
         changes = torch.cat([belief["change"].unsqueeze(1), state.diff(dim=1) / self.change_scale], dim=1)
         inputs = torch.cat([state[:, :-1], changes[:, :-1], action], dim=-1)

@@ -1,8 +1,8 @@
-"""A feed-forward model: a Gaussian over the next state, from the last few frames and actions (the dynamics of
-PETS, Chua et al. 2018, arXiv 1805.12114, over short histories).
+"""A feed-forward model: a Gaussian over the next state from the last few frames and actions.
 
-The state of a frame is its vector observations and, where those are missing or do not say it all, a learned
-code of its screens. The fast contrast to the RSSM: no memory beyond its frames.
+These are the dynamics of PETS (Chua et al. 2018, arXiv 1805.12114) over short histories. The state of a frame
+is its vector observations, with a learned code of its screens if vectors are missing or incomplete. The model
+is fast, and has no memory beyond its frames, unlike the RSSM.
 """
 
 from __future__ import annotations
@@ -26,32 +26,33 @@ Belief: TypeAlias = dict[str, Tensor]  # state [B, k, S], action [B, k - 1, A]
 class MLP(nn.Module):
     """state[t + 1] ~ N(state[t] + m, s), (m, s) = f(state[t - k + 1 .. t], action[t - k + 1 .. t]).
 
-    It is fitted on single steps from true frames, by likelihood, all steps of a segment at once. Images are
-    drawn from the state by heads that learn on true states.
+    The model is fitted by the likelihood of single steps from real frames, all steps of a segment at once.
+    Images are decoded from the state by heads that are fitted on real states.
 
     Args:
         observation_space: a Dict of the kinds in ``wmplay.nets.modalities``.
         action_space: a one-dimensional Box, or Discrete.
-        frames: how many frames k the next one depends on.
-        hidden: units of each hidden layer, except those of
-        image_hidden: the networks from and to images.
+        frames: number k of frames on which the next one depends.
+        hidden: units of each hidden layer outside the image networks.
+        image_hidden: units of each hidden layer of the networks from and to images.
         layers: hidden layers of the networks that predict the change and the outcomes.
-        change_scale: how much a step typically changes a state entry, in half-ranges; changes are fed
-            and predicted in units of it.
-        min_sigma: the smallest width of the Gaussian over the next state, in the same units.
-        beta: above 0, what is hard to predict is not given up for a wide Gaussian; see ``NextState``.
-        code: size of the learned code of the screens in the state; None = 64 where there is no vector,
-            and none where there is one.
+        change_scale: the typical change of a state entry in a step, in half-ranges; the unit in which changes
+            are read and predicted.
+        min_sigma: the smallest width of the Gaussian over the next state, in the same unit.
+        beta: above 0, entries that are hard to predict keep a gradient despite their wide Gaussian; see
+            ``NextState``.
+        code: size of the learned code of the screens in the state; None = 64 without a vector observation, 0
+            with one.
         vector_sigma: width of the Gaussian around decoded vectors, in half-ranges of their space.
         pixel_sigma: width of the Gaussian around pixels, as a part of 0..255.
-        position_features: octaves of sines and cosines in which the image heads see vectors.
-        symlog: squash vectors without bounds.
+        position_features: octaves of sines and cosines of the vectors that enter the image heads.
+        symlog: whether to squash vectors without bounds.
         reward_weight: weight of the reward's loss; 0 = no reward head.
-        continuation_weight: weight of the loss of "the episode goes on"; 0 = no such head.
+        continuation_weight: weight of the continuation's loss; 0 = no continuation head.
 
     Raises:
-        SpaceError: for spaces that are none of the above.
-        ConfigError: for sizes out of range, or a code of screens that are not there.
+        SpaceError: for other spaces.
+        ConfigError: for sizes out of range, or a code in a space without screens.
     """
 
     def __init__(
@@ -102,7 +103,8 @@ class MLP(nn.Module):
     # ---- the four verbs --------------------------------------------------------------------------
 
     def initial(self, observation: Mapping[str, Tensor]) -> Belief:
-        """The belief after an episode's first frame {key: [B, ...]}: as if it had stood still until now."""
+        """Return the belief after an episode's first frame {key: [B, ...]}, as if nothing had moved before
+        it."""
         state = self.states(observation)
         return {
             "state": state.unsqueeze(1).repeat(1, self.frames, 1),
@@ -110,7 +112,7 @@ class MLP(nn.Module):
         }
 
     def observe(self, belief: Belief, action: Tensor, observation: Mapping[str, Tensor]) -> Belief:
-        """The belief after action [B, T, A] and what it led to, {key: [B, T, ...]}."""
+        """Return the belief after action [B, T, A] and the frames that it led to, {key: [B, T, ...]}."""
         states = torch.cat([belief["state"], self.states(observation)], dim=1)
         actions = torch.cat([belief["action"], self.encode_action(action)], dim=1)
         return {
@@ -126,7 +128,7 @@ class MLP(nn.Module):
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
     ) -> Prediction:
-        """The future under action [B, H, A]: the Gaussians' means, or draws with a generator.
+        """Predict under action [B, H, A]: draws with a generator, the means of the Gaussians without.
 
         ``temperature`` multiplies the widths of the Gaussians.
         """
@@ -144,13 +146,14 @@ class MLP(nn.Module):
         return LazyPrediction(latent, outcomes, last, self.decode)
 
     def decode(self, latent: Tensor) -> Mapping[str, Distribution]:
-        """Distributions of each observation key from states [..., S], each worked out when asked for."""
+        """Return distributions of each observation key from states [..., S], each computed at its first
+        use."""
         return self.states.decode(latent)
 
     # ---- training --------------------------------------------------------------------------------
 
     def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean negative log-likelihood, in nats, of each step given the true frames before it.
+        """Return the mean negative log-likelihood, in nats, of each step given the real frames before it.
 
         The first steps of a segment from the middle of an episode have too few frames before them, and do not
         count. Metrics: ``loss/<key>``, ``loss/code``, ``loss/reward``, ``loss/continuation``, each before its
@@ -161,13 +164,14 @@ class MLP(nn.Module):
         return self.next.loss(x, state, self.states, segment, with_history(segment, self.frames))
 
     def windows(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """The k states [B, T, k, S] and actions [B, T, k, A] before each step of states [B, T + 1, S]."""
+        """Return the k states [B, T, k, S] and actions [B, T, k, A] before each step of states [B, T + 1,
+        S]."""
         before = self.frames - 1
         padded = torch.cat([states[:, :1].expand(-1, before, -1), states[:, :-1]], dim=1)
         acted = torch.cat([torch.zeros_like(actions[:, :1]).expand(-1, before, -1), actions], dim=1)
         return tuple(x.unfold(1, self.frames, 1).transpose(-1, -2) for x in (padded, acted))  # type: ignore[return-value]
 
     def inputs(self, states: Tensor, actions: Tensor) -> Tensor:
-        """What the networks see [..., inputs], of k states [..., k, S] and k actions [..., k, A]."""
+        """Return the networks' input [..., inputs] for k states [..., k, S] and k actions [..., k, A]."""
         changes = (states[..., 1:, :] - states[..., :-1, :]) / self.change_scale
         return torch.cat([states[..., -1, :], changes.flatten(-2), actions.flatten(-2)], dim=-1)

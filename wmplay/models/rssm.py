@@ -1,4 +1,4 @@
-"""The recurrent state-space model of PlaNet (Hafner et al. 2019, arXiv 1811.04551), with the refinements of
+"""The recurrent state-space model of PlaNet (Hafner et al. 2019, arXiv 1811.04551), with refinements of
 DreamerV2 (arXiv 2010.02193) and DreamerV3 (arXiv 2301.04104) as options.
 
     deterministic state   h_t = f(h_{t-1}, z_{t-1}, a_{t-1})
@@ -34,7 +34,7 @@ Belief: TypeAlias = dict[str, Tensor]  # deter [B, D], stoch [B, S]
 
 
 class RSSM(nn.Module):
-    """PlaNet's world model over any mix of screens, images and vectors.
+    """PlaNet's world model for any mix of screens, images and vectors.
 
     Args:
         observation_space: a Dict of the kinds in ``wmplay.nets.modalities``.
@@ -42,24 +42,24 @@ class RSSM(nn.Module):
         deter: size D of the deterministic state.
         stoch: number of Gaussian latents, or of categorical ones.
         classes: classes of each categorical latent (DreamerV2); 0 = Gaussian latents (PlaNet).
-        hidden: units of each hidden layer, except those of
-        image_hidden: the encoder and the heads that draw images.
+        hidden: units of each hidden layer outside the image networks.
+        image_hidden: units of each hidden layer of the encoder and of the heads that decode images.
         layers: hidden layers of the encoder and of the heads for vectors, reward and continuation.
         min_sigma: added to the standard deviation of Gaussian latents.
         unimix: part of a uniform distribution mixed into categorical latents (DreamerV3).
-        free_nats: KL below this costs nothing.
+        free_nats: the smallest value of the KL in the loss.
         kl_weight: weight of the KL (beta).
-        kl_balance: part of the KL's gradient that trains the prior, the rest trains the posterior
+        kl_balance: part of the KL's gradient that trains the prior; the remaining part trains the posterior
             (DreamerV2, algorithm 2); 0.5 with twice the kl_weight has the gradient of the plain KL.
         vector_sigma: width of the Gaussian around vectors, in half-ranges of their space.
         pixel_sigma: width of the Gaussian around pixels, as a part of 0..255.
-        position_features: octaves of sines and cosines in which encoder and image heads see vectors.
-        symlog: squash vectors without bounds (DreamerV3).
+        position_features: octaves of sines and cosines of the vectors that enter the encoder and image heads.
+        symlog: whether to squash vectors without bounds (DreamerV3).
         reward_weight: weight of the reward's loss; 0 = no reward head.
-        continuation_weight: weight of the loss of "the episode goes on"; 0 = no such head.
+        continuation_weight: weight of the continuation's loss; 0 = no continuation head.
 
     Raises:
-        SpaceError: for spaces that are none of the above.
+        SpaceError: for other spaces.
         ConfigError: for sizes and weights out of range.
     """
 
@@ -130,7 +130,7 @@ class RSSM(nn.Module):
     # ---- the four verbs --------------------------------------------------------------------------
 
     def initial(self, observation: Mapping[str, Tensor]) -> Belief:
-        """The belief after an episode's first frame {key: [B, ...]}: a posterior without a past."""
+        """Return the belief after an episode's first frame {key: [B, ...]}: the mode of its posterior."""
         embedding = self.encoder(observation).unsqueeze(1)
         start = self._blank(len(embedding), embedding.device)
         action = embedding.new_zeros(len(embedding), 1, self.encode_action.size)
@@ -138,7 +138,10 @@ class RSSM(nn.Module):
         return {"deter": deter[:, -1], "stoch": stoch[:, -1]}
 
     def observe(self, belief: Belief, action: Tensor, observation: Mapping[str, Tensor]) -> Belief:
-        """The belief after action [B, T, A] and what it led to, {key: [B, T, ...]}; takes posterior modes."""
+        """Return the belief after action [B, T, A] and the frames that it led to, {key: [B, T, ...]}.
+
+        Latents are the modes of the posteriors.
+        """
         embedding = self.encoder(observation)
         deter, stoch, _ = self.rollout(belief, self.encode_action(action), embedding)
         return {"deter": deter[:, -1], "stoch": stoch[:, -1]}
@@ -151,10 +154,10 @@ class RSSM(nn.Module):
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
     ) -> Prediction:
-        """The future under action [B, H, A]: prior samples with a generator, prior modes without.
+        """Predict under action [B, H, A]: prior samples with a generator, prior modes without.
 
-        ``temperature`` multiplies the noise: the widths of Gaussian latents, what the logits of categorical
-        ones are divided by.
+        ``temperature`` multiplies the noise: it scales the widths of Gaussian latents, and divides the logits
+        of categorical ones.
         """
         inputs = self.input_action(self.encode_action(action)).unbind(1)
         deter, stoch = belief["deter"], belief["stoch"]
@@ -172,7 +175,8 @@ class RSSM(nn.Module):
         return LazyPrediction(latent, outcomes, {"deter": deter, "stoch": stoch}, self.decode)
 
     def decode(self, latent: Tensor) -> Mapping[str, Distribution]:
-        """Distributions of each observation key from latent [..., D + S], each worked out when asked for."""
+        """Return distributions of each observation key from latent [..., D + S], each computed at its first
+        use."""
         outputs: dict[str, Tensor] = {}
         if self.vector_head is not None:
             positions = self.vector_head(latent)
@@ -191,11 +195,11 @@ class RSSM(nn.Module):
     # ---- training --------------------------------------------------------------------------------
 
     def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
-        """The negative evidence lower bound per step, in nats, with KL balance and free nats.
+        """Return the negative evidence lower bound per step, in nats, with KL balance and free nats.
 
-        Negative log-likelihoods are summed over each observation's dimensions and averaged over the
-        steps that the mask keeps. Metrics: ``loss/<key>``, ``loss/reward``, ``loss/continuation``,
-        ``loss/kl`` (each before its weight), and the entropies of prior and posterior.
+        Negative log-likelihoods are summed over each observation's dimensions and averaged over the steps
+        that the mask keeps. Metrics: ``loss/<key>``, ``loss/reward``, ``loss/continuation``, ``loss/kl``,
+        each before its weight.
         """
         latent, posterior, prior = self.reconstruct(segment)
         seen = F.pad(segment.mask, (1, 0), value=True)
@@ -214,16 +218,18 @@ class RSSM(nn.Module):
         return total, metrics
 
     def surprise(self, segment: Segment) -> Surprise:
-        """-log p(screen | latent) + KL(q || p) of each frame after the first, with latents drawn from q.
+        """Return -log p(screen | latent) + KL(q || p) of each frame after the first, with latents drawn from
+        q.
 
-        In the mean over draws it bounds, from above, what the screen costs a model that predicts it from the
-        frames before: latents of those frames drawn from q, this frame's from p. That is Jensen's inequality,
-        as in PlaNet's equation 3 with the screen as the only observation. It holds for any q, so also for one
-        that looks at other observations. What the training changes about the KL (its weight, its balance,
-        free nats) is not in it. Random draws come from torch's global generator, as in ``loss``.
+        The mean over draws is an upper bound of the screen's negative log-likelihood given the frames before
+        it, in a model that draws the latents of those frames from q and the latent of this frame from p
+        (Jensen's inequality, as in PlaNet's equation 3 with the screen as the only observation). The bound
+        holds for any q, so also for a q that reads other observations. The KL is the plain one, without the
+        weight, balance and free nats of the loss. Random draws come from torch's global generator, as in
+        ``loss``.
 
         Raises:
-            SpaceError: if there is no binary screen.
+            SpaceError: if the observations have no binary screen.
         """
         screens = [key for key, m in self.modalities.items() if isinstance(m, Binary) and len(m.shape) == 2]
         if not screens:
@@ -236,9 +242,10 @@ class RSSM(nn.Module):
         return Surprise(nats[:, 1:], "bound")
 
     def reconstruct(self, segment: Segment) -> tuple[Tensor, Tensor, Tensor]:
-        """Sampled posterior latents [B, T+1, D+S] of all frames; the statistics of posterior and prior."""
+        """Return sampled posterior latents [B, T+1, D+S] of all frames, and the statistics of posterior and
+        prior."""
         embedding = self.encoder({key: segment.observation[key] for key in self.modalities})
-        action = F.pad(self.encode_action(segment.action), (0, 0, 1, 0))  # nothing led to the first frame
+        action = F.pad(self.encode_action(segment.action), (0, 0, 1, 0))  # no action led to the first frame
         batch, frames = embedding.shape[:2]
         noise = self.latent.noise((frames, batch), embedding.device)
         start = self._blank(batch, embedding.device)
@@ -248,10 +255,9 @@ class RSSM(nn.Module):
     def rollout(
         self, start: Belief, action: Tensor, embedding: Tensor, noise: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Posterior states along a sequence of what was done and then seen.
+        """Return posterior states along a sequence of actions and the observations that they led to.
 
-        What does not depend on the state is computed for all steps at once, before the loop; so is the
-        prior, after it.
+        Terms that do not depend on the state are computed for all steps at once before the loop.
 
         Args:
             start: the belief before the first step.
@@ -281,7 +287,7 @@ class RSSM(nn.Module):
         return torch.stack(deters, 1), torch.stack(stochs, 1), torch.stack(posteriors, 1)
 
     def _balanced_kl(self, posterior: Tensor, prior: Tensor) -> Tensor:
-        """[B, T] nats, at least ``free_nats``."""
+        """Return the balanced KL, [B, T] nats, at least ``free_nats``."""
         to_prior = self.latent.kl(posterior.detach(), prior).clamp(min=self.free_nats)
         to_posterior = self.latent.kl(posterior, prior.detach()).clamp(min=self.free_nats)
         return self.kl_balance * to_prior + (1 - self.kl_balance) * to_posterior
@@ -294,7 +300,7 @@ class RSSM(nn.Module):
 
 
 class Gaussian:
-    """S independent Gaussian latents; statistics [..., 2S] hold their means and, softplussed, widths."""
+    """S independent Gaussian latents; statistics [..., 2S] hold means and, before softplus, widths."""
 
     def __init__(self, stoch: int, min_sigma: float) -> None:
         self.size = stoch
@@ -304,16 +310,16 @@ class Gaussian:
     def noise(
         self, shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None = None
     ) -> Tensor:
-        """[*shape, S] to sample with."""
+        """Return noise [*shape, S] to sample with."""
         return torch.randn(*shape, self.size, device=device, generator=generator)
 
     def pick(self, statistics: Tensor, noise: Tensor | None) -> Tensor:
-        """A reparametrised sample [..., S], or the mean without noise."""
+        """Return a reparametrised sample [..., S], or the mean without noise."""
         mean, sigma = self._split(statistics)
         return mean if noise is None else torch.addcmul(mean, sigma, noise)
 
     def kl(self, posterior: Tensor, prior: Tensor) -> Tensor:
-        """KL(posterior || prior), [...] nats."""
+        """Return KL(posterior || prior), [...] nats."""
         mean, sigma = self._split(posterior)
         prior_mean, prior_sigma = self._split(prior)
         ratio = (sigma / prior_sigma).square()
@@ -322,7 +328,7 @@ class Gaussian:
 
     def _split(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
         mean, width = statistics.float().chunk(2, dim=-1)
-        # contiguous: on every other stretch of memory softplus is ten times slower
+        # softplus is ten times slower on memory that is not contiguous
         return mean, F.softplus(width.contiguous()) + self.min_sigma
 
 
@@ -337,12 +343,12 @@ class Categorical:
     def noise(
         self, shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None = None
     ) -> Tensor:
-        """[*shape, S * C] of Gumbel noise: the largest of log p + noise is a sample of p."""
+        """Return Gumbel noise [*shape, S * C]: the largest of log p + noise is a sample of p."""
         uniform = torch.rand(*shape, self.size, device=device, generator=generator)
         return -(-uniform.clamp(min=1e-20).log()).clamp(min=1e-20).log()
 
     def pick(self, statistics: Tensor, noise: Tensor | None) -> Tensor:
-        """A sample [..., S * C], or the most likely classes without noise."""
+        """Return a sample [..., S * C], or the most likely classes without noise."""
         logs = self._logs(statistics)
         scores = logs if noise is None else logs + noise.reshape(logs.shape)
         hard = F.one_hot(scores.argmax(-1), self.shape[1]).to(logs.dtype)
@@ -350,12 +356,12 @@ class Categorical:
         return (hard + probabilities - probabilities.detach()).flatten(-2)
 
     def kl(self, posterior: Tensor, prior: Tensor) -> Tensor:
-        """KL(posterior || prior), [...] nats."""
+        """Return KL(posterior || prior), [...] nats."""
         logs, prior_logs = self._logs(posterior), self._logs(prior)
         return (logs.exp() * (logs - prior_logs)).sum((-1, -2))
 
     def _logs(self, statistics: Tensor) -> Tensor:
-        """Log probabilities [..., S, C], a little uniform."""
+        """Return log probabilities [..., S, C], mixed with a part of a uniform distribution."""
         probabilities = statistics.float().reshape(*statistics.shape[:-1], *self.shape).softmax(-1)
         mixed: Tensor = (1 - self.unimix) * probabilities + self.unimix / self.shape[1]
         return mixed.log()

@@ -1,7 +1,7 @@
-"""Frames as states, and a Gaussian over the next one: what models of vectors have in common.
+"""States of frames, and a Gaussian over the next state, for models of vectors (``mlp`` and ``gru``).
 
-The state of a frame is its vector observations and, where those are missing or do not say it all, a learned
-code of its screens.
+The state of a frame is its vector observations, with a learned code of its screens if vectors are missing or
+incomplete.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ CODE = 64
 
 
 class FrameStates(nn.Module):
-    """Frames {key: [..., *shape]} to states [..., size] of order one, and back to distributions of frames.
+    """A map from frames {key: [..., *shape]} to states [..., size] of order one, and back to distributions of
+    frames.
 
-    Images are drawn from the state by heads that learn on true states.
+    Images are decoded from the state by heads that are fitted on real states.
 
     Args:
         space: a Dict of the kinds in ``wmplay.nets.modalities``.
-        code: size of the learned code of the screens; None = 64 where there is no vector, and none where
-            there is one.
-        hidden: units of the networks from and to images.
-        position_features: octaves of sines and cosines in which the image heads see vectors.
+        code: size of the learned code of the screens; None = 64 without a vector observation, 0 with one.
+        hidden: units of each hidden layer of the networks from and to images.
+        position_features: octaves of sines and cosines of the vectors that enter the image heads.
         widths: see ``wmplay.nets.modalities.modalities``.
 
     Raises:
         SpaceError: for other spaces.
-        ConfigError: for values out of range, or a code of screens that are not there.
+        ConfigError: for values out of range, or a code in a space without screens.
     """
 
     def __init__(
@@ -75,18 +75,20 @@ class FrameStates(nn.Module):
 
     @property
     def limit(self) -> Tensor:
-        """[S]: the largest value of each state entry."""
+        """The largest value of each state entry, [S]."""
         return torch.cat([*(m.limit for m in self.vectors.values()), self.code_limit])
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """States [..., S] of frames {key: [..., *shape]}; keys that are not modelled are left alone."""
+        """Return the states [..., S] of frames {key: [..., *shape]}; keys that are not modelled are
+        ignored."""
         parts = [m.encode(observation[key]) for key, m in self.vectors.items()]
         if self.encoder is not None:
             parts.append(self.encoder(observation).float().tanh())
         return torch.cat(parts, dim=-1)
 
     def decode(self, state: Tensor) -> Mapping[str, Distribution]:
-        """Distributions of each observation key from states [..., S], each worked out when asked for."""
+        """Return distributions of each observation key from states [..., S], each computed at its first
+        use."""
         positions, code = state[..., : self.vector_size], state[..., self.vector_size :]
         outputs = self.parts(state)
 
@@ -97,32 +99,33 @@ class FrameStates(nn.Module):
         return LazyMapping(self.modalities, distribution)
 
     def parts(self, state: Tensor) -> dict[str, Tensor]:
-        """State entries [..., S] by the vectors' loss terms, and the code's by ``code``."""
+        """Return the entries of states [..., S] by loss term: one for each vector, and ``code``."""
         sizes = {term(key): m.size for key, m in self.vectors.items()}
         if self.encoder is not None:
             sizes["code"] = self.size - self.vector_size
         return dict(zip(sizes, torch.split(state, list(sizes.values()), dim=-1), strict=True))
 
     def as_target(self, state: Tensor) -> Tensor:
-        """States to predict: what a code means is learned by drawing from it, not by making it easy."""
+        """Return states [..., S] as targets: without gradient in the code, which the image heads alone
+        shape."""
         if self.encoder is None:
             return state
         return torch.cat([state[..., : self.vector_size], state[..., self.vector_size :].detach()], dim=-1)
 
 
 class NextState(nn.Module):
-    """state[t + 1] ~ N(state[t] + m, s), (m, s) = f(x), and the reward and ending from x and state[t + 1].
+    """state[t + 1] ~ N(state[t] + m, s), (m, s) = f(x), with reward and continuation from x and state[t + 1].
 
     Args:
         inputs: size of x.
-        states: what is predicted.
+        states: the states to predict.
         hidden: units of each hidden layer.
-        layers: hidden layers.
-        change_scale: changes, and their widths, are predicted in units of it.
-        min_sigma: the smallest width, in the same units.
-        beta: each entry's likelihood counts sigma^(2 beta) times (Seitzer et al. 2022, arXiv 2203.09168):
-            with 0 what is hard to predict is given a wide Gaussian and then hardly learned; with 1 the
-            mean is learned as by squared errors.
+        layers: number of hidden layers.
+        change_scale: the unit of changes and of their widths.
+        min_sigma: the smallest width, in the same unit.
+        beta: weights each entry's likelihood by sigma^(2 beta) (Seitzer et al. 2022, arXiv 2203.09168): with
+            0, an entry that is hard to predict gets a wide Gaussian and so hardly any gradient; with 1, the
+            mean is fitted as by squared errors.
         reward_weight: see ``OutcomeHeads``.
         continuation_weight: see ``OutcomeHeads``.
 
@@ -149,18 +152,19 @@ class NextState(nn.Module):
             if not value > 0:
                 raise ConfigError(f"{name} is {value}, expected a positive number")
         self.change_scale, self.min_sigma, self.beta = change_scale, min_sigma, beta
-        self._states = (states,)  # within a tuple: its weights are not this module's
+        self._states = (states,)  # in a tuple, so that its weights are not registered here
         self.change = mlp(inputs, hidden, layers, 2 * states.size)
         self.outcomes = OutcomeHeads(inputs + states.size, hidden, layers, reward_weight, continuation_weight)
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and width, each [..., S], of the state after ``state``."""
+        """Return the mean and width, each [..., S], of the state after ``state``."""
         mean, width = self.change(x).float().chunk(2, dim=-1)
         sigma = F.softplus(width.contiguous()) + self.min_sigma  # softplus is slow on strided memory
         return state + self.change_scale * mean, self.change_scale * sigma
 
     def pick(self, x: Tensor, state: Tensor, generator: torch.Generator | None, temperature: float) -> Tensor:
-        """The mean [..., S], or a draw; cut to the space's bounds, so that a long run stays in the world."""
+        """Return the mean [..., S], or a draw, clipped to the space's bounds so that long rollouts stay
+        within them."""
         mean, sigma = self(x, state)
         if generator is not None:
             noise = torch.randn(mean.shape, generator=generator, device=mean.device)
@@ -171,12 +175,12 @@ class NextState(nn.Module):
     def loss(
         self, x: Tensor, state: Tensor, states: FrameStates, segment: Segment, mask: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean negative log-likelihood, in nats, of each step given the true frames before it.
+        """Return the mean negative log-likelihood, in nats, of each step given the real frames before it.
 
         Args:
             x: [B, T, inputs] of each step.
             state: [B, T + 1, S] of each frame.
-            states: what made them.
+            states: the map that computed ``state``.
             segment: of the frames.
             mask: [B, T] bool, the steps that count.
 
@@ -192,7 +196,7 @@ class NextState(nn.Module):
         terms = {name: masked_mean(value, mask) for name, value in values.items()}
         drawn = states.decode(state[:, :1])
         for key in states.image_heads:
-            # one frame of each segment will do: the others look much the same
+            # one frame of each segment is enough, because its frames look alike
             value = -drawn[key].log_prob(segment.observation[key][:, :1].float())
             terms[term(key)] = masked_mean(value, segment.mask[:, :1])
         weights = self.outcomes.weights
@@ -201,8 +205,10 @@ class NextState(nn.Module):
 
 
 def with_history(segment: Segment, frames: int) -> Tensor:
-    """[B, T] bool: the steps that count if each needs so many frames before it: those that have them, and
-    those of an episode's beginning, where there are none to miss."""
+    """Return which steps, [B, T] bool, count if a step needs ``frames`` frames up to it.
+
+    A step counts if the segment has that many frames before it, or if the segment begins with its episode.
+    """
     steps = torch.arange(segment.action.shape[1], device=segment.mask.device)
     complete = (steps >= frames - 1).expand_as(segment.mask)
     if segment.first is not None:

@@ -1,1 +1,1 @@
-"""Building blocks with two or more users; they take sizes, never a config."""
+"""Building blocks of networks that two or more families of pieces use; they take sizes, never a config."""

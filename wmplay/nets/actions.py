@@ -1,4 +1,4 @@
-"""Actions as networks and searches see them: encoded, bounded, drawn at random."""
+"""Actions for networks and planners: encoding, bounds, random draws."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from wmplay.nets.units import Units
 
 
 class ActionEncoder(nn.Module):
-    """Actions [..., A] to about -1..1, or discrete actions [...] to one-hot: [..., size] floats.
+    """An encoder of actions [..., A] to about -1..1, and of discrete actions [...] to one-hot, as [...,
+    size].
 
     Raises:
-        SpaceError: unless the space is a one-dimensional Box or Discrete from 0.
+        SpaceError: unless the space is a one-dimensional Box, or Discrete from 0.
     """
 
     def __init__(self, space: gym.Space[Any]) -> None:
@@ -32,7 +33,7 @@ class ActionEncoder(nn.Module):
             raise SpaceError(f"action space is {space}, expected a one-dimensional Box or Discrete from 0")
 
     def forward(self, action: Tensor) -> Tensor:
-        """[..., size] float32."""
+        """Return the encoded actions [..., size] as float32."""
         if self.discrete:
             return F.one_hot(action.long(), self.size).float()
         encoded: Tensor = self.units(action)
@@ -40,10 +41,10 @@ class ActionEncoder(nn.Module):
 
 
 def action_bounds(space: gym.Space[Any]) -> tuple[Tensor, Tensor]:
-    """(low, high), each [A], of a Box to search or draw within.
+    """Return the bounds (low, high), each [A], of a Box.
 
     Raises:
-        SpaceError: if it is not a one-dimensional Box with finite bounds.
+        SpaceError: unless it is a one-dimensional Box with finite bounds.
     """
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
         raise SpaceError(f"action space is {space}, expected a one-dimensional Box")
@@ -61,10 +62,10 @@ def random_actions(
     generator: torch.Generator | None = None,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Uniform actions [*shape, A], or [*shape] int64 for discrete ones.
+    """Draw uniform actions [*shape, A], or [*shape] int64 for discrete ones.
 
     Raises:
-        SpaceError: for a space that is neither discrete nor a bounded one-dimensional Box.
+        SpaceError: for a space that is neither Discrete nor a bounded one-dimensional Box.
     """
     if isinstance(space, gym.spaces.Discrete):
         start = int(space.start)

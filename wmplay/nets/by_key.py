@@ -1,4 +1,4 @@
-"""Modules and loss terms by observation key, which may be any text: ``images.top``, ``forward``, ..."""
+"""Modules and loss terms by observation key, where a key may be any text: ``images.top``, ``forward``, ..."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 
 from torch import nn
 
-OF_A_LOSS = frozenset({"code", "continuation", "kl", "reward", "total"})  # terms that are no observation's
+OF_A_LOSS = frozenset({"code", "continuation", "kl", "reward", "total"})  # loss terms of no observation
 PREFIX = "observation."
 
 
 class ModulesByKey(nn.Module):
-    """A dict of modules whose keys may be any text, which those of ``nn.ModuleDict`` may not.
+    """A dict of modules with any text as key, unlike ``nn.ModuleDict``.
 
-    Weights are named by their keys. Percent-encoded are ``.`` and ``%`` anywhere, and the first character of
-    a key that is the name of an attribute of modules (``type``, ``forward``); the empty key is ``%``.
+    Weights are named by their keys. A key's characters ``.`` and ``%`` are percent-encoded; so is the first
+    character of a key that is an attribute of modules (``type``, ``forward``). The empty key becomes ``%``.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
@@ -25,21 +25,21 @@ class ModulesByKey(nn.Module):
             self.add_module(self._names[key], module)
 
     def __getitem__(self, key: str) -> nn.Module:
-        """A key's module."""
+        """Return a key's module."""
         module = self._modules[self._names[key]]
         assert module is not None
         return module
 
     def __contains__(self, key: object) -> bool:
-        """Whether there is a module of this key."""
+        """Return whether a module has this key."""
         return key in self._names
 
     def __iter__(self) -> Iterator[str]:
-        """The keys, in their order."""
+        """Iterate over the keys in their order."""
         return iter(self._names)
 
     def __len__(self) -> int:
-        """The number of modules."""
+        """Return the number of modules."""
         return len(self._names)
 
     def _name(self, key: str) -> str:
@@ -48,8 +48,8 @@ class ModulesByKey(nn.Module):
 
 
 def term(key: str) -> str:
-    """Return the name of an observation's term in a loss and its metrics, which no other term has.
+    """Return the name of an observation's term in a loss and its metrics.
 
-    It is the key itself, unless it is the name of a term of another kind (such as ``reward``).
+    The name is the key itself, unless a term of another kind has that name (for example ``reward``).
     """
     return PREFIX + key if key in OF_A_LOSS or key.startswith(PREFIX) else key

@@ -10,5 +10,5 @@ HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
 
 def nats(value: Tensor, mean: Tensor, sigma: Tensor) -> Tensor:
-    """The negative log density of each number [...]."""
+    """Return the negative log density of each number [...]."""
     return 0.5 * ((value - mean) / sigma).square() + sigma.log() + HALF_LOG_TAU

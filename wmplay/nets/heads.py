@@ -1,4 +1,4 @@
-"""Predictions of reward and of whether the episode goes on, shared by the models."""
+"""Heads that predict the reward and the discount, shared by the models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from wmplay.system.processes import joint_count
 
 
 class OutcomeHeads(nn.Module):
-    """From the features of each predicted step, its reward and the probability that the episode goes on.
+    """Heads from the features of each predicted step to its reward and to the probability that the episode
+    continues.
 
     A head with weight 0 is left out: it predicts None and adds no loss.
 
@@ -35,8 +36,10 @@ class OutcomeHeads(nn.Module):
         self.weights = {"reward": reward_weight, "continuation": continuation_weight}
 
     def forward(self, features: Callable[[], Tensor]) -> LazyMapping[Tensor | None]:
-        """{"reward", "discount"} -> [B, H] or None, each worked out when asked for, from what ``features``
-        then gives, [B, H, F]."""
+        """Return {"reward", "discount"} -> [B, H], or None for a head that is left out.
+
+        Each value is computed at its first use, from the result of ``features``, [B, H, F].
+        """
 
         def outcome(name: str) -> Tensor | None:
             head = self.reward if name == "reward" else self.continuation
@@ -48,7 +51,7 @@ class OutcomeHeads(nn.Module):
         return LazyMapping(("reward", "discount"), outcome)
 
     def negative_log_likelihoods(self, features: Tensor, segment: Segment) -> dict[str, Tensor]:
-        """{"reward", "continuation"} -> [B, T] nats of what each step led to, from features [B, T, F].
+        """Return {"reward", "continuation"} -> nats [B, T] of each step's outcome, given features [B, T, F].
 
         The reward's density is a Gaussian of width 1, without its constant.
         """
@@ -64,8 +67,9 @@ class OutcomeHeads(nn.Module):
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean of values [B, T] where mask [B, T] is True; 0 if it is so nowhere.
+    """Return the mean of values [B, T] where mask [B, T] is True, or 0 if no entry is True.
 
-    Over the joint batch, where several processes share one (``wmplay.system.processes.joint_count``).
+    If several processes share a batch, divide by the count of the joint batch
+    (``wmplay.system.processes.joint_count``).
     """
     return torch.where(mask, values, 0.0).sum() / joint_count(mask)

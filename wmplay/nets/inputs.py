@@ -1,4 +1,4 @@
-"""What policies without eyes look at: the vectors of an observation, side by side and normalised."""
+"""Inputs of policies that see no images: the vectors of an observation, concatenated and normalised."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from torch import Tensor, nn
 from wmplay.contracts import GOAL_PREFIX
 from wmplay.errors import SpaceError
 
-LARGEST = 10.0  # normalised inputs are cut here: one outlier must not wreck a network
+LARGEST = 10.0  # normalised inputs are clipped here, because one outlier can ruin a network
 
-SMALLEST = 0.001  # a variance is not rounded up by more than this part of it, whatever the unit
+SMALLEST = 0.001  # a variance is raised by at most this part of itself, whatever the unit
 
 
 class VectorInputs(nn.Module):
-    """Vector observations {key: [..., D]} to normalised inputs [..., size]; images are left alone.
+    """A map from vector observations {key: [..., D]} to normalised inputs [..., size]; images are ignored.
 
-    Where x comes with a ``goal_x``, the way to the goal, goal_x - x, stands beside them: it is what a policy
-    has to act on, and a network learns differences of its inputs slowly. Mean and variance are kept over all
-    that ``update`` was shown, as buffers: they are part of a checkpoint.
+    For each x with a ``goal_x``, the difference goal_x - x is an input as well: a policy has to act on it,
+    and a network learns differences of its inputs slowly. The mean and variance of all inputs given to
+    ``update`` are buffers, and so part of a checkpoint.
 
     Args:
         space: of the observations.
-        changes: each vector that is no goal also comes with its change in the last step: with positions
-            alone, a policy does not see how fast anything moves.
+        changes: whether the change of each vector in the last step is an input as well, except for goals; a
+            policy cannot infer velocities from positions alone.
 
     Raises:
-        SpaceError: if there is no vector in the observation space.
+        SpaceError: if the observation space has no vector.
     """
 
     mean: Tensor
@@ -58,14 +58,15 @@ class VectorInputs(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
 
     def flat(self, observation: Mapping[str, Tensor], before: Tensor | None = None) -> Tensor:
-        """The inputs [..., size] before they are normalised; only vectors are looked at.
+        """Return the inputs [..., size] before normalisation; only vectors are read.
 
         Args:
             observation: {key: [..., D]}.
-            before: [..., size], what this gave for the step before; None where an episode begins: no change.
+            before: [..., size], the result of this method for the previous step; None at the start of an
+                episode, for changes of zero.
 
         Raises:
-            SpaceError: if one of them is missing, or of another size: the observations are another env's.
+            SpaceError: if a vector is missing or has another size: the observations belong to another env.
         """
         parts = {}
         for key, size in self.sizes.items():
@@ -83,27 +84,27 @@ class VectorInputs(nn.Module):
         return torch.cat([*parts.values(), *ways, *(parts[key] - past[key] for key in self.moving)], dim=-1)
 
     def _parts(self, flat: Tensor) -> dict[str, Tensor]:
-        """The observation {key: [..., D]} that ``flat`` gave these inputs for."""
+        """Return the observation {key: [..., D]} for which ``flat`` returned these inputs."""
         sizes = list(self.sizes.values())
         parts: tuple[Tensor, ...] = torch.split(flat[..., : sum(sizes)], sizes, dim=-1)
         return dict(zip(self.sizes, parts, strict=True))
 
     def forward(self, flat: Tensor) -> Tensor:
-        """Normalised inputs [..., size] of those that ``flat`` gives."""
+        """Normalise the inputs [..., size] that ``flat`` returned."""
         spread = (self.variance + (SMALLEST * self.variance).clamp(max=1e-8)).sqrt()
-        spread = torch.where(spread > 0, spread, 1e-4)  # one that was always the same
+        spread = torch.where(spread > 0, spread, 1e-4)  # an input that never changed has variance 0
         return ((flat - self.mean) / spread).clamp(-LARGEST, LARGEST)
 
     @torch.no_grad()
     def update(self, flat: Tensor) -> None:
-        """Takes more inputs [..., size] into the statistics (Chan et al. 1979, the merge of two samples)."""
+        """Add inputs [..., size] to the statistics (Chan et al. 1979, the merge of two samples)."""
         flat = flat.reshape(-1, self.size)
         count = self.count + len(flat)
         weight = (len(flat) / count).float()
         difference = flat.mean(0) - self.mean
         spread = flat.var(0, correction=0) + difference.square() * (1 - weight)
         self.mean += weight * difference
-        self.variance.mul_(1 - weight).add_(weight * spread)  # nothing is left of the first guess
+        self.variance.mul_(1 - weight).add_(weight * spread)  # removes the initial variance of 1
         self.count.copy_(count)
 
 

@@ -12,7 +12,8 @@ SMALLEST_GRID = 4
 
 
 def mlp(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
-    """``layers`` layers of ``hidden`` SiLU units, then a linear one: [..., inputs] -> [..., outputs]."""
+    """Return ``layers`` layers of ``hidden`` SiLU units and a linear layer: [..., inputs] -> [...,
+    outputs]."""
     sizes = [inputs] + [hidden] * layers
     stack: list[nn.Module] = []
     for before, after in pairwise(sizes):
@@ -21,7 +22,7 @@ def mlp(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
 
 
 class ConvEncoder(nn.Module):
-    """Convolutions that halve an image to about 4 x 4: [..., H, W, C] or [..., H, W] -> [..., size]."""
+    """Convolutions that halve an image down to about 4 x 4: [..., H, W, C] or [..., H, W] -> [..., size]."""
 
     def __init__(self, shape: tuple[int, ...], channels: int = 32) -> None:
         super().__init__()
@@ -35,7 +36,7 @@ class ConvEncoder(nn.Module):
         self.size = widths[-1] * (self.height >> halvings) * (self.width >> halvings)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Flat features [..., size]."""
+        """Return flat features [..., size]."""
         batch = image.shape[: image.ndim - self.image_dims]
         x = image.reshape(-1, self.height, self.width, self.channels).movedim(-1, 1)
         for layer in self.layers:
@@ -44,7 +45,8 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """The way back: features [..., inputs] to an image [..., *shape], without a last nonlinearity."""
+    """Transposed convolutions from features [..., inputs] to an image [..., *shape]; the last layer is
+    linear."""
 
     def __init__(self, inputs: int, shape: tuple[int, ...], channels: int = 32) -> None:
         super().__init__()
@@ -59,20 +61,20 @@ class ConvDecoder(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """The image [..., *shape]."""
+        """Return the image [..., *shape]."""
         x = self.inputs(features).reshape(-1, *self.grid)
         for layer in self.layers:
             x = layer(F.silu(x))
         height, width, _ = _image(self.shape)
-        # cut, since sizes that do not halve evenly come back larger
+        # crop, because sizes that do not halve evenly come back larger
         image: Tensor = x[:, :, :height, :width].movedim(1, -1)
         return image.reshape(*features.shape[:-1], *self.shape)
 
 
 def fourier_features(x: Tensor, frequencies: int) -> Tensor:
-    """x with sines and cosines of pi, 2 pi, 4 pi ... x: [..., D] -> [..., D * (1 + 2 * frequencies)].
+    """Append sines and cosines of pi x, 2 pi x, 4 pi x, ...: [..., D] -> [..., D * (1 + 2 * frequencies)].
 
-    Lets a small network draw sharp edges at positions x (Tancik et al. 2020, arXiv 2006.10739).
+    They let a small network represent sharp edges at positions x (Tancik et al. 2020, arXiv 2006.10739).
     """
     octaves = torch.pi * 2.0 ** torch.arange(frequencies, device=x.device)
     angles = (x.unsqueeze(-1) * octaves).flatten(-2)
@@ -80,7 +82,7 @@ def fourier_features(x: Tensor, frequencies: int) -> Tensor:
 
 
 def _image(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """(H, W, C); an image without a channel axis has one channel."""
+    """Return (H, W, C); an image without a channel axis has one channel."""
     return shape[0], shape[1], shape[2] if len(shape) == 3 else 1
 
 

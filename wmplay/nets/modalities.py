@@ -1,4 +1,5 @@
-"""How each observation key is fed to a network, and how a network's output becomes a distribution of it.
+"""Modalities: the encoding of each observation key for a network, and its distribution from a network's
+output.
 
 Networks see numbers of order one; distributions and their targets are in the env's own units.
 """
@@ -23,7 +24,7 @@ CHANNELS = (1, 3, 4)  # grey, RGB, RGB and alpha
 
 
 class Modality(nn.Module, ABC):
-    """One observation key of a certain kind and shape."""
+    """The kind and shape of one observation key."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -32,47 +33,48 @@ class Modality(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, value: Tensor) -> Tensor:
-        """Network input [..., *shape], float32, from an observation [..., *shape]."""
+        """Return the network input [..., *shape], float32, for an observation [..., *shape]."""
 
     @abstractmethod
     def distribution(self, output: Tensor) -> Distribution:
-        """The distribution of the observation from a network's output [..., *shape]."""
+        """Return the distribution of the observation, given a network's output [..., *shape]."""
 
 
 class Binary(Modality):
-    """Zeros and ones of any shape, such as a tiny screen: independent Bernoulli variables."""
+    """Zeros and ones of any shape, for example a tiny screen, as independent Bernoulli variables."""
 
     def encode(self, value: Tensor) -> Tensor:
-        """The zeros and ones as floats."""
+        """Return the zeros and ones as floats."""
         return value.float()
 
     def distribution(self, output: Tensor) -> Distribution:
-        """Bernoulli with the output as logits; its mean is the probability of a one."""
+        """Return a Bernoulli with the output as logits; its mean is the probability of a one."""
         return _independent(Bernoulli(logits=output.float(), validate_args=False), len(self.shape))
 
 
 class Pixels(Modality):
-    """uint8 images [H, W, C] or [H, W]: a Gaussian of fixed width, ``sigma`` times 255."""
+    """uint8 images [H, W, C] or [H, W] as Gaussians of the fixed width ``sigma`` * 255."""
 
     def __init__(self, shape: tuple[int, ...], sigma: float) -> None:
         super().__init__(shape)
         self.sigma = sigma
 
     def encode(self, value: Tensor) -> Tensor:
-        """0..255 to -0.5..0.5."""
+        """Map 0..255 to -0.5..0.5."""
         return value.float() / 255 - 0.5
 
     def distribution(self, output: Tensor) -> Distribution:
-        """Normal around the output, moved back to 0..255."""
+        """Return a Normal around the output, mapped back to 0..255."""
         mean = (output.float() + 0.5) * 255
         sigma = mean.new_tensor(self.sigma * 255).expand_as(mean)
         return _independent(Normal(mean, sigma, validate_args=False), len(self.shape))
 
 
 class Vector(Modality):
-    """Float vectors [D]: a Gaussian of fixed width, ``sigma`` times each entry's half-range.
+    """Float vectors [D] as Gaussians of the fixed width ``sigma`` times each entry's half-range.
 
-    Half-ranges are those of bounds, or of the data; with ``symlog``, a vector with open entries is squashed.
+    The half-range of an entry comes from its bounds, or from the data if it has none (``Units``). With
+    ``symlog``, a vector with unbounded entries is squashed.
     """
 
     def __init__(self, key: str, space: gym.spaces.Box, sigma: float, symlog: bool) -> None:
@@ -83,16 +85,16 @@ class Vector(Modality):
 
     @property
     def limit(self) -> Tensor:
-        """[D]: the largest encoded value, 1 or infinity."""
+        """The largest encoded value of each entry, [D]: 1 or infinity."""
         return self.units.limit
 
     def encode(self, value: Tensor) -> Tensor:
-        """Entries to -1..1, or about that where they have no bounds."""
+        """Map entries to -1..1, or about -1..1 where they have no bounds."""
         scaled: Tensor = self.units(value)
         return symlog(scaled) if self.symlog else scaled
 
     def distribution(self, output: Tensor) -> Distribution:
-        """Normal around the output, moved back to the observation's units."""
+        """Return a Normal around the output, mapped back to the observation's units."""
         mean = output.float()
         if self.symlog:
             return SymlogNormal(mean, self.units.center, self.units.scale, self.sigma)
@@ -112,16 +114,16 @@ class SymlogNormal(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The median, in fact: the symexp of the Normal's mean, which no rare large value drags along."""
+        """The symexp of the Normal's mean: strictly the median, which rare large values do not shift."""
         return symexp(self.normal.mean) * self.scale + self.center
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """A draw, in the observation's units."""
+        """Draw a sample in the observation's units."""
         drawn: Tensor = self.normal.sample(sample_shape)  # type: ignore[no-untyped-call]
         return symexp(drawn) * self.scale + self.center
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """The log density [...] in the observation's units."""
+        """Return the log density [...] in the observation's units."""
         scaled = (value - self.center) / self.scale
         log_slope = -torch.log1p(scaled.abs()) - self.scale.log()
         log_density: Tensor = self.normal.log_prob(symlog(scaled))  # type: ignore[no-untyped-call]
@@ -131,16 +133,16 @@ class SymlogNormal(Distribution):
 def modalities(
     space: gym.Space[Any], *, vector_sigma: float, pixel_sigma: float, symlog: bool = False
 ) -> dict[str, Modality]:
-    """How to handle each observation key that world models model (``goal_`` keys are left out).
+    """Return the modality of each observation key that world models model (all but ``goal_`` keys).
 
     Args:
         space: a ``Dict`` of Boxes: zeros and ones (uint8 or bool), uint8 images, float vectors.
         vector_sigma: width of predictions of vectors, in half-ranges.
         pixel_sigma: width of predictions of pixels, as a part of 0..255.
-        symlog: squash vectors that have open entries.
+        symlog: whether to squash vectors that have unbounded entries.
 
     Raises:
-        SpaceError: for anything else.
+        SpaceError: for other spaces.
         ConfigError: for widths that are not positive.
     """
     for name, value in (("vector_sigma", vector_sigma), ("pixel_sigma", pixel_sigma)):
@@ -158,12 +160,12 @@ def modalities(
 
 
 def symlog(x: Tensor) -> Tensor:
-    """sign(x) log(1 + |x|)."""
+    """Return sign(x) log(1 + abs(x))."""
     return x.sign() * torch.log1p(x.abs())
 
 
 def symexp(x: Tensor) -> Tensor:
-    """The inverse of ``symlog``."""
+    """Return the inverse of ``symlog``."""
     return x.sign() * torch.expm1(x.abs())
 
 
@@ -185,7 +187,7 @@ def _modality(
 
 
 def _check_channels(key: str, shape: tuple[int, ...]) -> None:
-    """Whether the channels of a picture come last. Raises SpaceError."""
+    """Raise SpaceError if the channels of an image come first instead of last."""
     if len(shape) == 3 and shape[0] in CHANNELS and shape[2] not in CHANNELS:
         c, h, w = shape
         raise SpaceError(

@@ -12,16 +12,16 @@ from wmplay.nets.by_key import ModulesByKey
 from wmplay.nets.layers import ConvDecoder, ConvEncoder, fourier_features, mlp
 from wmplay.nets.modalities import Modality, Pixels, Vector
 
-OUTER_PRODUCTS = 16  # rank of the images that are drawn without convolutions
-CONV_FROM = 4096  # images of at least this many numbers get convolutions; smaller ones are flattened
+OUTER_PRODUCTS = 16  # rank of images that are decoded without convolutions
+CONV_FROM = 4096  # images with at least this many numbers get convolutions; smaller ones are flattened
 
 
 class ObservationEncoder(nn.Module):
-    """All observation keys together to one embedding: {key: [..., *shape]} -> [..., outputs].
+    """An encoder of all observation keys to one embedding: {key: [..., *shape]} -> [..., outputs].
 
-    Vectors, with sines and cosines of ``frequencies`` octaves, and small images lie side by side at the
-    entrance of an MLP, after convolutions of large images. (The sines and cosines make the small steps
-    of a position from frame to frame as large as any other input.)
+    Vectors, small images and the convolved features of large images are concatenated as the input of an MLP.
+    Vectors come with sines and cosines of ``frequencies`` octaves, which make the small change of a position
+    from frame to frame as large as any other input.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ObservationEncoder(nn.Module):
         self.mlp = mlp(sum(sizes), hidden, layers, outputs)
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """The embedding [..., outputs]."""
+        """Return the embedding [..., outputs]."""
         parts = []
         for key, modality in self.modalities.items():
             x = modality.encode(observation[key])
@@ -52,12 +52,12 @@ class ObservationEncoder(nn.Module):
 
 
 class ImageHead(nn.Module):
-    """A latent, and the positions in it, to one image key's output: [..., inputs] -> [..., *shape].
+    """A decoder of one image key from a latent and predicted positions: [..., inputs] -> [..., *shape].
 
-    The predicted positions (vector observations) come in as sines and cosines: where something is in
-    the image depends on them through sharp edges, which an MLP learns slowly from plain numbers. A
-    small image is a sum of outer products, of what is in its rows with what is in its columns; on the
-    lcd worlds that halves the error of a plain layer of pixels. Large images get convolutions.
+    The positions (predicted vector observations) enter as sines and cosines: pixels depend on positions
+    through sharp edges, which an MLP learns slowly from plain numbers. A small image is decoded as a sum of
+    outer products of row profiles and column profiles; in the lcd worlds this halves the error of a plain
+    layer of pixels. Large images get convolutions.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ImageHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(self.rows, self.columns)) if self.conv is None else None
 
     def forward(self, latent: Tensor, positions: Tensor) -> Tensor:
-        """Logits of a binary screen, or pixels around 0."""
+        """Return logits of a binary screen, or pixel values around 0."""
         x: Tensor = self.mlp(torch.cat([latent, fourier_features(positions, self.frequencies)], dim=-1))
         if self.conv is not None:
             image: Tensor = self.conv(F.silu(x))
@@ -87,7 +87,7 @@ class ImageHead(nn.Module):
 
 
 def vectors(modalities: Mapping[str, Modality]) -> dict[str, Vector]:
-    """The keys that hold vectors."""
+    """Return the modalities of the keys that hold vectors."""
     return {key: m for key, m in modalities.items() if isinstance(m, Vector)}
 
 

@@ -1,4 +1,4 @@
-"""Vectors in units of order one, whatever the units of the env are."""
+"""Scaling of vectors to order one, whatever the units of the env are."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from torch import Tensor, nn
 from wmplay.contracts import Segment
 from wmplay.system.arrays import Array
 
-TRUSTED = 1e3  # bounds up to this are taken as they are; larger ones may mean no more than "any float"
-FILLED = 0.01  # part of the range between such bounds that the data has to cover for them to count
-WIDEST = 4.0  # standard deviations: rare values further out do not make all others small
+TRUSTED = 1e3  # bounds up to this are trusted; larger ones may mean no more than "any float"
+FILLED = 0.01  # part of the range between larger bounds that the data must cover for them to be trusted
+WIDEST = 4.0  # standard deviations: rarer values do not make all others small
 
 
 class Units(nn.Module):
-    """The center and half-range of each entry of a vector [..., D]: those of its bounds, or of the data.
+    """The center and half-range of each entry of a vector [..., D], from its bounds or from data.
 
-    Bounds up to ``TRUSTED`` count. All other entries, without bounds or with bounds that may say nothing, are
-    as they are until ``measure_units`` has seen data, and then in buffers that are saved with the weights. A
-    checkpoint from before models measured lacks the buffers: ``unmeasured`` is what it means.
+    Bounds up to ``TRUSTED`` are used as they are. All other entries, without bounds or with larger ones, are
+    not scaled until ``measure_units`` has seen data; their center and half-range are then in buffers that are
+    saved with the weights. For a checkpoint that was written before the buffers existed, ``unmeasured`` gives
+    their values.
 
     Args:
         space: of the vector.
-        key: of the observation; None = this is the action.
+        key: of the observation; None for the action.
     """
 
     center: Tensor
     scale: Tensor
-    limit: Tensor  # [D]: the largest value in these units, 1 or infinity
+    limit: Tensor  # [D]: the largest value after scaling, 1 or infinity
     measured: Tensor  # bool
 
     def __init__(self, space: gym.spaces.Box, key: str | None) -> None:
@@ -52,20 +53,20 @@ class Units(nn.Module):
         return {name: torch.as_tensor(value).float() for name, value in values.items()}
 
     def forward(self, value: Tensor) -> Tensor:
-        """Float32 [..., D] of order one."""
+        """Scale a vector to float32 [..., D] of order one."""
         return (value.float() - self.center) / self.scale
 
     def back(self, value: Tensor) -> Tensor:
-        """The inverse of ``forward``."""
+        """Undo ``forward``."""
         return value * self.scale + self.center
 
     def unmeasured(self) -> dict[str, Tensor]:
-        """The saved buffers of a vector whose open entries stay as they are."""
+        """Return the buffers of a vector whose unbounded entries are not scaled."""
         return self._by_bounds() | {"measured": torch.tensor(True)} if self.open else {}
 
     @torch.no_grad()
     def measure(self, data: Array) -> None:
-        """Takes center and half-range of the open entries from data [N, D]."""
+        """Set the center and half-range of unbounded entries from data [N, D]."""
         data = data.astype(np.float64)
         least, most, center = data.min(0), data.max(0), data.mean(0)
         reach = np.maximum(most - center, center - least)
@@ -84,12 +85,12 @@ class Units(nn.Module):
 
 
 def to_measure(model: nn.Module) -> bool:
-    """Whether a model has units that wait for data."""
+    """Return whether a model has units that need data."""
     return any(True for _ in _waiting(model))
 
 
 def measure_units(model: nn.Module, segment: Segment) -> None:
-    """Measures the units of a model that wait for data, on what a segment's mask keeps."""
+    """Set the units of a model that need data from the steps that a segment's mask keeps."""
     seen = torch.nn.functional.pad(segment.mask, (1, 0), value=True)
     for units in list(_waiting(model)):
         values = segment.action[segment.mask] if units.key is None else segment.observation[units.key][seen]
@@ -97,7 +98,7 @@ def measure_units(model: nn.Module, segment: Segment) -> None:
 
 
 def missing_units(model: nn.Module) -> dict[str, Tensor]:
-    """What a checkpoint lacks that was written before models measured: units that stay as they are."""
+    """Return the buffers missing from a checkpoint that was written before units were measured."""
     return {
         f"{name}.{buffer}": value
         for name, module in model.named_modules(remove_duplicate=False)

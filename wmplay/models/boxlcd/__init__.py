@@ -1,1 +1,1 @@
-"""The models of boxLCD (Wilson 2021): transformers over frames, alone and on learned symbols."""
+"""The models of boxLCD (Wilson 2021): transformers over frames, or over learned symbols of frames."""

@@ -1,4 +1,4 @@
-"""An autoencoder of single frames: a binary screen, and the vectors beside it, to a grid of symbols."""
+"""An autoencoder of single frames: from a binary screen and vectors to a grid of symbols."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from wmplay.nets.observations import vectors
 
 
 class FrameAutoencoder(nn.Module):
-    """The networks that BVAE and RNLDA share; what a symbol is, they decide themselves.
+    """The networks that ``BVAE`` and ``RNLDA`` share; each of the two defines its own symbols.
 
     Args:
         observation_space: a Dict with one binary screen [H, W] and any number of float vectors.
         channels: symbols in each cell of the grid.
         width: channels of the convolutions.
-        patch: pixels along each side of what the first convolution takes as one, 1, 2 or 4.
+        patch: side, in pixels, of the patches that enter the first convolution: 1, 2 or 4.
         hidden: units of the hidden layer from code to vectors.
         vector_sigma: width of the Gaussian around vectors, in half-ranges of their space.
-        position_features: octaves of sines and cosines in which the encoder sees vectors.
-        with_vectors: whether the symbols hold the vectors too, or the screen alone.
+        position_features: octaves of sines and cosines of the vectors that enter the encoder.
+        with_vectors: whether the symbols encode the vectors as well as the screen.
 
     Raises:
         SpaceError: for other spaces.
@@ -68,7 +68,7 @@ class FrameAutoencoder(nn.Module):
         self.vector_head = mlp(self.size, hidden, 1, numbers) if numbers else None
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """What chooses the symbols, [..., S], of frames {key: [..., ...]}."""
+        """Return the outputs that choose the symbols, [..., S], of frames {key: [..., ...]}."""
         screen = observation[self.screen]
         batch = screen.shape[:-2]
         screen = screen.reshape(-1, *screen.shape[-2:])
@@ -78,7 +78,8 @@ class FrameAutoencoder(nn.Module):
         return flat.reshape(*batch, self.size)
 
     def decode(self, code: Tensor) -> Mapping[str, Distribution]:
-        """Distributions of each observation key from symbols [..., S], each worked out when asked for."""
+        """Return distributions of each observation key from symbols [..., S], each computed at its first
+        use."""
 
         def distribution(key: str) -> Distribution:
             modality = self.modalities[key]
@@ -94,12 +95,12 @@ class FrameAutoencoder(nn.Module):
     def reconstruction(
         self, code: Tensor, observation: Mapping[str, Tensor], seen: Tensor
     ) -> dict[str, Tensor]:
-        """For each key's term the negative log-likelihood of frames under their codes [B, F, S].
+        """Return each key's negative log-likelihood of frames given their codes, by loss term.
 
         Args:
-            code: of the frames.
+            code: [B, F, S], of the frames.
             observation: {key: [B, F, ...]}.
-            seen: [B, F] bool, which of the frames count.
+            seen: [B, F] bool, the frames that count.
 
         Returns:
             nats per pixel, or per number of a vector, averaged over the frames that count.
@@ -112,9 +113,9 @@ class FrameAutoencoder(nn.Module):
 
 
 def ends(segment: Segment) -> tuple[dict[str, Tensor], Tensor]:
-    """A segment's first and last frame {key: [B, 2, ...]}, and [B, 2] whether they are frames or padding.
+    """Return a segment's first and last frame {key: [B, 2, ...]}, and [B, 2] bool, False for padding.
 
-    Enough to fit an autoencoder on: the frames between them look much the same, and take their time.
+    They are enough to fit an autoencoder: the frames between them look alike, and cost time.
     """
     index = torch.tensor([0, segment.action.shape[1]], device=segment.action.device)
     seen = nn.functional.pad(segment.mask, (1, 0), value=True)
@@ -122,7 +123,7 @@ def ends(segment: Segment) -> tuple[dict[str, Tensor], Tensor]:
 
 
 def the_screen(modalities: Mapping[str, Modality]) -> str:
-    """The key of the one binary screen."""
+    """Return the key of the one binary screen. Raise SpaceError for other observations."""
     screens = [key for key, m in modalities.items() if isinstance(m, Binary) and len(m.shape) == 2]
     others = [key for key, m in modalities.items() if key not in screens and not isinstance(m, Vector)]
     if len(screens) != 1 or others:

@@ -1,10 +1,10 @@
-"""The binary variational autoencoder of boxLCD (2021): each frame as a grid of Bernoulli bits.
+"""The binary variational autoencoder of boxLCD (Wilson 2021): each frame as a grid of Bernoulli bits.
 
-    q(bits | frame), sampled with straight-through gradients
-    p(screen | bits) Bernoulli pixels, p(vectors | bits) Gaussian
+    q(bits | frame), sampled with straight-through gradients p(screen | bits) Bernoulli pixels, p(vectors |
+    bits) Gaussian
 
-The loss is not a bound: means of nats per pixel and per number, and a small bonus for the entropy of the
-bits, which leaves bits that carry nothing at one half.
+The loss is not a bound: it is a mean of nats per pixel and per number, minus a small bonus for the entropy of
+the bits, which keeps bits without information at probability one half.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from wmplay.nets.heads import masked_mean
 
 
 class BVAE(nn.Module):
-    """Frames to bits and back. Not a world model: ``fbt`` predicts its bits.
+    """An autoencoder from frames to bits. It is not a world model: ``fbt`` predicts its bits.
 
     Args:
         observation_space: a Dict with one binary screen [H, W] and any number of float vectors.
         channels: bits in each cell of 4 x 4 pixels.
         width: channels of the convolutions.
-        patch: pixels along each side of what the first convolution takes as one: 1 (as published), 2 or 4.
+        patch: side, in pixels, of the patches that enter the first convolution: 1 (as published), 2 or 4.
         hidden: units of the hidden layer from bits to vectors.
         entropy_weight: weight of the mean entropy of the bits.
         vector_sigma: width of the Gaussian around vectors, in half-ranges of their space.
-        position_features: octaves of sines and cosines in which the encoder sees vectors; 0 as published.
-        with_vectors: whether the code holds the vectors too, or the screen alone.
+        position_features: octaves of sines and cosines of the vectors that enter the encoder; 0 as published.
+        with_vectors: whether the bits encode the vectors as well as the screen.
 
     Raises:
         SpaceError: for other spaces.
@@ -64,18 +64,19 @@ class BVAE(nn.Module):
         self.entropy_weight = entropy_weight
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """Logits [..., S] of the bits of frames {key: [..., ...]}."""
+        """Return logits [..., S] of the bits of frames {key: [..., ...]}."""
         logits: Tensor = self.frames(observation)
         return logits.float()
 
     def decode(self, bits: Tensor) -> Mapping[str, Distribution]:
-        """Distributions of each observation key from bits [..., S], each worked out when asked for."""
+        """Return distributions of each observation key from bits [..., S], each computed at its first use."""
         return self.frames.decode(bits)
 
     def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
-        """Nats per pixel + nats per number of each vector - ``entropy_weight`` x nats of entropy per bit.
+        """Return nats per pixel + nats per number of each vector - ``entropy_weight`` x nats of entropy per
+        bit.
 
-        Fitted on each segment's first and last frame. Metrics: ``loss/<key>``, and ``entropy``.
+        The loss reads each segment's first and last frame. Metrics: ``loss/<key>``, and ``entropy``.
         """
         observation, seen = ends(segment)
         logits = self(observation)

@@ -1,12 +1,13 @@
-"""The flat binary transformer of boxLCD (2021): GPT over the bits of a frozen BVAE, a frame a token.
+"""The flat binary transformer FBT of boxLCD (Wilson 2021): GPT over the bits of a frozen BVAE, one frame a
+token.
 
-    bits_t ~ q(bits | frame_t)                                   the BVAE, fitted first
-    p(bits_{t+1} | bits_{..t}, action_{..t})                     independent Bernoullis, by the transformer
+    bits_t ~ q(bits | frame_t)                                   the BVAE, fitted first p(bits_{t+1} |
+    bits_{..t}, action_{..t})                     independent Bernoullis, by the transformer
 
-Departures, each with its reason: positions are relative, since learned absolute ones cannot slide along
-episodes longer than the window; the vectors may lie beside the bits (``direct_vectors``), since tasks
-compute rewards from them and bits hold them coarsely; reward and continuation have heads. The default is
-small and takes the screen in patches; ``fbt_published`` has the original's size and convolutions.
+Departures from the original: positions are relative, because learned absolute ones cannot slide along
+episodes longer than the context; vectors may be predicted directly (``direct_vectors``), because tasks
+compute rewards from them and bits encode them coarsely; reward and continuation have heads. The default is
+small and reads the screen in patches; ``fbt_published`` has the original's size and convolutions.
 """
 
 from __future__ import annotations
@@ -26,31 +27,30 @@ from wmplay.nets.observations import vectors
 
 
 class FBT(TwoStage):
-    """A transformer over bits.
+    """A transformer over the bits of frames.
 
     Args:
         observation_space: a Dict with one binary screen [H, W] and any number of float vectors.
         action_space: a one-dimensional Box, or Discrete.
-        size: E, of a token.
+        size: size E of a token.
         layers: of the transformer.
         heads: of its attention.
-        context: frames that it sees; no more than the segments it is fitted on have.
+        context: frames that the transformer sees; at most the length of the segments it is fitted on.
         hidden: units of the hidden layers of the heads for vectors, reward and continuation.
         bits: in each cell of 4 x 4 pixels.
         width: channels of the autoencoder's convolutions.
-        patch: pixels along each side of what its first convolution takes as one: 1 (as published), 2 or 4.
+        patch: side, in pixels, of the patches that enter the first convolution: 1 (as published), 2 or 4.
         entropy_weight: of the bits' mean entropy, in the autoencoder's loss.
-        direct_vectors: whether vectors are predicted as they are, beside the bits, and not within
-            them as published.
+        direct_vectors: whether vectors are predicted directly, and not, as published, encoded in the bits.
         vector_sigma: width of the Gaussian around decoded vectors, in half-ranges of their space.
-        change_scale: how much a step typically changes a vector's number, in half-ranges; changes are fed
-            and predicted in units of it.
-        min_sigma: the smallest width of the Gaussian over a number's change, in the same units.
-        position_features: octaves of sines and cosines in which the networks see vectors.
-        autoencoder_share: of the updates; the others are the transformer's.
-        code_weight: of the loss per bit, beside the loss per number of the vectors.
+        change_scale: the typical change of a vector's number in a step, in half-ranges; the unit in which
+            changes are read and predicted.
+        min_sigma: the smallest width of the Gaussian over a number's change, in the same unit.
+        position_features: octaves of sines and cosines of the vectors that enter the networks.
+        autoencoder_share: of the updates; the remaining ones fit the transformer.
+        code_weight: of the loss per bit, relative to the loss per number of the vectors.
         reward_weight: weight of the reward's loss; 0 = no reward head.
-        continuation_weight: weight of the loss of "the episode goes on"; 0 = no such head.
+        continuation_weight: weight of the continuation's loss; 0 = no continuation head.
 
     Raises:
         SpaceError: for other spaces.
@@ -114,14 +114,15 @@ class FBT(TwoStage):
         super().__init__(list(found), autoencoder, dynamics, autoencoder_share)
 
     def target(self, output: Tensor, symbols: Tensor) -> Tensor:
-        """The bits' probabilities: the expected loss over all bits that could have been sampled."""
+        """Return the bits' probabilities: their loss is the expectation over all bits that could be
+        sampled."""
         return output.sigmoid()
 
     @torch.no_grad()
     def surprise(self, segment: Segment) -> Surprise:
-        """A bound: -log p(screen | bits) + KL(q(bits | frame) || p(bits | frames and actions before)).
+        """Return a bound: -log p(screen | bits) + KL(q(bits | frame) || p(bits | frames and actions before)).
 
-        One sample of the bits of each frame, from torch's global generator.
+        Each frame's bits are sampled once, from torch's global generator.
         """
         symbols = self.autoencoder.symbols
         logits = self.autoencoder(segment.observation)

@@ -1,10 +1,10 @@
-"""The frame transformer FIT of boxLCD (2021): GPT over raw frames, a frame a token and no autoencoder.
+"""The frame transformer FIT of boxLCD (Wilson 2021): GPT over raw frames, one frame a token, no autoencoder.
 
     p(screen_{t+1} | frames and actions so far)          independent pixels, by the transformer
 
-Departures, each with its reason: positions are relative, since learned absolute ones cannot slide along
-episodes longer than the window; vectors are part of a frame (``vectors``), since tasks compute rewards from
-them; reward and continuation have heads.
+Departures from the original: positions are relative, because learned absolute ones cannot slide along
+episodes longer than the context; vectors are part of a frame (``vectors``), because tasks compute rewards
+from them; reward and continuation have heads.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from wmplay.nets.observations import vectors as vectors_of
 class FIT(nn.Module):
     """A transformer over pixels.
 
-    A latent of a predicted step is the screen, flat, and the numbers of the vectors. Without a generator the
-    pixels in it are probabilities (the likelier value is what is fed back); with one they are a sample.
+    The latent of a predicted step is the flat screen and the numbers of the vectors. With a generator its
+    pixels are a sample; without one they are probabilities, while the more likely value is fed back.
 
     Args:
         observation_space: a Dict with one binary screen [H, W] and any number of float vectors.
         action_space: a one-dimensional Box, or Discrete.
-        size: E, of a token.
+        size: size E of a token.
         layers: of the transformer.
         heads: of its attention.
-        context: frames that it sees; no more than the segments it is fitted on have.
+        context: frames that the transformer sees; at most the length of the segments it is fitted on.
         hidden: units of the hidden layers of the heads for reward and continuation.
-        vectors: whether vectors are seen and predicted; false, as published, leaves the screen alone.
+        vectors: whether vectors are read and predicted; False, as published, models the screen alone.
         vector_sigma: width of the Gaussian around decoded vectors, in half-ranges of their space.
-        change_scale: how much a step typically changes a vector's number, in half-ranges; changes are fed
-            and predicted in units of it.
-        min_sigma: the smallest width of the Gaussian over a number's change, in the same units.
-        position_features: octaves of sines and cosines in which vectors are seen.
-        code_weight: of the loss per pixel, beside the loss per number of the vectors.
+        change_scale: the typical change of a vector's number in a step, in half-ranges; the unit in which
+            changes are read and predicted.
+        min_sigma: the smallest width of the Gaussian over a number's change, in the same unit.
+        position_features: octaves of sines and cosines of the vectors that enter the network.
+        code_weight: of the loss per pixel, relative to the loss per number of the vectors.
         reward_weight: weight of the reward's loss; 0 = no reward head.
-        continuation_weight: weight of the loss of "the episode goes on"; 0 = no such head.
+        continuation_weight: weight of the continuation's loss; 0 = no continuation head.
 
     Raises:
         SpaceError: for other spaces.
@@ -100,11 +100,11 @@ class FIT(nn.Module):
     # ---- the four verbs --------------------------------------------------------------------------
 
     def initial(self, observation: Mapping[str, Tensor]) -> Belief:
-        """The belief after an episode's first frame {key: [B, ...]}."""
+        """Return the belief after an episode's first frame {key: [B, ...]}."""
         return self.dynamics.initial(self._code(observation))
 
     def observe(self, belief: Belief, action: Tensor, observation: Mapping[str, Tensor]) -> Belief:
-        """The belief after action [B, T, A] and what it led to, {key: [B, T, ...]}."""
+        """Return the belief after action [B, T, A] and the frames that it led to, {key: [B, T, ...]}."""
         return self.dynamics.observe(belief, action, self._code(observation))
 
     def predict(
@@ -115,7 +115,7 @@ class FIT(nn.Module):
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
     ) -> Prediction:
-        """The future under action [B, H, A]; the spread of samples grows with the temperature."""
+        """Predict under action [B, H, A]; samples spread more at a higher temperature."""
         future = self.dynamics.predict(belief, action, generator, temperature)
         latent = future.code
         if generator is None:
@@ -124,7 +124,7 @@ class FIT(nn.Module):
         return LazyPrediction(latent, future.outcomes, future.belief, self.decode)
 
     def decode(self, latent: Tensor) -> Mapping[str, Distribution]:
-        """Distributions of each observation key from latents [..., H * W + V]."""
+        """Return distributions of each observation key from latents [..., H * W + V]."""
 
         def distribution(key: str) -> Distribution:
             if key != self.screen:
@@ -137,14 +137,15 @@ class FIT(nn.Module):
     # ---- training --------------------------------------------------------------------------------
 
     def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
-        """How well each frame is predicted from those before it; metrics of ``FrameTransformer.loss``."""
+        """Return the loss of each frame's prediction from those before it, with ``FrameTransformer.loss``'s
+        metrics."""
         code = self._code(segment.observation)
         target = self.dynamics.split(code)[0][:, 1:]
         return self.dynamics.loss(code, target, segment, term(self.screen))
 
     @torch.no_grad()
     def surprise(self, segment: Segment) -> Surprise:
-        """Exact: given the past, pixels are independent."""
+        """Return the exact surprise: given the past, pixels are independent."""
         code = self._code(segment.observation)
         output = self.dynamics(code[:, :-1], segment.action).output
         target = self.dynamics.split(code)[0][:, 1:]

@@ -1,4 +1,4 @@
-"""What happens next, by a transformer in which a frame, and the action done in it, is one token."""
+"""A transformer that predicts the next frame; a frame and the action taken in it are one token."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from wmplay.nets.modalities import Vector
 BETA = 0.5
 
 Belief: TypeAlias = dict[str, Any]
-# code [B, S + V] of the newest frame, change [B, V] of its numbers since the frame before (0 at first),
-# cache of the tokens before it
+# code [B, S + V] of the newest frame; change [B, V] of its numbers since the frame before, 0 at first; cache
+# of the tokens before it
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Step:
     """Predictions of B x T next frames."""
 
     hidden: Tensor  # [B, T, E]
-    output: Tensor  # [B, T, S], what the symbols are chosen by
-    mean: Tensor  # [B, T, V], of the Gaussian over the numbers
+    output: Tensor  # [B, T, S]: the outputs that choose the symbols
+    mean: Tensor  # [B, T, V]: of the Gaussian over the numbers
     sigma: Tensor  # [B, T, V]
 
 
@@ -44,35 +44,35 @@ class Step:
 class Rollout:
     """H predicted steps."""
 
-    code: Tensor  # [B, H, S + V]: of the frames predicted, as they were fed back
+    code: Tensor  # [B, H, S + V]: of the predicted frames, as they were fed back
     output: Tensor  # [B, H, S]
-    outcomes: Mapping[str, Tensor | None]  # "reward", "discount": [B, H], worked out when asked for
+    outcomes: Mapping[str, Tensor | None]  # "reward", "discount": [B, H], computed at their first use
     belief: Belief
 
 
 class FrameTransformer(nn.Module):
     """p(next frame | frames and actions so far), for frames given as flat codes.
 
-    A code [S + V] is S symbols and V numbers (encoded vectors; there may be none). Given the past, all are
-    independent; the change of a number is Gaussian. Half of a token is for the code and how its numbers have
-    just changed, half for the action.
+    A code [S + V] is S symbols and V numbers (encoded vectors; V may be 0). Given the past, all are
+    independent; the change of a number is Gaussian. One half of a token encodes the code and the last change
+    of its numbers, the other half the action.
 
     Args:
-        symbols: what the S are.
-        vectors: the modalities of the V, in their order.
+        symbols: the kind of the S symbols.
+        vectors: the modalities of the V numbers, in their order.
         action_space: a one-dimensional Box, or Discrete.
-        size: E, of a token.
+        size: size E of a token.
         layers: of the transformer.
         heads: of its attention.
-        context: frames that it sees.
+        context: frames that the transformer sees.
         hidden: units of the hidden layer of the outcome heads.
-        change_scale: how much a step typically changes a number, in half-ranges; changes, and the widths of
-            the Gaussians, are fed and predicted in units of it.
-        min_sigma: the smallest width, in the same units.
-        position_features: octaves of sines and cosines in which it sees the numbers.
-        code_weight: of the loss per symbol, beside the loss per number.
+        change_scale: the typical change of a number in a step, in half-ranges; the unit in which changes, and
+            the widths of the Gaussians, are read and predicted.
+        min_sigma: the smallest width, in the same unit.
+        position_features: octaves of sines and cosines of the numbers that enter the network.
+        code_weight: of the loss per symbol, relative to the loss per number.
         reward_weight: of the reward's loss; 0 = no reward head.
-        continuation_weight: of the continuation's loss; 0 = no such head.
+        continuation_weight: of the continuation's loss; 0 = no continuation head.
 
     Raises:
         SpaceError: for another action space.
@@ -123,26 +123,26 @@ class FrameTransformer(nn.Module):
     # ---- codes -----------------------------------------------------------------------------------
 
     def code(self, symbols: Tensor, observation: Mapping[str, Tensor]) -> Tensor:
-        """The code [..., S + V] of frames {key: [..., ...]} with these symbols [..., S]."""
+        """Return the code [..., S + V] of frames {key: [..., ...]} with these symbols [..., S]."""
         return torch.cat([symbols, *(m.encode(observation[key]) for key, m in self.vectors.items())], dim=-1)
 
     def split(self, code: Tensor) -> tuple[Tensor, Tensor]:
-        """Symbols [..., S] and numbers [..., V] of a code."""
+        """Return the symbols [..., S] and numbers [..., V] of a code."""
         return code[..., : self.symbols.size], code[..., self.symbols.size :]
 
     def vector(self, key: str, code: Tensor) -> Distribution:
-        """The distribution of a vector observation from a code."""
+        """Return the distribution of a vector observation, given a code."""
         return self.vectors[key].distribution(self._by_key(self.split(code)[1])[key])
 
     # ---- the past and the future -----------------------------------------------------------------
 
     def initial(self, code: Tensor) -> Belief:
-        """The belief after a first frame, code [B, S + V]."""
+        """Return the belief after a first frame, code [B, S + V]."""
         change = torch.zeros_like(self.split(code)[1])
         return {"code": code, "change": change, "cache": self.trunk.blank(len(code), code.device)}
 
     def observe(self, belief: Belief, action: Tensor, code: Tensor) -> Belief:
-        """The belief after action [B, T, A] and the frames it led to, code [B, T, S + V]."""
+        """Return the belief after action [B, T, A] and the frames that it led to, code [B, T, S + V]."""
         frames = torch.cat([belief["code"].unsqueeze(1), code], dim=1)
         changes = torch.cat([belief["change"].unsqueeze(1), self._changes(frames)], dim=1)
         tokens = self._tokens(frames[:, :-1], changes[:, :-1], action)
@@ -152,7 +152,7 @@ class FrameTransformer(nn.Module):
     def predict(
         self, belief: Belief, action: Tensor, generator: torch.Generator | None, temperature: float
     ) -> Rollout:
-        """H steps under action [B, H, A]: sampled with a generator, the most likely without.
+        """Predict H steps under action [B, H, A]: sampled with a generator, the most likely without.
 
         Raises:
             ConfigError: for a negative temperature.
@@ -179,14 +179,18 @@ class FrameTransformer(nn.Module):
     # ---- training --------------------------------------------------------------------------------
 
     def forward(self, code: Tensor, action: Tensor) -> Step:
-        """Predictions of the frames that follow the frames code [B, T, S + V] under action [B, T, A]."""
+        """Predict the frames that follow the frames code [B, T, S + V] under action [B, T, A]."""
         changes = F.pad(self._changes(code), (0, 0, 1, 0))
         return self._step(self.trunk(self._tokens(code, changes, action)), code)
 
     def loss(
         self, code: Tensor, target: Tensor, segment: Segment, name: str
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """How well each frame of a segment is predicted from those before it.
+        """Return the negative log-likelihood of each frame given those before it.
+
+        The nats of a number are weighted by its predicted sigma, without gradient, to the power of 2 beta
+        (beta-NLL, Seitzer et al. 2022, arXiv 2203.09168). Unweighted, the numbers that are easy to predict,
+        with a tiny sigma, have gradients that outweigh all others, those of the symbols above all.
 
         Args:
             code: [B, T + 1, S + V] of the frames.
@@ -198,10 +202,6 @@ class FrameTransformer(nn.Module):
             (scalar, metrics): the sum of ``loss/<name>`` per symbol, ``loss/<key>`` per number of a vector,
             ``loss/reward`` and ``loss/continuation``, each averaged over the steps that the mask keeps;
             metrics are before the weights.
-
-        The nats of a number are weighted by its predicted sigma, without gradient, to the power of 2 beta
-        (beta-NLL, Seitzer et al. 2022, arXiv 2203.09168): else the numbers that are easy to predict, with a
-        tiny sigma, have gradients so large that the network learns nothing else, symbols least of all.
         """
         step = self(code[:, :-1], segment.action)
         following = code[:, 1:]
@@ -239,15 +239,16 @@ class FrameTransformer(nn.Module):
             numbers = numbers + temperature * step.sigma * normal
         if self.vectors:
             limit = torch.cat([m.limit for m in self.vectors.values()])
-            numbers = torch.clamp(numbers, -limit, limit)  # a long run stays in the world
+            numbers = torch.clamp(numbers, -limit, limit)  # so that long rollouts stay within the bounds
         return torch.cat([self.symbols.pick(step.output, noise), numbers], dim=-1)
 
     def _changes(self, code: Tensor) -> Tensor:
-        """[B, T - 1, V], in units of ``change_scale``, between the frames of code [B, T, S + V]."""
+        """Return changes [B, T - 1, V], in units of ``change_scale``, between the frames of code [B, T, S +
+        V]."""
         numbers = self.split(code)[1]
         return (numbers[:, 1:] - numbers[:, :-1]) / self.change_scale
 
     def _by_key(self, numbers: Tensor) -> dict[str, Tensor]:
-        """Numbers [..., V] by vector key."""
+        """Return numbers [..., V] by vector key."""
         parts = torch.split(numbers, [m.size for m in self.vectors.values()], dim=-1) if self.vectors else []
         return dict(zip(self.vectors, parts, strict=True))

@@ -1,8 +1,8 @@
-"""FRNLD of boxLCD (2021): the flat transformer over the quantised codes of a frozen RNLDA, a frame a token.
+"""FRNLD of boxLCD (Wilson 2021): a transformer over the quantised codes of a frozen RNLDA, one frame a token.
 
-The head's output, squashed by tanh, is fitted to the next code by squared error, and rounded to levels
-before it is fed back. It has no likelihood: a sampled future adds the autoencoder's noise before rounding.
-It departs from the original as ``fbt`` does.
+The head's output, squashed by tanh, is fitted to the next code by squared error, and rounded to levels before
+it is fed back. The model has no likelihood: a sampled future adds the autoencoder's noise before rounding.
+The departures from the original are those of ``fbt``.
 """
 
 from __future__ import annotations
@@ -20,30 +20,29 @@ from wmplay.nets.observations import vectors
 
 
 class FRNLD(TwoStage):
-    """A transformer over levels.
+    """A transformer over the levels of frames.
 
     Args:
         observation_space: a Dict with one binary screen [H, W] and any number of float vectors.
         action_space: a one-dimensional Box, or Discrete.
-        size: E, of a token.
+        size: size E of a token.
         layers: of the transformer.
         heads: of its attention.
-        context: frames that it sees; no more than the segments it is fitted on have.
+        context: frames that the transformer sees; at most the length of the segments it is fitted on.
         hidden: units of the hidden layers of the heads for vectors, reward and continuation.
         channels: levels in each cell of 4 x 4 pixels.
         width: channels of the autoencoder's convolutions.
-        patch: pixels along each side of what its first convolution takes as one: 1 (as published), 2 or 4.
-        direct_vectors: whether vectors are predicted as they are, beside the levels, and not within
-            them as published.
+        patch: side, in pixels, of the patches that enter the first convolution: 1 (as published), 2 or 4.
+        direct_vectors: whether vectors are predicted directly, and not, as published, encoded in the levels.
         vector_sigma: width of the Gaussian around decoded vectors, in half-ranges of their space.
-        change_scale: how much a step typically changes a vector's number, in half-ranges; changes are fed
-            and predicted in units of it.
-        min_sigma: the smallest width of the Gaussian over a number's change, in the same units.
-        position_features: octaves of sines and cosines in which the networks see vectors.
-        autoencoder_share: of the updates; the others are the transformer's.
-        code_weight: of the loss per level, beside the loss per number of the vectors.
+        change_scale: the typical change of a vector's number in a step, in half-ranges; the unit in which
+            changes are read and predicted.
+        min_sigma: the smallest width of the Gaussian over a number's change, in the same unit.
+        position_features: octaves of sines and cosines of the vectors that enter the networks.
+        autoencoder_share: of the updates; the remaining ones fit the transformer.
+        code_weight: of the loss per level, relative to the loss per number of the vectors.
         reward_weight: weight of the reward's loss; 0 = no reward head.
-        continuation_weight: weight of the loss of "the episode goes on"; 0 = no such head.
+        continuation_weight: weight of the continuation's loss; 0 = no continuation head.
 
     Raises:
         SpaceError: for other spaces.
@@ -103,5 +102,5 @@ class FRNLD(TwoStage):
         super().__init__(list(found), autoencoder, dynamics, autoencoder_share)
 
     def target(self, output: Tensor, symbols: Tensor) -> Tensor:
-        """The sampled levels."""
+        """Return the sampled levels."""
         return symbols

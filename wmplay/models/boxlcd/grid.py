@@ -1,8 +1,8 @@
-"""Convolutions between a tiny binary screen, with the vectors beside it, and a coarse grid of codes.
+"""Convolutions between a tiny binary screen with vectors and a coarse grid of codes.
 
-A cell of the grid stands for 4 x 4 pixels. With ``patch`` 1 the screen is halved twice, by strided
-convolutions; with 2 or 4, pixels enter as patches of that size, which leaves fewer or no halvings and
-costs far less. Screens whose sides are no multiples of 4 are padded with background.
+A cell of the grid stands for 4 x 4 pixels. With ``patch`` 1 the screen is halved twice by strided
+convolutions; with 2 or 4, pixels enter as patches of that size, which leaves fewer or no halvings and costs
+far less. Screens whose sides are not multiples of 4 are padded with background.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from wmplay.errors import ConfigError
 from wmplay.nets.layers import mlp
 
 CELL = 4  # pixels along each side of a cell
-BLOCKS = 3  # residual blocks on the way in, and on the way out
-SHARPNESS = 8.0  # of the codes: as long as symbols are coin flips, the way back has little to learn from
+BLOCKS = 3  # residual blocks of the encoder, and of the decoder
+SHARPNESS = 8.0  # factor of the codes: symbols that are coin flips give the decoder little to learn from
 
 
 def grid_cells(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Rows and columns of the grid of a screen [H, W]."""
+    """Return the rows and columns of the grid of a screen [H, W]."""
     return -(-shape[0] // CELL), -(-shape[1] // CELL)
 
 
 class GridEncoder(nn.Module):
-    """A screen [N, H, W] and vectors [N, V] to the flat grid [N, channels * rows * columns].
+    """An encoder of a screen [N, H, W] and vectors [N, V] to the flat grid [N, channels * rows * columns].
 
     Raises:
         ConfigError: for a patch other than 1, 2 or 4.
@@ -43,7 +43,7 @@ class GridEncoder(nn.Module):
         self.out = nn.Sequential(nn.GroupNorm(1, width), nn.SiLU(), nn.Conv2d(width, channels, 1))
 
     def forward(self, screen: Tensor, vectors: Tensor) -> Tensor:
-        """[N, channels * rows * columns]."""
+        """Return the flat grid [N, channels * rows * columns]."""
         x = F.pad(screen.float(), self.padding).unsqueeze(1)
         x = self.stem(F.pixel_unshuffle(x, self.patch))
         embedding = None if self.embed is None else self.embed(vectors)
@@ -56,7 +56,7 @@ class GridEncoder(nn.Module):
 
 
 class GridDecoder(nn.Module):
-    """The way back to the screen: [N, channels * rows * columns] to logits [N, H, W]."""
+    """A decoder of the flat grid [N, channels * rows * columns] to logits of the screen [N, H, W]."""
 
     def __init__(self, shape: tuple[int, ...], width: int, patch: int, channels: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class GridDecoder(nn.Module):
         self.patch = patch
 
     def forward(self, code: Tensor) -> Tensor:
-        """[N, H, W]."""
+        """Return logits [N, H, W]."""
         x = self.stem(code.reshape(-1, *self.grid))
         for number, block in enumerate(self.blocks):
             x = block(x, None)
@@ -88,7 +88,7 @@ class ResidualBlock(nn.Module):
         self.second = nn.Sequential(nn.GroupNorm(1, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1))
 
     def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
-        """[N, width, rows, columns], as it came in."""
+        """Return features [N, width, rows, columns], in the shape of x."""
         inner = self.first(x)
         if self.embedding is not None and embedding is not None:
             inner = inner + self.embedding(F.silu(embedding))[:, :, None, None]

@@ -1,7 +1,8 @@
-"""The autoencoder with ranged, noisy, quantised codes of boxLCD (2021): each frame as a grid of four levels.
+"""RNLDA of boxLCD (Wilson 2021), an autoencoder with ranged, noisy, quantised codes: a frame as a grid of
+levels.
 
-An output is squashed to -1..1, gets uniform noise of a quarter, and is rounded to -0.75, -0.25, 0.25 or
-0.75, with straight-through gradients. Nothing is paid for the code: its few levels and the noise limit it.
+An output is squashed to -1..1, gets uniform noise of a quarter, and is rounded to -0.75, -0.25, 0.25 or 0.75,
+with straight-through gradients. The loss has no term for the code: its few levels and the noise limit it.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from wmplay.models.boxlcd.symbols import Levels
 
 
 class RNLDA(nn.Module):
-    """Frames to levels and back. Not a world model: ``frnld`` predicts its levels.
+    """An autoencoder from frames to levels. It is not a world model: ``frnld`` predicts its levels.
 
     Args:
         observation_space: a Dict with one binary screen [H, W] and any number of float vectors.
         channels: levels in each cell of 4 x 4 pixels.
         width: channels of the convolutions.
-        patch: pixels along each side of what the first convolution takes as one: 1 (as published), 2 or 4.
+        patch: side, in pixels, of the patches that enter the first convolution: 1 (as published), 2 or 4.
         hidden: units of the hidden layer from levels to vectors.
         vector_sigma: width of the Gaussian around vectors, in half-ranges of their space.
-        position_features: octaves of sines and cosines in which the encoder sees vectors; 0 as published.
-        with_vectors: whether the code holds the vectors too, or the screen alone.
+        position_features: octaves of sines and cosines of the vectors that enter the encoder; 0 as published.
+        with_vectors: whether the levels encode the vectors as well as the screen.
 
     Raises:
         SpaceError: for other spaces.
@@ -54,18 +55,19 @@ class RNLDA(nn.Module):
         self.symbols = Levels(self.frames.size)
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """What is squashed and rounded to levels, [..., S], of frames {key: [..., ...]}."""
+        """Return the outputs, before squashing and rounding, [..., S], of frames {key: [..., ...]}."""
         output: Tensor = self.frames(observation)
         return output.float()
 
     def decode(self, levels: Tensor) -> Mapping[str, Distribution]:
-        """Distributions of each observation key from levels [..., S], each worked out when asked for."""
+        """Return distributions of each observation key from levels [..., S], each computed at its first
+        use."""
         return self.frames.decode(levels)
 
     def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
-        """Nats per pixel + nats per number of each vector.
+        """Return nats per pixel + nats per number of each vector.
 
-        Fitted on each segment's first and last frame. Metrics: ``loss/<key>``.
+        The loss reads each segment's first and last frame. Metrics: ``loss/<key>``.
         """
         observation, seen = ends(segment)
         output = self(observation)

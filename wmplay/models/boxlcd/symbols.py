@@ -1,5 +1,7 @@
-"""Discrete numbers that a network can choose, with straight-through gradients (Bengio et al. 2013,
-arXiv 1308.3432): the codes of frames, and binary pixels."""
+"""Discrete symbols that a network chooses, for the codes of frames and for binary pixels.
+
+Gradients pass straight through (Bengio et al. 2013, arXiv 1308.3432).
+"""
 
 from __future__ import annotations
 
@@ -22,19 +24,21 @@ class Symbols(ABC):
     def noise(
         self, like: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
     ) -> Tensor:
-        """What to choose with, in the shape [..., S] of ``like``; temperature 0: the most likely symbols."""
+        """Return noise to choose with, in the shape [..., S] of ``like``; temperature 0 gives the likeliest
+        symbols."""
 
     @abstractmethod
     def pick(self, output: Tensor, noise: Tensor | None) -> Tensor:
-        """Symbols [..., S] for a network's output [..., S]: sampled, or the most likely without noise."""
+        """Return symbols [..., S] for a network's output [..., S]: sampled, or the likeliest without
+        noise."""
 
     @abstractmethod
     def expected(self, output: Tensor) -> Tensor:
-        """The means [..., S] of the symbols that an output stands for."""
+        """Return the means [..., S] of the symbols under an output."""
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """[...]: how far outputs [..., S] are from symbols (or their means), averaged over the S."""
+        """Return the loss [...] of outputs [..., S] for symbols (or their means), averaged over the S."""
 
 
 class Bits(Symbols):
@@ -43,23 +47,23 @@ class Bits(Symbols):
     def noise(
         self, like: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
     ) -> Tensor:
-        """Logistic noise: logit + noise > 0 is a sample."""
+        """Return logistic noise: logit + noise > 0 is a sample."""
         uniform = torch.rand(like.shape, device=like.device, generator=generator).clamp(TINY, 1 - TINY)
         return temperature * uniform.logit()
 
     def pick(self, output: Tensor, noise: Tensor | None) -> Tensor:
-        """Bits; their gradient is that of the probability."""
+        """Return bits with the gradient of the probability."""
         output = output.float()
         hard = (output > 0 if noise is None else output + noise > 0).float()
         soft = output.sigmoid()
         return hard + (soft - soft.detach())
 
     def expected(self, output: Tensor) -> Tensor:
-        """Probabilities."""
+        """Return probabilities."""
         return output.float().sigmoid()
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy, in nats per bit."""
+        """Return the cross-entropy, in nats per bit."""
         return F.binary_cross_entropy_with_logits(output.float(), target, reduction="none").mean(-1)
 
 
@@ -69,21 +73,22 @@ class Levels(Symbols):
     def noise(
         self, like: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
     ) -> Tensor:
-        """Uniform noise, as wide as the distance between two levels: a value between them goes to either."""
+        """Return uniform noise as wide as the distance of two levels: a value between two can become
+        either."""
         uniform = torch.rand(like.shape, device=like.device, generator=generator)
         return temperature * (uniform - 0.5) / 2
 
     def pick(self, output: Tensor, noise: Tensor | None) -> Tensor:
-        """Levels; their gradient is that of the squashed output."""
+        """Return levels with the gradient of the squashed output."""
         value = self.expected(output)
         nearest = value.detach() if noise is None else value.detach() + noise
         nearest = ((nearest * 2).floor() / 2 + 0.25).clamp(-0.75, 0.75)
         return nearest + (value - value.detach())
 
     def expected(self, output: Tensor) -> Tensor:
-        """The squashed output itself."""
+        """Return the squashed output."""
         return output.float().tanh()
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Squared error."""
+        """Return the squared error."""
         return (self.expected(output) - target).square().mean(-1)

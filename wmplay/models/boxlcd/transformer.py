@@ -1,4 +1,4 @@
-"""A causal transformer over a sequence that never ends, with a key-value cache."""
+"""A causal transformer over an endless sequence, with a key-value cache."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from torch.nn import functional as F
 from wmplay.errors import ConfigError
 
 Cache: TypeAlias = dict[str, list[Tensor] | Tensor]
-# keys, values: for each layer [B, heads, slots, E / heads], the newest token in the last slot;
-# age: [B] int64, how many of the slots hold a token
+# keys, values: for each layer [B, heads, slots, E / heads], the newest token in the last slot; age: [B]
+# int64, the number of slots that hold a token
 
 
 class CausalTransformer(nn.Module):
-    """Pre-LN blocks (GPT-2, Radford et al. 2019) over tokens of which each sees the last ``context``, itself
+    """Pre-LN blocks (GPT-2, Radford et al. 2019); each token attends to the last ``context`` tokens, itself
     included.
 
-    Where a token is counts only relative to the one that looks: each head adds a learned bias for each
-    distance (Shaw et al. 2018, arXiv 1803.02155; the additive form is T5's, arXiv 1910.10683), which begins
-    as ALiBi's slope (arXiv 2108.12409). So the window can slide for ever, rows of a batch can be of
-    different ages, and what is cached stays valid; absolute positions allow none of that.
+    Positions are relative: each head adds a learned bias for each distance between two tokens (Shaw et al.
+    2018, arXiv 1803.02155; the additive form is T5's, arXiv 1910.10683), initialised to ALiBi's slope (arXiv
+    2108.12409). So the window can slide for ever, rows of a batch can have different ages, and cached keys
+    stay valid; absolute positions allow none of that.
 
-    A whole sequence is an extension of an empty cache: there is one computation, cached or not.
+    A whole sequence is computed as an extension of an empty cache, so that one computation serves both cases.
 
     Args:
-        size: E, of a token.
+        size: size E of a token.
         layers: blocks.
         heads: of attention, in each block.
-        context: tokens that a token sees. What is older still has an effect through deeper layers.
+        context: tokens that a token attends to. Older tokens still have an effect through deeper layers.
 
     Raises:
         ConfigError: for sizes below 1, or tokens that do not divide into heads.
@@ -47,16 +47,16 @@ class CausalTransformer(nn.Module):
         self.norm = nn.LayerNorm(size)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Features [B, T, E] of whole sequences of tokens [B, T, E]."""
+        """Return features [B, T, E] of whole sequences of tokens [B, T, E]."""
         features, _ = self.extend(self._cache(len(tokens), 0, tokens.device), tokens)
         return features
 
     def blank(self, rows: int, device: torch.device) -> Cache:
-        """A cache of sequences that have not begun."""
+        """Return a cache of sequences that have not begun."""
         return self._cache(rows, self.context - 1, device)
 
     def extend(self, cache: Cache, tokens: Tensor) -> tuple[Tensor, Cache]:
-        """Features [B, T, E] of the next tokens [B, T, E], and the cache after them (the old one stays)."""
+        """Return features [B, T, E] of the next tokens [B, T, E], and a new cache that includes them."""
         keys, values, age = cache["keys"], cache["values"], cache["age"]
         assert isinstance(age, Tensor)
         past, steps = keys[0].shape[2], tokens.shape[1]
@@ -84,7 +84,7 @@ class CausalTransformer(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and a hidden layer of 4 E units, each after a LayerNorm and added to what came in."""
+    """Attention and a hidden layer of 4 E units, each after a LayerNorm and with a residual connection."""
 
     def __init__(self, size: int, heads: int, context: int) -> None:
         super().__init__()
@@ -99,14 +99,14 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, keys: Tensor, values: Tensor, distance: Tensor, visible: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The block's output for new tokens, and all keys and values, old and new.
+        """Return the block's output for new tokens, and all keys and values, old and new.
 
         Args:
             x: [B, T, E], the new tokens.
             keys: of the S tokens before them, [B, heads, S, E / heads].
             values: the same.
             distance: [T, S + T], from each new token back to each token, within 0 .. context - 1.
-            visible: [B, T, S + T], which tokens a new one may look at.
+            visible: [B, T, S + T] bool, the tokens that a new one attends to.
         """
         rows, steps, size = x.shape
         projected = self.queries_keys_values(self.attention_norm(x))

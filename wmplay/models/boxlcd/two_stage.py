@@ -1,4 +1,4 @@
-"""What ``fbt`` and ``frnld`` share: an autoencoder first; then, over its frozen codes, a transformer."""
+"""The base of ``fbt`` and ``frnld``: an autoencoder, then a transformer over its frozen codes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from wmplay.models.boxlcd.rnlda import RNLDA
 class TwoStage(nn.Module, ABC):
     """A world model over the symbols of an autoencoder.
 
-    Predictions stay among the codes: nothing is drawn, let alone encoded again, between two steps.
+    Predictions stay among the codes: no frame is decoded or encoded between two predicted steps.
 
     Args:
         keys: of the observation, in their order.
@@ -48,11 +48,14 @@ class TwoStage(nn.Module, ABC):
     # ---- the four verbs --------------------------------------------------------------------------
 
     def initial(self, observation: Mapping[str, Tensor]) -> Belief:
-        """The belief after an episode's first frame {key: [B, ...]}."""
+        """Return the belief after an episode's first frame {key: [B, ...]}."""
         return self.dynamics.initial(self._likely_code(observation))
 
     def observe(self, belief: Belief, action: Tensor, observation: Mapping[str, Tensor]) -> Belief:
-        """The belief after action [B, T, A] and what it led to, {key: [B, T, ...]}; takes likely symbols."""
+        """Return the belief after action [B, T, A] and the frames that it led to, {key: [B, T, ...]}.
+
+        Symbols of the frames are the most likely ones.
+        """
         return self.dynamics.observe(belief, action, self._likely_code(observation))
 
     def predict(
@@ -63,12 +66,13 @@ class TwoStage(nn.Module, ABC):
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
     ) -> Prediction:
-        """The future under action [B, H, A]; a latent is the code of a frame."""
+        """Predict under action [B, H, A]; a latent is the code of a frame."""
         future = self.dynamics.predict(belief, action, generator, temperature)
         return LazyPrediction(future.code, future.outcomes, future.belief, self.decode)
 
     def decode(self, latent: Tensor) -> Mapping[str, Distribution]:
-        """Distributions of each observation key from codes [..., S + V], each worked out when asked for."""
+        """Return distributions of each observation key from codes [..., S + V], each computed at its first
+        use."""
         drawn = self.autoencoder.decode(self.dynamics.split(latent)[0])
 
         def distribution(key: str) -> Distribution:
@@ -79,7 +83,7 @@ class TwoStage(nn.Module, ABC):
     # ---- training --------------------------------------------------------------------------------
 
     def stages(self) -> Sequence[Stage]:
-        """The autoencoder; then the dynamics over its frozen codes."""
+        """Return the stages: the autoencoder, then the dynamics over its frozen codes."""
         share = self.autoencoder_share
         return [
             Stage("autoencoder", share, self.autoencoder, self.autoencoder.loss),
@@ -87,15 +91,16 @@ class TwoStage(nn.Module, ABC):
         ]
 
     def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
-        """Both stages at once: the sum of their losses, which share no gradient."""
+        """Return the sum of both stages' losses, which share no gradient."""
         drawing, metrics = self.autoencoder.loss(segment)
         moving, more = self.dynamics_loss(segment)
         return drawing + moving, {**metrics, **more}
 
     def dynamics_loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
-        """How well the next frame's code is predicted from those so far, on codes without gradient.
+        """Return the dynamics' loss for the next frame's code given those before it, on codes without
+        gradient.
 
-        Metrics are those of ``FrameTransformer.loss``; ``loss/code`` is the symbols'.
+        Metrics are those of ``FrameTransformer.loss``; ``loss/code`` is that of the symbols.
         """
         with torch.no_grad():
             output = self.autoencoder(segment.observation)
@@ -105,8 +110,8 @@ class TwoStage(nn.Module, ABC):
 
     @abstractmethod
     def target(self, output: Tensor, symbols: Tensor) -> Tensor:
-        """What the dynamics should predict, [..., S], of frames of which the autoencoder gave ``output`` and
-        sampled ``symbols``."""
+        """Return the dynamics' target [..., S] for frames with the autoencoder's ``output`` and sampled
+        ``symbols``."""
 
     def _likely_code(self, observation: Mapping[str, Tensor]) -> Tensor:
         symbols = self.autoencoder.symbols.pick(self.autoencoder(observation), None)
