@@ -1,6 +1,6 @@
-"""Exploration: wrappers around a policy that change its actions, and only while exploring.
+"""Explorers: wrappers that change a policy's actions while data is collected.
 
-A wrapped policy is told what was executed (``last_action``), so its belief stays true.
+The policy receives the executed action as ``last_action``, so that its belief stays correct.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from wmplay.nets.actions import action_bounds, random_actions
 
 
 class ExplorerCarry(NamedTuple):
-    """The wrapped policy's carry, and what the explorer itself remembers of each row."""
+    """The wrapped policy's carry, and the explorer's own memory of each row."""
 
     policy: Carry
     own: Tensor  # [B]
 
 
 class Explorer(ABC):
-    """What the explorers below share: they run the policy, then change some of its actions."""
+    """The base of the explorers: it calls the policy, and changes some of its actions."""
 
     def __init__(self, policy: Policy, action_space: gym.Space[Any]) -> None:
         random_actions(action_space, (1,))  # an unsupported space fails here, not in the middle of a run
@@ -33,7 +33,7 @@ class Explorer(ABC):
         self.action_space = action_space
 
     def initial(self, batch_size: int) -> ExplorerCarry:
-        """The wrapped policy's carry and the explorer's own."""
+        """Return the wrapped policy's carry and the explorer's own."""
         return ExplorerCarry(self.policy.initial(batch_size), torch.zeros(batch_size))
 
     def act(
@@ -46,7 +46,7 @@ class Explorer(ABC):
         explore: bool = False,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, ExplorerCarry]:
-        """The policy's action, changed if ``explore``: [B, A], or [B] int64."""
+        """Return the policy's action, changed if ``explore``: [B, A], or [B] int64."""
         action, policy_carry = self.policy.act(
             carry.policy, observation, last_action, first, explore=explore, generator=generator
         )
@@ -59,21 +59,21 @@ class Explorer(ABC):
     def change(
         self, action: Tensor, own: Tensor, first: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """The action to execute, and what to remember [B], from the policy's action."""
+        """Return the action to execute and the new memory [B], given the policy's action."""
 
     def replace(self, action: Tensor, where: Tensor, generator: torch.Generator | None) -> Tensor:
-        """A uniform random action in the rows where [B] is True."""
+        """Return the action with a uniform random action in the rows where [B] is True."""
         drawn = random_actions(self.action_space, (len(where),), generator, where.device)
         return torch.where(where.reshape(-1, *[1] * (action.ndim - 1)), drawn.to(action.dtype), action)
 
 
 class RandomColdStart(Explorer):
-    """Begins each episode with some random steps, so that the policy starts from more varied states.
+    """Random steps at the start of each episode, so that the policy starts from more varied states.
 
     Args:
-        policy: acts after that.
+        policy: acts after the random steps.
         action_space: to draw from.
-        steps: random steps at the beginning of each episode.
+        steps: random steps at the start of each episode.
 
     Raises:
         SpaceError, ConfigError: for an unsupported space, or a negative number of steps.
@@ -88,13 +88,13 @@ class RandomColdStart(Explorer):
     def change(
         self, action: Tensor, own: Tensor, first: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """Remembers the steps taken in this episode."""
+        """Replace the action in an episode's first steps; the memory counts steps."""
         taken = torch.where(first, 0.0, own)
         return self.replace(action, taken < self.steps, generator), taken + 1
 
 
 class GaussianNoise(Explorer):
-    """Adds Gaussian noise to continuous actions, clipped to the space (PlaNet: 0.3).
+    """Gaussian noise added to continuous actions, clipped to the space (PlaNet: 0.3).
 
     Args:
         policy: acts.
@@ -120,17 +120,17 @@ class GaussianNoise(Explorer):
     def change(
         self, action: Tensor, own: Tensor, first: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """Has nothing to remember."""
+        """Add noise to the action; the memory is not used."""
         noise = torch.randn(action.shape, generator=generator, device=action.device)
         low, high, std = (x.to(action.device) for x in (self.low, self.high, self.std))
         return torch.clamp(action + std * noise, low, high), own
 
 
 class EpsilonGreedy(Explorer):
-    """Takes a uniform random action now and then.
+    """A uniform random action in some rows and steps, drawn by chance.
 
     Args:
-        policy: acts otherwise.
+        policy: acts in all other rows and steps.
         action_space: to draw from.
         epsilon: probability of a random action, per row and step.
 
@@ -145,15 +145,15 @@ class EpsilonGreedy(Explorer):
     def change(
         self, action: Tensor, own: Tensor, first: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """Has nothing to remember."""
+        """Replace the action with probability epsilon; the memory is not used."""
         return self.replace(action, _chance(self.epsilon, first, generator), generator), own
 
 
 class Randomizer(Explorer):
-    """Acts at random through whole episodes, chosen by chance; leaves the policy alone in the others.
+    """Random actions through whole episodes, which are drawn by chance.
 
     Args:
-        policy: acts in the other episodes.
+        policy: acts in all other episodes.
         action_space: to draw from.
         probability: of a random episode.
 
@@ -168,7 +168,7 @@ class Randomizer(Explorer):
     def change(
         self, action: Tensor, own: Tensor, first: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """Remembers which rows are in a random episode."""
+        """Replace the action in random episodes; the memory marks their rows."""
         chosen = torch.where(first, _chance(self.probability, first, generator), own > 0)
         return self.replace(action, chosen, generator), chosen.float()
 

@@ -1,4 +1,4 @@
-"""Where metrics go: always into ``metrics.jsonl``, and by config to wandb or TensorBoard as well."""
+"""Loggers of metrics: always ``metrics.jsonl``, and by config wandb or TensorBoard."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from wmplay.system.extras import import_extra
 from wmplay.system.files import explained
 from wmplay.system.progress import tell
 
-WAITING = 1000  # lines that wait for a logger that is slow
-START, FINISH = 3.0, 5.0  # seconds that a run waits for it at its beginning and at its end
+WAITING = 1000  # lines that wait for a slow logger
+START, FINISH = 3.0, 5.0  # seconds that a run waits for a logger to start, and to finish
 
 
 class Jsonl:
-    """One JSON object per line; the file can be cut back to where a checkpoint was."""
+    """One JSON object per line, in a file that can be truncated to the position of a checkpoint."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -31,41 +31,41 @@ class Jsonl:
             self._file = path.open("ab")
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
-        """Appends a line at once, so that a killed run keeps it. Raises WriteError."""
+        """Append a line and flush it, so that a killed run keeps it. Raise WriteError if that fails."""
         with explained(self._path):
             self._file.write(json.dumps({"step": step, **metrics}).encode() + b"\n")
             self._file.flush()
 
     def position(self) -> int:
-        """Bytes written so far."""
+        """Return the number of bytes written."""
         return self._file.tell()
 
     def close(self) -> None:
-        """Closes the file."""
-        with suppress(OSError):  # of a line that could not be written, as log has said
+        """Close the file."""
+        with suppress(OSError):  # flushing a line that could not be written, which log has reported
             self._file.close()
 
     @staticmethod
     def size(path: Path) -> int:
-        """Bytes in a file; 0 where there is none."""
+        """Return the number of bytes in a file, or 0 if it does not exist."""
         return path.stat().st_size if path.exists() else 0
 
     @staticmethod
     def cut(path: Path, position: int) -> None:
-        """Forgets what was written after ``position``; a run that goes on writes it again."""
+        """Truncate a file to ``position`` bytes; a run that continues writes the later lines again."""
         if Jsonl.size(path) > position:
             with explained(path):
                 os.truncate(path, position)
 
 
 class NoLogger:
-    """Nothing besides ``metrics.jsonl``."""
+    """No logger besides ``metrics.jsonl``."""
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
-        """Does nothing."""
+        """Ignore the metrics."""
 
     def close(self) -> None:
-        """Does nothing."""
+        """Return at once."""
 
 
 class WandbLogger:
@@ -73,7 +73,7 @@ class WandbLogger:
 
     @classmethod
     def check(cls) -> None:
-        """Raises ConfigError where wandb is not installed."""
+        """Raise ConfigError if wandb is not installed."""
         import_extra("wandb", "wandb", "this logger")
 
     def __init__(
@@ -91,11 +91,11 @@ class WandbLogger:
         self._run = wandb.init(project=project, mode=mode, dir=str(run_dir), config=config, name=name)
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
-        """Sends the numbers of a line."""
+        """Send the numbers of a line."""
         self._run.log({**_numbers(metrics), "step": step})
 
     def close(self) -> None:
-        """Finishes the wandb run."""
+        """Finish the wandb run."""
         self._run.finish()
 
 
@@ -104,7 +104,7 @@ class TensorBoardLogger:
 
     @classmethod
     def check(cls) -> None:
-        """Raises ConfigError where tensorboard is not installed."""
+        """Raise ConfigError if tensorboard is not installed."""
         import_extra("tensorboard", "tensorboard", "this logger")
 
     def __init__(self, run_dir: Path) -> None:
@@ -114,26 +114,26 @@ class TensorBoardLogger:
         self._writer = SummaryWriter(str(run_dir / "tensorboard"))
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
-        """Writes each number as a scalar."""
+        """Write each number as a scalar."""
         for name, value in _numbers(metrics).items():
             self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Flushes and closes the event file."""
+        """Flush and close the event file."""
         self._writer.close()
 
 
 class Guarded:
-    """A logger in a thread of its own, so that it can neither stop a run nor hold it.
+    """A logger in a thread of its own, which can neither stop a run nor block it.
 
-    Lines wait in a queue; what finds no room there, comes after the logger failed, or is still waiting when
-    the run has waited long enough at its end, is counted, and told at the end.
+    Lines wait in a queue. A line is lost if the queue is full, if the logger has failed, or if it is still
+    waiting when the run's time for finishing is over; the number of lost lines is reported at the end.
 
     Args:
         make: builds the logger.
 
     Raises:
-        WmplayError: for what the user can mend at once, as a setting that is wrong.
+        WmplayError: if the logger reports a mistake of the user at its start, for example a wrong setting.
     """
 
     def __init__(self, make: Callable[[], Logger]) -> None:
@@ -152,13 +152,13 @@ class Guarded:
             raise self._refusal
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
-        """Leaves a line for the logger, if there is room."""
+        """Queue a line for the logger, unless the queue is full."""
         self._offered += 1
         with suppress(Full):
             self._lines.put_nowait((dict(metrics), step))
 
     def close(self) -> None:
-        """Lets the logger finish, for a while."""
+        """Let the logger finish, for a limited time."""
         until = time.monotonic() + FINISH
         while self._thread.is_alive() and time.monotonic() < until:
             with suppress(Full):

@@ -1,4 +1,4 @@
-"""What a plan is worth: objectives score predicted futures, row by row; higher is better."""
+"""Objectives: scores of predicted futures, row by row; higher is better."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from torch import Tensor
 from wmplay.contracts import GOAL_PREFIX, LazyMapping, Prediction
 from wmplay.errors import ConfigError, ShapeError
 
-Distance: TypeAlias = Callable[[Mapping[str, Tensor]], Tensor]  # of {key: [R, H, ...]} -> [R, H]
+Distance: TypeAlias = Callable[[Mapping[str, Tensor]], Tensor]  # {key: [R, H, ...]} -> [R, H]
 
 
 class SumOfRewards:
     """The undiscounted sum of predicted rewards (PlaNet's objective)."""
 
     def __call__(self, prediction: Prediction, observation: Mapping[str, Tensor]) -> Tensor:
-        """Scores [R] from rewards [R, H]."""
+        """Return scores [R] from rewards [R, H]."""
         return _rewards(prediction, "sum_of_rewards").sum(dim=1)
 
 
 class DiscountedReturn:
-    """Rewards weighted by gamma^h and by the probability that the episode has gone on until then.
+    """Rewards weighted by gamma^h and by the probability that the episode has not ended before.
 
     Args:
         gamma: discount per step, in (0, 1].
 
     Raises:
-        ConfigError: if it is out of range.
+        ConfigError: if ``gamma`` is out of range.
     """
 
     def __init__(self, gamma: float = 0.99) -> None:
@@ -38,31 +38,31 @@ class DiscountedReturn:
         self.gamma = gamma
 
     def __call__(self, prediction: Prediction, observation: Mapping[str, Tensor]) -> Tensor:
-        """Scores [R] from rewards [R, H] and, where the model predicts them, continuations [R, H]."""
+        """Return scores [R] from rewards [R, H] and, if the model predicts them, discounts [R, H]."""
         rewards = _rewards(prediction, "discounted_return")
         goes_on = torch.ones_like(rewards) if prediction.discount is None else prediction.discount
         per_step = self.gamma * goes_on
-        # a step's reward is paid if the steps *before* it did not end the episode
+        # a step is rewarded if the steps *before* it did not end the episode
         weights = torch.cat([torch.ones_like(per_step[:, :1]), per_step[:, :-1].cumprod(dim=1)], dim=1)
         return (weights * rewards).sum(dim=1)
 
 
 class GoalDistance:
-    """Come close to the goal at some point of the plan, and be near it on average.
+    """The negative distance to the goal: its minimum over the plan, and its mean.
 
     score = -(minimum_weight * min_h d_h + mean_weight * mean_h d_h)
 
-    The distance d is the task's own (``env.unwrapped.task.distance``) where it has one, otherwise the
-    mean of |x - goal_x| over all observations x that come with a ``goal_x``.
+    The distance d is that of the env's task (``env.unwrapped.task.distance``) if the task has one, otherwise
+    the mean of |x - goal_x| over all observations x that come with a ``goal_x``.
 
     Args:
         env: the environment, for its task and its observation space.
-        minimum_weight: what the closest approach counts.
-        mean_weight: what the mean distance counts.
+        minimum_weight: weight of the smallest distance.
+        mean_weight: weight of the mean distance.
 
     Raises:
-        ConfigError: if the env has neither a task with a distance nor ``goal_`` observations; when called,
-            if what the distance is about is neither predicted nor observed.
+        ConfigError: if the env has neither a task with a distance nor ``goal_`` observations; when called, if
+            a key that the distance needs is neither predicted nor observed.
     """
 
     def __init__(self, env: Any, minimum_weight: float = 1.0, mean_weight: float = 0.1) -> None:
@@ -70,7 +70,8 @@ class GoalDistance:
         self.distance = _task_distance(env) or _mean_absolute_difference(env)
 
     def __call__(self, prediction: Prediction, observation: Mapping[str, Tensor]) -> Tensor:
-        """Scores [R] from predicted observations and the goals in ``observation`` {goal_key: [R, ...]}."""
+        """Return scores [R] from predicted observations and the goals in ``observation`` {goal_key: [R,
+        ...]}."""
         predicted = prediction.observation
 
         def value(key: str) -> Tensor:
@@ -78,7 +79,7 @@ class GoalDistance:
 
         goals = [key for key in observation if key.startswith(GOAL_PREFIX)]
         try:
-            # lazily: a distance between positions never decodes a screen
+            # lazy, so that a distance between positions never decodes a screen
             distance: Tensor = self.distance(LazyMapping([*predicted, *goals], value))  # [R, H]
         except KeyError as error:
             raise ConfigError(

@@ -24,8 +24,10 @@ Belief: TypeAlias = dict[str, Tensor]  # hidden [B, D], state [B, S], change [B,
 
 
 class GRU(nn.Module):
-    """h[t + 1] = GRU(h[t], x[t]), x[t] = (state[t], state[t] - state[t - 1], action[t]); state[t + 1] ~
-    N(state[t] + m, s), (m, s) = f(h[t + 1], x[t]).
+    """A recurrent model of the next state.
+
+        h[t + 1] = GRU(h[t], x[t]), x[t] = (state[t], state[t] - state[t - 1], action[t])
+        state[t + 1] ~ N(state[t] + m, s), (m, s) = f(h[t + 1], x[t])
 
     The model is fitted by the likelihood of single steps along real frames (teacher forcing). Images are
     decoded from the state by heads that are fitted on real states.

@@ -1,4 +1,4 @@
-"""What every shooting planner does with its candidates: roll the model, score, keep the best."""
+"""Scoring and selection of candidate plans, shared by the planners that sample."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from wmplay.errors import ShapeError
 
 
 def score_candidates(model: WorldModel, belief: Belief, score: Score, candidates: Tensor) -> Tensor:
-    """The scores [B, N] of candidate plans [B, N, H, A] (or [B, N, H] int64), all finite: nan and minus
-    infinity become the lowest number there is, so that differences of scores are numbers, too.
+    """Return the scores [B, N] of candidate plans [B, N, H, A] (or [B, N, H] int64), all finite.
+
+    NaN and minus infinity become the lowest finite number, so that differences of scores are numbers as well.
 
     Args:
         model: predicts each candidate's most likely future.
@@ -30,6 +31,6 @@ def score_candidates(model: WorldModel, belief: Belief, score: Score, candidates
 
 
 def best_plan(candidates: Tensor, scores: Tensor) -> Plan:
-    """The best candidate of each row, from [B, N, H, ...] and [B, N]."""
+    """Return the best candidate of each row, given candidates [B, N, H, ...] and scores [B, N]."""
     score, index = scores.max(dim=1)
     return Plan(candidates[torch.arange(len(index), device=index.device), index], score)

@@ -1,7 +1,8 @@
 """The cross-entropy method (Rubinstein 1999; as a planner: PlaNet, arXiv 1811.04551, algorithm 2).
 
-Draw candidate plans from a distribution, score them in the model, fit the distribution to the best, repeat.
-Actions are independent per step, Gaussian or (discrete ones) categorical. All rows are planned at once.
+Each iteration draws candidate plans from a distribution, scores them in the model and fits the distribution
+to the best. Actions are independent per step, Gaussian or, if discrete, categorical. All rows are planned at
+once.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from wmplay.planners.candidates import best_plan, score_candidates
 
 
 class CEM:
-    """Plans by repeated sampling and refitting; returns the best plan it has seen.
+    """A planner by repeated sampling and refitting; it returns the best plan among all iterations.
 
     Args:
         action_space: Discrete from 0, or a bounded one-dimensional Box.
@@ -31,9 +32,9 @@ class CEM:
         candidates: plans per iteration and row.
         iterations: rounds of sampling and refitting.
         elite_fraction: part of the candidates that the next distribution is fitted to; at least one.
-        hold: how many steps each action is held for; the search is over ceil(H / hold) actions.
+        hold: steps for which each action is held; the search is over ceil(H / hold) actions.
         std: first standard deviation of continuous actions, in half-ranges of the space.
-        min_std: their standard deviation never falls below this.
+        min_std: their smallest standard deviation, in half-ranges of the space.
         smoothing: part of a uniform distribution kept in the distribution of discrete actions.
 
     Raises:
@@ -77,7 +78,8 @@ class CEM:
         warm_start: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Plan:
-        """The best plan found for each row, never worse than ``warm_start`` [B, H, A] (or [B, H] int64)."""
+        """Return the best plan found for each row, never worse than ``warm_start`` [B, H, A] (or [B, H]
+        int64)."""
         batch, device = rows(belief), device_of(belief)
         knots = -(-self.horizon // self.hold)
         first = None if warm_start is None else warm_start[:, :: self.hold]
@@ -88,7 +90,7 @@ class CEM:
         for _ in range(self.iterations):
             drawn = proposal.sample(self.candidates, generator)  # [B, N, K, ...]
             scores = score_candidates(model, repeated, score, self._hold(drawn))  # [B, N]
-            top = scores.topk(self.elites, dim=1)  # the best comes first
+            top = scores.topk(self.elites, dim=1)  # sorted, best first
             elites = drawn[row, top.indices]
             proposal = proposal.fit(elites)
             winners.append(elites[:, 0])
@@ -96,7 +98,7 @@ class CEM:
         return best_plan(self._hold(torch.stack(winners, dim=1)), torch.stack(winning_scores, dim=1))
 
     def _hold(self, drawn: Tensor) -> Tensor:
-        """Plans [B, N, H, ...] from what was drawn, [B, N, K, ...]."""
+        """Return plans [B, N, H, ...] that hold each drawn action of [B, N, K, ...]."""
         if self.hold == 1:
             return drawn
         return drawn.repeat_interleave(self.hold, dim=2)[:, :, : self.horizon]
@@ -104,7 +106,7 @@ class CEM:
     def _start(
         self, batch: int, knots: int, warm_start: Tensor | None, device: torch.device
     ) -> Gaussian | Categorical:
-        """Around the warm start [B, K, ...], or all over the space."""
+        """Return the first distribution: around the warm start [B, K, ...], or over the whole space."""
         if self.classes is not None:
             uniform = torch.full((batch, knots, self.classes), 1 / self.classes, device=device)
             if warm_start is None:
@@ -129,16 +131,16 @@ class Gaussian:
     min_std: Tensor  # [A]
 
     def sample(self, number: int, generator: torch.Generator | None) -> Tensor:
-        """[B, N, K, A], clipped to the bounds; candidate 0 is the mean itself."""
+        """Draw [B, N, K, A], clipped to the bounds; candidate 0 is the mean itself."""
         batch, knots, actions = self.mean.shape
         drawn = torch.randn(batch, number, knots, actions, device=self.mean.device, generator=generator)
         drawn[:, 0] = 0
-        # in place: fresh memory for each step costs more than the arithmetic
+        # in place, because allocating memory at each step costs more than the arithmetic
         torch.addcmul(self.mean.unsqueeze(1), self.std.unsqueeze(1), drawn, out=drawn)
         return drawn.clamp_(self.low, self.high)
 
     def fit(self, elites: Tensor) -> Gaussian:
-        """To elites [B, E, K, A]."""
+        """Return the Gaussian fitted to elites [B, E, K, A]."""
         std, mean = torch.std_mean(elites, dim=1, correction=0)
         return replace(self, mean=mean, std=torch.maximum(std, self.min_std))
 
@@ -151,7 +153,7 @@ class Categorical:
     smoothing: float
 
     def sample(self, number: int, generator: torch.Generator | None) -> Tensor:
-        """[B, N, K] int64; candidate 0 is the most likely action of each step."""
+        """Draw [B, N, K] int64; candidate 0 is the most likely action of each step."""
         batch, knots, classes = self.probabilities.shape
         flat = self.probabilities.reshape(batch * knots, classes)
         drawn = torch.multinomial(flat, number, replacement=True, generator=generator)
@@ -160,7 +162,7 @@ class Categorical:
         return drawn
 
     def fit(self, elites: Tensor) -> Categorical:
-        """To the frequencies of elites [B, E, K], with a little of the uniform distribution."""
+        """Return the frequencies of elites [B, E, K], mixed with a part of the uniform distribution."""
         classes = self.probabilities.shape[-1]
         frequencies = F.one_hot(elites, classes).float().mean(dim=1)
         return replace(self, probabilities=(1 - self.smoothing) * frequencies + self.smoothing / classes)

@@ -1,4 +1,4 @@
-"""Random shooting: try action sequences drawn uniformly, keep the best."""
+"""Random shooting: the best of action sequences that are drawn uniformly."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class RandomShooting:
         warm_start: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Plan:
-        """The best of the drawn sequences, and of ``warm_start`` [B, H, A], for each row."""
+        """Return the best of the drawn sequences, and of ``warm_start`` [B, H, A], for each row."""
         batch, device = rows(belief), device_of(belief)
         knots = -(-self.horizon // self.hold)
         drawn = random_actions(self.action_space, (batch, self.candidates, knots), generator, device)

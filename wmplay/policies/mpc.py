@@ -1,4 +1,4 @@
-"""Model-predictive control: a planner and a model become a policy."""
+"""Model-predictive control: a policy made of a planner and a model."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ from wmplay.system.device import Precision, autocast
 
 
 class Carry(NamedTuple):
-    """What the policy remembers: B rows of each."""
+    """The policy's memory: B rows of each field."""
 
     belief: Belief
     plan: Tensor  # [B, H, A], or [B, H] int64
-    step: Tensor  # [B] int64: how many actions of the plan have been taken
+    step: Tensor  # [B] int64: the number of actions taken from the plan
 
 
 class MPC:
-    """Keeps a belief of each env, plans from it every few steps, and follows the plan in between.
+    """A policy that keeps a belief of each env, plans from it every few steps, and follows the plan in
+    between.
 
-    A row plans anew when its episode begins or ``replan_every`` steps of its plan are done, starting the
-    search from what is left of the old plan. Rows may be at different steps of their episodes.
+    A row plans anew when its episode begins, or after ``replan_every`` steps of its plan; the search then
+    starts from the remaining actions of the old plan. Rows may be at different steps of their episodes.
 
     Args:
         model: keeps the belief and predicts.
         planner: searches.
-        objective: what plans are worth.
+        objective: scores plans.
         replan_every: steps to follow each plan, up to its horizon.
-        precision: of the model's products while planning, see ``wmplay.system.device``; a planner compares
-            scores, for which bfloat16 is fine.
+        precision: of the model's products while planning, see ``wmplay.system.device``; bfloat16 is precise
+            enough to compare scores.
 
     Raises:
         ConfigError: if ``replan_every`` is below 1 or longer than a plan.
-        ConfigError, ShapeError: when acting, if what the planner returns is no plan for these rows.
+        ConfigError, ShapeError: when acting, if the planner returns no plan for these rows.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class MPC:
         self.replan_every, self.precision = replan_every, precision
 
     def initial(self, batch_size: int) -> Carry | None:
-        """Nothing yet: the first observation makes the first belief."""
+        """Return None: the first observation makes the first belief."""
         return None
 
     @torch.no_grad()
@@ -70,7 +71,7 @@ class MPC:
         explore: bool = False,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Carry]:
-        """The plan's next action for each row: [B, A], or [B] int64."""
+        """Return the plan's next action for each row: [B, A], or [B] int64."""
         belief = self._update(carry, observation, last_action, first)
         if carry is None:
             plan = self._plan(belief, observation, last_action, None, generator)
@@ -122,7 +123,7 @@ class MPC:
 
 
 def _bind(objective: Objective, observation: Mapping[str, Tensor]) -> Score:
-    """The objective seen from ``observation`` {key: [B, ...]}, for predictions of B x N rows."""
+    """Bind the objective to ``observation`` {key: [B, ...]}, for predictions of B x N rows."""
     repeated: dict[int, dict[str, Tensor]] = {}  # planners usually score the same N again and again
 
     def score(prediction: Prediction) -> Tensor:
@@ -135,7 +136,7 @@ def _bind(objective: Objective, observation: Mapping[str, Tensor]) -> Score:
 
 
 def _shift(plan: Tensor, step: Tensor) -> Tensor:
-    """What is left of each row's plan after ``step`` [B] actions, its last action repeated at the end."""
+    """Drop the first ``step`` [B] actions of each row's plan and repeat the last action at the end."""
     horizon = plan.shape[1]
     index = (step.unsqueeze(1) + torch.arange(horizon, device=plan.device)).clamp(max=horizon - 1)
     return plan[torch.arange(len(plan), device=plan.device).unsqueeze(1), index]

@@ -1,7 +1,7 @@
 """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347), for continuous and discrete actions.
 
-Advantages are generalised (Schulman et al. 2016, arXiv 1506.02438) and end where an episode does: at its
-termination with the value 0, at the end of its time with the value of the state it had come to.
+Advantages are generalised (Schulman et al. 2016, arXiv 1506.02438) and end with the episode: after a
+termination with the value 0, after a truncation with the value of the last state.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ from wmplay.nets.inputs import VectorInputs
 from wmplay.system.device import Precision, autocast
 from wmplay.vector.stepping import TensorEnv
 
-WORTH_CASTING = 2**15  # rows x units: below, casting to bfloat16 takes longer than it saves
-RATE_CHANGE = 1.2  # of the learning rate after a round
+WORTH_CASTING = 2**15  # rows x units; below it, casting to bfloat16 takes longer than it saves
+RATE_CHANGE = 1.2  # factor of the learning rate after a round
 
 
 class Batch(NamedTuple):
-    """What a round collected, steps of all slots one below the other."""
+    """The transitions of a round, with the steps of all slots concatenated."""
 
-    inputs: Tensor  # [M, inputs], normalised as they were when the policy acted
-    action: Tensor  # [M, A] in -1..1 units, before it was cut to the bounds, or [M] int64
+    inputs: Tensor  # [M, inputs], normalised as when the policy acted
+    action: Tensor  # [M, A] in -1..1 units, before clipping to the bounds, or [M] int64
     log_prob: Tensor  # [M]
     advantage: Tensor  # [M]
-    target: Tensor  # [M]: of the value
+    target: Tensor  # [M]: the target of the value function
 
 
 class PPO(nn.Module):
-    """Learns by practising in a vector env, real or learned; sees the vectors of its observations.
+    """A policy that learns by practising in a vector env, real or learned; it reads the vector observations.
 
-    Continuous actions are Gaussian, in units of half the range, and cut to the bounds when they are executed.
+    Continuous actions are Gaussian, in units of half the range, and are clipped to the bounds when executed.
 
     Args:
         observation_space: with at least one vector.
         action_space: a bounded one-dimensional Box, or Discrete.
         hidden: units of each hidden layer.
         layers: hidden layers of the policy, and of the value function.
-        changes: see also how the vectors changed in the last step, see ``VectorInputs``.
+        changes: whether to read the vectors' changes in the last step as well, see ``VectorInputs``.
         log_std: of a new policy's Gaussian, the same in all states; it is learned.
         lr: the highest learning rate of Adam.
-        anneal: lower that limit linearly, to zero at the end of each practice.
-        target_kl: change of the policy in a round that lowers the rate where it is exceeded; 0 = never.
+        anneal: whether to lower that limit linearly, to zero at the end of each practice.
+        target_kl: change of the policy in a round above which the learning rate is lowered; 0 = never.
         gamma: discount per step.
         gae_lambda: 0 trusts the value function, 1 the returns.
-        clip: how far the ratio of new to old probability may lead.
+        clip: limit of the change of an action's probability ratio, from 1.
         entropy_weight: of the bonus for randomness.
         value_weight: of the value function's loss.
         rollout: steps of each slot in a round.
@@ -124,7 +124,7 @@ class PPO(nn.Module):
     # ---- acting ------------------------------------------------------------------------------------
 
     def initial(self, batch_size: int) -> Carry:
-        """The inputs of the step before, if changes are looked at."""
+        """Return the inputs of the previous step, zero at first, if changes are read; else nothing."""
         return self.inputs.mean.new_zeros(batch_size, self.inputs.size) if self.inputs.moving else ()
 
     def act(
@@ -137,7 +137,7 @@ class PPO(nn.Module):
         explore: bool = False,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Carry]:
-        """The most likely actions [B, A] or [B] int64; with ``explore``, sampled ones."""
+        """Return the most likely actions [B, A] or [B] int64; with ``explore``, sampled ones."""
         flat = self.inputs.flat(observation)
         if self.inputs.moving:
             flat = torch.where(first.unsqueeze(-1), flat, self.inputs.flat(observation, carry))
@@ -147,14 +147,15 @@ class PPO(nn.Module):
         return self._executable(action), carry
 
     def log_prob(self, output: Tensor, action: Tensor) -> Tensor:
-        """Of actions [..., A] in units of half the range (or [...] int64), under the actor's output."""
+        """Return the log density of actions [..., A] in units of half the range (or [...] int64) given the
+        output."""
         if self.discrete:
             return output.log_softmax(-1).gather(-1, action.unsqueeze(-1)).squeeze(-1)
         standard = (action - output) * (-self.log_std).exp()
         return -0.5 * standard.square().sum(-1) - (self.log_std + HALF_LOG_TAU).sum()
 
     def entropy(self, output: Tensor) -> Tensor:
-        """Of the actions under the actor's output: a scalar, its mean."""
+        """Return the mean entropy of the actions given the actor's output, a scalar."""
         if self.discrete:
             log_prob = output.log_softmax(-1)
             return -(log_prob.exp() * log_prob).sum(-1).mean()
@@ -175,12 +176,13 @@ class PPO(nn.Module):
     # ---- learning ----------------------------------------------------------------------------------
 
     def improve(self, practice: Practice) -> dict[str, float]:
-        """Rounds of practice and gradient steps until ``practice.steps`` transitions are taken."""
+        """Practise in rounds, with gradient steps after each, until ``practice.steps`` transitions are
+        taken."""
         env = TensorEnv(practice.env, practice.device)
         generator = torch.Generator(practice.device).manual_seed(practice.seed)
         flat = self.inputs.flat(env.reset(practice.seed))
         if not self.inputs.count:
-            self.inputs.update(flat)  # a first idea of the inputs' sizes
+            self.inputs.update(flat)  # a first estimate of the inputs' scales
         taken, metrics = 0, dict[str, float]()
         while taken < practice.steps:
             if self.anneal:
@@ -195,9 +197,9 @@ class PPO(nn.Module):
     def collect(
         self, env: TensorEnv, flat: Tensor, generator: torch.Generator
     ) -> tuple[Batch, Tensor, dict[str, float]]:
-        """A round in which the policy stays as it is: what happened, the inputs it acts on next, and metrics.
+        """Collect a round with a fixed policy; return its batch, the next inputs to act on, and metrics.
 
-        ``flat`` [N, size] are the inputs it acts on first, as ``VectorInputs.flat`` gives them.
+        ``flat`` [N, size] are the first inputs to act on, as ``VectorInputs.flat`` returns them.
         """
         steps: list[tuple[Tensor, ...]] = []
         for _ in range(self.rollout):
@@ -207,7 +209,7 @@ class PPO(nn.Module):
             arrived, observation, reward, terminated, truncated = env.step(self._executable(action))
             value_after, after = torch.zeros_like(reward), self.inputs.flat(arrived, flat)
             cut, ended = truncated & ~terminated, terminated | truncated
-            if bool(cut.any()):  # out of time, not over: worth what it had come to
+            if bool(cut.any()):  # truncated, not terminated: the last state has a value
                 value_after[cut] = self.run(self.critic, self.inputs(after[cut])).squeeze(-1)
             steps.append((flat, x, output, action, reward, terminated, ended, value_after))
             if bool(ended.any()):
@@ -219,7 +221,7 @@ class PPO(nn.Module):
         next_values = torch.where(ended, value_after, values[1:])
         error = rewards + self.gamma * next_values - values[:-1]
         advantage = generalised_advantage(error, ended, self.gamma * self.gae_lambda)
-        self.inputs.update(flats)  # not earlier: within a round the policy stays what it is
+        self.inputs.update(flats)  # not earlier, so that the policy stays the same within a round
         target = advantage + values[:-1]
         batch = (inputs, actions, self.log_prob(outputs, actions), advantage, target)
         reached = float(terminated.sum() / ended.sum().clamp(min=1))
@@ -227,7 +229,8 @@ class PPO(nn.Module):
         return Batch(*(x.flatten(0, 1) for x in batch)), flat, metrics
 
     def run(self, network: nn.Sequential, inputs: Tensor) -> Tensor:
-        """A network's output [..., outputs]; the last layer in float32: values may differ by little."""
+        """Return a network's output [..., outputs]; the last layer is in float32, because values differ by
+        little."""
         *hidden, last = network
         x, small = inputs, self.precision == "auto" and inputs[..., 0].numel() * self.hidden < WORTH_CASTING
         with autocast(inputs.device, "float32" if small else self.precision):
@@ -237,7 +240,7 @@ class PPO(nn.Module):
         return output
 
     def update(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
-        """Gradient steps on a round's batch."""
+        """Take gradient steps on a round's batch and return metrics."""
         divergences, losses, weights = [], [], list(self.parameters())
         for _ in range(self.epochs):
             order = torch.randperm(len(batch.target), generator=generator, device=batch.target.device)
@@ -267,7 +270,7 @@ class PPO(nn.Module):
         return metrics
 
     def _adapt_rate(self, divergence: float) -> float:
-        """The learning rate from now on: lower after a round of too much change, and back up."""
+        """Lower the learning rate after a round with too much change, or raise it again; return it."""
         for group in self.optimizer.param_groups:
             if self.target_kl and divergence > 1.5 * self.target_kl:
                 group["lr"] = group["lr"] / RATE_CHANGE
@@ -276,25 +279,26 @@ class PPO(nn.Module):
         return float(self.optimizer.param_groups[0]["lr"])
 
     def _limit_rate(self, progress: float) -> None:
-        """Lowers the learning rate as a practice goes on (0 to 1); each practice begins with ``lr``."""
+        """Lower the limit of the learning rate with the progress (0 to 1) of a practice, which begins at
+        ``lr``."""
         for group in self.optimizer.param_groups:
             group["lr"] = min(group["lr"], self.lr * (1 - progress)) if progress else self.lr
 
     def learner_state(self) -> dict[str, Any]:
-        """The optimiser's state."""
+        """Return the optimiser's state."""
         return self.optimizer.state_dict()
 
     def load_learner_state(self, state: dict[str, Any]) -> None:
-        """Takes over from ``learner_state``, with a rate of at most ``lr``, which may be lower by now."""
+        """Restore ``learner_state``, with a learning rate of at most ``lr``, which may be lower by now."""
         self.optimizer.load_state_dict(state)
         for group in self.optimizer.param_groups:
             group["lr"] = min(group["lr"], self.lr)
 
 
 def generalised_advantage(error: Tensor, ended: Tensor, decay: float) -> Tensor:
-    """Sums of the errors [T, N] of all later steps of the same episode, each step decayed once more.
+    """Return the sum, for each step, of the later errors [T, N] of its episode, decayed once per step.
 
-    ``error`` is r + gamma V(next) - V, and ``ended`` says after which steps another episode begins.
+    ``error`` is r + gamma V(next) - V, and ``ended`` marks the last step of each episode.
     """
     advantage = torch.empty_like(error)
     later = torch.zeros_like(error[0])
@@ -305,7 +309,8 @@ def generalised_advantage(error: Tensor, ended: Tensor, decay: float) -> Tensor:
 
 
 def _tanh_mlp(inputs: int, hidden: int, layers: int, outputs: int, gain: float) -> nn.Sequential:
-    """Orthogonal weights, as policy gradients like them (Andrychowicz et al. 2021, arXiv 2006.05990)."""
+    """Return a network with orthogonal weights, which suit policy gradients (Andrychowicz 2021, arXiv
+    2006.05990)."""
     stack: list[nn.Module] = []
     for size in [inputs] + [hidden] * (layers - 1):
         linear = nn.Linear(size, hidden)

@@ -12,20 +12,20 @@ from wmplay.contracts import Carry
 from wmplay.errors import ConfigError
 from wmplay.nets.actions import random_actions
 
-KEEP = 0.8  # chance that a held action goes on for another step: 5 steps in the mean
+KEEP = 0.8  # probability that a held action is held for another step: 5 steps on average
 
 
 class Held(NamedTuple):
-    """What the policy remembers: B rows of each."""
+    """The policy's memory: B rows of each field."""
 
-    chosen: Tensor  # [B] bool: whether actions are held in this episode
-    action: Tensor  # [B, A], or [B] int64: the last ones
+    chosen: Tensor  # [B] bool: True in episodes with held actions
+    action: Tensor  # [B, A], or [B] int64: the last actions
 
 
 class RandomPolicy:
-    """Draws every action uniformly from the action space; the baseline of all others.
+    """A policy that draws every action uniformly from the action space; the baseline of all others.
 
-    Independent draws mostly cancel out: a joint trembles where it is. Holding some of them for a while shows
+    Independent draws mostly cancel out, so that a joint stays where it is. Holding actions for a while shows
     a model more of the world.
 
     Args:
@@ -44,7 +44,7 @@ class RandomPolicy:
         self.action_space, self.held = action_space, held
 
     def initial(self, batch_size: int) -> Carry:
-        """Nothing to carry yet."""
+        """Return None: the first step has no action to hold."""
         return None
 
     def act(
@@ -57,7 +57,7 @@ class RandomPolicy:
         explore: bool = False,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Carry]:
-        """Actions [B, A], or [B] int64."""
+        """Return actions [B, A], or [B] int64."""
         action = random_actions(self.action_space, (len(first),), generator, first.device)
         if not self.held:
             return action, carry

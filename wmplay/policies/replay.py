@@ -1,4 +1,4 @@
-"""What off-policy learners have met: the latest transitions, as tensors."""
+"""A replay of the latest transitions of an off-policy learner, as tensors."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from wmplay.errors import ConfigError
 
 
 class Batch(NamedTuple):
-    """Transitions, one below the other."""
+    """Transitions, one per row."""
 
     flat: Tensor  # [M, inputs], before normalisation
-    after: Tensor  # [M, inputs]: what it led to, also where an episode ended
+    after: Tensor  # [M, inputs]: where the action led to, also at an episode's end
     action: Tensor  # [M, A] in -1..1
     reward: Tensor  # [M, 1]
-    terminated: Tensor  # [M, 1], 1 where the world ended
+    terminated: Tensor  # [M, 1], 1 where the episode was terminated
 
 
 class Replay:
-    """The latest transitions, each a row of numbers, in a ring; memory is taken as it fills."""
+    """The latest transitions, each a row of numbers, in a ring whose memory is allocated as it fills."""
 
     def __init__(self, capacity: int, inputs: int, actions: int) -> None:
         self.capacity, self.widths = capacity, [inputs, inputs, actions, 1, 1]
         self.rows = torch.empty(0, sum(self.widths))
-        self.added = 0  # ever
+        self.added = 0  # rows added in total
 
     def add(self, rows: Tensor) -> None:
-        """Takes rows [N, width]; the oldest make room."""
+        """Add rows [N, width] in place of the oldest."""
         if not len(self.rows):
             self.rows = rows.new_empty(self.capacity, rows.shape[1])
         end = self.added + len(rows)
@@ -39,20 +39,20 @@ class Replay:
         self.added = end
 
     def sample(self, size: int, generator: torch.Generator) -> Tensor:
-        """[size, width], all rows equally likely."""
+        """Draw [size, width], all rows equally likely."""
         held = min(self.added, self.capacity)
         return self.rows[torch.randint(held, (size,), generator=generator, device=self.rows.device)]
 
     def batch(self, rows: Tensor) -> Batch:
-        """What is in rows [M, width]."""
+        """Split rows [M, width] into their fields."""
         return Batch(*torch.split(rows, self.widths, dim=1))
 
     def state(self) -> dict[str, Any]:
-        """What it holds, for a checkpoint."""
+        """Return the content for a checkpoint."""
         return {"rows": self.rows[: self.added].clone(), "added": self.added, "capacity": self.capacity}
 
     def load(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Takes over from ``state``.
+        """Restore the content that ``state`` returned.
 
         Raises:
             ConfigError: for another capacity.

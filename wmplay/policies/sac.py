@@ -1,8 +1,8 @@
 """Soft actor-critic (Haarnoja et al. 2018, arXiv 1801.01290, with the temperature of arXiv 1812.05905).
 
-The value of a state goes on where an episode merely ran out of time, and ends where it was terminated. With
-``real_fraction`` the rest of each batch is of a learned env: model-based policy optimisation (Janner et al.
-2019, arXiv 1906.08253).
+A truncated episode has the value of its last state, a terminated one the value 0. With ``real_fraction``
+below 1 the remaining part of each batch comes from a learned env: model-based policy optimisation (Janner et
+al. 2019, arXiv 1906.08253).
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ from wmplay.policies.replay import Batch, Replay
 from wmplay.system.device import Precision, autocast
 from wmplay.vector.stepping import TensorEnv
 
-LOG_STD = (-5.0, 2.0)  # of the Gaussian before it is squashed
-READ_AHEAD = 64  # batches for which real experience is read at once
+LOG_STD = (-5.0, 2.0)  # bounds of the Gaussian's log width before squashing
+READ_AHEAD = 64  # batches of real experience that are read at once
 
 
 class SAC(nn.Module):
-    """Learns from all it has met so far, by practising in a vector env; sees the vectors of its observations.
+    """A policy that learns from all its transitions so far, by practising in a vector env; it reads the
+    vectors.
 
     Actions are a Gaussian squashed by tanh, in units of half the range.
 
@@ -44,11 +45,11 @@ class SAC(nn.Module):
         layers: hidden layers of the policy, and of each of the two critics.
         lr: learning rate of Adam.
         gamma: discount per step.
-        tau: how far the targets follow the critics in each update.
-        temperature: what entropy is worth at the beginning; it is then learned, so that the entropy becomes
-        target_entropy: this; None is minus the number of action dimensions.
+        tau: part by which the target networks approach the critics in each update.
+        temperature: first weight of the entropy; it is then learned to reach ``target_entropy``.
+        target_entropy: of the policy; None is minus the number of action dimensions.
         batch_size: transitions per update.
-        replay: how many transitions are kept; the oldest are dropped.
+        replay: transitions kept; the oldest are dropped.
         random_steps: transitions by random actions, before the policy's own and its first update.
         updates_per_step: updates per transition.
         real_fraction: part of each batch that is drawn from the store of real experience; 0 = none.
@@ -114,7 +115,7 @@ class SAC(nn.Module):
     # ---- acting ------------------------------------------------------------------------------------
 
     def initial(self, batch_size: int) -> Carry:
-        """Nothing to carry."""
+        """Return an empty carry."""
         return ()
 
     def act(
@@ -127,18 +128,19 @@ class SAC(nn.Module):
         explore: bool = False,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Carry]:
-        """The squashed means of the Gaussians, [B, A]; with ``explore``, draws."""
+        """Return the squashed means of the Gaussians, [B, A]; with ``explore``, samples."""
         x = self.inputs(self.inputs.flat(observation))
         action = self.sample(x, generator)[0] if explore else self.gaussian(x)[0].tanh()
         return self.center + self.scale * action, carry
 
     def gaussian(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log width, each [..., A], before they are squashed, from normalised inputs."""
+        """Return mean and log width, each [..., A], before squashing, for normalised inputs."""
         mean, log_std = self.actor(x)[0].chunk(2, dim=-1)
         return mean, log_std.clamp(*LOG_STD)
 
     def sample(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Actions [M, A] in -1..1, reparametrised, and their log densities [M, 1] (appendix C)."""
+        """Draw actions [M, A] in -1..1, reparametrised, and return their log densities [M, 1] (appendix
+        C)."""
         mean, log_std = self.gaussian(x)
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
         wide = mean + log_std.exp() * noise
@@ -149,15 +151,15 @@ class SAC(nn.Module):
     # ---- learning ----------------------------------------------------------------------------------
 
     def improve(self, practice: Practice) -> dict[str, float]:
-        """Steps in the env, and updates, until ``practice.steps`` transitions are taken.
+        """Step in the env and update until ``practice.steps`` transitions are taken.
 
         Raises:
-            ConfigError: if part of the batches is to be real, and there is no store that holds it.
+            ConfigError: if part of the batches is real, and the store is missing or lacks a vector.
         """
         env = TensorEnv(practice.env, practice.device)
         generator = torch.Generator(practice.device).manual_seed(practice.seed)
         real = self.real_rows(practice)
-        if self.real:  # what is missing is known before the first step
+        if self.real:  # so that a missing store is reported before the first step
             real = itertools.chain([next(real)], real)
         flat = self.inputs.flat(env.reset(practice.seed))
         taken, metrics = 0, dict[str, float]()
@@ -184,7 +186,8 @@ class SAC(nn.Module):
 
     @torch.no_grad()
     def step(self, env: TensorEnv, flat: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """One transition of each slot into the replay; returns what to act on next, and the rewards [N]."""
+        """Add one transition of each slot to the replay; return the next inputs to act on, and the rewards
+        [N]."""
         if self.replay.added < self.random_steps:
             shape = (env.num_envs, len(self.scale))
             action = 2 * torch.rand(shape, generator=generator, device=flat.device) - 1
@@ -197,7 +200,7 @@ class SAC(nn.Module):
         return self.inputs.flat(observation), reward
 
     def update(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """One gradient step of the critics, the policy and the temperature; returns what they were at."""
+        """Take a gradient step of the critics, the policy and the temperature; return metrics."""
         with autocast(batch.flat.device, self.precision):
             x, after = self.inputs(batch.flat), self.inputs(batch.after)
             temperature = self.log_temperature.detach().exp()
@@ -221,17 +224,17 @@ class SAC(nn.Module):
         return {"entropy": entropy, **{name: each.detach() for name, each in found.items()}}
 
     def _descend(self, name: str, loss: Tensor) -> None:
-        """A gradient step of some parameters; the others are left without gradients."""
+        """Take a gradient step of the parameters of this name; the others get no gradients."""
         optimizer = self.optimizers[name]
         optimizer.zero_grad(set_to_none=True)
         loss.backward(inputs=optimizer.param_groups[0]["params"])  # type: ignore[no-untyped-call]
         optimizer.step()
 
     def real_rows(self, practice: Practice) -> Iterator[Tensor]:
-        """The real part of batch after batch, [R, width] as in the replay.
+        """Yield the real part [R, width] of one batch after another, in the replay's format.
 
         Raises:
-            ConfigError: if there is no store that holds it.
+            ConfigError: if the store is missing, is empty or lacks a vector.
         """
         store, rng = practice.store, np.random.default_rng(practice.seed)
         while True:
@@ -254,30 +257,30 @@ class SAC(nn.Module):
             yield from torch.split(rows, self.real)
 
     def learner_state(self) -> dict[str, Any]:
-        """The optimisers' state and the replay."""
+        """Return the optimisers' state and the replay."""
         optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
         return {"optimizers": optimizers, "replay": self.replay.state(), "owed": self.owed}
 
     def load_learner_state(self, state: dict[str, Any]) -> None:
-        """Takes over from ``learner_state``."""
+        """Restore ``learner_state``."""
         for name, optimizer in self.optimizers.items():
             (lr,) = (group["lr"] for group in optimizer.param_groups)
             optimizer.load_state_dict(state["optimizers"][name])
-            optimizer.param_groups[0]["lr"] = lr  # it may be another from here on
+            optimizer.param_groups[0]["lr"] = lr  # the setting may have changed
         self.replay.load(state["replay"], self.center.device)
         self.owed = state["owed"]
 
 
 class Networks(nn.Module):
-    """``count`` ReLU networks side by side: [M, inputs] -> [count, M, outputs] float32.
+    """``count`` ReLU networks in parallel: [M, inputs] -> [count, M, outputs] float32.
 
-    The last layer is in full precision: values differ by little where actions do.
+    The last layer is in full precision, because values differ by little where actions do.
     """
 
     def __init__(self, count: int, inputs: int, hidden: int, layers: int, outputs: int) -> None:
         super().__init__()
         sizes = [inputs] + [hidden] * layers
-        bounds = [size**-0.5 for size in sizes]  # as nn.Linear begins
+        bounds = [size**-0.5 for size in sizes]  # as in nn.Linear
         ends = [*sizes[1:], outputs]
         self.weights, self.biases = (
             nn.ParameterList(
@@ -288,7 +291,7 @@ class Networks(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """All networks' outputs for the same inputs."""
+        """Return all networks' outputs for the same inputs."""
         x = x.expand(len(self.weights[0]), *x.shape)
         *hidden, (weight, bias) = zip(self.weights, self.biases, strict=True)
         for inner, offset in hidden:
@@ -296,7 +299,7 @@ class Networks(nn.Module):
             x = x.add_(offset.to(x.dtype)).relu_()
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
-            if weight.shape[-1] == 1:  # summing products is quicker than a matrix product with one column
+            if weight.shape[-1] == 1:  # faster than a matrix product with one column
                 output: Tensor = (x * weight.mT).sum(-1, keepdim=True) + bias
             else:
                 output = torch.baddbmm(bias, x, weight)

@@ -1,6 +1,6 @@
-"""The manifest: what belongs to a store.
+"""The manifest: the list of a store's columns and shards.
 
-Readers trust it alone, and renaming a new one over it is the only way in which a store changes.
+Readers trust only the manifest. A store changes only by renaming a new manifest over the old one.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ DTYPES = (
     *("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
     *("float16", "float32", "float64", "complex64", "complex128"),
 )
-LARGEST = 1 << 40  # values in a row of a column
-LONGEST_NAME = 255  # bytes of a file's name on any file system
+LARGEST = 1 << 40  # values at most in a row of a column
+LONGEST_NAME = 255  # bytes at most in a file's name, on any file system
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What belongs to a store."""
+    """The columns and shards of a store."""
 
     columns: Layout
     shards: tuple[Record, ...]  # oldest first
-    dropped: int  # how many of the first shard's episodes no longer belong
+    dropped: int  # number of the first shard's episodes that no longer belong to the store
 
     @property
     def episodes(self) -> int:
@@ -60,7 +60,7 @@ class Manifest:
         return sum(record.episodes for record in self.shards) - self.dropped
 
     def to_json(self) -> dict[str, Any]:
-        """As plain lists, dicts and numbers."""
+        """Return the manifest as plain lists, dicts and numbers."""
         return {
             "schema": SCHEMA,
             "columns": {
@@ -73,7 +73,8 @@ class Manifest:
 
     @staticmethod
     def from_json(content: Any, source: str) -> Manifest:
-        """Undo ``to_json``. Raises StoreError for another schema, or where it is not such a content."""
+        """Return the manifest in the result of ``to_json``. Raise StoreError for another schema or
+        content."""
         schema = content.get("schema") if isinstance(content, Mapping) else None
         if schema != SCHEMA:
             raise StoreError(
@@ -98,7 +99,7 @@ class _Column:
 
 @dataclass(frozen=True)
 class _Content:
-    """What a manifest's file holds."""
+    """The content of a manifest's file."""
 
     columns: dict[str, _Column]
     shards: tuple[Record, ...]
@@ -106,7 +107,7 @@ class _Content:
 
 
 def check_columns(columns: Layout) -> None:
-    """Raise ValueError where columns are none that trajectories have."""
+    """Raise ValueError if the columns cannot be those of trajectories."""
     for name, dtype in {"reward": "float32", "terminated": "bool", "truncated": "bool"}.items():
         if columns.get(name) != Column(np.dtype(dtype), ()):
             raise ValueError(f"{name} is {columns.get(name)}, expected {dtype} []")
@@ -125,7 +126,7 @@ def check_columns(columns: Layout) -> None:
 
 
 def _check_shards(columns: Layout, shards: Sequence[Record], dropped: int) -> None:
-    """Raise ValueError where what is said of shards cannot be."""
+    """Raise ValueError if the records of the shards contradict each other or the columns."""
     names = Counter(shard.name for shard in shards)
     if twice := [name for name, count in names.items() if count > 1]:
         raise ValueError(f"shard {twice[0]} belongs to it twice")
@@ -147,7 +148,7 @@ def _check_shards(columns: Layout, shards: Sequence[Record], dropped: int) -> No
 
 @dataclass(frozen=True)
 class Contents:
-    """A manifest and its shards, open."""
+    """A manifest and its open shards."""
 
     manifest: Manifest
     shards: tuple[Shard, ...]
@@ -155,18 +156,18 @@ class Contents:
 
     @property
     def dropped(self) -> int:
-        """How many of the first open shard's episodes do not belong."""
+        """The number of episodes of the first open shard that no longer belong to the store."""
         is_first = len(self.shards) > 0 and self.shards[0].record == self.manifest.shards[0]
         return self.manifest.dropped if is_first else 0
 
     @property
     def lengths(self) -> Array:
-        """[episodes] int64: T of each readable episode."""
+        """The number of steps T of each readable episode, [episodes] int64."""
         lengths = [np.zeros(0, np.int64), *(shard.lengths for shard in self.shards)]
         return np.concatenate(lengths)[self.dropped :]
 
     def check(self, path: Path) -> None:
-        """Raises StoreError where a shard is damaged."""
+        """Raise StoreError if a shard is damaged."""
         if self.damages:
             more = f" and {len(self.damages) - 1} more" if len(self.damages) > 1 else ""
             raise StoreError(
@@ -176,12 +177,12 @@ class Contents:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is a store at ``path``."""
+    """Return whether ``path`` is a store."""
     return (path / MANIFEST).exists()
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest of the store at ``path``, as it is now. Raises StoreError."""
+    """Return the current manifest of the store at ``path``. Raise StoreError if it cannot be read."""
     file = path / MANIFEST
     try:
         content = read_json(file, StoreError)
@@ -194,7 +195,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
-    """The moment at which a store changes. The lock is held."""
+    """Replace the store's manifest, which is the moment at which a store changes. The lock must be held."""
     beside = path / f".{MANIFEST}.writing"
     try:
         beside.write_text(json.dumps(manifest.to_json(), indent=1))
@@ -205,12 +206,12 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 
 
 def read_contents(path: Path, known: Iterable[Shard] = (), *, verify: bool = False) -> Contents:
-    """The store as it is now; shards that are open already are not opened again.
+    """Return the current content of a store; shards that are open already are not opened again.
 
     Args:
         path: the store's directory.
         known: open shards.
-        verify: read every file and compare checksums.
+        verify: whether to read every file and compare checksums.
     """
     is_open = {shard.record.name: shard for shard in known}
     while True:
@@ -228,4 +229,4 @@ def read_contents(path: Path, known: Iterable[Shard] = (), *, verify: bool = Fal
                 damages.append(damage)
         if not damages or read_manifest(path) == manifest:
             return Contents(manifest, tuple(shards), tuple(damages))
-        # Not damaged, but merged or dropped, and vacuumed, since the manifest was read.
+        # The shards were merged or dropped, and deleted, since the manifest was read: they are not damaged.

@@ -1,7 +1,7 @@
-"""What is known of a store's data as a whole: ``metadata.json``, beside the manifest.
+"""Metadata of a store's whole data, in ``metadata.json`` next to the manifest.
 
-wmplay itself keeps the origins of the trajectories there, under ``made_with``; whatever else is in it came
-with imported data. All of it goes along when the store is exported.
+wmplay keeps the provenance of the trajectories in it, under ``made_with``; all other entries come from
+imported data. An export of the store includes all entries.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from wmplay.system.reading import read_json
 
 METADATA = "metadata.json"
 MADE_WITH = "made_with"
-SPLIT = "split"  # {part: numbers of its episodes}, where the data's authors have split it
+SPLIT = "split"  # {part: numbers of its episodes}, if the data's authors have split it
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """The metadata of the store at ``path``; none where there is no file.
+    """Return the metadata of the store at ``path``, empty if the file does not exist.
 
     Raises:
         StoreError: if the file is damaged.
@@ -40,14 +40,14 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def origins(metadata: dict[str, Any]) -> tuple[Origin, ...]:
-    """Which worlds data of this metadata is of, as far as it is known."""
+    """Return the provenance of the data with this metadata: the known worlds it comes from."""
     found = metadata.get(MADE_WITH)
     known = [as_origin(each) for each in found] if isinstance(found, list) else []
     return tuple(origin for origin in known if origin is not None)
 
 
 def check_origins(path: Path, known: Sequence[Origin], coming: Sequence[Origin]) -> None:
-    """Whether trajectories may join a store. Raises WorldError for those of another world than is in it."""
+    """Raise WorldError if trajectories come from another world than those in a store."""
     for origin in coming:
         other = next((one for one in known if not same_world(one, origin)), None)
         if other is not None:
@@ -61,10 +61,10 @@ def check_origins(path: Path, known: Sequence[Origin], coming: Sequence[Origin])
 def remembered(
     path: Path, coming: Sequence[Origin], notes: Callable[[], Mapping[str, Any]], *, is_new: bool
 ) -> Iterator[None]:
-    """Add origins to those of the store, and notes to a new one, unless the block fails. The lock is held.
+    """Add provenance to a store's metadata, or write a new store's notes, unless the block fails.
 
-    A store that does not know its own origins stays without. What a writer left that was killed before there
-    was a store is forgotten.
+    The lock must be held. A store without known provenance stays without. Metadata left by a writer that was
+    killed before the store existed is replaced.
     """
     metadata = {**notes()} if is_new else read_metadata(path)
     known = list(origins(metadata))
@@ -86,6 +86,6 @@ def remembered(
         if before is None:
             file.unlink(missing_ok=True)
         else:
-            with suppress(WriteError), written_beside(file) as beside:  # of the block's error's cause
+            with suppress(WriteError), written_beside(file) as beside:  # with the cause of the block's error
                 beside.write_bytes(before)
         raise

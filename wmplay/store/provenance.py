@@ -1,7 +1,8 @@
-"""Which world data and policies are from: an env's name, and those of its settings that make another world.
+"""Provenance: the world that data or a policy comes from.
 
-Spaces cannot tell: Luxo's and Urchin's are equal. What is told apart is what follows after a state and an
-action; clocks, renderings, tasks and their rewards are no other world.
+A provenance is an env's name and the settings that define its world. Spaces are not enough to tell worlds
+apart: Luxo's and Urchin's are equal. Two envs show the same world if a state and an action have the same
+consequence in both; clocks, renderings, tasks and rewards make no difference.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from wmplay.config.references import PIECE, TARGET, settings
 
 Origin: TypeAlias = Mapping[str, Any]  # "_piece_": "env/<name>", and settings, as JSON has them
 
-ATTRIBUTE = "wmplay_origin"  # of an env that was built from a config
-SAME_WORLD = ("max_steps", "render_mode")  # settings that any env may have, and that change nothing in it
+ATTRIBUTE = "wmplay_origin"  # the attribute of an env that was built from a config
+SAME_WORLD = ("max_steps", "render_mode")  # settings that any env may have, and that do not change the world
 
 
 def origin_of(config: Mapping[str, Any]) -> Origin:
-    """The origin of what an env of this config gives.
+    """Return the provenance of data from an env with this config.
 
-    An env's class may have ``world_settings(settings)``, a static method that gives those of its settings (or
-    what follows from them) which make another world. By default all do, but for ``SAME_WORLD``.
+    An env's class may define ``world_settings(settings)``, a static method that returns those of its settings
+    (or values derived from them) that define the world. By default these are all settings except
+    ``SAME_WORLD``.
     """
     env_class = registry.target(config)
     whole = {**default_settings(env_class), **settings(config)}
@@ -36,24 +38,27 @@ def origin_of(config: Mapping[str, Any]) -> Origin:
 
 
 def known_origin(env: Any) -> Origin | None:
-    """The origin of an env (single or vector), if it was built from a config, as ``make_env`` does."""
+    """Return the provenance of an env (single or vector) that ``make_env`` built, or None."""
     return getattr(env, ATTRIBUTE, None)
 
 
 def as_origin(value: Any) -> Origin | None:
-    """An origin that was read from a file, with the env by its name; None for what cannot be one."""
+    """Return the provenance read from a file, with the env by its name, or None if it is malformed."""
     if isinstance(value, Mapping) and isinstance(value.get(PIECE, value.get(TARGET)), str):
         return registry.by_reference(value)
     return None
 
 
 def same_world(one: Origin, other: Origin) -> bool:
-    """Whether two origins are one world. A setting that only one of them has is newer, and does not count."""
+    """Return whether two provenances are of one world; settings in only one of them do not count.
+
+    A version of wmplay that adds a setting can so still read older provenances.
+    """
     return _env(one) == _env(other) and all(one[key] == other[key] for key in one.keys() & other.keys())
 
 
 def in_words(origin: Origin) -> str:
-    """Such as "lcd(world=luxo, physics=faithful)"."""
+    """Return a short description, for example "lcd(world=luxo, physics=faithful)"."""
     described = ", ".join(f"{key}={value}" for key, value in settings(origin).items())
     return f"{_env(origin).replace('/', '.').rpartition('.')[2]}({described})"
 

@@ -1,9 +1,9 @@
 """A shard: a directory of plain ``.npy`` files that holds whole trajectories end to end.
 
 A shard is written once and never changed. Its columns are ``action``, ``reward``, ``terminated`` and
-``truncated`` with sum(T) rows, ``observation.<key>`` with sum(T + 1) rows, and ``episodes``, the T of
-each trajectory. Anything that reads ``.npy`` reads it; only binary screens are packed, eight pixels to
-the byte (``numpy.unpackbits`` undoes it).
+``truncated`` with sum(T) rows, ``observation.<key>`` with sum(T + 1) rows, and ``episodes``, the T of each
+trajectory. Any program that reads ``.npy`` can read it; only binary screens are packed, eight pixels to the
+byte (``numpy.unpackbits`` unpacks them).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Name: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9A-Za-z_-]{1,64}\Z")]
 
 @dataclass(frozen=True)
 class Column:
-    """What one row of a column is: its dtype and its shape."""
+    """The dtype and shape of one row of a column."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -60,27 +60,28 @@ Layout: TypeAlias = dict[str, Column]
 
 @dataclass(frozen=True)
 class Record:
-    """What a store's manifest says of a shard."""
+    """A store's manifest entry for a shard."""
 
     name: Name
     episodes: Count
     steps: Count
-    packed: tuple[str, ...]  # the columns that are bit-packed
+    packed: tuple[str, ...]  # the bit-packed columns
     crc32: dict[str, Crc32]  # of each file
 
 
 class Damaged(Exception):
-    """A shard's file that is missing, cut short or not what it was."""
+    """A shard's file that is missing, cut short or changed."""
 
     def __init__(self, file: Path, reason: str) -> None:
         super().__init__(f"{file} is damaged ({' '.join(reason.split())})")
 
 
 def columns(trajectory: Trajectory) -> Columns:
-    """A trajectory's arrays by column name.
+    """Return a trajectory's arrays by column name.
 
     Raises:
-        ValueError: if some are not numbers, NaN or infinite, or flags that are neither true nor false.
+        ValueError: if an array is not numeric, has NaN or infinite values, or is a flag other than true and
+            false.
     """
     arrays = {
         **{OBSERVATION + key: np.asarray(value) for key, value in trajectory.observation.items()},
@@ -92,7 +93,7 @@ def columns(trajectory: Trajectory) -> Columns:
         arrays[name] = arrays[name].astype(np.bool_, copy=False)
     if arrays["reward"].dtype.kind not in "biuf":
         raise ValueError(f"reward has dtype {arrays['reward'].dtype}, expected real numbers")
-    with np.errstate(over="ignore"):  # what overflows is found as infinite
+    with np.errstate(over="ignore"):  # overflow is found below, as infinity
         arrays["reward"] = arrays["reward"].astype(np.float32, copy=False)
     for name, array in arrays.items():
         if bad := first_not_finite(array):
@@ -101,7 +102,7 @@ def columns(trajectory: Trajectory) -> Columns:
 
 
 def layout_of(arrays: Columns) -> Layout:
-    """The dtype and row shape of each column."""
+    """Return the dtype and row shape of each column."""
     return {name: Column(array.dtype, array.shape[1:]) for name, array in arrays.items()}
 
 
@@ -112,39 +113,39 @@ class Shard:
     directory: Path
     record: Record
     layout: Layout
-    lengths: Array  # [episodes] int64: T of each
+    lengths: Array  # [episodes] int64: T of each episode
     stored: Columns  # as on disk, bit-packed columns still packed
-    files: Mapping[str, Array]  # [bytes] uint8 of each, whole
+    files: Mapping[str, Array]  # [bytes] uint8 of each whole file
 
     @property
     def nbytes(self) -> int:
-        """Bytes on disk, but for the files' headers."""
+        """The number of bytes on disk, without the files' headers."""
         return sum(array.nbytes for array in self.stored.values())
 
     def decoded(self, name: str, start: int, stop: int) -> Array:
-        """Rows start..stop-1 of a column as they were before packing."""
+        """Return rows start..stop-1 of a column, unpacked."""
         rows = self.stored[name][start:stop]
         return unpack(rows, self.layout[name]) if name in self.record.packed else rows
 
     def verify(self) -> None:
-        """Read every file and compare its checksum. Raises Damaged."""
+        """Read every file and compare its checksum. Raise Damaged if it differs."""
         for name, content in self.files.items():
             if zlib.crc32(content.data) != self.record.crc32[name]:
                 raise Damaged(self.directory / name, "its checksum differs")
 
     def verified(self) -> Shard:
-        """The shard itself; its files are read and compared the first time. Raises Damaged."""
+        """Return the shard itself, after verifying its files at the first call. Raise Damaged."""
         _ = self._is_sound
         return self
 
     @cached_property
-    def _is_sound(self) -> bool:  # and not the shard: a cycle would keep its files mapped
+    def _is_sound(self) -> bool:  # not the shard itself: a reference cycle would keep its files mapped
         self.verify()
         return True
 
 
 def write_shard(directory: Path, layout: Layout, trajectories: Sequence[Columns]) -> Shard:
-    """Write trajectories as a new shard, bit-packing the observations that hold nothing but 0 and 1."""
+    """Write trajectories as a new shard, bit-packing observations that contain only 0 and 1."""
     lengths = np.array([len(arrays["action"]) for arrays in trajectories], np.int64)
     packed = []
     stored = {}
@@ -158,10 +159,10 @@ def write_shard(directory: Path, layout: Layout, trajectories: Sequence[Columns]
 
 
 def merge_shards(directory: Path, shards: Sequence[Shard], skip: int) -> Shard:
-    """Write several shards, but for the first ``skip`` episodes of the first one, as a new shard.
+    """Write several shards as a new one, without the first ``skip`` episodes of the first.
 
     Raises:
-        Damaged: if the checksum of one of them differs: as part of the new shard it would be found no more.
+        Damaged: if a checksum differs; the new shard's own checksums would hide the damage.
     """
     shards = [shard.verified() for shard in shards]
     layout = shards[0].layout
@@ -181,7 +182,7 @@ def merge_shards(directory: Path, shards: Sequence[Shard], skip: int) -> Shard:
 
 
 def open_shard(directory: Path, record: Record, layout: Layout) -> Shard:
-    """Map a shard's files into memory. Raises Damaged where one is not what the record says."""
+    """Map a shard's files into memory. Raise Damaged if a file differs from its record."""
     for folder in (directory, directory.parent):
         if folder.is_symlink():
             raise Damaged(folder, LINK)
@@ -201,14 +202,14 @@ def open_shard(directory: Path, record: Record, layout: Layout) -> Shard:
 
 
 def stored_as(column: Column, rows: int, is_packed: bool) -> Column:
-    """The dtype and the shape of the whole array that a shard holds of a column."""
+    """Return the dtype and shape of the array that a shard stores for a whole column."""
     if is_packed:
         return Column(np.dtype(np.uint8), (rows, -(-column.size // 8)))
     return Column(column.dtype, (rows, *column.shape))
 
 
 def unpack(rows: Array, column: Column) -> Array:
-    """Undo the bit-packing: [..., bytes] uint8 -> [..., *shape] of the column's dtype."""
+    """Unpack bits: [..., bytes] uint8 -> [..., *shape] of the column's dtype."""
     bits = np.unpackbits(rows, axis=-1, count=column.size)
     return bits.view(column.dtype).reshape(*rows.shape[:-1], *column.shape)
 
@@ -218,12 +219,13 @@ def _is_binary(rows: Array, column: Column) -> bool:
 
 
 def can_be_packed(column: Column) -> bool:
-    """Whether a column of binary observations is bit-packed: otherwise it is a byte per row either way."""
+    """Return whether a binary observation is bit-packed; with one value in a row, packing would save
+    nothing."""
     return column.size > 1 and column.dtype in (np.bool_, np.uint8)
 
 
 def file_of(column: str) -> str:
-    """The name of a column's file."""
+    """Return the name of a column's file."""
     return quote(column, safe=" ") + ".npy"
 
 
@@ -238,7 +240,7 @@ def _write(directory: Path, layout: Layout, lengths: Array, stored: Columns, pac
 def _write_npy(file: Path, rows: Array) -> int:
     """Write an array and return the file's checksum.
 
-    Not by ``numpy.save``: it hands the data to the C library, where a full disk can pass unseen.
+    ``numpy.save`` would hand the data to the C library, where an error by a full disk can go unnoticed.
     """
     rows = np.ascontiguousarray(rows)
     header = io.BytesIO()
@@ -250,7 +252,7 @@ def _write_npy(file: Path, rows: Array) -> int:
 
 
 def _map(file: Path) -> Array:
-    """Map a plain file of the store's own, [bytes] uint8: no link, no device and no pipe."""
+    """Map a plain file of the store, [bytes] uint8; links, devices and pipes are refused."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -259,13 +261,13 @@ def _map(file: Path) -> Array:
             return np.frombuffer(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), np.uint8)
         finally:
             os.close(descriptor)
-    except (OSError, ValueError) as error:  # ValueError: it is empty
+    except (OSError, ValueError) as error:  # ValueError: the file is empty
         reason = LINK if file.is_symlink() else getattr(error, "strerror", None) or str(error)
         raise Damaged(file, reason) from error
 
 
 def _array(file: Path, content: Array, expected: Column) -> Array:
-    """The array in a mapped ``.npy`` file."""
+    """Return the array in a mapped ``.npy`` file. Raise Damaged if it differs from the expected column."""
     try:
         array = array_in(content)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""A store's episodes in two parts: those to fit on, and those held out."""
+"""The split of a store's episodes into those to fit on and those held out."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from wmplay.store.metadata import SPLIT, read_metadata
 
 
 class Part(Sequence[Trajectory]):
-    """Some of a store's episodes, each read when it is asked for."""
+    """Some of a store's episodes, each read when it is accessed."""
 
     def __init__(self, store: Store, episodes: Sequence[int]) -> None:
         self.store, self.episodes = store, episodes
 
     def __len__(self) -> int:
-        """The number of episodes."""
+        """Return the number of episodes."""
         return len(self.episodes)
 
     def __getitem__(self, index: Any) -> Any:
-        """One episode."""
+        """Return one episode."""
         return self.store[self.episodes[index]]
 
     def __iter__(self) -> Iterator[Trajectory]:
-        """All of them."""
+        """Iterate over all episodes."""
         return (self.store[episode] for episode in self.episodes)
 
 
 def hold_out(store: Store, episodes: int, seed: int) -> tuple[Part, Part]:
-    """A store's episodes in two parts: those to fit on, and so many others, drawn at random.
+    """Split a store's episodes into those to fit on and ``episodes`` others, which are drawn at random.
 
-    Where the store's metadata has a ``split`` with a part ``valid``, the others are drawn from that part, and
-    none of it is fitted on.
+    If the store's metadata has a ``split`` with a part ``valid``, the held-out episodes are drawn from that
+    part, and none of the part is fitted on.
 
     Raises:
-        ConfigError: if none would be left to fit on, or fewer are in ``valid``.
-        StoreError: for a split that is none.
+        ConfigError: if no episode would remain to fit on, or if ``valid`` has too few.
+        StoreError: for a split that is malformed.
     """
     valid = _valid(store)
     if valid is not None:
@@ -62,7 +62,7 @@ def hold_out(store: Store, episodes: int, seed: int) -> tuple[Part, Part]:
 
 
 def _valid(store: Store) -> list[int] | None:
-    """The episodes that the store's authors hold out; None where they say nothing."""
+    """Return the episodes that the store's authors hold out, or None if they define no split."""
     split = read_metadata(store.path).get(SPLIT)
     if not isinstance(split, dict) or not split.get("valid"):
         return None

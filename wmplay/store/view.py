@@ -1,4 +1,4 @@
-"""The verbs ``save_trajectories`` and ``load_trajectories``, and the view of a store that they give."""
+"""The functions ``save_trajectories`` and ``load_trajectories``, and the view of a store that they return."""
 
 from __future__ import annotations
 
@@ -29,24 +29,25 @@ def save_trajectories(
     other_world: bool = False,
     notes: Callable[[], Mapping[str, Any]] = dict,
 ) -> Store:
-    """Append trajectories to the store at ``path``, made if it is not there, and clear up behind.
+    """Append trajectories to the store at ``path``, and delete shards that are no longer used.
 
-    All of them join the store at once, at the end. A generator is written as it comes, in bounded memory.
+    The store is created if it does not exist. All trajectories join the store at once, at the end. A
+    generator is written as it yields, in bounded memory.
 
     Args:
         trajectories: with the same keys, dtypes and shapes as those in the store.
         path: the store's directory.
-        max_steps: afterwards, drop the oldest episodes until at most so many steps are left
-            (the newest episode always stays).
-        env: what they were made with, as ``make_env`` gives it, or its ``Origin``. The store remembers it,
-            and a run of another world refuses the store. None = not known, or that of the store which the
-            trajectories are.
-        other_world: let trajectories of another world join the store.
-        notes: gives what a new store's ``metadata.json`` says, when all trajectories have been written.
+        max_steps: limit of the store's steps; the oldest episodes are dropped to keep to it (the newest
+            episode always stays). None keeps all.
+        env: the env that the trajectories come from, as ``make_env`` returns it, or its provenance. The store
+            records it, and a run in another world refuses the store. None = unknown, or the provenance of the
+            store given as ``trajectories``.
+        other_world: whether trajectories from another world may join the store.
+        notes: returns the content of a new store's ``metadata.json``, once all trajectories are written.
 
     Raises:
-        StoreError: where trajectories do not fit the store or the disk; the store is then as before.
-        WorldError: where they are of another world than those in it.
+        StoreError: if trajectories do not fit the store or the disk; the store is then unchanged.
+        WorldError: if the trajectories come from another world than those in the store.
     """
     path = Path(path)
     made_with = _made_with(trajectories, env)
@@ -58,14 +59,14 @@ def save_trajectories(
 
 
 def load_trajectories(path: str | Path, *, skip_damaged: bool = False) -> Store:
-    """The store at ``path``, as it is now.
+    """Return a view of the store at ``path``.
 
     Args:
         path: the store's directory.
-        skip_damaged: verify every file, and leave out the episodes of those that are damaged.
+        skip_damaged: whether to verify every file, and leave out the episodes of damaged ones.
 
     Raises:
-        StoreError: where there is no store, it has another schema, or a file is damaged.
+        StoreError: if the store does not exist, has another schema, or has a damaged file.
     """
     path = Path(path)
     contents = read_contents(path, verify=skip_damaged)
@@ -75,18 +76,18 @@ def load_trajectories(path: str | Path, *, skip_damaged: bool = False) -> Store:
 
 
 class Store:
-    """A view of a store as it was when it was loaded: ``len(store)`` episodes, ``store[i]`` a Trajectory.
+    """A view of a store at the time it was loaded: ``len(store)`` episodes, ``store[i]`` a Trajectory.
 
-    The view never changes, whatever is appended, merged, dropped or deleted meanwhile;
-    ``append`` and ``load_trajectories`` return new ones.
+    The view never changes when trajectories are appended, merged, dropped or deleted; ``append`` and
+    ``load_trajectories`` return new views.
     """
 
     def __init__(self, path: Path, contents: Contents) -> None:
-        """A view of what was read of a store; ``load_trajectories`` makes it."""
+        """Make a view of a store's content, for ``load_trajectories``."""
         self.path = path
         self._contents = contents
         self._columns = contents.manifest.columns
-        self.lengths = contents.lengths  # [episodes] int64: T of each
+        self.lengths = contents.lengths  # [episodes] int64: T of each episode
         sizes = [shard.lengths for shard in contents.shards]
         self._shard = self._per_episode([np.full(len(size), i) for i, size in enumerate(sizes)])
         # the rows of each episode's first action and first observation in its shard
@@ -94,13 +95,16 @@ class Store:
         self._first_frame = self._per_episode([np.cumsum(size + 1) - (size + 1) for size in sizes])
 
     def __len__(self) -> int:
-        """The number of episodes."""
+        """Return the number of episodes."""
         return len(self.lengths)
 
     def __getitem__(self, index: int) -> Trajectory:
-        """Episode ``index``, oldest first; negative ones count from the end. Arrays are copies.
+        """Return a copy of episode ``index``, oldest first; negative indices count from the end.
 
-        Files are compared with their checksums when the first episode is read from them. Raises StoreError.
+        A file's checksum is compared when its first episode is read.
+
+        Raises:
+            StoreError: if a checksum differs.
         """
         episode = range(len(self))[index]
         self._sound(int(self._shard[episode]))
@@ -112,7 +116,7 @@ class Store:
         return Trajectory(observation, **arrays)
 
     def __iter__(self) -> Iterator[Trajectory]:
-        """All episodes, oldest first."""
+        """Iterate over all episodes, oldest first."""
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
@@ -129,10 +133,10 @@ class Store:
         return dict(self._columns)
 
     def rows(self, name: str) -> Iterator[Array]:
-        """All rows of one of ``space``, episode after episode, a good part of them at a time.
+        """Yield all rows of one column of ``space``, in episode order, a shard at a time.
 
         Raises:
-            StoreError: as for whole episodes, where a checksum differs.
+            StoreError: if a checksum differs.
         """
         frames = name.startswith(OBSERVATION)
         for number in range(len(self._contents.shards)):
@@ -149,22 +153,22 @@ class Store:
         *,
         part: slice = slice(None),
     ) -> Segment:
-        """Random windows, all valid starts in the store equally likely.
+        """Return random windows; all valid starts in the store are equally likely.
 
-        An episode of T >= length steps has T - length + 1 starts. A shorter one has a single one: it is
-        padded by its last frame and by zero actions, with the mask False.
+        An episode of T >= length steps has T - length + 1 starts. A shorter one has a single start: it is
+        padded with its last frame and with zero actions, and its mask is False there.
 
         Args:
             batch_size: B.
             length: T of the segment, in steps.
-            generator: all random draws come from it.
-            part: which rows of the batch to read; all are drawn, the others for other processes.
+            generator: of all random draws.
+            part: the rows of the batch to read; all rows are drawn, and other processes read the others.
 
         Returns:
             A Segment: observation {key: [B, length + 1, ...]}, action [B, length, A] and so on.
 
         Raises:
-            StoreError: where there is nothing to sample, or nothing is asked for.
+            StoreError: if the store is empty, or if a size is below 1.
         """
         if min(batch_size, length) < 1:
             raise StoreError(f"batch_size is {batch_size} and length {length}, expected at least 1 of each")
@@ -178,7 +182,8 @@ class Store:
         return self.segment(episodes[part], begins[part], length)
 
     def segment(self, episodes: Array, starts: Array, length: int) -> Segment:
-        """The windows that begin at step ``starts[b]`` of episode ``episodes[b]``, padded as in ``sample``.
+        """Return the windows that begin at step ``starts[b]`` of episode ``episodes[b]``, padded as in
+        ``sample``.
 
         Args:
             episodes: [B] int.
@@ -199,7 +204,7 @@ class Store:
         return Segment(observation, mask=mask, first=torch.from_numpy(starts == 0), **arrays)
 
     def _gather(self, name: str, episodes: Array, starts: Array, length: int) -> Array:
-        """[B, length (+ 1 for observations), ...] of one column, in its own dtype."""
+        """Return [B, length (+ 1 for observations), ...] of one column, in its own dtype."""
         column = self._columns[name]
         is_observation = name.startswith(OBSERVATION)
         sizes = np.minimum(self.lengths[episodes] - starts, length) + is_observation
@@ -207,7 +212,7 @@ class Store:
         length += is_observation
         stored = [shard.stored[name] for shard in self._contents.shards]
         packed = [name in shard.record.packed for shard in self._contents.shards]
-        unpack_last = all(packed)  # the windows together, which is quicker
+        unpack_last = all(packed)  # unpacking all windows together is faster
         pieces = []
         for shard, row, size in zip(
             self._shard[episodes].tolist(), rows.tolist(), sizes.tolist(), strict=True
@@ -226,7 +231,8 @@ class Store:
 
     @property
     def made_with(self) -> tuple[Origin, ...]:
-        """The worlds of its trajectories, as far as they are known; more than one where they were mixed."""
+        """The worlds of the store's trajectories, as far as they are known; more than one in a mixed
+        store."""
         return origins(read_metadata(self.path))
 
     def append(
@@ -237,7 +243,7 @@ class Store:
         env: Any = None,
         other_world: bool = False,
     ) -> Store:
-        """Append trajectories as ``save_trajectories`` does, but delete no files; returns the new view."""
+        """Append trajectories as ``save_trajectories`` does, without deleting files; return the new view."""
         contents = writer.append(
             self.path,
             trajectories,
@@ -249,32 +255,33 @@ class Store:
         return Store(self.path, contents)
 
     def snapshot(self) -> dict[str, Any]:
-        """What this view holds, as JSON: give it to ``Store.restore`` to come back to it."""
+        """Return this view's content as JSON, for ``Store.restore``."""
         return self._contents.manifest.to_json()
 
     @staticmethod
     def restore(path: str | Path, snapshot: Mapping[str, Any]) -> Store:
-        """Make the store what it was at a snapshot: what joined it since, from anyone, is dropped.
+        """Reset the store to a snapshot; all trajectories that joined later, from any process, are dropped.
 
         Raises:
-            StoreError: where files of the snapshot are gone: it was vacuumed since.
+            StoreError: if files of the snapshot are gone, because the store was vacuumed.
         """
         writer.restore(Path(path), Manifest.from_json(snapshot, "the snapshot"))
         return load_trajectories(path)
 
     def verify(self) -> None:
-        """Read every file of the store, as it is now. Raises StoreError where a checksum differs."""
+        """Read every file of the store in its current state. Raise StoreError if a checksum differs."""
         read_contents(self.path, verify=True).check(self.path)
 
     def vacuum(self) -> None:
-        """Delete what the store no longer refers to: dropped and merged shards, dead writers' leftovers.
+        """Delete shards that the store no longer refers to, and files that killed writers left.
 
-        Open views stay readable. Snapshots from before can perhaps no longer be restored.
+        Open views stay readable. Earlier snapshots may no longer be restorable.
         """
         writer.vacuum(self.path)
 
     def _sound(self, number: int) -> Shard:
-        """A shard that is what was written: what is read whole may be written to some other place."""
+        """Return a verified shard, because its data may be saved elsewhere. Raise StoreError if it is
+        damaged."""
         try:
             return self._contents.shards[number].verified()
         except Damaged as damage:
@@ -284,12 +291,12 @@ class Store:
             ) from damage
 
     def _per_episode(self, values: Sequence[Array]) -> Array:
-        """Values of each shard's episodes [sum of episodes], but for the dropped ones."""
+        """Concatenate values of each shard's episodes, without the dropped ones."""
         return np.concatenate([np.zeros(0, np.int64), *values])[self._contents.dropped :]
 
 
 def _taken_observation(arrays: dict[str, T]) -> dict[str, T]:
-    """Takes the observations out of a store's columns: {key: ...}."""
+    """Remove the observations from a store's columns and return them, {key: ...}."""
     names = [name for name in arrays if name.startswith(OBSERVATION)]
     return {name.removeprefix(OBSERVATION): arrays.pop(name) for name in names}
 

@@ -1,4 +1,4 @@
-"""Everything that changes a store. Locks are taken here and nowhere else."""
+"""All functions that change a store. Only this module takes its locks."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from wmplay.store.provenance import Origin
 from wmplay.store.shard import Columns, Damaged, Layout, Shard, columns, layout_of, merge_shards, write_shard
 
 LOCK = ".lock"
-CHUNK = 64 << 20  # bytes of trajectories that a writer holds before it writes a shard
-FULL = 32 << 20  # bytes of a shard that is not merged any more
-FANOUT = 8  # how many small shards may stand in a row
+CHUNK = 64 << 20  # bytes of trajectories that a writer collects for a shard
+FULL = 32 << 20  # bytes from which a shard is no longer merged
+FANOUT = 8  # small shards at most at the end of a store
 
 
 def append(
@@ -46,17 +46,18 @@ def append(
     other_world: bool = False,
     notes: Callable[[], Mapping[str, Any]] = dict,
 ) -> Contents:
-    """Write trajectories beside the store, then commit them; where that fails nothing has changed.
+    """Write trajectories next to the store's shards, then commit them; after a failure the store is
+    unchanged.
 
-    ``known`` are shards that are open already, ``made_with`` the origins of the trajectories; see
-    ``save_trajectories`` for the rest.
+    ``known`` are shards that are open already, ``made_with`` is the provenance of the trajectories; see
+    ``save_trajectories`` for the other arguments.
     """
     if max_steps is not None and max_steps < 1:
         raise StoreError(f"max_steps is {max_steps}, expected at least 1, or None to keep every episode")
     contents = read_contents(path, known) if exists(path) else None
     if contents:
         contents.check(path)
-        if not other_world:  # now, before the work of making them, not at the commit
+        if not other_world:  # before the work of making the trajectories, not at the commit
             check_origins(path, origins(read_metadata(path)), made_with)
     with _workroom(path) as room:
         fresh = []
@@ -76,7 +77,7 @@ def append(
 
 
 def restore(path: Path, manifest: Manifest) -> None:
-    """Make an earlier manifest the store's again. Raises StoreError where its shards were deleted."""
+    """Make an earlier manifest the store's again. Raise StoreError if its shards were deleted."""
     with _explained(path), _locked(path):
         gone = [record for record in manifest.shards if not (path / SHARDS / record.name).is_dir()]
         if gone:
@@ -88,7 +89,7 @@ def restore(path: Path, manifest: Manifest) -> None:
 
 
 def vacuum(path: Path) -> None:
-    """Delete all shards that the store does not refer to, and the rooms of writers that died."""
+    """Delete all shards that the store does not refer to, and the folders of writers that died."""
     with _explained(path), _locked(path):
         if (path / SHARDS).is_symlink():
             raise StoreError(f"{path / SHARDS} is a link: nothing is deleted where it leads")
@@ -97,7 +98,8 @@ def vacuum(path: Path) -> None:
 
 
 def _chunks(trajectories: Iterable[Trajectory], layout: Layout | None) -> Iterator[list[Columns]]:
-    """Trajectories by the shard, each checked against the layout, or else against the first one's."""
+    """Yield trajectories in chunks of a shard, each checked against the layout, or against the first
+    one's."""
     chunk: list[Columns] = []
     size = 0
     for index, trajectory in enumerate(trajectories):
@@ -139,10 +141,10 @@ def _check_layout(got: Layout, expected: Layout, what: str) -> None:
 def _commit(
     path: Path, room: Path, fresh: Sequence[Shard], max_steps: int | None, known: Sequence[Shard]
 ) -> Contents:
-    """Make shards of a writer's room part of the store. The lock is held."""
+    """Move a writer's new shards into the store. The lock must be held."""
     layout, shards, dropped = fresh[0].layout, list(fresh), 0
     if exists(path):
-        contents = read_contents(path, known)  # anew: others may have appended meanwhile
+        contents = read_contents(path, known)  # again, because others may have appended
         contents.check(path)
         _check_layout(layout, contents.manifest.columns, "trajectory 0")
         layout, shards, dropped = contents.manifest.columns, [*contents.shards, *fresh], contents.dropped
@@ -166,7 +168,7 @@ def _commit(
 
 
 def _drop_oldest(shards: list[Shard], dropped: int, max_steps: int | None) -> tuple[list[Shard], int]:
-    """Leave out the oldest episodes, for at most ``max_steps`` steps; the newest one always stays."""
+    """Drop the oldest episodes to keep at most ``max_steps`` steps; the newest episode always stays."""
     if max_steps is None:
         return shards, dropped
     lengths = np.concatenate([shard.lengths for shard in shards])
@@ -179,11 +181,12 @@ def _drop_oldest(shards: list[Shard], dropped: int, max_steps: int | None) -> tu
 
 
 def _merge_small(shards: list[Shard], dropped: int, room: Path) -> tuple[list[Shard], int]:
-    """Merge the last shards where they are many and small.
+    """Merge the last shards if they are many and small.
 
-    The longest tail of at least FANOUT shards is merged whose first is no larger than all the others
-    of it together. So each time that a row is copied, its shard at least doubles: log2(n) times at most.
-    What stays apart at least halves from shard to shard: at most FANOUT + log2(n) shards are not full.
+    The merge takes the longest tail of at least FANOUT shards whose first is no larger than all others of it
+    together. So each time that a row is copied, its shard at least doubles: a row is copied log2(n) times at
+    most. The sizes of unmerged shards at least halve from one to the next: at most FANOUT + log2(n) shards
+    are not full.
     """
     sizes = [shard.nbytes for shard in shards]
     not_full = max((i + 1 for i, size in enumerate(sizes) if size >= FULL), default=0)
@@ -196,7 +199,8 @@ def _merge_small(shards: list[Shard], dropped: int, room: Path) -> tuple[list[Sh
 
 
 def _sweep(path: Path, names: set[str]) -> None:
-    """Delete those entries of the shards' directory that the store does not refer to. The lock is held."""
+    """Delete those entries of the shards' directory that the store does not refer to. The lock must be
+    held."""
     kept = {record.name for record in read_manifest(path).shards} if exists(path) else set()
     for name in names - kept:
         shutil.rmtree(path / SHARDS / name, ignore_errors=True)
@@ -204,9 +208,9 @@ def _sweep(path: Path, names: set[str]) -> None:
 
 @contextmanager
 def _workroom(path: Path) -> Iterator[Path]:
-    """A directory in which to prepare shards; gone afterwards.
+    """Yield a directory in which to prepare shards, and delete it afterwards.
 
-    Its lock is held as long as the writer lives, and keeps it from being vacuumed.
+    The writer holds the directory's lock, which keeps it from being vacuumed while the writer lives.
     """
     room = path / SHARDS / f".writing-{secrets.token_hex(8)}"
     with ExitStack() as alive:
@@ -221,7 +225,7 @@ def _workroom(path: Path) -> Iterator[Path]:
 
 
 def _remove_empty(path: Path) -> None:
-    """Remove the directories of a store that was never made, unless another writer is at work in them."""
+    """Remove the directories of a store that was never committed, unless another writer uses them."""
     with suppress(OSError), _locked(path):
         (path / SHARDS).rmdir()
         (path / LOCK).unlink()
@@ -230,19 +234,20 @@ def _remove_empty(path: Path) -> None:
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Hold a directory's lock, made if need be. However its holder dies, the system lets go of it."""
+    """Hold the lock of a directory, which is created if necessary. The system releases the lock of a dead
+    process."""
     while True:
         directory.mkdir(parents=True, exist_ok=True)
         with _opened(directory / LOCK, os.O_CREAT) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if _is_there(directory / LOCK, descriptor):  # not removed while we waited
+            if _is_there(directory / LOCK, descriptor):  # not removed while this process waited
                 yield
                 return
 
 
 @contextmanager
 def _opened(lock: Path, flags: int = 0) -> Iterator[int]:
-    """Open a lock file; one that is a link leads nowhere, one that is a pipe keeps nobody waiting."""
+    """Open a lock file; a link is not followed, and a pipe does not block."""
     descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags, 0o666)
     try:
         yield descriptor
@@ -258,7 +263,7 @@ def _is_there(file: Path, descriptor: int) -> bool:
 
 
 def _is_locked(directory: Path) -> bool:
-    """Whether a living process holds a directory's lock."""
+    """Return whether a living process holds a directory's lock."""
     try:
         with _opened(directory / LOCK) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -271,7 +276,7 @@ def _is_locked(directory: Path) -> bool:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn the system's refusal to write into one line."""
+    """Turn an OSError within the block into a StoreError of one line."""
     try:
         yield
     except OSError as error:

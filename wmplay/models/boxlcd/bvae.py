@@ -1,7 +1,7 @@
 """The binary variational autoencoder of boxLCD (Wilson 2021): each frame as a grid of Bernoulli bits.
 
-    q(bits | frame), sampled with straight-through gradients p(screen | bits) Bernoulli pixels, p(vectors |
-    bits) Gaussian
+    q(bits | frame), sampled with straight-through gradients
+    p(screen | bits) Bernoulli pixels, p(vectors | bits) Gaussian
 
 The loss is not a bound: it is a mean of nats per pixel and per number, minus a small bonus for the entropy of
 the bits, which keeps bits without information at probability one half.

@@ -1,13 +1,12 @@
-"""The flat binary transformer FBT of boxLCD (Wilson 2021): GPT over the bits of a frozen BVAE, one frame a
-token.
+"""The flat binary transformer FBT of boxLCD (Wilson 2021): GPT over the bits of a frozen BVAE.
 
-    bits_t ~ q(bits | frame_t)                                   the BVAE, fitted first p(bits_{t+1} |
-    bits_{..t}, action_{..t})                     independent Bernoullis, by the transformer
+    bits_t ~ q(bits | frame_t)                                   the BVAE, fitted first
+    p(bits_{t+1} | bits_{..t}, action_{..t})                     independent Bernoullis, by the transformer
 
-Departures from the original: positions are relative, because learned absolute ones cannot slide along
-episodes longer than the context; vectors may be predicted directly (``direct_vectors``), because tasks
-compute rewards from them and bits encode them coarsely; reward and continuation have heads. The default is
-small and reads the screen in patches; ``fbt_published`` has the original's size and convolutions.
+Each frame is one token. Departures from the original: positions are relative, because learned absolute ones
+cannot slide along episodes longer than the context; vectors may be predicted directly (``direct_vectors``),
+because tasks compute rewards from them and bits encode them coarsely; reward and continuation have heads. The
+default is small and reads the screen in patches; ``fbt_published`` has the original's size and convolutions.
 """
 
 from __future__ import annotations
