@@ -1,6 +1,7 @@
-"""Data in other formats: from and to npz folders, HDF5 files, Minari and Lance datasets; from LeRobot.
+"""Data in other formats: npz folders, HDF5 files, Minari and Lance datasets; LeRobot datasets are only read.
 
-A format is a module with the functions of ``Format``. Reading and writing hold one episode at a time.
+A format is a module with the functions of ``Format``. Reading and writing hold one episode in memory at a
+time.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from wmplay.contracts import Trajectory
 from wmplay.errors import DataError, UnknownName
 from wmplay.system.extras import how_to_install
 
-FORMATS = {  # by name: the extra that it needs
+FORMATS = {  # name -> the extra that it needs
     "npz": None,
     "hdf5": "hdf5",
     "minari": "minari",
@@ -25,27 +26,27 @@ READ_ONLY = ("lerobot",)
 
 
 class Format(Protocol):
-    """What a format's module offers."""
+    """The functions of a format's module."""
 
     def count(self, path: Path, **options: Any) -> int:
-        """The number of episodes. Raises DataError where there is no such data."""
+        """Return the number of episodes. Raise DataError if the data does not exist."""
 
     def read(self, path: Path, **options: Any) -> Iterator[Trajectory]:
-        """All episodes, in order; options are the format's own. Raises DataError at a hole."""
+        """Yield all episodes in order; options are the format's own. Raise DataError for missing data."""
 
     def read_metadata(self, path: Path) -> dict[str, Any]:
-        """What is said of the data as a whole, as JSON."""
+        """Return the metadata of the whole data, as JSON."""
 
     def write(self, trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str, Any]) -> None:
-        """Writes all of it or nothing to a path that is free. Raises DataError, WriteError."""
+        """Write all trajectories, or nothing, to a path that is free. Raise DataError or WriteError."""
 
 
 def data_format(name: str) -> Format:
-    """A format by name.
+    """Return the format of this name.
 
     Raises:
-        UnknownName: there is none of this name.
-        DataError: a package that it needs is not installed.
+        UnknownName: if no format has the name.
+        DataError: if a package that the format needs is not installed.
     """
     if name not in FORMATS:
         raise UnknownName("data format", name, FORMATS)

@@ -1,4 +1,4 @@
-"""Arrow tables as numpy arrays, one episode at a time: what Lance and LeRobot data have in common."""
+"""Conversion of Arrow tables to numpy arrays, one episode at a time, for Lance and LeRobot data."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from wmplay.errors import DataError
 
 
 def runs(batches: Iterable[pa.RecordBatch], name: str) -> Iterator[tuple[int, pa.Table]]:
-    """Rows that follow each other and have the same whole number in a column: (number, its rows).
+    """Yield the groups of adjacent rows with the same whole number in a column, as (number, rows).
 
     Raises:
-        DataError: for a number that comes again later: its rows are not together.
+        DataError: if the rows of a number are not adjacent.
     """
     seen: set[int] = set()
     held: list[pa.RecordBatch] = []
@@ -39,10 +39,10 @@ def runs(batches: Iterable[pa.RecordBatch], name: str) -> Iterator[tuple[int, pa
 
 
 def to_numpy(column: pa.ChunkedArray, shape: Sequence[int], what: str) -> Array:
-    """[rows, *shape] of a column of numbers, or of lists of them, nested or not.
+    """Return a column of numbers, or of lists of numbers, nested or not, as [rows, *shape].
 
     Raises:
-        DataError: for nulls, and lists of another size.
+        DataError: for nulls, and for lists of another size.
     """
     rows = len(column)
     flat = column.combine_chunks()
@@ -64,12 +64,12 @@ def to_numpy(column: pa.ChunkedArray, shape: Sequence[int], what: str) -> Array:
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether rows of this type are lists."""
+    """Return whether rows of this type are lists."""
     return bool(pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind))
 
 
 def list_size(column: pa.Array, what: str) -> int:
-    """The size that all lists of a column have. Raises DataError where it is not one."""
+    """Return the size of all lists of a column. Raise DataError if their sizes differ."""
     if pa.types.is_fixed_size_list(column.type):
         return int(column.type.list_size)
     sizes = column.value_lengths().to_numpy(zero_copy_only=False)

@@ -1,4 +1,4 @@
-"""Recorded observations and actions as ``env=gym`` gives them: the same names, the same numbers."""
+"""Encoding of recorded observations and actions with the names and numbers of ``env=gym``."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from wmplay.formats.episodes import is_text
 from wmplay.formats.spaces import given_spaces
 from wmplay.store.metadata import MADE_WITH
 
-ARRAYS, OURS = "arrays", "wmplay"  # metadata of what wmplay exported: its arrays are what env=gym gives
-UNNAMED = "observation"  # what formats call an observation that has no name
+ARRAYS, OURS = "arrays", "wmplay"  # metadata of data that wmplay exported, whose arrays are encoded already
+UNNAMED = "observation"  # name that formats give an unnamed observation
 
 
 class Encoding:
-    """Turns the episodes of one data set, one by one, into what models take.
+    """An encoder of the episodes of one data set, one by one, for models.
 
-    Spaces are those of the metadata; an observation without one is read by its dtype and shape. Data that
-    wmplay itself exported stays as it is. Texts are left out.
+    Spaces come from the metadata; an observation without a space gets one from its dtype and shape. Data that
+    wmplay itself exported is not changed. Texts are left out.
 
     Args:
         source: the data, for errors.
         metadata: of the data.
-        rename: {name: other name} of observations.
+        rename: {name: new name} of observations.
     """
 
     def __init__(self, source: str, metadata: Mapping[str, Any], rename: Mapping[str, str]) -> None:
@@ -39,15 +39,15 @@ class Encoding:
         self.is_ours = metadata.get(ARRAYS) == OURS or MADE_WITH in metadata
         self._given = given_spaces(metadata)
         self.left_out: set[str] = set()
-        self.spaces: dict[str, Space[Any]] = {}  # what is known of them, as they are now
+        self.spaces: dict[str, Space[Any]] = {}  # known spaces, after encoding
         self._episode = -1
 
     def __call__(self, trajectory: Trajectory) -> Trajectory:
-        """Return the next episode as models take it.
+        """Return the next episode, encoded.
 
         Raises:
-            DataError: for values that are not in their space, and where there is nothing but texts.
-            UnknownName: for a name to change that no observation has.
+            DataError: for values outside their space, and if all observations are texts.
+            UnknownName: for a name in ``rename`` that no observation has.
         """
         self._episode += 1
         try:
@@ -64,7 +64,7 @@ class Encoding:
         return Trajectory(frames, action, trajectory.reward, trajectory.terminated, trajectory.truncated)
 
     def _begin(self, first: Trajectory) -> None:
-        """Finds out from the first episode what there is, and what each observation will be called."""
+        """Choose the observations to encode, and their names, from the first episode."""
         self._known = self._given_parts()
         self.left_out = {key for key, rows in first.observation.items() if is_text(rows)}
         found = {key: rows for key, rows in first.observation.items() if key not in self.left_out}
@@ -81,7 +81,7 @@ class Encoding:
         self._describe()
 
     def _given_parts(self) -> dict[str, Leaf]:
-        """The parts of the observation space that the metadata has, by what formats call them."""
+        """Return the parts of the metadata's observation space, by the names that formats give them."""
         space = self._given.get("observation_space")
         if space is None:
             return {}
@@ -99,9 +99,9 @@ class Encoding:
         return renamed
 
     def _describe(self) -> None:
-        """Notes the spaces that the metadata gives, as they are after encoding."""
+        """Record the spaces of the metadata as they are after encoding."""
         if "action_space" in self._given:
-            with suppress(SpaceError):  # then they are as they come
+            with suppress(SpaceError):  # if the space is unsupported, its actions are not changed
                 self.spaces["action_space"] = action_space(self._given["action_space"], "action")
         parts = {
             self._names[key]: leaf.space
@@ -127,7 +127,7 @@ class Encoding:
         return _encoded(Leaf(leaf.path, space))[1](rows)
 
     def _action(self, action: Array) -> Array:
-        """Actions counted from 0, checked against their space."""
+        """Return actions counted from 0, after validation against their space."""
         space = self._given.get("action_space")
         if self.is_ours or not isinstance(space, Discrete) or action.ndim > 1:
             return action
@@ -148,7 +148,7 @@ def _no_numbers(key: str, rows: Array) -> SpaceError:
 
 
 def _as_seen(rows: Array) -> Box:
-    """A space for rows of which none is known. Screens stay [H, W], whether they are binary or not."""
+    """Return a space for rows without a known one. Screens stay [H, W], binary or not."""
     shape, dtype = rows.shape[1:], rows.dtype
     if dtype == np.bool_ or (dtype == np.uint8 and len(shape) == 2):
         return Box(0, 1, shape, dtype.type)

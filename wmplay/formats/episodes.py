@@ -1,7 +1,7 @@
-"""One episode as named arrays, which is what npz and HDF5 hold, and the holes that foreign data may have.
+"""Conversion of an episode to named arrays, as npz and HDF5 store it, and validation of foreign data.
 
 Names: ``action``, ``reward``, ``terminated``, ``truncated`` of T rows, and ``observation.<key>`` of T + 1
-(characters that a file name could not have are percent-encoded), or ``observation`` where there is one.
+(characters that a file name cannot have are percent-encoded), or ``observation`` if it is the only one.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from wmplay.system.arrays import are_flags, first_not_finite
 
 
 def named_arrays(trajectory: Trajectory) -> dict[str, Array]:
-    """A trajectory's arrays by the names under which they are kept."""
+    """Return a trajectory's arrays by their stored names."""
     return {quote(name, safe=" "): array for name, array in columns(trajectory).items()}
 
 
 def observation_key(name: str) -> str | None:
-    """The observation key that an array's name stands for; None where it is no observation."""
+    """Return the observation key of a stored name, or None if the array is not an observation."""
     if name == "observation":
         return name
     return unquote(name.removeprefix(OBSERVATION)) if name.startswith(OBSERVATION) else None
 
 
 def trajectory_of(observation: Mapping[str, Any], steps: Mapping[str, Any], where: str) -> Trajectory:
-    """An episode made of arrays that anyone may have written.
+    """Return a trajectory made of unvalidated arrays.
 
-    Floating actions become float32, whole ones int64, rewards float32: as ``simulate`` records them.
+    As ``simulate`` records them, floating actions become float32, whole ones int64, and rewards float32.
 
     Args:
         observation: {key: [T + 1, ...]}; of numbers or texts.
         steps: ``action``, ``reward``, ``terminated`` and ``truncated`` of T rows.
-        where: begins the line of an error.
+        where: the first words of an error.
 
     Raises:
-        DataError: an array is missing, not numbers, of another length or not finite; the reset's frame is
-            missing; the episode goes on after its end.
+        DataError: if an array is missing, is not numeric, has another length or is not finite; if the first
+            or last frame is missing; if the episode continues after its end.
     """
     for name in STEPS:
         if name not in steps:
@@ -91,15 +91,15 @@ def beside_actions(
     where: str,
     after: Mapping[str, Any] | None = None,
 ) -> Trajectory:
-    """An episode of which each frame was recorded with the action that was taken from it.
+    """Return a trajectory of an episode whose frames were each recorded with the action taken in them.
 
-    What the last action led to is in ``after``, or nowhere; then this step is left out, with its reward and
-    whether it ended the episode. An episode that has not ended in what is left is cut there: truncated.
+    ``after`` is the frame that the last action led to. Without it the last step is left out, with its reward
+    and flags. The last remaining step is truncated unless it is terminated.
 
     Args:
         observation: {key: [T, ...]}.
         steps: as for ``trajectory_of``, T rows of each.
-        where: begins the line of an error.
+        where: the first words of an error.
         after: {key: [...]}, the frame after the last action.
 
     Raises:
@@ -117,7 +117,7 @@ def beside_actions(
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """Metadata from a JSON file; none where there is no file. Raises DataError."""
+    """Return metadata from a JSON file, empty if it does not exist. Raise DataError if it is malformed."""
     try:
         return parse_json(reading.read_bytes(file, DataError, reading.JSON_BYTES), str(file))
     except FileNotFoundError:
@@ -125,7 +125,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def parse_json(text: str | bytes, where: str) -> dict[str, Any]:
-    """Metadata from JSON. Raises DataError for anything but an object."""
+    """Return metadata from JSON. Raise DataError for anything but an object."""
     content = reading.parse_json(text if isinstance(text, bytes) else text.encode(), where, DataError)
     if not isinstance(content, dict):
         raise DataError(f"{where} holds a {type(content).__name__}, expected a JSON object")
@@ -133,12 +133,12 @@ def parse_json(text: str | bytes, where: str) -> dict[str, Any]:
 
 
 def natural_order(name: str) -> list[tuple[int, str]]:
-    """A key to sort by in which episode_10 comes after episode_9."""
+    """Return a sort key that puts episode_10 after episode_9."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def is_text(array: Array) -> bool:
-    """Whether an array holds texts."""
+    """Return whether an array holds texts."""
     first = array.reshape(-1)[:1].tolist()
     return array.dtype.kind in "SU" or (
         array.dtype.kind == "O" and isinstance(first[0] if first else "", str | bytes)
@@ -176,7 +176,7 @@ def _action(array: Array, where: str) -> Array:
 
 
 def _as(dtype: np.dtype[Any], array: Array, what: str) -> Array:
-    """Real numbers in another dtype. Raises DataError for those that it cannot have."""
+    """Convert real numbers to another dtype. Raise DataError if they exceed its range."""
     limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
     if array.dtype.kind == "c" or ((array < limits.min) | (array > limits.max)).any():
         raise DataError(f"{what} has numbers that are none of {dtype}: mend it")

@@ -1,6 +1,6 @@
 """HDF5 files: a group for each episode, with a compressed dataset for each array.
 
-Files of robomimic and D4RL are read, too (``hdf5_layouts``).
+Files of robomimic and D4RL can be read as well (``hdf5_layouts``).
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from wmplay.formats.hdf5_files import opened
 from wmplay.formats.hdf5_layouts import known_layout
 from wmplay.system.files import explained, new_file_written_beside
 
-METADATA = "metadata"  # a dataset: an attribute would hold 64 KiB at most
+METADATA = "metadata"  # a dataset, because an attribute is limited to 64 KiB
 
 
 def count(path: Path, episode_length: int | None = None) -> int:
-    """The number of episodes. Raises DataError where there is no such file."""
+    """Return the number of episodes. Raise DataError if the file does not exist."""
     with opened(path) as file:
         layout = known_layout(file, path, episode_length)
         return len(_groups(file, path)) if layout is None else layout.count()
 
 
 def read(path: Path, episode_length: int | None = None) -> Iterator[Trajectory]:
-    """All episodes, in the order of the groups' names (9 before 10).
+    """Yield all episodes, in the order of the groups' names (9 before 10).
 
     Args:
         path: of the file.
-        episode_length: steps after which an episode ends in D4RL's layout, where no flag says so before.
+        episode_length: steps after which an episode in D4RL's layout ends if no flag ends it earlier.
 
     Raises:
-        DataError: for a hole.
+        DataError: for missing or malformed data.
     """
     with opened(path) as file:
         layout = known_layout(file, path, episode_length)
@@ -70,7 +70,7 @@ def read(path: Path, episode_length: int | None = None) -> Iterator[Trajectory]:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """What the file's dataset ``metadata`` says, if it is there. Raises DataError."""
+    """Return the file's dataset ``metadata``, empty if it is missing. Raise DataError if it is malformed."""
     with opened(path) as file:
         layout = known_layout(file, path)
         if layout is not None:
@@ -81,17 +81,17 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def write(trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str, Any]) -> None:
-    """Writes a file of groups ``episode_0`` and so on to a path that is free. Raises WriteError."""
+    """Write a file with groups ``episode_0`` and so on to a path that is free. Raise WriteError."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with (
         new_file_written_beside(path) as beside,
-        h5py.File(beside, "w", track_order=True, locking=False) as file,  # it is locked already
+        h5py.File(beside, "w", track_order=True, locking=False) as file,  # locked by beside
     ):
         for number, trajectory in enumerate(trajectories):
             group = file.create_group(f"episode_{number}", track_order=True)
             for name, array in named_arrays(trajectory).items():
-                compression = "gzip" if array.size else None  # nothing cannot be cut into chunks
+                compression = "gzip" if array.size else None  # an empty array cannot be divided into chunks
                 group.create_dataset(name, data=array, compression=compression)
         if metadata:
             file[METADATA] = json.dumps(metadata)

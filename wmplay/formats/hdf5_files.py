@@ -1,7 +1,7 @@
-"""Opening an HDF5 file that a stranger may have written: all that is read of it is in it.
+"""Safe opening of HDF5 files that may be malicious: only content stored in the file itself is read.
 
-HDF5 lets a file name others, whose content then appears as its own, filters that are loaded as code, and
-sizes that no disk has. None of it is followed, loaded or allocated.
+An HDF5 file can include the content of other files, name filters that are loaded as code, and declare sizes
+that no disk has. A file that does any of this is refused.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ BUILT_IN_FILTERS = {
     h5z.FILTER_SCALEOFFSET,
     h5z.FILTER_LZF,
 }
-LARGEST_RATIO = 1100  # of bytes declared to bytes stored: deflate comes to 1032
+LARGEST_RATIO = 1100  # of bytes declared to bytes stored; deflate reaches 1032
 ALWAYS_FINE = 1 << 20  # bytes that may be declared without being stored
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """Opens a file for reading within the block.
+    """Open a file for reading within the block.
 
     Raises:
-        DataError: if it is no HDF5 file, or refers to other files, links, filters or sizes that are not its
-            own.
+        DataError: if it is not an HDF5 file, or if it refers to other files, links, foreign filters or sizes
+            that it does not have.
     """
     try:
         file = h5py.File(path, "r")
@@ -51,7 +51,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 
 def _problem(file: h5py.File) -> str | None:
-    """What a file may not have, for an error's line."""
+    """Return the first forbidden item of a file, as the end of an error, or None."""
 
     def look(name: str, link: object) -> str | None:
         if not isinstance(link, h5py.HardLink):

@@ -1,6 +1,7 @@
-"""HDF5 files as two well-known recorders lay them out: robomimic's demonstrations and D4RL's flat arrays.
+"""The HDF5 layouts of two other recorders: robomimic's demonstrations and D4RL's flat arrays.
 
-Both hold a frame for each action, and (if they were written so) the frame after it; see ``beside_actions``.
+Both store a frame for each action and, depending on the recorder's options, the frame after it; see
+``beside_actions``.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ BLOCK = 1 << 16  # rows compared at once
 
 
 class Robomimic:
-    """``data/demo_<n>`` with ``obs/<key>``, ``actions``, ``rewards`` and perhaps ``next_obs/<key>``.
+    """``data/demo_<n>`` with ``obs/<key>``, ``actions``, ``rewards`` and optionally ``next_obs/<key>``.
 
-    ``dones`` says when a demonstration succeeded or was over, not that the world ended: every episode is cut.
+    ``dones`` marks a demonstration's success or end, not a terminated world: every episode is truncated.
     """
 
     def __init__(self, file: h5py.File, path: Path) -> None:
@@ -35,16 +36,16 @@ class Robomimic:
 
     @staticmethod
     def fits(file: h5py.File) -> bool:
-        """Whether a file is laid out so."""
+        """Return whether a file has this layout."""
         demos = file.get("data")
         return _is_group(demos) and any(_is_group(demo) and "obs" in demo for demo in demos.values())
 
     def count(self) -> int:
-        """The number of episodes."""
+        """Return the number of episodes."""
         return len(self.names)
 
     def read(self) -> Iterator[Trajectory]:
-        """All episodes."""
+        """Yield all episodes."""
         for name in self.names:
             where, demo = f"{self.path}, demonstration '{name}'", self.demos[name]
             missing = [each for each in ("obs", "actions") if each not in demo]
@@ -68,7 +69,7 @@ class Robomimic:
             yield beside_actions({key: rows[()] for key, rows in frames.items()}, steps, where, after)
 
     def metadata(self) -> dict[str, Any]:
-        """What it says of the env that was recorded."""
+        """Return the metadata of the recorded env, and the split."""
         given, split = self.demos.attrs.get("env_args"), self._split()
         found = {} if split is None else {SPLIT: split}
         if given is not None:
@@ -76,7 +77,7 @@ class Robomimic:
         return found
 
     def _split(self) -> dict[str, list[int]] | None:
-        """Numbers of the episodes that ``mask/<part>`` names, by part (``train``, ``valid``, ...)."""
+        """Return the numbers of the episodes in each ``mask/<part>`` (``train``, ``valid``, ...)."""
         masks = self.file.get("mask")
         if not _is_group(masks):
             return None
@@ -93,19 +94,21 @@ class Robomimic:
 
 
 class Flat:
-    """``observations``, ``actions``, ``rewards``, ``terminals``, perhaps ``timeouts``, ``next_observations``.
+    """``observations``, ``actions``, ``rewards``, ``terminals``, optionally ``timeouts``,
+    ``next_observations``.
 
-    All episodes end to end, as D4RL has them; one ends where either flag is set. Where there is no
-    ``timeouts``, one also ends where the next row does not go on from it: ``next_observations`` says
-    otherwise, or a column that counts or names (``infos/step``, ``episode_id``) begins anew.
+    All episodes are stored end to end, as in D4RL; an episode ends where either flag is set. Without
+    ``timeouts`` an episode also ends where the next row does not continue it: where ``next_observations``
+    differs from the next row, or where a column that counts steps or numbers episodes (``infos/step``,
+    ``episode_id``) starts again.
 
     Args:
         file: to read.
         path: of the file, for errors.
-        episode_length: steps after which an episode ends if no flag says so before; None where flags do.
+        episode_length: steps after which an episode ends if no flag ends it earlier; None if flags end all.
 
     Raises:
-        DataError: for arrays that do not go together.
+        DataError: for arrays that contradict each other.
     """
 
     def __init__(self, file: h5py.File, path: Path, episode_length: int | None = None) -> None:
@@ -127,20 +130,20 @@ class Flat:
 
     @staticmethod
     def fits(file: h5py.File) -> bool:
-        """Whether a file is laid out so."""
+        """Return whether a file has this layout."""
         return all(isinstance(file.get(name), h5py.Dataset) for name in FLAT)
 
     def count(self) -> int:
-        """The number of episodes that have a step whose successor is there.
+        """Return the number of episodes that have a step with a next frame.
 
         Raises:
-            DataError: where nothing says where an episode ends, or one column contradicts another.
+            DataError: if the ends of episodes are unknown, or if two columns contradict each other.
         """
         self._end()
         return sum(1 for _ in self._ranges())
 
     def read(self) -> Iterator[Trajectory]:
-        """All episodes. Raises DataError as ``count``."""
+        """Yield all episodes. Raise DataError as ``count``."""
         self._end()
         for number, (start, stop) in enumerate(self._ranges()):
             rows = slice(start, stop)
@@ -157,7 +160,7 @@ class Flat:
             yield beside_actions(observation, steps, f"{self.path}, episode {number}", after)
 
     def metadata(self) -> dict[str, Any]:
-        """Nothing."""
+        """Return no metadata."""
         return {}
 
     def _ranges(self) -> Iterator[tuple[int, int]]:
@@ -169,7 +172,7 @@ class Flat:
                 yield start, stop
 
     def _end(self) -> None:
-        """Sets ``timeout`` where an episode ends that no flag ends. Raises DataError if none is known."""
+        """Set ``timeout`` at ends that no flag marks. Raise DataError if the ends are unknown."""
         breaks = self._breaks() & ~(self.terminated | self.timeout)[:-1]
         flagged = bool(self.timeout.any())
         if breaks.any() and (flagged or breaks.mean() > 0.5):
@@ -192,7 +195,7 @@ class Flat:
             )
 
     def _ends_are_known(self) -> bool:
-        """Return whether there are both flags, or something says of every row that the next one goes on."""
+        """Return whether the ends are marked: by both flags, ``next_observations`` or a counter."""
         flagged = "timeouts" in self.file and bool((self.terminated | self.timeout).any())
         return flagged or "next_observations" in self.file or bool(self._counters())
 
@@ -206,7 +209,7 @@ class Flat:
             )
 
     def _breaks(self) -> Array:
-        """[rows - 1] bool: whether a row certainly does not go on from the one before it."""
+        """Return [rows - 1] bool: whether a row certainly does not continue the previous one."""
         breaks = np.zeros(max(self.rows - 1, 0), np.bool_)
         for name, is_number in self._counters().items():
             rises = np.diff(self.file[name][()].reshape(-1).astype(np.float64))
@@ -220,7 +223,7 @@ class Flat:
         return breaks
 
     def _counters(self) -> dict[str, bool]:
-        """Columns that count steps, by name; True for those that number episodes."""
+        """Return the columns that count steps or episodes, by name; True for those that count episodes."""
         held = _of_steps(self.file)
         found = {}
         for name in held:
@@ -241,7 +244,7 @@ class Flat:
 
 
 def _of_steps(file: h5py.File) -> list[str]:
-    """Arrays of a D4RL file that have a row for each step, by their names."""
+    """Return the names of a D4RL file's arrays that have a row for each step."""
     infos = file.get("infos")
     nested = [f"infos/{name}" for name in infos] if _is_group(infos) else []
     named = [*STEP_COUNTERS, *EPISODE_NUMBERS]
@@ -250,10 +253,10 @@ def _of_steps(file: h5py.File) -> list[str]:
 
 
 def known_layout(file: h5py.File, path: Path, episode_length: int | None = None) -> Robomimic | Flat | None:
-    """How a file is laid out, if not as wmplay does it.
+    """Return the foreign layout of a file, or None if it has wmplay's.
 
     Raises:
-        DataError: for arrays that do not go together, or an episode length where episodes have groups.
+        DataError: for arrays that contradict each other, or an episode length if each episode has a group.
     """
     if Flat.fits(file) and not Robomimic.fits(file):
         return Flat(file, path, episode_length)
@@ -273,7 +276,7 @@ def _frames(group: Any, what: str) -> dict[str, h5py.Dataset]:
 
 
 def _rows(dataset: Any, what: str) -> h5py.Dataset:
-    """An array of several rows, not read yet. Raises DataError for anything else."""
+    """Return an array of several rows, which is not read yet. Raise DataError for anything else."""
     if _is_group(dataset):
         raise DataError(f"{what} is a group, expected one array: flatten it")
     if dataset.shape in ((), None):
@@ -282,7 +285,7 @@ def _rows(dataset: Any, what: str) -> h5py.Dataset:
 
 
 def _check_following(following: Any, frames: Any, what: str) -> None:
-    """Whether there is a frame that follows each frame. Raises DataError."""
+    """Raise DataError unless the array has a next frame for each frame."""
     got = getattr(following, "shape", None)
     if got != frames.shape:
         shown = None if got is None else list(got)

@@ -1,9 +1,9 @@
-"""Lance datasets: a row for each frame, so that any frame of any episode is there at random access.
+"""Lance datasets: a row for each frame, so that any frame of any episode is available at random access.
 
-Columns: ``episode``, ``step``, ``observation/<key>`` (Lance has dots for parts of a struct), and ``action``,
-``reward``, ``terminated`` and ``truncated`` of the step that begins with the frame: null where it is an
-episode's last. An array is a fixed-size list; the field's metadata has its ``shape`` where it is not
-one-dimensional. Metadata of the data as a whole is JSON under ``wmplay`` in the schema's.
+Columns: ``episode``, ``step``, ``observation/<key>`` (Lance uses dots for parts of a struct), and ``action``,
+``reward``, ``terminated`` and ``truncated`` of the step that begins with the frame, null for an episode's
+last frame. An array is a fixed-size list; the field's metadata has its ``shape`` unless it is
+one-dimensional. Metadata of the whole data is JSON under ``wmplay`` in the schema's metadata.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ROWS = 1024  # read at once
 
 
 def count(path: Path) -> int:
-    """The number of episodes. Raises DataError where there is no dataset."""
+    """Return the number of episodes. Raise DataError if the dataset does not exist."""
     try:
         return len(_dataset(path).to_table(columns=[EPISODE])[EPISODE].unique())
     except (OSError, pa.ArrowException) as error:
@@ -41,16 +41,16 @@ def count(path: Path) -> int:
 
 
 def read(path: Path) -> Iterator[Trajectory]:
-    """All episodes, in the order in which they are stored; the rows of each are together, in order.
+    """Yield all episodes in stored order; each episode's rows must be adjacent and in order.
 
     Raises:
-        DataError: for holes.
+        DataError: for missing or malformed data.
     """
     for number, rows in runs(_batches(path), EPISODE):
         where = f"{path}, episode {number}"
         if not np.array_equal(_column(rows, STEP, where), np.arange(len(rows))):
             raise DataError(f"{where}: {STEP} is not 0, 1, 2, ...: sort the rows by {EPISODE} and {STEP}")
-        taken = rows.slice(0, len(rows) - 1)  # the last frame has no step that begins with it
+        taken = rows.slice(0, len(rows) - 1)  # no step begins with the last frame
         names = {name: observation_key(name.replace("/", ".")) for name in rows.column_names}
         yield trajectory_of(
             {key: _column(rows, name, where) for name, key in names.items() if key is not None},
@@ -60,16 +60,16 @@ def read(path: Path) -> Iterator[Trajectory]:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """What the schema's metadata says under ``wmplay``, if it is there. Raises DataError."""
+    """Return the schema's metadata under ``wmplay``, empty if missing. Raise DataError if it is malformed."""
     held = (_dataset(path).schema.metadata or {}).get(METADATA)
     return {} if held is None else parse_json(held, f"{path}, metadata")
 
 
 def write(trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str, Any]) -> None:
-    """Writes a dataset.
+    """Write a dataset.
 
     Raises:
-        DataError: for arrays that Lance cannot have.
+        DataError: for arrays that Lance cannot store.
         WriteError: no space, no permission.
     """
     rest = iter(trajectories)
@@ -83,7 +83,7 @@ def write(trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str,
         try:
             for number, trajectory in enumerate(chain([first], rest)):
                 yield _batch(number, trajectory, schema)
-        except BaseException as error:  # Lance would make a text of it
+        except BaseException as error:  # Lance would turn it into text
             failed.append(error)
             raise
 
@@ -97,7 +97,7 @@ def write(trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str,
 
 
 def _columns(trajectory: Trajectory) -> dict[str, Array]:
-    """A trajectory's arrays by the names of their columns."""
+    """Return a trajectory's arrays by the names of their columns."""
     keep = len(OBSERVATION)
     return {
         f"observation/{name[keep:].replace('.', '%2E')}" if name.startswith(OBSERVATION) else name: array
@@ -135,7 +135,7 @@ def _batch(number: int, trajectory: Trajectory, schema: pa.Schema) -> pa.RecordB
 
 
 def _rows(array: Array, kind: pa.DataType, frames: int) -> pa.Array:
-    """An Arrow array of so many rows; where the array has one less, the last is null."""
+    """Return an Arrow array of ``frames`` rows; if the array has one row less, the last is null."""
     missing = np.arange(frames) >= len(array)
     padded = np.zeros((frames, *array.shape[1:]), array.dtype)
     padded[: len(array)] = array
@@ -183,5 +183,5 @@ def _dataset(path: Path) -> lance.LanceDataset:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    words = str(error).partition(", /")[0].partition("\n")[0]  # then come places in Lance's own source
+    words = str(error).partition(", /")[0].partition("\n")[0]  # source locations within Lance follow
     return DataError(f"cannot read {path} ({words}): expected a Lance dataset, whole")

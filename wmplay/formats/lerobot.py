@@ -1,8 +1,8 @@
-"""LeRobot datasets, format v3.0, read by what they are made of: JSON, Parquet and MP4 files.
+"""LeRobot datasets, format v3.0, read from their JSON, Parquet and MP4 files.
 
-LeRobot records each frame with the action that was taken from it, and ``next.reward`` and ``next.done`` of
-that step: the time rule. The action of an episode's last frame led to a frame that is not there, so that
-step is left out (see ``beside_actions``).
+LeRobot records each frame with the action that was taken in it, and ``next.reward`` and ``next.done`` of that
+step, as the time rule does. The frame after an episode's last action is not recorded, so that the last step
+is left out (see ``beside_actions``).
 
 Layout: https://huggingface.co/docs/lerobot/lerobot-dataset-v3
 """
@@ -39,21 +39,22 @@ VERSION = "v3."
 OBSERVATION = "observation"
 ACTION, REWARD, DONE, TRUNCATED = "action", "next.reward", "next.done", "next.truncated"
 EPISODE, FRAME, TIME = "episode_index", "frame_index", "timestamp"
-IMAGES = ("PNG", "JPEG", "WEBP")  # of others, some are drawn by further programs
+IMAGES = ("PNG", "JPEG", "WEBP")  # Pillow decodes some other formats by external programs
 OF_THE_FILES = ("data_path", "video_path", "chunks_size", "data_files_size_in_mb", "video_files_size_in_mb")
 
 
 def count(path: Path) -> int:
-    """The number of episodes that have a step, so at least two frames. Raises DataError."""
+    """Return the number of episodes with at least one step (two frames). Raise DataError."""
     _info(path)
     return sum(episode["length"] > 1 for episode in _episodes(path).values())
 
 
 def read(path: Path) -> Iterator[Trajectory]:
-    """All episodes, in order. ``observation.<key>`` becomes ``<key>``, videos and images uint8 [H, W, C].
+    """Yield all episodes in order; ``observation.<key>`` becomes ``<key>``, videos and images uint8 [H, W,
+    C].
 
     Raises:
-        DataError: for another version of the format, and for holes.
+        DataError: for another version of the format, and for missing data.
     """
     info, episodes = _info(path), _episodes(path)
     features = info["features"]
@@ -80,7 +81,7 @@ def read(path: Path) -> Iterator[Trajectory]:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """What ``meta/info.json`` says of the data, its tasks in words, and what is not read."""
+    """Return the metadata of ``meta/info.json``, the task descriptions, and the features left out."""
     info = _info(path)
     read = {*_observations(info["features"]), ACTION, REWARD, DONE, TRUNCATED, EPISODE, FRAME, TIME, "index"}
     return {
@@ -91,7 +92,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def _observations(features: Mapping[str, Any]) -> list[str]:
-    """The features that are observations of numbers or images."""
+    """Return the features that are observations of numbers or images."""
     return [
         name
         for name, feature in features.items()
@@ -150,7 +151,7 @@ def _column(rows: pa.Table, name: str, features: Mapping[str, Any], where: str) 
 def _video(
     path: Path, info: Mapping[str, Any], episode: Mapping[str, Any], name: str, where: str
 ) -> tuple[Path, float]:
-    """The file that an episode's frames are in, and when the episode begins there, in seconds."""
+    """Return the file that an episode's frames are in, and the episode's start in the file, in seconds."""
     try:
         numbers = {each: episode[f"videos/{name}/{each}"] for each in ("chunk_index", "file_index")}
         begins = episode[f"videos/{name}/from_timestamp"]
@@ -168,10 +169,12 @@ def _video(
 
 
 def _frames(video: Path, times: Array, fps: float) -> Array:
-    """[L, H, W, C] uint8: the frame nearest to each of the increasing times, in seconds."""
+    """Return [L, H, W, C] uint8: the frame nearest to each of the increasing times, in seconds."""
     found: list[Array] = []
     try:
-        with av.open(video, format="mp4") as container:  # others may name further files, or addresses
+        with av.open(
+            video, format="mp4"
+        ) as container:  # other containers may refer to further files or addresses
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             container.seek(max(0, math.floor((times[0] - 1 / fps) / stream.time_base)), stream=stream)
@@ -206,7 +209,7 @@ def _info(path: Path) -> dict[str, Any]:
 
 
 def _episodes(path: Path) -> dict[int, dict[str, Any]]:
-    """What is known of each episode, by its number; statistics are not read."""
+    """Return each episode's record, by its number; statistics are not read."""
     found: dict[int, dict[str, Any]] = {}
     for file in sorted((path / EPISODES).glob("*/*.parquet")):
         with _explained(file):

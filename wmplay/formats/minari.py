@@ -1,6 +1,6 @@
-"""Minari datasets, by Farama's own package: any of its storages is read, HDF5 is written.
+"""Minari datasets through Farama's package: all of its storage formats are read, HDF5 is written.
 
-Screens are written raw: Minari's default for images is JPEG, which loses pixels.
+Screens are written uncompressed, because Minari's default for images, JPEG, loses pixels.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from wmplay.store.metadata import origins
 from wmplay.system.files import folder_written_beside
 
 VERSION = importlib.metadata.version("minari")
-DATA = "data"  # the folder that a dataset's own folder has
-# What describes these files and not where the data comes from; a copy has its own.
+DATA = "data"  # the subfolder of a dataset's folder
+# Metadata of the files rather than of the data's source; a copy has its own.
 OF_THE_FILES = (
     "total_episodes",
     "total_steps",
@@ -48,20 +48,20 @@ OF_THE_FILES = (
 
 
 def count(path: Path) -> int:
-    """The number of episodes. Raises DataError where there is no dataset."""
+    """Return the number of episodes. Raise DataError if the dataset does not exist."""
     return len(_dataset(path))
 
 
 def read(path: Path) -> Iterator[Trajectory]:
-    """All episodes, in order; ``infos`` and the seeds of episodes are left out.
+    """Yield all episodes in order; ``infos`` and the seeds of episodes are left out.
+
+    Nested observations are named by their path, with ``.`` between keys.
 
     Args:
         path: the dataset's folder, or its ``data`` folder.
 
-    Observations within others are named by the way to them, with ``.`` between keys.
-
     Raises:
-        DataError: for holes.
+        DataError: for missing or malformed data.
     """
     dataset = _dataset(path)
     for index in dataset.episode_indices.tolist():
@@ -82,7 +82,7 @@ def read(path: Path) -> Iterator[Trajectory]:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """What the dataset says of where it comes from: spaces, env, author and so on."""
+    """Return the dataset's metadata about its source: spaces, env, author and so on."""
     content = read_json(_data(path) / METADATA_FILE_NAME)
     for name, space in given_spaces(content).items():
         with suppress(SpaceError):  # other spaces stay as Minari writes them
@@ -91,17 +91,18 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def write(trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str, Any]) -> None:
-    """Writes a dataset whose id is the folder's name, for ``minari.load_dataset`` with its parent as root.
+    """Write a dataset whose id is the folder's name; ``minari.load_dataset`` reads it with the parent as
+    root.
 
     Args:
         trajectories: at least one.
         path: the folder, called ``<name>-v<number>``.
-        metadata: may have ``observation_space`` and ``action_space``, or know the world that the data was
-            made with: then the spaces are those, and ``env_spec`` makes that world. Without, spaces are as
-            wide as their dtype, and there are as many discrete actions as the data shows.
+        metadata: may contain ``observation_space`` and ``action_space``, or the provenance of the data: then
+            the spaces are those of the data's world, and ``env_spec`` makes that world. Without either,
+            spaces have the bounds of their dtype, and as many discrete actions as the data shows.
 
     Raises:
-        DataError: a name or an observation key that Minari cannot have.
+        DataError: for a name or an observation key that Minari cannot store.
         WriteError: no space, no permission.
     """
     if not re.fullmatch(r"[-\w]+-v\d+", path.name):
@@ -117,7 +118,7 @@ def write(trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str,
     action_space = known.get("action_space")
     if action_space is None or not _fits(action_space, first.action):
         action_space = None if first.action.ndim == 1 else _space(first.action)
-    lowest, highest = 0, 0  # of discrete actions, as far as the data shows
+    lowest, highest = 0, 0  # of discrete actions in the data
 
     def buffers() -> Iterator[EpisodeBuffer]:
         nonlocal lowest, highest
@@ -151,9 +152,9 @@ def write(trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str,
 
 def _dataset(path: Path) -> minari.MinariDataset:
     data = _data(path)
-    read_json(data / METADATA_FILE_NAME)  # which Minari takes for what it should be
+    read_json(data / METADATA_FILE_NAME)  # raises DataError, where Minari would accept a malformed file
     for file in data.glob("*.hdf5"):
-        with opened(file):  # checks it
+        with opened(file):  # validates the file
             pass
     try:
         return minari.MinariDataset(data)
@@ -173,7 +174,7 @@ def _data(path: Path) -> Path:
 
 
 def _frames(observations: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Yields (name, rows) of each part of observations that has no parts."""
+    """Yield (name, rows) of each leaf of nested observations."""
     if isinstance(observations, dict | tuple):
         parts = observations.items() if isinstance(observations, dict) else enumerate(observations)
         for key, value in parts:
@@ -183,7 +184,7 @@ def _frames(observations: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str
 
 
 def _known(metadata: Mapping[str, Any]) -> tuple[dict[str, gymnasium.Space[Any]], dict[str, Any]]:
-    """The spaces that metadata knows, and the ``env_spec`` of the world that the data was made with."""
+    """Return the known spaces of the data, and the ``env_spec`` of the world it comes from."""
     worlds, given = origins(dict(metadata)), given_spaces(metadata)
     for name in NAMES:
         if name in metadata and name not in given:
@@ -201,9 +202,9 @@ def _known(metadata: Mapping[str, Any]) -> tuple[dict[str, gymnasium.Space[Any]]
 
 
 def _observation_space(trajectory: Trajectory, given: gymnasium.Space[Any] | None) -> gymnasium.Space[Any]:
-    """The spaces that are known, others as wide as their dtype.
+    """Return the known spaces of the observations; unknown ones have the bounds of their dtype.
 
-    A single ``observation`` stands alone, as it came from an env without keys.
+    A single ``observation`` is not wrapped in a Dict, as in an env without keys.
     """
     frames = trajectory.observation
     for key in frames:
@@ -212,13 +213,15 @@ def _observation_space(trajectory: Trajectory, given: gymnasium.Space[Any] | Non
     parts = given.spaces if isinstance(given, Dict) else {"observation": given}
     spaces = {}
     for key, rows in frames.items():
-        part = parts.get(key, parts.get(key.removeprefix(GOAL_PREFIX)))  # a goal is of what it is a goal for
+        part = parts.get(
+            key, parts.get(key.removeprefix(GOAL_PREFIX))
+        )  # a goal has the space of its observation
         spaces[key] = part if part is not None and _fits(part, rows) else _space(rows)
     return spaces["observation"] if list(frames) == ["observation"] else Dict(list(spaces.items()))
 
 
 def _fits(space: gymnasium.Space[Any], rows: Array) -> bool:
-    """Whether rows may be in a space, by shape and dtype."""
+    """Return whether rows have the shape and dtype of a space."""
     return space.shape == rows.shape[1:] and space.dtype == rows.dtype
 
 

@@ -23,21 +23,21 @@ from wmplay.system.array_files import arrays_in
 from wmplay.system.files import folder_written_beside
 
 METADATA = "metadata.json"
-LARGEST = 1 << 34  # bytes of an episode
+LARGEST = 1 << 34  # bytes of an episode at most
 
 
 def count(path: Path) -> int:
-    """The number of episodes. Raises DataError where there is no folder of them."""
+    """Return the number of episodes. Raise DataError if the folder does not exist or has no episodes."""
     return len(_files(path))
 
 
 def read(path: Path) -> Iterator[Trajectory]:
-    """All episodes, in the order of the files' names (9 before 10). Raises DataError."""
+    """Yield all episodes, in the order of the files' names (9 before 10). Raise DataError."""
     for file in _files(path):
         try:
             with file.open("rb") as opened:
                 arrays = arrays_in(opened, LARGEST)
-        except Exception as error:  # a damaged archive fails in many ways
+        except Exception as error:  # zipfile raises errors of many types
             raise DataError(f"cannot read {file} ({error}): expected an .npz file of arrays") from error
         observation = {
             key: array for name, array in arrays.items() if (key := observation_key(name)) is not None
@@ -47,12 +47,13 @@ def read(path: Path) -> Iterator[Trajectory]:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """What ``metadata.json`` in the folder says, if it is there. Raises DataError."""
+    """Return the folder's ``metadata.json``, empty if it does not exist. Raise DataError if it is
+    malformed."""
     return read_json(path / METADATA)
 
 
 def write(trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str, Any]) -> None:
-    """Writes a folder of ``episode_0000000.npz`` and so on. Raises WriteError."""
+    """Write a folder with ``episode_0000000.npz`` and so on. Raise WriteError."""
     with folder_written_beside(path) as folder:
         for number, trajectory in enumerate(trajectories):
             arrays: dict[str, Any] = named_arrays(trajectory)

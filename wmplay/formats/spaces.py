@@ -1,4 +1,4 @@
-"""What is known of the spaces of data: from its metadata, or from the world that it was made with."""
+"""Spaces of recorded data, from its metadata or from the world that it comes from."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ NAMES = ("observation_space", "action_space")  # in metadata, as JSON
 
 
 def given_spaces(metadata: Mapping[str, Any]) -> dict[str, Space[Any]]:
-    """Return the spaces that metadata has, by name: as wmplay writes them, or as Minari does."""
+    """Return the spaces in metadata by name, in wmplay's or Minari's notation."""
     found = {name: _space(metadata[name]) for name in NAMES if name in metadata}
     return {name: space for name, space in found.items() if space is not None}
 
 
 def described(spaces: Mapping[str, Space[Any]]) -> dict[str, Any]:
-    """Return spaces as they stand in metadata."""
+    """Return spaces in wmplay's notation for metadata."""
     return {name: space_to_json(space) for name, space in spaces.items()}
 
 
 def config_of_world(origin: Origin) -> dict[str, Any] | None:
-    """Return the config of an env of the world that data was made with; None where there is none here.
+    """Return the config of an env of the world that data comes from, or None if it cannot be built here.
 
-    An ``id`` of the form ``module:Name-v0`` counts as none: no module is imported that data names.
+    For an ``id`` of the form ``module:Name-v0`` the result is None, because data must not import a module.
     """
     if ":" in str(origin.get("id", "")):
         return None
@@ -45,7 +45,7 @@ def config_of_world(origin: Origin) -> dict[str, Any] | None:
 
 
 def spaces_of_world(config: Mapping[str, Any]) -> dict[str, Space[Any]]:
-    """Return the spaces of an env of this config; none where it cannot be made here."""
+    """Return the spaces of an env with this config, or nothing if it cannot be built here."""
     try:
         with closing(build_env(config)) as env:
             return {name: getattr(env, name) for name in NAMES}
@@ -54,7 +54,7 @@ def spaces_of_world(config: Mapping[str, Any]) -> dict[str, Space[Any]]:
 
 
 def _space(content: Any) -> Space[Any] | None:
-    """A space from JSON; None for what is none."""
+    """Return a space from JSON, or None if the content is not a space."""
     try:
         if isinstance(content, str):
             from minari.serialization import deserialize_space

@@ -24,7 +24,8 @@ Belief: TypeAlias = dict[str, Tensor]  # state [B, k, S], action [B, k - 1, A]
 
 
 class MLP(nn.Module):
-    """state[t + 1] ~ N(state[t] + m, s), (m, s) = f(state[t - k + 1 .. t], action[t - k + 1 .. t]).
+    """A feed-forward model, state[t + 1] ~ N(state[t] + m, s), with (m, s) from the last k states and
+    actions.
 
     The model is fitted by the likelihood of single steps from real frames, all steps of a segment at once.
     Images are decoded from the state by heads that are fitted on real states.

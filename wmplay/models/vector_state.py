@@ -114,7 +114,7 @@ class FrameStates(nn.Module):
 
 
 class NextState(nn.Module):
-    """state[t + 1] ~ N(state[t] + m, s), (m, s) = f(x), with reward and continuation from x and state[t + 1].
+    """Heads of the next state, state[t + 1] ~ N(state[t] + m, s) with (m, s) = f(x), and of its outcome.
 
     Args:
         inputs: size of x.
