@@ -362,7 +362,7 @@ def end_to_end(report: Report) -> None:
             break
         overrides = [f"experiment={name}", f"device={report.device}"]
         if report.small:
-            learns = ["improve.steps=40", "improve.num_envs=4", "learned.count=4"]
+            learns = ["improve.steps=40", "improve.num_envs=4", "learned.count=4", "collect.episodes=4"]
             overrides += [*MINI, *(learns if name == "luxo_learned" else [])]
         with tempfile.TemporaryDirectory() as folder:
             began = time.monotonic()
