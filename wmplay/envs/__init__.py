@@ -1,4 +1,4 @@
-"""Environments: any registered one by name, alone or as a batch."""
+"""Environments: any registered one by name, single or as a vector env."""
 
 from __future__ import annotations
 
@@ -34,26 +34,27 @@ def make_env(
     autoreset: Autoreset = "same_step",
     **overrides: Any,
 ) -> Any:
-    """A registered environment by name, or any environment that Gymnasium knows by its id.
+    """Make a registered environment by name, or any environment that Gymnasium registers by its id.
 
     Args:
-        name: such as "luxo", as ``wmplay list`` shows it, or a Gymnasium id such as "CartPole-v1".
-        num_envs: None for a ``gymnasium.Env``; a number for a ``gymnasium.vector.VectorEnv`` of that many.
-        num_workers: processes to spread a vector env over; 0 for this process.
-        autoreset: what a vector env does when an episode ends: "same_step", "next_step" or "disabled".
+        name: of a piece in ``wmplay list``, for example "luxo", or a Gymnasium id, for example "CartPole-v1".
+        num_envs: None for a ``gymnasium.Env``; a number N for a ``gymnasium.vector.VectorEnv`` of N slots.
+        num_workers: processes that share the slots of a vector env; 0 for this process alone.
+        autoreset: the mode in which a vector env begins the next episode: "same_step", "next_step" or
+            "disabled".
         overrides: of the env's config.
 
     Raises:
-        UnknownName, ConfigError, SpaceError: in one line, for an env that cannot be made.
+        UnknownName, ConfigError, SpaceError: for an env that cannot be made; one line.
     """
     return build_env(env_config(name, **overrides), num_envs, num_workers, autoreset)
 
 
 def env_config(name: str, **overrides: Any) -> dict[str, Any]:
-    """The config that ``make_env`` builds for a name.
+    """Return the config from which ``make_env`` builds the env of this name.
 
     Raises:
-        UnknownName: if neither the registry nor Gymnasium has it.
+        UnknownName: if neither the registry nor Gymnasium has the name.
     """
     if name not in registry.names("env"):
         import gymnasium
@@ -69,12 +70,12 @@ def build_env(
     num_workers: int = 0,
     autoreset: Autoreset = "same_step",
 ) -> Any:
-    """An environment from its resolved config; otherwise as ``make_env``. It knows its origin.
+    """Build an environment, as ``make_env`` does, from its resolved config, and attach its provenance.
 
-    A class may offer ``vector(num_envs, autoreset, **config)``, its own batched form, or None where it has
-    none with these settings; others are stepped one by one.
+    A class may define ``vector(num_envs, autoreset, **config)``, which returns its own vector env, or None if
+    it has none for these settings; the slots of all others are stepped one by one.
     """
-    from wmplay.store.provenance import ATTRIBUTE, origin_of  # torch, which importing wmplay does not load
+    from wmplay.store.provenance import ATTRIBUTE, origin_of  # importing wmplay must not load torch
 
     env = _build(config, num_envs, num_workers, autoreset)
     if not hasattr(env, ATTRIBUTE):
@@ -103,7 +104,7 @@ def _build_vector(config: Mapping[str, Any], num_envs: int, autoreset: Autoreset
     from wmplay.vector.autoreset import autoreset_mode
 
     mode = autoreset_mode(autoreset)
-    first = registry.build(config)  # checks the config, also for a class that batches itself
+    first = registry.build(config)  # validates the config, also for a class with its own vector env
     batched = getattr(type(first), "vector", None)
     if batched is not None:
         venv = batched(num_envs, autoreset, **settings(config))

@@ -1,8 +1,8 @@
-"""Atari 2600 games on the Arcade Learning Environment (Bellemare et al. 2013), by its own batched engine.
+"""Atari 2600 games on the Arcade Learning Environment (Bellemare et al. 2013), through its own vector engine.
 
-Preprocessing is the engine's: frames are skipped, the last two of them pooled by their maximum (many games
-draw a thing in every other frame only), and resized by area. The defaults are those of Machado et al. 2018
-(arXiv 1709.06009): actions stick, and an episode ends with the game, not with a life.
+The engine preprocesses frames: it skips frames, takes the maximum of the last two (many games draw some
+objects in every other frame only) and resizes by area. The defaults are those of Machado et al. 2018 (arXiv
+1709.06009): actions are sticky, and an episode ends with the game, not with a life.
 """
 
 from __future__ import annotations
@@ -24,28 +24,29 @@ from wmplay.system.extras import import_extra
 from wmplay.vector.autoreset import Autoreset, autoreset_mode
 
 MAX_FRAMES = 108_000  # half an hour of play
-SEEDS = 2**31  # the engine's are 32-bit; a negative one means "go on"
-# Nothing to play alone: the engine ends the process.
+SEEDS = 2**31  # seeds of the engine have 32 bits; a negative one means "continue"
+# Games for several players only: the engine ends the process.
 MULTIPLAYER = {"combat", "joust", "maze_craze", "warlords"}
 
 
 class AtariEnv(gymnasium.Env[Observation, Any]):
     """A game, observed as ``pixels`` uint8 [size, size, 3], or [size, size, 1] in grey. Actions are discrete.
 
-    A lost game is termination; the clock's end is truncation. Rewards are the game's own, not clipped.
+    A lost game is terminated; an episode at its time limit is truncated. Rewards are the game's own, not
+    clipped.
 
     Args:
-        game: in snake_case, such as "pong" or "ms_pacman".
-        size: of ``pixels``, each way.
-        grayscale: one channel instead of three.
-        action_repeat: frames that each action is held for; their rewards are added up.
+        game: in snake_case, for example "pong" or "ms_pacman".
+        size: of ``pixels``, in both directions.
+        grayscale: whether to observe one channel instead of three.
+        action_repeat: frames for which each action is held; their rewards are summed.
         sticky: the probability that a frame keeps the last action instead of taking the new one.
-        noops: at the most so many frames without an action begin an episode; how many is drawn.
-        full_actions: all 18 actions, also those that do nothing in this game.
+        noops: largest number of frames without an action at the start of an episode; the number is drawn.
+        full_actions: whether to allow all 18 actions, including those without effect in the game.
         max_steps: per episode, in frames.
 
     Raises:
-        UnknownName: if there is no such game.
+        UnknownName: if no game has the name.
         ConfigError: without the package, or for values out of range.
     """
 
@@ -62,7 +63,7 @@ class AtariEnv(gymnasium.Env[Observation, Any]):
         full_actions: bool = False,
         max_steps: int = MAX_FRAMES,
     ) -> None:
-        self._batch = AtariVectorEnv(  # next-step: the engine leaves an episode's end alone until it is reset
+        self._batch = AtariVectorEnv(  # next-step, in which the engine resets only at the next step
             1,
             "next_step",
             game=game,
@@ -79,22 +80,22 @@ class AtariEnv(gymnasium.Env[Observation, Any]):
 
     @classmethod
     def vector(cls, num_envs: int, autoreset: Autoreset, **config: Any) -> VectorEnv[Any, Any, Any] | None:
-        """The engine's own batch; none that never resets itself, which the engine does not have."""
+        """Return the engine's own vector env, or None in disabled mode, which the engine lacks."""
         return None if autoreset == "disabled" else AtariVectorEnv(num_envs, autoreset, **config)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Starts an episode."""
+        """Begin an episode."""
         super().reset(seed=seed)
         frames, info = self._batch.reset(seed=seed)
         return {"pixels": frames["pixels"][0]}, _first(info)
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Holds an action for ``action_repeat`` frames, or until the episode ends.
+        """Hold an action for ``action_repeat`` frames, or until the episode ends.
 
         Raises:
-            ActionError: unless it is a number of an action.
+            ActionError: unless it is the number of an action.
         """
         row = choice(action, self._batch.count)[None]
         frames, reward, terminated, truncated, info = self._batch.step(row)
@@ -103,10 +104,10 @@ class AtariEnv(gymnasium.Env[Observation, Any]):
 
 
 class AtariVectorEnv(VectorEnv[Any, Any, Any]):
-    """Many games at once, in the engine's own threads; the same numbers as ``AtariEnv`` by ``AtariEnv``.
+    """Many games at once, in the engine's own threads, with the same numbers as ``AtariEnv``.
 
     Args:
-        num_envs: how many.
+        num_envs: number of slots.
         autoreset: "same_step" or "next_step".
         game, size, grayscale, action_repeat, sticky, noops, full_actions, max_steps: as for ``AtariEnv``.
 
@@ -169,7 +170,7 @@ class AtariVectorEnv(VectorEnv[Any, Any, Any]):
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Starts episodes: seeds s + i, or one of each env's own."""
+        """Begin episodes with the seeds s + i, or with one seed of each slot."""
         if isinstance(seed, int | np.integer):
             seed = [int(seed) + row for row in range(self.num_envs)]
         seeds = None if seed is None else np.array([-1 if each is None else each % SEEDS for each in seed])
@@ -177,10 +178,10 @@ class AtariVectorEnv(VectorEnv[Any, Any, Any]):
         return self._observe(frames), info
 
     def step(self, actions: Any) -> tuple[Observation, Array, Array, Array, dict[str, Any]]:
-        """One step of every game.
+        """Take one step of every game.
 
         Raises:
-            ActionError: unless each is a number of an action (of which the engine would never come back).
+            ActionError: unless each is the number of an action; the engine would hang.
         """
         rows = choice(actions, self.count, (self.num_envs,))
         frames, reward, terminated, truncated, info = self._engine.step(rows)
@@ -189,7 +190,7 @@ class AtariVectorEnv(VectorEnv[Any, Any, Any]):
         return self._observe(frames), reward.astype(np.float64), terminated, truncated, info
 
     def _observe(self, frames: Array) -> Observation:
-        """Of frames [N, 1, H, W] or [N, 1, H, W, 3]."""
+        """Return the observation of frames [N, 1, H, W] or [N, 1, H, W, 3]."""
         return {"pixels": frames.reshape(self._shape)}
 
 

@@ -1,4 +1,4 @@
-"""What adapters of other people's environments share: making them, their actions, and pictures."""
+"""Construction, actions and images of foreign environments, shared by their adapters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wmplay.system.arrays import Array
 from wmplay.system.extras import how_to_install
 from wmplay.vector.answers import Held
 
-FAMILIES = {  # how ids begin that a package registers: the env that is made for it, its setting, its extra
+FAMILIES = {  # prefix of a package's ids -> the env piece for them, its setting, its extra
     "ALE/": ("atari", "env.game=<game>", "atari"),
     "BabyAI-": ("minigrid", "env.id=<id>", "minigrid"),
     "MiniGrid-": ("minigrid", "env.id=<id>", "minigrid"),
@@ -24,9 +24,9 @@ FAMILIES = {  # how ids begin that a package registers: the env that is made for
 
 
 def action_space(space: Space[Any], what: str, limit: float | None = None) -> Box | Discrete:
-    """The action space as pieces know it: float32 [A], of a Box of any shape, or discrete and counted from 0.
+    """Return an action space in wmplay's form: float32 [A] from a Box of any shape, or Discrete from 0.
 
-    Where a Box has no bounds, ``limit`` gives it some.
+    ``limit`` bounds the entries of a Box that have no bounds.
 
     Raises:
         SpaceError: for any other space.
@@ -45,7 +45,7 @@ def action_space(space: Space[Any], what: str, limit: float | None = None) -> Bo
 
 
 def choice(action: Any, count: int, rows: tuple[int, ...] = ()) -> Array:
-    """A discrete action, or one for each env of a batch of shape ``rows``, checked: int64 in 0 .. count - 1.
+    """Return a discrete action, or one for each of ``rows`` envs, validated: int64 in 0 .. count - 1.
 
     Raises:
         ActionError: for anything else.
@@ -63,10 +63,10 @@ def choice(action: Any, count: int, rows: tuple[int, ...] = ()) -> Array:
 
 
 def within(action: Any, low: Array, high: Array) -> Array:
-    """A continuous action, checked and clipped to its bounds, in their dtype.
+    """Return a continuous action, validated and clipped to its bounds, in their dtype.
 
     Raises:
-        ActionError: for another shape, NaN, or no numbers at all.
+        ActionError: for another shape, NaN, or values that are not numbers.
     """
     try:
         values = np.asarray(action, low.dtype)
@@ -80,7 +80,8 @@ def within(action: Any, low: Array, high: Array) -> Array:
 
 
 def resized(frame: Array, size: int) -> Array:
-    """A picture [H, W, 3 or more] uint8 as [size, size, 3], each pixel the mean of those that it covers."""
+    """Resize an image [H, W, 3 or more] uint8 to [size, size, 3]; each pixel is the mean of those it
+    covers."""
     from PIL import Image
 
     image = Image.fromarray(frame[..., :3])
@@ -90,25 +91,25 @@ def resized(frame: Array, size: int) -> Array:
 def registered(
     env_id: str, kwargs: Mapping[str, Any], max_steps: int | None, what: str = "Gymnasium environment"
 ) -> gymnasium.Env[Any, Any]:
-    """An environment of Gymnasium's registry, held to its spaces.
+    """Make an environment of Gymnasium's registry, wrapped in ``Held``.
 
     Raises:
-        UnknownName: if Gymnasium has no such id.
-        ConfigError: if it cannot be made.
+        UnknownName: if Gymnasium has no environment of this id.
+        ConfigError: if the environment cannot be made.
     """
 
     def make() -> gymnasium.Env[Any, Any]:
         env = gymnasium.make(env_id, max_episode_steps=max_steps, disable_env_checker=True, **kwargs)
-        return Held(env)  # it says more than Gymnasium's own checker, which is left out for it
+        return Held(env)  # replaces Gymnasium's own checker, with more detail
 
     env: gymnasium.Env[Any, Any] = made(make, env_id, what)
     return env
 
 
 def made(make: Callable[[], Any], env_id: str, what: str) -> Any:
-    """What ``make`` makes of an id of Gymnasium's registry. Raises as ``registered``."""
+    """Return the result of ``make`` for an id of Gymnasium's registry. Raise as ``registered``."""
     if env_id not in gymnasium.registry:
-        plugins.load_all()  # one of them may register it
+        plugins.load_all()  # a plugin may register the id
     try:
         return make()
     except gymnasium.error.UnregisteredEnv:
@@ -120,7 +121,7 @@ def made(make: Callable[[], Any], env_id: str, what: str) -> Any:
 
 
 def _who_has(env_id: str) -> str:
-    """Return the advice for an id of a family of which nothing is registered here; else ''."""
+    """Return advice for an id of a family that is not registered, else an empty string."""
     name = env_id.rpartition(":")[2]
     family = next((each for each in FAMILIES if name.startswith(each)), name.rpartition("/")[0])
     if not family or any(each.startswith(family) for each in gymnasium.registry):
@@ -132,5 +133,5 @@ def _who_has(env_id: str) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, in one line."""
+    """Return an error's message as one line."""
     return " ".join(str(error).split())

@@ -1,7 +1,7 @@
-"""The tasks of DeepMind's Control Suite (Tassa et al. 2018, arXiv 1801.00690), on its own package.
+"""The tasks of DeepMind's Control Suite (Tassa et al. 2018, arXiv 1801.00690), through its own package.
 
-Importing ``dm_control`` settles how the process renders. Where there is no display it would choose a window
-system all the same, so this module sets ``MUJOCO_GL`` (unless it is set) before it imports the package.
+Importing ``dm_control`` fixes how the process renders. Without a display the package would still choose a
+window system, so this module sets ``MUJOCO_GL`` (unless it is set) before the import.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from wmplay.errors import ActionError, ConfigError, UnknownName, check_values
 from wmplay.system.arrays import Array
 from wmplay.system.extras import import_extra
 
-UNBOUNDED = 1e9  # MuJoCo writes "no limit" as 1e10
-PICTURE = (240, 320)  # of render(): height, width
-RENDERERS = (("egl", "EGL"), ("osmesa", "OSMesa"))  # without a display: MUJOCO_GL, and its library
+UNBOUNDED = 1e9  # MuJoCo writes 1e10 for "no limit"
+PICTURE = (240, 320)  # height, width of the image that render() returns
+RENDERERS = (("egl", "EGL"), ("osmesa", "OSMesa"))  # without a display: value of MUJOCO_GL, and its library
 ADVICE = (
     "install EGL (Debian: apt-get install libegl1 libopengl0) or OSMesa (libosmesa6), and choose one with "
     "MUJOCO_GL=egl or MUJOCO_GL=osmesa"
@@ -33,25 +33,25 @@ ADVICE = (
 
 
 class DmControlEnv(gymnasium.Env[Observation, Array]):
-    """A task of the suite. The clock's end is truncation; a discount of 0 is termination.
+    """A task of the suite. A discount of 0 terminates an episode; the time limit truncates it.
 
-    Observations: the task's own by name, each flat float32 [D] without bounds, such as ``position`` and
+    Observations: the task's own by name, each flat float32 [D] without bounds, for example ``position`` and
     ``velocity``; ``pixels`` uint8 [size, size, 3]. Actions: float32 [A], clipped to the task's bounds.
 
     Args:
-        domain: such as "cartpole", "walker", "cheetah".
-        task: of the domain, such as "swingup".
-        state: observes what the task itself observes; False leaves the pixels alone.
-        pixels: observes a camera's picture.
-        size: of ``pixels``, each way.
+        domain: for example "cartpole", "walker", "cheetah".
+        task: of the domain, for example "swingup".
+        state: whether to observe the task's own observations.
+        pixels: whether to observe a camera's image.
+        size: of ``pixels``, in both directions.
         camera: its number or name; -1 is the free camera.
-        shadows: in pictures, as the published benchmarks have; without them software renders faster.
-        action_repeat: control steps that each action is held for; their rewards are added up.
+        shadows: whether images have shadows, as in the published benchmarks; software renders faster without.
+        action_repeat: control steps for which each action is held; their rewards are summed.
         max_steps: per episode, in control steps; the task's own limit (mostly 1,000) by default.
-        render_mode: "rgb_array" makes ``render`` give pictures.
+        render_mode: "rgb_array" makes ``render`` return images.
 
     Raises:
-        UnknownName: if there is no such domain, task or camera.
+        UnknownName: for an unknown domain, task or camera.
         ConfigError: without the package, or for pixels without a renderer.
     """
 
@@ -76,7 +76,7 @@ class DmControlEnv(gymnasium.Env[Observation, Array]):
             raise ConfigError("state=false leaves nothing to observe: set pixels=true with it")
         suite = _import_suite(needs_renderer=pixels)
         _check_task(suite.TASKS_BY_DOMAIN, domain, task)
-        # A world that is itself drawn at random (lqr's springs) is always the same one.
+        # A fixed seed keeps a world that is itself drawn at random (lqr's springs) the same.
         settings = {"random": 0, **({} if max_steps is None else {"time_limit": float("inf")})}
         self._env = suite.load(domain, task, task_kwargs=settings)
         self._repeat, self._max_steps, self._taken = action_repeat, max_steps, 0
@@ -101,29 +101,29 @@ class DmControlEnv(gymnasium.Env[Observation, Array]):
 
     @staticmethod
     def world_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-        """What makes another world; which observations are shown of it, and how large, does not."""
+        """Return the settings that define the world; the choice and size of observations do not."""
         return {key: settings[key] for key in ("domain", "task", "camera", "shadows", "action_repeat")}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Starts an episode."""
+        """Begin an episode."""
         super().reset(seed=seed)
         self._env.task.random.seed(int(self.np_random.integers(2**32)))
         self._taken = 0
         return self._observe(self._env.reset().observation), {}
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Holds an action for ``action_repeat`` control steps, or until the episode ends.
+        """Hold an action for ``action_repeat`` control steps, or until the episode ends.
 
         Raises:
-            ActionError: for an action of the wrong shape or type, or with NaN, or after the end.
+            ActionError: for an action of the wrong shape or type, or with NaN, or after the episode's end.
         """
         action = within(action, self._low, self._high)
         total, terminated, truncated = 0.0, False, False
         for _ in range(self._repeat):
             now = self._env.step(action)
-            if now.first():  # dm_env begins the next episode by itself
+            if now.first():  # dm_env has begun the next episode itself
                 raise ActionError(
                     "step was called before reset, or after the episode's end: call reset first"
                 )
@@ -136,11 +136,11 @@ class DmControlEnv(gymnasium.Env[Observation, Array]):
         return self._observe(now.observation), total, terminated, truncated, {}
 
     def render(self) -> Any:
-        """The picture of now, [240, 320, 3] uint8, or None without a render mode."""
+        """Return the current image, [240, 320, 3] uint8, or None without a render mode."""
         return None if self.render_mode is None else self._picture(*PICTURE)
 
     def close(self) -> None:
-        """Frees the simulation and its renderer."""
+        """Free the simulation and its renderer."""
         self._env.close()
 
     def _observe(self, seen: Any) -> Observation:
@@ -156,7 +156,7 @@ class DmControlEnv(gymnasium.Env[Observation, Array]):
         return picture
 
     def _check_renderer(self, what: str) -> None:
-        """Renders once, as nothing else tells whether it can. Raises UnknownName, ConfigError."""
+        """Render once to find out whether it works. Raise UnknownName or ConfigError."""
         model = self._env.physics.model
         names = [model.id2name(number, "camera") for number in range(model.ncam)]
         if isinstance(self._camera, str) and self._camera not in names:
@@ -169,12 +169,12 @@ class DmControlEnv(gymnasium.Env[Observation, Array]):
         try:
             self._env.reset()
             self._picture(self._size, self._size)
-        except Exception as error:  # each OpenGL binding has its own
+        except Exception as error:  # each OpenGL binding raises its own type
             raise ConfigError(f"pictures cannot be rendered here ({one_line(error)}): {ADVICE}") from error
 
 
 def _limits(bound: Any, shape: tuple[int, ...]) -> Array:
-    """The bounds of actions, infinite where MuJoCo has none."""
+    """Return the bounds of actions, infinite where MuJoCo has none."""
     return np.broadcast_to(np.where(np.abs(bound) < UNBOUNDED, bound, np.sign(bound) * np.inf), shape)
 
 
@@ -186,10 +186,10 @@ def _check_task(tasks: Any, domain: str, task: str) -> None:
 
 
 def _import_suite(*, needs_renderer: bool) -> Any:
-    """``dm_control.suite``, set up to render without a display where there is none.
+    """Import ``dm_control.suite``, set up to render without a display if the machine has none.
 
     Raises:
-        ConfigError: if the package is not here, or needs a renderer that is not.
+        ConfigError: if the package is not installed, or needs a renderer that is missing.
     """
     import_extra("dm_control", "dm-control", "env dm_control")
     chosen = _renderer() if "dm_control.suite" not in sys.modules else None
@@ -197,7 +197,7 @@ def _import_suite(*, needs_renderer: bool) -> Any:
         os.environ["MUJOCO_GL"] = chosen
     try:
         return importlib.import_module("dm_control.suite")
-    except Exception as error:  # each OpenGL binding has its own
+    except Exception as error:  # each OpenGL binding raises its own type
         if needs_renderer or chosen is None:
             raise ConfigError(f"dm_control cannot be imported ({one_line(error)}): {ADVICE}") from error
         os.environ["MUJOCO_GL"] = "disabled"
@@ -205,7 +205,7 @@ def _import_suite(*, needs_renderer: bool) -> Any:
 
 
 def _renderer() -> str | None:
-    """What to set ``MUJOCO_GL`` to; None leaves the choice to dm_control."""
+    """Return the value for ``MUJOCO_GL``, or None to leave the choice to dm_control."""
     if sys.platform != "linux" or any(
         name in os.environ for name in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY")
     ):

@@ -1,4 +1,4 @@
-"""Any Gymnasium environment by its id, with observations and actions as all other pieces know them."""
+"""Any Gymnasium environment by its id, with observations and actions in wmplay's form."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from wmplay.errors import ConfigError, SpaceError, check_values
 from wmplay.system.arrays import Array
 from wmplay.vector.autoreset import Autoreset
 
-SHARED = ("id", "kwargs", "max_steps", "action_limit")  # settings of an id's own vector env, too
+SHARED = ("id", "kwargs", "max_steps", "action_limit")  # settings that also apply to an id's own vector env
 
 
 class GymEnv(gymnasium.Env[Observation, Any]):
@@ -38,23 +38,24 @@ class GymEnv(gymnasium.Env[Observation, Any]):
     Actions are a Box of floats, flat (float32, any bounds; clipped to them), or Discrete (counted from 0).
 
     Args:
-        id: as ``gymnasium.make`` takes it; ``module:Name-v0`` imports the module first.
+        id: as in ``gymnasium.make``; ``module:Name-v0`` imports the module first.
         kwargs: for the environment's constructor.
-        pixels: adds ``pixels``: what ``render`` gives, as [size, size, 3].
-        state: keeps what the environment itself observes; False leaves the pixels alone.
-        size: of ``pixels``, each way.
-        action_repeat: steps that each action is held for; their rewards are added up.
-        action_limit: bounds actions that have no bounds of their own, to -limit .. limit; most policies and
-            planners need some.
+        pixels: whether to observe ``pixels``, the image that ``render`` returns, as [size, size, 3].
+        state: whether to observe the environment's own observations.
+        size: of ``pixels``, in both directions.
+        action_repeat: steps for which each action is held; their rewards are summed.
+        action_limit: bounds actions that have no bounds of their own to -limit .. limit; most policies and
+            planners need bounds.
         max_steps: per episode, in steps of the underlying environment; its own limit by default.
-        render_mode: what ``render`` gives; with ``pixels`` it is "rgb_array".
-        vectorization: of a batch. "sync" steps one env after the other; "native" takes the vector env that
-            is registered for the id, which begins the next episode when, and from which seeds, it likes.
+        render_mode: of the environment; "rgb_array" if ``pixels`` is set.
+        vectorization: "sync" steps the slots of a vector env one after the other; "native" uses the vector
+            env registered for the id, which chooses itself when, and from which seeds, it begins the next
+            episode.
 
     Raises:
-        UnknownName: if Gymnasium has no such id.
+        UnknownName: if Gymnasium has no environment of this id.
         ConfigError: if the environment cannot be made.
-        SpaceError: for spaces other than these.
+        SpaceError: for other spaces.
     """
 
     def __init__(
@@ -96,11 +97,11 @@ class GymEnv(gymnasium.Env[Observation, Any]):
 
     @classmethod
     def vector(cls, num_envs: int, autoreset: Autoreset, **config: Any) -> VectorEnv[Any, Any, Any] | None:
-        """The id's own vector env, where it is asked for; it keeps its own autoreset mode.
+        """Return the id's own vector env if the settings ask for it; it keeps its own autoreset mode.
 
         Raises:
-            ConfigError: if there is none, or it cannot be made.
-            SpaceError: if it observes or takes something else than the env alone.
+            ConfigError: if the id has none, or if it cannot be made.
+            SpaceError: if its spaces differ from those of the single env.
         """
         if config.get("vectorization") != "native":
             return None
@@ -110,21 +111,21 @@ class GymEnv(gymnasium.Env[Observation, Any]):
 
     @staticmethod
     def world_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-        """What makes another world; how it is seen does not."""
+        """Return the settings that define the world; those of observations do not."""
         kwargs = dict(settings["kwargs"] or {})
-        name = settings["id"].rpartition(":")[2]  # the module before it only registers the id
+        name = settings["id"].rpartition(":")[2]  # without the module, which only registers the id
         return {"id": name, "kwargs": kwargs, "action_repeat": settings["action_repeat"]}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Starts an episode."""
+        """Begin an episode."""
         super().reset(seed=seed)
         seen, info = self._env.reset(seed=seed, options=options)
         return self._parts.read(seen), info
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Holds an action for ``action_repeat`` steps, or until the episode ends.
+        """Hold an action for ``action_repeat`` steps, or until the episode ends.
 
         Raises:
             ActionError: for an action of the wrong shape or type, or with NaN.
@@ -139,11 +140,11 @@ class GymEnv(gymnasium.Env[Observation, Any]):
         return self._parts.read(seen), total, bool(terminated), bool(truncated), info
 
     def render(self) -> Any:
-        """What the environment itself renders."""
+        """Return what the environment renders."""
         return self._env.render()
 
     def close(self) -> None:
-        """Closes the environment."""
+        """Close the environment."""
         self._env.close()
 
     def _rendered(self) -> Array:
@@ -161,11 +162,11 @@ class GymEnv(gymnasium.Env[Observation, Any]):
 
 
 class GymVectorEnv(VectorEnv[Any, Any, Any]):
-    """The vector env that is registered for a Gymnasium id, with the observations and actions of ``GymEnv``.
+    """The vector env registered for a Gymnasium id, with the observations and actions of ``GymEnv``.
 
     Args:
-        num_envs: how many.
-        single: the env alone, whose spaces it must have.
+        num_envs: number of slots.
+        single: the single env, whose spaces it must have.
         id: as for ``GymEnv``.
         kwargs: as for ``GymEnv``.
         max_steps: as for ``GymEnv``.
@@ -208,12 +209,12 @@ class GymVectorEnv(VectorEnv[Any, Any, Any]):
             setattr(self, name, batch_space(mine, num_envs))
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Observation, Any]:
-        """Starts episodes."""
+        """Begin episodes."""
         seen, info = self._env.reset(seed=seed, options=options)
         return self._parts.read(seen), info
 
     def step(self, actions: Any) -> tuple[Observation, Array, Array, Array, dict[str, Any]]:
-        """One step of every env.
+        """Take one step of every env.
 
         Raises:
             ActionError: for actions of the wrong shape or type, or with NaN.
@@ -225,11 +226,11 @@ class GymVectorEnv(VectorEnv[Any, Any, Any]):
         return self._parts.read(seen), reward, terminated, truncated, info
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Closes the environment."""
+        """Close the environment."""
         self._env.close(**kwargs)
 
     def _final(self, seen: Any) -> Any:
-        """Last observations: an array of single ones, or a batched one, as Gymnasium's envs have either."""
+        """Convert last observations: an array of single ones, or a batched one."""
         if isinstance(seen, np.ndarray) and seen.dtype == object:
             each = [None if one is None else self._parts.read(one) for one in seen]
             return np.array(each, object)
@@ -246,7 +247,7 @@ def _check_options(pixels: bool, state: bool, max_steps: int | None, render_mode
 
 
 def _told(found: Parts, env_id: str) -> Parts:
-    """The parts of an observation, after a warning of those that are left out."""
+    """Return the parts of an observation, after a warning about those that are left out."""
     if found.left_out:
         names = ", ".join(found.left_out)
         warnings.warn(f"texts that '{env_id}' observes are left out: {names}", stacklevel=3)
@@ -254,7 +255,7 @@ def _told(found: Parts, env_id: str) -> Parts:
 
 
 def _executable(action: Any, inner: Space[Any], outer: Space[Any], rows: int | None = None) -> Any:
-    """An action of ``outer``, or one for each row, checked, as the underlying environment takes it."""
+    """Return a validated action of ``outer``, or one for each row, in the form of the underlying env."""
     if isinstance(inner, Discrete):
         if rows is None:
             return int(choice(action, int(inner.n))) + int(inner.start)

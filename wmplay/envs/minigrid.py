@@ -1,4 +1,4 @@
-"""MiniGrid's grid worlds (Chevalier-Boisvert et al. 2023, arXiv 2306.13831), on their own package."""
+"""MiniGrid's grid worlds (Chevalier-Boisvert et al. 2023, arXiv 2306.13831), through their own package."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from wmplay.errors import ConfigError, SpaceError, check_values
 from wmplay.system.arrays import Array
 from wmplay.system.extras import import_extra
 
-KINDS, COLOURS, STATES = 11, 6, 4  # of a cell; the fourth state is a direction of the agent, in the full view
+KINDS, COLOURS, STATES = 11, 6, 4  # of a cell; in the full view the states include the agent's direction
 
 
 class MiniGridEnv(gymnasium.Env[Observation, Any]):
-    """A grid world. Reaching the goal, or an end such as lava, is termination; the clock's end is truncation.
+    """A grid world. The goal, or an end such as lava, terminates an episode; the time limit truncates it.
 
     Observations: ``cells`` uint8 [cells, 21] of zeros and ones, a row for each cell (row by row of the view):
-    its kind (11), colour (6) and state (4), each one-hot; ``direction`` float32 [4], where the agent looks,
-    one-hot; ``mission`` float32, the words that can vary in the mission's text, each one-hot (absent where
-    none can); ``pixels`` uint8 [size, size, 3]. Actions: left, right, forward, pick up, drop, toggle, done.
+    its kind (11), colour (6) and state (4), each one-hot; ``direction`` float32 [4], the agent's direction,
+    one-hot; ``mission`` float32, the variable words of the mission's text, each one-hot (absent if no word
+    varies); ``pixels`` uint8 [size, size, 3]. Actions: left, right, forward, pick up, drop, toggle, done.
 
     Args:
         id: as MiniGrid registers it with Gymnasium.
-        full: shows the whole grid with the agent in it, instead of the cells in front of the agent.
-        cells: observes what is in each cell.
-        pixels: observes a picture of them.
-        size: of ``pixels``, each way.
-        mission: observes the mission.
-        max_steps: per episode; the world's own limit by default. A goal is worth 1 at once and .1 at the end
-            of the world's own limit, or of this one where it is longer.
-        render_mode: "rgb_array" makes ``render`` give pictures.
+        full: whether to show the whole grid with the agent in it, instead of the cells in front of the agent.
+        cells: whether to observe the content of each cell.
+        pixels: whether to observe an image of the cells.
+        size: of ``pixels``, in both directions.
+        mission: whether to observe the mission.
+        max_steps: per episode; the world's own limit by default. A goal is worth 1 at the first step, and 0.1
+            at the world's own limit, or at this one if it is longer.
+        render_mode: "rgb_array" makes ``render`` return images.
 
     Raises:
-        UnknownName: if there is no such world.
+        UnknownName: if no world has the id.
         ConfigError: without the package, or if the world cannot be made.
-        SpaceError: if the missions cannot be told apart by a few words (BabyAI).
+        SpaceError: if missions do not differ by a few words only (BabyAI).
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012  # as Gymnasium declares it
@@ -88,35 +88,35 @@ class MiniGridEnv(gymnasium.Env[Observation, Any]):
 
     @staticmethod
     def world_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-        """What makes another world; which observations are shown of it, and how large, does not."""
+        """Return the settings that define the world; the choice and size of observations do not."""
         return {key: settings[key] for key in ("id", "full")}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Starts an episode."""
+        """Begin an episode."""
         super().reset(seed=seed)
         seen, info = self._env.reset(seed=seed, options=options)
-        world = self._env.unwrapped  # which has a clock of its own, and may set it anew in each episode
+        world = self._env.unwrapped  # has a clock of its own, and may set it in each episode
         world.max_steps = max(world.max_steps, self._max_steps)
         return self._observe(seen), info
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Takes a step.
+        """Take a step.
 
         Raises:
-            ActionError: unless it is a number of an action.
+            ActionError: unless it is the number of an action.
         """
         action = int(choice(action, self._actions))
         seen, reward, terminated, truncated, info = self._env.step(action)
         return self._observe(seen), float(reward), bool(terminated), bool(truncated), info
 
     def render(self) -> Any:
-        """The picture of the whole grid, or None without a render mode."""
+        """Return an image of the whole grid, or None without a render mode."""
         return None if self.render_mode is None else self._env.unwrapped.get_frame()
 
     def close(self) -> None:
-        """Closes the environment."""
+        """Close the environment."""
         self._env.close()
 
     def _observe(self, seen: Mapping[str, Any]) -> Observation:
@@ -139,15 +139,15 @@ class MiniGridEnv(gymnasium.Env[Observation, Any]):
     def _picture(self) -> Array:
         world = self._env.unwrapped
         across = max(world.width, world.height) if self._full else world.agent_view_size
-        tile = -(-self._size // across)  # of just enough pixels
+        tile = -(-self._size // across)  # enough pixels for one tile
         return resized(world.get_frame(tile_size=tile, agent_pov=not self._full), self._size)
 
 
 def _missions(space: Any, env_id: str) -> dict[str, Array]:
-    """Each mission's text -> its words that can vary, one-hot side by side; empty where none can.
+    """Return each mission's text -> its variable words, one-hot and concatenated; empty if no word varies.
 
     Raises:
-        SpaceError: if the texts are made in another way than by putting words into one sentence.
+        SpaceError: if the texts are not one sentence with variable words.
     """
     if type(space).__name__ != "MissionSpace":
         raise SpaceError(

@@ -1,7 +1,7 @@
-"""How somebody else's observations become ours: named arrays that models take, each with a reader.
+"""Conversion of foreign observations to named arrays that models take, each with a reader.
 
-Environments of others, live (``env=gym``) and recorded (``wmplay data import``), are read by this module, so
-that a model of recorded data fits the env that it came from.
+This module reads the observations of foreign environments, both live (``env=gym``) and recorded (``wmplay
+data import``), so that a model of recorded data fits the env that the data comes from.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from wmplay.errors import SpaceError
 from wmplay.system.arrays import Array
 
 Observation: TypeAlias = dict[str, Array]
-Reader: TypeAlias = Callable[[Any], Array]  # of one observation, or of a batch of them: [...] -> [...]
+Reader: TypeAlias = Callable[[Any], Array]  # of one observation, or of a batch: [...] -> [...]
 Path: TypeAlias = tuple[str | int, ...]  # keys and numbers that lead to a part of an observation
 
 CHANNELS = (1, 3, 4)
@@ -26,21 +26,22 @@ CHANNELS = (1, 3, 4)
 
 @dataclass(frozen=True)
 class Leaf:
-    """A part of an observation that has no parts."""
+    """A part of an observation that has no parts itself."""
 
     path: Path
     space: Space[Any]
 
     @property
     def name(self) -> str:
-        """Its name: the way to it, ``.`` between keys; of an observation without parts, what it is."""
+        """The path to the part, with ``.`` between keys; "pixels" or "vector" for an observation without
+        parts."""
         if self.path:
             return ".".join(map(str, self.path))
         is_picture = isinstance(self.space, Box) and _image(self.space, screen=False) is not None
         return "pixels" if is_picture else "vector"
 
     def of(self, seen: Any) -> Any:
-        """Its value in an observation."""
+        """Return the value of the part in an observation."""
         for key in self.path:
             seen = seen[key]
         return seen
@@ -48,25 +49,25 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Parts:
-    """What an observation becomes."""
+    """The converted parts of an observation."""
 
     spaces: dict[str, Space[Any]]
-    readers: dict[str, Reader]  # each of the whole observation
+    readers: dict[str, Reader]  # each takes the whole observation
     left_out: tuple[str, ...]  # names of texts
 
     def read(self, seen: Any) -> Observation:
-        """All parts of an observation, or of a batch of them."""
+        """Return all parts of an observation, or of a batch of them."""
         return {name: read(seen) for name, read in self.readers.items()}
 
 
 def parts(space: Space[Any], what: str) -> Parts:
-    """Return the parts of an observation space by name, and how to read each off the whole.
+    """Return the parts of an observation space by name, with a reader of each.
 
-    The parts of a Dict or a Tuple, also of one within another, are named by the way to them (``arm.angle``,
-    ``0``); an observation without parts is ``pixels`` or ``vector``. Texts are left out.
+    The parts of a Dict or a Tuple, nested or not, are named by their path (``arm.angle``, ``0``); an
+    observation without parts is ``pixels`` or ``vector``. Texts are left out.
 
     Raises:
-        SpaceError: for spaces that ``observed`` refuses, two parts of one name, or nothing but texts.
+        SpaceError: for spaces that ``observed`` refuses, two parts of one name, or only texts.
     """
     found = leaves(space, what)
     spaces: dict[str, Space[Any]] = {}
@@ -81,10 +82,10 @@ def parts(space: Space[Any], what: str) -> Parts:
 
 
 def leaves(space: Space[Any], what: str) -> list[Leaf]:
-    """Return the parts of a space that have no parts, in their order.
+    """Return the parts of a space that have no parts themselves, in their order.
 
     Raises:
-        SpaceError: where two have one name.
+        SpaceError: if two have the same name.
     """
     found = list(_leaves(space, ()))
     names = [leaf.name for leaf in found]
@@ -95,11 +96,11 @@ def leaves(space: Space[Any], what: str) -> list[Leaf]:
 
 
 def observed(space: Space[Any], what: str, *, screen: bool) -> tuple[Box, Reader]:
-    """The space that a part of an observation becomes, and how to read it; what is read is a copy.
+    """Return the converted space of a part of an observation, and a reader, which returns copies.
 
-    An image becomes uint8 [H, W, C], also one of which the channels come first; ``screen`` allows [H, W] of
-    zeros and ones, as ``lcd`` is. All else becomes a float32 vector [D]: the numbers of a Box or MultiBinary
-    in their order, a Discrete one-hot, the one-hots of a MultiDiscrete side by side.
+    An image becomes uint8 [H, W, C], also if its channels come first; ``screen`` allows [H, W] of zeros and
+    ones, for example ``lcd``. All other parts become a float32 vector [D]: the numbers of a Box or
+    MultiBinary in their order, a Discrete one-hot, the one-hot vectors of a MultiDiscrete concatenated.
 
     Raises:
         SpaceError: for any other space.
@@ -121,7 +122,7 @@ def observed(space: Space[Any], what: str, *, screen: bool) -> tuple[Box, Reader
 
 
 def one_hot(numbers: Any, count: int, dtype: Any = np.float32) -> Array:
-    """[..., count] of zeros and a one each, from numbers [...].
+    """Encode numbers [...] as one-hot vectors [..., count].
 
     Raises:
         SpaceError: for numbers that are not in 0 .. count - 1.
@@ -137,7 +138,7 @@ def one_hot(numbers: Any, count: int, dtype: Any = np.float32) -> Array:
 
 
 def is_image(space: Space[Any]) -> bool:
-    """Whether a space holds uint8 pictures."""
+    """Return whether a space holds uint8 images."""
     return isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
 
 
@@ -150,7 +151,7 @@ def _leaves(space: Space[Any], path: Path) -> Iterator[Leaf]:
 
 
 def _image(space: Box, screen: bool) -> tuple[Box, Reader] | None:
-    """A screen or picture; None for what is neither."""
+    """Return the space and reader of a screen or image, or None for other arrays."""
     shape = space.shape
     if screen and len(shape) == 2 and space.dtype in (np.bool_, np.uint8) and bool((space.high == 1).all()):
         return Box(0, 1, shape, np.uint8), lambda seen: np.array(seen, np.uint8)
@@ -167,9 +168,9 @@ def _image(space: Box, screen: bool) -> tuple[Box, Reader] | None:
 
 
 def _flat(shape: tuple[int, ...], low: Array, high: Array) -> tuple[Box, Reader]:
-    """Numbers of any shape as a vector."""
+    """Return the space and reader of numbers of any shape as a vector."""
     size, axes = math.prod(shape), len(shape)
-    with np.errstate(over="ignore"):  # bounds that float32 does not have are infinite
+    with np.errstate(over="ignore"):  # bounds beyond float32's range become infinite
         lowest, highest = (np.asarray(bound).astype(np.float32).reshape(size) for bound in (low, high))
 
     def read(seen: Any) -> Array:

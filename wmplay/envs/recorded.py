@@ -1,4 +1,4 @@
-"""Data without a simulator: an env that is nothing but a store's spaces, and what is held out of it."""
+"""Data without a simulator: an env that has only a store's spaces."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from wmplay.vector.spaces import space_from_json
 
 
 class RecordedEnv(gymnasium.Env[dict[str, Any], Any]):
-    """The spaces of a store's trajectories; it cannot be stepped.
+    """The spaces of a store's trajectories; the env cannot be stepped.
 
-    Bounds are those of the spaces in the store's metadata, as ``wmplay data import`` writes them. Where there
-    are none, or infinite ones, and where the data goes further, they are as far as the data goes: of vectors
-    and actions the smallest and the largest of each entry, of discrete actions the largest. uint8 arrays that
-    hold nothing but 0 and 1 are binary, other ones images.
+    Bounds are those of the spaces in the store's metadata, as ``wmplay data import`` writes them. Missing or
+    infinite bounds, and bounds that the data exceeds, come from the data: for vectors and actions the
+    smallest and largest value of each entry, for discrete actions the largest. uint8 arrays with only 0 and 1
+    are binary, all others images.
 
     Args:
-        data: the store; a run gives it its ``env.data``.
-        keys: the observations to look at; by default all.
+        data: path of the store; a run passes its ``env.data``.
+        keys: the observations to use; all by default.
 
     Raises:
         ConfigError: without a store, or with an empty one.
-        StoreError: if there is none at that path, or it is damaged.
+        StoreError: if the path is not a store, or if the store is damaged.
         UnknownName: for a key that the store does not have.
         SpaceError: for complex numbers.
     """
@@ -61,7 +61,7 @@ class RecordedEnv(gymnasium.Env[dict[str, Any], Any]):
         self.max_steps = int(self.store.lengths.max())
 
     def beginning(self, steps: int) -> Trajectory:
-        """The first steps of the longest episode."""
+        """Return the first steps of the longest episode."""
         whole = self.store[int(self.store.lengths.argmax())]
         assert isinstance(self.observation_space, Dict)
         return Trajectory(
@@ -70,7 +70,7 @@ class RecordedEnv(gymnasium.Env[dict[str, Any], Any]):
         )
 
     def reset(self, **_: Any) -> NoReturn:
-        """Refuses. Raises ConfigError."""
+        """Raise ConfigError, because no simulator exists."""
         raise ConfigError(
             f"env recorded cannot be stepped, there is only what is in {self.store.path}: set "
             "collect.random_episodes, collect.episodes, improve.steps and evaluate.policy.episodes to 0, and "
@@ -78,12 +78,12 @@ class RecordedEnv(gymnasium.Env[dict[str, Any], Any]):
         )
 
     def step(self, action: Any) -> NoReturn:
-        """Refuses. Raises ConfigError."""
+        """Raise ConfigError, because no simulator exists."""
         self.reset()
 
 
 def _given_spaces(store: Store) -> dict[str, Space[Any]]:
-    """The spaces in a store's metadata that can be read."""
+    """Return the readable spaces in a store's metadata."""
     metadata, found = read_metadata(store.path), {}
     for name in ("observation_space", "action_space"):
         if isinstance(
@@ -123,7 +123,7 @@ def _action_space(store: Store, given: Space[Any] | None) -> Box | Discrete:
 
 
 def _wider(given: Box, low: Any, high: Any) -> tuple[Any, Any]:
-    """The bounds of a space, where it has some, or of the data, where that goes further."""
+    """Return the bounds of a space where they are finite, widened to include the data."""
     return (
         np.where(np.isfinite(given.low), np.minimum(given.low, low), low),
         np.where(np.isfinite(given.high), np.maximum(given.high, high), high),
@@ -131,7 +131,7 @@ def _wider(given: Box, low: Any, high: Any) -> tuple[Any, Any]:
 
 
 def _range(store: Store, name: str) -> tuple[Any, Any]:
-    """The smallest and the largest value of each entry of a row."""
+    """Return the smallest and the largest value of each entry of a row."""
     parts = [(rows.min(axis=0), rows.max(axis=0)) for rows in store.rows(name) if len(rows)]
     lows, highs = zip(*parts, strict=True)
     return np.min(lows, axis=0), np.max(highs, axis=0)

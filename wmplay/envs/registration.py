@@ -1,6 +1,6 @@
-"""The LCD worlds under their Gymnasium ids: ``gymnasium.make("wmplay/LuxoBodyGoal-v0")``.
+"""Gymnasium ids of the LCD worlds: ``gymnasium.make("wmplay/LuxoBodyGoal-v0")``.
 
-Imports neither Box2D nor torch: an environment's module is imported when it is made.
+Neither Box2D nor torch is imported: an environment's module is imported when the environment is made.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import gymnasium
 
 from wmplay.envs.lcd.worlds.built_in import WORLDS
 
-NO_CLOCK = 2**31 - 1  # steps: Gymnasium's own wrapper is the clock
+NO_CLOCK = 2**31 - 1  # steps; Gymnasium's own wrapper is the clock
 
 TASK_SUFFIX = {"body_goal": "BodyGoal", "cube_goal": "CubeGoal"}
 
 
 def register_envs() -> None:
-    """Registers every built-in world, alone and with each task that it can have; again does nothing."""
+    """Register every built-in world, alone and with each of its tasks. A second call has no effect."""
     for world, content in WORLDS.items():
         name = "".join(word.capitalize() for word in world.split("_"))
         _register(name, content.steps, {"world": world})
@@ -28,7 +28,7 @@ def register_envs() -> None:
 
 
 def make_single(max_steps: int | None = None, **settings: Any) -> gymnasium.Env[Any, Any]:
-    """An ``LcdEnv`` for ``gymnasium.make``, whose clock is ``max_episode_steps``."""
+    """Make an ``LcdEnv`` for ``gymnasium.make``, whose clock is ``max_episode_steps``."""
     from wmplay.envs.lcd.env import LcdEnv
 
     return LcdEnv(max_steps=max_steps or NO_CLOCK, **settings)
@@ -41,13 +41,13 @@ def make_vector(
     autoreset_mode: str | gymnasium.vector.AutoresetMode = gymnasium.vector.AutoresetMode.NEXT_STEP,
     **settings: Any,
 ) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
-    """An ``LcdVectorEnv`` for ``gymnasium.make_vec``; it resets in the next step, as Gymnasium's own do.
+    """Make an ``LcdVectorEnv`` for ``gymnasium.make_vec``, in next-step mode like Gymnasium's own by default.
 
     Args:
         num_envs: N.
         max_episode_steps: the clock; Gymnasium passes that of the spec.
         max_steps: a shorter clock.
-        autoreset_mode: as ``gymnasium.vector.SyncVectorEnv`` has it, or the mode's name, such as "same_step".
+        autoreset_mode: as in ``gymnasium.vector.SyncVectorEnv``, or the mode's name, for example "same_step".
         settings: as for ``LcdVectorEnv``.
 
     Raises:

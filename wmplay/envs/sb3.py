@@ -1,9 +1,9 @@
-"""Any vector env of Gymnasium's, a learned one too, as the ``VecEnv`` of stable-baselines3.
+"""An adapter from any vector env of Gymnasium, learned or not, to the ``VecEnv`` of stable-baselines3.
 
->>> env = SB3VecEnv(run.learned_env(num_envs=64))
->>> stable_baselines3.PPO("MultiInputPolicy", env).learn(100_000)
+>>> env = SB3VecEnv(run.learned_env(num_envs=64)) >>> stable_baselines3.PPO("MultiInputPolicy",
+env).learn(100_000)
 
-Needs stable-baselines3, which is imported here and nowhere else.
+Only this module imports stable-baselines3.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Indices = int | Iterable[int] | None
 
 
 class SB3VecEnv(VecEnv):
-    """A Gymnasium vector env, for agents of stable-baselines3.
+    """A Gymnasium vector env for agents of stable-baselines3.
 
-    They expect the first frame of the next episode from the step that ends one, and in that step's info the
-    last frame, as ``terminal_observation``, and whether it was cut, as ``TimeLimit.truncated``.
+    The agents expect the first frame of the next episode from the step that ends one, and in that step's info
+    the last frame (``terminal_observation``) and whether the episode was truncated (``TimeLimit.truncated``).
 
     Args:
-        env: of N slots, which resets itself in the step that ends an episode.
+        env: of N slots, in same-step mode.
 
     Raises:
         ConfigError: for another autoreset mode.
@@ -43,7 +43,7 @@ class SB3VecEnv(VecEnv):
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
     def reset(self) -> Any:
-        """Begin episodes in all slots, with the seed of ``seed(...)`` if there is one."""
+        """Begin episodes in all slots, with the seed of ``seed(...)`` if it was called."""
         seed = self._seeds[0]
         observation, _ = self.env.reset(seed=seed) if seed is not None else self.env.reset()
         self.reset_infos = [{} for _ in range(self.num_envs)]
@@ -51,11 +51,12 @@ class SB3VecEnv(VecEnv):
         return observation
 
     def step_async(self, actions: Array) -> None:
-        """Take the actions of the step that ``step_wait`` makes."""
+        """Keep the actions for ``step_wait``."""
         self._actions = actions
 
     def step_wait(self) -> tuple[Any, Array, Array, list[dict[str, Any]]]:
-        """One step: observations {key: [N, ...]}, rewards [N] float32, dones [N] bool, infos of each slot."""
+        """Take one step: observations {key: [N, ...]}, rewards [N] float32, dones [N] bool, infos of each
+        slot."""
         observation, reward, terminated, truncated, info = self.env.step(self._actions)
         done = np.asarray(terminated | truncated, np.bool_)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
@@ -76,7 +77,7 @@ class SB3VecEnv(VecEnv):
         return [getattr(self.env, attr_name, *default) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:
-        """Set an attribute of the vector env: all slots have it."""
+        """Set an attribute of the vector env, and so of all slots."""
         setattr(self.env, attr_name, value)
 
     def env_method(self, method_name: str, *args: Any, indices: Indices = None, **kwargs: Any) -> list[Any]:
@@ -87,10 +88,10 @@ class SB3VecEnv(VecEnv):
     def env_is_wrapped(
         self, wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]], indices: Indices = None
     ) -> list[bool]:
-        """Return False for each slot: there are no single envs."""
+        """Return False for each slot, because a vector env has no single envs."""
         return [False for _ in self._get_indices(indices)]
 
     def get_images(self) -> Sequence[Array | None]:
-        """Return a picture of each slot, where the env renders any."""
+        """Return an image of each slot, or None if the env does not render."""
         pictures: Any = self.env.render()
         return [None] * self.num_envs if pictures is None else list(pictures)

@@ -1,8 +1,8 @@
-"""A vector environment spread over processes.
+"""A vector environment whose slots are shared by several processes.
 
-Each worker runs the batched form of its share of the envs. Observations, rewards and actions live in memory
-that all of them see; only commands and infos go through pipes. Env i has the same seed, and so the same
-numbers, wherever it runs.
+Each worker runs a vector env of its share of the slots. Observations, rewards and actions are in shared
+memory; only commands and infos go through pipes. Slot i has the same seed, and so the same numbers, in any
+process.
 
 The processes are spawned, so a script that uses workers must start from ``if __name__ == "__main__":``.
 """
@@ -37,17 +37,17 @@ Build: TypeAlias = Callable[[Mapping[str, Any], int, Autoreset], Any]
 
 
 class WorkerVectorEnv(VectorEnv[Any, Any, Any]):
-    """The vector env of a config, spread over several processes, with the same numbers.
+    """A vector env of a config, shared by several processes, with the same numbers as in one.
 
     Args:
-        build: makes a worker's share of it: ``build(config, num_envs, autoreset)``.
+        build: makes a worker's share: ``build(config, num_envs, autoreset)``.
         config: of the env, resolved.
-        num_envs: in all.
-        num_workers: processes; each takes an equal share of the envs, up to one.
+        num_envs: total number of slots.
+        num_workers: processes; their shares differ by at most one slot.
         autoreset: as for ``make_env``.
 
     Raises:
-        ConfigError: for fewer than one worker, or more than one per env.
+        ConfigError: for fewer than one worker, or more than one per slot.
         SpaceError: if the observation is not a dict of arrays.
     """
 
@@ -77,13 +77,13 @@ class WorkerVectorEnv(VectorEnv[Any, Any, Any]):
                 arguments = (build, dict(config), own, autoreset, buffers, num_envs, share, theirs)
                 process = context.Process(target=_work, args=arguments, daemon=True)
                 process.start()
-                theirs.close()  # or a dead worker would not be noticed
+                theirs.close()  # otherwise a dead worker would go unnoticed
                 self._processes.append(process)
                 self._pipes.append(pipe)
-        self._collect(range(num_workers))  # each says that it is ready, or why not
+        self._collect(range(num_workers))  # each reports that it is ready, or its error
 
     def _describe(self, config: Mapping[str, Any], autoreset: Autoreset) -> None:
-        """Spaces, metadata and task, from an env of this process that is then dropped."""
+        """Set spaces, metadata and task from an env of this process, which is then closed."""
         env = registry.build(config)
         self.task = getattr(env.unwrapped, "task", None)
         self.metadata = {**env.metadata, "autoreset_mode": autoreset_mode(autoreset)}
@@ -105,7 +105,7 @@ class WorkerVectorEnv(VectorEnv[Any, Any, Any]):
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Array], Infos]:
-        """As the batched env: seeds s + i, a list of seeds, ``reset_mask`` and other options by row."""
+        """Begin episodes as the vector env does: seeds s + i or a list of seeds, and options by row."""
         if isinstance(seed, (int, np.integer)):
             seed = [int(seed) + i for i in range(self.num_envs)]
         elif seed is not None and len(seed) != self.num_envs:
@@ -130,7 +130,7 @@ class WorkerVectorEnv(VectorEnv[Any, Any, Any]):
         return value
 
     def step(self, actions: Any) -> tuple[dict[str, Array], Array, Array, Array, Infos]:
-        """One step of every env, all workers at once."""
+        """Take one step of every env, in all workers at once."""
         target = self._shared.arrays["action"]
         values = np.asarray(actions)
         if values.shape != target.shape or values.dtype.kind not in (
@@ -154,7 +154,7 @@ class WorkerVectorEnv(VectorEnv[Any, Any, Any]):
         return self._shared.observation(), rewards, terminated, truncated, infos
 
     def render(self) -> tuple[Any, ...] | None:
-        """The pictures of all envs."""
+        """Return the images of all envs."""
         if self.render_mode is None:
             return None
         workers = range(len(self._pipes))
@@ -163,9 +163,9 @@ class WorkerVectorEnv(VectorEnv[Any, Any, Any]):
         return tuple(picture for pictures in self._collect(workers) for picture in pictures)
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Ends the workers."""
+        """Stop the workers."""
         for pipe in self._pipes:
-            pipe.close()  # which a worker takes as the end
+            pipe.close()  # a worker stops when its pipe is closed
         for process in self._processes:
             process.join(timeout=5)
             if process.is_alive():
@@ -179,7 +179,7 @@ class WorkerVectorEnv(VectorEnv[Any, Any, Any]):
             raise self._died(worker) from None
 
     def _collect(self, workers: Sequence[int]) -> list[Any]:
-        """An answer of each worker; all of them answer before the first error is raised."""
+        """Return an answer of each worker; all answers are read before the first error is raised."""
         answers: list[Any] = []
         errors: list[Portable] = []
         for worker in workers:
@@ -202,14 +202,14 @@ class WorkerVectorEnv(VectorEnv[Any, Any, Any]):
         )
 
     def _merge(self, workers: Sequence[int], infos: list[Infos]) -> Infos:
-        """The infos of all envs from those of some workers' shares, in Gymnasium's form."""
+        """Merge the infos of some workers' shares into those of all envs, in Gymnasium's form."""
         given = dict(zip(workers, infos, strict=True))
         counts = [share.stop - share.start for share in self._shares]
         return _merged([given.get(worker, {}) for worker in range(len(counts))], counts)
 
 
 class _Shared:
-    """The arrays of all envs in shared memory, seen from one process."""
+    """Views of one process on the arrays of all envs in shared memory."""
 
     def __init__(self, buffers: Mapping[str, Any], observation: Any, action: Any, num_envs: int) -> None:
         layout = _layout(observation, action, num_envs)
@@ -220,12 +220,12 @@ class _Shared:
         self._keys = list(observation)
 
     def observation(self) -> dict[str, Array]:
-        """A copy of all envs' observations."""
+        """Return a copy of all envs' observations."""
         return {key: self.arrays[f"observation/{key}"].copy() for key in self._keys}
 
 
 def _layout(observation: Any, action: Any, num_envs: int) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Shape and type of every shared array."""
+    """Return the shape and dtype of every shared array."""
     parts = {f"observation/{key}": (space.shape, space.dtype) for key, space in observation.items()}
     flags = {name: ((num_envs,), np.dtype(bool)) for name in ("terminated", "truncated")}
     reward = {"reward": ((num_envs,), np.dtype(np.float64))}
@@ -252,7 +252,7 @@ def _merged(infos: list[Infos], counts: list[int]) -> Infos:
 
 @contextmanager
 def _single_threaded() -> Iterator[None]:
-    """Processes started here use one thread each for linear algebra, or they would fight over the cores."""
+    """Limit processes started in the block to one thread each for linear algebra, as they share the cores."""
     before = {name: os.environ.get(name) for name in THREAD_LIMITS}
     os.environ.update(dict.fromkeys(THREAD_LIMITS, "1"))
     try:
@@ -275,8 +275,8 @@ def _work(
     share: slice,
     pipe: Connection,
 ) -> None:
-    """What a worker does until its pipe is closed, which also happens when its parent dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+    """Serve commands until the pipe is closed, which also happens when the parent dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     try:
         if own is not None:
             registry.register(*own[:2])(own[2])

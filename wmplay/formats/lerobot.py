@@ -172,9 +172,7 @@ def _frames(video: Path, times: Array, fps: float) -> Array:
     """Return [L, H, W, C] uint8: the frame nearest to each of the increasing times, in seconds."""
     found: list[Array] = []
     try:
-        with av.open(
-            video, format="mp4"
-        ) as container:  # other containers may refer to further files or addresses
+        with av.open(video, format="mp4") as container:  # others may open more files
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             container.seek(max(0, math.floor((times[0] - 1 / fps) / stream.time_base)), stream=stream)

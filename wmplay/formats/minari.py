@@ -213,9 +213,7 @@ def _observation_space(trajectory: Trajectory, given: gymnasium.Space[Any] | Non
     parts = given.spaces if isinstance(given, Dict) else {"observation": given}
     spaces = {}
     for key, rows in frames.items():
-        part = parts.get(
-            key, parts.get(key.removeprefix(GOAL_PREFIX))
-        )  # a goal has the space of its observation
+        part = parts.get(key, parts.get(key.removeprefix(GOAL_PREFIX)))  # a goal has its key's space
         spaces[key] = part if part is not None and _fits(part, rows) else _space(rows)
     return spaces["observation"] if list(frames) == ["observation"] else Dict(list(spaces.items()))
 

@@ -1,6 +1,6 @@
 """LCD worlds: 2D rigid-body physics on a tiny binary screen, after boxLCD (Wilson 2021).
 
-A world is data and imports no physics; the environments are imported on first use.
+A world is data and imports no physics; the environments are imported at their first use.
 """
 
 from __future__ import annotations

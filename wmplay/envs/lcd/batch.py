@@ -1,7 +1,7 @@
-"""N copies of a world, stepped one by one and observed all at once.
+"""N copies of a world, stepped one by one and observed together.
 
-The single and the vector environment are both thin shells around this, one with N = 1, so their numbers
-agree exactly.
+The single environment (N = 1) and the vector environment are both thin wrappers of this class, so that their
+numbers agree exactly.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ Rows: TypeAlias = Sequence[int] | NDArray[np.intp]
 class Batch:
     """N worlds and their observations.
 
-    ``pose`` [N, bodies, 3], ``shape`` [N, bodies] and ``time`` [N] (steps since the reset) are what is
-    known of them between steps; with a task, ``goal_pose`` as well.
+    Between steps their state is ``pose`` [N, bodies, 3], ``shape`` [N, bodies], ``time`` [N] (steps since the
+    reset) and, with a task, ``goal_pose`` [N, bodies, 3].
     """
 
     def __init__(
@@ -88,11 +88,11 @@ class Batch:
         generators: Sequence[np.random.Generator],
         states: Sequence[Any] | None = None,
     ) -> None:
-        """Starts new episodes in some rows.
+        """Begin new episodes in some rows.
 
         Args:
-            rows: [R] which.
-            generators: [R] all random draws come from these.
+            rows: [R] rows to reset.
+            generators: [R] of all random draws of each row.
             states: [R] states to start in (see ``given_state``); None for random ones.
         """
         for i, (row, rng) in enumerate(zip(rows, generators, strict=True)):
@@ -106,7 +106,7 @@ class Batch:
             self.pose[row] = start.state[:, :3]
             self.shape[row] = start.shape
         index = np.asarray(rows, np.intp)
-        self.pose[index] = self.pose[index].astype(np.float32)  # what Box2D holds
+        self.pose[index] = self.pose[index].astype(np.float32)  # Box2D stores float32
         self.time[index] = 0
         self._started[index] = True
         if self.task is not None:
@@ -115,7 +115,7 @@ class Batch:
                 goal_values[index] = seen[key]
 
     def _goal_state(self, simulation: Simulation, goal: Start) -> Array:
-        """The state [bodies, 6] that a random start has become when the task's passive steps are over."""
+        """Return the state [bodies, 6] of a random start after the task's passive steps."""
         assert self.task is not None
         if not self.task.passive_steps:
             return goal.state
@@ -125,10 +125,10 @@ class Batch:
         return simulation.state
 
     def check_action(self, action: Any, shape: tuple[int, ...]) -> Array:
-        """The action as numbers, cut to [-1, 1].
+        """Return the action as numbers, clipped to [-1, 1].
 
         Raises:
-            ActionError: if it is not an array of this shape, or has NaNs.
+            ActionError: if it is not an array of this shape, or has NaN.
         """
         try:
             values = np.asarray(action, np.float64)
@@ -142,11 +142,11 @@ class Batch:
         return values.clip(-1, 1)
 
     def step(self, action: Array, rows: Rows | None = None) -> None:
-        """Steps some rows, or all.
+        """Step some rows, or all.
 
         Args:
             action: [N, A], of all rows, within [-1, 1].
-            rows: which to step.
+            rows: the rows to step.
         """
         rows = range(len(self.simulations)) if rows is None else rows
         if not self._started.all():
@@ -167,19 +167,19 @@ class Batch:
         self.time[index] += 1
 
     def observe(self, rows: Rows | None = None) -> dict[str, Array]:
-        """{key: [R, ...]} of some rows, or all; new arrays."""
+        """Return {key: [R, ...]} of some rows, or all, in new arrays."""
         index = slice(None) if rows is None else np.asarray(rows, np.intp)
         seen = self._see(self.pose[index], self.shape[index])
         goals = {f"goal_{key}": values[index].copy() for key, values in self._goal.items()}
         return {key: goals[key] if key in goals else seen[key] for key in self.observation_space}
 
     def _see(self, pose: Array, shape: Array) -> Mapping[str, Array]:
-        """All that can be observed of poses [R, bodies, 3]."""
+        """Return all observations of poses [R, bodies, 3]."""
         vectors = np.empty((*pose.shape[:2], ENTRIES), np.float32)
         vectors[..., :2] = pose[..., :2] * (2 / self.world.width, 2 / self.world.height) - 1
         np.cos(pose[..., 2].copy(), out=vectors[..., 2], casting="same_kind")
         np.sin(pose[..., 2].copy(), out=vectors[..., 3], casting="same_kind")
-        if self.world.walls:  # a hard push can squeeze a body's origin a little into a wall
+        if self.world.walls:  # a strong push can squeeze a body's origin into a wall
             np.clip(vectors, -1, 1, out=vectors)
         full_state = vectors.reshape(len(pose), -1)
         if self.world.robots:

@@ -30,29 +30,29 @@ from wmplay.vector.autoreset import Autoreset
 class LcdEnv(gymnasium.Env[Observation, Array]):
     """A 2D world of rigid bodies, seen on a tiny binary screen.
 
-    Observations: ``lcd`` [H, W] uint8, 1 where there is a body; ``proprio`` [4 x robot bodies] float32: x, y,
-    cos and sin of each, scaled to [-1, 1] (a single zero without a robot); with ``full_state``, the same of
-    objects and robots; with a task, its ``goal_`` keys. There are no velocities: one frame is not a Markov
-    state. Actions: one number in [-1, 1] for each movable joint (one ignored number without any).
+    Observations: ``lcd`` [H, W] uint8, 1 where a body is; ``proprio`` [4 x robot bodies] float32: x, y, cos
+    and sin of each, scaled to [-1, 1] (a single zero without a robot); with ``full_state``, the same of
+    objects and robots; with a task, its ``goal_`` keys. Velocities are not observed: one frame is not a
+    Markov state. Actions: one number in [-1, 1] for each movable joint (one ignored number without any).
 
     ``reset(options={"state": state})`` starts in a given state: [bodies, 6] of x, y, angle and their
-    velocities, as ``state`` gives it, or a ``full_state`` observation, taken to be at rest.
+    velocities, as ``state`` returns it, or a ``full_state`` observation, with velocities of zero.
 
     Args:
         world: a built-in name, a mapping or YAML file that describes one (see ``parse``), or a ``World``.
         task: "body_goal" or "cube_goal"; without one, rewards are 0 and only the clock ends an episode.
         physics: solver iterations: "faithful" (180/60, as published) or "fast" (8/3).
-        full_state: whether to observe it; by default only if the task needs it.
+        full_state: whether to observe ``full_state``; by default only if the task needs it.
         max_steps: per episode; the world's own by default.
-        render_mode: what ``render`` gives: "lcd", "rgb_array", or "human" (a window; needs pygame).
+        render_mode: result of ``render``: "lcd", "rgb_array", or "human" (a window; needs pygame).
         reward: "distance" or "progress"; by default as published: distance for body_goal, progress for
             cube_goal.
         goal_threshold: the distance below which the goal is reached.
-        screen: how polygons are drawn: "outwards", so that thin limbs never break up, or "original", which
-            lights the pixels that the original testbed lit.
+        screen: rounding of polygons: "outwards", so that thin limbs never break up, or "original", which
+            lights the pixels of the original testbed.
 
     Raises:
-        ConfigError, UnknownName: for a world or task that cannot be.
+        ConfigError, UnknownName: for an unknown or impossible world or task.
     """
 
     metadata: dict[str, Any] = {"render_modes": RENDER_MODES, "render_fps": 10}  # noqa: RUF012
@@ -84,14 +84,15 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
     def vector(
         cls, num_envs: int, autoreset: Autoreset, **config: Any
     ) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
-        """The batched env of the same config."""
+        """Return the vector env of the same config."""
         from wmplay.envs.lcd.vector import LcdVectorEnv
 
         return LcdVectorEnv(num_envs, autoreset=autoreset, **config)
 
     @staticmethod
     def world_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-        """What makes another world: its name, or a digest of what it consists of, physics and screen."""
+        """Return the settings that define the world: its name, or a digest of its content, physics and
+        screen."""
         if not {"world", "physics"} <= settings.keys():  # of a subclass with settings of its own
             return dict(settings)
         world = find_world(settings["world"])
@@ -99,19 +100,19 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
         digest = hashlib.sha256(repr(world).encode()).hexdigest()[:12]
         origin = {"world": name or f"custom-{digest}"}
         origin |= {key: settings[key] for key in ("physics", "screen") if key in settings}
-        if world.robots and world.objects:  # 0.1.0 started them in the upper half, and has no such entry
+        if world.robots and world.objects:  # 0.1.0 started objects higher, and has no entry
             origin["object_starts"] = "lowest 3/8"
         return origin
 
     @property
     def state(self) -> Array:
-        """[bodies, 6]: x, y, angle and their velocities, in metres, radians and seconds."""
+        """The state [bodies, 6]: x, y, angle and their velocities, in metres, radians and seconds."""
         return self._batch.simulations[0].state
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Starts an episode, at random or in ``options["state"]``."""
+        """Begin an episode, at random or in ``options["state"]``."""
         super().reset(seed=seed)
         state = (options or {}).get("state")
         self._batch.reset([0], [self.np_random], None if state is None else [state])
@@ -121,7 +122,7 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
         return self._first(self._observation), self._info(False)
 
     def step(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """One step of 1 / fps seconds. Actions outside [-1, 1] are clipped.
+        """Take one step of 1 / fps seconds. Actions outside [-1, 1] are clipped.
 
         Raises:
             ActionError: for an action of the wrong shape, or with NaN.
@@ -141,7 +142,7 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
 
     @staticmethod
     def _first(observation: Observation) -> Observation:
-        """A copy, so that nobody changes what the next reward is computed from."""
+        """Return a copy, so that a caller cannot change the data of the next reward."""
         return {key: values[0].copy() for key, values in observation.items()}
 
     def _info(self, success: bool) -> dict[str, Any]:
@@ -150,9 +151,10 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
         return {"distance": float(self.task.distance(self._observation)[0]), "success": success}
 
     def render(self) -> Any:
-        """The picture of now, uint8 [h, w, 3]; "human" shows it in a window.
+        """Return the current image, uint8 [h, w, 3]; "human" shows it in a window.
 
-        "lcd" is the screen, white bodies on black, each of its pixels 8 x 8; "rgb_array" a coloured picture.
+        "lcd" is the screen, white bodies on black, with 8 x 8 pixels for each of its own; "rgb_array" a
+        coloured image.
         """
         if self.render_mode is None:
             gymnasium.logger.warn("render() needs a render_mode: make the env with render_mode='rgb_array'")
@@ -169,7 +171,7 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
         return None
 
     def close(self) -> None:
-        """Closes the window, if there is one."""
+        """Close the window, if one is open."""
         if self._window is not None:
             self._window.close()
             self._window = None

@@ -1,4 +1,4 @@
-"""The options that an LCD world has alone and as a batch, and their checks."""
+"""Options of an LCD world, single or vector, and their validation."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ RENDER_MODES = ["lcd", "rgb_array", "human"]
 
 
 def enlarged(screen: Array) -> Array:
-    """Return a screen [H, W] of zeros and ones as a picture [8 H, 8 W, 3] uint8, as video writers take it."""
+    """Return a screen [H, W] of zeros and ones as an image [8 H, 8 W, 3] uint8, as video writers take it."""
     large = np.kron(screen * np.uint8(255), np.ones((8, 8), np.uint8))
     return np.repeat(large[..., None], 3, axis=-1)
 
 
 def make_task(world: World, name: str | None, reward: Reward | None, threshold: float) -> Task | None:
-    """Return the task of this name in this world.
+    """Return the task of this name in this world, or None without a name.
 
     Raises:
-        UnknownName, ConfigError: for a task there is not, or that the world cannot have.
+        UnknownName, ConfigError: for an unknown task, or one that is impossible in this world.
     """
     if name is None:
         return None
@@ -38,10 +38,10 @@ def make_task(world: World, name: str | None, reward: Reward | None, threshold: 
 
 
 def check_options(world: World, physics: str, max_steps: int | None, render_mode: str | None) -> int:
-    """Return the steps per episode.
+    """Validate options and return the number of steps per episode.
 
     Raises:
-        UnknownName, ConfigError: for an option that cannot be.
+        UnknownName, ConfigError: for an unknown or impossible option.
     """
     if physics not in ITERATIONS:
         raise UnknownName("physics", physics, ITERATIONS)

@@ -1,4 +1,4 @@
-"""Box2D, and nothing else: one world, stepped, read and put into a state."""
+"""Box2D simulation of a world: stepping, reading and setting its state."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from wmplay.system.arrays import Array
 
 Physics: TypeAlias = Literal["faithful", "fast"]
 
-# (velocity, position) iterations of the solver: the original testbed's, and those Box2D recommends.
+# (velocity, position) iterations of the solver: those of the original testbed, and those Box2D recommends.
 ITERATIONS: dict[str, tuple[int, int]] = {"faithful": (180, 60), "fast": (8, 3)}
-FLOOR = 1000.0  # in widths to each side, where there are no walls
+FLOOR = 1000.0  # in widths to each side, in a world without walls
 _GROUND = Box2D.b2BodyDef()
 
 
@@ -29,13 +29,13 @@ class Blueprint:
         self.gravity = world.gravity
         self.substeps = 3 if world.fps < 30 else 1
         self.pace = (1 / (self.substeps * world.fps), *ITERATIONS[physics])
-        self.ground = [_fixture(edge) for edge in _edges(world)]  # of Box2D's friction, 0.2
+        self.ground = [_fixture(edge) for edge in _edges(world)]  # with Box2D's default friction, 0.2
         self.statics = [_static(static) for static in world.statics]
         self.bodies = [
             [_movable(body, shape) for shape in shapes]
             for body, shapes in zip(world.bodies, world.shapes, strict=True)
         ]
-        # Robots first, as in the original: the order of creation is the order in which Box2D solves.
+        # Robots first, as in the original: Box2D solves in the order of creation.
         first = len(world.objects)
         self.order = [*range(first, len(world.bodies)), *range(first)]
         self.joints = [
@@ -56,9 +56,9 @@ class Blueprint:
 class Simulation:
     """One Box2D world.
 
-    Each start builds it anew: Box2D warm-starts its solver from the contacts of the step before, so a
-    world in which something has happened does not repeat itself bit for bit. A copy (``copy.deepcopy``, or
-    pickled) goes through the same steps from the start, and so continues with the same numbers.
+    Each start builds the world anew: Box2D warm-starts its solver from the contacts of the previous step, so
+    that a used world does not repeat itself bit for bit. A copy (``copy.deepcopy`` or pickled) repeats all
+    steps from the start, and so continues with the same numbers.
 
     ``b2world`` and ``motors``, its joints that move, are Box2D's own objects.
     """
@@ -72,16 +72,16 @@ class Simulation:
         self._bodies: list[Any] = []
         self._positions: list[tuple[Any, Any]] = []
         self._start: Start | None = None
-        self._count = 0  # steps since then
-        self._set = array("d")  # in each of them: the speeds, and the torques where there are some
+        self._count = 0  # steps since the start
+        self._set = array("d")  # of each step: the speeds, and the torques if they are controlled
 
     def __reduce__(self) -> Any:
         return _replayed, (self._blueprint, self._start, self._count, self._set)
 
     def start(self, start: Start) -> None:
-        """Builds the world in this state."""
+        """Build the world in this state."""
         self._start, self._count, self._set = start, 0, array("d")
-        # Positions point into the old world's memory, so they must go before it does.
+        # Positions point into the old world's memory, so they are deleted first.
         self._positions, self.motors, self._bodies = [], [], []
         plan = self._blueprint
         self.b2world = b2world = Box2D.b2World(gravity=plan.gravity)
@@ -97,7 +97,8 @@ class Simulation:
             x, y, definition.angle, vx, vy, spin = states[i]
             definition.position = (x, y)
             built[i] = body = b2world.CreateBody(definition)
-            # Afterwards, for Box2D's velocity is that of the centre of mass, which comes with the shape.
+            # Set afterwards, because Box2D's velocity is that of the centre of mass, which depends on the
+            # shape.
             body.linearVelocity, body.angularVelocity = (vx, vy), spin
         self._bodies = [built[i] for i in range(len(states))]
         for hinge, parent, child, moves in plan.joints:
@@ -108,7 +109,7 @@ class Simulation:
         self._positions = [(body.position, body) for body in self._bodies]  # live views, read every step
 
     def step(self, speeds: Sequence[float], torques: Sequence[float] | None = None) -> None:
-        """One env step: sets each motor's speed (and greatest torque), then runs the sub-steps."""
+        """Take one env step: set each motor's speed (and greatest torque), then run the substeps."""
         for motor, speed in zip(self.motors, speeds, strict=True):
             motor.motorSpeed = speed
         if torques is not None:
@@ -123,13 +124,13 @@ class Simulation:
             step(*self._pace)
 
     def read_pose(self, into: list[float]) -> None:
-        """Appends x, y and angle of each body."""
+        """Append x, y and angle of each body."""
         for position, body in self._positions:
             into += (position.x, position.y, body.angle)
 
     @property
     def state(self) -> Array:
-        """[bodies, 6] as ``start`` takes it."""
+        """The state [bodies, 6] in the form that ``start`` takes."""
         rows = []
         for body in self._bodies:
             velocity = body.linearVelocity
@@ -138,7 +139,7 @@ class Simulation:
 
 
 def _replayed(blueprint: Blueprint, start: Start | None, count: int, values: Sequence[float]) -> Simulation:
-    """A simulation to which the same has happened."""
+    """Return a simulation that has repeated the same steps."""
     simulation = Simulation(blueprint)
     if start is not None:
         simulation.start(start)
@@ -166,7 +167,7 @@ def _edges(world: World) -> list[Any]:
 
 def _fixture(shape: Any, **settings: Any) -> Any:
     fixture = Box2D.b2FixtureDef(shape=shape, **settings)
-    shape.thisown = True  # pybox2d gives it away to the definition, which never deletes it
+    shape.thisown = True  # pybox2d passes ownership to the definition, which never frees it
     fixture.kept = shape
     return fixture
 
@@ -194,7 +195,7 @@ def _movable(body: Body | Object, shape: Shape) -> Any:
 
 
 def _hinge(robot: Robot, joint: Joint) -> Any:
-    # The original leaves the zero of a joint's angle to pybox2d, which takes it from the start.
+    # As in the original, the zero of a joint's angle is its angle at the start.
     return Box2D.b2RevoluteJointDef(
         localAnchorA=joint.parent_anchor,
         localAnchorB=joint.child_anchor,

@@ -1,4 +1,4 @@
-"""Large pictures of a world for people: coloured and antialiased, with the goal as an outline."""
+"""Large images of a world for people: coloured and antialiased, with the goal as an outline."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from wmplay.system.arrays import Array
 Pose: TypeAlias = tuple[float, float, float]
 
 PIXELS_PER_METRE = 48
-OVERSAMPLE = 3  # drawn this much larger, then averaged down
+OVERSAMPLE = 3  # factor by which the image is drawn larger, then averaged down
 GOAL_COLOR = "#2b8a3e"
 FLOOR_COLOR = "#adb5bd"
 
 
 def paint(batch: Batch, row: int) -> Array:
-    """The picture of one of the batch's worlds: [height, width, 3] uint8 at 48 pixels per metre."""
+    """Return an image of one of the batch's worlds: [height, width, 3] uint8 at 48 pixels per metre."""
     world = batch.world
     canvas = _Canvas(world, _view_left(world, batch.pose[row]))
     canvas.floor()
@@ -38,7 +38,8 @@ def paint(batch: Batch, row: int) -> Array:
 
 
 def _painting_order(world: World) -> list[int]:
-    """Objects, then each robot from its last part to its root, so that joints lie under their parents."""
+    """Return objects, then each robot from its last part to its root, so that joints lie under their
+    parents."""
     order = list(range(len(world.objects)))
     start = len(order)
     for robot in world.robots:
@@ -99,7 +100,7 @@ class _Canvas:
         return (*self._pixel(x - r, y + r), *self._pixel(x + r, y - r))
 
     def _spoke(self, circle: Circle, pose: Pose) -> list[tuple[float, float]]:
-        """From the centre to the rim, which shows how a disc has turned."""
+        """Return a line from the centre to the rim, which shows a disc's angle."""
         x, y, angle = pose
         rim = x + circle.radius * math.cos(angle), y + circle.radius * math.sin(angle)
         return [self._pixel(x, y), self._pixel(*rim)]
@@ -111,7 +112,7 @@ def _darker(color: str) -> str:
 
 
 class Window:
-    """A window that shows pictures at the world's own speed.
+    """A window that shows images at the world's own speed.
 
     Raises:
         ConfigError: without pygame or without a display.
@@ -135,12 +136,12 @@ class Window:
         self._clock, self._fps = pygame.time.Clock(), world.fps
 
     def show(self, picture: Array) -> None:
-        """Shows one picture [height, width, 3], then waits for the time of the next."""
+        """Show one image [height, width, 3], then wait until the next is due."""
         self._pygame.event.pump()
         self._pygame.surfarray.blit_array(self._surface, picture.transpose(1, 0, 2))
         self._pygame.display.flip()
         self._clock.tick(self._fps)
 
     def close(self) -> None:
-        """Closes the window."""
+        """Close the window."""
         self._pygame.display.quit()

@@ -1,16 +1,16 @@
 """The binary screen: all bodies of all envs at once, as spans of lit columns per row.
 
-It follows the original testbed, which drew with Pillow's ImageDraw: corners are cut down to whole pixels,
-a polygon lights in each row what lies between its outermost crossings with that row's line, and a disc
-is an ellipse that fits the pixels of its bounding box. Two ways to round the crossings of polygons:
+As in the original testbed, which drew with Pillow's ImageDraw, corners are truncated to whole pixels, a
+polygon lights in each row the columns between its outermost crossings with that row's line, and a disc is an
+ellipse that fits the pixels of its bounding box. The crossings of polygons are rounded in one of two ways:
 
 - ``outwards``: away from the polygon's inside, so that thin limbs never break up (Luxo lights 9% more pixels
-  than the original's, Urchin 13%);
+  than in the original, Urchin 13%);
 - ``original``: to the nearest column, and a pointed corner grows towards the row next to it. These are the
   pixels of Pillow 13; the testbed's Pillow 9 differs from 13 by .6% of the lit pixels.
 
 A span becomes a word of bits, the words of a row are ORed over the bodies, and the bits are unpacked into
-pixels at the end, so the cost per body and row is that of a few machine words.
+pixels at the end, so that a body costs a few machine words per row.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ROUNDING = 0.8
 
 
 class Screen:
-    """Draws poses of one world's bodies. It holds no state: the same poses give the same pixels.
+    """A renderer of poses of one world's bodies. It holds no state: the same poses give the same pixels.
 
     Args:
         world: the bodies' shapes, and the size of the screen.
@@ -63,14 +63,14 @@ class Screen:
         self._rows = np.arange(world.lcd_height - 1, -1, -1, dtype=np.float32)[:, None, None]
 
     def draw(self, pose: Array, shape: Array) -> Array:
-        """The screens of N worlds.
+        """Draw the screens of N worlds.
 
         Args:
             pose: [N, bodies, 3], x, y and angle.
-            shape: [N, bodies], which of its shapes each body has.
+            shape: [N, bodies], the index of each body's shape.
 
         Returns:
-            [N, H, W] uint8, 1 where there is a body.
+            [N, H, W] uint8, 1 where a body is.
         """
         pose, shape = self._with_statics(pose, shape)
         layers = [layer.spans(pose, self._rows) for layer in (self._polygons, self._circles) if layer.count]
@@ -93,7 +93,7 @@ class Screen:
         return pose, shape
 
     def _lit(self, first: Array, last: Array) -> Array:
-        """[N, H, W] pixels from the spans' first and last columns [H, shapes, N]."""
+        """Return pixels [N, H, W] from the spans' first and last columns [H, shapes, N]."""
         width = self.shape[1]
         words = []
         for offset in range(0, width, WORD):
@@ -121,7 +121,7 @@ class _Polygons:
         self._outwards = rounding == "outwards"
 
     def spans(self, pose: Array, rows: Array) -> tuple[Array, Array]:
-        """First and last lit column, [H, polygons, N] each; none where last < first."""
+        """Return the first and last lit column, [H, polygons, N] each; no column if last < first."""
         x, y, angle = (np.ascontiguousarray(pose[:, self.body, i].T) for i in range(3))  # [polygons, N]
         cos, sin = np.cos(angle), np.sin(angle)
         corner_x = np.trunc(x * self._scale + cos * self._x - sin * self._y).astype(np.float32)
@@ -148,13 +148,13 @@ class _Polygons:
 def _grow_tip(
     left: Array, right: Array, rows: Array, corner_x: Array, corner_y: Array, end: Array, inwards: int
 ) -> None:
-    """Lets a polygon's pointed end, a single corner, grow up to the span of the row next to it.
+    """Let a polygon's pointed end, a single corner, grow up to the span of the row next to it.
 
     Args:
-        left: [H, polygons, N] crossings, changed in place; ``right`` alike.
+        left: [H, polygons, N] crossings, changed in place, as is ``right``.
         right: see ``left``.
         rows: [H, 1, 1] the rows' y.
-        corner_x: [corners, polygons, N] in whole pixels; ``corner_y`` alike.
+        corner_x: [corners, polygons, N] in whole pixels, as is ``corner_y``.
         corner_y: see ``corner_x``.
         end: [polygons, N] the y of the polygons' first or last row.
         inwards: +1 or -1, from that row to the one next to it.
@@ -173,7 +173,7 @@ def _grow_tip(
 
 
 def _nearest(x: Array) -> Array:
-    """The nearest whole numbers; of two equally near, the one further from 0."""
+    """Return the nearest whole numbers; halves are rounded away from 0."""
     return np.copysign(np.floor(np.abs(x) + 0.5), x)
 
 
@@ -189,7 +189,7 @@ class _Circles:
         self._scale = scale
 
     def spans(self, pose: Array, rows: Array) -> tuple[Array, Array]:
-        """First and last lit column, [H, circles, N] each; none where last < first."""
+        """Return the first and last lit column, [H, circles, N] each; no column if last < first."""
         x, y = pose[:, self.body, 0].T, pose[:, self.body, 1].T  # [circles, N]
         left, right, bottom, top = (
             np.trunc(edge * self._scale).astype(np.float32)

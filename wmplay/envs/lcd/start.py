@@ -1,7 +1,8 @@
-"""Where an episode begins: a random start, or one read back from an observation.
+"""Starts of episodes: random, or read from an observation.
 
 A state is [bodies, 6]: x, y, angle and their velocities, in metres, radians and seconds, in the order of
-``World.bodies``. It is all there is to a world but the solver's warm-start memory, which a reset clears.
+``World.bodies``. It is the whole state of a world except for the solver's warm-start memory, which a reset
+clears.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ from wmplay.envs.lcd.worlds.world import Object, Robot, World
 from wmplay.errors import ConfigError, ShapeError
 from wmplay.system.arrays import Array
 
-PUSHED = 0.25  # m, the furthest that a hard push squeezes a body's origin into a wall
-LOWER_PART = 0.375  # of the height: where objects start next to a robot, as published
+PUSHED = 0.25  # m; the furthest that a strong push squeezes a body's origin into a wall
+LOWER_PART = 0.375  # of the height: range of objects' starts in a world with a robot, as published
 
 
 @dataclass(frozen=True)
 class Start:
-    """The first state of an episode, and which of its shapes each body has."""
+    """The first state of an episode, and the index of each body's shape."""
 
     state: Array  # [bodies, 6]
     shape: tuple[int, ...]  # [bodies], an index into World.shapes
 
 
 def sample_start(world: World, rng: np.random.Generator) -> Start:
-    """A random start, at rest. The same number of draws for each, whatever they give."""
+    """Draw a random start at rest. The number of draws is the same for all starts of a world."""
     poses: list[tuple[float, float, float]] = []
     shapes: list[int] = []
     for item in world.objects:
@@ -38,7 +39,7 @@ def sample_start(world: World, rng: np.random.Generator) -> Start:
     for robot in world.robots:
         poses.extend(_sample_robot(world, robot, rng))
     state = np.zeros((len(world.bodies), 6))
-    state[:, :3] = np.asarray(poses, np.float32)  # what Box2D will hold
+    state[:, :3] = np.asarray(poses, np.float32)  # Box2D stores float32
     return Start(state, (*shapes, *(0 for _ in range(len(poses) - len(shapes)))))
 
 
@@ -68,11 +69,11 @@ def _sample_robot(world: World, robot: Robot, rng: np.random.Generator) -> list[
 
 
 def given_state(world: World, state: Any) -> Array:
-    """[bodies, 6] from what ``reset(options={"state": ...})`` was given.
+    """Return the state [bodies, 6] that ``reset(options={"state": ...})`` asks for.
 
     Args:
-        world: whose state it is.
-        state: [bodies, 6], or a ``full_state`` observation [bodies * 4], which is taken to be at rest.
+        world: of the state.
+        state: [bodies, 6], or a ``full_state`` observation [bodies * 4], with velocities of zero.
 
     Raises:
         ShapeError: for another shape.
@@ -103,7 +104,7 @@ def given_state(world: World, state: Any) -> Array:
 
 
 def _from_observation(world: World, observation: Array) -> Array:
-    """The state at rest that has this [bodies, 4] of scaled x and y, cos and sin."""
+    """Return the state at rest with this [bodies, 4] of scaled x and y, cos and sin."""
     state = np.zeros((len(observation), 6))
     state[:, :2] = (observation[:, :2] + 1) / 2 * (world.width, world.height)
     state[:, 2] = np.arctan2(observation[:, 3], observation[:, 2])
@@ -111,10 +112,10 @@ def _from_observation(world: World, observation: Array) -> Array:
 
 
 def _unwound(world: World, state: Array) -> Array:
-    """A state [bodies, 6] whose parts have turned together.
+    """Return a state [bodies, 6] in which the parts of a robot are in the same turn.
 
-    Angles are often known up to whole turns only, and a joint counts them. A part's angle is taken in the
-    turn that brings its joint nearest to the middle of its limits; one that is in that turn stays as it is.
+    Angles are often known only up to whole turns, but a joint counts turns. A part's angle is moved to the
+    turn that brings its joint nearest to the middle of its limits; an angle in that turn is not changed.
     """
     for robot in world.robots:
         for joint in robot.joints:

@@ -1,7 +1,7 @@
-"""Tasks: reach a goal that is a state of the same world, given as observations under ``goal_`` keys.
+"""Tasks: to reach a goal state of the same world, given as observations under ``goal_`` keys.
 
-The functions work on numpy arrays and torch tensors alike, with any leading axes, so that a planner can
-score imagined observations by the very numbers the environment uses.
+The functions work on numpy arrays and torch tensors, with any leading axes, so that a planner scores imagined
+observations with the same numbers as the environment.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ ENTRIES = 4  # x, y, cos and sin of each body in proprio and full_state
 
 
 class Task(ABC):
-    """What is asked for, and how far off it is.
+    """A goal, the distance to it, and the reward.
 
     Args:
-        world: where.
-        threshold: below this distance the goal is reached.
-        reward: "distance" is -d; "progress" is 10 x (d before - d after) - 0.05. Either way +1 at the goal.
+        world: of the task.
+        threshold: the distance below which the goal is reached.
+        reward: "distance" is -d; "progress" is 10 x (d before - d after) - 0.05. Both add 1 at the goal.
     """
 
     goal_keys: ClassVar[tuple[str, ...]]  # observation keys that also come as goal_<key>
@@ -44,14 +44,14 @@ class Task(ABC):
     @property
     @abstractmethod
     def goal_bodies(self) -> range:
-        """Which of the world's bodies have a place to go to."""
+        """The indices of the world's bodies that have a goal."""
 
     @abstractmethod
     def distance(self, observation: Observation) -> Any:
-        """How far the goal is, over the leading axes: mean |goal - now| of scaled positions."""
+        """Return the distance to the goal over the leading axes: mean |goal - now| of scaled positions."""
 
     def reward_and_terminated(self, before: Observation, after: Observation) -> tuple[Any, Any]:
-        """The reward of a step between two observations, and whether it reached the goal."""
+        """Return the reward of a step between two observations, and whether it reached the goal."""
         distance = self.distance(after)
         reached = distance < self.threshold
         if self.reward == "distance":
@@ -60,7 +60,7 @@ class Task(ABC):
 
 
 class BodyGoal(Task):
-    """Put the robot's body parts where an independent random start had them."""
+    """The task of moving the robot's body parts to the pose of an independent random start."""
 
     goal_keys = ("lcd", "proprio")
 
@@ -73,16 +73,16 @@ class BodyGoal(Task):
 
     @property
     def goal_bodies(self) -> range:
-        """The robot's."""
+        """The indices of the robot's bodies."""
         return range(len(self.world.objects), len(self.world.bodies))
 
     def distance(self, observation: Observation) -> Any:
-        """Over x and y of every robot body, in proprio."""
+        """Return the distance over x and y of every robot body, in ``proprio``."""
         return _mean_offset(observation["goal_proprio"] - observation["proprio"], None)
 
 
 class CubeGoal(Task):
-    """Put the objects where they came to rest in another start."""
+    """The task of moving the objects to where they came to rest from another start."""
 
     goal_keys = ("lcd", "full_state")
     needs_full_state = True
@@ -97,16 +97,16 @@ class CubeGoal(Task):
 
     @property
     def goal_bodies(self) -> range:
-        """The objects."""
+        """The indices of the objects."""
         return range(len(self.world.objects))
 
     def distance(self, observation: Observation) -> Any:
-        """Over x and y of every object, in full_state."""
+        """Return the distance over x and y of every object, in ``full_state``."""
         return _mean_offset(observation["goal_full_state"] - observation["full_state"], len(self.goal_bodies))
 
 
 def _mean_offset(offset: Any, bodies: int | None) -> Any:
-    """Mean |x| and |y| of the first bodies of [..., bodies * 4]."""
+    """Return the mean of |x| and |y| of the first bodies of [..., bodies * 4]."""
     offset = offset.reshape((*offset.shape[:-1], -1, ENTRIES))[..., :bodies, :2]
     return abs(offset).mean((-2, -1))
 

@@ -1,4 +1,4 @@
-"""Many copies of one LCD world as a ``gymnasium.vector.VectorEnv``, observed in bulk."""
+"""Many copies of one LCD world as a ``gymnasium.vector.VectorEnv``, observed together."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from wmplay.vector.autoreset import Autoreset, autoreset_mode
 
 
 class LcdVectorEnv(VectorEnv[Observation, Array, Array]):
-    """N copies of ``LcdEnv`` that give exactly its observations for the same seeds.
+    """N copies of ``LcdEnv`` with exactly its observations for the same seeds.
 
-    ``autoreset`` says when an ended episode is followed by the next, in Gymnasium's terms: "same_step" (the
+    ``autoreset`` is the mode in which the next episode begins, in Gymnasium's terms: "same_step" (the
     observation is the new episode's first, the last one is ``info["final_obs"]``), "next_step" (the next
     ``step`` ignores the action and resets) or "disabled" (``reset(options={"reset_mask": mask})``).
 
-    ``reset`` takes a seed for each env, or one seed s that gives env i the seed s + i;
-    ``options={"state": states}`` takes a state for each env.
+    ``reset`` takes a seed for each env, or one seed s that gives env i the seed s + i; ``options={"state":
+    states}`` takes a state for each env.
 
     Args:
         num_envs: N.
         autoreset: see above.
         world, task, physics, full_state, max_steps, render_mode, reward, goal_threshold, screen: as for
-            ``LcdEnv``.
+        ``LcdEnv``.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class LcdVectorEnv(VectorEnv[Observation, Array, Array]):
 
     @property
     def state(self) -> Array:
-        """[N, bodies, 6]: x, y, angle and their velocities, in metres, radians and seconds."""
+        """The states [N, bodies, 6]: x, y, angle and their velocities, in metres, radians and seconds."""
         return np.stack([simulation.state for simulation in self._batch.simulations])
 
     def reset(
@@ -89,7 +89,7 @@ class LcdVectorEnv(VectorEnv[Observation, Array, Array]):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Observation, dict[str, Any]]:
-        """Starts new episodes in all envs, or in those of ``options["reset_mask"]`` [N] bool."""
+        """Begin new episodes in all envs, or in those of ``options["reset_mask"]`` [N] bool."""
         options = options or {}
         rows = self._reset_rows(options.get("reset_mask"))
         self._seed(seed, rows)
@@ -129,7 +129,7 @@ class LcdVectorEnv(VectorEnv[Observation, Array, Array]):
                 self._generators[row], _ = seeding.np_random(own)
 
     def step(self, actions: Array) -> tuple[Observation, Array, Array, Array, dict[str, Any]]:
-        """One step of every env: observations, rewards, terminated, truncated [N] and infos.
+        """Take one step of every env: observations, rewards, terminated, truncated [N] and infos.
 
         Raises:
             ActionError: for actions of the wrong shape, or with NaN.
@@ -156,7 +156,7 @@ class LcdVectorEnv(VectorEnv[Observation, Array, Array]):
         return self._copies(), rewards, terminated, truncated, info
 
     def _begin_step(self) -> Array | None:
-        """Resets what the last step ended, if that is for now; which envs do not step, if any."""
+        """Reset ended envs in next-step mode; return the mask of envs that do not step, if any."""
         if not self._ended.any() or self.autoreset is AutoresetMode.SAME_STEP:
             return None
         if self.autoreset is AutoresetMode.DISABLED:
@@ -170,7 +170,7 @@ class LcdVectorEnv(VectorEnv[Observation, Array, Array]):
         return resetting
 
     def _reset_ended(self, info: dict[str, Any]) -> dict[str, Any]:
-        """Starts the next episodes; the infos of the step, with what was last seen of the ended ones."""
+        """Begin the next episodes; return the step's infos with the last frames of the ended ones."""
         rows, ended = np.flatnonzero(self._ended), self._ended.copy()
         last = {key: values[rows] for key, values in self._observation.items()}
         final_obs = np.full(self.num_envs, None, object)
@@ -198,7 +198,7 @@ class LcdVectorEnv(VectorEnv[Observation, Array, Array]):
         return {**info, **finals}
 
     def _info(self, observation: Observation, success: Array, mask: Array) -> dict[str, Any]:
-        """Distance and success where ``mask``, in Gymnasium's form: values and a mask of each."""
+        """Return distance and success where ``mask``, in Gymnasium's form: values and a mask of each."""
         if self.task is None:
             return {}
         distance = np.where(mask, self.task.distance(observation), 0).astype(np.float64)
@@ -208,7 +208,7 @@ class LcdVectorEnv(VectorEnv[Observation, Array, Array]):
         return {key: values.copy() for key, values in self._observation.items()}
 
     def render(self) -> tuple[Array, ...] | None:
-        """A picture for each env, as ``LcdEnv.render`` gives it."""
+        """Return an image of each env, as ``LcdEnv.render`` does, or None without a render mode."""
         if self.render_mode is None:
             return None
         if self.render_mode == "lcd":

@@ -1,1 +1,1 @@
-"""A world model as an environment."""
+"""Learned envs: a world model with the interface of an environment."""

@@ -1,4 +1,5 @@
-"""A world model as an environment: ``LearnedVectorEnv`` begins with real frames and goes on by itself."""
+"""A world model as an environment: ``LearnedVectorEnv`` starts from real frames and continues with
+predictions."""
 
 from __future__ import annotations
 
@@ -28,37 +29,37 @@ RewardFrom: TypeAlias = Literal["task", "model"]
 class Rollout(NamedTuple):
     """An imagined future under a policy, with the graph from every reward back to the actions."""
 
-    observation: list[Observation]  # H of {key: [B, ...]}: what each step led to, as expected values
+    observation: list[Observation]  # H of {key: [B, ...]}: where each step led to, as expected values
     action: Tensor  # [B, H, A], as executed
     reward: Tensor  # [B, H]
-    terminated: Tensor  # [B, H] bool; what comes after it in a row does not count
+    terminated: Tensor  # [B, H] bool; later steps of a terminated row do not count
 
 
 class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
-    """N imagined episodes at once, which a policy cannot tell from those of a real vector env.
+    """N imagined episodes at once, with the interface of a real vector env in same-step mode.
 
-    Each begins with the real frames of a start, and with that start's goal. The model then predicts one step
-    at a time, sampled; what it predicts is decoded only where somebody looks. An episode that ends is
-    followed by the next in the same step, from a start drawn at random. Actions are cut to their bounds, as
-    the lcd worlds do it. Observations that the model does not predict are not in the spaces.
+    Each episode begins with the real frames and the goal of a start. The model then predicts one step at a
+    time, sampled; a predicted observation is decoded only when it is read. An episode that ends is followed
+    by the next in the same step, from a start drawn at random. Actions are clipped to their bounds, as in the
+    lcd worlds. The spaces contain only observations that the model predicts.
 
     ``reset_tensors`` and ``step_tensors`` are ``reset`` and ``step`` on the model's device.
 
     Args:
-        model: any world model; used as it is, without gradients except in ``rollout``.
-        env: one real env: its spaces, its task, its time limit.
-        starts: what episodes begin with: observations [P, k, ...] (goals included) and the k - 1 actions
+        model: any world model; used without gradients except in ``rollout``.
+        env: one real env, for its spaces, task and time limit.
+        starts: the starts of episodes: observations [P, k, ...] (goals included) and the k - 1 actions
             between them; see ``wmplay.envs.learned.starts``.
         num_envs: N.
         reward: "task": the real env's own function of the predicted observation; "model": the model's heads
             for reward and continuation.
-        temperature: how much the sampled futures spread: 1 as the model was fitted, 0 its most likely future.
+        temperature: spread of the sampled futures: 1 as the model was fitted, 0 its most likely future.
         max_steps: time limit of an episode; None is the real env's, if it has one.
         precision: of the model's products, see ``wmplay.system.device``; ``rollout`` keeps float32.
-        device: where the model is.
+        device: of the model.
 
     Raises:
-        ConfigError: if the model does not predict what the reward needs, or has no temperature to set.
+        ConfigError: if the model does not predict the inputs of the reward, or if it takes no temperature.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
             low, high = self.single_action_space.low, self.single_action_space.high
             self._bounds = torch.as_tensor(low, device=self.device), torch.as_tensor(high, device=self.device)
         self._generator = torch.Generator(self.device)
-        self.belief: Belief = None  # before the first reset
+        self.belief: Belief = None  # None before the first reset
         self._sampling = _sampling(model, temperature)
         self._spaces = {key: self._spaces[key] for key in self._shown()}
         self.single_observation_space = Dict(self._spaces)
@@ -100,9 +101,9 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
     # ---- tensors -----------------------------------------------------------------------------------
 
     def reset_tensors(self, seed: int | None = None) -> Observation:
-        """New episodes in all slots: their last real frames {key: [N, ...]}, to act on.
+        """Begin episodes in all slots and return their last real frames {key: [N, ...]}.
 
-        With a seed, slot i begins with start i. Without one, as in all later episodes, the start is any.
+        With a seed, slot i begins with start i. Without one, as in all later episodes, the start is drawn.
         """
         if seed is None:
             start = self._any_start(self.num_envs)
@@ -115,7 +116,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
 
     @torch.no_grad()
     def begin(self, row: Tensor) -> tuple[Belief, Observation, Observation]:
-        """Episodes that begin with the starts at ``row`` [B] int64.
+        """Return beliefs and observations at the starts ``row`` [B] int64.
 
         Returns:
             The model's belief after the real frames, the last of these {key: [B, ...]} with the goals, and
@@ -132,12 +133,12 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
 
     @torch.no_grad()
     def step_tensors(self, action: Tensor) -> Transition:
-        """One step of every slot under action [N, A], or [N] int64.
+        """Take one step of every slot under action [N, A], or [N] int64.
 
         Raises:
             ResetNeeded: before the first reset.
-            ActionError: for actions of another shape, with NaN, or that are not in a Discrete.
-            DivergedError: if a reward is not finite: it would be learned from.
+            ActionError: for actions of another shape, with NaN, or outside a Discrete.
+            DivergedError: if a reward is not finite, because a policy would learn from it.
         """
         if self.belief is None:
             raise gymnasium.error.ResetNeeded("reset() the environment before the first step()")
@@ -160,7 +161,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         return Transition(arrived, self._observation, reward.float(), terminated, truncated)
 
     def _begin_again(self, ended: Tensor, arrived: Observation) -> None:
-        """The next episodes in the rows [N] that ended."""
+        """Begin the next episodes in the rows [N] that ended."""
         rows = ended.nonzero().squeeze(1)
         belief, first, goal = self.begin(self._any_start(len(rows)))
         self.belief = put_rows(self.belief, rows, belief)
@@ -169,11 +170,11 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         self._observation = LazyMapping(arrived, lambda key: arrived[key].index_copy(0, rows, first[key]))
 
     def snapshot(self) -> tuple[Belief, Observation, Observation, Tensor]:
-        """All that changes from step to step but the draws, for ``put_back``."""
+        """Return all state that changes from step to step, except the generator, for ``put_back``."""
         return self.belief, self._observation, self._goal, self._time.clone()
 
     def put_back(self, rows: Tensor, snapshot: tuple[Belief, Observation, Observation, Tensor]) -> None:
-        """Rows [R] become what they were, as if they had not been stepped since."""
+        """Restore rows [R] from a snapshot, as if they had not been stepped since."""
         belief, before, goal, time = snapshot
         self.belief = put_rows(self.belief, rows, take_rows(belief, rows))
         self._goal = put_rows(self._goal, rows, take_rows(goal, rows))
@@ -182,7 +183,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         self._observation = {key: now[key].index_copy(0, rows, before[key][rows]) for key in now}
 
     def _diverged(self, broken: Tensor) -> DivergedError:
-        """What to say of rows [N] bool whose reward is not finite."""
+        """Return the error for rows [N] bool whose reward is not finite."""
         return DivergedError(
             f"{int(broken.sum())} of {self.num_envs} episodes imagined by {type(self.model).__name__} have a "
             f"reward that is not finite, the first at step {int(self._time[broken].min())}: fit the model "
@@ -190,7 +191,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         )
 
     def _any_start(self, count: int) -> Tensor:
-        """[count] starts at random."""
+        """Draw [count] starts."""
         starts = len(self._starts.action)
         return torch.randint(starts, (count,), generator=self._generator, device=self.device)
 
@@ -208,7 +209,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
             raise ActionError(f"actions are {int(action.min())} to {int(action.max())}, expected {space}")
 
     def _executed(self, action: Tensor) -> Tensor:
-        """Actions [..., A] cut to the bounds of their space, with gradients within them."""
+        """Return actions [..., A] clipped to their bounds, with gradients within them."""
         if self._bounds is None:
             return action
         low, high = (bound.to(action.dtype) for bound in self._bounds)
@@ -222,11 +223,11 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         horizon: int = 15,
         generator: torch.Generator | None = None,
     ) -> Rollout:
-        """Imagines a policy's future, differentiably: gradients reach the actions and the policy's weights.
+        """Imagine a policy's future, differentiably: gradients reach the actions and the policy's weights.
 
         Args:
             belief: of B rows, from ``begin`` or from ``wmplay.observe``.
-            policy: anything that acts.
+            policy: any policy.
             observation: {key: [B, ...]}, now, with the goals.
             horizon: H steps.
             generator: of all draws; None is the most likely future of the policy's most likely actions.
@@ -244,7 +245,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         for _ in range(horizon):
             action, carry = policy.act(
                 carry,
-                cast("dict[str, Tensor]", observation),  # as a dict, every key would be decoded
+                cast("dict[str, Tensor]", observation),  # a real dict would decode every key
                 action,
                 first,
                 explore=generator is not None,
@@ -270,7 +271,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         arrived: Observation,
         generator: torch.Generator | None,
     ) -> tuple[Tensor, Tensor]:
-        """(reward, terminated), each [B]; without anything to draw from, what is more likely."""
+        """Return (reward, terminated), each [B]; without a generator, the more likely ending."""
         if self._reward_from == "task":
             assert self.task is not None
             reward, terminated = self.task.reward_and_terminated(before, arrived)
@@ -284,25 +285,25 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         return reward, prediction.discount[:, 0] <= chance
 
     def _draws(self, generator: torch.Generator | None) -> dict[str, Any]:
-        """What to pass to ``predict`` to sample from it, if there is something to draw from."""
+        """Return the arguments with which ``predict`` samples, empty for the most likely future."""
         if generator is None or self._sampling is None:
             return {}
         return {**self._sampling, "generator": generator}
 
     def _seen(self, predicted: Observation, goal: Observation) -> Observation:
-        """What the env would show: expected values in the dtype and bounds of its spaces, lazily."""
+        """Return the observation that the env shows: expected values in its spaces, computed lazily."""
 
-        @torch.no_grad()  # it may be looked at only after the step
+        @torch.no_grad()  # it may be read only after the step
         def show(key: str) -> Tensor:
             return goal[key] if key in goal else as_observed(predicted[key][:, 0], self._spaces[key])
 
         return LazyMapping([key for key in self._spaces if key in predicted or key in goal], show)
 
     def _shown(self) -> list[str]:
-        """The env's observation keys that there are in one imagined step: predicted ones and goals.
+        """Return the env's observation keys that an imagined step has: predicted ones and goals.
 
         Raises:
-            ConfigError: if they, or the model's heads, do not give the reward.
+            ConfigError: if the keys, or the model's heads, do not determine the reward.
         """
         if self._reward_from == "task" and not hasattr(self.task, "reward_and_terminated"):
             raise ConfigError(
@@ -337,7 +338,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Array], dict[str, Any]]:
-        """New episodes in all slots. One seed is for all of them."""
+        """Begin episodes in all slots. One seed is for all of them."""
         number = (
             seed
             if seed is None or isinstance(seed, int | np.integer)
@@ -346,7 +347,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         return self._arrays(self.reset_tensors(None if number is None else int(number))), {}
 
     def step(self, actions: Array) -> tuple[dict[str, Array], Array, Array, Array, dict[str, Any]]:
-        """One step of every slot; observations of all keys, so all of them are decoded.
+        """Take one step of every slot; all observation keys are decoded.
 
         Raises:
             ResetNeeded, ActionError, DivergedError: as ``step_tensors``.
@@ -365,7 +366,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         return self._arrays(observation), reward.astype(np.float64), terminated, truncated, info
 
     def seen(self) -> dict[str, Array]:
-        """What is observed now {key: [N, ...]}, in arrays of its own."""
+        """Return the current observation {key: [N, ...]}, in new arrays."""
         return self._arrays(self._observation)
 
     def _arrays(self, observation: Observation) -> dict[str, Array]:
@@ -373,7 +374,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
 
 
 def as_observed(value: Tensor, space: gymnasium.Space[Any]) -> Tensor:
-    """Expected values [B, ...] as an env would show them: in the dtype and the bounds of its space."""
+    """Return expected values [B, ...] in the dtype and the bounds of an env's space."""
     assert isinstance(space, Box)
     fractions = np.issubdtype(space.dtype, np.floating)
     dtype = torch.from_numpy(np.zeros(0, space.dtype)).dtype
@@ -389,7 +390,7 @@ def _time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
 
 
 def _sampling(model: Any, temperature: float) -> dict[str, Any] | None:
-    """What to pass to ``predict`` besides the generator; None: do not sample."""
+    """Return the arguments of ``predict`` besides the generator, or None for the most likely future."""
     if temperature < 0:
         raise ConfigError(f"learned.temperature is {temperature}, expected at least 0")
     if temperature == 0:

@@ -1,4 +1,4 @@
-"""A learned env in Gymnasium's other shapes: alone, and with other ways to begin the next episode."""
+"""A learned env as a single env, and in Gymnasium's other autoreset modes."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class LearnedEnv(gymnasium.Env[dict[str, Array], Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Array], dict[str, Any]]:
-        """Begin an episode at one of the starts, which follows from the seed."""
+        """Begin an episode at a start that is drawn with the seed."""
         super().reset(seed=seed)
-        # any start: seeded, a vector env's first slot always begins at the first one
+        # drawn, because a seeded vector env's first slot always begins at the first start
         self.env.reset(seed=int(self.np_random.integers(2**31)))
         observation, _ = self.env.reset()
         self._ended = False
         return _row(observation), {}
 
     def step(self, action: Any) -> tuple[dict[str, Array], float, bool, bool, dict[str, Any]]:
-        """One step.
+        """Take one step.
 
         Raises:
             ResetNeeded: before a reset, and after the end of an episode.
@@ -54,7 +54,7 @@ class LearnedEnv(gymnasium.Env[dict[str, Array], Any]):
 
 
 class LearnedModes(VectorEnv[Any, Any, Any]):
-    """A learned vector env that begins the next episode in the next step, or only where it is told to.
+    """A learned vector env in next-step or disabled mode.
 
     Args:
         env: of N slots.
@@ -97,10 +97,11 @@ class LearnedModes(VectorEnv[Any, Any, Any]):
         return self.env.seen(), {}
 
     def step(self, actions: Any) -> tuple[dict[str, Array], Array, Array, Array, dict[str, Any]]:
-        """One step of every slot; in those that ended, the next episode's first frame instead (next-step).
+        """Take one step of every slot; in next-step mode, a slot that ended gets its next first frame
+        instead.
 
         Raises:
-            ResetNeeded: where a slot has ended and is not reset (disabled).
+            ResetNeeded: if a slot has ended and is not reset (disabled mode).
             ActionError, DivergedError: as ``LearnedVectorEnv.step_tensors``.
         """
         resetting = self._ended

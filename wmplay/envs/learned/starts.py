@@ -1,4 +1,4 @@
-"""What imagined episodes begin with: real frames, of fresh resets or from anywhere in a store."""
+"""Starts of imagined episodes: real frames from fresh resets, or from any point of stored episodes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wmplay.vector.answers import BatchAnswers
 
 
 def real_starts(env: VectorEnv[Any, Any, Any], count: int, context: int, seed: int) -> Segment:
-    """The first ``context`` frames of ``count`` real episodes, random actions between them.
+    """Return the first ``context`` frames of ``count`` real episodes, under random actions.
 
     Args:
         env: a real vector env; it is reset as often as needed.
@@ -24,6 +24,9 @@ def real_starts(env: VectorEnv[Any, Any, Any], count: int, context: int, seed: i
 
     Returns:
         observation {key: [count, k, ...]}, action [count, k - 1, A]; episodes that end earlier are left out.
+
+    Raises:
+        ConfigError: if too few episodes have that many frames.
     """
     answers = BatchAnswers(env)
     spaces = answers.spaces
@@ -55,17 +58,17 @@ def real_starts(env: VectorEnv[Any, Any, Any], count: int, context: int, seed: i
 
 
 def stored_starts(store: StoreView, goals: Segment | None, count: int, context: int, seed: int) -> Segment:
-    """``context`` frames each from anywhere in stored episodes.
+    """Return up to ``count`` starts of ``context`` frames from any point of stored episodes.
 
     Args:
         store: of trajectories.
         goals: starts whose goals replace those of the stored observations, if any.
         count: of starts.
         context: frames k of each.
-        seed: chooses them.
+        seed: of the choice.
 
     Raises:
-        ConfigError: if no trajectory has so many frames.
+        ConfigError: if no trajectory has that many frames.
     """
     windows = store.sample(count, max(context - 1, 1), seed)
     kept = windows.mask[:, : context - 1].all(1)

@@ -1,1 +1,1 @@
-"""LCD worlds as data: their description, from Python and YAML, and the built-in ones."""
+"""LCD worlds as data: their description in Python and YAML, and the built-in ones."""

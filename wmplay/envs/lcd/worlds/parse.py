@@ -48,13 +48,13 @@ SHAPES = ("circle", "box", "polygon")
 
 
 def find_world(world: str | Mapping[str, Any] | World) -> World:
-    """The world that a config means.
+    """Return the world that a config names or describes.
 
     Args:
         world: a built-in name, the path of a YAML file, a mapping (see above), or a world itself.
 
     Raises:
-        UnknownName, ConfigError: in one line, for anything that is none of these.
+        UnknownName, ConfigError: for anything else; one line.
     """
     if isinstance(world, World):
         return world
@@ -87,7 +87,7 @@ def _world(data: Mapping[str, Any]) -> World:
 
 
 def _fields(cls: type, data: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The constructor's arguments of a dataclass, converted to the types of its fields."""
+    """Return the constructor's arguments of a dataclass, converted to the types of its fields."""
     hints = typing.get_type_hints(cls)
     for key in data:
         if key not in hints:
@@ -122,14 +122,14 @@ def _build(cls: type, data: Any, where: str) -> Any:
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
-    """A value from YAML as the type that a field has."""
+    """Return a value from YAML in the type of a field."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint == Shape:
         return value if isinstance(value, (Circle, Polygon)) else _one_shape(value, where)
     if origin in (typing.Union, types.UnionType):
         return None if value is None else _convert(arguments[0], value, where)
     if origin is typing.Literal:
-        return value  # the dataclass checks it
+        return value  # the dataclass validates it
     if hint == Point:
         return _point(value, where)
     if origin is tuple:

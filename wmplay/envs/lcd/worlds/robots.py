@@ -23,12 +23,12 @@ def _point(x: float, y: float) -> Point:
 
 
 def _bar(width: float, height: float) -> Polygon:
-    """A box of full size ``width`` x ``height`` units."""
+    """Return a box of full size ``width`` x ``height`` units."""
     return box(width / 2 * UNIT, height / 2 * UNIT)
 
 
 def urchin() -> Robot:
-    """A ball with three legs, joined at its centre."""
+    """Return a ball with three legs, joined at its centre."""
     starts = {"leg_a": 0.0, "leg_b": 2.0, "leg_c": 4.2}
     return Robot(
         name="urchin",
@@ -41,7 +41,7 @@ def urchin() -> Robot:
 
 
 def luxo() -> Robot:
-    """A desk lamp that hops: a heavy foot, a knee, a hip and a light head, the root."""
+    """Return a desk lamp that hops: a heavy foot, a knee, a hip and a light head, the root."""
     head = Polygon(tuple(_point(0.8 * x, 0.8 * y) for x, y in ((-15, 15), (-15, -15), (20, -25), (20, 25))))
     mask = MEETS_WALLS_AND_OBJECTS
     return Robot(
@@ -62,10 +62,10 @@ def luxo() -> Robot:
 
 
 def crab() -> Robot:
-    """A six-sided shell on two legs, with two arms that end in two-fingered claws.
+    """Return a six-sided shell on two legs, with two arms that end in two-fingered claws.
 
-    17 bodies and 12 movable joints: two in each leg, two in each arm and two in each claw (a finger's
-    tip is fixed to its base). Only arms and claws meet objects.
+    It has 17 bodies and 12 movable joints: two in each leg, two in each arm and two in each claw (a finger's
+    tip is fixed to its base). Only arms and claws collide with objects.
     """
     shell = ((-22, 0), (-18, -14), (18, -14), (22, 0), (18, 14), (-18, 14))
     limbs = _Limbs()
@@ -92,13 +92,16 @@ def crab() -> Robot:
 
 
 def spider() -> Robot:
-    """A ball with four two-part legs, two hanging down and two reaching up: 9 bodies, 8 movable joints."""
+    """Return a ball with four two-part legs, two hanging down and two reaching up.
+
+    It has 9 bodies and 8 movable joints.
+    """
     limbs = _Limbs()
     for side, out in (("left", -1.0), ("right", 1.0)):
         for end, up in (("lower", -1.0), ("upper", 1.0)):
             thigh, shin = f"{side}_{end}_thigh", f"{side}_{end}_shin"
             density = 1.0 if end == "lower" else 0.1
-            lean = -out * up  # the sense of rotation that takes a leg outwards
+            lean = -out * up  # sense of rotation that moves a leg outwards
             thigh_at = (_point(out * 6, up * 6), _point(0, -up * 10))
             limbs.hang("root", thigh, _bar(6, 20), thigh_at, lean, _turn(lean, -1.0, 0.6), density)
             shin_at = (_point(0, up * 10), _point(0, -up * 10))
@@ -108,7 +111,7 @@ def spider() -> Robot:
 
 
 class _Limbs:
-    """Parts and their joints, gathered as they are hung on what is there."""
+    """A list of parts and their joints, in which each part is attached to an earlier one."""
 
     def __init__(self) -> None:
         self.parts: list[Body] = []
@@ -130,5 +133,5 @@ class _Limbs:
 
 
 def _turn(sign: float, low: float, high: float) -> Point:
-    """Limits on one side; on the other they are the same with the sense of rotation turned."""
+    """Return joint limits for one side of a robot, mirrored if the sign is negative."""
     return (low, high) if sign > 0 else (-high, -low)

@@ -1,11 +1,10 @@
-"""A world is data: bodies, joints, walls and a clock. Build one in Python, or in YAML (see ``parse``).
+"""Worlds as data: bodies, joints, walls and a clock, built in Python or in YAML (see ``parse``).
 
 Lengths are in metres, angles in radians (counter-clockwise), times in seconds. x goes right from 0 to
 ``width``, y goes up from 0 to ``height``.
 
->>> ramp = Static(Polygon(((0, 0), (3, 0), (0, 1.5))))
->>> ball = Object("ball", (Circle(0.4),), restitution=0.8)
->>> world = World(width=5, objects=(ball,), statics=(ramp,))  # then LcdEnv(world=world)
+>>> ramp = Static(Polygon(((0, 0), (3, 0), (0, 1.5)))) >>> ball = Object("ball", (Circle(0.4),),
+restitution=0.8) >>> world = World(width=5, objects=(ball,), statics=(ramp,))  # then LcdEnv(world=world)
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ Point: TypeAlias = tuple[float, float]
 
 # Collision filter bits of the original testbed: two shapes meet if each one's category is in the other's
 # mask.
-WALL_CATEGORY = 0x0001  # what Box2D gives to all that has no other
+WALL_CATEGORY = 0x0001  # Box2D's default category
 ROBOT_CATEGORY = 0x0020
 OBJECT_CATEGORY = 0x0110
 MEETS_WALLS = WALL_CATEGORY
@@ -44,7 +43,7 @@ class Circle:
 
     @property
     def reach(self) -> float:
-        """How far it extends from the origin along an axis, unrotated."""
+        """The largest extent from the origin along an axis, unrotated."""
         return self.radius
 
 
@@ -62,7 +61,7 @@ class Polygon:
 
     @property
     def reach(self) -> float:
-        """How far it extends from the origin along an axis, unrotated."""
+        """The largest extent from the origin along an axis, unrotated."""
         return max(abs(coordinate) for vertex in self.vertices for coordinate in vertex)
 
 
@@ -70,7 +69,7 @@ Shape: TypeAlias = Circle | Polygon
 
 
 def box(half_width: float, half_height: float) -> Polygon:
-    """The rectangle around the body's origin."""
+    """Return the rectangle around the body's origin."""
     _positive("box half-width", half_width)
     _positive("box half-height", half_height)
     w, h = half_width, half_height
@@ -79,7 +78,7 @@ def box(half_width: float, half_height: float) -> Polygon:
 
 @dataclass(frozen=True)
 class Body:
-    """One part of a robot. ``mask`` says what it collides with (categories, ORed)."""
+    """One part of a robot. ``mask`` is the set of categories that the part collides with (ORed)."""
 
     name: str
     shape: Shape
@@ -100,8 +99,8 @@ class Body:
 class Joint:
     """A motor hinge that holds ``child``'s point ``child_anchor`` to ``parent``'s ``parent_anchor``.
 
-    ``angle`` is the child's start angle relative to the robot's *root*; ``limits`` are on how far the joint
-    turns from its start. A joint whose two limits are equal does not move and takes no action.
+    ``angle`` is the child's start angle relative to the robot's *root*; ``limits`` bound the joint's angle
+    relative to its start. A joint with two equal limits does not move and takes no action.
     """
 
     parent: str
@@ -124,16 +123,16 @@ class Joint:
 
     @property
     def moves(self) -> bool:
-        """Whether it takes an action."""
+        """True if the joint takes an action."""
         return self.limits[0] != self.limits[1]
 
 
 @dataclass(frozen=True)
 class Robot:
-    """A root body and parts, each part hung on the root or on an earlier part by one joint.
+    """A root body and parts, each attached to the root or to an earlier part by one joint.
 
-    Parts never collide with each other. At a reset the root's x is uniform at least ``margin`` from the
-    side walls, its y is ``margin``.
+    Parts never collide with each other. At a reset the root's x is uniform, at least ``margin`` from the side
+    walls; its y is ``margin``.
     """
 
     name: str
@@ -169,7 +168,7 @@ class Robot:
         return (self.root, *self.parts)
 
     def bend(self, joint: Joint) -> float:
-        """(child angle - parent angle) at the start, from which the joint's limits count."""
+        """Return (child angle - parent angle) at the start, the zero of the joint's limits."""
         angles = {self.root.name: 0.0, **{other.child: other.angle for other in self.joints}}
         return joint.angle - angles[joint.parent]
 
@@ -178,8 +177,8 @@ class Robot:
 class Object:
     """A free body. With several shapes, each reset draws one of them.
 
-    ``x`` and ``y`` are the ranges of its start. By default: anywhere in the box; in a world with a robot, the
-    lowest 3/8 of its height, as in the original testbed.
+    ``x`` and ``y`` are the ranges of its start. By default the body starts anywhere in the box or, in a world
+    with a robot, in the lowest 3/8 of the height, as in the original testbed.
     """
 
     name: str
@@ -207,7 +206,7 @@ class Object:
 
 @dataclass(frozen=True)
 class Static:
-    """Something that never moves, such as a ramp or an inner wall; drawn on the screen like a body."""
+    """A body that never moves, for example a ramp or an inner wall; drawn on the screen like other bodies."""
 
     shape: Shape
     position: Point = (0.0, 0.0)
@@ -224,9 +223,9 @@ class Static:
 
 @dataclass(frozen=True)
 class World:
-    """All that an LCD environment needs to know.
+    """The description of an LCD environment.
 
-    ``walls`` puts a wall on each of the four sides. Without them there is only a long floor, the view
+    ``walls`` puts a wall on each of the four sides. Without walls the world has only a long floor, the view
     scrolls with the first robot, and x in the observations is unbounded.
     """
 
@@ -237,10 +236,10 @@ class World:
     objects: tuple[Object, ...] = ()
     robots: tuple[Robot, ...] = ()
     statics: tuple[Static, ...] = ()
-    lcd_height: int = 16  # pixels; the screen is lcd_height * width / height wide
+    lcd_height: int = 16  # pixels; the width is lcd_height * width / height
     steps: int = 100  # per episode
     fps: int = 10  # env steps per second
-    control: Literal["speed", "torque"] = "speed"  # what an action sets at a joint
+    control: Literal["speed", "torque"] = "speed"  # the quantity of a joint that an action sets
     background: str = "#f8f9fa"
 
     def __post_init__(self) -> None:
@@ -277,22 +276,23 @@ class World:
 
     @property
     def lcd_width(self) -> int:
-        """Pixels. The exact width counts: the original testbed rounded 1.5 x 5 down to 7."""
+        """The width in pixels, from the exact world width: the original testbed rounded 1.5 x 5 down to 7."""
         return round(self.lcd_height * self.width / self.height)
 
     @property
     def pixels_per_metre(self) -> float:
-        """The same along both axes."""
+        """The number of pixels per metre, the same along both axes."""
         return self.lcd_height / self.height
 
     @cached_property
     def bodies(self) -> tuple[Object | Body, ...]:
-        """All that moves, in the order of ``full_state``: the objects, then each robot's root and parts."""
+        """All moving bodies, in the order of ``full_state``: the objects, then each robot's root and
+        parts."""
         return (*self.objects, *(body for robot in self.robots for body in robot.bodies))
 
     @cached_property
     def shapes(self) -> tuple[tuple[Shape, ...], ...]:
-        """The shapes that each of the bodies may have."""
+        """The possible shapes of each of the bodies."""
         return tuple(b.shapes if isinstance(b, Object) else (b.shape,) for b in self.bodies)
 
     @cached_property
@@ -301,7 +301,7 @@ class World:
         return tuple(joint for robot in self.robots for joint in robot.joints if joint.moves)
 
     def index(self, robot: Robot, name: str) -> int:
-        """Where a robot's body is among ``bodies``."""
+        """Return the index of a robot's body among ``bodies``."""
         start = len(self.objects)
         for other in self.robots:
             if other is robot:
