@@ -18,7 +18,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from wmplay.errors import ConfigError, UnknownName, check_values
-from wmplay.system.files import claimed, write_json
+from wmplay.system.files import write_json
+from wmplay.system.locks import claimed
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

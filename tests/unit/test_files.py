@@ -21,10 +21,7 @@ import pytest
 from wmplay.errors import DamagedError, WriteError
 from wmplay.system.files import (
     archive_written_beside,
-    claimed,
     folder_written_beside,
-    holder,
-    is_claimed,
     new_file_written_beside,
     open_archive,
     remove_leftovers,
@@ -32,6 +29,7 @@ from wmplay.system.files import (
     write_sealed_json,
     written_beside,
 )
+from wmplay.system.locks import claimed, holder, is_claimed
 
 fork = multiprocessing.get_context("fork")
 

@@ -13,7 +13,7 @@ from optuna.samplers import TPESampler
 
 from hydra_plugins.wmplay_optuna import OptunaSweeper
 from wmplay.errors import ConfigError, UnknownName
-from wmplay.system.files import claimed
+from wmplay.system.locks import claimed
 
 SPACE = ["env=belt", "++fit.lr=interval(0.0,1.0)"]
 

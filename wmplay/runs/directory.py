@@ -26,15 +26,13 @@ from wmplay.errors import DamagedError, RunError
 from wmplay.runs.checkpoints import Checkpoints
 from wmplay.system.files import (
     check_links,
-    claimed,
     explained,
-    holder,
     is_beside,
-    is_claimed,
     remove_leftovers,
     unsealed,
     write_sealed_json,
 )
+from wmplay.system.locks import claimed, holder, is_claimed
 from wmplay.system.reading import read_json
 
 LOCK = ".lock"  # held as long as a process writes to the run

@@ -28,17 +28,8 @@ from wmplay.config.references import PIECE, TARGET
 from wmplay.config.saved import check_data
 from wmplay.errors import DamagedError, RunError, WmplayError
 from wmplay.runs.directory import LOCK, RunDirectory
-from wmplay.system.files import (
-    check_links,
-    claimed,
-    explained,
-    holder,
-    is_beside,
-    is_claimed,
-    unsealed,
-    write_sealed_json,
-    written_beside,
-)
+from wmplay.system.files import check_links, explained, is_beside, unsealed, write_sealed_json, written_beside
+from wmplay.system.locks import claimed, holder, is_claimed
 from wmplay.system.progress import console
 from wmplay.system.reading import read_bytes, read_json
 

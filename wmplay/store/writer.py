@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -29,6 +28,7 @@ from wmplay.store.manifest import (
 from wmplay.store.metadata import check_origins, origins, read_metadata, remembered
 from wmplay.store.provenance import Origin
 from wmplay.store.shard import Columns, Damaged, Layout, Shard, columns, layout_of, merge_shards, write_shard
+from wmplay.system.locks import is_claimed, locked
 
 LOCK = ".lock"
 CHUNK = 64 << 20  # bytes of trajectories that a writer collects for a shard
@@ -67,7 +67,7 @@ def append(
         if fresh:
             with (
                 _explained(path),
-                _locked(path),
+                locked(path / LOCK),
                 remembered(path, made_with, notes, is_new=not exists(path)),
             ):
                 return _commit(path, room, fresh, max_steps, contents.shards if contents else ())
@@ -78,7 +78,7 @@ def append(
 
 def restore(path: Path, manifest: Manifest) -> None:
     """Make an earlier manifest the store's again. Raise StoreError if its shards were deleted."""
-    with _explained(path), _locked(path):
+    with _explained(path), locked(path / LOCK):
         gone = [record for record in manifest.shards if not (path / SHARDS / record.name).is_dir()]
         if gone:
             raise StoreError(
@@ -90,11 +90,11 @@ def restore(path: Path, manifest: Manifest) -> None:
 
 def vacuum(path: Path) -> None:
     """Delete all shards that the store does not refer to, and the folders of writers that died."""
-    with _explained(path), _locked(path):
+    with _explained(path), locked(path / LOCK):
         if (path / SHARDS).is_symlink():
             raise StoreError(f"{path / SHARDS} is a link: nothing is deleted where it leads")
         entries = list((path / SHARDS).iterdir())
-        _sweep(path, {entry.name for entry in entries if not _is_locked(entry)})
+        _sweep(path, {entry.name for entry in entries if not is_claimed(entry / LOCK)})
 
 
 def _chunks(trajectories: Iterable[Trajectory], layout: Layout | None) -> Iterator[list[Columns]]:
@@ -215,8 +215,8 @@ def _workroom(path: Path) -> Iterator[Path]:
     room = path / SHARDS / f".writing-{secrets.token_hex(8)}"
     with ExitStack() as alive:
         try:
-            with _explained(path), _locked(path):
-                alive.enter_context(_locked(room))
+            with _explained(path), locked(path / LOCK):
+                alive.enter_context(locked(room / LOCK))
             yield room
         finally:
             shutil.rmtree(room, ignore_errors=True)
@@ -226,52 +226,10 @@ def _workroom(path: Path) -> Iterator[Path]:
 
 def _remove_empty(path: Path) -> None:
     """Remove the directories of a store that was never committed, unless another writer uses them."""
-    with suppress(OSError), _locked(path):
+    with suppress(OSError), locked(path / LOCK):
         (path / SHARDS).rmdir()
         (path / LOCK).unlink()
         path.rmdir()
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Hold the lock of a directory, which is created if necessary. The system releases the lock of a dead
-    process."""
-    while True:
-        directory.mkdir(parents=True, exist_ok=True)
-        with _opened(directory / LOCK, os.O_CREAT) as descriptor:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if _is_there(directory / LOCK, descriptor):  # not removed while this process waited
-                yield
-                return
-
-
-@contextmanager
-def _opened(lock: Path, flags: int = 0) -> Iterator[int]:
-    """Open a lock file; a link is not followed, and a pipe does not block."""
-    descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags, 0o666)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _is_there(file: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(file.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
-def _is_locked(directory: Path) -> bool:
-    """Return whether a living process holds a directory's lock."""
-    try:
-        with _opened(directory / LOCK) as descriptor:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 @contextmanager

@@ -8,25 +8,22 @@ that was killed, and the next writer of the same name removes it.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
-import socket
 import stat
 import struct
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
 from wmplay.errors import DamagedError, WmplayError, WriteError
+from wmplay.system.locks import held
 
 BESIDE = re.compile(r"\.(.+)-[0-9a-f]{8}")
 CHECKSUM = "checksum"  # the key in a JSON object that holds the digest of its other keys
@@ -138,7 +135,7 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
         of = BESIDE.fullmatch(path.name)
         if of is None or name not in (None, of[1]):
             continue
-        with suppress(OSError), _locked(path) as free:  # what cannot be removed stays: nothing depends on it
+        with suppress(OSError), held(path) as free:  # what cannot be removed stays: nothing depends on it
             if free:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -152,7 +149,7 @@ def _beside(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
         make(beside)
         with ExitStack() as stack:
             with suppress(OSError):  # without locks on a file system, no process removes temporary files
-                free = stack.enter_context(_locked(beside))
+                free = stack.enter_context(held(beside))
                 if not free or not beside.exists():  # another process removed it before it was locked
                     continue
             yield beside
@@ -276,100 +273,3 @@ def _problem(file: BinaryIO) -> str | None:
 
 def _ends(record: bytes, comment: int) -> bool:
     return ZIP_END.unpack(record) == (ZIP_SIGNATURE, comment)
-
-
-# ---- locks ---------------------------------------------------------------------------------------
-
-
-@contextmanager
-def claimed(path: Path, patience: float = 0.0) -> Iterator[bool]:
-    """Hold a lock file within the block; yield whether this process got the lock.
-
-    The file names its holder and is removed afterwards. The operating system releases the lock if the holder
-    dies. Between machines the lock needs a shared file system with ``flock``.
-
-    Args:
-        path: of the lock file.
-        patience: seconds to retry, because ``is_claimed`` holds the lock for a moment.
-
-    Raises:
-        WriteError: if the file cannot be created, or if its file system has no locks.
-    """
-    with explained(path):
-        descriptor = _claim(path, time.monotonic() + patience)
-    try:
-        yield descriptor is not None
-    finally:
-        if descriptor is not None:
-            with suppress(OSError):
-                path.unlink()
-            os.close(descriptor)
-
-
-def is_claimed(path: Path) -> bool:
-    """Return whether a living process holds a lock file."""
-    try:
-        with path.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def holder(path: Path) -> str:
-    """Return a description of the holder of a lock file and the time since it took the lock."""
-    try:
-        content = json.loads(path.read_bytes())
-        age = timedelta(seconds=max(0, round(time.time() - content["since"])))
-        return f"process {int(content['pid'])} on {content['host']}, for {age} (h:mm:ss)"
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):  # it is being written at this moment
-        return "another process"
-
-
-def _claim(path: Path, until: float) -> int | None:
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        try:
-            free = _lock(descriptor)
-            if free and _is_at(path, descriptor):  # not removed by its last holder meanwhile
-                about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
-                os.ftruncate(descriptor, 0)
-                with suppress(OSError):  # the disk is full: the lock is held all the same
-                    os.pwrite(descriptor, json.dumps(about).encode(), 0)
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-        if not free:
-            if time.monotonic() >= until:
-                return None
-            time.sleep(0.05)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[bool]:
-    """Lock a file or folder within the block; yield whether this process got the lock. Raise OSError."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        yield _lock(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
