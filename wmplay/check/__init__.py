@@ -1,7 +1,7 @@
-"""The conformance kit: what every piece promises, tried on yours.
+"""The conformance kit: functions that check whether a piece keeps the contract of its kind.
 
-Most of these mistakes raise no error; they ruin results in silence: the future leaks into the past, one row
-of a batch into another, one episode into the next.
+Most of these mistakes raise no error, but ruin results silently: the future leaks into the past, one row of a
+batch into another, one episode into the next.
 """
 
 from wmplay.check.envs import check_env as check_env

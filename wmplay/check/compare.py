@@ -1,4 +1,4 @@
-"""What the properties compare, and how they show what they found."""
+"""Comparisons that the properties share, and descriptions of values for messages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOLERANCE = 1e-4  # relative and absolute: float32 sums in another order
 
 
 def same(got: Tensor, expected: Tensor, problem: str, advice: str, tolerance: float = TOLERANCE) -> None:
-    """Raises Broken, with the first place where two outcomes [B, T, N] differ."""
+    """Raise Broken, with the first place where they differ, unless two outcomes [B, T, N] are equal."""
     close = torch.isclose(got, expected, rtol=tolerance, atol=tolerance, equal_nan=True).all(-1)
     if not close.all():
         row, step = (int(index) for index in (~close).nonzero()[0])
@@ -26,28 +26,28 @@ def same(got: Tensor, expected: Tensor, problem: str, advice: str, tolerance: fl
 
 
 def shown(value: Any) -> str:
-    """A value by its type, a tensor by its shape and type."""
+    """Return a description of a value by its type, or of a tensor by its shape and dtype."""
     if isinstance(value, Tensor):
         return f"a tensor {list(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
     return f"a {type(value).__name__}"
 
 
 def listed(names: Sequence[str], limit: int = 5) -> str:
-    """Some names, and how many more there are."""
+    """Return the first names, and the number of the remaining ones."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 
 
 @torch.no_grad()
 def blank(module: torch.nn.Module) -> None:
-    """Changes all that a state_dict would restore."""
+    """Set all tensors that a state_dict restores to zero."""
     for value in module.state_dict().values():
         value.copy_(torch.zeros_like(value))
 
 
 @contextmanager
 def global_generators_at_rest(who: str, advice: str) -> Iterator[None]:
-    """Raises Broken where the random state of torch, numpy or Python is another afterwards."""
+    """Raise Broken if the block changes the random state of torch, numpy or Python."""
     before = _random_states()
     yield
     for name, state in _random_states().items():
@@ -56,7 +56,7 @@ def global_generators_at_rest(who: str, advice: str) -> Iterator[None]:
 
 
 def _random_states() -> dict[str, Any]:
-    numpy: Any = np.random.get_state(legacy=False)  # noqa: NPY002  # what is asked for is just this one
+    numpy: Any = np.random.get_state(legacy=False)  # noqa: NPY002  # this one is compared
     return {
         "torch": torch.get_rng_state().numpy().tobytes(),
         "numpy": (numpy["state"]["key"].tobytes(), numpy["state"]["pos"], numpy["has_gauss"]),

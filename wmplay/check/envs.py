@@ -1,6 +1,6 @@
-"""What every environment promises, one function per property.
+"""Properties of environments, one function each.
 
-They are tried by playing it: random actions and the furthest ones, a few seeds, to the ends of episodes.
+An env is played with random and extreme actions, under a few seeds, to the ends of episodes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from wmplay.nets.actions import ActionEncoder
 from wmplay.nets.modalities import modalities
 from wmplay.vector.frames import frame_spaces
 
-LONG = 1009  # steps within which an end is waited for
+LONG = 1009  # steps at most to wait for the end of an episode
 SEEDS = 7
 
 
@@ -47,20 +47,20 @@ def check_env(
     seed: int = 0,
     verbose: bool = False,
 ) -> Report:
-    """Tries everything that an environment promises.
+    """Check all properties of an environment.
 
-    An entry ``passive`` in its ``metadata`` is the claim that actions change nothing.
+    An entry ``passive`` in its ``metadata`` claims that actions change nothing.
 
     Args:
-        env: a single one; it is reset and stepped, and left open.
-        make: makes another one like it, as ``functools.partial(wmplay.make_env, "mine")``. Where it takes
-            ``num_envs``, ``autoreset`` and ``num_workers``, as that does, vector envs are tried, too. Without
-            it, what takes a second env is not.
+        env: a single env; it is reset and stepped, and left open.
+        make: makes an env of the same kind, for example ``functools.partial(wmplay.make_env, "mine")``. If it
+            takes ``num_envs``, ``autoreset`` and ``num_workers``, as ``make_env`` does, vector envs are
+            checked as well. Without it, properties that need a second env are not tried.
         seed: of all random draws.
-        verbose: print each finding as soon as there is one.
+        verbose: whether to print each finding at once.
 
     Raises:
-        CheckError: for what is no ``gymnasium.Env``.
+        CheckError: for anything but a ``gymnasium.Env``.
     """
     if not isinstance(env, gymnasium.Env):
         raise CheckError(
@@ -73,7 +73,10 @@ def check_env(
 
 
 def spaces_that_other_pieces_take(trial: EnvTrial) -> None:
-    """Observations: a Dict of binary screens, uint8 images, float vectors; actions: a Box [A] or Discrete."""
+    """Check that spaces are supported.
+
+    Observations: a Dict of binary screens, uint8 images and float vectors. Actions: a Box [A] or Discrete.
+    """
     observation, action = trial.env.observation_space, trial.env.action_space
     try:
         modalities(observation, vector_sigma=1.0, pixel_sigma=1.0)
@@ -89,18 +92,18 @@ def spaces_that_other_pieces_take(trial: EnvTrial) -> None:
 
 
 def gymnasiums_checker_passes(trial: EnvTrial) -> None:
-    """``gymnasium.utils.env_checker.check_env`` finds nothing; its warnings are left to itself."""
+    """Check that ``gymnasium.utils.env_checker.check_env`` raises nothing; its warnings are ignored."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             gymnasium_check(trial.env, skip_render_check=True, skip_close_check=True)
-        except Exception as error:  # it raises assertions, and whatever the env does
+        except Exception as error:  # raises assertions, and any error of the env
             text = " ".join(f"{error}".split()) or type(error).__name__
             raise Broken(text, "see gymnasium.utils.env_checker.check_env") from error
 
 
 def observations_are_of_their_space(trial: EnvTrial) -> None:
-    """Each key is there, with the shape and dtype of its space, and within its bounds."""
+    """Check that each key has the shape and dtype of its space, and values within its bounds."""
     spaces = frame_spaces(trial.env.observation_space)
     plays = [trial.actions(0), *([action] * LIMIT for action in trial.extremes()[:5])]
     for number, actions in enumerate(plays):
@@ -115,7 +118,7 @@ def observations_are_of_their_space(trial: EnvTrial) -> None:
 
 
 def rewards_and_flags(trial: EnvTrial) -> None:
-    """A reward is a finite number; terminated and truncated are bools."""
+    """Check that rewards are finite numbers, and that terminated and truncated are bools."""
     for moment in moments(trial.env, trial.seed, trial.actions(0)):
         reward = np.asarray(moment.reward)
         if reward.shape != () or reward.dtype.kind not in "fiu" or not np.isfinite(reward):
@@ -130,7 +133,7 @@ def rewards_and_flags(trial: EnvTrial) -> None:
 
 
 def same_seed_same_numbers(trial: EnvTrial) -> None:
-    """The same seed and actions give the same episodes, bit for bit, and disturb nobody else's draws."""
+    """Check that seed and actions determine episodes bit for bit, without the global generators."""
     advice = "draw from self.np_random alone, which super().reset(seed=seed) makes"
     actions = trial.actions(0)
     with global_generators_at_rest("it", advice):
@@ -143,7 +146,7 @@ def same_seed_same_numbers(trial: EnvTrial) -> None:
 
 
 def seeds_differ(trial: EnvTrial) -> None:
-    """Another seed is another episode, and so is the next episode without a seed."""
+    """Check that another seed gives another episode, and so does a reset without a seed."""
     actions = trial.actions(0, SHORT)
     seeds = [play(trial.env, trial.seed + number, actions) for number in range(SEEDS)]
     if all(first_difference(seeds[0], other) is None for other in seeds[1:]):
@@ -165,7 +168,7 @@ def seeds_differ(trial: EnvTrial) -> None:
 
 
 def reset_forgets_the_episode(trial: EnvTrial) -> None:
-    """An episode is the same whatever was played before it."""
+    """Check that an episode does not depend on earlier ones."""
     actions = trial.actions(0)
     with trial.another() as env:
         usual = play(env, trial.seed, actions)
@@ -180,7 +183,7 @@ def reset_forgets_the_episode(trial: EnvTrial) -> None:
 
 
 def instances_are_apart(trial: EnvTrial) -> None:
-    """Two envs side by side do not notice each other."""
+    """Check that two envs do not affect each other."""
     if trial.make is None:
         raise NotTried("it takes make=..., to make a second env")
     mine, theirs = trial.actions(0, SHORT), trial.actions(1, SHORT)
@@ -201,7 +204,7 @@ def instances_are_apart(trial: EnvTrial) -> None:
 
 
 def what_is_returned_is_the_callers(trial: EnvTrial) -> None:
-    """An array that was returned never changes; writing into it changes nothing."""
+    """Check that returned arrays never change, and that writing into them has no effect."""
     actions = trial.actions(0, SHORT)
     returned: list[Mapping[str, Any]] = []
     usual = play(trial.env, trial.seed, actions, lambda seen, _: returned.append(dict(seen)))
@@ -221,7 +224,7 @@ def what_is_returned_is_the_callers(trial: EnvTrial) -> None:
 
 
 def actions_are_only_read(trial: EnvTrial) -> None:
-    """The array of an action is neither written into nor kept."""
+    """Check that the array of an action is neither written into nor kept."""
     actions = trial.actions(0, SHORT)
     given: list[Any] = []
     usual = play(trial.env, trial.seed, actions, lambda _, action: given.append(action))
@@ -246,7 +249,7 @@ def actions_are_only_read(trial: EnvTrial) -> None:
 
 
 def actions_show_in_their_own_step(trial: EnvTrial) -> None:
-    """action[t] changes what is seen at t + 1: neither nothing nor only what comes later."""
+    """Check that action[t] changes the observation at t + 1."""
     if trial.passive:
         raise NotTried("its metadata claim that it is passive")
     late: set[int] = set()
@@ -272,7 +275,7 @@ def actions_show_in_their_own_step(trial: EnvTrial) -> None:
 
 
 def terminated_is_no_clock(trial: EnvTrial) -> None:
-    """The world's end is terminated, the clock's is truncated."""
+    """Check that the end of the world is terminated, and the time limit truncated."""
     ends = []
     clock = getattr(trial.env.unwrapped, "max_steps", None)
     for seed in range(trial.seed, trial.seed + SEEDS):
@@ -302,7 +305,7 @@ def terminated_is_no_clock(trial: EnvTrial) -> None:
 
 
 def its_task_agrees(trial: EnvTrial) -> None:
-    """``env.task.reward_and_terminated``, by which a learned env rewards, says what step() said."""
+    """Check that ``env.task.reward_and_terminated``, which a learned env uses, agrees with step()."""
     task: Any = getattr(trial.env.unwrapped, "task", None)
     if not hasattr(task, "reward_and_terminated"):
         raise NotTried("it has no task.reward_and_terminated")
@@ -320,7 +323,7 @@ def its_task_agrees(trial: EnvTrial) -> None:
 
 
 def pictures(trial: EnvTrial) -> None:
-    """``render`` gives uint8 [h, w, 3], and changes nothing."""
+    """Check that ``render`` returns uint8 [h, w, 3], and changes nothing."""
     if trial.env.render_mode != "rgb_array":
         raise NotTried("its render_mode is not rgb_array: give env.render_mode=rgb_array")
     actions = trial.actions(0, SHORT)
@@ -367,7 +370,7 @@ def _expect_member(key: str, value: Any, space: gymnasium.Space[Any], where: str
             f"return {list(space.shape or ())} of {space.dtype}",
         )
     if isinstance(space, Box):
-        outside = ~((value >= space.low) & (value <= space.high))  # nan is outside, too
+        outside = ~((value >= space.low) & (value <= space.high))  # NaN is outside as well
         if outside.any():
             index = np.argwhere(outside)[0]
             raise Broken(

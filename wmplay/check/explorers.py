@@ -1,6 +1,6 @@
-"""What every explorer promises, one function per property, besides what every policy promises.
+"""Properties of explorers, one function each, in addition to those of policies.
 
-An explorer is tried around policies whose actions are known, and which take notes.
+An explorer is checked around policies that take known actions and record their arguments.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from wmplay.contracts import Policy
 
 Make: TypeAlias = Callable[[Policy], Any]
 
-MANY, LONG = 499, 11  # rows and steps, to see what is rare
-SIGMAS = 5.0  # beyond what chance does
+MANY, LONG = 499, 11  # rows and steps, enough to see rare events
+SIGMAS = 5.0  # deviation beyond chance
 SEEDS = 5
-ENOUGH = 20  # draws for each discrete action, for all of them to come up
+ENOUGH = 20  # draws for each discrete action, so that all of them occur
 
 
 def check_explorer(
     make: Make, env: gymnasium.Env[Any, Any], *, seed: int = 0, verbose: bool = False
 ) -> Report:
-    """Tries everything that an explorer promises.
+    """Check all properties of an explorer.
 
     Args:
-        make: puts one around a policy: ``lambda policy: MyExplorer(policy, env.action_space)``.
-        env: a single one, which gives the observations and takes the actions.
-        seed: of all random draws. The caller's random state is left as it is.
-        verbose: print each finding as soon as there is one.
+        make: wraps a policy: ``lambda policy: MyExplorer(policy, env.action_space)``.
+        env: a single env, the source of observations, for which the actions are.
+        seed: of all random draws. The caller's random state is not changed.
+        verbose: whether to print each finding at once.
 
     Raises:
         SpaceError: if the env's episodes are too short.
@@ -48,11 +48,11 @@ def check_explorer(
 
 
 class Inside:
-    """The policy inside: it remembers what it saw, acts on that alone, and takes notes of what it is told.
+    """The wrapped policy: its actions depend only on its memory, and it records its arguments.
 
     Args:
         trial: for the bounds of actions.
-        place: always act here in the space, 0 to 1, instead; or discrete action number ``place``.
+        place: act always at this place of the space, 0 to 1, instead; or discrete action number ``place``.
     """
 
     def __init__(self, trial: Acting, place: float | None = None) -> None:
@@ -63,7 +63,7 @@ class Inside:
         self.returned: list[tuple[Tensor, Tensor]] = []
 
     def initial(self, batch_size: int) -> Tensor:
-        """A number for each row."""
+        """Return a memory of one number for each row."""
         return torch.zeros(batch_size, dtype=torch.float64)
 
     def act(
@@ -76,7 +76,7 @@ class Inside:
         explore: bool = False,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """An action that depends on all that was seen and done in the episode."""
+        """Return an action that depends on all observations and actions of the episode."""
         self.told.append((carry, observation, last_action, first, explore, generator))
         seen = sum(_gist(x) for x in (*observation.values(), last_action))
         memory = torch.where(first, 0.0, carry) / 2 + seen
@@ -84,7 +84,7 @@ class Inside:
         return self.returned[-1]
 
     def action(self, memory: Tensor) -> Tensor:
-        """[B, A], or [B] int64, for memories [B]."""
+        """Return [B, A], or [B] int64, for memories [B]."""
         angles = memory.unsqueeze(1) + torch.arange(len(self.low))
         place = (1 + 0.9 * angles.sin()) / 2 if self.place is None else torch.full_like(angles, self.place)
         span = self.high - self.low
@@ -95,18 +95,18 @@ class Inside:
 
 
 class Exploring(Acting):
-    """An explorer around a policy that takes notes."""
+    """An explorer around a policy that records its arguments."""
 
     def __init__(self, make: Make, env: gymnasium.Env[Any, Any], seed: int) -> None:
         super().__init__(None, env, seed)
         self.make = make
         self.discrete = isinstance(self.space, Discrete)
-        self.middle = 0.0 if self.discrete else 0.5  # where to explore around
+        self.middle = 0.0 if self.discrete else 0.5  # the place around which to explore
         self.inside = Inside(self)
         self.policy = make(self.inside)
 
     def actions(self, place: float, seed: int = 0) -> Tensor:
-        """What it does, [MANY, LONG, N], exploring around one action, in episodes that begin together."""
+        """Return [MANY, LONG, N], exploring around one action, in episodes that begin together."""
         outside = self.make(Inside(self, place))
         scene = self.script()[0]
         wide = {key: value[:1].expand(MANY, *value.shape[1:]) for key, value in scene.observation.items()}
@@ -120,7 +120,7 @@ class Exploring(Acting):
         return torch.stack(actions, 1)
 
     def chances(self, seed: int) -> Tensor:
-        """[MANY, LONG] bool: where an action is another than that of the policy inside."""
+        """Return [MANY, LONG] bool: whether the action differs from that of the wrapped policy."""
         inside = flat(Inside(self, self.middle).action(torch.zeros(1)))
         return (self.actions(self.middle, seed) != inside).any(-1)
 
@@ -129,7 +129,7 @@ class Exploring(Acting):
 
 
 def only_while_exploring(trial: Exploring) -> None:
-    """Without explore, its actions are those of the policy inside."""
+    """Check that without ``explore`` its actions are those of the wrapped policy."""
     advice = "return the wrapped policy's action as it is unless explore is True, and pass explore on"
     actions = _played(trial, explore=False)
     for step, (action, (expected, _)) in enumerate(zip(actions, trial.inside.returned, strict=True)):
@@ -142,7 +142,7 @@ def only_while_exploring(trial: Exploring) -> None:
 
 
 def the_policy_inside_is_told_the_truth(trial: Exploring) -> None:
-    """The policy inside is asked once in every step, with its own carry and what truly happened."""
+    """Check that the wrapped policy is called once per step, with its own carry and the true arguments."""
     advice = "hand observation, last_action, first and generator on as they are: it keeps a belief of them"
     for explore in (False, True):
         _played(trial, explore=explore)
@@ -167,7 +167,7 @@ def the_policy_inside_is_told_the_truth(trial: Exploring) -> None:
 
 
 def it_explores(trial: Exploring) -> None:
-    """Exploring, it changes some actions, by chance."""
+    """Check that it changes some actions while exploring, by chance."""
     if not trial.chances(0).any():
         raise Broken(
             f"exploring, it changes no action of {MANY} rows in {LONG} steps",
@@ -178,7 +178,7 @@ def it_explores(trial: Exploring) -> None:
 
 
 def bounds_are_kept_at_the_edge(trial: Exploring) -> None:
-    """Also around actions at the edge of the space, it stays within."""
+    """Check that actions stay within the space around actions at its edge."""
     low, high = trial.bounds
     edges = (0.0, float(high - low)) if trial.discrete else (0.0, 1.0)
     for edge in edges:
@@ -195,14 +195,14 @@ def bounds_are_kept_at_the_edge(trial: Exploring) -> None:
 
 
 def it_does_not_lean(trial: Exploring) -> None:
-    """Around the middle of the space, actions are not drawn to one side."""
+    """Check that actions around the middle of the space are not biased to one side."""
     if trial.discrete:
         raise NotTried("discrete actions have no middle")
     low, high = trial.bounds
     if not (low.isfinite().all() and high.isfinite().all()):
         raise NotTried("the action space has no bounds, so no middle")
     offset = (trial.actions(0.5) - (low + high) / 2) / (high - low) * 2
-    mean = offset.mean(1)  # of each row: steps may go together
+    mean = offset.mean(1)  # of each row, because its steps may be correlated
     if torch.equal(mean, mean[:1].expand_as(mean)):
         raise NotTried("all rows do the same")
     sigmas = mean.mean(0) / (mean.std(0) / MANY**0.5).clamp(min=1e-9)
@@ -216,7 +216,7 @@ def it_does_not_lean(trial: Exploring) -> None:
 
 
 def every_discrete_action_comes_up(trial: Exploring) -> None:
-    """No discrete action is left out of what is drawn."""
+    """Check that every discrete action is drawn."""
     if not isinstance(trial.space, Discrete):
         raise NotTried("actions are continuous")
     low, count = int(trial.bounds[0]), int(trial.space.n)
@@ -233,7 +233,7 @@ def every_discrete_action_comes_up(trial: Exploring) -> None:
 
 
 def each_row_takes_its_own_chance(trial: Exploring) -> None:
-    """Whether a row explores is not decided for the whole batch."""
+    """Check that each row decides on its own whether to explore."""
     patterns = [trial.chances(seed) for seed in range(SEEDS)]
     together = all(bool((pattern == pattern[:1]).all()) for pattern in patterns)
     if together and any(not torch.equal(pattern, patterns[0]) for pattern in patterns):
@@ -258,7 +258,7 @@ EXPLORING: tuple[Callable[[Exploring], None], ...] = (
 
 
 def _played(trial: Exploring, *, explore: bool) -> list[Tensor]:
-    """Its action in each step; ``inside`` has notes of the same steps."""
+    """Return the explorer's action in each step, while ``inside`` records the same steps."""
     trial.inside.told.clear()
     trial.inside.returned.clear()
     carry, actions = trial.policy.initial(ROWS), []
@@ -274,6 +274,6 @@ def _played(trial: Exploring, *, explore: bool) -> list[Tensor]:
 
 
 def _gist(x: Tensor) -> Tensor:
-    """A number [B] that tells rows of [B, ...] apart."""
+    """Return a number [B] that identifies rows of [B, ...]."""
     rows = x.reshape(len(x), -1).double()
     return (rows * torch.arange(1, rows.shape[1] + 1).double().sqrt().sin()).sum(1)

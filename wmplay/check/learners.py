@@ -1,6 +1,6 @@
-"""What policies that learn promise besides, one function per property.
+"""Properties of policies that learn, one function each, in addition to those of all policies.
 
-They are tried on a copy that has practised for a moment in a made-up world.
+A copy of the policy is checked after a short practice in an artificial world.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from wmplay.check.report import Broken, NotTried
 from wmplay.contracts import Array, Learner, Practice
 
 SLOTS = 7
-ROUND = 211  # steps of a practice; a learner takes the rest of its round, too
-WARM = 10_000  # steps within which weights must have moved; many learners first act at random
-LESSONS = 10_000  # steps within which it must have learned the simplest of worlds
-CLEARLY = 0.75  # where actions must have moved to, of their range, to have learned something
-WATCHED = 61  # observations to see where they are
-WORTH = 10.0  # the best reward: enough beside a bonus for entropy
-CUT = 0.9  # of that, where the time runs out
+ROUND = 211  # steps of a practice; a learner completes its last round
+WARM = 10_000  # steps within which weights must change; many learners first act at random
+LESSONS = 10_000  # steps within which it must learn the simplest world
+CLEARLY = 0.75  # of the range of actions: the place that counts as learned
+WATCHED = 61  # observations to measure the place on
+WORTH = 10.0  # the best reward: large enough next to an entropy bonus
+CUT = 0.9  # part of the best reward at a truncation
 
 
 class Practised(Acting):
-    """A learner, and a copy of it that has practised, which is what acts.
+    """A learner, and a copy of it that has practised and acts.
 
     Args:
-        policy, env, seed: as of ``Acting``.
-        model, store: as of ``Practice``.
+        policy, env, seed: as for ``Acting``.
+        model, store: as for ``Practice``.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class Practised(Acting):
         self.failure: Exception | None = None
         try:
             self.policy = self._warmed()
-        except Exception as error:  # reported by the first property of learning; acting does without
+        except Exception as error:  # reported by the first property of learning; acting does not need it
             self.failure = error
 
     def _warmed(self) -> Any:
-        """A copy that has practised until its weights have moved."""
+        """Return a copy that has practised until its weights have changed."""
         policy, number = copy.deepcopy(self.given), 0
         if not isinstance(policy, nn.Module) or not isinstance(policy, Learner):
             return policy
@@ -68,7 +68,7 @@ class Practised(Acting):
     def practise(
         self, policy: Any, world: Yard, *, steps: int = ROUND, number: int = 0
     ) -> list[tuple[int, Mapping[str, float]]]:
-        """Lets a policy practise; returns what ``advance`` was told."""
+        """Let a policy practise, and return the arguments of each call of ``advance``."""
         told: list[tuple[int, Mapping[str, float]]] = []
         practice = Practice(
             world,
@@ -90,19 +90,19 @@ class Practised(Acting):
         return told
 
     def copy(self) -> Any:
-        """A copy of the one that has practised."""
+        """Return a copy of the policy that has practised."""
         if self.failure is not None:
             raise NotTried("it could not practise")
         return copy.deepcopy(self.policy)
 
     @cached_property
     def went_on(self) -> tuple[Any, Yard, list[tuple[int, Mapping[str, float]]]]:
-        """A copy that has practised once more, its world, and what was told."""
+        """A copy that has practised once more, its world, and the arguments of ``advance``."""
         policy, world = self.copy(), Yard(self.env, SLOTS, everyday)
         return policy, world, self.practise(policy, world, number=99)
 
     def taste(self, policy: Any) -> float:
-        """Where its actions are in their range, 0 to 1, on average."""
+        """Return the mean place of the actions in their range, 0 to 1."""
         frames = Yard(self.env, WATCHED, everyday).reset(seed=self.seed)[0]
         frames = frames if isinstance(frames, dict) else {"observation": frames}
         first = torch.ones(WATCHED, dtype=torch.bool)
@@ -117,11 +117,11 @@ class Practised(Acting):
 
     @cached_property
     def upward(self) -> bool:
-        """Whether there is more to learn in going up."""
+        """True if more remains to be learned in the upward direction."""
         return self.taste(self.copy()) <= 0.5
 
     def lessons(self, policy: Any, rule: Rule, upward: bool) -> float:
-        """Practises until its actions have clearly moved there; returns how far up (or down) they are."""
+        """Practise until the actions have clearly moved; return their place, from the other end."""
         if not all(bound.isfinite().all() for bound in self.bounds):
             raise NotTried("the action space has no bounds, so no high and low")
         taken, number = 0, 0
@@ -140,7 +140,7 @@ class Practised(Acting):
 
 
 def practice_changes_it(trial: Practised) -> None:
-    """It has what a learner needs, can practise, and its weights are others afterwards."""
+    """Check that it has a learner's methods, can practise, and has other weights afterwards."""
     names = ("improve", "learner_state", "load_learner_state")
     missing = [name for name in names if not callable(getattr(trial.given, name, None))]
     if missing or not isinstance(trial.given, nn.Module):
@@ -158,7 +158,7 @@ def practice_changes_it(trial: Practised) -> None:
 
 
 def every_weight_is_trained(trial: Practised) -> None:
-    """Practice changes each of its parameters."""
+    """Check that practice changes each parameter."""
     before, after = dict(trial.given.named_parameters()), dict(trial.went_on[0].named_parameters())
     dead = [name for name, p in after.items() if p.requires_grad and torch.equal(p, before[name])]
     if dead:
@@ -169,7 +169,7 @@ def every_weight_is_trained(trial: Practised) -> None:
 
 
 def as_many_steps_as_given(trial: Practised) -> None:
-    """It takes practice.steps transitions, by less than a round more, and says how many it took."""
+    """Check that it takes practice.steps transitions, by less than a round more, and reports them."""
     _, world, told = trial.went_on
     counts = [0, *(steps for steps, _ in told)]
     if any(after <= before for before, after in pairwise(counts)):
@@ -190,7 +190,7 @@ def as_many_steps_as_given(trial: Practised) -> None:
 
 
 def bounds_are_kept_in_practice(trial: Practised) -> None:
-    """What it executes while it practises is within the action space."""
+    """Check that executed actions are within the action space."""
     _, world, _ = trial.went_on
     if world.outside is not None:
         raise Broken(
@@ -201,7 +201,7 @@ def bounds_are_kept_in_practice(trial: Practised) -> None:
 
 
 def practice_follows_from_its_seed(trial: Practised) -> None:
-    """The same seed gives the same weights; the global generators are left alone."""
+    """Check that the seed determines the weights, and that global generators are not used."""
     advice = "draw with generators made from practice.seed, and reset the env with it"
     policy = trial.copy()
     with global_generators_at_rest("improve", advice):
@@ -212,7 +212,7 @@ def practice_follows_from_its_seed(trial: Practised) -> None:
 
 
 def it_can_be_stopped(trial: Practised) -> None:
-    """What ``advance`` raises comes through, so that Ctrl-C ends a practice between two rounds."""
+    """Check that an error of ``advance`` is passed on, so that Ctrl-C ends a practice between two rounds."""
 
     class Stop(Exception):
         pass
@@ -229,7 +229,8 @@ def it_can_be_stopped(trial: Practised) -> None:
 
 
 def save_and_load(trial: Practised) -> None:
-    """A state_dict holds all that it acts by, statistics of a normaliser included."""
+    """Check that a state_dict holds everything that acting depends on, including a normaliser's
+    statistics."""
     loaded = copy.deepcopy(trial.given).eval()
     blank(loaded)
     loaded.load_state_dict(_through_a_file(trial.copy().state_dict()))
@@ -250,7 +251,7 @@ def save_and_load(trial: Practised) -> None:
 
 
 def practice_goes_on(trial: Practised) -> None:
-    """``state_dict`` and ``learner_state`` hold all that further practice depends on."""
+    """Check that ``state_dict`` and ``learner_state`` hold everything that further practice depends on."""
     continued = copy.deepcopy(trial.given).eval()
     practised = trial.copy()
     continued.load_state_dict(_through_a_file(practised.state_dict()))
@@ -265,7 +266,8 @@ def practice_goes_on(trial: Practised) -> None:
 
 
 def copies_are_apart(trial: Practised) -> None:
-    """Practice of a deep copy leaves the original as it is: every run is rehearsed with one."""
+    """Check that practice of a deep copy leaves the original unchanged, because a run is rehearsed with a
+    copy."""
     policy = trial.copy()
     before = weights(policy)
     trial.practise(copy.deepcopy(policy), Yard(trial.env, SLOTS, everyday), number=99)
@@ -274,7 +276,7 @@ def copies_are_apart(trial: Practised) -> None:
 
 
 def it_learns(trial: Practised) -> None:
-    """In a world where the reward is how far up, or down, an action is, its actions go there."""
+    """Check that actions move up, or down, if the reward is how far up, or down, they are."""
     policy = trial.copy()
     upward = trial.upward
 
@@ -293,9 +295,9 @@ def it_learns(trial: Practised) -> None:
 
 
 def out_of_time_is_not_over(trial: Practised) -> None:
-    """A state at which the time was up is worth what it may still bring; one that ended it all, nothing."""
+    """Check that a truncated state has the value of its future, and a terminated one none."""
     policy, taste = trial.copy(), trial.taste(trial.policy)
-    # the other way than before, so that going either way by chance is not enough to have both properties
+    # the opposite of the present place, so that moving either way by chance does not pass both properties
     upward = not trial.upward if 1 - CLEARLY < taste < CLEARLY else trial.upward
 
     def rule(place: Array, age: Array) -> tuple[Array, Array, Array]:
@@ -341,18 +343,18 @@ LEARNING: tuple[Callable[[Practised], None], ...] = (
 
 
 def everyday(place: Array, age: Array) -> tuple[Array, Array, Array]:
-    """Some episodes end by themselves, others by the clock."""
+    """Return rewards and flags of a world in which some episodes terminate and others are truncated."""
     terminated = place > 0.9
     return place, terminated, ~terminated & (age >= 5)
 
 
 def weights(policy: nn.Module) -> dict[str, Tensor]:
-    """A copy of all its parameters, by name."""
+    """Return a copy of all parameters, by name."""
     return {name: p.detach().clone() for name, p in policy.named_parameters()}
 
 
 def moved(policy: nn.Module, before: Mapping[str, Tensor]) -> bool:
-    """Whether a parameter is another than before."""
+    """Return whether any parameter has changed."""
     return any(not torch.equal(p, before[name]) for name, p in policy.named_parameters())
 
 
@@ -372,7 +374,7 @@ def _through_a_file(state: Any) -> Any:
 
 
 def _metrics(metrics: Any) -> Mapping[str, float]:
-    """What improve returned, if it is what it should be."""
+    """Return the result of ``improve``. Raise Broken unless it maps names to numbers."""
     numbers = isinstance(metrics, Mapping) and all(isinstance(x, int | float) for x in metrics.values())
     if not numbers:
         raise Broken(f"improve returned {metrics!r:.60}", "return its metrics: names to numbers")

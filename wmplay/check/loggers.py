@@ -1,6 +1,6 @@
-"""What every logger promises, one function per property.
+"""Properties of loggers, one function each.
 
-A run goes on where its logger fails, without it: what a logger does not put up with is lost in silence.
+A run continues without its logger if the logger fails: metrics that a logger refuses are lost silently.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from wmplay.errors import WmplayError
 
 Make: TypeAlias = Callable[[Path], Any]
 
-NAME = re.compile(rb"(first|second|third|fourth|fifth)_name")  # of the metrics that are looked for
+NAME = re.compile(rb"(first|second|third|fourth|fifth)_name")  # names of metrics to find in files
 PATIENCE = 2.0  # seconds
 LONGEST_CALL = 20.0  # seconds
 NO_NAMES = "it writes no names of metrics into the run's directory"
@@ -41,12 +41,12 @@ ODD: Mapping[str, Mapping[str, Any]] = {
 
 
 def check_logger(make: Make, *, verbose: bool = False) -> Report:
-    """Tries everything that a logger promises, in temporary run directories.
+    """Check all properties of a logger, in temporary run directories.
 
     Args:
-        make: one for a run directory, which is there: ``lambda run_dir: MyLogger(run_dir)``. It is called
-            several times; paths are relative, and the working directory is a temporary one.
-        verbose: print each finding as soon as there is one.
+        make: makes a logger for an existing run directory: ``lambda run_dir: MyLogger(run_dir)``. It is
+            called several times; paths are relative, and the working directory is a temporary one.
+        verbose: whether to print each finding at once.
     """
     with Desk(make) as desk:
         findings = examine("logger", PROPERTIES, desk, verbose).findings
@@ -54,11 +54,11 @@ def check_logger(make: Make, *, verbose: bool = False) -> Report:
 
 
 class Desk:
-    """A temporary working directory, in which runs are logged."""
+    """A temporary working directory in which runs are logged."""
 
     def __init__(self, make: Make) -> None:
         self._make = make
-        self._logger: InThread | None = None  # the last one
+        self._logger: InThread | None = None  # the last one made
         self.name = "logger"
         self.runs = 0
 
@@ -76,7 +76,7 @@ class Desk:
         self._folder.cleanup()
 
     def new_run(self) -> Path:
-        """A run directory with the files that every run has."""
+        """Make a run directory with the files that every run has."""
         self.runs += 1
         run_dir = Path("runs", "checked", str(self.runs))
         for name in OF_THE_RUN:
@@ -86,7 +86,7 @@ class Desk:
         return run_dir
 
     def make(self, run_dir: Path) -> InThread:
-        """One for a run. Raises NotTried once a call of one has not returned."""
+        """Make a logger for a run. Raise NotTried if a call of an earlier logger has not returned."""
         if self._logger is not None:
             self._logger.end()
         self._logger = InThread()
@@ -96,21 +96,21 @@ class Desk:
 
     @contextmanager
     def logger(self, run_dir: Path) -> Iterator[InThread]:
-        """One for a run, closed afterwards."""
+        """Yield a logger for a run, and close it afterwards."""
         logger = self.make(run_dir)
         try:
             yield logger
         except BaseException:
-            with suppress(Exception):  # what has gone wrong before is what counts
+            with suppress(Exception):  # the first error counts
                 logger.close()
             raise
         logger.close()
 
     @cached_property
     def logged(self) -> tuple[Path, set[str], set[str]]:
-        """A run that was logged, stopped, and went on from a checkpoint further back.
+        """A run that was logged, stopped, and continued from an earlier checkpoint.
 
-        Its directory, and the names that were in its files when it had stopped, and at the end.
+        It consists of the run's directory, and the names in its files after the stop and at the end.
         """
         run_dir = self.new_run()
         with self.logger(run_dir) as logger:
@@ -126,7 +126,7 @@ class Desk:
         return run_dir, stopped, self.settled(run_dir, stopped | {"fifth_name"})
 
     def run(self) -> tuple[Path, set[str], set[str]]:
-        """As ``logged``, for what cannot be tried without."""
+        """Return ``logged``. Raise NotTried if the run could not be logged."""
         try:
             return self.logged
         except NotTried:
@@ -135,8 +135,8 @@ class Desk:
             raise NotTried("a run could not be logged") from error
 
     def settled(self, run_dir: Path, expected: set[str]) -> set[str]:
-        """The names in a run's files; some loggers leave the writing to a process of its own, which may take
-        a moment longer."""
+        """Return the names in a run's files, after waiting for loggers that write in a process of their
+        own."""
         until = time.monotonic() + PATIENCE
         while not expected <= (names := self.names(run_dir)) and names and time.monotonic() < until:
             time.sleep(0.05)
@@ -144,36 +144,36 @@ class Desk:
 
     @staticmethod
     def names(run_dir: Path) -> set[str]:
-        """Which of the names that are logged here are in a run's files."""
+        """Return the known names that are in a run's files."""
         own = [path for path in run_dir.rglob("*") if path.is_file()]
         written = b"".join(path.read_bytes() for path in own if path not in {run_dir / n for n in OF_THE_RUN})
         return {match[0].decode() for match in NAME.finditer(written)}
 
 
 class InThread:
-    """A logger in a thread of its own, as a run has it. Each call raises Broken where it does not return."""
+    """A logger in a thread of its own, as in a run. Each call raises Broken if it does not return in time."""
 
     def __init__(self) -> None:
         self.inner: Any = None
-        self.blocked_in: str | None = None  # the name of the call that has not returned
+        self.blocked_in: str | None = None  # the name of a call that has not returned
         self._calls: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
         self._answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
         Thread(target=self._work, name="logger", daemon=True).start()
 
     def build(self, make: Make, run_dir: Path) -> None:
-        """Builds the logger."""
+        """Build the logger."""
         self.inner = self._call("constructor", lambda: make(run_dir))
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
-        """Records metrics."""
+        """Log metrics."""
         self._call("log()", lambda: self.inner.log(metrics, step))
 
     def close(self) -> None:
-        """Lets go."""
+        """Close the logger."""
         self._call("close()", lambda: self.inner.close())
 
     def end(self) -> None:
-        """Lets the thread end. Raises NotTried if a call in it does not return."""
+        """Let the thread end. Raise NotTried if a call in it has not returned."""
         self._check()
         self._calls.put(None)
 
@@ -208,7 +208,7 @@ class InThread:
 
 
 def it_logs_and_closes(desk: Desk) -> None:
-    """A run can be logged, and logged on after it was stopped, at steps that were logged before."""
+    """Check that a run can be logged, and continued at steps that were logged before."""
     try:
         _ = desk.logged
     except (Broken, WmplayError):
@@ -221,7 +221,7 @@ def it_logs_and_closes(desk: Desk) -> None:
 
 
 def odd_metrics_are_no_reason_to_stop(desk: Desk) -> None:
-    """It puts up with whatever a run may say; what it raises would have it left out from there on."""
+    """Check that unusual metrics raise nothing, because an error would end the logging."""
     with desk.logger(desk.new_run()) as logger:
         for step, (what, metrics) in enumerate(ODD.items()):
             try:
@@ -236,7 +236,7 @@ def odd_metrics_are_no_reason_to_stop(desk: Desk) -> None:
 
 
 def every_name_is_kept(desk: Desk) -> None:
-    """Metrics whose names come up later, or at a step that was logged before, are written like the first."""
+    """Check that metrics are written whose names appear later, or at a repeated step."""
     _, stopped, _ = desk.run()
     if not stopped:
         raise NotTried(NO_NAMES)
@@ -249,7 +249,7 @@ def every_name_is_kept(desk: Desk) -> None:
 
 
 def a_run_that_goes_on_keeps_what_there_was(desk: Desk) -> None:
-    """Opened again in the same run directory, it goes on from what is there."""
+    """Check that a logger opened again in the same run directory keeps earlier lines."""
     _, stopped, end = desk.run()
     if not stopped:
         raise NotTried(NO_NAMES)
@@ -262,7 +262,7 @@ def a_run_that_goes_on_keeps_what_there_was(desk: Desk) -> None:
 
 
 def it_keeps_to_its_own(desk: Desk) -> None:
-    """It writes into the run's directory only, and leaves the run's own files alone."""
+    """Check that it writes only into the run's directory, and not into the run's own files."""
     run_dir, _, _ = desk.run()
     changed = [n for n in OF_THE_RUN if (run_dir / n).read_text() != f"what the run keeps in {n}\n"]
     if changed:
@@ -276,7 +276,7 @@ def it_keeps_to_its_own(desk: Desk) -> None:
 
 
 def runs_are_apart(desk: Desk) -> None:
-    """What is logged for a second run in the same process does not end up with the first."""
+    """Check that two runs in the same process do not share metrics."""
     first, second = desk.new_run(), desk.new_run()
     with desk.logger(first) as logger:
         logger.log({"fit/first_name": 0.5}, 3)
@@ -290,7 +290,7 @@ def runs_are_apart(desk: Desk) -> None:
 
 
 def closing_twice_is_closing(desk: Desk) -> None:
-    """``close`` works for a run of which nothing was logged, and a second time."""
+    """Check that ``close`` works for a run without lines, and a second time."""
     for lines in (0, 1):
         logger = desk.make(desk.new_run())
         for step in range(lines):
@@ -308,7 +308,7 @@ def closing_twice_is_closing(desk: Desk) -> None:
 
 
 def metrics_are_left_as_they_are(desk: Desk) -> None:
-    """The metrics that it is given are the run's."""
+    """Check that the given metrics are not changed."""
     metrics: dict[str, Any] = {"fit/loss": 0.5, "fit/rate": 3}
     before = dict(metrics)
     with desk.logger(desk.new_run()) as logger:
@@ -319,7 +319,7 @@ def metrics_are_left_as_they_are(desk: Desk) -> None:
 
 
 def random_numbers_are_left_alone(desk: Desk) -> None:
-    """A run gives the same numbers with and without it."""
+    """Check that global generators are not used, so that a run's numbers do not depend on it."""
     with global_generators_at_rest("it", "use a generator of its own"), desk.logger(desk.new_run()) as logger:
         logger.log({"fit/loss": 0.5}, 3)
 

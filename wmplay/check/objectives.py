@@ -1,6 +1,6 @@
-"""What every objective promises, one function per property.
+"""Properties of objectives, one function each.
 
-It scores predictions made of recorded episodes, so that it is known which are better.
+An objective scores predictions made of recorded episodes, of which the better ones are known.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from wmplay.check.report import Broken, NotTried, Report, examine
 from wmplay.contracts import GOAL_PREFIX, LazyMapping, Prediction, modelled
 from wmplay.errors import WmplayError
 
-NUDGE = 1e-2  # for a slope by differences, in float64
-FEATURES = 7  # of a latent: it has to have some
+NUDGE = 1e-2  # step of a difference quotient, in float64
+FEATURES = 7  # size of a latent, whose content has no meaning
 
 
 def check_objective(
     objective: Any, env: gymnasium.Env[Any, Any], *, seed: int = 0, verbose: bool = False
 ) -> Report:
-    """Tries everything that an objective promises.
+    """Check all properties of an objective.
 
     Args:
         objective: used as it is.
-        env: a single one, with the task (the goals in its observations) that the objective is for.
-        seed: of all random draws. The caller's random state is left as it is.
-        verbose: print each finding as soon as there is one.
+        env: a single env with the task (the goals in its observations) that the objective is for.
+        seed: of all random draws. The caller's random state is not changed.
+        verbose: whether to print each finding at once.
 
     Raises:
         SpaceError: if the env's episodes are too short.
@@ -56,7 +56,7 @@ class Judged:
         self.discount = 0.5 + 0.5 * torch.rand(ROWS, AHEAD, generator=generator)
 
     def future(self, rows: slice = slice(None), horizon: int = AHEAD, **changed: Any) -> Prediction:
-        """A prediction of some rows; ``reward``, ``discount`` and ``frames`` may be others than usual."""
+        """Return a prediction of some rows; ``reward``, ``discount`` and ``frames`` may be replaced."""
         frames = {**self.frames, **changed.get("frames", {})}
         reward, discount = (changed.get(name, getattr(self, name)) for name in ("reward", "discount"))
         reward, discount = (None if x is None else x[rows, :horizon].clone() for x in (reward, discount))
@@ -70,7 +70,7 @@ class Judged:
     def score(
         self, rows: slice = slice(None), now: dict[str, Tensor] | None = None, **changed: Any
     ) -> Tensor:
-        """Its scores [R]. Raises Broken for an answer that is none."""
+        """Return the scores [R]. Raise Broken unless they are one finite float for each row."""
         seen = {key: value[rows].clone() for key, value in (self.now if now is None else now).items()}
         future = self.future(rows, **changed)
         scores = self.objective(future, seen)
@@ -85,7 +85,7 @@ class Judged:
         return scores
 
     def sensitive(self, **changed: Any) -> bool:
-        """Whether scores depend on what is changed."""
+        """Return whether scores depend on the replaced parts."""
         return not torch.equal(self.score(**changed), self.score())
 
     @property
@@ -99,7 +99,7 @@ class Judged:
 
     @property
     def other_goals(self) -> dict[str, Tensor]:
-        """What is seen now, with the goals of the next row."""
+        """The current observation with the goals of the next row."""
         return {key: x.roll(1, 0) if key.startswith(GOAL_PREFIX) else x for key, x in self.now.items()}
 
 
@@ -107,7 +107,8 @@ class Judged:
 
 
 def a_score_for_each_future(trial: Judged) -> None:
-    """Scores are finite floats [R], for any horizon, and in bfloat16, in which planners predict."""
+    """Check that scores are finite floats [R], for any horizon, and in bfloat16, in which planners
+    predict."""
     trial.score()
     trial.score(horizon=1)
     trial.score(rows=slice(0, 2))
@@ -116,7 +117,7 @@ def a_score_for_each_future(trial: Judged) -> None:
 
 
 def predictions_matter(trial: Judged) -> None:
-    """Other predictions have other scores, or a planner searches in vain."""
+    """Check that other predictions have other scores, because a planner would search in vain."""
     other = {key: value.flip(0) for key, value in trial.frames.items()}
     if not trial.sensitive(frames=other, reward=trial.reward.flip(0), discount=trial.discount.flip(0)):
         raise Broken(
@@ -126,7 +127,7 @@ def predictions_matter(trial: Judged) -> None:
 
 
 def batch_invariance(trial: Judged) -> None:
-    """A future's score is that of this future alone, with the goal of its own row."""
+    """Check that a future's score depends only on that future and the goal of its row."""
     together = trial.score()
     for row in range(ROWS):
         only = slice(row, row + 1)
@@ -140,7 +141,7 @@ def batch_invariance(trial: Judged) -> None:
 
 
 def better_is_higher(trial: Judged) -> None:
-    """A higher reward is not worth less, and being at the goal is the best there is."""
+    """Check that a higher reward does not lower the score, and that the goal has the best score."""
     usual = trial.score()
     for step in range(AHEAD):
         more = trial.reward.clone()
@@ -163,7 +164,7 @@ def better_is_higher(trial: Judged) -> None:
 
 
 def what_comes_after_the_end(trial: Judged) -> None:
-    """If it looks at discounts at all: a step that ends the episode still pays, those after it do not."""
+    """Check that an ending step is rewarded and later steps are not, if discounts have an effect."""
     if not trial.sensitive(discount=trial.discount.flip(0)):
         raise NotTried("it does not look at predicted ends")
     for step in range(AHEAD - 1):
@@ -187,7 +188,7 @@ def what_comes_after_the_end(trial: Judged) -> None:
 
 
 def models_without_a_head(trial: Judged) -> None:
-    """A model that predicts no rewards, or no ends, is scored or refused in one line."""
+    """Check that a model without rewards or discounts is scored, or refused in one line."""
     for name in ("reward", "discount"):
         try:
             trial.score(**dict[str, Any]({name: None}))
@@ -203,7 +204,7 @@ def models_without_a_head(trial: Judged) -> None:
 
 
 def gradients_go_through(trial: Judged) -> None:
-    """Where its score follows a prediction smoothly, so does its gradient: planners may climb it."""
+    """Check that gradients match differences of the score, because planners may follow them."""
     usual = {
         "reward": trial.reward.double(),
         "discount": trial.discount.double(),
@@ -239,7 +240,7 @@ def gradients_go_through(trial: Judged) -> None:
 
 
 def isolation(trial: Judged) -> None:
-    """It leaves the prediction and the observation as they are, and no call has an effect on another."""
+    """Check that arguments are not changed, and that calls do not affect each other."""
     usual = trial.score()
     future, seen = trial.future(), {key: x.clone() for key, x in trial.now.items()}
     kept = {name: x.clone() for name, x in _parts(trial.now, future).items()}
@@ -257,7 +258,7 @@ def isolation(trial: Judged) -> None:
 
 
 def same_numbers_again(trial: Judged) -> None:
-    """Nothing is drawn: a planner that asks twice gets the same answer."""
+    """Check that nothing is drawn, so that the same question has the same score."""
     advice = "draw nothing: break ties by order"
     with global_generators_at_rest("it", advice):
         one, two = trial.score(), trial.score()

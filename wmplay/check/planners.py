@@ -1,7 +1,7 @@
-"""What every planner promises, one function per property.
+"""Properties of planners, one function each.
 
-They are tried on problems whose best plan is known (``problems.py``), with continuous and with discrete
-actions, where the planner takes both.
+A planner is checked on problems with a known best plan (``planning_problems``), with continuous and discrete
+actions if the planner takes both.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from wmplay.contracts import Plan, Prediction, Score
 from wmplay.errors import SpaceError
 
 HORIZON, FEWEST, FEW, MANY, PLENTY = 3, 2, 11, 101, 4099
-SEEDS = 23  # of which means are taken
-FOLLOWS = 0.25  # of the way to goals that change with every step
+SEEDS = 23  # over which means are taken
+FOLLOWS = 0.25  # part of the distance to goals that change with every step
 
 
 def check_planner(
@@ -44,19 +44,19 @@ def check_planner(
     seed: int = 0,
     verbose: bool = False,
 ) -> Report:
-    """Tries everything that a planner promises.
+    """Check all properties of a planner.
 
     Args:
-        planner: its class, or another function with the constructor's parameters, such as
-            ``partial(MyPlanner, candidates=64)``: those without a default are given by name, as a run does;
-            ``horizon``, ``candidates`` and ``elite_fraction`` are changed where it has them. Or a planner
-            that is built: what takes another one is then not tried.
-        action_space: what a planner that is built was built for.
-        tolerance: how much of the way from a uniformly random plan to the best one may be missing, when it is
-            given 4,099 candidates for two steps (or as many as it has, where it has no such parameter);
-            twice as much with two valleys.
-        seed: of all random draws. The caller's random state is left as it is.
-        verbose: print each finding as soon as there is one.
+        planner: its class, or another function with the constructor's parameters, for example
+            ``partial(MyPlanner, candidates=64)``: parameters without a default are given by name, as in a
+            run; ``horizon``, ``candidates`` and ``elite_fraction`` are changed if they exist. Or a planner
+            that is built: properties that need another one are then not tried.
+        action_space: the space that a built planner was built for.
+        tolerance: largest missing part of the way from a uniformly random plan to the best one, for a planner
+            with 4,099 candidates for two steps (or its own number, if it has no such parameter); doubled for
+            two valleys.
+        seed: of all random draws. The caller's random state is not changed.
+        verbose: whether to print each finding at once.
 
     Raises:
         SpaceError: for a planner that is built, without its action space.
@@ -72,7 +72,7 @@ def check_planner(
 
 
 def discrete_and_continuous_actions(solver: Solver) -> None:
-    """It is built for a bounded Box and for Discrete, or says by a SpaceError which it does not take."""
+    """Check that it is built for a bounded Box and for Discrete, or refuses one by a SpaceError."""
     for kind, error in solver.refusals.items():
         if not isinstance(error, SpaceError):
             raise Broken(
@@ -87,7 +87,8 @@ def discrete_and_continuous_actions(solver: Solver) -> None:
 
 
 def plans_and_their_shapes(solver: Solver) -> None:
-    """A plan is [B, H, A] floats or [B, H] int64, with a finite score [B]; with a generator or without."""
+    """Check that a plan is [B, H, A] floats or [B, H] int64 with finite scores [B], with or without
+    generator."""
     for kind, space in solver.each():
         task = problem(space, quadratic)
         planner = solver.build(space, horizon=HORIZON)
@@ -103,7 +104,7 @@ def plans_and_their_shapes(solver: Solver) -> None:
 
 
 def scores_are_true(solver: Solver) -> None:
-    """A plan's score is what the objective gives to its actions."""
+    """Check that a plan's score is the objective's score of its actions."""
     for kind, space in solver.each():
         task = problem(space, quadratic)
         plan = solve(solver.build(space), task, solver.seed)
@@ -119,19 +120,19 @@ def scores_are_true(solver: Solver) -> None:
 
 
 def finds_the_best_of_a_quadratic(solver: Solver) -> None:
-    """With plenty of candidates it comes near to the known optimum of two steps, in every row."""
+    """Check that many candidates come near the known optimum of two steps, in every row."""
     advice = "see that better candidates draw the search to them, and that the best one is returned"
     _reaches(solver, quadratic, 2, solver.tolerance, advice)
 
 
 def finds_the_deeper_of_two_valleys(solver: Solver) -> None:
-    """With plenty of candidates it is not caught by a wide valley that is less deep than a narrow one."""
+    """Check that many candidates find a narrow valley that is deeper than a wide one."""
     advice = "search all of the range at first (a wider first draw), and keep the best that was seen"
     _reaches(solver, two_valleys, 1, 2 * solver.tolerance, advice)
 
 
 def plans_are_on_time(solver: Solver) -> None:
-    """Where each step has a best action of its own, a plan has it at that step, from a warm start, too."""
+    """Check that each step's best action is planned for that step, also from a warm start."""
     followed = False
     for kind, space in solver.each():
         task = problem(space, quadratic, turns=True)
@@ -157,7 +158,7 @@ def plans_are_on_time(solver: Solver) -> None:
 
 
 def stays_within_bounds(solver: Solver) -> None:
-    """Neither plans nor candidates leave the action space, even where the best would be outside."""
+    """Check that plans and candidates stay in the action space, even if the best action is outside."""
     for kind, space in solver.each():
         planner = solver.build(space)
         start = solve(planner, problem(space, quadratic, beyond=True), solver.seed).action
@@ -175,7 +176,7 @@ def stays_within_bounds(solver: Solver) -> None:
 
 
 def candidates_come_row_by_row(solver: Solver) -> None:
-    """What is scored are rows b * N + n: all candidates of row 0, then those of row 1, ..."""
+    """Check that scored rows are b * N + n: all candidates of row 0, then those of row 1, ..."""
     for kind, space in solver.each():
         task = problem(space, quadratic)
         solve(solver.build(space), task, solver.seed)
@@ -190,12 +191,12 @@ def candidates_come_row_by_row(solver: Solver) -> None:
 
 
 def batch_invariance(solver: Solver) -> None:
-    """A row's plan does not depend on the other rows, and is as good alone as among them."""
+    """Check that a row's plan does not depend on other rows, and is as good alone as among them."""
     for kind, space in solver.each():
         planner = solver.build(space, candidates=MANY)
         usual, other = problem(space, quadratic), problem(space, quadratic)
         for goal in (other.goal, other.belief["goal"]):
-            goal[1:] = 3 - goal[1:]  # far away: other plans, and scores of another size
+            goal[1:] = 3 - goal[1:]  # far away: other plans, and scores of another scale
         plan, beside = (solve(planner, task, solver.seed).action[0].float() for task in (usual, other))
         if not torch.allclose(plan, beside, TOLERANCE, TOLERANCE):
             raise Broken(
@@ -213,7 +214,7 @@ def batch_invariance(solver: Solver) -> None:
 
 
 def more_candidates_are_not_worse(solver: Solver) -> None:
-    """On the average over seeds, many candidates find no worse plans than few."""
+    """Check that many candidates are no worse than few, averaged over seeds."""
     solver.needs("candidates")
     for kind, space in solver.each():
         task = problem(space, quadratic)
@@ -228,7 +229,7 @@ def more_candidates_are_not_worse(solver: Solver) -> None:
 
 
 def warm_start_helps(solver: Solver) -> None:
-    """With few candidates, on the average over seeds, a search that starts at the best plan does better."""
+    """Check that a search with few candidates is better from the best plan, averaged over seeds."""
     for kind, space in solver.each():
         task = problem(space, quadratic)
         planner = solver.build(space, candidates=FEW, iterations=1)
@@ -244,7 +245,7 @@ def warm_start_helps(solver: Solver) -> None:
 
 
 def any_number_of_elites(solver: Solver) -> None:
-    """From one elite to all candidates, what is tried is finite, and plans are better than random ones."""
+    """Check that candidates are finite and plans better than random, from one elite to all candidates."""
     name = solver.needs("elite_fraction", "elites")
     for kind, space in solver.each():
         for elites in (1, 2, MANY // 2, MANY):
@@ -262,7 +263,7 @@ def any_number_of_elites(solver: Solver) -> None:
 
 
 def bad_scores_do_no_harm(solver: Solver) -> None:
-    """Where all scores are alike, or some are not a number or minus infinity, plans are finite and valid."""
+    """Check that plans are finite and valid if scores are all equal, or partly NaN or minus infinity."""
     for kind, space in solver.each():
         task = problem(space, quadratic)
         scores: dict[str, Callable[[Tensor], Tensor]] = {
@@ -291,7 +292,7 @@ def bad_scores_do_no_harm(solver: Solver) -> None:
 
 
 def same_seed_same_numbers(solver: Solver) -> None:
-    """All draws come from the generator that is given."""
+    """Check that all draws come from the given generator."""
     for kind, space in solver.each():
         task = problem(space, quadratic)
         planner = solver.build(space, candidates=FEW)
@@ -303,7 +304,7 @@ def same_seed_same_numbers(solver: Solver) -> None:
 
 
 def isolation(solver: Solver) -> None:
-    """No call leaves anything behind: in what it was given, in the planner, or in plans that it returned."""
+    """Check that calls change neither their arguments, nor the planner, nor plans returned earlier."""
     for kind, space in solver.each():
         task, other = problem(space, quadratic), problem(space, two_valleys)
         planner = solver.build(space, candidates=FEW)
@@ -383,7 +384,7 @@ def _reaches(solver: Solver, value: Value, steps: int, tolerance: float, advice:
 def _lacking(
     solver: Solver, planner: Any, task: Problem, start: Tensor | None = None, row: int | None = None
 ) -> Tensor:
-    """The regret under each of many seeds, [SEEDS]: of one row, or the mean of all."""
+    """Return the regret under each of many seeds, [SEEDS], of one row or averaged over rows."""
     seeds = range(solver.seed, solver.seed + SEEDS)
     plans = (solve(planner, task, seed, warm_start=start) for seed in seeds)
     regrets = torch.stack([task.regret(plan.action) for plan in plans])  # [SEEDS, B]
@@ -391,14 +392,14 @@ def _lacking(
 
 
 def _difference(one: Tensor, other: Tensor) -> tuple[float, float]:
-    """An interval of three standard errors each way around the mean of one - other, in pairs."""
+    """Return an interval of three standard errors around the mean of one - other, in pairs."""
     apart = one - other
     error = 3 * float(apart.std()) / len(apart) ** 0.5
     return float(apart.mean()) - error, float(apart.mean()) + error
 
 
 def _along(place: Tensor, goal: Tensor) -> float:
-    """How far places [..., B, H, A] go the way to goals [B, H, A], 1 = all of it."""
+    """Return how far places [..., B, H, A] go the way to goals [B, H, A]; 1 = all of it."""
     return float((place * goal).sum((-3, -2, -1)).mean() / goal.square().sum().clamp_min(1e-6))
 
 
@@ -414,7 +415,7 @@ def _changed(score: Score, change: Callable[[Tensor], Tensor]) -> Score:
 
 
 def _without_the_worse_half(scores: Tensor) -> Tensor:
-    """Scores [B * N] whose lower half is nan in each row, as where wild plans lead a model astray."""
+    """Return scores [B * N] with the lower half of each row NaN, as if wild plans broke the model."""
     rows = scores.reshape(ROWS, -1)
     return torch.where(rows < rows.median(1, keepdim=True).values, torch.nan, rows).flatten()
 

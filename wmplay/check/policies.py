@@ -1,6 +1,6 @@
-"""What every policy promises, one function per property; those of policies that learn are in ``learners``.
+"""Properties of policies, one function each; those of policies that learn are in ``learners``.
 
-A policy acts on recorded episodes, and is told that their actions were executed, not its own.
+A policy acts on recorded episodes, and receives the recorded actions, not its own, as the executed ones.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from wmplay.check.learners import LEARNING, Practised
 from wmplay.check.report import Broken, NotTried, Report, examine
 from wmplay.contracts import StoreView, WorldModel
 
-MANY = 97  # copies of a row, where rare draws are to be seen
-TRIES = 23  # other seeds before rows that draw the same are no accident
+MANY = 97  # copies of a row, enough to see rare draws
+TRIES = 23  # seeds to try, so that equal draws of all rows are no accident
 
 
 def check_policy(
@@ -34,15 +34,15 @@ def check_policy(
     seed: int = 0,
     verbose: bool = False,
 ) -> Report:
-    """Tries everything that a policy promises.
+    """Check all properties of a policy.
 
     Args:
-        policy: on the CPU. One that learns is copied, and left as it is.
-        env: a single one, which gives the observations and takes the actions that the policy is made for.
-            A policy that learns practises in a made-up world of these observations and actions.
-        model, store: to learn from, for a policy that learns from them (see ``Practice``).
-        seed: of all random draws. The caller's random state is left as it is.
-        verbose: print each finding as soon as there is one.
+        policy: on the CPU. A policy that learns is copied, and not changed.
+        env: a single env, with the observations and actions that the policy is made for. A policy that learns
+            practises in an artificial world of these observations and actions.
+        model, store: for a policy that learns from them (see ``Practice``).
+        seed: of all random draws. The caller's random state is not changed.
+        verbose: whether to print each finding at once.
 
     Raises:
         SpaceError: if the env's episodes are too short.
@@ -59,7 +59,8 @@ def check_policy(
 
 
 def shapes_and_types(trial: Acting) -> None:
-    """Actions have the shape and type of the contract, and are finite; carries are tensors, batch first."""
+    """Check that actions have the contract's shape and dtype and are finite, and carries are tensors, batch
+    first."""
     missing = [name for name in ("initial", "act") if not callable(getattr(trial.policy, name, None))]
     if missing:
         raise Broken(f"it has no {missing[0]}()", "see Policy in wmplay/contracts")
@@ -87,10 +88,10 @@ def shapes_and_types(trial: Acting) -> None:
 
 
 def bounds_are_kept(trial: Acting) -> None:
-    """Actions are within the space: clipped silently when executed, they are not what the policy meant."""
+    """Check that actions are within the space: clipping at execution would change them silently."""
     low, high = trial.bounds
     for explore in trial.usual:
-        many = MANY if explore else 1  # a planner is slow, and most likely does the same with explore
+        many = MANY if explore else 1  # a planner is slow, and most likely acts the same with explore
         rows = torch.arange(ROWS).repeat(many)
         start = pick(trial.script()[:1], rows)
         actions = torch.cat([trial.usual[explore].flatten(0, 1), trial.play(start, explore=explore)[:, 0]])
@@ -106,7 +107,7 @@ def bounds_are_kept(trial: Acting) -> None:
 
 
 def batch_invariance(trial: Acting) -> None:
-    """What a row does depends on that row alone."""
+    """Check that the action of a row depends on that row alone."""
     advice = (
         "let no operation mix the rows: statistics over dim 0, view() that swaps axes, BatchNorm in train"
     )
@@ -124,12 +125,13 @@ def batch_invariance(trial: Acting) -> None:
 
 
 def rows_draw_for_themselves(trial: Acting) -> None:
-    """Rows that see the same draw different actions, or a batch of envs explores no more than one."""
+    """Check that rows with equal observations draw different actions, so that a batch explores more than one
+    env."""
     drawing = [explore for explore, draws in trial.draws.items() if draws]
     if not drawing:
         raise NotTried("it draws nothing")
     script = pick(trial.script(), torch.zeros(ROWS, dtype=torch.long))
-    for attempt in range(TRIES):  # rare draws, of discrete actions, may well coincide
+    for attempt in range(TRIES):  # rare draws of discrete actions may be equal by chance
         actions = trial.play(script, explore=drawing[-1], seed=trial.seed + attempt)
         if not torch.equal(actions, actions[:1].expand_as(actions)):
             return
@@ -140,7 +142,7 @@ def rows_draw_for_themselves(trial: Acting) -> None:
 
 
 def episodes_are_apart(trial: Acting) -> None:
-    """A row in which a new episode begins acts as if there had been none before."""
+    """Check that a row that begins an episode acts as after ``initial``."""
     advice = "where first is True, begin that row's memory anew: torch.where(first, beginning, carried)"
     for explore in trial.usual:
         one, other = (
@@ -156,7 +158,7 @@ def episodes_are_apart(trial: Acting) -> None:
 
 
 def memory_is_kept(trial: Acting) -> None:
-    """A row remembers its episode while others begin a new one."""
+    """Check that a row remembers its episode while others begin a new one."""
     matters = False
     for explore, usual in trial.usual.items():
         other = trial.play(trial.script(past=1), explore=explore)
@@ -180,9 +182,9 @@ def memory_is_kept(trial: Acting) -> None:
 
 
 def isolation(trial: Acting) -> None:
-    """No call leaves anything behind: neither in what it was given nor in the policy."""
+    """Check that calls change neither their arguments nor the policy."""
     fresh = "keep nothing in the policy between calls: what is remembered belongs into the carry"
-    aside = pick(trial.script(past=2), slice(0, 3))  # other envs, which it acts in meanwhile
+    aside = pick(trial.script(past=2), slice(0, 3))  # other envs, in which it acts in between
     before = _state(trial.policy)
     for explore, usual in trial.usual.items():
         carry, other = trial.policy.initial(ROWS), trial.policy.initial(3)
@@ -208,7 +210,7 @@ def isolation(trial: Acting) -> None:
 
 
 def same_seed_same_numbers(trial: Acting) -> None:
-    """All draws come from the generator that is given."""
+    """Check that all draws come from the given generator."""
     advice = "draw with generator=generator, and with nothing else"
     for explore, usual in trial.usual.items():
         with global_generators_at_rest("act", advice):
@@ -232,7 +234,7 @@ ACTING: tuple[Callable[[Any], None], ...] = (
 
 
 def _only(actions: Tensor, rows: Tensor) -> Tensor:
-    """Actions [B, T, N] with zeros elsewhere, so that rows keep their numbers."""
+    """Return actions [B, T, N] with zeros in all other rows, so that rows keep their numbers."""
     return torch.where(rows.reshape(-1, 1, 1), actions, 0.0)
 
 

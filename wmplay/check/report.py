@@ -1,4 +1,4 @@
-"""What a check finds: one line per property."""
+"""Reports of checks: a line for each property."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ S = TypeVar("S")
 
 
 class Broken(Exception):
-    """A property does not hold: what is wrong, on the smallest input that shows it, and what to do."""
+    """A property does not hold: the problem, on the smallest input that shows it, and advice."""
 
     def __init__(self, message: str, advice: str) -> None:
         super().__init__(message)
@@ -22,17 +22,17 @@ class Broken(Exception):
 
 
 class NotTried(Exception):
-    """A property that cannot be tried here, or is none of this piece's, and why."""
+    """A property that cannot be tried, or does not apply to the piece, and the reason."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Whether a piece has a property."""
+    """The result of one property."""
 
     name: str
-    passed: bool  # or not tried
-    message: str = ""  # what is wrong, or why it was not tried
-    advice: str = ""  # what to do
+    passed: bool  # True also if it was not tried
+    message: str = ""  # the problem, or why it was not tried
+    advice: str = ""  # the next step
     tried: bool = True
 
     def __str__(self) -> str:
@@ -50,17 +50,17 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether the piece has every property."""
+        """True if the piece has every property that was tried."""
         return not self.failures
 
     @property
     def tried(self) -> int:
-        """How many properties were tried."""
+        """The number of properties that were tried."""
         return sum(finding.tried for finding in self.findings)
 
     @property
     def failures(self) -> tuple[Finding, ...]:
-        """The properties that it does not have."""
+        """The properties that the piece does not have."""
         return tuple(finding for finding in self.findings if not finding.passed)
 
     def __str__(self) -> str:
@@ -70,14 +70,14 @@ class Report:
 def examine(
     piece: str, properties: Sequence[Callable[[S], None]], subject: S, verbose: bool = False
 ) -> Report:
-    """Tries each property on a subject.
+    """Try each property on a subject and return the findings.
 
     Args:
-        piece: what is examined, for the reader.
-        properties: functions that raise ``Broken`` where theirs does not hold, ``NotTried`` where it cannot
-            be tried; the property's name is the function's. Whatever else they raise is the piece's failure.
-        subject: what they look at.
-        verbose: print each finding as soon as there is one.
+        piece: name of the piece, for the reader.
+        properties: functions that raise ``Broken`` if the property does not hold, ``NotTried`` if it cannot
+            be tried; the property's name is the function's. Any other error is a failure of the piece.
+        subject: the argument of each property.
+        verbose: whether to print each finding at once.
     """
     findings = []
     for each in properties:
@@ -95,7 +95,7 @@ def _try(holds: Callable[[S], None], subject: S) -> Finding:
         return Finding(name, False, broken.message, broken.advice)
     except NotTried as reason:
         return Finding(name, True, str(reason), tried=False)
-    except WmplayError as error:  # it says itself what to do
+    except WmplayError as error:  # contains its own advice
         return Finding(name, False, *_in_two(str(error)))
     except Exception as error:  # any mistake in the piece's own code
         text = " ".join(f"{type(error).__name__}: {error}".split())

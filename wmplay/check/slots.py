@@ -1,4 +1,4 @@
-"""What a vector env promises: it and as many single ones are stepped side by side."""
+"""Properties of vector envs, which are stepped together with as many single envs."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from wmplay.vector.autoreset import Autoreset
 from wmplay.vector.frames import Frames, frame_spaces, frames_of, with_final
 
 SLOTS = 3
-INTO_THE_NEXT = 5  # steps of the next episode that are looked at
+INTO_THE_NEXT = 5  # steps of the next episode that are compared
 
 
 def a_vector_env_is_single_ones(trial: EnvTrial) -> None:
-    """Slot i under seed s is a single env under seed s + i, in both ways of beginning the next episode."""
+    """Check that slot i under seed s is a single env under seed s + i, in two autoreset modes."""
     _expect_slots(trial, LIMIT, "same_step")
     _expect_slots(trial, LIMIT, "next_step")
 
 
 def workers_are_single_ones(trial: EnvTrial) -> None:
-    """The same in other processes, which must be able to make the env."""
+    """Check the same in worker processes, which must be able to make the env."""
     _expect_slots(trial, SHORT, "same_step", num_workers=2)
 
 
 class Slots:
-    """Single envs that begin the next episode as a vector env of this mode does."""
+    """Single envs that begin the next episode as a vector env in this mode does."""
 
     def __init__(self, envs: Sequence[gymnasium.Env[Any, Any]], autoreset: Autoreset) -> None:
         self.envs, self.autoreset = envs, autoreset
         self.now: list[Moment] = []
 
     def reset(self, seed: int) -> list[Moment]:
-        """The beginnings under seeds s + i."""
+        """Reset all envs with the seeds s + i and return their first moments."""
         self.now = [Moment(copied(env.reset(seed=seed + i)[0])) for i, env in enumerate(self.envs)]
         return self.now
 
     def step(self, actions: Sequence[Any]) -> tuple[list[Moment], list[Moment]]:
-        """What the actions led to, and what to act on next: another episode's beginning where one ended."""
+        """Step all envs; return the moments arrived at, and those to act on next."""
         arrived = [
             Moment(copied(env.reset()[0])) if was.over else _stepped(env, action)
             for env, was, action in zip(self.envs, self.now, actions, strict=True)
@@ -63,7 +63,7 @@ class Slots:
 def expect_single_ones(
     batch: VectorEnv[Any, Any, Any], slots: Slots, actions: Sequence[Sequence[Any]], seed: int
 ) -> None:
-    """Steps both, until there are no more actions or each slot is some steps into another episode.
+    """Step both until the actions end, or until each slot is some steps into another episode.
 
     Args:
         batch: of N slots.
@@ -78,7 +78,7 @@ def expect_single_ones(
     returned = batch.reset(seed=seed)[0]
     now = frames_of(returned, spaces, batch.num_envs)
     _expect(_slots(now), slots.reset(seed), f"after reset(seed={seed})")
-    since_end = np.full(len(slots.envs), -1)  # steps; -1 before it
+    since_end = np.full(len(slots.envs), -1)  # steps since the first end; -1 before it
     for number, each in enumerate(actions):
         where = f"at step {number + 1} with autoreset={slots.autoreset}"
         before, kept = returned, now
@@ -103,7 +103,7 @@ def _stepped(env: gymnasium.Env[Any, Any], action: Any) -> Moment:
 
 
 def _slots(frames: Frames, *outcome: Array) -> list[Moment]:
-    """A moment of each slot, from arrays [N, ...]."""
+    """Return a moment of each slot, from arrays [N, ...]."""
     number = len(next(iter(frames.values())))
     return [
         Moment({key: value[i] for key, value in frames.items()}, *(each[i] for each in outcome))

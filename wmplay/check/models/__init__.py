@@ -1,7 +1,7 @@
-"""What every world model promises, one function per property.
+"""Properties of world models, one function each.
 
-They are tried on a copy that has been fitted for a moment: at its first weights a model may still ignore
-what it is given, and a leak would not show.
+A copy of the model is checked after a short fit: with its first weights a model may still ignore its inputs,
+and a leak would not show.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from wmplay.loop.fitter import stages_of
 
 
 def check_model(model: Any, env: gymnasium.Env[Any, Any], *, seed: int = 0, verbose: bool = False) -> Report:
-    """Tries everything that a world model promises.
+    """Check all properties of a world model.
 
     Args:
-        model: on the CPU; it is copied, and left as it is.
-        env: a single one, which gives the observations and takes the actions that the model is made for;
-            a few short random episodes of it are what the model is shown and fitted on.
-        seed: of all random draws. The caller's random state is left as it is.
-        verbose: print each finding as soon as there is one, and how far the fit is.
+        model: on the CPU; it is copied, and not changed.
+        env: a single env, with the observations and actions that the model is made for; the model is fitted
+            on a few short random episodes of it.
+        seed: of all random draws. The caller's random state is not changed.
+        verbose: whether to print each finding at once, and the progress of the fit.
 
     Raises:
         SpaceError: if the env's episodes are too short.
@@ -61,7 +61,8 @@ def check_model(model: Any, env: gymnasium.Env[Any, Any], *, seed: int = 0, verb
 
 @torch.no_grad()
 def shapes_and_types(trial: Trial) -> None:
-    """Predictions have the shapes of the contract, and are finite; beliefs are tensors, batch first."""
+    """Check that predictions have the contract's shapes and are finite, and beliefs are tensors, batch
+    first."""
     model = trial.model
     if not isinstance(model, WorldModel) or not isinstance(model, torch.nn.Module):
         missing = [n for n in ("initial", "observe", "predict", "decode", "loss") if not hasattr(model, n)]
@@ -98,13 +99,13 @@ def shapes_and_types(trial: Trial) -> None:
 
 
 def the_loss_is_a_finite_scalar(trial: Trial) -> None:
-    """The loss can be minimised: a finite scalar that depends on the weights."""
+    """Check that the loss is a finite scalar that depends on the weights."""
     if trial.fit_failed is not None:
         raise trial.fit_failed
 
 
 def every_weight_is_trained(trial: Trial) -> None:
-    """The loss, or those of all stages together, have a gradient to each parameter."""
+    """Check that the loss, or the losses of all stages together, have a gradient for each parameter."""
     if trial.untrained:
         raise Broken(
             f"no gradient reaches {listed(trial.untrained)}",
@@ -113,13 +114,13 @@ def every_weight_is_trained(trial: Trial) -> None:
 
 
 def overfits_one_batch(trial: Trial) -> None:
-    """A short fit lowers the loss of a batch, and what is predicted comes nearer to it."""
+    """Check that a short fit on one batch lowers its loss and the error of predictions of it."""
     if trial.stuck is not None:
         raise Broken(*trial.stuck)
 
 
 def padding_counts_for_nothing(trial: Trial) -> None:
-    """The loss does not depend on steps that ``mask`` takes out, nor on the frames after them."""
+    """Check that the loss depends neither on steps outside ``mask`` nor on the frames after them."""
     real = torch.tensor([STEPS, *[SEEN] * (ROWS - 1)]).unsqueeze(1)
     junk = padded(trial.segment, torch.arange(STEPS) < real)
     clean = replace(trial.segment, mask=junk.mask)
@@ -135,7 +136,7 @@ def padding_counts_for_nothing(trial: Trial) -> None:
 
 
 def batch_invariance(trial: Trial) -> None:
-    """A row of a batch is treated as that row alone."""
+    """Check that the prediction of a row depends on that row alone."""
     together = trial.outcome(trial.model)
     for row in range(ROWS):
         only = slice(row, row + 1)
@@ -149,7 +150,7 @@ def batch_invariance(trial: Trial) -> None:
 
 
 def observations_matter(trial: Trial) -> None:
-    """What was observed changes what is predicted."""
+    """Check that observations change predictions."""
     start = trial.frames(0, 1)
     ignorant = trial.model.initial({key: value[:, 0] for key, value in start.items()})
     if bool((trial.outcome(trial.model, ignorant) - trial.outcome(trial.model)).abs().max() <= TOLERANCE):
@@ -161,7 +162,7 @@ def observations_matter(trial: Trial) -> None:
 
 @torch.no_grad()
 def seeing_in_parts(trial: Trial) -> None:
-    """Observing steps one by one is observing them all at once; predictions can be continued."""
+    """Check that observing step by step equals observing at once, and that predictions can be continued."""
     model = trial.model
     stepwise = model.initial({key: value[:, 0] for key, value in trial.frames(0, 1).items()})
     for t in range(SEEN):
@@ -185,7 +186,7 @@ def seeing_in_parts(trial: Trial) -> None:
 
 @torch.no_grad()
 def isolation(trial: Trial) -> None:
-    """No call leaves anything behind: neither in the belief that it was given nor in the module."""
+    """Check that calls change neither the given belief nor the module."""
     model = trial.model
     belief = trial.believe(model)
     kept, weights = tree_map(torch.clone, belief), _state(model)
@@ -203,8 +204,7 @@ def isolation(trial: Trial) -> None:
 
 @torch.no_grad()
 def same_seed_same_numbers(trial: Trial) -> None:
-    """All draws come from the generator that is given; without one there are none. The loss draws from
-    torch's global generator."""
+    """Check that draws come only from the given generator, and those of the loss from torch's global one."""
     model = trial.model
     belief = trial.believe(model)
     advice = "draw with generator=generator, and take the most likely future where it is None"
@@ -225,7 +225,7 @@ def same_seed_same_numbers(trial: Trial) -> None:
 
 
 def save_and_load(trial: Trial) -> None:
-    """A state_dict holds all that predictions depend on."""
+    """Check that a state_dict holds everything that predictions depend on."""
     model = trial.model
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
@@ -241,7 +241,7 @@ def save_and_load(trial: Trial) -> None:
 
 
 def copies_are_equal_and_apart(trial: Trial) -> None:
-    """A deep copy and a pickled one predict the same, and share nothing with the model."""
+    """Check that a deep copy and a pickled one predict the same, and share nothing with the model."""
     model = trial.model
     usual = trial.outcome(model)
     advice = "hold no function, file or other module from outside that a copy would share or could not take"
@@ -291,7 +291,7 @@ def _state(model: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def _unregistered(model: torch.nn.Module) -> list[str]:
-    """Attributes with tensors, also of modules in a list or dict, that are not among the model's own."""
+    """Return attributes with tensors, also in lists and dicts, that are not among the model's own."""
     own = {id(x) for x in [*model.parameters(), *model.buffers()]}
 
     def is_foreign(leaf: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What a world model promises about where and how it runs."""
+"""Properties of world models that concern devices and compilation."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from wmplay.loop.fitter import stages_of
 
 GPU = "cuda"
 GPU_TOLERANCE = 1e-3  # relative and absolute: other kernels, another order of sums
-BACKEND = "aot_eager"  # captures forward and backward; what comes after that is no longer the model's
+BACKEND = "aot_eager"  # captures forward and backward; later stages do not depend on the model
 
 
 def follows_its_device(trial: Trial) -> None:
-    """All that it makes is where its weights are: tried on torch's meta device, which has shapes only."""
+    """Check that all results are on the device of the weights, by torch's meta device, which has only
+    shapes."""
     model, there = _moved(trial, "meta")
     advice = (
         "make tensors where others are (x.new_zeros, device=x.device), keep constants with register_buffer"
@@ -31,7 +32,7 @@ def follows_its_device(trial: Trial) -> None:
             future = model.predict(belief, there.future)
             made = [belief, future.latent, future.reward, future.discount, dict(future.observation)]
             losses = [stage.loss(there.segment)[0] for stage in stages_of(model)]
-    except Exception as error:  # whatever the model's own code raises there
+    except Exception as error:  # any error of the model's own code
         text = " ".join(f"{type(error).__name__}: {error}".split())
         if "device" in text and "cpu" in text:
             raise Broken(f"moved from the CPU, it raised {text}", advice) from error
@@ -43,7 +44,7 @@ def follows_its_device(trial: Trial) -> None:
 
 
 def cpu_and_cuda_agree(trial: Trial) -> None:
-    """On a GPU it predicts the same, samples, and has the same loss where that draws nothing."""
+    """Check that a GPU gives the same predictions, and finite samples and losses."""
     if not torch.cuda.is_available():
         raise NotTried("there is no CUDA device here")
     model, there = _moved(trial, GPU)
@@ -62,7 +63,8 @@ def cpu_and_cuda_agree(trial: Trial) -> None:
 
 
 def compiles_as_claimed(trial: Trial) -> None:
-    """What its attribute ``compiles`` names, ``torch.compile`` captures whole, with the same numbers."""
+    """Check that ``torch.compile`` captures the functions in the attribute ``compiles``, with the same
+    numbers."""
     claimed = tuple(getattr(trial.model, "compiles", ()))
     if not claimed:
         raise NotTried("it claims nothing, by an attribute compiles = ('loss', 'predict')")
@@ -97,7 +99,7 @@ _RESULTS = {"loss": _loss, "predict": _predicted}
 
 
 def _moved(trial: Trial, device: str) -> tuple[Any, Trial]:
-    """A copy of the model on another device, and the trial's batch there."""
+    """Return a copy of the model on another device, and the trial with its batch there."""
     model = copy.deepcopy(trial.model)
     own = {id(weight) for weight in trial.model.parameters()}
     if any(id(weight) in own for weight in model.parameters()):

@@ -1,4 +1,5 @@
-"""Whether a model keeps the time rule: each step is predicted where it belongs, and from what came before."""
+"""The time rule of world models: each step is predicted at its own place, and only from what came before
+it."""
 
 from __future__ import annotations
 
@@ -21,16 +22,18 @@ from wmplay.nets.units import measure_units
 from wmplay.system.device import seed_draws
 from wmplay.system.progress import Advance, bar
 
-ROUNDS = (150, 300, 900)  # updates: most models need few, and each round begins anew
-ENOUGH = {"time": 0.25, "action": 0.25, "end": 0.1}  # of what there is to tell; an end is a rare thing
+ROUNDS = (150, 300, 900)  # updates; most models need few, and each round starts anew
+ENOUGH = {"time": 0.25, "action": 0.25, "end": 0.1}  # of the largest amount; ends are rare
 ASKED = 293  # episodes
 ON_TIME = "on time"
 RULE = "the time rule: action[t] leads from observation[t] to observation[t + 1], with reward[t]"
 
 
 def no_peeking(trial: Trial) -> None:
-    """What is predicted up to step t does not depend on the actions after it: by changing them, and by
-    their gradient."""
+    """Check that predictions up to step t do not depend on later actions.
+
+    The actions are changed, and the gradient with respect to them is compared with zero.
+    """
     model = trial.model
     advice = (
         "make the prediction of step t depend on action[: t + 1] alone (a causal mask, a loop over steps)"
@@ -58,7 +61,7 @@ def no_peeking(trial: Trial) -> None:
 
 
 def actions_matter(trial: Trial) -> None:
-    """After a short fit, action[t] changes what is predicted of the step that it leads to."""
+    """Check that after a short fit action[t] changes the prediction of the step that it leads to."""
     model = trial.model
     belief = trial.believe(model)
 
@@ -82,7 +85,8 @@ def actions_matter(trial: Trial) -> None:
 
 
 def predictions_are_on_time(trial: Trial) -> None:
-    """Fitted to a world whose numbers say where they belong, it predicts each for its own step."""
+    """Check that a model fitted to a world whose numbers encode their place predicts each for its own
+    step."""
     if trial.fit_failed is not None or trial.stuck is not None:
         raise NotTried("it does not learn what it is shown")
     oracle = Oracle(trial)
@@ -104,20 +108,20 @@ def predictions_are_on_time(trial: Trial) -> None:
             )
     if untold:
         nothing = f"after {ROUNDS[-1]} updates on a world that tells it, they tell nothing of the {untold[0]}"
-        if "time" not in untold:  # a slow learner? actions_matter has its own way
+        if "time" not in untold:  # may be a slow learner; actions_matter checks it directly
             raise NotTried(nothing)
         raise Broken(nothing, f"see whether predict does what the loss trains, and {RULE}")
 
 
 class Oracle:
-    """Asks copies of a model that were fitted to the made-up world what their predictions tell."""
+    """An examiner of copies of a model that are fitted to the artificial world."""
 
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
         self.world = Clockwork(trial.spaces, trial.action_space)
 
     def told(self) -> Told:
-        """Of a copy that was fitted for as long as it took to tell, or for long."""
+        """Return what the predictions encode, of a copy fitted until they do, or for all rounds."""
         progress = bar("alignment", sum(ROUNDS), "updates") if self.trial.verbose else nullcontext(silent)
         done = 0
         with progress as advance:
@@ -130,7 +134,10 @@ class Oracle:
         return told
 
     def found_when_moved(self, kind: str) -> str | None:
-        """In which direction the loss shifts actions, or ends: moved the other way, they are found."""
+        """Return the direction in which the loss shifts actions, or ends, or None.
+
+        The data is shifted the other way; a shift that makes the model find them is the answer.
+        """
         field = {"action": "action", "end": "terminated"}.get(kind)
         if field is None:
             return None
@@ -151,21 +158,25 @@ class Oracle:
         advance: Advance = silent,
         change: Callable[[Segment], Segment] = lambda segment: segment,
     ) -> Any:
-        """A copy after so many updates on the world's segments, perhaps changed; ``done`` is for the bar."""
+        """Return a copy after ``updates`` updates on the world's segments, changed by ``change``.
+
+        ``done`` is the number of earlier updates, for the progress bar.
+        """
         model = copy.deepcopy(self.trial.given).train()
         fitter = Fitter(model, CPU, updates, precision="float32", warmup=updates // 10)
         generator = torch.Generator().manual_seed(self.trial.seed)
         for number in range(updates):
             seed_draws(self.trial.seed + number)
             segment = change(self.world.episodes(ROWS, SAFE + 4, generator).segment)
-            measure_units(model, segment)  # of the first one
+            measure_units(model, segment)  # of the first segment
             fitter.update(segment, number, (0, updates))
             advance(done + number + 1, "")
         return model.eval()
 
     @torch.no_grad()
     def ask(self, model: Any) -> Told:
-        """What is told by its predictions of the step after those that all episodes have."""
+        """Return what the model's prediction encodes, for the first step after those that all episodes
+        have."""
         asked = self.world.episodes(ASKED, SAFE + 2, torch.Generator().manual_seed(self.trial.seed + 1))
         frames = modelled(asked.segment.observation)
         belief = model.initial({key: value[:, 0] for key, value in frames.items()})
@@ -175,7 +186,7 @@ class Oracle:
 
 
 def _off_time(told: Told) -> dict[tuple[str, str], str]:
-    """What is told of another step than its own, and when."""
+    """Return what is encoded at another step than its own, and the direction."""
     off = {}
     for (who, what), amounts in told.items():
         most = max(amounts, key=lambda name: amounts[name])
@@ -186,7 +197,7 @@ def _off_time(told: Told) -> dict[tuple[str, str], str]:
 
 
 def _untold(told: Told) -> list[str]:
-    """What no prediction tells of its own step."""
+    """Return what no prediction encodes at its own step."""
     kinds = dict.fromkeys(what for _, what in told)
     return [kind for kind in kinds if not any(_on_time(w, x) for (_, w), x in told.items() if w == kind)]
 
