@@ -1,7 +1,7 @@
-"""Errors that a user can mend: one line that says what, got, expected and what to do next.
+"""Errors that a user can fix: one line with the problem, the value, the expected values and the next step.
 
-Everything here is a ``ValueError``; the command line prints the line alone and exits with 2 (a
-traceback comes with ``--debug``). Our own invariants are assertions instead.
+Every error is a ``ValueError``; the command line prints the line alone and exits with 2 (with ``--debug`` it
+adds a traceback). Violated invariants of wmplay itself are assertions instead.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from typing import TypeAlias
 Portable: TypeAlias = tuple[type[Exception], str, str, str | None]
 LARGEST_SEED = 2**63 - 1  # of any generator, and of a number in an array
 LARGEST_COUNT = 2**31 - 1  # of envs, steps, episodes, ...
-PLACE = "failed_at"  # the attribute of a restored error that says where in a plugin it came up
-LONGEST = 2000  # characters of a message
+PLACE = "failed_at"  # the attribute of a restored error that names its place in a plugin
+LONGEST = 2000  # characters of a message at most
 
 
 class WmplayError(ValueError):
-    """Something the user can mend; its message is one line that a terminal can show, whatever it quotes."""
+    """A mistake that the user can fix; its message is one line that a terminal can show safely."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(_one_line(message))
 
 
 class UnknownName(WmplayError):
-    """A name that is not there; the message gives the nearest ones, or other advice."""
+    """An unknown name; the message suggests the nearest ones, or other advice."""
 
     def __init__(self, what: str, name: str, known: Iterable[str], advice: str = "") -> None:
         super().__init__(f"unknown {what} '{name}'{f': {advice}' if advice else did_you_mean(name, known)}")
 
 
 class UsageError(WmplayError):
-    """A command line or call with arguments that make no sense."""
+    """A command line or call with invalid arguments."""
 
 
 class ConfigError(WmplayError):
@@ -42,7 +42,7 @@ class ConfigError(WmplayError):
 
 
 class UnknownSetting(ConfigError):
-    """A key that a piece's constructor does not take; the message gives the nearest ones."""
+    """A key that a piece's constructor does not take; the message suggests the nearest ones."""
 
     def __init__(self, piece: str, key: str, known: Iterable[str]) -> None:
         super().__init__(f"{piece} takes no '{key}'{did_you_mean(key, known)}")
@@ -69,15 +69,15 @@ class StoreError(WmplayError):
 
 
 class WorldError(WmplayError):
-    """Data or a policy of one world, given to another."""
+    """Data or a policy of one world, used in another."""
 
 
 class DataError(WmplayError):
-    """Data in another format that cannot be read or written: it has a hole, or a package is missing."""
+    """Data in another format that cannot be read or written, for example because a package is missing."""
 
 
 class AlignmentError(WmplayError):
-    """An array of a trajectory is not where the time rule wants it."""
+    """An array of a trajectory that violates the time rule."""
 
 
 class RunError(WmplayError):
@@ -85,15 +85,15 @@ class RunError(WmplayError):
 
 
 class DamagedError(RunError):
-    """A file of a run that was only half written, or changed since."""
+    """A file of a run that is incomplete, or changed since it was written."""
 
 
 class ArbiterError(WmplayError):
-    """A judge of clips that is not there, is damaged, or cannot judge what it is given."""
+    """An arbiter that is missing or damaged, or that cannot measure the given clips."""
 
 
 class WriteError(WmplayError):
-    """A file that could not be written: no space, no permission. What was there before is as it was."""
+    """A file that could not be written, for lack of space or permission; an earlier version is unchanged."""
 
     def __init__(self, path: Path, error: OSError) -> None:
         super().__init__(
@@ -107,7 +107,7 @@ class DivergedError(WmplayError):
 
 
 class CheckError(WmplayError):
-    """A piece that does not keep what its kind promises."""
+    """A piece that breaks the contract of its kind."""
 
 
 class PluginError(WmplayError):
@@ -115,17 +115,17 @@ class PluginError(WmplayError):
 
 
 def portable(error: Exception, place: str | None) -> Portable:
-    """An error in a form that any process can raise again.
+    """Return an error in a form that any process can raise again.
 
     Args:
         error: that has been caught; its class, its line and its traceback are kept.
-        place: where in a plugin it came up (``plugins.failed_at``).
+        place: of the error in a plugin (``plugins.failed_at``).
     """
     return type(error), str(error), traceback.format_exc(), place
 
 
 def restored(error: Portable, where: str) -> Exception:
-    """The error that was made ``portable`` in another process; a note says where, with its traceback."""
+    """Return the error that another process made ``portable``, with a note of its origin and traceback."""
     kind, message, trace, place = error
     again = kind.__new__(kind)
     again.args = (message,)
@@ -135,7 +135,7 @@ def restored(error: Portable, where: str) -> Exception:
 
 
 def check_range(what: str, value: int | None, least: int, most: int = LARGEST_COUNT) -> None:
-    """Raises ConfigError for a whole number outside least .. most; None is fine."""
+    """Raise ConfigError for a whole number outside least .. most; None is allowed."""
     if value is not None and value < least:
         raise ConfigError(f"{what} is {value}, expected at least {least}")
     if value is not None and value > most:
@@ -150,7 +150,7 @@ def check_values(
     not_negative: Mapping[str, float] | None = None,
     fractions: Mapping[str, float] | None = None,
 ) -> None:
-    """Checks a piece's numbers, given by name. Raises ConfigError for the first that is out of range."""
+    """Raise ConfigError for the first of a piece's numbers, given by name, that is out of range."""
     rules: list[tuple[Mapping[str, float] | None, Callable[[float], bool], str]] = [
         (at_least_one, lambda x: x >= 1, "at least 1"),
         (positive, lambda x: x > 0, "a positive number"),
@@ -164,7 +164,7 @@ def check_values(
 
 
 def did_you_mean(name: str, known: Iterable[str], limit: int = 3) -> str:
-    """The end of an error line: the nearest known names, or all of them if none is near."""
+    """Return the end of an error line: the nearest known names, or all of them if none is near."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=limit, cutoff=0.5)
     if near:
@@ -173,7 +173,7 @@ def did_you_mean(name: str, known: Iterable[str], limit: int = 3) -> str:
 
 
 def _one_line(text: str) -> str:
-    """A text without control characters, and with its middle left out where it is very long."""
+    """Return a text without control characters, and with its middle left out if it is very long."""
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 4 :]}"
     if text.isprintable():

@@ -360,7 +360,7 @@ PROPERTIES: tuple[Callable[[EnvTrial], None], ...] = (
 )
 
 
-# ---- what they share -----------------------------------------------------------------------------
+# ---- helpers ------------------------------------------------------------------------------------
 
 
 def _expect_member(key: str, value: Any, space: gymnasium.Space[Any], where: str) -> None:

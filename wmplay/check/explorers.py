@@ -254,7 +254,7 @@ EXPLORING: tuple[Callable[[Exploring], None], ...] = (
 )
 
 
-# ---- what they share -----------------------------------------------------------------------------
+# ---- helpers ------------------------------------------------------------------------------------
 
 
 def _played(trial: Exploring, *, explore: bool) -> list[Tensor]:

@@ -339,7 +339,7 @@ LEARNING: tuple[Callable[[Practised], None], ...] = (
 )
 
 
-# ---- what they share -----------------------------------------------------------------------------
+# ---- helpers ------------------------------------------------------------------------------------
 
 
 def everyday(place: Array, age: Array) -> tuple[Array, Array, Array]:

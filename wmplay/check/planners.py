@@ -354,7 +354,7 @@ PROPERTIES: tuple[Callable[[Solver], None], ...] = (
 )
 
 
-# ---- what they share -----------------------------------------------------------------------------
+# ---- helpers ------------------------------------------------------------------------------------
 
 
 def _expect(name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:

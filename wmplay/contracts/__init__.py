@@ -1,16 +1,15 @@
-"""The contracts: what flows between the pieces, and what each piece must do.
+"""The contracts: the data that flows between the pieces, and the methods of each kind of piece.
 
-Shapes: B batch, T steps observed, H steps predicted (the horizon), A action size, ``...`` the
-observation's own shape. Observations are always a dict of named arrays.
+Shapes: B batch, T steps observed, H steps predicted (the horizon), A action size, ``...`` the observation's
+own shape. Observations are always a dict of named arrays.
 
-**The time rule** holds everywhere, on disk and in memory: ``action[t]`` leads from ``observation[t]``
-to ``observation[t + 1]``, with ``reward[t]``. T steps have T actions and T + 1 observations.
+**The time rule** holds everywhere, on disk and in memory: ``action[t]`` leads from ``observation[t]`` to
+``observation[t + 1]``, with ``reward[t]``. T steps have T actions and T + 1 observations.
 
 Discrete actions are int64 without the A axis.
 
-**Observation keys that start with ``goal_`` belong to the task.** Policies and objectives are given them; a
-world model is given what ``modelled`` leaves of an observation, wherever it is asked for something: in
-``initial``, ``observe``, ``loss`` and ``surprise``.
+**Observation keys that start with ``goal_`` belong to the task.** Policies and objectives receive them. World
+models do not: ``initial``, ``observe``, ``loss`` and ``surprise`` receive the keys that ``modelled`` keeps.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What flows between the pieces: trajectories, batches of them, predictions, plans."""
+"""The data that flows between the pieces: trajectories, batches of them, predictions, plans."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wmplay.system.arrays import Array
 from wmplay.system.lazy import LazyMapping
 
 Belief: TypeAlias = Any  # any pytree of tensors, batch first
-Carry: TypeAlias = Any  # what a policy remembers between steps: any pytree, batch first
+Carry: TypeAlias = Any  # all that a policy keeps between steps: any pytree, batch first
 Latent: TypeAlias = Tensor | dict[str, Tensor]
 Decoded: TypeAlias = Mapping[str, Distribution | Tensor]
 
@@ -30,14 +30,14 @@ class Trajectory:
     """One episode, or a part of one, of T steps, as numpy arrays.
 
     Raises:
-        ShapeError: where the arrays do not agree on T.
+        ShapeError: if the arrays do not agree on T.
     """
 
     observation: dict[str, Array]  # [T+1, ...]
     action: Array  # [T, A], or [T] int64 for discrete actions
     reward: Array  # [T] float32
-    terminated: Array  # [T] bool: the world ended
-    truncated: Array  # [T] bool: the clock ended
+    terminated: Array  # [T] bool: ended by the rules of the world
+    truncated: Array  # [T] bool: cut by a time limit
 
     def __post_init__(self) -> None:
         steps = len(self.action)
@@ -54,23 +54,23 @@ class Trajectory:
                 )
 
     def __len__(self) -> int:
-        """T, the number of steps."""
+        """Return T, the number of steps."""
         return len(self.action)
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A batch of fixed-length slices of trajectories, never across an episode's end, as tensors."""
+    """A batch of slices of trajectories, as tensors; all have T steps and lie within one episode."""
 
     observation: dict[str, Tensor]  # [B, T+1, ...]
     action: Tensor  # [B, T, A], or [B, T] int64
     reward: Tensor  # [B, T] float32
     terminated: Tensor  # [B, T] bool
     mask: Tensor  # [B, T] bool: False where a short episode was padded
-    first: Tensor | None = None  # [B] bool: True where the slice begins with its episode; None = not known
+    first: Tensor | None = None  # [B] bool: True if the slice begins with its episode; None = unknown
 
     def to(self, device: torch.device | str) -> Segment:
-        """The same segment on another device."""
+        """Return the segment on another device."""
         tensors = (self.action, self.reward, self.terminated, self.mask, self.first)
         return Segment(
             {k: v.to(device, non_blocking=True) for k, v in self.observation.items()},
@@ -78,11 +78,11 @@ class Segment:
         )
 
     def modelled(self) -> Segment:
-        """What a world model is fitted on: the same without the task's goals."""
+        """Return the segment without the task's goals, as a world model is fitted on it."""
         return replace(self, observation=modelled(self.observation))
 
     def rows(self, which: slice) -> Segment:
-        """Some of the batch's rows."""
+        """Return some of the batch's rows."""
         return Segment(
             {k: v[which] for k, v in self.observation.items()},
             self.action[which],
@@ -93,7 +93,7 @@ class Segment:
         )
 
     def steps(self, start: int, stop: int) -> Segment:
-        """Steps start..stop-1, with the stop - start + 1 observations around them."""
+        """Return steps start..stop-1, with the stop - start + 1 observations around them."""
         return Segment(
             {k: v[:, start : stop + 1] for k, v in self.observation.items()},
             self.action[:, start:stop],
@@ -106,20 +106,20 @@ class Segment:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says will happen in the next H steps, given their actions."""
+    """The next H steps that a model predicts under given actions."""
 
     latent: Latent  # [B, H, ...]: the features of each predicted step
     reward: Tensor | None  # [B, H]
-    discount: Tensor | None  # [B, H]: the probability that the episode goes on
-    belief: Belief  # after the last step: predictions can be continued
+    discount: Tensor | None  # [B, H]: the probability that the episode continues
+    belief: Belief  # after the last step, from which predictions can be continued
     decode: Callable[[Any], Decoded]  # of latents
 
     @cached_property
     def observation(self) -> Mapping[str, Tensor]:
-        """Expected observations {key: [B, H, ...]}, each key worked out on its first use.
+        """The expected observations {key: [B, H, ...]}, each key computed at its first use.
 
-        For a binary screen the expectation is the probability of a lit pixel. Planning on rewards
-        or on joint positions never pays for pixels.
+        For a binary screen the expectation is the probability of a lit pixel. Planning on rewards or joint
+        positions does not pay for pixels.
         """
         decoded = self.decode(self.latent)
 
@@ -131,13 +131,14 @@ class Prediction:
 
 
 class LazyPrediction(Prediction):
-    """A prediction whose reward and discount are worked out when first read: planning on joint positions
-    never pays for the heads of a model, either.
+    """A prediction whose reward and discount are computed at their first use.
+
+    Planning on joint positions does not pay for the heads of a model.
 
     Args:
         latent: as in ``Prediction``, and so are belief and decode.
-        outcomes: "reward" and "discount" -> [B, H], or None where the model has no such head. Each is read
-            at most once, with gradients only if there were gradients where the prediction was made.
+        outcomes: "reward" and "discount" -> [B, H], or None if the model has no such head. Each is read at
+            most once, with gradients only if they were enabled when the prediction was made.
     """
 
     def __init__(
@@ -148,7 +149,7 @@ class LazyPrediction(Prediction):
         decode: Callable[[Any], Decoded],
     ) -> None:
         fields = {"latent": latent, "belief": belief, "decode": decode, "_outcomes": outcomes}
-        self.__dict__.update(fields, _gradients=torch.is_grad_enabled())  # as every Prediction, it is frozen
+        self.__dict__.update(fields, _gradients=torch.is_grad_enabled())  # a Prediction is frozen
 
     @cached_property
     def reward(self) -> Tensor | None:
@@ -157,7 +158,7 @@ class LazyPrediction(Prediction):
 
     @cached_property
     def discount(self) -> Tensor | None:
-        """The probabilities [B, H] that the episode goes on."""
+        """The probabilities [B, H] that the episode continues."""
         return self._read("discount")
 
     def _read(self, name: str) -> Tensor | None:
@@ -168,10 +169,10 @@ class LazyPrediction(Prediction):
 
 @dataclass(frozen=True)
 class Plan:
-    """The best action sequence a planner found for each row."""
+    """The best action sequence that a planner found for each row."""
 
     action: Tensor  # [B, H, A], or [B, H] int64
-    score: Tensor  # [B]: what the objective gives this plan; higher is better
+    score: Tensor  # [B]: the objective's value of the plan; higher is better
 
 
 Score: TypeAlias = Callable[[Prediction], Tensor]  # Prediction of [R, H] rows -> [R]
@@ -179,17 +180,17 @@ Score: TypeAlias = Callable[[Prediction], Tensor]  # Prediction of [R, H] rows -
 
 @dataclass(frozen=True)
 class Surprise:
-    """How unlikely a model finds the binary screens of a segment, each given all frames before it."""
+    """The negative log-likelihood of a segment's binary screens, each given all frames before it."""
 
     nats: Tensor  # [B, T]: -log p(screen[t + 1] | ...), or an upper bound of it
     kind: Literal["exact", "bound"]
 
 
 def model_keys(observation: Mapping[str, Any]) -> list[str]:
-    """The observation keys that world models model: all but the task's ``goal_`` keys, in order."""
+    """Return the observation keys that world models model, in order: all but the task's ``goal_`` keys."""
     return [key for key in observation if not key.startswith(GOAL_PREFIX)]
 
 
 def modelled(observation: Mapping[str, V]) -> dict[str, V]:
-    """What a world model is given of an observation: its ``model_keys``."""
+    """Return the part of an observation that a world model receives: its ``model_keys``."""
     return {key: observation[key] for key in model_keys(observation)}

@@ -1,4 +1,4 @@
-"""Environments as pieces know them: what a piece is built from, which needs nothing that steps."""
+"""Environments as seen by pieces: the spec that pieces are built from, and tasks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 
 PROVENANCE = "wmplay_origin"  # the attribute of an env that was built from a config
 
-Provenance: TypeAlias = Mapping[str, Any]  # "_piece_": "env/<name>", and settings that make another world
+Provenance: TypeAlias = Mapping[str, Any]  # "_piece_": "env/<name>", and the settings that define the world
 
 
 @runtime_checkable
 class HasReward(Protocol):
-    """A task that can say the reward of any step, also of a predicted one."""
+    """A task that computes the reward of any step, real or predicted."""
 
     def reward_and_terminated(
         self, before: Mapping[str, Tensor], after: Mapping[str, Tensor]
@@ -26,29 +26,32 @@ class HasReward(Protocol):
 
 @runtime_checkable
 class HasDistance(Protocol):
-    """A task that can say how far its goal is."""
+    """A task that computes the distance to its goal."""
 
     def distance(self, observation: Mapping[str, Tensor]) -> Tensor:
         """Return the distance [...] of observations {key: [..., *shape]}, goals included; 0 at the goal."""
 
 
 class Task(HasReward, HasDistance, Protocol):
-    """An env's task, as ``env.unwrapped.task``; an env may have one with either method alone."""
+    """An env's task, as ``env.unwrapped.task``; an env's task may have either method alone."""
 
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """What pieces are built from. Recorded data and exported runs have one without being an env."""
+    """The facts about an env that pieces are built from.
 
-    observation_space: Space[Any]  # of one env, also where there is a batch
+    Recorded data and exported runs have a spec without being an env.
+    """
+
+    observation_space: Space[Any]  # of a single env, also for a vector env
     action_space: Space[Any]
-    task: Any = None  # a Task; None where the env has none
-    max_steps: int | None = None  # of an episode; None where nothing limits it
-    provenance: Provenance | None = None  # None where the env was not built from a config
+    task: Any = None  # a Task, or None
+    max_steps: int | None = None  # of an episode; None = unlimited
+    provenance: Provenance | None = None  # None for an env that was not built from a config
 
 
 def env_spec(env: Any) -> EnvSpec:
-    """Return what pieces know of an env, single or vector; a spec is returned as it is."""
+    """Return the spec of an env, single or vector; a spec is returned unchanged."""
     if isinstance(env, EnvSpec):
         return env
     inner, registered = getattr(env, "unwrapped", env), getattr(env, "spec", None)

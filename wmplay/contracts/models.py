@@ -1,4 +1,4 @@
-"""What every world model must do, and what some can do besides."""
+"""The contract of world models, and their optional capabilities."""
 
 from __future__ import annotations
 
@@ -15,40 +15,43 @@ from wmplay.contracts.data import Belief, Decoded, Prediction, Segment, Surprise
 
 @runtime_checkable
 class WorldModel(Protocol):
-    """Predicts observations, rewards and endings. Every world model is also an ``nn.Module``.
+    """A predictor of observations, rewards and endings. Every world model is also an ``nn.Module``.
 
-    It is given observations without the task's goals (``modelled``). State goes in and comes out:
-    no call may leave anything behind in the module.
+    A model receives observations without the task's goals (``modelled``). All state is in the arguments and
+    results: no call may change the module.
 
-    What is optional is read by ``capabilities``.
+    Optional methods and attributes are read by ``capabilities``.
     """
 
     def initial(self, observation: dict[str, Tensor]) -> Belief:
-        """The belief after an episode's first frame, {key: [B, ...]}."""
+        """Return the belief after an episode's first frame, {key: [B, ...]}."""
 
     def observe(self, belief: Belief, action: Tensor, observation: dict[str, Tensor]) -> Belief:
-        """The belief after T more steps: action [B, T, A] and what they led to, {key: [B, T, ...]}."""
+        """Return the belief after T more steps: action [B, T, A] and the frames they led to, {key: [B, T,
+        ...]}."""
 
     def predict(
         self, belief: Belief, action: Tensor, *, generator: torch.Generator | None = None
     ) -> Prediction:
-        """The future under action [B, H, A].
+        """Predict the future under action [B, H, A].
 
-        With a generator: one sampled future per row. Without one there is nothing to draw from,
-        and each row is the model's most likely future.
+        With a generator, each row is one sampled future. Without one nothing is drawn, and each row is the
+        model's most likely future.
         """
 
     def decode(self, latent: Any) -> Decoded:
-        """Distributions (or plain expectations) of each observation key; only when somebody wants to look."""
+        """Return a distribution (or plain expectation) of each observation key."""
 
     def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
-        """(scalar to minimise, metrics by name). Random draws come from torch's global generator,
-        which the training loop seeds anew for each step."""
+        """Return (scalar to minimise, metrics by name).
+
+        Random draws come from torch's global generator, which the training loop seeds for each update.
+        """
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a model's fit: what is trained, by which loss; all other weights are frozen meanwhile."""
+    """A part of a model's fit: a module and its loss, while all other weights are frozen."""
 
     name: str
     share: float  # of the updates of the first iteration; later iterations fit the last stage only
@@ -58,19 +61,19 @@ class Stage:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a world model offers besides ``WorldModel``. A model offers it by having the attribute."""
+    """The optional parts of a world model. A model has one by having the attribute."""
 
     stages: Callable[[], Sequence[Stage]] | None = None  # of a model that is fitted in stages
     surprise: Callable[[Segment], Surprise] | None = None  # of a model with a likelihood of screens
-    predicted: Sequence[str] | None = None  # observation keys that it predicts; None = all it is given
+    predicted: Sequence[str] | None = None  # the observation keys that it predicts; None = all modelled ones
     compiles: Sequence[str] = ()  # those of "loss" and "predict" that ``torch.compile`` captures whole
-    least_length: int = 1  # steps a segment must have for all of the model to be fitted on it
+    least_length: int = 1  # steps that a segment needs for all of the model to be fitted on it
     temperature: bool = False
-    # ``predict`` takes ``temperature``: the spread of what is sampled, 1 as fitted, towards 0 the most likely
+    # ``predict`` takes ``temperature``, the spread of samples: 1 as fitted, towards 0 the most likely future
 
 
 def capabilities(model: Any) -> Capabilities:
-    """Return what a world model, or a part of one, offers besides ``WorldModel``."""
+    """Return the capabilities of a world model, or of a part of one."""
     offered: dict[str, Any] = {
         each.name: getattr(model, each.name, each.default)
         for each in fields(Capabilities)

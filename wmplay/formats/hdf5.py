@@ -86,7 +86,7 @@ def write(trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str,
         path.parent.mkdir(parents=True, exist_ok=True)
     with (
         new_file_written_beside(path) as beside,
-        h5py.File(beside, "w", track_order=True, locking=False) as file,  # locked by beside
+        h5py.File(beside, "w", track_order=True, locking=False) as file,  # locked already
     ):
         for number, trajectory in enumerate(trajectories):
             group = file.create_group(f"episode_{number}", track_order=True)

@@ -197,7 +197,7 @@ class Ensemble(nn.Module):
         first = torch.zeros_like(mixed[:, :1])
         return Surprise(mixed.diff(dim=1, prepend=first), each[0].kind)
 
-    # ---- whose world it is -----------------------------------------------------------------------
+    # ---- members ---------------------------------------------------------------------------------
 
     @property
     def _each(self) -> Sequence[Any]:

@@ -1,4 +1,4 @@
-"""Mappings whose values are worked out on first use."""
+"""Mappings whose values are computed at their first use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ V = TypeVar("V")
 
 
 class LazyMapping(Mapping[str, V]):
-    """A mapping with known keys, whose values are worked out on first use and then kept."""
+    """A mapping with known keys, whose values are computed at their first use and then kept."""
 
     def __init__(self, keys: Iterable[str], compute: Callable[[str], V]) -> None:
         self._keys = tuple(keys)
@@ -24,7 +24,7 @@ class LazyMapping(Mapping[str, V]):
         return self._values[key]
 
     def __contains__(self, key: object) -> bool:
-        return key in self._keys  # Mapping's own would work the value out
+        return key in self._keys  # the method of Mapping would compute the value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)

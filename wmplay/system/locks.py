@@ -53,7 +53,7 @@ def claimed(path: Path, patience: float = 0.0) -> Iterator[bool]:
     if descriptor is not None:
         about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
         os.ftruncate(descriptor, 0)
-        with suppress(OSError):  # a full disk: it is held all the same
+        with suppress(OSError):  # the disk is full: the lock is held all the same
             os.pwrite(descriptor, json.dumps(about).encode(), 0)
     try:
         yield descriptor is not None
@@ -93,12 +93,12 @@ def is_claimed(path: Path) -> bool:
 
 
 def holder(path: Path) -> str:
-    """Return who holds a lock file, and for how long."""
+    """Return a description of the holder of a lock file and the time since it took the lock."""
     try:
         content = json.loads(path.read_bytes())
         age = timedelta(seconds=max(0, round(time.time() - content["since"])))
         return f"process {int(content['pid'])} on {content['host']}, for {age} (h:mm:ss)"
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):  # it is just being written
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):  # it is being written at this moment
         return "another process"
 
 

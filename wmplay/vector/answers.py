@@ -74,7 +74,7 @@ class Held(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise self._placed("reset", slip) from None
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """One step."""
+        """Take one step."""
         self._step += 1
         observation, reward, terminated, truncated, info = _parts(self.env.step(action), "step", self._name)
         try:

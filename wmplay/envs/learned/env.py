@@ -262,7 +262,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         observations, actions, rewards, terminated = zip(*steps, strict=True)
         return Rollout(list(observations), *(torch.stack(x, 1) for x in (actions, rewards, terminated)))
 
-    # ---- what a step is worth ----------------------------------------------------------------------
+    # ---- reward and ending -----------------------------------------------------------------------
 
     def _outcome(
         self,

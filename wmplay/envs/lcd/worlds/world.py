@@ -339,7 +339,7 @@ def _check_unique(what: str, names: Sequence[str]) -> None:
 
 
 def _is_convex(vertices: Sequence[Point]) -> bool:
-    """Whether every corner turns the same way (collinear ones are allowed) and the area is not zero."""
+    """Return whether all corners turn the same way (or not at all) and the area is not zero."""
     turns = []
     for i, (x, y) in enumerate(vertices):
         (x0, y0), (x1, y1) = vertices[i - 1], vertices[(i + 1) % len(vertices)]
