@@ -15,7 +15,7 @@ from torch import Tensor
 import wmplay
 from wmplay.evaluation.arbiter.network import FRAMES, load_arbiter
 from wmplay.evaluation.arbiter.realism import compare
-from wmplay.evaluation.clips import cut_windows
+from wmplay.evaluation.clips import cut_clips
 from wmplay.evaluation.scores import Likeness
 
 HORIZON = 20
@@ -33,18 +33,18 @@ def main() -> None:
     arbiter = load_arbiter(options.world)
     with closing(wmplay.make_env(options.world, num_envs=64)) as env:
         episodes = wmplay.simulate(env, None, options.episodes, options.seed)
-    windows = cut_windows(episodes, CONTEXT, HORIZON, options.episodes, options.seed)
+    clips = cut_clips(episodes, CONTEXT, HORIZON, options.episodes, options.seed)
     half = options.episodes // 2
-    frames = {key: windows.observation[key] for key in arbiter.shapes}
-    real = {key: value[half : 2 * half, CONTEXT:] for key, value in frames.items()}
-    true = {key: value[:half, CONTEXT:] for key, value in frames.items()}
+    frames = {key: clips.segment.observation[key] for key in arbiter.shapes}
+    real = {key: clips.truth[key][half : 2 * half] for key in arbiter.shapes}
+    true = {key: clips.truth[key][:half] for key in arbiter.shapes}
     last = {key: value[:half, CONTEXT - 1 : CONTEXT].expand(true[key].shape) for key, value in frames.items()}
-    actions = windows.action[:half, CONTEXT - 1 :]
+    actions = clips.actions[:half]
     print(f"{arbiter.name} ({arbiter.digest}), {half * (HORIZON // FRAMES)} clips in each set\n")
     print("| clips | Frechet distance | P@3 | R@3 | F1@3 | P@5 | R@5 | F1@5 | action error |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for name, clips in [("real", true), ("copy-last", last), *spoiled(true, options.seed)]:
-        print(row(name, compare(arbiter, clips, real, actions)), flush=True)
+    for name, futures in [("real", true), ("copy-last", last), *spoiled(true, options.seed)]:
+        print(row(name, compare(arbiter, futures, real, actions)), flush=True)
 
 
 def spoiled(true: Frames, seed: int) -> Iterator[tuple[str, Frames]]:

@@ -6,7 +6,10 @@ from html.parser import HTMLParser
 import numpy as np
 from conveyor import Conveyor, episodes
 
-from wmplay.evaluation.prediction import evaluate_prediction, predict_clips, score_episodes
+from wmplay.evaluation.clips import cut_clips, cut_from_resets
+from wmplay.evaluation.futures import shown_futures
+from wmplay.evaluation.policy import score_episodes
+from wmplay.evaluation.prediction import evaluate_prediction
 from wmplay.evaluation.scores import (
     AgreementScore,
     ArbiterScore,
@@ -15,7 +18,7 @@ from wmplay.evaluation.scores import (
     SurpriseScore,
     save_evaluation,
 )
-from wmplay.evaluation.spread import duplicate_clips, evaluate_spread, unprompted_clips
+from wmplay.evaluation.spread import evaluate_spread
 from wmplay.evaluation.statistics import Interval
 from wmplay.report import write_report
 
@@ -46,8 +49,8 @@ def write_run(path, *, late=1, seed=0, overrides=(), success=True, **info):
     store = episodes(11, seed=seed, goal=True)
     save_evaluation(
         path,
-        prediction=evaluate_prediction(Conveyor(late=late), store, horizon=7, samples=2),
-        clips=predict_clips(Conveyor(late=late), store, horizon=7),
+        prediction=evaluate_prediction(Conveyor(late=late), cut_clips(store, horizon=7)),
+        clips=shown_futures(Conveyor(late=late), cut_clips(store, horizon=7, number=6)),
         episodes=[*episodes(1, goal=True, terminated=True, steps=5), *episodes(1, goal=True, steps=7)],
         policy=score_episodes(episodes(5, goal=True, terminated=success), seed),
         random=score_episodes(episodes(5, goal=True), seed),
@@ -65,8 +68,8 @@ def write_simulator(path, seed=0):
     reached, late = (episodes(5, goal=True, terminated=ends) for ends in (True, False))
     save_evaluation(
         path,
-        prediction=evaluate_prediction(model, store, horizon=7),
-        spread=evaluate_spread(model, store, horizon=7, futures=3),
+        prediction=evaluate_prediction(model, cut_clips(store, horizon=7)),
+        spread=evaluate_spread(model, cut_clips(store, horizon=7), 3),
         surprise=SurpriseScore(
             "bound", 11, 7, 55, seed, Interval(5.5, 5.0, 6.0), {"marginal": Interval(37.0, 36.0, 38.0)}
         ),
@@ -74,9 +77,9 @@ def write_simulator(path, seed=0):
         arbiter=ArbiterScore(
             "belt-v1", "abc", 3, 7, 512, 11, seed, {"model": likeness, "real": likeness}, chance=0.33
         ),
-        clips=predict_clips(model, store, horizon=7),
-        unprompted=unprompted_clips(model, store, steps=11),
-        duplicate=duplicate_clips(model, store, horizon=7, futures=3),
+        clips=shown_futures(model, cut_clips(store, horizon=7, number=6)),
+        unprompted=shown_futures(model, cut_from_resets(store, 11), 1),
+        duplicate=shown_futures(model, cut_clips(store, horizon=7, number=1), 3),
         episodes=[*episodes(1, goal=True, terminated=True, steps=5), *episodes(1, goal=True, steps=7)],
         learned_episodes=[*episodes(1, goal=True, steps=7), *episodes(1, goal=True, steps=7)],
         policy=score_episodes(late[:4] + reached[:1], seed),

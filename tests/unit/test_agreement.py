@@ -7,6 +7,7 @@ import wmplay
 from wmplay.contracts import Prediction
 from wmplay.envs.lcd import World
 from wmplay.errors import WmplayError
+from wmplay.evaluation.clips import cut_clips
 from wmplay.evaluation.consistency import Drawing, drawing_of, evaluate_agreement
 
 
@@ -51,7 +52,7 @@ def test_the_truth_agrees_with_itself(name):
     drawing = drawing_of(env, store[0].observation)
     assert (drawing.key, drawing.measure) == ("proprio", "iou")
     model = Told(drawing, truths(store, "proprio"))
-    score = evaluate_agreement(model, store, env, horizon=11)
+    score = evaluate_agreement(model, cut_clips(store, horizon=11), env)
     assert score.model.mean == [1] * 11
     # rounded to float32, a corner may fall into the next pixel
     assert min(score.ceiling.mean) > 0.97
@@ -62,7 +63,9 @@ def test_the_truth_agrees_with_itself(name):
 def test_a_screen_that_lags_behind_does_not_agree():
     _, env, store = world("luxo")
     drawing = drawing_of(env, store[0].observation)
-    score = evaluate_agreement(Told(drawing, truths(store, "proprio"), late=3), store, env, horizon=5)
+    score = evaluate_agreement(
+        Told(drawing, truths(store, "proprio"), late=3), cut_clips(store, horizon=5), env
+    )
     assert max(score.model.mean) < 0.9 < min(score.ceiling.mean)
 
 
@@ -124,6 +127,6 @@ def test_other_envs_and_models_without_vectors_are_passed_over():
             )
 
     drawing = Drawing(env.unwrapped.world, "proprio")
-    assert evaluate_agreement(Blind(drawing, truths(store, "proprio")), store, env) is None
+    assert evaluate_agreement(Blind(drawing, truths(store, "proprio")), cut_clips(store), env) is None
     with pytest.raises(WmplayError, match="shorter horizon"):
-        evaluate_agreement(Blind(drawing, truths(store, "proprio")), store, env, horizon=200)
+        evaluate_agreement(Blind(drawing, truths(store, "proprio")), cut_clips(store, horizon=200), env)

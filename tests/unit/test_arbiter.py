@@ -20,9 +20,9 @@ from wmplay.evaluation.arbiter.network import (
     shipped_arbiters,
     version_of,
 )
-from wmplay.evaluation.arbiter.realism import compare, judge, sample_futures
+from wmplay.evaluation.arbiter.realism import compare, judge
 from wmplay.evaluation.arbiter.training import train_arbiter
-from wmplay.evaluation.clips import cut_windows
+from wmplay.evaluation.clips import cut_clips
 from wmplay.evaluation.scores import MODEL, REAL, ArbiterScore
 
 N, H, W, P, A = 7, 11, 13, 3, 2
@@ -175,7 +175,7 @@ def test_a_world_without_a_robot(tmp_path):
     arbiter = train_arbiter(store, store, "passive", seed=1, updates=3, batch_size=5)
     assert list(arbiter.shapes) == ["lcd"]
     assert set(arbiter.about["losses"]) == {"screens"}
-    score = judge(Belt(), [still(t) for t in belt(40, seed=4)], arbiter)
+    score = judge(Belt(), cut_clips([still(t) for t in belt(40, seed=4)]), arbiter)
     assert score.chance is None
     assert score.likeness[MODEL].action_error is None
     assert "action_error" not in score.row()
@@ -254,13 +254,13 @@ def test_those_that_are_shipped():
 
 def test_a_perfect_model_is_as_good_as_real_and_a_frozen_one_as_bad_as_copying(arbiter):
     held_out = belt(150, seed=4)
-    score = judge(Belt(), held_out, arbiter, horizon=11)
+    score = judge(Belt(), cut_clips(held_out, horizon=11), arbiter)
     assert score.likeness[MODEL] == score.likeness[REAL]
     assert (score.clips, score.episodes) == (150, 75)
-    frozen = judge(Belt(speed=0), held_out, arbiter, horizon=11)
+    frozen = judge(Belt(speed=0), cut_clips(held_out, horizon=11), arbiter)
     assert frozen.likeness[MODEL] == frozen.likeness["copy-last"]
     assert frozen.likeness[REAL] == score.likeness[REAL]
-    late = judge(Belt(late=2), held_out, arbiter, horizon=11)
+    late = judge(Belt(late=2), cut_clips(held_out, horizon=11), arbiter)
     floor, ceiling = score.likeness[REAL], score.likeness["copy-last"]
     assert floor.frechet.value < late.likeness[MODEL].frechet.value < ceiling.frechet.value
     assert floor.action_error.high < late.likeness[MODEL].action_error.low
@@ -269,29 +269,32 @@ def test_a_perfect_model_is_as_good_as_real_and_a_frozen_one_as_bad_as_copying(a
 
 def test_the_seed_settles_everything(arbiter):
     held_out = belt(60, seed=4)
-    first, again, other = (judge(Belt(noise=2), held_out, arbiter, seed=seed) for seed in (5, 5, 6))
+    first, again, other = (
+        judge(Belt(noise=2), cut_clips(held_out, seed=seed), arbiter) for seed in (5, 5, 6)
+    )
     assert first == again
     assert first != other
 
 
-def test_futures_are_what_a_player_sees():
-    windows = cut_windows(belt(7), 3, 5, 7, 0)
-    futures = sample_futures(Belt(), windows, 3, ["lcd", "proprio", "sound"], 0)
-    assert set(futures) == {"lcd", "proprio"}
-    assert futures["lcd"].dtype == torch.bool  # of probabilities .2 and .8
-    assert torch.equal(futures["lcd"], windows.observation["lcd"][:, 3:] > 0)
-    assert torch.equal(futures["proprio"], windows.observation["proprio"][:, 3:])
+def test_screens_are_judged_as_a_player_sees_them(arbiter):
+    class Faint(Belt):
+        def decode(self, latent):
+            decoded = super().decode(latent)
+            return {**decoded, "lcd": 0.4 + 0.3 * decoded["lcd"], "sound": decoded["proprio"]}
+
+    clips = cut_clips(belt(150), horizon=5)  # probabilities of .46 and .64, and of .2 and .8
+    assert judge(Faint(), clips, arbiter) == judge(Belt(), clips, arbiter)
 
 
 def test_fewer_clips_than_asked_for_or_than_needed(arbiter):
     held_out = belt(200, seed=4)
-    assert judge(Belt(), held_out, arbiter, horizon=5, clips=67).clips == 67
+    assert judge(Belt(), cut_clips(held_out, horizon=5, number=134), arbiter).clips == 67
     with pytest.raises(ArbiterError, match="full rank; give it more episodes"):
-        judge(Belt(), held_out[:16], arbiter)
+        judge(Belt(), cut_clips(held_out[:16]), arbiter)
     with pytest.raises(ArbiterError, match="1 episode is long enough"):
-        judge(Belt(), held_out[:1], arbiter)
+        judge(Belt(), cut_clips(held_out[:1]), arbiter)
     with pytest.raises(ArbiterError, match="horizon is 4 steps, expected at least 5"):
-        judge(Belt(), held_out, arbiter, horizon=4)
+        judge(Belt(), cut_clips(held_out, horizon=4), arbiter)
 
 
 def test_a_model_that_does_not_predict_screens(arbiter):
@@ -300,7 +303,7 @@ def test_a_model_that_does_not_predict_screens(arbiter):
             return {"proprio": super().decode(latent)["proprio"]}
 
     with pytest.raises(ArbiterError, match="got proprio: it needs a model that predicts 'lcd' too"):
-        judge(Blind(), belt(150), arbiter)
+        judge(Blind(), cut_clips(belt(150)), arbiter)
 
 
 def test_a_model_that_has_diverged(arbiter):
@@ -310,7 +313,7 @@ def test_a_model_that_has_diverged(arbiter):
             return {**decoded, "proprio": decoded["proprio"] / 0}
 
     with pytest.raises(ArbiterError, match="not finite: has the model diverged"):
-        judge(Broken(), belt(150), arbiter)
+        judge(Broken(), cut_clips(belt(150)), arbiter)
 
 
 def test_a_store_of_another_world(arbiter):
@@ -319,11 +322,11 @@ def test_a_store_of_another_world(arbiter):
         return dataclasses.replace(t, observation={**t.observation, "lcd": lcd})
 
     with pytest.raises(ArbiterError, match="another world"):
-        judge(Belt(), [wider(t) for t in belt(150)], arbiter)
+        judge(Belt(), cut_clips([wider(t) for t in belt(150)]), arbiter)
 
 
 def test_scores_are_plain_data(arbiter):
-    score = judge(Belt(), belt(80), arbiter)
+    score = judge(Belt(), cut_clips(belt(80)), arbiter)
     content = json.loads(json.dumps(dataclasses.asdict(score)))
     assert content["arbiter"] == arbiter.name
     assert content["digest"] == arbiter.digest
@@ -342,10 +345,10 @@ def test_scores_are_plain_data(arbiter):
 def luxo():
     """(arbiter, real futures, other real futures, the actions of the first)."""
     with closing(wmplay.make_env("luxo", num_envs=32)) as env:
-        windows = cut_windows(wmplay.simulate(env, None, 96, seed=71), 1, 20, 96, 0)
-    futures = {key: windows.observation[key][:, 1:] for key in ("lcd", "proprio")}
+        clips = cut_clips(wmplay.simulate(env, None, 96, seed=71), context=1)
+    futures = {key: clips.truth[key] for key in ("lcd", "proprio")}
     half = ({key: value[rows] for key, value in futures.items()} for rows in (slice(48), slice(48, 96)))
-    return load_arbiter("luxo"), *half, windows.action[:48]
+    return load_arbiter("luxo"), *half, clips.actions[:48]
 
 
 def test_the_more_noise_the_further(luxo):

@@ -5,8 +5,8 @@ import pytest
 import wmplay
 from wmplay.envs.lcd import WORLDS
 from wmplay.errors import ArbiterError
+from wmplay.evaluation.arbiter.choice import arbiter_of
 from wmplay.evaluation.arbiter.network import shipped_arbiters
-from wmplay.evaluation.assess import arbiter_of
 
 
 @pytest.mark.parametrize("world", sorted(set(WORLDS) - set(shipped_arbiters())))

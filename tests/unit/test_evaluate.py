@@ -8,10 +8,12 @@ import torch
 from conveyor import HEIGHT, WIDTH, Conveyor, episodes
 
 import wmplay
-from wmplay.contracts import Trajectory
 from wmplay.errors import WmplayError
+from wmplay.evaluation.clips import cut_clips
+from wmplay.evaluation.futures import shown_futures
 from wmplay.evaluation.metrics import fit_baselines, foreground_iou, measure, metric_of
-from wmplay.evaluation.prediction import evaluate_prediction, predict_clips, score_episodes
+from wmplay.evaluation.policy import score_episodes
+from wmplay.evaluation.prediction import evaluate_prediction
 from wmplay.evaluation.scores import Curve, KeyScore, selected_horizons
 
 
@@ -49,7 +51,7 @@ def test_metric_follows_from_the_content():
 
 
 def test_oracle_is_perfect_and_ahead_everywhere():
-    score = evaluate_prediction(Conveyor(), episodes(11), horizon=7)
+    score = evaluate_prediction(Conveyor(), cut_clips(episodes(11), horizon=7))
     lcd, place = score.keys["lcd"], score.keys["place"]
     assert (lcd.metric, place.metric) == ("iou", "mae")
     assert lcd.curves["model"].mean == lcd.curves["model"].low == [1.0] * 7
@@ -60,7 +62,7 @@ def test_oracle_is_perfect_and_ahead_everywhere():
 
 
 def test_a_still_model_is_the_copy_last_baseline():
-    score = evaluate_prediction(Conveyor(speed=0), episodes(7), context=2, horizon=5)
+    score = evaluate_prediction(Conveyor(speed=0), cut_clips(episodes(7), context=2, horizon=5))
     for key in score.keys.values():
         assert key.curves["model"] == key.curves["copy-last"]
         assert key.ahead_until() == 0
@@ -68,7 +70,7 @@ def test_a_still_model_is_the_copy_last_baseline():
 
 def test_one_step_late_is_visibly_worse():
     store = episodes(53)
-    late = evaluate_prediction(Conveyor(late=1), store, horizon=5).keys["lcd"].curves["model"]
+    late = evaluate_prediction(Conveyor(late=1), cut_clips(store, horizon=5)).keys["lcd"].curves["model"]
     # a bar two wide that is one (or two) columns off: IoU 1/3 (or 0), each as often
     assert np.all(np.array(late.high) < 0.3)
     assert np.allclose(late.mean, 1 / 6, atol=0.1)
@@ -76,42 +78,37 @@ def test_one_step_late_is_visibly_worse():
 
 @pytest.mark.parametrize("context", [1, 2, 3])
 def test_any_context(context):
-    score = evaluate_prediction(Conveyor(), episodes(3, steps=5), context=context, horizon=3)
+    score = evaluate_prediction(Conveyor(), cut_clips(episodes(3, steps=5), context=context, horizon=3))
     assert score.keys["place"].curves["model"].mean == [0, 0, 0]
 
 
 def test_clips_of_another_seed_are_other_clips():
     store = episodes(31)
-    one, same, other = (evaluate_prediction(Conveyor(late=1), store, clips=7, seed=s) for s in (3, 3, 5))
+    one, same, other = (
+        evaluate_prediction(Conveyor(late=1), cut_clips(store, seed=s, number=7)) for s in (3, 3, 5)
+    )
     assert one == same
     assert one.keys != other.keys
 
 
 def test_batches_do_not_change_the_numbers(monkeypatch):
     store = episodes(11)
-    whole = evaluate_prediction(Conveyor(late=1), store, horizon=3)
+    whole = evaluate_prediction(Conveyor(late=1), cut_clips(store, horizon=3))
     monkeypatch.setattr("wmplay.evaluation.clips.BATCH", 3)
-    assert evaluate_prediction(Conveyor(late=1), store, horizon=3) == whole
-
-
-def test_samples_are_scored_one_mean_and_best():
-    curves = evaluate_prediction(Conveyor(noise=1), episodes(53), horizon=3, samples=5).keys["place"].curves
-    assert list(curves)[-3:] == ["1 sample", "mean of 5", "best of 5"]
-    assert curves["model"].mean == [0, 0, 0]
-    assert np.mean(curves["best of 5"].mean) < np.mean(curves["1 sample"].mean)
+    assert evaluate_prediction(Conveyor(late=1), cut_clips(store, horizon=3)) == whole
 
 
 def test_one_clip_has_no_interval_and_is_never_ahead():
-    score = evaluate_prediction(Conveyor(), episodes(1), horizon=3)
+    score = evaluate_prediction(Conveyor(), cut_clips(episodes(1), horizon=3))
     assert math.isnan(score.keys["lcd"].curves["model"].low[0])
     assert score.keys["lcd"].ahead_until() == 0
 
 
 def test_short_episodes_are_skipped_and_none_is_an_error():
     store = [*episodes(3, steps=4), *episodes(2, steps=5)]
-    assert evaluate_prediction(Conveyor(), store, context=3, horizon=3).clips == 2
+    assert evaluate_prediction(Conveyor(), cut_clips(store, context=3, horizon=3)).clips == 2
     with pytest.raises(WmplayError, match="longest of 5 held-out episodes has 5 steps, expected at least 9"):
-        evaluate_prediction(Conveyor(), store, context=3, horizon=7)
+        evaluate_prediction(Conveyor(), cut_clips(store, context=3, horizon=7))
 
 
 def test_marginal_takes_its_best_threshold():
@@ -119,9 +116,7 @@ def test_marginal_takes_its_best_threshold():
     lit[:, 0, 0] = 1  # always
     lit[::4, 0, 1] = 1  # a quarter of the time
     lit[::4, 2] = 1
-    steps = np.zeros(7, dtype=bool)
-    trajectory = Trajectory({"lcd": lit}, np.zeros((7, 1), np.float32), np.zeros(7, np.float32), steps, steps)
-    found = fit_baselines([trajectory], {"lcd": "iou"}, np.random.default_rng(0))["lcd"]
+    found = fit_baselines({"lcd": torch.from_numpy(lit)}, {"lcd": "iou"})["lcd"]
     expected = np.zeros((3, 4))
     expected[0, 0] = 1  # 3/4 x 1 + 1/4 x 1/6 = .79; with the quarter's pixels 3/4 x 1/6 + 1/4 x 1 = .38
     assert found["marginal"].tolist() == expected.tolist()
@@ -131,17 +126,26 @@ def test_marginal_takes_its_best_threshold():
 def test_reference_episodes_feed_the_marginal():
     store = episodes(3)
     still = dataclasses.replace(store[0], observation={k: v * 0 for k, v in store[0].observation.items()})
-    score = evaluate_prediction(Conveyor(), store, horizon=3, reference=[still])
+    score = evaluate_prediction(Conveyor(), cut_clips(store, horizon=3, reference=[still]))
     assert score.keys["lcd"].curves["marginal"].mean == [0, 0, 0]
     assert score.keys["lcd"].curves["background"].mean == [0, 0, 0]
 
 
+def test_the_first_clips_are_those_of_a_smaller_set():
+    many, few = (cut_clips(episodes(11), horizon=5, number=n) for n in (7, 3))
+    first = many.first(3)
+    assert (len(many), len(first), first.horizon, first.context) == (7, 3, 5, 3)
+    assert all(torch.equal(first.truth[key], few.truth[key]) for key in few.truth)
+    assert torch.equal(first.actions, few.actions)
+    assert few.actions.shape == (3, 5, 1)
+
+
 def test_clips_are_the_first_that_were_scored():
-    clips = predict_clips(Conveyor(), episodes(11), context=3, horizon=5, clips=2)
+    clips = shown_futures(Conveyor(), cut_clips(episodes(11), context=3, horizon=5, number=2))
     assert clips.truth["lcd"].shape == (2, 8, HEIGHT, WIDTH)
     assert clips.prediction["lcd"].shape == (2, 5, HEIGHT, WIDTH)
     assert np.array_equal(clips.prediction["lcd"] > 0.5, clips.truth["lcd"][:, 3:] > 0)
-    more = predict_clips(Conveyor(), episodes(11), context=3, horizon=5, clips=3)
+    more = shown_futures(Conveyor(), cut_clips(episodes(11), context=3, horizon=5, number=3))
     assert np.array_equal(more.truth["place"][:2], clips.truth["place"])
 
 

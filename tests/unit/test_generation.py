@@ -4,13 +4,14 @@ import torch
 from conveyor import HEIGHT, WIDTH, Conveyor, episodes
 
 from wmplay.errors import WmplayError
-from wmplay.evaluation.clips import cut_windows
+from wmplay.evaluation.clips import cut_clips, cut_from_resets
+from wmplay.evaluation.futures import sample_futures, shown_futures
 from wmplay.evaluation.metrics import as_observed, distance
-from wmplay.evaluation.spread import duplicate_clips, evaluate_spread, sample_futures, unprompted_clips
+from wmplay.evaluation.spread import evaluate_spread
 
 
 def test_a_model_that_samples_nothing_has_no_spread():
-    spread = evaluate_spread(Conveyor(late=1), episodes(11), horizon=5, futures=3)
+    spread = evaluate_spread(Conveyor(late=1), cut_clips(episodes(11), horizon=5), 3)
     for key in spread.keys.values():
         assert key.among.mean == [0] * 5
         assert min(key.to_truth.mean) > 0
@@ -20,7 +21,7 @@ def test_a_model_that_samples_nothing_has_no_spread():
 
 def test_the_spread_of_noise_is_what_it_must_be():
     # bars are one column apart with probability 1/2, from each other and from the truth
-    spread = evaluate_spread(Conveyor(noise=1), episodes(211, steps=9), horizon=5, clips=211)
+    spread = evaluate_spread(Conveyor(noise=1), cut_clips(episodes(211, steps=9), horizon=5, number=211))
     lcd = spread.keys["lcd"]
     assert lcd.metric == "iou"
     assert np.mean(lcd.among.mean) == pytest.approx(0.5 * (1 - 1 / 3), abs=0.03)
@@ -30,24 +31,26 @@ def test_the_spread_of_noise_is_what_it_must_be():
 
 
 def test_one_clip_is_related_to_nothing():
-    spread = evaluate_spread(Conveyor(noise=1), episodes(1), horizon=3, futures=2)
+    spread = evaluate_spread(Conveyor(noise=1), cut_clips(episodes(1), horizon=3), 2)
     assert np.isnan(spread.keys["lcd"].unrelated.mean).all()
     assert np.isfinite(spread.keys["lcd"].among.mean).all()
 
 
 def test_futures_are_of_their_own_window(monkeypatch):
-    windows = cut_windows(episodes(7), 2, 5, 7, seed=0)
-    futures = sample_futures(Conveyor(), windows, 2, 3, torch.Generator().manual_seed(0))["lcd"]
+    clips = cut_clips(episodes(7), 2, 5)
+    [(batch, sampled)] = sample_futures(Conveyor(), clips, 3)
+    futures = sampled["lcd"]
     assert futures.shape == (7, 3, 5, HEIGHT, WIDTH)
-    truth = windows.observation["lcd"][:, None, 2:]
+    truth = batch.observation["lcd"][:, None, 2:]
+    assert torch.equal(truth[:, 0], clips.truth["lcd"])
     assert torch.equal(as_observed("iou", futures, torch.uint8), truth.expand(7, 3, 5, HEIGHT, WIDTH))
-    whole = evaluate_spread(Conveyor(late=1), episodes(7), horizon=3)
+    whole = evaluate_spread(Conveyor(late=1), cut_clips(episodes(7), horizon=3))
     monkeypatch.setattr("wmplay.evaluation.clips.BATCH", 3)
-    assert evaluate_spread(Conveyor(late=1), episodes(7), horizon=3) == whole
+    assert evaluate_spread(Conveyor(late=1), cut_clips(episodes(7), horizon=3)) == whole
 
 
 def test_duplicates_share_their_truth():
-    clips = duplicate_clips(Conveyor(noise=1), episodes(5), context=2, horizon=7, futures=3)
+    clips = shown_futures(Conveyor(noise=1), cut_clips(episodes(5), context=2, horizon=7, number=1), 3)
     assert clips.truth["lcd"].shape == (3, 9, HEIGHT, WIDTH)
     assert clips.prediction["place"].shape == (3, 7, 1)
     assert (clips.truth["place"] == clips.truth["place"][:1]).all()
@@ -56,7 +59,7 @@ def test_duplicates_share_their_truth():
 
 def test_unprompted_begins_at_the_reset_and_fits_the_episodes():
     store = episodes(5, steps=11)
-    clips = unprompted_clips(Conveyor(), store, steps=50, clips=3)
+    clips = shown_futures(Conveyor(), cut_from_resets(store, 50, 3), 1)
     assert clips.context == 1
     assert clips.truth["lcd"].shape == (3, 12, HEIGHT, WIDTH)
     firsts = [t.observation["place"][0, 0] for t in store]
@@ -74,4 +77,4 @@ def test_what_is_seen_and_how_far_apart():
 
 def test_short_episodes_are_an_error():
     with pytest.raises(WmplayError, match="expected at least 33"):
-        evaluate_spread(Conveyor(), episodes(3), context=3, horizon=31)
+        evaluate_spread(Conveyor(), cut_clips(episodes(3), context=3, horizon=31))

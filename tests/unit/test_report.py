@@ -13,8 +13,11 @@ from rich.console import Console
 
 from wmplay.contracts import Trajectory
 from wmplay.errors import RunError
-from wmplay.evaluation.gallery import Clips
-from wmplay.evaluation.prediction import evaluate_prediction, predict_clips, score_episodes
+from wmplay.evaluation.clips import cut_clips
+from wmplay.evaluation.futures import shown_futures
+from wmplay.evaluation.gallery import ShownClips
+from wmplay.evaluation.policy import score_episodes
+from wmplay.evaluation.prediction import evaluate_prediction
 from wmplay.evaluation.scores import MODEL, Curve, Evaluation, KeyScore, PredictionScore, save_evaluation
 from wmplay.evaluation.statistics import Interval
 from wmplay.report import result_table, write_report
@@ -62,7 +65,7 @@ def test_page_says_what_was_found_and_how(page):
     assert (
         "the policy reaches the goal in 100.0% [56.6, 100.0] of 5 episodes, a random one in 0.0%" in page.text
     )
-    for said in ("copy last frame", "all background", "per-pixel marginal", "mean of the data", "best of 2"):
+    for said in ("copy last frame", "all background", "per-pixel marginal", "mean of the data"):
         assert said in page.text
     for said in ("wmplay train env=conveyor", "abc1234", "3.11", "fit 1 min 01 s", "name: <conveyor>"):
         assert said in page.text
@@ -129,10 +132,15 @@ def test_a_run_without_screens(tmp_path):
         for t in episodes(5)
     ]
     scores = {
-        "prediction": evaluate_prediction(Conveyor(), store, horizon=3),
+        "prediction": evaluate_prediction(Conveyor(), cut_clips(store, horizon=3)),
         "policy": score_episodes(store, 0),
     }
-    save_evaluation(run_dir, clips=predict_clips(Conveyor(), store, horizon=3), episodes=store, **scores)
+    save_evaluation(
+        run_dir,
+        clips=shown_futures(Conveyor(), cut_clips(store, horizon=3, number=6)),
+        episodes=store,
+        **scores,
+    )
     page = page_of(run_dir)
     assert "predicts place with a mean absolute error of 0 at 1 step" in page.text
     assert "the policy's return is -15.50" in page.text
@@ -146,10 +154,10 @@ def test_observations_of_any_name(tmp_path):
     """Each has its own pictures, and what markup or mathematics mean by a name is not what it means here."""
     run_dir = run_json_only(tmp_path / "run")
     names = ["images.top", "images_top", "$x^$ [/b] <b>", ""]
-    score = evaluate_prediction(Conveyor(), episodes(5), horizon=3)
+    score = evaluate_prediction(Conveyor(), cut_clips(episodes(5), horizon=3))
     named = dict.fromkeys(names, score.keys["place"])
-    clips = predict_clips(Conveyor(), episodes(5), horizon=3)
-    shown = Clips(
+    clips = shown_futures(Conveyor(), cut_clips(episodes(5), horizon=3, number=6))
+    shown = ShownClips(
         clips.context,
         dict.fromkeys(names, clips.truth["place"]),
         dict.fromkeys(names, clips.prediction["place"]),
@@ -164,7 +172,7 @@ def test_a_run_with_pixels(tmp_path, shape):
     run_dir = run_json_only(tmp_path / "run")
     truth = np.random.default_rng(0).integers(256, size=(2, 5, *shape), dtype=np.uint8)
     save_evaluation(
-        run_dir, clips=Clips(2, {"a/b c": truth}, {"a/b c": truth[:, 2:].astype(np.float32) * 1.5 - 60})
+        run_dir, clips=ShownClips(2, {"a/b c": truth}, {"a/b c": truth[:, 2:].astype(np.float32) * 1.5 - 60})
     )
     assert len(page_of(run_dir).images) == 2
     assert sorted(path.name for path in (run_dir / PICTURES).iterdir()) == [
@@ -175,7 +183,7 @@ def test_a_run_with_pixels(tmp_path, shape):
 
 def test_there_is_room_for_words_beside_narrow_screens():
     truth = np.zeros((1, 5, 11, 2), np.uint8)
-    moving = Image.open(io.BytesIO(clips_gif(Clips(2, {"lcd": truth}, {"lcd": truth[:, 2:]}), "lcd")))
+    moving = Image.open(io.BytesIO(clips_gif(ShownClips(2, {"lcd": truth}, {"lcd": truth[:, 2:]}), "lcd")))
     first = np.asarray(moving.convert("L"))
     assert (first[:, -12:] > 200).all()  # the heading and the legend end before the margin
 
@@ -185,8 +193,8 @@ def test_one_episode_one_clip_one_step(tmp_path):
     store = episodes(1, goal=True)
     save_evaluation(
         run_dir,
-        prediction=evaluate_prediction(Conveyor(), store, context=1, horizon=1),
-        clips=predict_clips(Conveyor(), store, context=1, horizon=1),
+        prediction=evaluate_prediction(Conveyor(), cut_clips(store, context=1, horizon=1)),
+        clips=shown_futures(Conveyor(), cut_clips(store, context=1, horizon=1, number=6)),
         policy=score_episodes(store, 0),
     )
     assert "in 0.0% [0.0, 79.3] of 1 episode." in page_of(run_dir).text

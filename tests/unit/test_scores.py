@@ -8,8 +8,11 @@ from conveyor import Conveyor, episodes
 from report_run import write_simulator
 
 from wmplay.errors import RunError
+from wmplay.evaluation.clips import cut_clips
+from wmplay.evaluation.futures import shown_futures
 from wmplay.evaluation.gallery import load_clips, load_episodes
-from wmplay.evaluation.prediction import evaluate_prediction, predict_clips, score_episodes
+from wmplay.evaluation.policy import score_episodes
+from wmplay.evaluation.prediction import evaluate_prediction
 from wmplay.evaluation.scores import load_evaluation, save_evaluation
 from wmplay.evaluation.statistics import Interval
 
@@ -18,14 +21,14 @@ from wmplay.evaluation.statistics import Interval
 def scores():
     store = episodes(7, goal=True)
     return {
-        "prediction": evaluate_prediction(Conveyor(late=1), store, horizon=5),
+        "prediction": evaluate_prediction(Conveyor(late=1), cut_clips(store, horizon=5)),
         "policy": score_episodes(store, seed=3),
         "random": score_episodes(store[:2], seed=3),
     }
 
 
 def test_what_was_saved_is_loaded(tmp_path, scores):
-    clips = predict_clips(Conveyor(late=1), episodes(3), horizon=5)
+    clips = shown_futures(Conveyor(late=1), cut_clips(episodes(3), horizon=5, number=6))
     shown = episodes(2, goal=True, terminated=True)
     save_evaluation(tmp_path, **scores, clips=clips, episodes=shown)
     loaded = load_evaluation(tmp_path)

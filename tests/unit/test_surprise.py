@@ -9,6 +9,7 @@ from torch.distributions import Bernoulli
 
 from wmplay.contracts import Surprise
 from wmplay.errors import ShapeError, SpaceError
+from wmplay.evaluation.clips import cut_clips
 from wmplay.evaluation.surprise import copy_last_nats, evaluate_surprise, marginal_nats
 from wmplay.models.rssm import RSSM
 
@@ -33,10 +34,10 @@ class Draws(Conveyor):
 
 
 def test_a_coin_for_each_pixel_is_one_bit_for_each():
-    score = evaluate_surprise(Guess(0.5), episodes(7), horizon=5)
+    score = evaluate_surprise(Guess(0.5), cut_clips(episodes(7), horizon=5))
     assert score.bits.value == pytest.approx(PIXELS)
     assert (score.kind, score.clips, score.frames, score.pixels) == ("exact", 7, 5, PIXELS)
-    assert evaluate_surprise(Guess(1.0), episodes(7), horizon=5).bits == (0, 0, 0)
+    assert evaluate_surprise(Guess(1.0), cut_clips(episodes(7), horizon=5)).bits == (0, 0, 0)
     assert score.row()["bits"] == pytest.approx(PIXELS)
 
 
@@ -46,25 +47,27 @@ def test_the_frames_of_the_context_do_not_count():
             step = torch.arange(segment.mask.shape[1]).expand(segment.mask.shape)
             return Surprise((step < 4).float(), "exact")
 
-    assert evaluate_surprise(Late(), episodes(3), context=5, horizon=3).bits.value == 0
-    assert evaluate_surprise(Late(), episodes(3), context=4, horizon=3).bits.value > 0
+    assert evaluate_surprise(Late(), cut_clips(episodes(3), context=5, horizon=3)).bits.value == 0
+    assert evaluate_surprise(Late(), cut_clips(episodes(3), context=4, horizon=3)).bits.value > 0
 
 
 def test_draws_follow_from_the_seed_and_leave_the_global_generator_alone():
     store = episodes(5)
     before = torch.get_rng_state()
-    one, same, other = (evaluate_surprise(Draws(), store, horizon=3, seed=s).bits for s in (2, 2, 3))
+    one, same, other = (
+        evaluate_surprise(Draws(), cut_clips(store, horizon=3, seed=s)).bits for s in (2, 2, 3)
+    )
     assert one == same != other
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_nothing_to_say():
-    assert evaluate_surprise(Conveyor(), episodes(3)) is None
+    assert evaluate_surprise(Conveyor(), cut_clips(episodes(3))) is None
     store = [
         type(t)({"place": t.observation["place"]}, t.action, t.reward, t.terminated, t.truncated)
         for t in episodes(3)
     ]
-    assert evaluate_surprise(Guess(0.5), store) is None
+    assert evaluate_surprise(Guess(0.5), cut_clips(store)) is None
 
 
 def test_a_wrong_shape_is_named():
@@ -73,7 +76,7 @@ def test_a_wrong_shape_is_named():
             return Surprise(torch.zeros(len(segment.mask)), "exact")
 
     with pytest.raises(ShapeError, match=r"Wrong\.surprise"):
-        evaluate_surprise(Wrong(), episodes(3))
+        evaluate_surprise(Wrong(), cut_clips(episodes(3)))
 
 
 def test_marginal_by_hand():
@@ -99,7 +102,7 @@ def test_copy_last_takes_the_best_chance_to_flip():
 
 
 def test_baselines_are_of_the_same_frames():
-    score = evaluate_surprise(Guess(0.5), episodes(53), horizon=5)
+    score = evaluate_surprise(Guess(0.5), cut_clips(episodes(53), horizon=5))
     chance = 2 / WIDTH  # every column is lit as often
     entropy = -(chance * math.log2(chance) + (1 - chance) * math.log2(1 - chance)) * PIXELS
     assert score.baselines["marginal"].value == pytest.approx(entropy, rel=0.03)

@@ -1,11 +1,12 @@
-"""Windows of held-out episodes: what a world model is scored on.
+"""The clips that a world model is scored on: windows of held-out episodes, cut once for all metrics.
 
-The independent unit is the episode, so there is at most one window of each.
+The independent unit is the episode, so there is at most one clip of each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -15,36 +16,82 @@ from torch import Tensor
 from wmplay.contracts import Array, Segment, Trajectory, model_keys
 from wmplay.errors import WmplayError
 
-BATCH = 64  # windows predicted at once: bounds the memory, has no influence on the numbers of a mode rollout
+BATCH = 64  # clips predicted at once: bounds the memory, has no influence on the numbers of a mode rollout
+FRAMES = 2048  # that baselines are fitted on, drawn evenly from the reference episodes
 
 
 class Episodes(Protocol):
-    """What can be evaluated on: a store, or a list of trajectories."""
+    """Recorded episodes: a store, or a list of trajectories."""
 
     def __len__(self) -> int:
-        """The number of episodes."""
+        """Return the number of episodes."""
 
     def __getitem__(self, index: int, /) -> Trajectory:
-        """One episode."""
+        """Return one episode."""
 
 
-def some_episodes(episodes: Episodes, number: int, rng: np.random.Generator) -> list[Trajectory]:
-    """At most so many of them, drawn at random."""
-    return [episodes[int(i)] for i in rng.permutation(len(episodes))[:number]]
+@dataclass(frozen=True)
+class ClipSet:
+    """B clips of ``context`` frames and ``horizon`` steps, with what every metric needs besides a model."""
+
+    segment: Segment  # [B, context - 1 + horizon] steps, on the CPU
+    context: int  # frames shown before predicting
+    seed: int  # that chose the clips, and draws whatever a metric draws
+    reference: Mapping[str, Tensor]  # {key: [N, ...]}: frames that baselines are fitted on
+    device: torch.device | str = "cpu"  # where the model is
+
+    def __len__(self) -> int:
+        return len(self.segment.action)
+
+    @property
+    def horizon(self) -> int:
+        """Steps to predict."""
+        return self.segment.action.shape[1] - self.context + 1
+
+    @property
+    def truth(self) -> dict[str, Tensor]:
+        """{key: [B, H, ...]}: the true frames after the context."""
+        return {key: frames[:, self.context :] for key, frames in self.segment.observation.items()}
+
+    @property
+    def actions(self) -> Tensor:
+        """[B, H, ...]: the true actions that led to ``truth``."""
+        return self.segment.action[:, self.context - 1 :]
+
+    def first(self, number: int) -> ClipSet:
+        """Return the first clips, which are those that asking for fewer would have cut."""
+        return replace(self, segment=self.segment.rows(slice(number)))
+
+    def batches(self, copies: int = 1) -> Iterator[Segment]:
+        """Yield the clips in order, on the device: ``BATCH`` at a time, fewer if each has several copies."""
+        size = max(1, BATCH // copies)
+        for start in range(0, len(self), size):
+            yield self.segment.rows(slice(start, start + size)).to(self.device)
 
 
-def cut_windows(
-    store: Episodes, context: int, horizon: int, clips: int, seed: int, *, from_reset: bool = False
-) -> Segment:
-    """One window of each of at most ``clips`` episodes, which are drawn at random.
+def cut_clips(
+    episodes: Episodes,
+    context: int = 3,
+    horizon: int = 20,
+    number: int = 256,
+    seed: int = 0,
+    *,
+    from_reset: bool = False,
+    reference: Episodes | None = None,
+    device: torch.device | str = "cpu",
+) -> ClipSet:
+    """Cut one clip out of each of at most ``number`` episodes, which are drawn at random.
 
     Args:
-        store: held-out episodes.
+        episodes: held-out episodes.
         context: frames to show.
         horizon: steps to predict after them.
-        clips: windows wanted; there are fewer where there are fewer episodes of that length.
-        seed: chooses episodes and places. The first windows of more are the same ones.
-        from_reset: begin each window at its episode's first frame, not at a random one.
+        number: clips wanted; there are fewer where there are fewer episodes of that length.
+        seed: chooses episodes and places.
+        from_reset: begin each clip at its episode's first frame, not at a random one.
+        reference: episodes that baselines are fitted on; None = the held-out ones themselves, which can only
+            flatter the baselines.
+        device: where the model is.
 
     Raises:
         WmplayError: if no episode is long enough.
@@ -53,37 +100,31 @@ def cut_windows(
     rng = np.random.default_rng(seed)
     chosen: list[Trajectory] = []
     longest = 0
-    for index in rng.permutation(len(store)):
-        trajectory = store[int(index)]
+    for index in rng.permutation(len(episodes)):
+        trajectory = episodes[int(index)]
         longest = max(longest, len(trajectory))
         if len(trajectory) >= steps:
             start = 0 if from_reset else int(rng.integers(len(trajectory) - steps + 1))
             chosen.append(_cut(trajectory, start, steps))
-        if len(chosen) == clips:
+        if len(chosen) == number:
             break
     if not chosen:
         raise WmplayError(
-            f"the longest of {len(store)} held-out episodes has {longest} steps, expected at least {steps}: "
-            f"{context} frames of context and {horizon} steps of prediction; ask for a shorter horizon"
+            f"the longest of {len(episodes)} held-out episodes has {longest} steps, expected at least "
+            f"{steps}: {context} frames of context and {horizon} steps of prediction; ask for a shorter "
+            "horizon"
         )
-
-    def stack(arrays: Iterator[Array]) -> Tensor:
-        return torch.from_numpy(np.stack(list(arrays)))
-
-    return Segment(
-        {key: stack(t.observation[key] for t in chosen) for key in model_keys(chosen[0].observation)},
-        stack(t.action for t in chosen),
-        stack(t.reward for t in chosen),
-        stack(t.terminated for t in chosen),
-        mask=torch.ones(len(chosen), steps, dtype=torch.bool),
-    )
+    keys = model_keys(chosen[0].observation)
+    frames = _some_frames(episodes if reference is None else reference, keys, number, seed)
+    return ClipSet(_stacked(chosen, keys), context, seed, frames, device)
 
 
-def batches(windows: Segment, device: torch.device | str, copies: int = 1) -> Iterator[Segment]:
-    """The windows in order, on a device: ``BATCH`` at a time, fewer if each is predicted several times."""
-    size = max(1, BATCH // copies)
-    for start in range(0, len(windows.action), size):
-        yield windows.rows(slice(start, start + size)).to(device)
+def cut_from_resets(
+    episodes: Episodes, steps: int, number: int = 6, seed: int = 0, device: torch.device | str = "cpu"
+) -> ClipSet:
+    """Cut clips that show the first frame of a reset alone; of fewer steps where no episode is that long."""
+    steps = min(steps, max(len(episodes[i]) for i in range(len(episodes))))
+    return cut_clips(episodes, 1, steps, number, seed, from_reset=True, device=device)
 
 
 def _cut(trajectory: Trajectory, start: int, steps: int) -> Trajectory:
@@ -95,3 +136,31 @@ def _cut(trajectory: Trajectory, start: int, steps: int) -> Trajectory:
         trajectory.terminated[start:stop],
         trajectory.truncated[start:stop],
     )
+
+
+def _stacked(chosen: list[Trajectory], keys: list[str]) -> Segment:
+    def stack(arrays: Iterator[Array]) -> Tensor:
+        return torch.from_numpy(np.stack(list(arrays)))
+
+    action = stack(t.action for t in chosen)
+    return Segment(
+        {key: stack(t.observation[key] for t in chosen) for key in keys},
+        action,
+        stack(t.reward for t in chosen),
+        stack(t.terminated for t in chosen),
+        mask=torch.ones(action.shape[:2], dtype=torch.bool),
+    )
+
+
+def _some_frames(episodes: Episodes, keys: list[str], number: int, seed: int) -> dict[str, Tensor]:
+    """Return {key: [N, ...]}: about ``FRAMES`` frames, equally many of each of ``number`` episodes."""
+    rng = np.random.default_rng(seed)
+    some = [episodes[int(i)] for i in rng.permutation(len(episodes))[:number]]
+    each = -(-FRAMES // len(some))
+    picks = [rng.permutation(len(episode) + 1)[:each] for episode in some]
+    return {
+        key: torch.from_numpy(
+            np.concatenate([t.observation[key][pick] for t, pick in zip(some, picks, strict=True)])
+        )
+        for key in keys
+    }

@@ -1,4 +1,4 @@
-"""Whether a predicted future agrees with itself: does its screen show what its vectors say?
+"""The agreement of a predicted future with itself: its screen next to what its vectors say.
 
 For LCD worlds, whose own renderer can draw any positions.
 """
@@ -18,10 +18,10 @@ from wmplay.contracts import WorldModel
 from wmplay.envs.lcd.screen import Rounding, Screen
 from wmplay.envs.lcd.tasks import ENTRIES
 from wmplay.envs.lcd.worlds.world import World
-from wmplay.evaluation.clips import Episodes, batches, cut_windows
+from wmplay.evaluation.clips import ClipSet
+from wmplay.evaluation.futures import sample_futures
 from wmplay.evaluation.metrics import foreground_iou
 from wmplay.evaluation.scores import AgreementScore, Curve
-from wmplay.evaluation.spread import sample_futures
 
 Measure: TypeAlias = Literal["iou", "covered"]
 
@@ -31,7 +31,7 @@ SCREEN = "lcd"  # the key of the screen in LCD worlds
 class Drawing:
     """Screens drawn from a world's vectors, as the world itself would.
 
-    ``full_state`` says where everything is; ``proprio`` leaves out the objects: only the robot is drawn.
+    ``full_state`` holds all bodies; ``proprio`` leaves out the objects, so that only the robot is drawn.
 
     Args:
         world: with a robot, unless full_state is drawn.
@@ -47,7 +47,7 @@ class Drawing:
         self._screen = Screen(self._world, rounding)
 
     def __call__(self, vectors: Tensor) -> Tensor:
-        """Bool screens [..., H, W] of vectors [..., bodies * 4]: scaled x and y, cos and sin of each body."""
+        """Return bool screens [..., H, W] of vectors [..., bodies * 4]: scaled x, y, cos, sin of each."""
         bodies = vectors.double().cpu().numpy().reshape(-1, len(self._world.bodies), ENTRIES)
         place = (bodies[..., :2] + 1) / 2 * (self._world.width, self._world.height)
         angle = np.arctan2(bodies[..., 3], bodies[..., 2])
@@ -56,7 +56,10 @@ class Drawing:
         return torch.from_numpy(screens > 0).reshape(*vectors.shape[:-1], *screens.shape[1:])
 
     def agreement(self, screens: Tensor, vectors: Tensor) -> Tensor:
-        """[...] of bool screens [..., H, W] and vectors [..., bodies * 4]; 1 where nothing is drawn."""
+        """Return the agreement [...] of bool screens [..., H, W] and vectors [..., bodies * 4].
+
+        It is 1 where nothing is drawn.
+        """
         drawn = self(vectors)
         if self.measure == "iou":
             return foreground_iou(screens, drawn)
@@ -65,10 +68,10 @@ class Drawing:
 
 
 def drawing_of(env: gymnasium.Env[Any, Any], keys: Iterable[str]) -> Drawing | None:
-    """How to draw what is observed under these keys; None where it cannot be.
+    """Return how to draw the vectors among the observations of these keys; None where they cannot be drawn.
 
-    That is: outside of LCD worlds, without a screen, and where the vectors do not tell what is where (a
-    passive world without ``full_state``, objects that may have one shape or another).
+    They cannot: outside of LCD worlds, without a screen, and where the vectors do not hold all that is drawn
+    (a passive world without ``full_state``, objects that may have one shape or another).
     """
     world = getattr(env.unwrapped, "world", None)
     keys = set(keys)
@@ -82,57 +85,38 @@ def drawing_of(env: gymnasium.Env[Any, Any], keys: Iterable[str]) -> Drawing | N
 
 @torch.no_grad()
 def evaluate_agreement(
-    model: WorldModel,
-    store: Episodes,
-    env: gymnasium.Env[Any, Any],
-    *,
-    context: int = 3,
-    horizon: int = 20,
-    clips: int = 256,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
+    model: WorldModel, clips: ClipSet, env: gymnasium.Env[Any, Any]
 ) -> AgreementScore | None:
-    """Screens of sampled futures beside what the world's renderer makes of their vectors, by horizon.
+    """Score how far the screen of a sampled future is what the world's renderer makes of its vectors.
 
     Args:
         model: any world model.
-        store: held-out episodes.
+        clips: held-out; one future of each is sampled.
         env: a single env of their world.
-        context: frames shown before predicting.
-        horizon: steps predicted.
-        clips: windows, at most one of each episode.
-        seed: chooses the windows and draws one future of each.
-        device: where the model is.
 
     Returns:
-        None where nothing can be drawn (see ``drawing_of``), or the model does not predict what is needed.
-
-    Raises:
-        WmplayError: if no episode is long enough.
+        The score by horizon; None where nothing can be drawn (see ``drawing_of``), and for a model that does
+        not predict what is needed.
     """
-    drawing = drawing_of(env, store[0].observation)
+    drawing = drawing_of(env, clips.segment.observation)
     if drawing is None:
         return None
-    windows = cut_windows(store, context, horizon, clips, seed)
-    generator = torch.Generator(device).manual_seed(seed)
     screens, vectors = [], []
-    for batch in batches(windows, device):
-        future = sample_futures(model, batch, context, 1, generator)
+    for _, future in sample_futures(model, clips):
         if not {SCREEN, drawing.key} <= future.keys():
             return None
         screens.append(future[SCREEN][:, 0].cpu() > 0.5)
         vectors.append(future[drawing.key][:, 0].cpu())
     screen, vector = torch.cat(screens), torch.cat(vectors)
-    true_screen, true_vector = (windows.observation[key][:, context:] for key in (SCREEN, drawing.key))
     floor = drawing.agreement(screen, vector.roll(1, 0))
     return AgreementScore(
         drawing.measure,
         drawing.key,
-        context=context,
-        horizon=horizon,
-        clips=len(screen),
-        seed=seed,
+        context=clips.context,
+        horizon=clips.horizon,
+        clips=len(clips),
+        seed=clips.seed,
         model=Curve.over(drawing.agreement(screen, vector)),
-        ceiling=Curve.over(drawing.agreement(true_screen > 0, true_vector)),
+        ceiling=Curve.over(drawing.agreement(clips.truth[SCREEN] > 0, clips.truth[drawing.key])),
         floor=Curve.over(floor if len(floor) > 1 else floor[:0]),
     )

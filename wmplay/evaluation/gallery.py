@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Clips:
+class ShownClips:
     """A few predictions to look at. Screens hold probabilities, the rest what the env's observations hold.
 
     ``clips`` are most likely futures under the true actions, ``unprompted`` sampled ones from a reset's first
@@ -38,7 +38,7 @@ class Clips:
     prediction: dict[str, Array]  # [N, H, ...]
 
 
-def save_clips(run_dir: Path, name: str, clips: Clips | None) -> None:
+def save_clips(run_dir: Path, name: str, clips: ShownClips | None) -> None:
     """Writes ``<name>.npz`` into a run directory; without clips, those of an earlier evaluation go."""
     if clips is None:
         _write(run_dir / f"{name}.npz", {})
@@ -48,7 +48,7 @@ def save_clips(run_dir: Path, name: str, clips: Clips | None) -> None:
     _write(run_dir / f"{name}.npz", {"context": np.array(clips.context), **arrays})
 
 
-def load_clips(run_dir: Path, name: str = "clips") -> Clips | None:
+def load_clips(run_dir: Path, name: str = "clips") -> ShownClips | None:
     """The clips of this name in a run directory, None where there are none.
 
     Raises:
@@ -109,7 +109,7 @@ def _read(path: Path, build: Callable[[dict[str, Array]], T]) -> T:
         raise RunError(f"{path} is damaged ({why}): evaluate the run again") from error
 
 
-def _clips(arrays: dict[str, Array]) -> Clips:
+def _clips(arrays: dict[str, Array]) -> ShownClips:
     """Raises ValueError, KeyError or TypeError for arrays that are no clips."""
     context = arrays["context"].item()
     truth, prediction = (
@@ -126,7 +126,7 @@ def _clips(arrays: dict[str, Array]) -> Clips:
             raise ValueError(f"{key} has shape {list(value.shape)}, others {count} clips of {total} frames")
         if prediction[key].shape != (count, total - context, *value.shape[2:]):
             raise ValueError(f"{key} is predicted in shape {list(prediction[key].shape)}")
-    return Clips(context, truth, prediction)
+    return ShownClips(context, truth, prediction)
 
 
 def _episodes(arrays: dict[str, Array]) -> list[Trajectory]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from wmplay.contracts import Trajectory
 from wmplay.errors import RunError
-from wmplay.evaluation.gallery import Clips, save_clips, save_episodes
+from wmplay.evaluation.gallery import ShownClips, save_clips, save_episodes
 from wmplay.evaluation.metrics import BASELINES, Metric
 from wmplay.evaluation.statistics import Interval, mean_intervals
 from wmplay.system.files import unsealed, write_sealed_json
@@ -301,9 +301,9 @@ def save_evaluation(
     surprise: SurpriseScore | None = None,
     agreement: AgreementScore | None = None,
     arbiter: ArbiterScore | None = None,
-    clips: Clips | None = None,
-    unprompted: Clips | None = None,
-    duplicate: Clips | None = None,
+    clips: ShownClips | None = None,
+    unprompted: ShownClips | None = None,
+    duplicate: ShownClips | None = None,
     episodes: Sequence[Trajectory] = (),
     learned_episodes: Sequence[Trajectory] = (),
     **policies: PolicyScore,
@@ -313,7 +313,7 @@ def save_evaluation(
     Args:
         run_dir: of the run.
         prediction, spread, surprise, agreement, arbiter: the model's scores.
-        clips, unprompted, duplicate: predictions to look at (see ``Clips``).
+        clips, unprompted, duplicate: predictions to look at (see ``ShownClips``).
         episodes: of the policy in the real world, to look at: only images are kept (and nothing, where
             there are none).
         learned_episodes: the same in the learned world, from the same starts and with the same goals.

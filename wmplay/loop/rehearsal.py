@@ -20,7 +20,7 @@ from wmplay.contracts import Learner, Policy, Practice, model_keys, modelled
 from wmplay.envs import build_env
 from wmplay.envs.recorded import RecordedEnv
 from wmplay.errors import ConfigError, ShapeError, SpaceError, StoreError, WorldError
-from wmplay.evaluation.assess import check_arbiter
+from wmplay.evaluation.arbiter.choice import check_arbiter
 from wmplay.loop.lending import lending
 from wmplay.runs.load import LoadedRun, load_run
 from wmplay.runs.pieces import Parts, env_config
@@ -80,7 +80,7 @@ def rehearse(config: DictConfig, parts: Parts, device: torch.device, *, goes_on:
         with _experience(config, given, collects) as store:
             _practise(config, parts, given, store, device)
     if parts.model is not None and config.evaluate.arbiter.clips:
-        check_arbiter(config, parts.env)
+        check_arbiter(parts.env, config.evaluate.prediction.horizon)
     if config.evaluate.policy.episodes:
         with closing(build_env(env_config(config))) as env:
             act(env, parts.policy, device)

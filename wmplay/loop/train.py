@@ -20,7 +20,8 @@ from wmplay.config.composing import refuse_hydras
 from wmplay.contracts import Learner, Policy, Practice, Trajectory
 from wmplay.envs import build_env
 from wmplay.errors import ConfigError
-from wmplay.evaluation.assess import assess, given_episodes, run_episodes
+from wmplay.evaluation.assess import assess
+from wmplay.evaluation.held_out import given_episodes
 from wmplay.evaluation.scores import flat, save_evaluation
 from wmplay.loop.changes import note_changes
 from wmplay.loop.fitter import segment_length
@@ -33,10 +34,11 @@ from wmplay.policies.random import RandomPolicy
 from wmplay.report import write_report
 from wmplay.report.labels import duration, wall_times
 from wmplay.runs.directory import RunDirectory
+from wmplay.runs.episodes import run_episodes
 from wmplay.runs.load import Run
 from wmplay.runs.pieces import env_config, over_ray
 from wmplay.runs.resume import continued_config, run_to_continue
-from wmplay.runs.worlds import practice_env, steps_of_starts
+from wmplay.runs.worlds import practice_env, real_env, steps_of_starts
 from wmplay.simulation.simulate import simulate_blocks
 from wmplay.store.provenance import origin_of
 from wmplay.system.device import seed_draws, use_threads
@@ -175,14 +177,14 @@ def _collect(s: Session, episodes: int, policy: Policy | None, purpose: str) -> 
 
 def _here(s: Session, episodes: int, policy: Policy | None, seed: int) -> Iterable[Trajectory]:
     return run_episodes(
-        s.config,
+        real_env(s.config, episodes, s.config.collect.env),
         policy,
         episodes,
         seed,
         "collect",
-        s.device,
-        overrides=s.config.collect.env,
+        device=s.device,
         explore=True,
+        max_steps=s.config.collect.max_episode_steps,
         check=s.interrupt.check,
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from wmplay.contracts import Trajectory
 from wmplay.errors import RunError
-from wmplay.evaluation.gallery import Clips
+from wmplay.evaluation.gallery import ShownClips
 from wmplay.registry import KINDS
 from wmplay.report.labels import POLICY, SAMPLED, counted, duration, verdict, wall_times
 from wmplay.report.markup import Html, Part, Picture, facts_table, file_names, folded, write_page
@@ -237,5 +237,5 @@ def _making(record: Record) -> Iterator[Html]:
         yield folded("Configuration", f"<pre>{escape(record.config)}</pre>")
 
 
-def _vector_keys(shown: Clips) -> list[str]:
+def _vector_keys(shown: ShownClips) -> list[str]:
     return [key for key, value in shown.truth.items() if value.ndim == 3]

@@ -8,7 +8,7 @@ from typing import Any
 
 from wmplay.contracts import Trajectory
 from wmplay.errors import RunError
-from wmplay.evaluation.gallery import Clips, load_clips, load_episodes
+from wmplay.evaluation.gallery import ShownClips, load_clips, load_episodes
 from wmplay.evaluation.scores import Evaluation, load_evaluation
 from wmplay.runs.directory import RunDirectory
 from wmplay.runs.metrics_file import read_metrics
@@ -25,9 +25,9 @@ class Record:
     metrics: list[dict[str, Any]]  # the lines of metrics.jsonl
     damaged_metrics: int  # lines that are left out
     evaluation: Evaluation | None
-    clips: Clips | None
-    unprompted: Clips | None
-    duplicate: Clips | None
+    clips: ShownClips | None
+    unprompted: ShownClips | None
+    duplicate: ShownClips | None
     episodes: list[Trajectory]  # of the policy, images only
     learned_episodes: list[Trajectory]  # in the learned world, from the same starts
 

@@ -13,7 +13,7 @@ from wmplay.envs import build_env
 from wmplay.envs.learned.env import LearnedVectorEnv
 from wmplay.envs.learned.starts import real_starts, stored_starts
 from wmplay.errors import ConfigError
-from wmplay.runs.pieces import Parts, env_config
+from wmplay.runs.pieces import Parts, env_config, over_ray
 from wmplay.store import Store
 
 
@@ -28,6 +28,18 @@ def practice_env(
     else:
         workers = min(cfg.num_workers, cfg.num_envs)
         env = build_env(env_config(config), num_envs=cfg.num_envs, num_workers=workers)
+    return env
+
+
+def real_env(
+    config: DictConfig, episodes: int, overrides: DictConfig | None = None
+) -> VectorEnv[Any, Any, Any]:
+    """Return a run's env as a vector env for so many episodes, as ``collect`` asks for."""
+    num_envs = min(config.collect.num_envs, episodes)
+    workers = 0 if over_ray(config) else min(config.collect.num_workers, num_envs)
+    env: VectorEnv[Any, Any, Any] = build_env(
+        env_config(config, overrides), num_envs=num_envs, num_workers=workers
+    )
     return env
 
 

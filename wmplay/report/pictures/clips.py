@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from wmplay.evaluation.gallery import Clips
+from wmplay.evaluation.gallery import ShownClips
 from wmplay.evaluation.scores import selected_horizons
 from wmplay.report.pictures.canvas import (
     BORDER,
@@ -34,12 +34,12 @@ ROWS = ("truth", "prediction", "difference")
 DREAM_ROWS = ("real", "generated")
 
 
-def image_keys(clips: Clips) -> list[str]:
+def image_keys(clips: ShownClips) -> list[str]:
     """The keys of clips that can be shown: [N, T, H, W] or [N, T, H, W, C] with one or three channels."""
     return [k for k, v in clips.truth.items() if v.ndim == 4 or (v.ndim == 5 and v.shape[-1] in (1, 3))]
 
 
-def clip_cells(clips: Clips, key: str, clip: int, t: int) -> list[Cell]:
+def clip_cells(clips: ShownClips, key: str, clip: int, t: int) -> list[Cell]:
     """Truth, prediction and difference of one clip at frame t of context + H; in the context, real frames."""
     truth = clips.truth[key][clip, t]
     binary = is_binary(clips.truth[key])
@@ -52,7 +52,7 @@ def clip_cells(clips: Clips, key: str, clip: int, t: int) -> list[Cell]:
     return [Cell(real, RULE), Cell(paint(guess, binary=binary), BLUE), Cell(difference, RULE)]
 
 
-def clips_gif(clips: Clips, key: str, rows: Sequence[str] = ROWS) -> bytes:
+def clips_gif(clips: ShownClips, key: str, rows: Sequence[str] = ROWS) -> bytes:
     """Up to three clips side by side: rows truth, prediction, difference, with a timeline above.
 
     Without the third row (``DREAM_ROWS``) no difference is shown.
@@ -80,7 +80,7 @@ def clips_gif(clips: Clips, key: str, rows: Sequence[str] = ROWS) -> bytes:
     return gif(frames)
 
 
-def film_strip(clips: Clips, key: str) -> bytes:
+def film_strip(clips: ShownClips, key: str) -> bytes:
     """A still of up to two clips: the context's frames, then selected horizons, as columns."""
     count, total = clips.truth[key].shape[:2]
     shown = _selected_frames(clips.context, total)
@@ -92,7 +92,7 @@ def film_strip(clips: Clips, key: str) -> bytes:
     return png(stack(strips))
 
 
-def futures_strip(clips: Clips, key: str) -> bytes:
+def futures_strip(clips: ShownClips, key: str) -> bytes:
     """A still of several futures of one beginning in rows, below what happened and above their mean."""
     truth, futures = clips.truth[key][0], clips.prediction[key]
     binary = is_binary(clips.truth[key])

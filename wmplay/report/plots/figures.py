@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wmplay.contracts import Array
-from wmplay.evaluation.gallery import Clips
+from wmplay.evaluation.gallery import ShownClips
 from wmplay.report.style import GREEN, drawing, plain_ticks
 
 WIDTH = 9.6  # inches of every figure: they share the page's width
@@ -45,7 +45,7 @@ def legend_below(figure: Figure, panels: Sequence[Axes]) -> None:
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 6))
 
 
-def entries_of_vector(clips: Clips, key: str, draw: Callable[[Axes, Array, int], None]) -> Figure:
+def entries_of_vector(clips: ShownClips, key: str, draw: Callable[[Axes, Array, int], None]) -> Figure:
     """A panel for each of a vector's first entries, over time.
 
     Args:

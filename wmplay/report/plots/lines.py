@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wmplay.contracts import Array
-from wmplay.evaluation.gallery import Clips
+from wmplay.evaluation.gallery import ShownClips
 from wmplay.evaluation.scores import MODEL, PredictionScore
 from wmplay.report.labels import policy_label
 from wmplay.report.plots.figures import entries_of_vector, legend_below, panels_of_page
@@ -169,7 +169,7 @@ def progress_plot(metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
     return figure
 
 
-def vector_plot(clips: Clips, key: str) -> Figure:
+def vector_plot(clips: ShownClips, key: str) -> Figure:
     """The first entries of a vector in the first clip: what happened and what was predicted."""
     truth, prediction = clips.truth[key][0], clips.prediction[key][0]
 

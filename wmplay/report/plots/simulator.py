@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wmplay.contracts import Array
-from wmplay.evaluation.gallery import Clips
+from wmplay.evaluation.gallery import ShownClips
 from wmplay.evaluation.scores import AgreementScore, Curve, SpreadScore
 from wmplay.report.plots.figures import entries_of_vector, legend_below, panels_of_page
 from wmplay.report.style import AGREEMENTS, BLUE, DISTANCES, GREEN, INK, ORANGE, QUIET, drawing, plain_ticks
@@ -45,7 +45,7 @@ def agreement_plot(score: AgreementScore) -> Figure:
     return figure
 
 
-def futures_plot(clips: Clips, key: str) -> Figure:
+def futures_plot(clips: ShownClips, key: str) -> Figure:
     """The first entries of a vector in several futures of one beginning, with what happened."""
     truth, futures = clips.truth[key][0], clips.prediction[key]
 

@@ -1,0 +1,43 @@
+"""The arbiter that judges a world: found by the env, checked before a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+
+from wmplay.envs.lcd import WORLDS
+from wmplay.errors import ArbiterError
+from wmplay.evaluation.arbiter.network import FRAMES, Arbiter, load_arbiter, shipped_arbiters
+
+
+def arbiter_of(env: gymnasium.Env[Any, Any]) -> Arbiter:
+    """Return the arbiter of an env's world.
+
+    Raises:
+        ArbiterError: if there is none.
+    """
+    world = getattr(env.unwrapped, "world", None)
+    names = [name for name, built_in in WORLDS.items() if built_in == world]
+    if not names:
+        raise ArbiterError(
+            f"{type(env.unwrapped).__name__} shows no built-in world, expected one with an arbiter "
+            f"({', '.join(shipped_arbiters())}): leave evaluate.arbiter.clips at 0"
+        )
+    if names[0] not in shipped_arbiters():
+        raise ArbiterError(
+            f"no arbiter judges the world '{names[0]}' as yet ({', '.join(shipped_arbiters())} have one): "
+            f"make one by python scripts/train_arbiter.py {names[0]}, or leave "
+            "evaluate.arbiter.clips at 0"
+        )
+    return load_arbiter(names[0])
+
+
+def check_arbiter(env: gymnasium.Env[Any, Any], horizon: int) -> None:
+    """Raise ArbiterError if an env's world has no arbiter, or the steps predicted are too few for a clip."""
+    if horizon < FRAMES:
+        raise ArbiterError(
+            f"evaluate.prediction.horizon is {horizon}, expected at least {FRAMES}, the frames of a clip of "
+            "the arbiter's; or evaluate.arbiter.clips=0"
+        )
+    arbiter_of(env)

@@ -1,0 +1,69 @@
+"""Held-out episodes: random ones that no model is fitted on, simulated once per run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import torch
+from omegaconf import DictConfig
+
+from wmplay.contracts import Trajectory
+from wmplay.envs.recorded import RecordedEnv
+from wmplay.errors import StoreError
+from wmplay.runs.directory import RunDirectory
+from wmplay.runs.episodes import Check, run_episodes
+from wmplay.runs.pieces import env_config
+from wmplay.runs.worlds import real_env
+from wmplay.store import Store, load_trajectories, save_trajectories
+from wmplay.store.manifest import exists as is_store
+from wmplay.store.provenance import origin_of
+from wmplay.store.split import hold_out
+
+
+def given_episodes(
+    config: DictConfig, env: gymnasium.Env[Any, Any], directory: RunDirectory
+) -> Iterable[Trajectory]:
+    """Return the episodes of ``env.data`` to fit on. Without a simulator, some of them are held out."""
+    store, episodes = load_trajectories(config.env.data), config.evaluate.prediction.episodes
+    if not isinstance(env, RecordedEnv) or not episodes:
+        return store
+    rest, held_out = hold_out(store, episodes, config.evaluate.seed)
+    path = _path(directory, config.evaluate.seed, episodes)
+    if not is_store(path):  # otherwise the run was stopped here, and begins again
+        save_trajectories(held_out, path, env=env)
+    return rest
+
+
+def held_out_episodes(
+    config: DictConfig, episodes: int, directory: RunDirectory, device: torch.device, check: Check
+) -> Store:
+    """Return so many held-out episodes; simulate them where the run directory has none.
+
+    Raises:
+        StoreError: if those in the run directory are damaged.
+    """
+    seed = config.evaluate.seed
+    path = _path(directory, seed, episodes)
+    if not is_store(path):  # a killed run may have left the directory of one
+        held_out = run_episodes(
+            real_env(config, episodes, config.collect.env),
+            None,
+            episodes,
+            seed,
+            "hold out",
+            max_steps=config.collect.max_episode_steps,
+            device=device,
+            check=check,
+        )
+        save_trajectories(held_out, path, env=origin_of(env_config(config, config.collect.env)))
+    try:
+        return load_trajectories(path)
+    except StoreError as error:
+        raise StoreError(f"{error}; or delete {path}: its episodes are then simulated anew") from error
+
+
+def _path(directory: RunDirectory, seed: int, episodes: int) -> Path:
+    return directory.held_out / f"seed{seed}-{episodes}"

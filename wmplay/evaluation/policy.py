@@ -1,0 +1,37 @@
+"""The returns, lengths and success of a policy's episodes, with intervals.
+
+The independent unit is the whole episode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from wmplay.contracts import GOAL_PREFIX, Trajectory
+from wmplay.evaluation.scores import PolicyScore
+from wmplay.evaluation.statistics import mean_interval, success_rate
+
+
+def score_episodes(episodes: Sequence[Trajectory], seed: int) -> PolicyScore:
+    """Score whole episodes. Where observations hold a goal, ending terminated is success.
+
+    Args:
+        episodes: of one policy.
+        seed: of the episodes, which the score names.
+    """
+    returns = [float(episode.reward.sum(dtype=np.float64)) for episode in episodes]
+    lengths = [len(episode) for episode in episodes]
+    has_goal = any(key.startswith(GOAL_PREFIX) for episode in episodes for key in episode.observation)
+    successes = [bool(episode.terminated.any()) for episode in episodes] if has_goal else None
+    return PolicyScore(
+        episodes=len(episodes),
+        seed=seed,
+        mean_return=mean_interval(np.array(returns)),
+        mean_length=mean_interval(np.array(lengths)),
+        success=None if successes is None else success_rate(sum(successes), len(successes)),
+        returns=returns,
+        lengths=lengths,
+        successes=successes,
+    )
