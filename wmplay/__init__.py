@@ -7,6 +7,7 @@ The names below are imported on first use, so that ``wmplay --help`` loads nothi
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ __all__ = [*_PUBLIC, *_MODULES]  # noqa: PLE0604  # plain strings, kept in one p
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
-        value = getattr(importlib.import_module(f"wmplay.{_PUBLIC[name]}"), name)
+        value = pkgutil.resolve_name(f"wmplay.{_PUBLIC[name]}:{name}")
     elif name in _MODULES:
         value = importlib.import_module(f"wmplay.{name}")
     else:

@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from wmplay.contracts import GOAL_PREFIX, LazyMapping, Prediction
+from wmplay.contracts import GOAL_PREFIX, HasDistance, LazyMapping, Prediction, env_spec
 from wmplay.errors import ConfigError, ShapeError
+from wmplay.vector.frames import frame_spaces
 
 Distance: TypeAlias = Callable[[Mapping[str, Tensor]], Tensor]  # {key: [R, H, ...]} -> [R, H]
 
@@ -100,13 +101,12 @@ def _rewards(prediction: Prediction, objective: str) -> Tensor:
 
 
 def _task_distance(env: Any) -> Distance | None:
-    task = getattr(getattr(env, "unwrapped", env), "task", None)
-    return getattr(task, "distance", None)
+    task = env_spec(env).task
+    return task.distance if isinstance(task, HasDistance) else None
 
 
 def _mean_absolute_difference(env: Any) -> Distance:
-    space = getattr(env, "single_observation_space", None) or env.observation_space
-    known = set(getattr(space, "spaces", {}))
+    known = frame_spaces(env_spec(env).observation_space)
     keys = sorted(key for key in known if GOAL_PREFIX + key in known)
     if not keys:
         raise ConfigError(

@@ -17,7 +17,7 @@ filled in by name: ``env`` (which also gives ``observation_space`` and ``action_
 from __future__ import annotations
 
 import functools
-import importlib
+import pkgutil
 import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -268,7 +268,7 @@ def _imported(path: Any) -> Callable[..., Any]:
         plugins.load_all()
     module, _, attribute = path.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        found = pkgutil.resolve_name(f"{module}:{attribute}")
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{TARGET} '{path}' cannot be imported: {error}") from error
     if not callable(found):
@@ -343,19 +343,20 @@ def make(kind: str, name: str, *, device: Any = None, **arguments: Any) -> Any:
     run = {key: value for key, value in arguments.items() if key in from_run}
     overrides = {key: value for key, value in arguments.items() if key not in from_run}
     piece = build({**config, **overrides}, **run)
-    if device is None or not hasattr(piece, "to"):
+    if device is None:
         return piece
+    from torch import nn
+
     from wmplay.system.device import choose_device
 
-    return piece.to(choose_device(str(device)))
+    return piece.to(choose_device(str(device))) if isinstance(piece, nn.Module) else piece
 
 
 def _provided(run: Mapping[str, Any]) -> dict[str, Any]:
     env = run.get("env")
     if env is None:
         return dict(run)
-    spaces = {
-        name: getattr(env, f"single_{name}", None) or getattr(env, name)
-        for name in ("observation_space", "action_space")
-    }
-    return {**spaces, **run}
+    from wmplay.contracts import env_spec  # torch, which listing pieces does not need
+
+    known = env_spec(env)
+    return {"observation_space": known.observation_space, "action_space": known.action_space, **run}

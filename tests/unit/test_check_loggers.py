@@ -189,7 +189,7 @@ def test_one_that_writes_nothing_has_nothing_to_lose() -> None:
 
 def test_what_is_no_logger_is_told_so() -> None:
     (finding, *_) = check_logger(lambda run_dir: object()).failures
-    assert str(finding) == "FAIL it logs and closes: it has no log(); see Logger in wmplay/loggers.py"
+    assert str(finding) == "FAIL it logs and closes: it has no log(); see Logger in wmplay/contracts"
 
 
 def test_a_missing_package_is_its_own_line() -> None:

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from wmplay.contracts import provenance_of
 from wmplay.envs import make_env
 from wmplay.envs.lcd import WORLDS, Circle, LcdEnv, LcdVectorEnv, Object, Polygon, Static, World, box
 from wmplay.envs.lcd.screen import Screen
 from wmplay.errors import UnknownName
-from wmplay.store.provenance import known_origin, same_world
+from wmplay.store.provenance import same_world
 
 
 def drawn_by_pillow(world, pose, shape):
@@ -62,7 +63,7 @@ def test_the_original_screen_is_pillows(name):
 def test_original_and_outwards_are_told_apart():
     with pytest.raises(UnknownName, match="'originl'"):
         LcdEnv("luxo", screen="originl")
-    one, other = (known_origin(make_env("luxo", screen=screen)) for screen in ("original", "outwards"))
+    one, other = (provenance_of(make_env("luxo", screen=screen)) for screen in ("original", "outwards"))
     assert not same_world(one, other)
     before = {key: value for key, value in other.items() if key != "screen"}
     assert same_world(before, one), "what was recorded before there was a choice is not refused"

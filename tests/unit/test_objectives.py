@@ -11,7 +11,7 @@ import torch
 from gymnasium.spaces import Box, Dict
 from torch import Tensor
 
-from wmplay.contracts import LazyMapping, Prediction
+from wmplay.contracts import EnvSpec, LazyMapping, Prediction
 from wmplay.errors import ConfigError
 from wmplay.objectives import DiscountedReturn, GoalDistance, SumOfRewards
 
@@ -57,8 +57,11 @@ PREDICTED = torch.tensor([[[0.0, 0], [1, 1], [3, 3]], [[0, 4], [0, 2], [0, 0]]])
 GOAL = torch.tensor([[1.0, 2.0], [0.0, 4.0]])
 
 
+ACTIONS = Box(-1, 1, (1,), np.float32)
+
+
 def plain_env(**spaces: Any) -> Any:
-    return SimpleNamespace(observation_space=Dict(spaces))
+    return EnvSpec(Dict(spaces), ACTIONS)
 
 
 def test_goal_distance_without_a_task() -> None:
@@ -75,9 +78,11 @@ def test_goal_distance_without_a_task() -> None:
 def test_goal_distance_is_the_tasks_own(vector: bool) -> None:
     task = SimpleNamespace(distance=lambda o: (o["goal_place"] - o["place"]).abs()[..., 0])
     if vector:
-        env = SimpleNamespace(single_observation_space=Dict({"place": PLACE}), task=task)
+        spaces = {"single_observation_space": Dict({"place": PLACE}), "single_action_space": ACTIONS}
+        env = SimpleNamespace(**spaces, task=task)
     else:
-        env = SimpleNamespace(unwrapped=SimpleNamespace(task=task), observation_space=Dict({"place": PLACE}))
+        spaces = {"observation_space": Dict({"place": PLACE}), "action_space": ACTIONS}
+        env = SimpleNamespace(**spaces, unwrapped=SimpleNamespace(task=task))
     score = GoalDistance(env, mean_weight=0.0)(prediction(place=PREDICTED), {"goal_place": GOAL})
     assert score.tolist() == [0, 0]
 

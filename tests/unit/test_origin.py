@@ -8,12 +8,13 @@ from episodes import episode
 
 import wmplay
 from wmplay.config import catalogue
+from wmplay.contracts import provenance_of
 from wmplay.envs import env_config
 from wmplay.envs.lcd import LcdEnv
 from wmplay.errors import StoreError, WorldError
 from wmplay.store import load_trajectories, save_trajectories
 from wmplay.store.metadata import read_metadata
-from wmplay.store.provenance import as_origin, in_words, known_origin, origin_of, same_world
+from wmplay.store.provenance import as_origin, in_words, origin_of, same_world
 
 LUXO = {"_piece_": "env/lcd", "world": "luxo", "physics": "faithful", "screen": "outwards"}
 URCHIN = {**LUXO, "world": "urchin"}
@@ -106,11 +107,11 @@ def test_a_subclass_with_settings_of_its_own() -> None:
 def test_an_env_knows_its_origin_however_it_is_made() -> None:
     single = wmplay.make_env("luxo", task="body_goal", physics="fast")
     batched = wmplay.make_env("luxo", num_envs=2, physics="fast")
-    assert known_origin(single) == known_origin(batched) == {**LUXO, "physics": "fast"}
-    assert known_origin(wmplay.make_env("CartPole-v1", num_envs=2)) == known_origin(
+    assert provenance_of(single) == provenance_of(batched) == {**LUXO, "physics": "fast"}
+    assert provenance_of(wmplay.make_env("CartPole-v1", num_envs=2)) == provenance_of(
         wmplay.make_env("CartPole-v1")
     )
-    assert known_origin(object()) is None
+    assert provenance_of(object()) is None
 
 
 def test_a_store_remembers_and_refuses_another_world(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from wmplay.check.fixtures.played_env import (
 )
 from wmplay.check.report import Broken, NotTried, Report, examine
 from wmplay.check.slots import a_vector_env_is_single_ones, workers_are_single_ones
+from wmplay.contracts import HasReward, env_spec
 from wmplay.errors import CheckError, SpaceError
 from wmplay.nets.actions import ActionEncoder
 from wmplay.nets.modalities import modalities
@@ -123,8 +124,7 @@ def rewards_and_flags(trial: EnvTrial) -> None:
         reward = np.asarray(moment.reward)
         if reward.shape != () or reward.dtype.kind not in "fiu" or not np.isfinite(reward):
             raise Broken(f"the reward is {moment.reward!r} ({moment})", "return a finite float")
-        for name in ("terminated", "truncated"):
-            flag = getattr(moment, name)
+        for name, flag in (("terminated", moment.terminated), ("truncated", moment.truncated)):
             if not isinstance(flag, bool | np.bool_):
                 raise Broken(f"{name} is {flag!r}, a {type(flag).__name__} ({moment})", "return a bool")
 
@@ -277,7 +277,7 @@ def actions_show_in_their_own_step(trial: EnvTrial) -> None:
 def terminated_is_no_clock(trial: EnvTrial) -> None:
     """Check that the end of the world is terminated, and the time limit truncated."""
     ends = []
-    clock = getattr(trial.env.unwrapped, "max_steps", None)
+    clock = env_spec(trial.env).max_steps
     for seed in range(trial.seed, trial.seed + SEEDS):
         for moment in moments(trial.env, seed, trial.actions(seed, LONG)):
             if clock is not None and moment.step > clock:
@@ -306,8 +306,8 @@ def terminated_is_no_clock(trial: EnvTrial) -> None:
 
 def its_task_agrees(trial: EnvTrial) -> None:
     """Check that ``env.task.reward_and_terminated``, which a learned env uses, agrees with step()."""
-    task: Any = getattr(trial.env.unwrapped, "task", None)
-    if not hasattr(task, "reward_and_terminated"):
+    task = env_spec(trial.env).task
+    if not isinstance(task, HasReward):
         raise NotTried("it has no task.reward_and_terminated")
     for before, after in pairwise(moments(trial.env, trial.seed, trial.actions(0))):
         if after.step == 0:

@@ -22,7 +22,7 @@ from wmplay.check.compare import blank, global_generators_at_rest, listed, same
 from wmplay.check.fixtures.practice_world import Rule, Yard
 from wmplay.check.fixtures.scripts import Acting, Scene, flat
 from wmplay.check.report import Broken, NotTried
-from wmplay.contracts import Array, Learner, Practice
+from wmplay.contracts import Array, Learner, Practice, missing_methods
 
 SLOTS = 7
 ROUND = 211  # steps of a practice; a learner completes its last round
@@ -141,8 +141,7 @@ class Practised(Acting):
 
 def practice_changes_it(trial: Practised) -> None:
     """Check that it has a learner's methods, can practise, and has other weights afterwards."""
-    names = ("improve", "learner_state", "load_learner_state")
-    missing = [name for name in names if not callable(getattr(trial.given, name, None))]
+    missing = missing_methods(trial.given, ("improve", "learner_state", "load_learner_state"))
     if missing or not isinstance(trial.given, nn.Module):
         raise Broken(
             f"it has improve(), but no {missing[0]}()" if missing else "it learns, but is no nn.Module",

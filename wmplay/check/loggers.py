@@ -19,6 +19,8 @@ from typing import Any, TypeAlias
 
 from wmplay.check.compare import global_generators_at_rest, listed
 from wmplay.check.report import Broken, NotTried, Report, examine
+from wmplay.config.kinds import TABLE
+from wmplay.contracts import missing_methods
 from wmplay.errors import WmplayError
 
 Make: TypeAlias = Callable[[Path], Any]
@@ -114,9 +116,9 @@ class Desk:
         """
         run_dir = self.new_run()
         with self.logger(run_dir) as logger:
-            missing = [n for n in ("log", "close") if not callable(getattr(logger.inner, n, None))]
+            missing = missing_methods(logger.inner, TABLE["logger"].methods)
             if missing:
-                raise Broken(f"it has no {missing[0]}()", "see Logger in wmplay/loggers.py")
+                raise Broken(f"it has no {missing[0]}()", "see Logger in wmplay/contracts")
             logger.log({"collect/first_name": 0.5, "collect/second_name": 7}, 0)
             logger.log({"fit/third_name": 0.25}, 11)
             logger.log({"evaluate/fourth_name": 0.125}, 11)

@@ -15,6 +15,7 @@ from torch import Tensor
 from wmplay.check.compare import TOLERANCE, global_generators_at_rest, shown
 from wmplay.check.fixtures.fitted_model import AHEAD, ROWS, record
 from wmplay.check.report import Broken, NotTried, Report, examine
+from wmplay.config.constructors import label
 from wmplay.contracts import GOAL_PREFIX, LazyMapping, Prediction, modelled
 from wmplay.errors import WmplayError
 
@@ -38,7 +39,7 @@ def check_objective(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return examine(_name(objective), PROPERTIES, Judged(objective, env, seed), verbose)
+        return examine(label(objective).rpartition(".")[2], PROPERTIES, Judged(objective, env, seed), verbose)
 
 
 class Judged:
@@ -58,8 +59,8 @@ class Judged:
     def future(self, rows: slice = slice(None), horizon: int = AHEAD, **changed: Any) -> Prediction:
         """Return a prediction of some rows; ``reward``, ``discount`` and ``frames`` may be replaced."""
         frames = {**self.frames, **changed.get("frames", {})}
-        reward, discount = (changed.get(name, getattr(self, name)) for name in ("reward", "discount"))
-        reward, discount = (None if x is None else x[rows, :horizon].clone() for x in (reward, discount))
+        heads = changed.get("reward", self.reward), changed.get("discount", self.discount)
+        reward, discount = (None if x is None else x[rows, :horizon].clone() for x in heads)
         latent = torch.zeros(ROWS, AHEAD, FEATURES)[rows, :horizon]
 
         def decode(latent: Any) -> Mapping[str, Tensor]:
@@ -279,10 +280,6 @@ PROPERTIES: tuple[Callable[[Judged], None], ...] = (
 
 
 # ---- helpers ------------------------------------------------------------------------------------
-
-
-def _name(objective: Any) -> str:
-    return getattr(objective, "__name__", type(objective).__name__)
 
 
 def _parts(observation: Mapping[str, Tensor], future: Prediction) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ from wmplay.check.fixtures.planning_problems import (
     two_valleys,
 )
 from wmplay.check.report import Broken, NotTried, Report, examine
-from wmplay.contracts import Plan, Prediction, Score
+from wmplay.contracts import HasHorizon, Plan, Prediction, Score
 from wmplay.errors import SpaceError
 
 HORIZON, FEWEST, FEW, MANY, PLENTY = 3, 2, 11, 101, 4099
@@ -95,7 +95,9 @@ def plans_and_their_shapes(solver: Solver) -> None:
         plan = solve(planner, task, solver.seed)
         if not isinstance(plan, Plan):
             raise Broken(f"plan returned a {type(plan).__name__}", "return a wmplay.Plan(action, score)")
-        horizon = getattr(planner, "horizon", plan.action.shape[1] if plan.action.ndim > 1 else HORIZON)
+        horizon = plan.action.shape[1] if plan.action.ndim > 1 else HORIZON
+        if isinstance(planner, HasHorizon):
+            horizon = planner.horizon
         shape = (ROWS, horizon, *(space.shape or ()))
         dtype = torch.int64 if kind == "discrete" else torch.float32
         _expect(f"the plan of {kind} actions", plan.action, shape, dtype)

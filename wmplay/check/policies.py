@@ -19,7 +19,8 @@ from wmplay.check.fixtures.fitted_model import ROWS
 from wmplay.check.fixtures.scripts import ANEW, BEFORE, Acting, exchanged, flat, pick
 from wmplay.check.learners import LEARNING, Practised
 from wmplay.check.report import Broken, NotTried, Report, examine
-from wmplay.contracts import StoreView, WorldModel
+from wmplay.config.kinds import TABLE
+from wmplay.contracts import StoreView, WorldModel, missing_methods
 
 MANY = 97  # copies of a row, enough to see rare draws
 TRIES = 23  # seeds to try, so that equal draws of all rows are no accident
@@ -49,7 +50,7 @@ def check_policy(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if not hasattr(policy, "improve"):
+        if missing_methods(policy, ("improve",)):
             return examine(type(policy).__name__, ACTING, Acting(policy, env, seed), verbose)
         learner = Practised(policy, env, seed, model, store)
         return examine(type(policy).__name__, (*ACTING, *LEARNING), learner, verbose)
@@ -61,7 +62,7 @@ def check_policy(
 def shapes_and_types(trial: Acting) -> None:
     """Check that actions have the contract's shape and dtype and are finite, and carries are tensors, batch
     first."""
-    missing = [name for name in ("initial", "act") if not callable(getattr(trial.policy, name, None))]
+    missing = missing_methods(trial.policy, TABLE["policy"].methods)
     if missing:
         raise Broken(f"it has no {missing[0]}()", "see Policy in wmplay/contracts")
     discrete = isinstance(trial.space, Discrete)

@@ -25,7 +25,7 @@ from wmplay.check import (
 )
 from wmplay.config.composing import plain, set_values
 from wmplay.config.references import settings as own_settings
-from wmplay.contracts import Policy, Trajectory
+from wmplay.contracts import Policy, Trajectory, missing_methods
 from wmplay.envs import build_env, make_env
 from wmplay.errors import CheckError, UnknownName, UsageError
 from wmplay.loop.rehearsal import check_policy as check_same_policy
@@ -194,7 +194,7 @@ def _check_policy(config: DictConfig) -> Report:
         torch.manual_seed(config.seed)
         parts = {"env": env}
         policy = _with_parts(config, "policy", parts)
-        learns = hasattr(policy, "improve")
+        learns = not missing_methods(policy, ("improve",))
         if learns and config.model is not None and "model" not in parts:
             parts["model"] = _with_parts(config, "model", parts)
         store = _few_episodes(env, folder, config.seed) if learns else None

@@ -84,7 +84,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise UnknownName("command", chosen, COMMANDS)
     options, rest = parser.parse_known_args(arguments)
     for text in rest:
-        if text.startswith("-") or not hasattr(options, "overrides"):
+        if text.startswith("-") or "overrides" not in options:
             raise UsageError(f"{options.command} takes no '{text}'; see wmplay {options.command} --help")
     if rest:  # overrides behind options
         options.overrides = [*options.overrides, *rest]

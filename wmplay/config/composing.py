@@ -306,5 +306,5 @@ def one_line(error: Exception) -> WmplayError:
         where, _, name = str(unknown.full_key).rpartition(".")
         return ConfigError(f"no key '{name}' in {where}{did_you_mean(name, map(str, unknown.parent_node))}")
     message = lines[0] if lines else type(error).__name__
-    full_key = getattr(error, "full_key", None)
+    full_key = error.full_key if isinstance(error, OmegaConfBaseException) else None
     return ConfigError(f"{full_key}: {message}" if full_key else message)

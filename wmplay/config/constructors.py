@@ -31,8 +31,8 @@ def required(make: Callable[..., Any]) -> list[str]:
 
 
 def label(make: Callable[..., Any]) -> str:
-    """Return the name of a class or function, as a message shows it."""
-    return getattr(make, "__qualname__", repr(make))
+    """Return the name of a class or function, or of an object's class, as a message shows it."""
+    return make.__qualname__ if inspect.isclass(make) or inspect.isroutine(make) else type(make).__qualname__
 
 
 def shortened(value: Any) -> str:

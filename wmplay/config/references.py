@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-KINDS = ("env", "model", "planner", "policy", "explorer", "objective", "logger")
+from wmplay.config.kinds import KINDS as KINDS
+
 PIECE = "_piece_"
 TARGET = "_target_"  # in the YAML of a config group: the class that the piece is; in old files: a path
 

@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from wmplay.config.constructors import shortened
+from wmplay.config.kinds import TABLE
 from wmplay.config.references import PIECE, TARGET
 from wmplay.errors import LARGEST_COUNT, LARGEST_SEED, ConfigError, check_range, did_you_mean
 
@@ -91,7 +92,7 @@ LIMITS: Mapping[str, Limit] = {
     "checkpoint.every": Limit(least=0),
 }
 
-REQUIRED = ("env", "logger")  # kinds; a run may do without the others
+REQUIRED = tuple(name for name, kind in TABLE.items() if kind.required)  # kinds
 
 
 def check(config: DictConfig, defaults: Mapping[str, Any], kinds: tuple[str, ...]) -> None:

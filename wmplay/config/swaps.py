@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from wmplay.config import composing
 from wmplay.config.constructors import required
 from wmplay.config.settings import REQUIRED
+from wmplay.contracts import missing_methods
 
 WITH = {"env": "collect.env"}  # where a config sets something for a piece besides its own section
 PRACTICE = "improve"  # the section for policies that learn, and the method that these have
@@ -64,7 +65,7 @@ class Pieces:
 
     def practises(self, policy: str | None) -> bool:
         """Whether a policy learns by practice."""
-        return policy is not None and hasattr(self.class_of("policy", policy), PRACTICE)
+        return policy is not None and not missing_methods(self.class_of("policy", policy), (PRACTICE,))
 
 
 def find_swaps(overrides: Sequence[str], pieces: Pieces) -> Swaps:

@@ -41,9 +41,9 @@ class Trajectory:
 
     def __post_init__(self) -> None:
         steps = len(self.action)
-        for name in ("reward", "terminated", "truncated"):
-            if getattr(self, name).shape != (steps,):
-                raise ShapeError(f"trajectory {name}", getattr(self, name).shape, (steps,))
+        for name, array in self.per_step.items():
+            if name != "action" and array.shape != (steps,):
+                raise ShapeError(f"trajectory {name}", array.shape, (steps,))
         for key, value in self.observation.items():
             if len(value) != steps + 1:
                 raise ShapeError(
@@ -56,6 +56,16 @@ class Trajectory:
     def __len__(self) -> int:
         """Return T, the number of steps."""
         return len(self.action)
+
+    @property
+    def per_step(self) -> dict[str, Array]:
+        """The arrays with an entry for each step, by name: all but the observations."""
+        return {
+            "action": self.action,
+            "reward": self.reward,
+            "terminated": self.terminated,
+            "truncated": self.truncated,
+        }
 
 
 @dataclass(frozen=True)

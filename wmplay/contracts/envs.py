@@ -62,5 +62,10 @@ def env_spec(env: Any) -> EnvSpec:
         env.single_action_space if batched else env.action_space,
         getattr(inner, "task", None),
         min((limit for limit in limits if limit is not None), default=None),
-        getattr(env, PROVENANCE, None),
+        provenance_of(env),
     )
+
+
+def provenance_of(env: Any) -> Provenance | None:
+    """Return the provenance of an env, or of a spec; None where it was not built from a config."""
+    return env.provenance if isinstance(env, EnvSpec) else getattr(env, PROVENANCE, None)

@@ -79,4 +79,7 @@ def capabilities(model: Any) -> Capabilities:
         for each in fields(Capabilities)
         if each.name != "temperature"
     }
-    return Capabilities(**offered, temperature="temperature" in inspect.signature(model.predict).parameters)
+    predicts = isinstance(model, WorldModel)
+    return Capabilities(
+        **offered, temperature=predicts and "temperature" in inspect.signature(model.predict).parameters
+    )

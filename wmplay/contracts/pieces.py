@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -58,6 +58,13 @@ class Planner(Protocol):
             warm_start: [B, H, A], the start of the search (usually the last plan, shifted).
             generator: of all random draws.
         """
+
+
+@runtime_checkable
+class HasHorizon(Protocol):
+    """A planner whose plans all have the same number of steps."""
+
+    horizon: int
 
 
 class Policy(Protocol):
@@ -134,3 +141,16 @@ class Logger(Protocol):
 
     def close(self) -> None:
         """Flush and close the sink."""
+
+
+@runtime_checkable
+class NeedsPackage(Protocol):
+    """A class of loggers that need an optional package."""
+
+    def check(self) -> None:
+        """Raise ConfigError where the package is not installed."""
+
+
+def missing_methods(piece: Any, names: Iterable[str]) -> list[str]:
+    """Return the methods that a piece, or a class of pieces, does not have."""
+    return [name for name in names if not callable(getattr(piece, name, None))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Protocol, overload, runtime_checkable
 
 from wmplay import registry
 from wmplay.config.references import settings
@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
 
     from wmplay.vector.autoreset import Autoreset
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """A class of envs with a batched form of its own."""
+
+    def vector(self, num_envs: int, autoreset: Autoreset, **config: Any) -> VectorEnv[Any, Any, Any] | None:
+        """Return N envs of this class; None where these settings have no batched form."""
 
 
 @overload
@@ -75,11 +83,11 @@ def build_env(
     A class may define ``vector(num_envs, autoreset, **config)``, which returns its own vector env, or None if
     it has none for these settings; the slots of all others are stepped one by one.
     """
-    from wmplay.store.provenance import ATTRIBUTE, origin_of  # importing wmplay must not load torch
+    from wmplay.contracts import PROVENANCE  # importing wmplay must not load torch
+    from wmplay.store.provenance import origin_of
 
     env = _build(config, num_envs, num_workers, autoreset)
-    if not hasattr(env, ATTRIBUTE):
-        setattr(env, ATTRIBUTE, origin_of(config))
+    vars(env).setdefault(PROVENANCE, origin_of(config))  # an env made of data brings that of the data
     return env
 
 
@@ -105,9 +113,9 @@ def _build_vector(config: Mapping[str, Any], num_envs: int, autoreset: Autoreset
 
     mode = autoreset_mode(autoreset)
     first = registry.build(config)  # validates the config, also for a class with its own vector env
-    batched = getattr(type(first), "vector", None)
-    if batched is not None:
-        venv = batched(num_envs, autoreset, **settings(config))
+    made: Any = type(first)
+    if isinstance(made, Batched):
+        venv = made.vector(num_envs, autoreset, **settings(config))
         if venv is not None:
             first.close()
             return venv

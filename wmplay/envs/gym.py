@@ -13,6 +13,7 @@ from gymnasium.spaces import Box, Dict, Discrete, Space
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from wmplay.contracts import env_spec
 from wmplay.envs.conversion import (
     action_space,
     choice,
@@ -86,7 +87,7 @@ class GymEnv(gymnasium.Env[Observation, Any]):
         self._repeat, self._size = action_repeat, size
         self.metadata = self._env.metadata
         self.spec = self._env.spec
-        self.task = getattr(self._env.unwrapped, "task", None)
+        self.task = env_spec(self._env).task
         space = self._env.observation_space
         self._parts = _told(parts(space, f"observation of '{id}'"), id) if state else Parts({}, {}, ())
         if pixels:
@@ -199,14 +200,17 @@ class GymVectorEnv(VectorEnv[Any, Any, Any]):
         self.single_observation_space: Space[Any] = Dict(self._parts.spaces)
         inner = self._env.single_action_space
         self.single_action_space = action_space(inner, f"action of '{id}'", action_limit)
-        for name in ("observation_space", "action_space"):
-            mine, alone = getattr(self, f"single_{name}"), getattr(single, name)
+        for name, mine, alone in (
+            ("observation_space", self.single_observation_space, single.observation_space),
+            ("action_space", self.single_action_space, single.action_space),
+        ):
             if mine != alone:
                 raise SpaceError(
                     f"the vector env of '{id}' has the {name} {mine}, the env alone {alone}: give kwargs "
                     "that make them the same, or use vectorization=sync"
                 )
-            setattr(self, name, batch_space(mine, num_envs))
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Observation, Any]:
         """Begin episodes."""

@@ -13,7 +13,7 @@ import itertools
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any, TypeAlias
@@ -25,6 +25,7 @@ from gymnasium.vector.utils import batch_space
 
 from wmplay import registry
 from wmplay.config.plugins import failed_at
+from wmplay.contracts import env_spec
 from wmplay.errors import ActionError, ConfigError, Portable, SpaceError, portable, restored
 from wmplay.system.arrays import Array
 from wmplay.vector.autoreset import Autoreset, autoreset_mode
@@ -85,7 +86,7 @@ class WorkerVectorEnv(VectorEnv[Any, Any, Any]):
     def _describe(self, config: Mapping[str, Any], autoreset: Autoreset) -> None:
         """Set spaces, metadata and task from an env of this process, which is then closed."""
         env = registry.build(config)
-        self.task = getattr(env.unwrapped, "task", None)
+        self.task = env_spec(env).task
         self.metadata = {**env.metadata, "autoreset_mode": autoreset_mode(autoreset)}
         self.render_mode = env.render_mode
         self.single_observation_space, self.single_action_space = env.observation_space, env.action_space
@@ -125,7 +126,7 @@ class WorkerVectorEnv(VectorEnv[Any, Any, Any]):
         return self._shared.observation(), infos
 
     def _rows_of(self, key: str, value: Any) -> Any:
-        if not hasattr(value, "__len__") or len(value) != self.num_envs:
+        if not isinstance(value, Sized) or len(value) != self.num_envs:
             raise ConfigError(f"reset option '{key}' must have one row for each of {self.num_envs} envs")
         return value
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from wmplay.contracts import WorldModel
+from wmplay.envs.lcd.env import LcdEnv
 from wmplay.envs.lcd.screen import Rounding, Screen
 from wmplay.envs.lcd.tasks import ENTRIES
 from wmplay.envs.lcd.worlds.world import World
@@ -73,11 +74,10 @@ def drawing_of(env: gymnasium.Env[Any, Any], keys: Iterable[str]) -> Drawing | N
     They cannot: outside of LCD worlds, without a screen, and where the vectors do not hold all that is drawn
     (a passive world without ``full_state``, objects that may have one shape or another).
     """
-    world = getattr(env.unwrapped, "world", None)
-    keys = set(keys)
-    if not isinstance(world, World) or SCREEN not in keys:
+    keys, shown = set(keys), env.unwrapped
+    if not isinstance(shown, LcdEnv) or SCREEN not in keys:
         return None
-    rounding: Rounding = getattr(env.unwrapped, "screen", "outwards")
+    world, rounding = shown.world, shown.screen
     if "full_state" in keys and all(len(options) == 1 for options in world.shapes):
         return Drawing(world, "full_state", rounding)
     return Drawing(world, "proprio", rounding) if world.robots and "proprio" in keys else None

@@ -7,7 +7,7 @@ Each kind is one ``.npz`` file in the run directory: ``clips``, ``unprompted`` a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -81,7 +81,7 @@ def _images(number: int, trajectory: Trajectory) -> list[tuple[str, Array]]:
     images = {key: value for key, value in trajectory.observation.items() if value.ndim in (3, 4)}
     if all(key.startswith(GOAL_PREFIX) for key in images):
         return []
-    steps = [(f"{number}/{f.name}", getattr(trajectory, f.name)) for f in fields(trajectory)[1:]]
+    steps = [(f"{number}/{name}", value) for name, value in trajectory.per_step.items()]
     return [(f"{number}/observation/{key}", value) for key, value in images.items()] + steps
 
 

@@ -286,7 +286,7 @@ def _rows(dataset: Any, what: str) -> h5py.Dataset:
 
 def _check_following(following: Any, frames: Any, what: str) -> None:
     """Raise DataError unless the array has a next frame for each frame."""
-    got = getattr(following, "shape", None)
+    got = following.shape if isinstance(following, h5py.Dataset) else None
     if got != frames.shape:
         shown = None if got is None else list(got)
         raise DataError(

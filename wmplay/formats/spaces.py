@@ -11,9 +11,9 @@ from gymnasium.spaces import Space
 from wmplay import registry
 from wmplay.config.constructors import default_settings
 from wmplay.config.references import PIECE, settings
+from wmplay.contracts import Provenance
 from wmplay.envs import build_env
 from wmplay.errors import WmplayError
-from wmplay.store.provenance import Origin
 from wmplay.vector.spaces import space_from_json, space_to_json
 
 NAMES = ("observation_space", "action_space")  # in metadata, as JSON
@@ -30,7 +30,7 @@ def described(spaces: Mapping[str, Space[Any]]) -> dict[str, Any]:
     return {name: space_to_json(space) for name, space in spaces.items()}
 
 
-def config_of_world(origin: Origin) -> dict[str, Any] | None:
+def config_of_world(origin: Provenance) -> dict[str, Any] | None:
     """Return the config of an env of the world that data comes from, or None if it cannot be built here.
 
     For an ``id`` of the form ``module:Name-v0`` the result is None, because data must not import a module.
@@ -48,7 +48,7 @@ def spaces_of_world(config: Mapping[str, Any]) -> dict[str, Space[Any]]:
     """Return the spaces of an env with this config, or nothing if it cannot be built here."""
     try:
         with closing(build_env(config)) as env:
-            return {name: getattr(env, name) for name in NAMES}
+            return dict(zip(NAMES, (env.observation_space, env.action_space), strict=True))
     except WmplayError:
         return {}
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from wmplay.config.composing import plain
-from wmplay.contracts import Segment, Stage
+from wmplay.contracts import Segment, Stage, capabilities
 from wmplay.errors import ConfigError, DivergedError, WmplayError
 from wmplay.system.device import Precision, autocast
 from wmplay.system.processes import Team
@@ -123,12 +123,13 @@ def make_fitter(config: DictConfig, model: Any, device: torch.device, team: Team
 
 def segment_length(config: DictConfig, model: Any) -> int:
     """The steps of the segments that a model is fitted on: no fewer than it needs."""
-    return max(int(config.fit.length), int(getattr(model, "least_length", 1)))
+    return max(int(config.fit.length), int(capabilities(model).least_length))
 
 
 def stages_of(model: Any) -> list[Stage]:
     """The stages that a model is fitted in: its own, or one that fits the whole model by its ``loss``."""
-    return list(model.stages()) if hasattr(model, "stages") else [Stage("model", 1.0, model, model.loss)]
+    stages = capabilities(model).stages
+    return [Stage("model", 1.0, model, model.loss)] if stages is None else list(stages())
 
 
 class StageFitter:

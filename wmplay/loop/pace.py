@@ -10,6 +10,7 @@ import copy
 import math
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
@@ -21,7 +22,7 @@ import gymnasium
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from wmplay.contracts import Learner, Policy, Practice, Trajectory
+from wmplay.contracts import Learner, Policy, Practice, Trajectory, env_spec
 from wmplay.envs import build_env
 from wmplay.envs.recorded import RecordedEnv
 from wmplay.errors import DivergedError
@@ -165,7 +166,7 @@ def _available() -> int:
 
 
 def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _short_episode(config: DictConfig, parts: Parts) -> list[Trajectory]:
@@ -321,9 +322,10 @@ def _episode(
 
 def _clock(config: DictConfig, env: gymnasium.Env[Any, Any]) -> float:
     """The steps that an episode takes in the mean, as far as can be known."""
-    clocks = [getattr(env, "max_steps", None), getattr(env.spec, "max_episode_steps", None)]
-    longest = min((clock for clock in (*clocks, config.collect.max_episode_steps) if clock), default=CLOCK)
-    return longest * (1.0 if getattr(env.unwrapped, "task", None) is None else EARLY)
+    known = env_spec(env)
+    limits = known.max_steps, config.collect.max_episode_steps
+    longest = min((limit for limit in limits if limit), default=CLOCK)
+    return longest * (1.0 if known.task is None else EARLY)
 
 
 def _shared(workers: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from tempfile import TemporaryDirectory
@@ -11,12 +11,22 @@ from typing import Any
 
 import gymnasium
 import torch
-from gymnasium.spaces import Dict, Discrete
+from gymnasium.spaces import Discrete
 from omegaconf import DictConfig, OmegaConf
 
 from wmplay import registry
 from wmplay.config.composing import plain
-from wmplay.contracts import Learner, Policy, Practice, model_keys, modelled
+from wmplay.contracts import (
+    Learner,
+    NeedsPackage,
+    Policy,
+    Practice,
+    Provenance,
+    env_spec,
+    model_keys,
+    modelled,
+    provenance_of,
+)
 from wmplay.envs import build_env
 from wmplay.envs.recorded import RecordedEnv
 from wmplay.errors import ConfigError, ShapeError, SpaceError, StoreError, WorldError
@@ -28,9 +38,10 @@ from wmplay.runs.worlds import practice_env
 from wmplay.simulation.rollout import predict
 from wmplay.simulation.simulate import simulate
 from wmplay.store import Store, load_trajectories, save_trajectories
-from wmplay.store.provenance import Origin, in_words, known_origin, same_world
+from wmplay.store.provenance import in_words, same_world
 from wmplay.store.split import hold_out
 from wmplay.vector.answers import Held
+from wmplay.vector.frames import frame_spaces
 
 MEANT = "set env.other_world=true to mean it"
 STEPS = 2  # the first begins an episode, the second goes on from it
@@ -91,9 +102,9 @@ def rehearse(config: DictConfig, parts: Parts, device: torch.device, *, goes_on:
 
 def require_logger(config: DictConfig) -> None:
     """Whether the package that a run's logger needs is here. Raises ConfigError."""
-    check = getattr(registry.target(plain(config.logger)), "check", None)
-    if check is not None:
-        check()
+    logger: Any = registry.target(plain(config.logger))
+    if isinstance(logger, NeedsPackage):
+        logger.check()
 
 
 def act(
@@ -150,7 +161,7 @@ def _check_reward(
     config: DictConfig, env: gymnasium.Env[Any, Any], practised: gymnasium.Env[Any, Any]
 ) -> None:
     """Whether a model whose heads give the reward of practice is fitted on rewards of the same task."""
-    task, here = (getattr(each.unwrapped, "task", None) for each in (practised, env))
+    task, here = env_spec(practised).task, env_spec(env).task
     by_heads = config.improve.world == "learned" and config.learned.reward == "model"
     if by_heads and task is not None and here is None:
         raise ConfigError(
@@ -181,13 +192,9 @@ def check_spaces(env: Any, like: gymnasium.Env[Any, Any], who: str) -> None:
     Raises:
         SpaceError: if an observation is missing or different, or the actions are.
     """
-    seen, action = (
-        getattr(env, f"single_{name}", None) or getattr(env, name)
-        for name in ("observation_space", "action_space")
-    )
-    assert isinstance(like.observation_space, Dict)
-    there = _spaces(seen)
-    for key, space in like.observation_space.spaces.items():
+    known, expected = env_spec(env), env_spec(like)
+    there = frame_spaces(known.observation_space)
+    for key, space in frame_spaces(expected.observation_space).items():
         if key not in there:
             raise SpaceError(
                 f"{who} needs the observation '{key}', the env has {', '.join(there)}: give it the settings "
@@ -195,8 +202,8 @@ def check_spaces(env: Any, like: gymnasium.Env[Any, Any], who: str) -> None:
             )
         if there[key] != space:
             raise SpaceError(f"{who} knows '{key}' as {space}, in this env it is {there[key]}")
-    if action != like.action_space:
-        raise SpaceError(f"{who} acts in {like.action_space}, this env takes {action}")
+    if known.action_space != expected.action_space:
+        raise SpaceError(f"{who} acts in {expected.action_space}, this env takes {known.action_space}")
 
 
 def check_policy(run: LoadedRun, env: Any, hint: str | None) -> None:
@@ -212,13 +219,13 @@ def check_policy(run: LoadedRun, env: Any, hint: str | None) -> None:
     """
     run.acting()
     who = f"the policy of {run.path}"
-    origin = known_origin(run.parts.env)
+    origin = provenance_of(run.parts.env)
     if origin is not None and hint is not None:
         check_same_world(who, [origin], env, hint)
     check_spaces(env, run.parts.env, who)
 
 
-def check_same_world(who: str, made_with: Iterable[Origin], env: Any, hint: str) -> None:
+def check_same_world(who: str, made_with: Iterable[Provenance], env: Any, hint: str) -> None:
     """Whether something was made with an env of the same world, as far as both are known.
 
     Args:
@@ -230,7 +237,7 @@ def check_same_world(who: str, made_with: Iterable[Origin], env: Any, hint: str)
     Raises:
         WorldError: naming both worlds.
     """
-    here = known_origin(env)
+    here = provenance_of(env)
     other = next((origin for origin in made_with if here is not None and not same_world(origin, here)), None)
     if here is not None and other is not None:
         raise WorldError(
@@ -251,11 +258,8 @@ def check_store(store: Store, env: Any, *, every_key: bool) -> None:
     Raises:
         StoreError: if an observation or the action is missing or different.
     """
-    space, action = (
-        getattr(env, f"single_{name}", None) or getattr(env, name)
-        for name in ("observation_space", "action_space")
-    )
-    spaces = _spaces(space)
+    known = env_spec(env)
+    spaces, action = frame_spaces(known.observation_space), known.action_space
     needed = list(spaces) if every_key else model_keys(spaces)
     given: dict[str, tuple[Any, Any]] = {
         f"observation.{key}": (spaces[key].dtype, spaces[key].shape) for key in needed
@@ -282,10 +286,6 @@ def check_store(store: Store, env: Any, *, every_key: bool) -> None:
         )
 
 
-def _spaces(space: gymnasium.Space[Any]) -> Mapping[str, gymnasium.Space[Any]]:
-    return space.spaces if isinstance(space, Dict) else {"observation": space}
-
-
 def _check_recorded(config: DictConfig, env: RecordedEnv) -> None:
     """Whether a run asks of recorded data only what there is."""
     if config.collect.random_episodes or config.collect.episodes:
@@ -298,12 +298,8 @@ def _check_windows(config: DictConfig, env: gymnasium.Env[Any, Any]) -> None:
     """Whether episodes can be long enough to be predicted: as far as the env's clock is known."""
     prediction = config.evaluate.prediction
     steps = prediction.context - 1 + prediction.horizon
-    clocks = [
-        getattr(env, "max_steps", None),
-        getattr(env.spec, "max_episode_steps", None),
-        config.collect.max_episode_steps,
-    ]
-    longest = min((clock for clock in clocks if clock), default=steps)
+    limits = env_spec(env).max_steps, config.collect.max_episode_steps
+    longest = min((limit for limit in limits if limit), default=steps)
     if steps > longest:
         raise ConfigError(
             f"evaluate.prediction: {prediction.context} frames of context and a horizon of "

@@ -22,7 +22,7 @@ from rich.markup import escape
 
 from wmplay import registry
 from wmplay.config.composing import plain, set_values
-from wmplay.contracts import Learner, Trajectory
+from wmplay.contracts import Learner, Provenance, Trajectory
 from wmplay.errors import DivergedError, RunError, WmplayError
 from wmplay.loggers import Guarded, Jsonl
 from wmplay.loop.fitter import make_fitter
@@ -32,7 +32,6 @@ from wmplay.runs.weights import load_weights
 from wmplay.simulation.ray_pool import Actors
 from wmplay.store import Store, load_trajectories, save_trajectories
 from wmplay.store.manifest import exists as is_store
-from wmplay.store.provenance import Origin
 from wmplay.system.device import choose_device, use_threads
 from wmplay.system.files import explained
 from wmplay.system.processes import Stopped, Team
@@ -113,7 +112,7 @@ class Session:
         entropy = [self.config.seed, number, *purpose.encode()]
         return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
-    def keep(self, trajectories: Iterable[Trajectory], origin: Origin | None = None) -> None:
+    def keep(self, trajectories: Iterable[Trajectory], origin: Provenance | None = None) -> None:
         """Appends to the store; the oldest go where there is a limit."""
         # whether worlds may be mixed was asked when the run was rehearsed
         how: dict[str, Any] = {

@@ -8,7 +8,6 @@ pays in all of them is more likely to pay in the real world.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -23,7 +22,16 @@ from torch.distributions import Distribution
 from torch.utils._pytree import tree_leaves, tree_map
 
 from wmplay import registry
-from wmplay.contracts import LazyMapping, LazyPrediction, Prediction, Segment, Stage, Surprise, model_keys
+from wmplay.contracts import (
+    LazyMapping,
+    LazyPrediction,
+    Prediction,
+    Segment,
+    Stage,
+    Surprise,
+    capabilities,
+    model_keys,
+)
 from wmplay.errors import ConfigError
 from wmplay.nets.trees import take_rows, where_rows
 
@@ -84,14 +92,15 @@ class Ensemble(nn.Module):
         run = {"observation_space": observation_space, "action_space": action_space}
         self.members = nn.ModuleList(registry.build(config, **run) for _ in range(members))
         self.of, self.choose = of, choose
-        self.least_length = max(getattr(member, "least_length", 1) for member in self.members)
+        offered = [capabilities(member) for member in self.members]
+        self.least_length = max(each.least_length for each in offered)
         spaces = cast(gym.spaces.Dict, observation_space).spaces
         self.keys = model_keys(spaces)
         self.whole = [key for key in self.keys if not np.issubdtype(spaces[key].dtype, np.floating)]
-        self.has_temperature = "temperature" in inspect.signature(self._each[0].predict).parameters
-        if all(hasattr(member, "stages") for member in self.members):
+        self.has_temperature = offered[0].temperature
+        if all(each.stages is not None for each in offered):
             self.stages = self._stages
-        if all(hasattr(member, "surprise") for member in self.members):
+        if all(each.surprise is not None for each in offered):
             self.surprise = self._surprise
 
     # ---- the four verbs --------------------------------------------------------------------------
@@ -225,7 +234,7 @@ class Ensemble(nn.Module):
         future = self._by_member(member, belief, run)
 
         def outcome(name: str) -> Tensor | None:
-            value: Tensor | None = future(lambda own: getattr(own, name))
+            value: Tensor | None = future(lambda own: own.reward if name == "reward" else own.discount)
             return None if value is None else value.mean(1)
 
         after = (*_columns(future(lambda own: own.belief)), *belief["members"][member.shape[1] :])
@@ -250,8 +259,9 @@ class Ensemble(nn.Module):
         latent = tree_map(lambda *values: torch.cat(values, 1), *[step.latent for step in steps])
 
         def outcome(name: str) -> Tensor | None:
-            values = [getattr(step, name) for step in steps]
-            return None if values[0] is None else torch.cat(values, 1)
+            values = [step.reward if name == "reward" else step.discount for step in steps]
+            known = [value for value in values if value is not None]
+            return torch.cat(known, 1) if known else None
 
         return LazyPrediction(latent, LazyMapping(("reward", "discount"), outcome), belief, self.decode)
 

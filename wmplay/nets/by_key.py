@@ -44,7 +44,7 @@ class ModulesByKey(nn.Module):
 
     def _name(self, key: str) -> str:
         name = key.replace("%", "%25").replace(".", "%2E") or "%"
-        return f"%{ord(name[0]):02X}{name[1:]}" if hasattr(self, name) else name
+        return f"%{ord(name[0]):02X}{name[1:]}" if name in dir(self) else name
 
 
 def term(key: str) -> str:

@@ -78,7 +78,7 @@ class Units(nn.Module):
         center, scale = np.where(filled, (low + high) / 2, center), np.where(filled, (high - low) / 2, scale)
         found = {"center": center, "scale": scale, "limit": np.where(filled, 1.0, np.inf)}
         for name, value in found.items():
-            buffer = getattr(self, name)
+            buffer = self.get_buffer(name)
             kept = torch.as_tensor(self.bounded).to(buffer.device)
             buffer.copy_(torch.where(kept, buffer, torch.as_tensor(value).to(buffer)))
         self.measured.fill_(True)

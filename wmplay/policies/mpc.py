@@ -8,7 +8,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wmplay.contracts import Belief, Objective, Plan, Planner, Prediction, Score, WorldModel, modelled
+from wmplay.contracts import (
+    Belief,
+    HasHorizon,
+    Objective,
+    Plan,
+    Planner,
+    Prediction,
+    Score,
+    WorldModel,
+    modelled,
+)
 from wmplay.errors import ConfigError, ShapeError
 from wmplay.nets.trees import repeat_rows, rows, take_rows, where_rows
 from wmplay.system.device import Precision, autocast
@@ -50,7 +60,7 @@ class MPC:
         replan_every: int = 2,
         precision: Precision = "auto",
     ) -> None:
-        horizon = getattr(planner, "horizon", replan_every)
+        horizon = planner.horizon if isinstance(planner, HasHorizon) else replan_every
         if not 1 <= replan_every <= horizon:
             raise ConfigError(f"mpc: replan_every is {replan_every}, expected 1 to the horizon, {horizon}")
         self.model, self.planner, self.objective = model, planner, objective

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from wmplay.contracts import provenance_of
 from wmplay.errors import RunError
 from wmplay.runs.load import Run
 from wmplay.runs.portable import write_portable
-from wmplay.store.provenance import known_origin
 
 TOLD = (
     "name",
@@ -45,4 +45,4 @@ def export_run(path: Path, out: Path) -> None:
     env = run.env
     about = {key: value for key, value in run.directory.read().items() if key in TOLD}
     spaces = {"observation_space": env.observation_space, "action_space": env.action_space}
-    write_portable(out, config, weights, spaces, {**about, "made_with": known_origin(env)})
+    write_portable(out, config, weights, spaces, {**about, "made_with": provenance_of(env)})

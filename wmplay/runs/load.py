@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from wmplay import registry
 from wmplay.config.composing import plain
 from wmplay.config.plugins import failed_at, in_one_line
-from wmplay.contracts import Policy
+from wmplay.contracts import Policy, Provenance
 from wmplay.envs import build_env
 from wmplay.envs.learned.env import LearnedVectorEnv
 from wmplay.envs.learned.shells import LearnedEnv, LearnedModes
@@ -31,7 +31,7 @@ from wmplay.runs.weights import check_sizes, load_weights
 from wmplay.runs.worlds import learned_env
 from wmplay.simulation.policy_driver import Actor
 from wmplay.store import Store, load_trajectories
-from wmplay.store.provenance import Origin, as_origin
+from wmplay.store.provenance import as_origin
 from wmplay.system.device import Threads, choose_device
 from wmplay.vector.autoreset import Autoreset, autoreset_mode
 
@@ -215,7 +215,7 @@ class ExportedRun(LoadedRun):
         pieces = [plain(self.config[kind]) for kind in registry.KINDS if kind != "env" and self.config[kind]]
         return any("env" in registry.needs(piece) for piece in pieces)
 
-    def _origin(self) -> Origin | None:
+    def _origin(self) -> Provenance | None:
         return as_origin(self.directory.about.get("made_with"))
 
 
@@ -224,7 +224,7 @@ class Spaces(gymnasium.Env[Any, Any]):
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # as Gymnasium declares it
 
-    def __init__(self, spaces: Mapping[str, Space[Any]], origin: Origin | None) -> None:
+    def __init__(self, spaces: Mapping[str, Space[Any]], origin: Provenance | None) -> None:
         self.observation_space, self.action_space = spaces["observation_space"], spaces["action_space"]
         self.wmplay_origin = origin
 

@@ -13,17 +13,10 @@ from torch import nn
 from wmplay import registry
 from wmplay.config.composing import plain
 from wmplay.config.constructors import default_settings
-from wmplay.contracts import Policy
+from wmplay.config.kinds import TABLE
+from wmplay.contracts import Policy, missing_methods
 from wmplay.envs import build_env
 from wmplay.errors import ConfigError
-
-METHODS = {
-    "model": ("initial", "observe", "predict", "decode", "loss"),
-    "planner": ("plan",),
-    "policy": ("initial", "act"),
-    "explorer": ("initial", "act"),
-    "objective": ("__call__",),
-}
 
 BEFORE_POLICY = ("env", "model", "objective", "planner")  # a policy may ask for these
 
@@ -72,7 +65,7 @@ def assemble(config: DictConfig, device: torch.device, env: gymnasium.Env[Any, A
 
 def _check_methods(kind: str, piece: Any) -> None:
     name = type(piece).__name__
-    missing = [method for method in METHODS.get(kind, ()) if not callable(getattr(piece, method, None))]
+    missing = missing_methods(piece, TABLE[kind].methods)
     if missing:
         raise ConfigError(f"{name} has no {missing[0]}(), as every {kind} needs it: see wmplay/contracts")
     if kind == "model" and not isinstance(piece, nn.Module):
@@ -94,6 +87,7 @@ def over_ray(config: DictConfig) -> bool:
 def untrained_policy(config: DictConfig, parts: Parts, device: torch.device) -> Any:
     """A policy as the run's was before it learned anything, but for the seed of its weights."""
     torch.manual_seed(config.evaluate.seed)
-    there = {name: piece for name in BEFORE_POLICY if (piece := getattr(parts, name)) is not None}
+    before = {"env": parts.env, "model": parts.model, "objective": parts.objective, "planner": parts.planner}
+    there = {name: piece for name, piece in before.items() if piece is not None}
     policy = registry.build(plain(config.policy), **there)
     return policy.to(device).eval()

@@ -239,6 +239,6 @@ class _Simulator:
 def _slots(env: Env | Callable[[], Env]) -> int:
     """How many episodes an env, or what a function makes, simulates at once."""
     if not callable(env):
-        return int(getattr(env, "num_envs", 1))
+        return env.num_envs if isinstance(env, VectorEnv) else 1
     with closing(env()) as made:
         return _slots(made)

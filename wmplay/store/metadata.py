@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from wmplay.contracts import Provenance
 from wmplay.errors import StoreError, WorldError, WriteError
-from wmplay.store.provenance import Origin, as_origin, in_words, same_world
+from wmplay.store.provenance import as_origin, in_words, same_world
 from wmplay.system.files import write_json, written_beside
 from wmplay.system.reading import read_json
 
@@ -39,14 +40,14 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return content
 
 
-def origins(metadata: dict[str, Any]) -> tuple[Origin, ...]:
+def origins(metadata: dict[str, Any]) -> tuple[Provenance, ...]:
     """Return the provenance of the data with this metadata: the known worlds it comes from."""
     found = metadata.get(MADE_WITH)
     known = [as_origin(each) for each in found] if isinstance(found, list) else []
     return tuple(origin for origin in known if origin is not None)
 
 
-def check_origins(path: Path, known: Sequence[Origin], coming: Sequence[Origin]) -> None:
+def check_origins(path: Path, known: Sequence[Provenance], coming: Sequence[Provenance]) -> None:
     """Raise WorldError if trajectories come from another world than those in a store."""
     for origin in coming:
         other = next((one for one in known if not same_world(one, origin)), None)
@@ -59,7 +60,7 @@ def check_origins(path: Path, known: Sequence[Origin], coming: Sequence[Origin])
 
 @contextmanager
 def remembered(
-    path: Path, coming: Sequence[Origin], notes: Callable[[], Mapping[str, Any]], *, is_new: bool
+    path: Path, coming: Sequence[Provenance], notes: Callable[[], Mapping[str, Any]], *, is_new: bool
 ) -> Iterator[None]:
     """Add provenance to a store's metadata, or write a new store's notes, unless the block fails.
 

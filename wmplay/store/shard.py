@@ -85,7 +85,7 @@ def columns(trajectory: Trajectory) -> Columns:
     """
     arrays = {
         **{OBSERVATION + key: np.asarray(value) for key, value in trajectory.observation.items()},
-        **{name: np.asarray(getattr(trajectory, name)) for name in STEPS},
+        **{name: np.asarray(values) for name, values in trajectory.per_step.items()},
     }
     for name in ("terminated", "truncated"):
         if not are_flags(arrays[name]):
@@ -262,7 +262,8 @@ def _map(file: Path) -> Array:
         finally:
             os.close(descriptor)
     except (OSError, ValueError) as error:  # ValueError: the file is empty
-        reason = LINK if file.is_symlink() else getattr(error, "strerror", None) or str(error)
+        told = error.strerror if isinstance(error, OSError) else None
+        reason = LINK if file.is_symlink() else told or str(error)
         raise Damaged(file, reason) from error
 
 

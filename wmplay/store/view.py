@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from wmplay.contracts import Array, Segment, Trajectory
+from wmplay.contracts import Array, Provenance, Segment, Trajectory, provenance_of
 from wmplay.errors import StoreError
 from wmplay.store import writer
 from wmplay.store.manifest import Contents, Manifest, read_contents
 from wmplay.store.metadata import origins, read_metadata
-from wmplay.store.provenance import Origin, as_origin, known_origin
+from wmplay.store.provenance import as_origin
 from wmplay.store.shard import OBSERVATION, Column, Damaged, Shard, unpack
 
 T = TypeVar("T")  # of arrays or tensors
@@ -230,7 +230,7 @@ class Store:
         return values.reshape(len(episodes), length, *column.shape)
 
     @property
-    def made_with(self) -> tuple[Origin, ...]:
+    def made_with(self) -> tuple[Provenance, ...]:
         """The worlds of the store's trajectories, as far as they are known; more than one in a mixed
         store."""
         return origins(read_metadata(self.path))
@@ -301,8 +301,8 @@ def _taken_observation(arrays: dict[str, T]) -> dict[str, T]:
     return {name.removeprefix(OBSERVATION): arrays.pop(name) for name in names}
 
 
-def _made_with(trajectories: Iterable[Trajectory], env: Any) -> tuple[Origin, ...]:
+def _made_with(trajectories: Iterable[Trajectory], env: Any) -> tuple[Provenance, ...]:
     if env is None:
         return trajectories.made_with if isinstance(trajectories, Store) else ()
-    origin = as_origin(env) or known_origin(env)
+    origin = as_origin(env) or provenance_of(env)
     return () if origin is None else (origin,)

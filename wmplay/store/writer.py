@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from wmplay.contracts import Trajectory
+from wmplay.contracts import Provenance, Trajectory
 from wmplay.errors import StoreError, did_you_mean
 from wmplay.store.manifest import (
     SHARDS,
@@ -26,7 +26,6 @@ from wmplay.store.manifest import (
     write_manifest,
 )
 from wmplay.store.metadata import check_origins, origins, read_metadata, remembered
-from wmplay.store.provenance import Origin
 from wmplay.store.shard import Columns, Damaged, Layout, Shard, columns, layout_of, merge_shards, write_shard
 from wmplay.system.locks import is_claimed, locked
 
@@ -42,7 +41,7 @@ def append(
     max_steps: int | None,
     known: Sequence[Shard] = (),
     *,
-    made_with: Sequence[Origin] = (),
+    made_with: Sequence[Provenance] = (),
     other_world: bool = False,
     notes: Callable[[], Mapping[str, Any]] = dict,
 ) -> Contents:

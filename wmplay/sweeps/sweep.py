@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.hydra import Hydra
@@ -49,6 +49,16 @@ EXTRAS = {  # what needs a package that is not always here
     "hydra/launcher=submitit_slurm": "submitit",
     "hydra/sweeper=optuna": "optuna",
 }
+
+
+@runtime_checkable
+class _ChecksJobs(Protocol):
+    def check(self, arguments: Sequence[str]) -> None: ...
+
+
+@runtime_checkable
+class _Launches(Protocol):
+    launcher: Any
 
 
 def multirun(overrides: Sequence[str]) -> Path:
@@ -198,15 +208,14 @@ def _sweeper(arguments: Sequence[str], sweep: SweepDirectory) -> Iterator[tuple[
         of_the_jobs: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
         if type(sweeper).__name__ == "BasicSweeper":  # by name: Hydra makes its plugins' classes anew
             _check_values(of_the_jobs)
-        if hasattr(sweeper, "check"):
+        if isinstance(sweeper, _ChecksJobs):
             sweeper.check(of_the_jobs)
-        launcher = getattr(sweeper, "launcher", None)
-        if launcher is None:
+        if not isinstance(sweeper, _Launches) or sweeper.launcher is None:
             raise ConfigError(
                 f"{type(sweeper).__name__} hides its launcher, so finished jobs could not be kept from it: "
                 "choose hydra/sweeper=basic or hydra/sweeper=optuna"
             )
-        sweeper.launcher = Unfinished(launcher, sweep)
+        sweeper.launcher = Unfinished(sweeper.launcher, sweep)
         yield sweeper, of_the_jobs
     finally:
         GlobalHydra.instance().clear()

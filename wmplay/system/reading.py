@@ -157,7 +157,7 @@ def _check_events(events: Iterable[Any]) -> None:
     for event in events:
         if isinstance(event, yaml.DocumentStartEvent) and around[0][1]:
             raise ValueError("it has a second document")
-        if getattr(event, "tag", None) is not None:
+        if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag is not None:
             raise ValueError(f"line {event.start_mark.line + 1} has a tag, {event.tag[:40]!r}")
         if isinstance(event, yaml.CollectionStartEvent):
             around.append((event.anchor, 0, 0))

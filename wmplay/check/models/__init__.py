@@ -34,7 +34,8 @@ from wmplay.check.fixtures.fitted_model import (
 from wmplay.check.models.devices import compiles_as_claimed, cpu_and_cuda_agree, follows_its_device
 from wmplay.check.models.time_rule import actions_matter, no_peeking, predictions_are_on_time
 from wmplay.check.report import Broken, Report, examine
-from wmplay.contracts import Prediction, WorldModel, model_keys
+from wmplay.config.kinds import TABLE
+from wmplay.contracts import Prediction, WorldModel, capabilities, missing_methods, model_keys
 from wmplay.loop.fitter import stages_of
 
 
@@ -65,7 +66,7 @@ def shapes_and_types(trial: Trial) -> None:
     first."""
     model = trial.model
     if not isinstance(model, WorldModel) or not isinstance(model, torch.nn.Module):
-        missing = [n for n in ("initial", "observe", "predict", "decode", "loss") if not hasattr(model, n)]
+        missing = missing_methods(model, TABLE["model"].methods)
         raise Broken(
             f"it has no {', '.join(missing)}" if missing else "it is no nn.Module",
             "see WorldModel in wmplay/contracts",
@@ -88,7 +89,8 @@ def shapes_and_types(trial: Trial) -> None:
     for leaf in tree_leaves(future.latent):
         if leaf.shape[:2] != (ROWS, AHEAD):
             raise Broken(f"the latent holds {shown(leaf)}", f"begin its shape with [B, H], [{ROWS}, {AHEAD}]")
-    expected = list(getattr(model, "predicted", model_keys(trial.spaces)))
+    predicted = capabilities(model).predicted
+    expected = model_keys(trial.spaces) if predicted is None else list(predicted)
     if sorted(future.observation) != sorted(expected):
         raise Broken(
             f"it predicts {', '.join(future.observation) or 'no observation'}",

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 from wmplay.check.compare import same
 from wmplay.check.fixtures.fitted_model import Trial, loss_value, numbers
 from wmplay.check.report import Broken, NotTried
+from wmplay.contracts import capabilities
 from wmplay.loop.fitter import stages_of
 
 GPU = "cuda"
@@ -65,16 +66,17 @@ def cpu_and_cuda_agree(trial: Trial) -> None:
 def compiles_as_claimed(trial: Trial) -> None:
     """Check that ``torch.compile`` captures the functions in the attribute ``compiles``, with the same
     numbers."""
-    claimed = tuple(getattr(trial.model, "compiles", ()))
+    claimed = capabilities(trial.model).compiles
+    methods = {"loss": trial.model.loss, "predict": trial.model.predict}
     if not claimed:
         raise NotTried("it claims nothing, by an attribute compiles = ('loss', 'predict')")
     for name in claimed:
         if name not in _RESULTS:
             raise Broken(f"compiles names '{name}'", f"name some of {', '.join(_RESULTS)}")
         result = _RESULTS[name]
-        expected = result(trial, getattr(trial.model, name))
+        expected = result(trial, methods[name])
         try:
-            got = result(trial, torch.compile(getattr(trial.model, name), backend=BACKEND, fullgraph=True))
+            got = result(trial, torch.compile(methods[name], backend=BACKEND, fullgraph=True))
         except Exception as error:  # whatever torch cannot capture
             first = str(error).strip().partition("\n")[0]
             raise Broken(

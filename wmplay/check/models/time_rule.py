@@ -138,14 +138,14 @@ class Oracle:
 
         The data is shifted the other way; a shift that makes the model find them is the answer.
         """
-        field = {"action": "action", "end": "terminated"}.get(kind)
-        if field is None:
+        if kind not in ("action", "end"):
             return None
         for when, steps in (("late", -1), ("early", 1)):
 
             def move(segment: Segment, steps: int = steps) -> Segment:
-                changes: dict[str, Any] = {field: getattr(segment, field).roll(steps, 1)}
-                return replace(segment, **changes)
+                if kind == "action":
+                    return replace(segment, action=segment.action.roll(steps, 1))
+                return replace(segment, terminated=segment.terminated.roll(steps, 1))
 
             if kind not in _untold(self.ask(self.fitted(ROUNDS[1], change=move))):
                 return when

@@ -3,7 +3,6 @@ predictions."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
@@ -15,7 +14,18 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from wmplay.contracts import GOAL_PREFIX, Array, Belief, LazyMapping, Policy, Segment, modelled
+from wmplay.contracts import (
+    GOAL_PREFIX,
+    Array,
+    Belief,
+    HasReward,
+    LazyMapping,
+    Policy,
+    Segment,
+    capabilities,
+    env_spec,
+    modelled,
+)
 from wmplay.errors import ActionError, ConfigError, DivergedError
 from wmplay.nets.trees import put_rows, take_rows
 from wmplay.system.device import Precision, autocast
@@ -77,14 +87,15 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
     ) -> None:
         self.num_envs = num_envs
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
-        self.single_action_space = env.action_space
+        known = env_spec(env)
+        self.single_action_space = known.action_space
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.task = getattr(env.unwrapped, "task", None)
-        self.max_steps = max_steps or _time_limit(env)
+        self.task = known.task
+        self.max_steps = max_steps or known.max_steps
         self.model, self.device = model, torch.device(device)
         self.precision = precision
         self._reward_from = reward
-        self._spaces = frame_spaces(env.observation_space)
+        self._spaces = frame_spaces(known.observation_space)
         self._starts = starts.to(self.device)
         self._last = {key: value[:, -1] for key, value in self._starts.observation.items()}  # [P, ...]
         self._bounds: tuple[Tensor, Tensor] | None = None
@@ -273,7 +284,6 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
     ) -> tuple[Tensor, Tensor]:
         """Return (reward, terminated), each [B]; without a generator, the more likely ending."""
         if self._reward_from == "task":
-            assert self.task is not None
             reward, terminated = self.task.reward_and_terminated(before, arrived)
             return reward, terminated
         reward = prediction.reward[:, 0]
@@ -305,7 +315,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         Raises:
             ConfigError: if the keys, or the model's heads, do not determine the reward.
         """
-        if self._reward_from == "task" and not hasattr(self.task, "reward_and_terminated"):
+        if self._reward_from == "task" and not isinstance(self.task, HasReward):
             raise ConfigError(
                 "learned.reward=task takes the reward from the env's task, and this env has none: give "
                 "learned.reward=model, or a task if the env has some (env.task)"
@@ -384,11 +394,6 @@ def as_observed(value: Tensor, space: gymnasium.Space[Any]) -> Tensor:
     return torch.clamp(value, low, high).to(dtype)
 
 
-def _time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
-    clocks = getattr(env.unwrapped, "max_steps", None), getattr(env.spec, "max_episode_steps", None)
-    return min((clock for clock in clocks if clock is not None), default=None)
-
-
 def _sampling(model: Any, temperature: float) -> dict[str, Any] | None:
     """Return the arguments of ``predict`` besides the generator, or None for the most likely future."""
     if temperature < 0:
@@ -397,7 +402,7 @@ def _sampling(model: Any, temperature: float) -> dict[str, Any] | None:
         return None
     if temperature == 1:
         return {}
-    if "temperature" not in inspect.signature(model.predict).parameters:
+    if not capabilities(model).temperature:
         name = type(model).__name__
         raise ConfigError(f"{name} has no temperature to set: leave learned.temperature at 1 or 0")
     return {"temperature": temperature}

@@ -65,13 +65,11 @@ class LearnedModes(VectorEnv[Any, Any, Any]):
         self.env, self.mode, self.num_envs = env, mode, env.num_envs
         self.metadata = {**env.metadata, "autoreset_mode": mode}
         self.task, self.max_steps = env.task, env.max_steps
-        for name in (
-            "single_observation_space",
-            "single_action_space",
-            "observation_space",
-            "action_space",
-        ):
-            setattr(self, name, getattr(env, name))
+        self.single_observation_space, self.observation_space = (
+            env.single_observation_space,
+            env.observation_space,
+        )
+        self.single_action_space, self.action_space = env.single_action_space, env.action_space
         self._ended = np.zeros(self.num_envs, np.bool_)
 
     def reset(

@@ -243,8 +243,11 @@ class World:
     background: str = "#f8f9fa"
 
     def __post_init__(self) -> None:
-        for what in ("width", "height", "lcd_height", "steps", "fps"):
-            _positive(f"world {what}", getattr(self, what))
+        _positive("world width", self.width)
+        _positive("world height", self.height)
+        _positive("world lcd_height", self.lcd_height)
+        _positive("world steps", self.steps)
+        _positive("world fps", self.fps)
         if not (self.objects or self.robots):
             raise ConfigError("the world is empty: give it at least one object or robot")
         if self.control not in ("speed", "torque"):
@@ -312,8 +315,10 @@ class World:
 
 def _check_matter(what: str, body: Body | Object) -> None:
     _positive(f"{what} density", body.density)
-    for name in ("friction", "restitution", "linear_damping", "angular_damping"):
-        _not_negative(f"{what} {name}", getattr(body, name))
+    _not_negative(f"{what} friction", body.friction)
+    _not_negative(f"{what} restitution", body.restitution)
+    _not_negative(f"{what} linear_damping", body.linear_damping)
+    _not_negative(f"{what} angular_damping", body.angular_damping)
     _check_color(what, body.color)
 
 
