@@ -201,7 +201,7 @@ def test_every_page_is_in_the_navigation() -> None:
         ("loss 3.5", "lost 3.5", False),
         ("run in ...\nreport: runs/...", "run in runs/a\nreport: runs/a/report.html", True),
         ("FAIL shapes", "ok   shapes", False),
-        ("by -0.031); mend", "by 7e-05); mend", True),
+        ("by -0.031); fix", "by 7e-05); fix", True),
     ],
 )
 def test_output_is_compared_loosely(expected: str, output: str, shown: bool) -> None:

@@ -157,7 +157,7 @@ ANSWERS = {
     ("def step", "def stepp"): "Shaft has no step(), as every env needs it: see docs/env.md",
     ("def reset", "def rest"): "Shaft has no reset(), as every env needs it: see docs/env.md",
     ("0.0, False", "1 / 0, False"): (
-        "ZeroDivisionError: division by zero: mend plugins/mine.py, line 19, in Shaft.step (with --debug: the"
+        "ZeroDivisionError: division by zero: fix plugins/mine.py, line 19, in Shaft.step (with --debug: the"
     ),
 }
 
@@ -182,7 +182,7 @@ def test_a_mistake_in_a_worker_is_told_with_its_line(
         wmplay.simulate(wmplay.make_env("mine", num_envs=4, num_workers=2), episodes=97)
     assert "raised in an env worker" in caught.value.__notes__[0]
     place = "plugins/mine.py, line 25, in Shaft.observe"
-    assert in_one_line(caught.value) == f"AssertionError: mend {place}"
+    assert in_one_line(caught.value) == f"AssertionError: fix {place}"
 
 
 # ---- models ----------------------------------------------------------------------------------------
@@ -358,7 +358,7 @@ class Good:
 """
 BROKEN = {
     "import no_such_module": (
-        "ModuleNotFoundError: No module named 'no_such_module': mend plugins/broken.py, line 1, in <module>"
+        "ModuleNotFoundError: No module named 'no_such_module': fix plugins/broken.py, line 1, in <module>"
     ),
     "def f(:": "SyntaxError: invalid syntax",
     "raise SystemExit(1)": "SystemExit: 1",
@@ -387,12 +387,12 @@ def test_a_broken_plugin_is_named_and_leaves_the_rest_working(
     [
         (
             ("int = 7", "intt = 7"),
-            "NameError: name 'intt' is not defined: mend plugins/good.py, line 6, in Good",
+            "NameError: name 'intt' is not defined: fix plugins/good.py, line 6, in Good",
         ),
-        (("import wmplay", ""), "NameError: name 'wmplay' is not defined: mend plugins/good.py, line 4, in "),
+        (("import wmplay", ""), "NameError: name 'wmplay' is not defined: fix plugins/good.py, line 4, in "),
         (
             ("class Good:", "class Good:\n    size = {}[3]"),
-            "KeyError: 3: mend plugins/good.py, line 6, in Good",
+            "KeyError: 3: fix plugins/good.py, line 6, in Good",
         ),
     ],
 )
@@ -443,18 +443,18 @@ def test_a_mistake_within_a_plugin_is_told_with_its_line(
     (plugins / "mine.py").write_text(WRONG)
     message = failure(capsys, *SMALL, "model=mine")
     assert message.startswith("RuntimeError: mat1 and mat2 shapes cannot be multiplied (")
-    assert message.endswith(f"997x2): mend {WHERE} (with --debug: the traceback)")
+    assert message.endswith(f"997x2): fix {WHERE} (with --debug: the traceback)")
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
         main([*SMALL, "model=mine", "--debug"])
     assert main(["check", "model=mine"]) == 2
-    assert f"997x2); mend {WHERE}\n" in capsys.readouterr().out
+    assert f"997x2); fix {WHERE}\n" in capsys.readouterr().out
 
 
 def test_so_it_is_in_a_sweep(plugins: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (plugins / "mine.py").write_text(WRONG)
     message = failure(capsys, *SMALL, "model=mine", "seed=3", "-m", "hydra.sweep.dir=runs/all")
     assert "1 of 1 jobs failed" in message
-    assert f"997x2): mend {WHERE}; when the cause is mended" in message
+    assert f"997x2): fix {WHERE}; when the cause is fixed" in message
     (told,) = Path("runs/all").glob("*/failure.txt")
     assert "Traceback (most recent call last)" in told.read_text()
 
@@ -463,7 +463,7 @@ def test_what_a_plugin_calls_wrongly_is_named_too(plugins: Path, capsys: pytest.
     body = "    def predict(self, belief, action, **_):\n        return super().predict(belief, action[0])\n"
     (plugins / "mine.py").write_text(MODEL + body)
     message = failure(capsys, *SMALL, "model=mine")
-    assert "mend plugins/mine.py, line 13, in Mine.predict, which calls " in message
+    assert "fix plugins/mine.py, line 13, in Mine.predict, which calls " in message
     assert "wmplay/" in message.partition("which calls ")[2]
 
 

@@ -100,7 +100,7 @@ def test_a_plugin_env_that_observes_before_it_acts_does_not(capsys: pytest.Captu
     seen = capsys.readouterr()
     assert "FAIL actions show in their own step: an action changes what is seen 1 step late" in seen.out
     assert seen.err == (
-        "wmplay: error: env=stale: 1 of 14 properties do not hold: mend them, from the first FAIL on\n"
+        "wmplay: error: env=stale: 1 of 14 properties do not hold: fix them, from the first FAIL on\n"
     )
 
 

@@ -72,7 +72,7 @@ def test_more_seeds_go_with_what_the_sweep_was_run_with() -> None:
 
 def test_what_failed_is_run_again() -> None:
     Path("fail-b").touch()
-    told = r"1 of 2 jobs failed.*RuntimeError: as b was told: mend .*watched\.py, line \d+.*; when the cause"
+    told = r"1 of 2 jobs failed.*RuntimeError: as b was told: fix .*watched\.py, line \d+.*; when the cause"
     with pytest.raises(WmplayError, match=told):
         multirun([*WATCHED, "hydra.sweep.dir=s"])
     Path("fail-b").unlink()

@@ -77,7 +77,7 @@ def test_a_broken_plugin_is_named_and_the_rest_works(folder: Path) -> None:
     assert registry.compose(["model=good"]).model.width == 7
     failures = plugins.load_all()
     assert failures["plugins/broken.py"] == (
-        "ModuleNotFoundError: No module named 'no_such_module': mend plugins/broken.py, line 1, in <module>"
+        "ModuleNotFoundError: No module named 'no_such_module': fix plugins/broken.py, line 1, in <module>"
     )
     assert failures["plugins/typo.py"].startswith("SyntaxError")
     with pytest.raises(UnknownName, match=r"plugins/broken.py does not load"):
@@ -152,7 +152,7 @@ def test_an_edit_that_breaks_a_plugin_is_named_and_so_mended(folder: Path) -> No
     assert wmplay.make("model", "tiny", env=Spaces()).width == 7
     (folder / "tiny.py").write_text((folder / "tiny.py").read_text() + "\n1 / 0\n")
     assert registry.reload() == ["plugins/tiny.py"]
-    with pytest.raises(PluginError, match=r"ZeroDivisionError: division by zero: mend plugins/tiny.py, line"):
+    with pytest.raises(PluginError, match=r"ZeroDivisionError: division by zero: fix plugins/tiny.py, line"):
         wmplay.make("model", "tiny", env=Spaces())
     write(folder / "tiny.py", MODEL.replace("int = 7", "int = 5"), name="tiny")
     assert wmplay.make("model", "tiny", env=Spaces()).width == 5

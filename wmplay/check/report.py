@@ -99,16 +99,14 @@ def _try(holds: Callable[[S], None], subject: S) -> Finding:
         return Finding(name, False, *_in_two(str(error)))
     except Exception as error:  # any mistake in the piece's own code
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        return Finding(name, False, f"raised {text}", f"mend {failed_at(error) or _last_line(error)}")
+        return Finding(name, False, f"raised {text}", f"fix {failed_at(error) or _last_line(error)}")
     return Finding(name, True)
 
 
 def _in_two(text: str) -> tuple[str, str]:
     text = " ".join(text.split())
     problem, _, advice = text.rpartition(": ")
-    return (
-        (problem, advice) if " " in problem else (text, "mend this first")
-    )  # no more than whose error it is
+    return (problem, advice) if " " in problem else (text, "fix this first")  # no more than whose error it is
 
 
 def _last_line(error: Exception) -> str:

@@ -163,7 +163,7 @@ def check_piece(piece: str, overrides: Sequence[str] = ()) -> None:
     report = CHECKS[kind](config)
     if not report.passed:
         raise CheckError(
-            f"{piece}: {len(report.failures)} of {report.tried} properties do not hold: mend them, "
+            f"{piece}: {len(report.failures)} of {report.tried} properties do not hold: fix them, "
             "from the first FAIL on"
         )
 

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Returns:
-        The exit code: 0; 2 after an error that the user can mend; 130 after Ctrl-C; 141 where nobody reads
+        The exit code: 0; 2 after an error that the user can fix; 130 after Ctrl-C; 141 where nobody reads
         what is printed.
     """
     arguments = sys.argv[1:] if arguments is None else arguments

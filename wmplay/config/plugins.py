@@ -218,7 +218,7 @@ def in_one_line(error: BaseException) -> str:
     """An error that is none of wmplay's: its type, the beginning of its message, and ``failed_at``."""
     text = textwrap.shorten(f"{type(error).__name__}: {error}", SHOWN, placeholder=" ...")
     place = failed_at(error)
-    return text.removesuffix(":") if place is None else f"{text.removesuffix(':')}: mend {place}"
+    return text.removesuffix(":") if place is None else f"{text.removesuffix(':')}: fix {place}"
 
 
 def _is_library(path: Path) -> bool:

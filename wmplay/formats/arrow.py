@@ -48,9 +48,7 @@ def to_numpy(column: pa.ChunkedArray, shape: Sequence[int], what: str) -> Array:
     flat = column.combine_chunks()
     while True:
         if flat.null_count:
-            raise DataError(
-                f"{what} has {flat.null_count} nulls too many: leave this episode out, or mend it"
-            )
+            raise DataError(f"{what} has {flat.null_count} nulls too many: leave this episode out, or fix it")
         if not is_list(flat.type):
             break
         list_size(flat, what)
@@ -58,7 +56,7 @@ def to_numpy(column: pa.ChunkedArray, shape: Sequence[int], what: str) -> Array:
     values: Array = flat.to_numpy(zero_copy_only=False)
     if values.size != rows * int(np.prod(shape)):
         raise DataError(
-            f"{what} has {values.size} numbers in {rows} rows, expected shape {list(shape)} in each: mend it"
+            f"{what} has {values.size} numbers in {rows} rows, expected shape {list(shape)} in each: fix it"
         )
     return values.reshape(rows, *shape)
 

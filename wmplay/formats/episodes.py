@@ -154,7 +154,7 @@ def _numbers(value: Any, what: str, *, frames: bool = False, texts: bool = False
     if array.ndim == 0:
         raise DataError(f"{what} is a single number, expected one row per {'frame' if frames else 'step'}")
     if bad := first_not_finite(array):
-        raise DataError(f"{what} is {bad[1]} in row {bad[0]}: leave this episode out, or mend it")
+        raise DataError(f"{what} is {bad[1]} in row {bad[0]}: leave this episode out, or fix it")
     return array
 
 
@@ -179,5 +179,5 @@ def _as(dtype: np.dtype[Any], array: Array, what: str) -> Array:
     """Convert real numbers to another dtype. Raise DataError if they exceed its range."""
     limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
     if array.dtype.kind == "c" or ((array < limits.min) | (array > limits.max)).any():
-        raise DataError(f"{what} has numbers that are none of {dtype}: mend it")
+        raise DataError(f"{what} has numbers that are none of {dtype}: fix it")
     return array.astype(dtype)

@@ -50,7 +50,7 @@ class Robomimic:
             where, demo = f"{self.path}, demonstration '{name}'", self.demos[name]
             missing = [each for each in ("obs", "actions") if each not in demo]
             if missing:
-                raise DataError(f"{where} has no '{missing[0]}': leave it out, or mend it")
+                raise DataError(f"{where} has no '{missing[0]}': leave it out, or fix it")
             action = _rows(demo["actions"], f"{where}: actions")[()]
             none = np.zeros(len(action), np.bool_)
             steps = {
@@ -290,6 +290,6 @@ def _check_following(following: Any, frames: Any, what: str) -> None:
     if got != frames.shape:
         shown = None if got is None else list(got)
         raise DataError(
-            f"{what} has the shape {shown}, expected that of the frames before, {list(frames.shape)}: mend "
+            f"{what} has the shape {shown}, expected that of the frames before, {list(frames.shape)}: fix "
             "it, or leave out all that is next"
         )

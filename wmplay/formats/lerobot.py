@@ -135,7 +135,7 @@ def _observation(
         try:
             return np.stack([np.asarray(Image.open(io.BytesIO(image), formats=IMAGES)) for image in images])
         except (OSError, TypeError, ValueError, Image.DecompressionBombError) as error:
-            raise DataError(f"{where}: {name} has an image that cannot be read ({error}): mend it") from error
+            raise DataError(f"{where}: {name} has an image that cannot be read ({error}): fix it") from error
     return _column(rows, name, features, where)
 
 
@@ -160,7 +160,7 @@ def _video(
         video = path / str(info["video_path"]).format(video_key=name, **numbers)
         begins = float(begins)
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        raise DataError(f"{where}: {EPISODES} does not say where its {name} is ({error}): mend it") from error
+        raise DataError(f"{where}: {EPISODES} does not say where its {name} is ({error}): fix it") from error
     if not video.resolve().is_relative_to(path.resolve()):
         raise DataError(
             f"{where}: its {name} is at {video}, out of the dataset, which is not read: copy it there"

@@ -188,7 +188,7 @@ def _known(metadata: Mapping[str, Any]) -> tuple[dict[str, gymnasium.Space[Any]]
     worlds, given = origins(dict(metadata)), given_spaces(metadata)
     for name in NAMES:
         if name in metadata and name not in given:
-            raise DataError(f"the metadata's {name} is not a space that is known: mend it, or take it out")
+            raise DataError(f"the metadata's {name} is not a space that is known: fix it, or take it out")
     if len(worlds) != 1:
         return given, {}
     config = config_of_world(worlds[0])

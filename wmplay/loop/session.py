@@ -203,7 +203,7 @@ class Session:
                 "a lower fit.lr, or look for the culprit in the model"
             ) from error
         except Exception:
-            console.print(f"failed; when the cause is mended, {go_on}", soft_wrap=True)
+            console.print(f"failed; when the cause is fixed, {go_on}", soft_wrap=True)
             raise
         finally:
             with nullcontext() if ending == "finished" else suppress(WmplayError):  # what went wrong counts

@@ -61,7 +61,7 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
         The finished run.
 
     Raises:
-        WmplayError: for whatever the user can mend, in one line.
+        WmplayError: for whatever the user can fix, in one line.
         Interrupted: after Ctrl-C, with the run saved.
     """
     refuse_hydras(overrides)
@@ -289,7 +289,7 @@ def evaluate_again(path: str | Path, overrides: Sequence[str] = ()) -> None:
         overrides: single values, such as ``["evaluate.policy.episodes=1000"]``.
 
     Raises:
-        WmplayError: for whatever the user can mend, in one line.
+        WmplayError: for whatever the user can fix, in one line.
     """
     run = Run(Path(path))
     with run.directory.held():

@@ -71,6 +71,6 @@ def _valid(store: Store) -> list[int] | None:
     if not whole or len(set(valid)) in (0, len(store)):
         raise StoreError(
             f"{store.path}: the metadata's split has in 'valid' no numbers of some of its {len(store)} "
-            "episodes: mend it, or take it out"
+            "episodes: fix it, or take it out"
         )
     return sorted(set(valid))

@@ -111,7 +111,7 @@ def _chunks(trajectories: Iterable[Trajectory], layout: Layout | None) -> Iterat
                 check_columns(layout)
         except ValueError as error:
             raise StoreError(
-                f"trajectory {index}: {error}; leave it out, or mend what it was made with"
+                f"trajectory {index}: {error}; leave it out, or fix what it was made with"
             ) from error
         _check_layout(layout_of(arrays), layout, f"trajectory {index}")
         chunk.append(arrays)

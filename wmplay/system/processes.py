@@ -204,7 +204,7 @@ def joined() -> Iterator[Team]:
         if not _is_of_a_peer(error):
             raise
         raise WmplayError(
-            f"another of the {team.size} processes is gone: its own error stands above; when that is mended, "
+            f"another of the {team.size} processes is gone: its own error stands above; when that is fixed, "
             "go on from the last checkpoint with run=<dir>"
         ) from error
     finally:

@@ -124,7 +124,7 @@ def read_bytes(path: Path, error: type[WmplayError], limit: int) -> bytes:
 
 
 def _damaged(source: Path | str, problem: str, error: type[WmplayError]) -> WmplayError:
-    return error(f"{source} is damaged ({' '.join(problem.split())}): mend it, or restore it from a copy")
+    return error(f"{source} is damaged ({' '.join(problem.split())}): fix it, or restore it from a copy")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
