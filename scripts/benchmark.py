@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from benchmarks import cem, collection, commands, document, fbt_cache, lcd, learned_env, rssm, store, work
 
-from wmplay.errors import did_you_mean
+from wmplay.errors import suggestion
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 BENCHMARKS = {
@@ -47,7 +47,7 @@ def main() -> None:
     names = list(BENCHMARKS) if "all" in names else names
     for name in names:
         if name not in BENCHMARKS:
-            parser.error(f"unknown benchmark '{name}'{did_you_mean(name, [*BENCHMARKS, 'all'])}")
+            parser.error(f"unknown benchmark '{name}': {suggestion(name, [*BENCHMARKS, 'all'])}")
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)

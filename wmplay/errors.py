@@ -10,9 +10,10 @@ import difflib
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-Portable: TypeAlias = tuple[type[Exception], str, str, str | None]
+Portable: TypeAlias = tuple[type[Exception], str, dict[str, Any], str, str | None]
+FIELDS = ("problem", "got", "expected", "advice")
 LARGEST_SEED = 2**63 - 1  # of any generator, and of a number in an array
 LARGEST_COUNT = 2**31 - 1  # of envs, steps, episodes, ...
 PLACE = "failed_at"  # the attribute of a restored error that names its place in a plugin
@@ -20,17 +21,35 @@ LONGEST = 2000  # characters of a message at most
 
 
 class WmplayError(ValueError):
-    """A mistake that the user can fix; its message is one line that a terminal can show safely."""
+    """A mistake that the user can fix; its message is one line that a terminal can show safely.
 
-    def __init__(self, message: str = "") -> None:
-        super().__init__(_one_line(message))
+    The message is made of the fields: "<problem>, expected <expected>: <advice>".
+
+    Attributes:
+        problem: the mistake, with the value that was given.
+        got: that value by itself, where it is known.
+        expected: the values that are valid; None if the problem says so.
+        advice: what to do next, or None.
+    """
+
+    problem: str = ""
+    got: Any = None
+    expected: str | None = None
+    advice: str | None = None
+
+    def __init__(
+        self, problem: str = "", *, got: Any = None, expected: str | None = None, advice: str | None = None
+    ) -> None:
+        self.problem, self.got, self.expected, self.advice = problem, got, expected, advice
+        text = problem if expected is None else f"{problem}, expected {expected}"
+        super().__init__(_one_line(text if advice is None else f"{text}: {advice}"))
 
 
 class UnknownName(WmplayError):
     """An unknown name; the message suggests the nearest ones, or other advice."""
 
     def __init__(self, what: str, name: str, known: Iterable[str], advice: str = "") -> None:
-        super().__init__(f"unknown {what} '{name}'{f': {advice}' if advice else did_you_mean(name, known)}")
+        super().__init__(f"unknown {what} '{name}'", got=name, advice=advice or suggestion(name, known))
 
 
 class UsageError(WmplayError):
@@ -45,15 +64,19 @@ class UnknownSetting(ConfigError):
     """A key that a piece's constructor does not take; the message suggests the nearest ones."""
 
     def __init__(self, piece: str, key: str, known: Iterable[str]) -> None:
-        super().__init__(f"{piece} takes no '{key}'{did_you_mean(key, known)}")
+        super().__init__(f"{piece} takes no '{key}'", got=key, advice=suggestion(key, known))
 
 
 class ShapeError(WmplayError):
     """An array of the wrong shape."""
 
-    def __init__(self, what: str, got: Iterable[int], expected: Iterable[int | str], hint: str = "") -> None:
-        text = f"{what} has shape {_show(got)}, expected {_show(expected)}"
-        super().__init__(f"{text}: {hint}" if hint else text)
+    def __init__(
+        self, what: str, got: Iterable[int], expected: Iterable[int | str], advice: str | None = None
+    ) -> None:
+        shape = tuple(got)
+        super().__init__(
+            f"{what} has shape {_show(shape)}", got=shape, expected=_show(expected), advice=advice
+        )
 
 
 class SpaceError(WmplayError):
@@ -97,8 +120,8 @@ class WriteError(WmplayError):
 
     def __init__(self, path: Path, error: OSError) -> None:
         super().__init__(
-            f"cannot write {path} ({error.strerror or error}): what was there is as it was; make room, get "
-            "permission or choose another directory"
+            f"cannot write {path} ({error.strerror or error})",
+            advice="what was there is as it was; make room, get permission or choose another directory",
         )
 
 
@@ -121,14 +144,16 @@ def portable(error: Exception, place: str | None) -> Portable:
         error: that has been caught; its class, its line and its traceback are kept.
         place: of the error in a plugin (``plugins.failed_at``).
     """
-    return type(error), str(error), traceback.format_exc(), place
+    fields = {name: vars(error)[name] for name in FIELDS if name in vars(error)}
+    return type(error), str(error), fields, traceback.format_exc(), place
 
 
 def restored(error: Portable, where: str) -> Exception:
     """Return the error that another process made ``portable``, with a note of its origin and traceback."""
-    kind, message, trace, place = error
+    kind, message, fields, trace, place = error
     again = kind.__new__(kind)
     again.args = (message,)
+    vars(again).update(fields)
     setattr(again, PLACE, place)
     again.add_note(f"raised in {where}:\n{trace}")
     return again
@@ -137,9 +162,9 @@ def restored(error: Portable, where: str) -> Exception:
 def check_range(what: str, value: int | None, least: int, most: int = LARGEST_COUNT) -> None:
     """Raise ConfigError for a whole number outside least .. most; None is allowed."""
     if value is not None and value < least:
-        raise ConfigError(f"{what} is {value}, expected at least {least}")
+        raise ConfigError(f"{what} is {value}", got=value, expected=f"at least {least}")
     if value is not None and value > most:
-        raise ConfigError(f"{what} is {value}, expected at most {most}")
+        raise ConfigError(f"{what} is {value}", got=value, expected=f"at most {most}")
 
 
 def check_values(
@@ -160,16 +185,16 @@ def check_values(
     for values, is_fine, expected in rules:
         for name, value in (values or {}).items():
             if not is_fine(value):
-                raise ConfigError(f"{piece}: {name} is {value}, expected {expected}")
+                raise ConfigError(f"{piece}: {name} is {value}", got=value, expected=expected)
 
 
-def did_you_mean(name: str, known: Iterable[str], limit: int = 3) -> str:
-    """Return the end of an error line: the nearest known names, or all of them if none is near."""
+def suggestion(name: str, known: Iterable[str], limit: int = 3) -> str:
+    """Return the advice for an unknown name: the nearest known ones, or all of them if none is near."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=limit, cutoff=0.5)
     if near:
-        return f": did you mean {_either(near)}?"
-    return f": choose from {', '.join(known)}" if known else ": there are none"
+        return f"did you mean {_either(near)}?"
+    return f"choose from {', '.join(known)}" if known else "there are none"
 
 
 def _one_line(text: str) -> str:

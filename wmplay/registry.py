@@ -44,7 +44,7 @@ from wmplay.config.catalogue import reload as reload
 from wmplay.config.constructors import check_settings, default_settings, label, required, shortened
 from wmplay.config.references import KINDS as KINDS
 from wmplay.config.references import MOVED, PIECE, TARGET, settings, with_reference
-from wmplay.errors import ConfigError, did_you_mean
+from wmplay.errors import ConfigError, suggestion
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -311,7 +311,7 @@ def build(config: Mapping[str, Any], /, **run: Any) -> Any:
     if foreign:
         raise ConfigError(
             f"{label(make_piece)} needs {foreign[0]} from the run, which has none (with a default: config)"
-            + did_you_mean(foreign[0], FROM_RUN)
+            f": {suggestion(foreign[0], FROM_RUN)}"
         )
     if missing:
         source = "env" if missing[0].endswith("_space") else missing[0]

@@ -27,7 +27,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from wmplay.config import plugins
-from wmplay.errors import ConfigError, UnknownName, WmplayError, did_you_mean
+from wmplay.errors import ConfigError, UnknownName, WmplayError, suggestion
 
 EXPERIMENTS = "experiment/"  # begins the path of an experiment's file
 SHOWN = 200  # characters of an override in a message
@@ -304,7 +304,7 @@ def one_line(error: Exception) -> WmplayError:
         unknown.parent_node, DictConfig
     ):
         where, _, name = str(unknown.full_key).rpartition(".")
-        return ConfigError(f"no key '{name}' in {where}{did_you_mean(name, map(str, unknown.parent_node))}")
+        return ConfigError(f"no key '{name}' in {where}: {suggestion(name, map(str, unknown.parent_node))}")
     message = lines[0] if lines else type(error).__name__
     full_key = error.full_key if isinstance(error, OmegaConfBaseException) else None
     return ConfigError(f"{full_key}: {message}" if full_key else message)

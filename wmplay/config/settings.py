@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from wmplay.config.constructors import shortened
 from wmplay.config.kinds import TABLE
 from wmplay.config.references import PIECE, TARGET
-from wmplay.errors import LARGEST_COUNT, LARGEST_SEED, ConfigError, check_range, did_you_mean
+from wmplay.errors import LARGEST_COUNT, LARGEST_SEED, ConfigError, check_range, suggestion
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _check_section(
     where = f" in {name}" if name else ""
     for key in content:
         if key not in defaults and key not in open_keys:
-            raise ConfigError(f"no key '{key}'{where}{did_you_mean(str(key), {*defaults, *open_keys})}")
+            raise ConfigError(f"no key '{key}'{where}: {suggestion(str(key), {*defaults, *open_keys})}")
     for key, default in defaults.items():
         path = f"{name}.{key}" if name else key
         if key not in content:

@@ -50,7 +50,7 @@ class Trajectory:
                     f"trajectory observation '{key}'",
                     value.shape,
                     (steps + 1, *value.shape[1:]),
-                    hint="T actions go with T + 1 observations: keep the reset's frame",
+                    advice="T actions go with T + 1 observations: keep the reset's frame",
                 )
 
     def __len__(self) -> int:

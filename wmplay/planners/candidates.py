@@ -26,7 +26,9 @@ def score_candidates(model: WorldModel, belief: Belief, score: Score, candidates
     batch, number = candidates.shape[:2]
     scores = score(model.predict(belief, candidates.flatten(0, 1)))
     if scores.shape != (batch * number,):
-        raise ShapeError("an objective's score", scores.shape, (batch * number,), hint="one number per plan")
+        raise ShapeError(
+            "an objective's score", scores.shape, (batch * number,), advice="one number per plan"
+        )
     return torch.nan_to_num(scores, nan=torch.finfo(scores.dtype).min).reshape(batch, number)
 
 

@@ -58,10 +58,10 @@ def predict(
         WmplayError: if it does not answer with a Prediction.
     """
     if actions.ndim < 2:
-        raise ShapeError("actions", actions.shape, ("B", "H", "A"), hint="a batch of action sequences")
+        raise ShapeError("actions", actions.shape, ("B", "H", "A"), advice="a batch of action sequences")
     if actions.shape[0] != rows(belief) or actions.shape[1] < 1:
         expected = (rows(belief), "H", *actions.shape[2:])
-        raise ShapeError("actions", actions.shape, expected, hint="a sequence for each row of the belief")
+        raise ShapeError("actions", actions.shape, expected, advice="a sequence for each row of the belief")
     with torch.no_grad():
         prediction = model.predict(belief, actions, generator=generator)
     if not isinstance(prediction, Prediction):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from wmplay.contracts import Provenance, Trajectory
-from wmplay.errors import StoreError, did_you_mean
+from wmplay.errors import StoreError, suggestion
 from wmplay.store.manifest import (
     SHARDS,
     Contents,
@@ -134,7 +134,7 @@ def _check_layout(got: Layout, expected: Layout, what: str) -> None:
                 f"{what}: {name} is {got[name]}, the store has {column}; save it to another store"
             )
     for name in got.keys() - expected.keys():
-        raise StoreError(f"{what} has '{name}', which the store does not have{did_you_mean(name, expected)}")
+        raise StoreError(f"{what} has '{name}', which the store does not have: {suggestion(name, expected)}")
 
 
 def _commit(

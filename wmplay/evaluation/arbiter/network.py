@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from wmplay.contracts import Array
-from wmplay.errors import ArbiterError, did_you_mean
+from wmplay.errors import ArbiterError, suggestion
 from wmplay.nets.layers import ConvEncoder, mlp
 from wmplay.system.array_files import arrays_in
 from wmplay.system.files import written_beside
@@ -175,7 +175,7 @@ def load_arbiter(world: str, path: Path | None = None) -> Arbiter:
         path = shipped(world)
         if not path.exists():
             raise ArbiterError(
-                f"no arbiter judges the world '{world}'{did_you_mean(world, shipped_arbiters())}"
+                f"no arbiter judges the world '{world}': {suggestion(world, shipped_arbiters())}"
             )
     try:
         with path.open("rb") as file:
