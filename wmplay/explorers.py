@@ -82,7 +82,7 @@ class RandomColdStart(Explorer):
     def __init__(self, policy: Policy, action_space: gym.Space[Any], steps: int = 10) -> None:
         super().__init__(policy, action_space)
         if steps < 0:
-            raise ConfigError(f"random_cold_start: steps is {steps}, expected at least 0")
+            raise ConfigError(f"random_cold_start: steps is {steps}", expected="at least 0")
         self.steps = steps
 
     def change(
@@ -109,12 +109,13 @@ class GaussianNoise(Explorer):
         super().__init__(policy, action_space)
         if isinstance(action_space, gym.spaces.Discrete):
             raise SpaceError(
-                f"action space is {action_space}, expected a one-dimensional Box: use "
-                "explorer=epsilon_greedy for discrete actions"
+                f"action space is {action_space}",
+                expected="a one-dimensional Box",
+                advice="use explorer=epsilon_greedy for discrete actions",
             )
         self.low, self.high = action_bounds(action_space)
         if std < 0:
-            raise ConfigError(f"gaussian_noise: std is {std}, expected at least 0")
+            raise ConfigError(f"gaussian_noise: std is {std}", expected="at least 0")
         self.std = std * (self.high - self.low) / 2
 
     def change(
@@ -175,7 +176,7 @@ class Randomizer(Explorer):
 
 def _probability(name: str, value: float) -> float:
     if not 0 <= value <= 1:
-        raise ConfigError(f"{name} is {value}, expected 0 to 1")
+        raise ConfigError(f"{name} is {value}", expected="0 to 1")
     return value
 
 

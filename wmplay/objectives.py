@@ -35,7 +35,7 @@ class DiscountedReturn:
 
     def __init__(self, gamma: float = 0.99) -> None:
         if not 0 < gamma <= 1:
-            raise ConfigError(f"discounted_return: gamma is {gamma}, expected more than 0 and at most 1")
+            raise ConfigError(f"discounted_return: gamma is {gamma}", expected="more than 0 and at most 1")
         self.gamma = gamma
 
     def __call__(self, prediction: Prediction, observation: Mapping[str, Tensor]) -> Tensor:
@@ -93,7 +93,8 @@ class GoalDistance:
 def _rewards(prediction: Prediction, objective: str) -> Tensor:
     if prediction.reward is None:
         raise ConfigError(
-            f"{objective}: the model predicts no reward: give it a reward head or plan for goal_distance"
+            f"{objective}: the model predicts no reward",
+            advice="give it a reward head or plan for goal_distance",
         )
     if prediction.reward.ndim != 2:
         raise ShapeError("the model's predicted reward", prediction.reward.shape, ("B", "H"))
@@ -110,8 +111,9 @@ def _mean_absolute_difference(env: Any) -> Distance:
     keys = sorted(key for key in known if GOAL_PREFIX + key in known)
     if not keys:
         raise ConfigError(
-            f"goal_distance: no goal in the observations ({', '.join(sorted(known))}), expected x beside "
-            "goal_x: choose an env or a task with a goal, or plan for sum_of_rewards"
+            f"goal_distance: no goal in the observations ({', '.join(sorted(known))})",
+            expected="x beside goal_x",
+            advice="choose an env or a task with a goal, or plan for sum_of_rewards",
         )
 
     def distance(observation: Mapping[str, Tensor]) -> Tensor:

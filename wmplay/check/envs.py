@@ -65,7 +65,7 @@ def check_env(
     """
     if not isinstance(env, gymnasium.Env):
         raise CheckError(
-            f"{type(env).__name__} is no gymnasium.Env, as every env is: let it inherit from that"
+            f"{type(env).__name__} is no gymnasium.Env, as every env is", advice="let it inherit from that"
         )
     return examine(type(env.unwrapped).__name__, PROPERTIES, EnvTrial(env, make, seed), verbose)
 

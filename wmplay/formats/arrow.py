@@ -30,7 +30,9 @@ def runs(batches: Iterable[pa.RecordBatch], name: str) -> Iterator[tuple[int, pa
                 held = []
             if not held:
                 if number in seen:
-                    raise DataError(f"the rows of {name} {number} are not together: sort them by {name}")
+                    raise DataError(
+                        f"the rows of {name} {number} are not together", advice=f"sort them by {name}"
+                    )
                 seen.add(number)
             current = number
             held.append(batch.slice(start, stop - start))
@@ -48,7 +50,9 @@ def to_numpy(column: pa.ChunkedArray, shape: Sequence[int], what: str) -> Array:
     flat = column.combine_chunks()
     while True:
         if flat.null_count:
-            raise DataError(f"{what} has {flat.null_count} nulls too many: leave this episode out, or fix it")
+            raise DataError(
+                f"{what} has {flat.null_count} nulls too many", advice="leave this episode out, or fix it"
+            )
         if not is_list(flat.type):
             break
         list_size(flat, what)
@@ -56,7 +60,9 @@ def to_numpy(column: pa.ChunkedArray, shape: Sequence[int], what: str) -> Array:
     values: Array = flat.to_numpy(zero_copy_only=False)
     if values.size != rows * int(np.prod(shape)):
         raise DataError(
-            f"{what} has {values.size} numbers in {rows} rows, expected shape {list(shape)} in each: fix it"
+            f"{what} has {values.size} numbers in {rows} rows",
+            expected=f"shape {list(shape)} in each",
+            advice="fix it",
         )
     return values.reshape(rows, *shape)
 

@@ -95,7 +95,9 @@ class Encoding:
         renamed = {key: self.rename.get(name, name) for key, name in names.items()}
         twice = next((name for name, times in Counter(renamed.values()).items() if times > 1), None)
         if twice is not None:
-            raise DataError(f"two observations would be called '{twice}': give one of them another name")
+            raise DataError(
+                f"two observations would be called '{twice}'", advice="give one of them another name"
+            )
         return renamed
 
     def _describe(self) -> None:
@@ -144,7 +146,9 @@ def _encoded(leaf: Leaf) -> tuple[Box, Reader]:
 
 
 def _no_numbers(key: str, rows: Array) -> SpaceError:
-    return SpaceError(f"observation '{key}' has dtype {rows.dtype}, expected numbers: leave it out")
+    return SpaceError(
+        f"observation '{key}' has dtype {rows.dtype}", expected="numbers", advice="leave it out"
+    )
 
 
 def _as_seen(rows: Array) -> Box:

@@ -63,17 +63,19 @@ def trajectory_of(observation: Mapping[str, Any], steps: Mapping[str, Any], wher
         if len(array) != length:
             raise DataError(f"{where}: {name} has {len(array)} rows, action has {length}: expected the same")
         if name != "action" and array.ndim != 1:
-            raise DataError(f"{where}: {name} has shape {list(array.shape)}, expected [{length}]")
+            raise DataError(f"{where}: {name} has shape {list(array.shape)}", expected=f"[{length}]")
     for key, array in frames.items():
         if len(array) == length:
             raise DataError(
-                f"{where}: observation '{key}' has {length} rows for {length} actions, expected "
-                f"{length + 1}: the reset's frame (or the last one) is missing; keep both when recording"
+                f"{where}: observation '{key}' has {length} rows for {length} actions",
+                expected=(
+                    f"{length + 1}: the reset's frame (or the last one) is missing; keep both when recording"
+                ),
             )
         if len(array) != length + 1:
             raise DataError(
-                f"{where}: observation '{key}' has {len(array)} rows, expected {length + 1} for "
-                f"{length} actions"
+                f"{where}: observation '{key}' has {len(array)} rows",
+                expected=f"{length + 1} for {length} actions",
             )
     terminated, truncated = (_flags(arrays[name], f"{where}: {name}") for name in STEPS[2:])
     ends = np.flatnonzero(terminated | truncated)
@@ -128,7 +130,7 @@ def parse_json(text: str | bytes, where: str) -> dict[str, Any]:
     """Return metadata from JSON. Raise DataError for anything but an object."""
     content = reading.parse_json(text if isinstance(text, bytes) else text.encode(), where, DataError)
     if not isinstance(content, dict):
-        raise DataError(f"{where} holds a {type(content).__name__}, expected a JSON object")
+        raise DataError(f"{where} holds a {type(content).__name__}", expected="a JSON object")
     return content
 
 
@@ -150,17 +152,19 @@ def _numbers(value: Any, what: str, *, frames: bool = False, texts: bool = False
     if texts and is_text(array) and array.ndim:
         return array
     if array.dtype.kind not in "biufc":
-        raise DataError(f"{what} has dtype {array.dtype}, expected numbers")
+        raise DataError(f"{what} has dtype {array.dtype}", expected="numbers")
     if array.ndim == 0:
-        raise DataError(f"{what} is a single number, expected one row per {'frame' if frames else 'step'}")
+        raise DataError(
+            f"{what} is a single number", expected=f"one row per {('frame' if frames else 'step')}"
+        )
     if bad := first_not_finite(array):
-        raise DataError(f"{what} is {bad[1]} in row {bad[0]}: leave this episode out, or fix it")
+        raise DataError(f"{what} is {bad[1]} in row {bad[0]}", advice="leave this episode out, or fix it")
     return array
 
 
 def _flags(array: Array, what: str) -> Array:
     if not are_flags(array):
-        raise DataError(f"{what} holds {array.min()}..{array.max()}, expected booleans")
+        raise DataError(f"{what} holds {array.min()}..{array.max()}", expected="booleans")
     return array.astype(np.bool_)
 
 
@@ -170,8 +174,8 @@ def _action(array: Array, where: str) -> Array:
     if array.dtype.kind in "iu" and array.shape[1:] in ((), (1,)):
         return _as(np.dtype(np.int64), array.reshape(-1), f"{where}: action")
     raise DataError(
-        f"{where}: action is {array.dtype} {list(array.shape)}, expected floating [T, A], or whole [T] for "
-        "discrete actions"
+        f"{where}: action is {array.dtype} {list(array.shape)}",
+        expected="floating [T, A], or whole [T] for discrete actions",
     )
 
 
@@ -179,5 +183,5 @@ def _as(dtype: np.dtype[Any], array: Array, what: str) -> Array:
     """Convert real numbers to another dtype. Raise DataError if they exceed its range."""
     limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
     if array.dtype.kind == "c" or ((array < limits.min) | (array > limits.max)).any():
-        raise DataError(f"{what} has numbers that are none of {dtype}: fix it")
+        raise DataError(f"{what} has numbers that are none of {dtype}", advice="fix it")
     return array.astype(dtype)

@@ -52,7 +52,7 @@ def read(path: Path, episode_length: int | None = None) -> Iterator[Trajectory]:
             try:
                 yield from layout.read()
             except (OSError, KeyError) as error:
-                raise DataError(f"cannot read {path} ({error}): restore it from a copy") from error
+                raise DataError(f"cannot read {path} ({error})", advice="restore it from a copy") from error
             return
         for name in _groups(file, path):
             group = file[name]
@@ -60,7 +60,7 @@ def read(path: Path, episode_length: int | None = None) -> Iterator[Trajectory]:
             try:
                 arrays = {key: group[key][()] for key in group if isinstance(group[key], h5py.Dataset)}
             except (OSError, KeyError) as error:
-                raise DataError(f"cannot read {where} ({error}): restore it from a copy") from error
+                raise DataError(f"cannot read {where} ({error})", advice="restore it from a copy") from error
             observation = {
                 key: array for each, array in arrays.items() if (key := observation_key(each)) is not None
             }

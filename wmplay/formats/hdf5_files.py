@@ -44,7 +44,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
         try:
             problem = _problem(file)
         except (OSError, KeyError, RuntimeError, ValueError) as error:
-            raise DataError(f"cannot read {path} ({error}): restore it from a copy") from error
+            raise DataError(f"cannot read {path} ({error})", advice="restore it from a copy") from error
         if problem is not None:
             raise DataError(f"{path}: {problem}")
         yield file

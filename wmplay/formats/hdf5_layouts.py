@@ -50,7 +50,7 @@ class Robomimic:
             where, demo = f"{self.path}, demonstration '{name}'", self.demos[name]
             missing = [each for each in ("obs", "actions") if each not in demo]
             if missing:
-                raise DataError(f"{where} has no '{missing[0]}': leave it out, or fix it")
+                raise DataError(f"{where} has no '{missing[0]}'", advice="leave it out, or fix it")
             action = _rows(demo["actions"], f"{where}: actions")[()]
             none = np.zeros(len(action), np.bool_)
             steps = {
@@ -87,7 +87,7 @@ class Robomimic:
             absent = [name for name in names if name not in self.names]
             if absent:
                 raise DataError(
-                    f"{self.path}: mask/{part} names {absent[0]}, which is not there: take it out"
+                    f"{self.path}: mask/{part} names {absent[0]}, which is not there", advice="take it out"
                 )
             split[part] = sorted(self.names.index(name) for name in names)
         return split
@@ -117,8 +117,8 @@ class Flat:
         for name in ("observations", "rewards", *(each for each in _of_steps(file) if each not in FLAT)):
             if file[name].shape[:1] != (self.rows,):
                 raise DataError(
-                    f"{path}: {name} has shape {list(file[name].shape)}, expected a row for each of "
-                    f"{self.rows} actions"
+                    f"{path}: {name} has shape {list(file[name].shape)}",
+                    expected=f"a row for each of {self.rows} actions",
                 )
         if "next_observations" in file:
             _check_following(file["next_observations"], file["observations"], f"{path}: next_observations")
@@ -237,8 +237,8 @@ class Flat:
         flags: Array = self.file[name][()]
         if flags.shape != (self.rows,) or not np.isin(flags, (0, 1)).all():
             raise DataError(
-                f"{self.path}: {name} is {flags.dtype} {list(flags.shape)}, expected a boolean for each of "
-                f"{self.rows} actions"
+                f"{self.path}: {name} is {flags.dtype} {list(flags.shape)}",
+                expected=f"a boolean for each of {self.rows} actions",
             )
         return flags.astype(np.bool_)
 
@@ -271,16 +271,16 @@ def _is_group(value: Any) -> bool:
 
 def _frames(group: Any, what: str) -> dict[str, h5py.Dataset]:
     if not _is_group(group):
-        raise DataError(f"{what} is an array, expected a group with an array for each observation")
+        raise DataError(f"{what} is an array", expected="a group with an array for each observation")
     return {key: _rows(dataset, f"{what}: observation '{key}'") for key, dataset in group.items()}
 
 
 def _rows(dataset: Any, what: str) -> h5py.Dataset:
     """Return an array of several rows, which is not read yet. Raise DataError for anything else."""
     if _is_group(dataset):
-        raise DataError(f"{what} is a group, expected one array: flatten it")
+        raise DataError(f"{what} is a group", expected="one array: flatten it")
     if dataset.shape in ((), None):
-        raise DataError(f"{what} is a single value, expected a row for each step")
+        raise DataError(f"{what} is a single value", expected="a row for each step")
     return dataset
 
 
@@ -290,6 +290,7 @@ def _check_following(following: Any, frames: Any, what: str) -> None:
     if got != frames.shape:
         shown = None if got is None else list(got)
         raise DataError(
-            f"{what} has the shape {shown}, expected that of the frames before, {list(frames.shape)}: fix "
-            "it, or leave out all that is next"
+            f"{what} has the shape {shown}",
+            expected=f"that of the frames before, {list(frames.shape)}",
+            advice="fix it, or leave out all that is next",
         )

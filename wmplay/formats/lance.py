@@ -49,7 +49,9 @@ def read(path: Path) -> Iterator[Trajectory]:
     for number, rows in runs(_batches(path), EPISODE):
         where = f"{path}, episode {number}"
         if not np.array_equal(_column(rows, STEP, where), np.arange(len(rows))):
-            raise DataError(f"{where}: {STEP} is not 0, 1, 2, ...: sort the rows by {EPISODE} and {STEP}")
+            raise DataError(
+                f"{where}: {STEP} is not 0, 1, 2, ...", advice=f"sort the rows by {EPISODE} and {STEP}"
+            )
         taken = rows.slice(0, len(rows) - 1)  # no step begins with the last frame
         names = {name: observation_key(name.replace("/", ".")) for name in rows.column_names}
         yield trajectory_of(
@@ -75,7 +77,7 @@ def write(trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str,
     rest = iter(trajectories)
     first = next(rest, None)
     if first is None:
-        raise DataError(f"there are no episodes to make the dataset {path} of: give at least one")
+        raise DataError(f"there are no episodes to make the dataset {path} of", advice="give at least one")
     schema = _schema(first, metadata)
     failed: list[BaseException] = []
 
@@ -111,12 +113,14 @@ def _schema(trajectory: Trajectory, metadata: Mapping[str, Any]) -> pa.Schema:
         shape = array.shape[1:]
         if 0 in shape:
             raise DataError(
-                f"empty arrays (of shape {list(shape)}) cannot be in a Lance dataset: leave them out"
+                f"empty arrays (of shape {list(shape)}) cannot be in a Lance dataset", advice="leave them out"
             )
         try:
             kind = pa.from_numpy_dtype(array.dtype)
         except pa.ArrowNotImplementedError as error:
-            raise DataError(f"{array.dtype} arrays cannot be in a Lance dataset: leave them out") from error
+            raise DataError(
+                f"{array.dtype} arrays cannot be in a Lance dataset", advice="leave them out"
+            ) from error
         if shape:
             kind = pa.list_(kind, math.prod(shape))
         fields.append(pa.field(name, kind, metadata={SHAPE: json.dumps(shape)} if len(shape) > 1 else None))
@@ -171,7 +175,8 @@ def _dataset(path: Path) -> lance.LanceDataset:
                 path.resolve()
             ):
                 raise DataError(
-                    f"{path} has its values elsewhere ({file.path}), which is not read: copy them there"
+                    f"{path} has its values elsewhere ({file.path}), which is not read",
+                    advice="copy them there",
                 )
     for name in (EPISODE, STEP):
         if name not in dataset.schema.names:

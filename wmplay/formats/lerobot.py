@@ -62,7 +62,7 @@ def read(path: Path) -> Iterator[Trajectory]:
     for number, rows in runs(_batches(path), EPISODE):
         where = f"{path}, episode {number}"
         if number not in episodes:
-            raise DataError(f"{where} is in data/ and not in {EPISODES}: restore it from a copy")
+            raise DataError(f"{where} is in data/ and not in {EPISODES}", advice="restore it from a copy")
         episode = episodes[number]
         if not np.array_equal(_column(rows, FRAME, features, where)[:, 0], np.arange(episode["length"])):
             raise DataError(
@@ -77,7 +77,9 @@ def read(path: Path) -> Iterator[Trajectory]:
         }
         yield beside_actions(observation, _steps(rows, features, where), where)
     if left:
-        raise DataError(f"{path} has no frames of episode {min(left)}: restore its data/ from a copy")
+        raise DataError(
+            f"{path} has no frames of episode {min(left)}", advice="restore its data/ from a copy"
+        )
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -135,13 +137,17 @@ def _observation(
         try:
             return np.stack([np.asarray(Image.open(io.BytesIO(image), formats=IMAGES)) for image in images])
         except (OSError, TypeError, ValueError, Image.DecompressionBombError) as error:
-            raise DataError(f"{where}: {name} has an image that cannot be read ({error}): fix it") from error
+            raise DataError(
+                f"{where}: {name} has an image that cannot be read ({error})", advice="fix it"
+            ) from error
     return _column(rows, name, features, where)
 
 
 def _column(rows: pa.Table, name: str, features: Mapping[str, Any], where: str) -> Array:
     if name not in rows.column_names:
-        raise DataError(f"{where} has no column {name}, which {INFO} promises: restore data/ from a copy")
+        raise DataError(
+            f"{where} has no column {name}, which {INFO} promises", advice="restore data/ from a copy"
+        )
     return to_numpy(rows[name], features[name]["shape"], f"{where}: {name}")
 
 
@@ -160,10 +166,13 @@ def _video(
         video = path / str(info["video_path"]).format(video_key=name, **numbers)
         begins = float(begins)
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        raise DataError(f"{where}: {EPISODES} does not say where its {name} is ({error}): fix it") from error
+        raise DataError(
+            f"{where}: {EPISODES} does not say where its {name} is ({error})", advice="fix it"
+        ) from error
     if not video.resolve().is_relative_to(path.resolve()):
         raise DataError(
-            f"{where}: its {name} is at {video}, out of the dataset, which is not read: copy it there"
+            f"{where}: its {name} is at {video}, out of the dataset, which is not read",
+            advice="copy it there",
         )
     return video, begins
 
@@ -183,7 +192,7 @@ def _frames(video: Path, times: Array, fps: float) -> Array:
                         return np.stack(found)
     except (OSError, av.FFmpegError, IndexError) as error:
         raise DataError(f"cannot read {video} ({error}): expected a video, whole") from error
-    raise DataError(f"{video} has no frame at {times[len(found)]:.3f} s: restore it from a copy")
+    raise DataError(f"{video} has no frame at {times[len(found)]:.3f} s", advice="restore it from a copy")
 
 
 # ---- files -----------------------------------------------------------------------------------------
@@ -197,8 +206,12 @@ def _info(path: Path) -> dict[str, Any]:
     version = str(info.get("codebase_version"))
     if not version.startswith(VERSION):
         raise DataError(
-            f"{path} has LeRobot's format {version}, expected v3.0: convert it by LeRobot's own script "
-            "(python -m lerobot.datasets.v30.convert_dataset_v21_to_v30)"
+            f"{path} has LeRobot's format {version}",
+            expected="v3.0",
+            advice=(
+                "convert it by LeRobot's own script (python -m "
+                "lerobot.datasets.v30.convert_dataset_v21_to_v30)"
+            ),
         )
     missing = [key for key in ("features", "fps", "data_path") if not info.get(key)]
     if missing:
@@ -215,7 +228,7 @@ def _episodes(path: Path) -> dict[int, dict[str, Any]]:
             for row in pq.read_table(file, columns=names).to_pylist():
                 found[row[EPISODE]] = row
     if not found:
-        raise DataError(f"{path} has no episodes in {EPISODES}: restore them from a copy")
+        raise DataError(f"{path} has no episodes in {EPISODES}", advice="restore them from a copy")
     return found
 
 
@@ -238,4 +251,4 @@ def _explained(file: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"cannot read {file} ({error}): restore it from a copy") from error
+        raise DataError(f"cannot read {file} ({error})", advice="restore it from a copy") from error

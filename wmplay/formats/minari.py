@@ -77,7 +77,9 @@ def read(path: Path) -> Iterator[Trajectory]:
             "truncated": episode.truncations,
         }
         if isinstance(episode.actions, dict | tuple):
-            raise DataError(f"{where}: the action is a {type(episode.actions).__name__}, expected one array")
+            raise DataError(
+                f"{where}: the action is a {type(episode.actions).__name__}", expected="one array"
+            )
         yield trajectory_of(dict(_frames(episode.observations)), steps, where)
 
 
@@ -112,7 +114,7 @@ def write(trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str,
     rest = iter(trajectories)
     first = next(rest, None)
     if first is None:
-        raise DataError(f"there are no episodes to make the dataset {path} of: give at least one")
+        raise DataError(f"there are no episodes to make the dataset {path} of", advice="give at least one")
     known, about = _known(metadata)
     observation_space = _observation_space(first, known.get("observation_space"))
     action_space = known.get("action_space")
@@ -160,7 +162,9 @@ def _dataset(path: Path) -> minari.MinariDataset:
         return minari.MinariDataset(data)
     except (KeyError, OSError, ValueError, AssertionError, ImportError, gymnasium.error.Error) as error:
         why = str(error) or type(error).__name__
-        raise DataError(f"cannot read the Minari dataset {path} ({why}): see docs/data.md") from error
+        raise DataError(
+            f"cannot read the Minari dataset {path} ({why})", advice="see docs/data.md"
+        ) from error
 
 
 def _data(path: Path) -> Path:
@@ -188,7 +192,9 @@ def _known(metadata: Mapping[str, Any]) -> tuple[dict[str, gymnasium.Space[Any]]
     worlds, given = origins(dict(metadata)), given_spaces(metadata)
     for name in NAMES:
         if name in metadata and name not in given:
-            raise DataError(f"the metadata's {name} is not a space that is known: fix it, or take it out")
+            raise DataError(
+                f"the metadata's {name} is not a space that is known", advice="fix it, or take it out"
+            )
     if len(worlds) != 1:
         return given, {}
     config = config_of_world(worlds[0])
@@ -209,7 +215,9 @@ def _observation_space(trajectory: Trajectory, given: gymnasium.Space[Any] | Non
     frames = trajectory.observation
     for key in frames:
         if key in ("", ".", "..") or "/" in key:
-            raise DataError(f"observation '{key}' cannot be in a Minari dataset: rename it, without '/'")
+            raise DataError(
+                f"observation '{key}' cannot be in a Minari dataset", advice="rename it, without '/'"
+            )
     parts = given.spaces if isinstance(given, Dict) else {"observation": given}
     spaces = {}
     for key, rows in frames.items():
@@ -227,7 +235,7 @@ def _space(rows: Array) -> gymnasium.Space[Any]:
     shape, dtype = rows.shape[1:], rows.dtype
     if 0 in shape:
         raise DataError(
-            f"empty arrays (of shape {list(shape)}) cannot be in a Minari dataset: leave them out"
+            f"empty arrays (of shape {list(shape)}) cannot be in a Minari dataset", advice="leave them out"
         )
     if dtype.kind == "f":
         return Box(-np.inf, np.inf, shape, dtype.type)
@@ -235,4 +243,4 @@ def _space(rows: Array) -> gymnasium.Space[Any]:
         return Box(0, 1, shape, np.bool_)
     if dtype.kind in "iu":
         return Box(np.iinfo(dtype).min, np.iinfo(dtype).max, shape, dtype.type)
-    raise DataError(f"{dtype} arrays cannot be in a Minari dataset: leave them out")
+    raise DataError(f"{dtype} arrays cannot be in a Minari dataset", advice="leave them out")

@@ -30,7 +30,7 @@ class OutcomeHeads(nn.Module):
         super().__init__()
         for name, weight in (("reward", reward_weight), ("continuation", continuation_weight)):
             if not weight >= 0:
-                raise ConfigError(f"{name}_weight is {weight}, expected at least 0")
+                raise ConfigError(f"{name}_weight is {weight}", expected="at least 0")
         self.reward = mlp(inputs, hidden, layers, 1) if reward_weight else None
         self.continuation = mlp(inputs, hidden, layers, 1) if continuation_weight else None
         self.weights = {"reward": reward_weight, "continuation": continuation_weight}

@@ -46,8 +46,8 @@ class VectorInputs(nn.Module):
         self.keys = [key for key, each in spaces.items() if _is_vector(each)]
         if not self.keys:
             raise SpaceError(
-                f"the observations are {', '.join(spaces)}, expected a vector among them: "
-                "this policy sees no images"
+                f"the observations are {', '.join(spaces)}",
+                expected="a vector among them: this policy sees no images",
             )
         self.ways = [key for key in self.keys if GOAL_PREFIX + key in self.keys]
         self.sizes = {key: math.prod(spaces[key].shape or ()) for key in self.keys}
@@ -74,7 +74,8 @@ class VectorInputs(nn.Module):
                 there = f"of size {observation[key].shape[-1]}" if key in observation else "missing"
                 raise SpaceError(
                     f"this policy looks at the vector '{key}' of size {size}, which is {there} in the "
-                    f"observations ({', '.join(observation)}): let it act in the env it was made for"
+                    f"observations ({', '.join(observation)})",
+                    advice="let it act in the env it was made for",
                 )
             parts[key] = observation[key].float()
         ways = [parts[GOAL_PREFIX + key] - parts[key] for key in self.ways]

@@ -147,11 +147,14 @@ def modalities(
     """
     for name, value in (("vector_sigma", vector_sigma), ("pixel_sigma", pixel_sigma)):
         if not value > 0:
-            raise ConfigError(f"{name} is {value}, expected more than 0")
+            raise ConfigError(f"{name} is {value}", expected="more than 0")
     if not isinstance(space, gym.spaces.Dict) or not model_keys(space.spaces):
         raise SpaceError(
-            f"observation space is {space}, expected a Dict with a Box for each observation: give "
-            "them names, or register the env with Gymnasium and use env=gym env.id=<id>, which does"
+            f"observation space is {space}",
+            expected="a Dict with a Box for each observation",
+            advice=(
+                "give them names, or register the env with Gymnasium and use env=gym env.id=<id>, which does"
+            ),
         )
     return {
         key: _modality(key, space.spaces[key], vector_sigma, pixel_sigma, symlog)
@@ -181,8 +184,9 @@ def _modality(
         if np.issubdtype(space.dtype, np.floating) and len(space.shape) == 1 and space.shape[0]:
             return Vector(key, space, vector_sigma, use_symlog)
     raise SpaceError(
-        f"observation '{key}' is {space}, expected a Box of zeros and ones, a uint8 image or a float "
-        "vector: give one, or register the env with Gymnasium and use env=gym env.id=<id>, which does"
+        f"observation '{key}' is {space}",
+        expected="a Box of zeros and ones, a uint8 image or a float vector",
+        advice="give one, or register the env with Gymnasium and use env=gym env.id=<id>, which does",
     )
 
 
@@ -191,8 +195,9 @@ def _check_channels(key: str, shape: tuple[int, ...]) -> None:
     if len(shape) == 3 and shape[0] in CHANNELS and shape[2] not in CHANNELS:
         c, h, w = shape
         raise SpaceError(
-            f"observation '{key}' is an image {list(shape)}, whose channels come first, expected "
-            f"{[h, w, c]}: return np.moveaxis(image, 0, -1), and give its space that shape"
+            f"observation '{key}' is an image {list(shape)}, whose channels come first",
+            expected=f"{[h, w, c]}",
+            advice="return np.moveaxis(image, 0, -1), and give its space that shape",
         )
 
 

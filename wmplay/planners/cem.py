@@ -58,7 +58,7 @@ class CEM:
             raise ConfigError("cem: horizon, candidates, iterations and hold must be at least 1")
         for name, value in (("elite_fraction", elite_fraction), ("smoothing", smoothing)):
             if not 0 < value <= 1:
-                raise ConfigError(f"cem: {name} is {value}, expected more than 0 and at most 1")
+                raise ConfigError(f"cem: {name} is {value}", expected="more than 0 and at most 1")
         if std <= 0 or min_std < 0:
             raise ConfigError("cem: std must be positive and min_std at least 0")
         self.horizon, self.candidates, self.iterations = horizon, candidates, iterations

@@ -62,7 +62,7 @@ class MPC:
     ) -> None:
         horizon = planner.horizon if isinstance(planner, HasHorizon) else replan_every
         if not 1 <= replan_every <= horizon:
-            raise ConfigError(f"mpc: replan_every is {replan_every}, expected 1 to the horizon, {horizon}")
+            raise ConfigError(f"mpc: replan_every is {replan_every}", expected=f"1 to the horizon, {horizon}")
         self.model, self.planner, self.objective = model, planner, objective
         self.replan_every, self.precision = replan_every, precision
 
@@ -125,7 +125,7 @@ class MPC:
             plan = self.planner.plan(self.model, belief, score, warm_start=warm_start, generator=generator)
         who = f"{type(self.planner).__name__}.plan"
         if not isinstance(plan, Plan):
-            raise ConfigError(f"{who} returned a {type(plan).__name__}, expected a Plan(action, score)")
+            raise ConfigError(f"{who} returned a {type(plan).__name__}", expected="a Plan(action, score)")
         shape, one = plan.action.shape, last_action.shape
         if shape[:1] + shape[2:] != one:
             raise ShapeError(f"{who}: the action", shape, (one[0], "H", *one[1:]))

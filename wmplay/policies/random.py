@@ -40,7 +40,7 @@ class RandomPolicy:
     def __init__(self, action_space: gym.Space[Any], held: float = 0.0) -> None:
         random_actions(action_space, (1,))  # an unsupported space fails here, not in the middle of a run
         if not 0 <= held <= 1:
-            raise ConfigError(f"random: held is {held}, expected 0 to 1")
+            raise ConfigError(f"random: held is {held}", expected="0 to 1")
         self.action_space, self.held = action_space, held
 
     def initial(self, batch_size: int) -> Carry:

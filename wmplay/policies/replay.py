@@ -59,7 +59,8 @@ class Replay:
         """
         if state["capacity"] != self.capacity:
             raise ConfigError(
-                f"replay is {self.capacity}, in the checkpoint it is {state['capacity']}: leave it at that"
+                f"replay is {self.capacity}, in the checkpoint it is {state['capacity']}",
+                advice="leave it at that",
             )
         self.rows = torch.empty(self.capacity, sum(self.widths), device=device)
         self.rows[: len(state["rows"])] = state["rows"]

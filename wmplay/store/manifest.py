@@ -78,8 +78,8 @@ class Manifest:
         schema = content.get("schema") if isinstance(content, Mapping) else None
         if schema != SCHEMA:
             raise StoreError(
-                f"{source} has schema {schema!r:.20}, this version of wmplay reads schema {SCHEMA}: "
-                "read it with the version that wrote it"
+                f"{source} has schema {schema!r:.20}, this version of wmplay reads schema {SCHEMA}",
+                advice="read it with the version that wrote it",
             )
         try:
             found = msgspec.convert(content, _Content)
@@ -87,7 +87,7 @@ class Manifest:
             check_columns(columns)
             _check_shards(columns, found.shards, found.dropped)
         except ValueError as error:
-            raise StoreError(f"{source} is damaged ({error}): restore it from a copy") from error
+            raise StoreError(f"{source} is damaged ({error})", advice="restore it from a copy") from error
         return Manifest(columns, found.shards, found.dropped)
 
 

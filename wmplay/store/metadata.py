@@ -35,7 +35,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise StoreError(
-            f"{file} holds a {type(content).__name__}, expected a JSON object: restore it or delete it"
+            f"{file} holds a {type(content).__name__}",
+            expected="a JSON object",
+            advice="restore it or delete it",
         )
     return content
 
@@ -53,8 +55,8 @@ def check_origins(path: Path, known: Sequence[Provenance], coming: Sequence[Prov
         other = next((one for one in known if not same_world(one, origin)), None)
         if other is not None:
             raise WorldError(
-                f"store {path} was made with {in_words(other)}, these trajectories with {in_words(origin)}: "
-                "save them to another store (or give other_world=True, to mix them on purpose)"
+                f"store {path} was made with {in_words(other)}, these trajectories with {in_words(origin)}",
+                advice="save them to another store (or give other_world=True, to mix them on purpose)",
             )
 
 

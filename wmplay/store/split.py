@@ -46,16 +46,18 @@ def hold_out(store: Store, episodes: int, seed: int) -> tuple[Part, Part]:
     if valid is not None:
         if episodes > len(valid):
             raise ConfigError(
-                f"evaluate.prediction.episodes is {episodes}, {store.path} has {len(valid)} episodes in its "
-                "split's 'valid': lower it"
+                f"evaluate.prediction.episodes is {episodes}, {store.path} has {len(valid)} episodes in "
+                "its split's 'valid'",
+                advice="lower it",
             )
         drawn = np.random.default_rng(seed).permutation(valid)[:episodes].tolist()
         rest = sorted(set(range(len(store))) - set(valid))
         return Part(store, rest), Part(store, sorted(drawn))
     if episodes >= len(store):
         raise ConfigError(
-            f"evaluate.prediction.episodes is {episodes}, which are held out of the {len(store)} episodes in "
-            f"{store.path}: lower it, so that most are left to fit on"
+            f"evaluate.prediction.episodes is {episodes}, which are held out of the {len(store)} episodes "
+            f"in {store.path}",
+            advice="lower it, so that most are left to fit on",
         )
     order = np.random.default_rng(seed).permutation(len(store)).tolist()
     return Part(store, sorted(order[episodes:])), Part(store, sorted(order[:episodes]))
@@ -71,6 +73,7 @@ def _valid(store: Store) -> list[int] | None:
     if not whole or len(set(valid)) in (0, len(store)):
         raise StoreError(
             f"{store.path}: the metadata's split has in 'valid' no numbers of some of its {len(store)} "
-            "episodes: fix it, or take it out"
+            "episodes",
+            advice="fix it, or take it out",
         )
     return sorted(set(valid))

@@ -171,9 +171,11 @@ class Store:
             StoreError: if the store is empty, or if a size is below 1.
         """
         if min(batch_size, length) < 1:
-            raise StoreError(f"batch_size is {batch_size} and length {length}, expected at least 1 of each")
+            raise StoreError(f"batch_size is {batch_size} and length {length}", expected="at least 1 of each")
         if len(self) == 0:
-            raise StoreError(f"store {self.path} has no episodes to sample: save some trajectories first")
+            raise StoreError(
+                f"store {self.path} has no episodes to sample", advice="save some trajectories first"
+            )
         starts = np.maximum(self.lengths - length + 1, 1)
         ends = np.cumsum(starts)
         drawn = np.random.default_rng(generator).integers(ends[-1], size=batch_size)

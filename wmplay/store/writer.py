@@ -52,7 +52,7 @@ def append(
     ``save_trajectories`` for the other arguments.
     """
     if max_steps is not None and max_steps < 1:
-        raise StoreError(f"max_steps is {max_steps}, expected at least 1, or None to keep every episode")
+        raise StoreError(f"max_steps is {max_steps}", expected="at least 1, or None to keep every episode")
     contents = read_contents(path, known) if exists(path) else None
     if contents:
         contents.check(path)
@@ -71,7 +71,7 @@ def append(
             ):
                 return _commit(path, room, fresh, max_steps, contents.shards if contents else ())
     if contents is None:
-        raise StoreError(f"there are no trajectories to make the store {path} of: give at least one")
+        raise StoreError(f"there are no trajectories to make the store {path} of", advice="give at least one")
     return contents
 
 
@@ -82,7 +82,8 @@ def restore(path: Path, manifest: Manifest) -> None:
         if gone:
             raise StoreError(
                 f"store {path} cannot go back to the snapshot: {len(gone)} of its {len(manifest.shards)} "
-                "shards are gone, by a vacuum or by hand: restore them from a copy"
+                "shards are gone, by a vacuum or by hand",
+                advice="restore them from a copy",
             )
         write_manifest(path, manifest)
 

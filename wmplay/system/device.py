@@ -31,19 +31,21 @@ def choose_device(name: str, local_rank: int | None = None) -> torch.device:
     if local_rank is not None and name.startswith("cuda"):
         if name != "cuda":
             raise ConfigError(
-                f"device is '{name}', on which several processes cannot fit together: use device=cuda, "
-                "which gives each of them its own"
+                f"device is '{name}', on which several processes cannot fit together",
+                advice="use device=cuda, which gives each of them its own",
             )
         name = f"cuda:{local_rank}"
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"device is '{name}', expected auto, cpu, cuda or cuda:<number>") from None
+        raise ConfigError(f"device is '{name}'", expected="auto, cpu, cuda or cuda:<number>") from None
     if device.type != "cuda":
         try:
             torch.zeros((), device=device).item()
         except (RuntimeError, NotImplementedError, AssertionError):
-            raise ConfigError(f"device is '{name}', which is not here: use device=auto or cpu") from None
+            raise ConfigError(
+                f"device is '{name}', which is not here", advice="use device=auto or cpu"
+            ) from None
     elif (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
             f"device is '{name}', but {torch.cuda.device_count()} CUDA devices are here: use device=cpu"

@@ -191,8 +191,11 @@ def joined() -> Iterator[Team]:
     missing = [name for name in NEEDED if name not in os.environ]
     if missing:
         raise ConfigError(
-            f"WORLD_SIZE is {size()}, but {missing[0]} is not set: start the processes by torchrun "
-            "--nproc_per_node=<n> -m wmplay train ..., or unset WORLD_SIZE"
+            f"WORLD_SIZE is {size()}, but {missing[0]} is not set",
+            advice=(
+                "start the processes by torchrun --nproc_per_node=<n> -m wmplay train ..., or "
+                "unset WORLD_SIZE"
+            ),
         )
     on_cuda = torch.cuda.is_available() and dist.is_nccl_available()
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo", timeout=PATIENCE)
