@@ -1,6 +1,8 @@
-"""``hydra/sweeper=optuna``: searches for the settings whose runs score best, by Optuna's samplers.
+"""The sweeper ``hydra/sweeper=optuna``: a search for the settings whose runs score best, by Optuna's
+samplers.
 
-Hydra imports this file in whatever application it composes, so that nothing heavy is imported at its top.
+Hydra imports this file in every application that it composes, so that no heavy package is imported at the
+top.
 """
 
 from __future__ import annotations
@@ -25,32 +27,32 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial, Trial
 
-SEARCH_FILE = "search.json"  # in the sweep's directory: what was tried, and how good it was
+SEARCH_FILE = "search.json"  # in the sweep's directory: the settings tried, and their values
 
-LOCK = ".locks/search"  # held as long as a search is at work
+LOCK = ".locks/search"  # held while a search runs
 
 Numbers = Mapping[str, float]
 
 
 class OptunaSweeper(Sweeper):
-    """Asks Optuna for settings, runs them, and tells it one number of their evaluations.
+    """A search that asks Optuna for settings, runs them, and reports one number of their evaluations.
 
-    Values that are swept over are what it searches in: ``interval(1e-4, 1e-2)``, ``range(16, 65, 16)``,
-    ``a,b,c`` or ``tag(log, interval(...))``. Several seeds are not searched in: each setting is run with all
-    of them, and its value is the interquartile mean.
+    The search space is the values that are swept over: ``interval(1e-4, 1e-2)``, ``range(16, 65, 16)``,
+    ``a,b,c`` or ``tag(log, interval(...))``. Seeds are not part of it: each setting runs with all seeds, and
+    its value is the interquartile mean.
 
-    A search that is run again asks the same questions, since its sampler is seeded, and a launcher that knows
-    which jobs are finished answers them at once: so it goes on where it was, without a database.
+    A search that runs again asks for the same settings, because its sampler is seeded, and a launcher that
+    knows the finished jobs returns their numbers at once: so a search continues without a database.
 
     Args:
-        metric: the name of a number, as runs log it.
-        direction: which values of it are better.
-        n_trials: how many settings to try.
-        n_jobs: how many of them to try at once.
+        metric: name of a number that runs log.
+        direction: whether larger or smaller numbers are better.
+        n_trials: number of settings to try.
+        n_jobs: number of settings to try at once.
         sampler: of Optuna.
 
     Raises:
-        ConfigError: if one of them makes no sense.
+        ConfigError: for invalid arguments.
     """
 
     def __init__(
@@ -76,14 +78,14 @@ class OptunaSweeper(Sweeper):
         self.launcher: Launcher | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Makes the launcher."""
+        """Make the launcher."""
         self._directory = Path(config.hydra.sweep.dir)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def check(self, arguments: Sequence[str]) -> None:
-        """Whether there is something to search in. Raises ConfigError."""
+        """Raise ConfigError unless the overrides have a search space."""
         if not _Plan(arguments).space:
             raise ConfigError(
                 "there is nothing to search in: give a key several values or a range, as in "
@@ -91,11 +93,11 @@ class OptunaSweeper(Sweeper):
             )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Runs the search.
+        """Run the search.
 
         Raises:
-            ConfigError: if another search is at work in the directory.
-            UnknownName: if runs do not log the metric; what they found is kept.
+            ConfigError: if another search runs in the directory.
+            UnknownName: if runs do not log the metric; their results are kept.
         """
         with claimed(self._directory / LOCK) as free:
             if not free:
@@ -125,7 +127,7 @@ class OptunaSweeper(Sweeper):
         self._print_best(study.trials)
 
     def _value(self, runs: Sequence[Numbers | None]) -> float | None:
-        """The metric's interquartile mean over the seeds of a setting; None if one of them has none."""
+        """Return the metric's interquartile mean over the seeds of a setting, or None if a seed has none."""
         import numpy as np
 
         from wmplay.evaluation.statistics import interquartile_mean
@@ -159,12 +161,12 @@ class OptunaSweeper(Sweeper):
 
 
 class _Plan:
-    """What the overrides of a search say: what is fixed, what to search in, which seeds to repeat with."""
+    """The overrides of a search: fixed ones, the search space, and the seeds to repeat with."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
         from wmplay.config.composing import parse
 
-        last = {each.key_or_group: each for each in parse(arguments)}  # of a key is the one that counts
+        last = {each.key_or_group: each for each in parse(arguments)}  # the last override of a key counts
         self.fixed = [str(each.input_line) for each in last.values() if not each.is_sweep_override()]
         swept = {key: each for key, each in last.items() if each.is_sweep_override()}
         repeated = swept.pop("seed", None)
@@ -173,7 +175,7 @@ class _Plan:
         self.space = {key: _distribution(each) for key, each in swept.items()}
 
     def jobs(self, trial: Trial) -> list[list[str]]:
-        """The overrides of a trial's jobs: one for each seed."""
+        """Return the overrides of a trial's jobs, one for each seed."""
         chosen = [f"{self.keys[key]}={value}" for key, value in trial.params.items()]
         return [[*self.fixed, *chosen, *([seed] if seed else [])] for seed in self.seeds]
 
@@ -185,7 +187,7 @@ def _texts(override: Override) -> list[str]:
 
 
 def _distribution(override: Override) -> BaseDistribution:
-    """What Optuna calls the values of an override."""
+    """Return Optuna's distribution of the values of an override."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     swept: Any = override.value()

@@ -1,6 +1,8 @@
-"""``hydra/launcher=ray``: the jobs of a sweep as tasks of a Ray cluster, or of Ray on this machine.
+"""The launcher ``hydra/launcher=ray``: the jobs of a sweep as tasks of a Ray cluster, or of Ray on this
+machine.
 
-Hydra imports this file in whatever application it composes, so that nothing heavy is imported at its top.
+Hydra imports this file in every application that it composes, so that no heavy package is imported at the
+top.
 """
 
 from __future__ import annotations
@@ -21,22 +23,22 @@ from omegaconf import DictConfig, open_dict
 
 from wmplay.errors import ConfigError
 
-PATIENCE = 60.0  # seconds for jobs to save themselves after Ctrl-C
-PASSED_ON = ("WMPLAY_PLUGINS",)  # environment variables that a cluster which runs already does not have
+PATIENCE = 60.0  # seconds for jobs to save their state after Ctrl-C
+PASSED_ON = ("WMPLAY_PLUGINS",)  # environment variables that a running cluster lacks
 
 
 class RayLauncher(Launcher):
-    """Runs each job as one Ray task, in the directory from which the sweep was started.
+    """A launcher that runs each job as one Ray task, in the directory from which the sweep was started.
 
     All nodes need the same Python environment and file system.
 
     Args:
-        address: of a cluster; ``auto`` looks for one on this machine. None is ``$RAY_ADDRESS``, or else Ray
-            is started here for the time of the sweep.
-        num_cpus: that a job takes. As many run at once as there is room for.
-        num_gpus: that a job takes.
-        max_retries: how often a job starts anew (and goes on from its checkpoint) when its process or its
-            node dies.
+        address: of a cluster; ``auto`` searches for one on this machine. None is ``$RAY_ADDRESS``; without
+            that variable Ray is started on this machine for the time of the sweep.
+        num_cpus: of each job; as many jobs run at once as the CPUs allow.
+        num_gpus: of each job.
+        max_retries: number of times that a job starts again, from its checkpoint, when its process or node
+            dies.
     """
 
     def __init__(
@@ -51,13 +53,13 @@ class RayLauncher(Launcher):
         self._options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_retries": max_retries}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Takes what the jobs need."""
+        """Keep the arguments for the jobs."""
         self._hydra_context = hydra_context
         self._task_function = task_function
         self._config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Runs a batch of jobs; one whose process died too often returns None and leaves the others alone."""
+        """Run a batch of jobs; a job whose process died too often returns None."""
         import ray
 
         begun = not ray.is_initialized()
@@ -74,7 +76,7 @@ class RayLauncher(Launcher):
             return [_result(task, overrides) for task, overrides in zip(tasks, job_overrides, strict=True)]
         except KeyboardInterrupt:
             for each in tasks:
-                ray.cancel(each)  # Ctrl-C for those that run
+                ray.cancel(each)  # acts as Ctrl-C on running jobs
             ray.wait(tasks, num_returns=len(tasks), timeout=PATIENCE)
             raise
         finally:
@@ -85,12 +87,12 @@ class RayLauncher(Launcher):
         import ray
 
         address = self._address or os.environ.get("RAY_ADDRESS") or "local"
-        before = signal.getsignal(signal.SIGTERM)  # Ray takes it over, and it is the run's that saves
+        before = signal.getsignal(signal.SIGTERM)  # Ray replaces the handler with which a run saves its state
         dashboard = {"include_dashboard": False} if address == "local" else {}
         try:
             ray.init(address=address, logging_level=logging.ERROR, **dashboard)
-        except Exception as error:  # of many classes, Exception itself among them
-            ray.shutdown()  # what has started of it
+        except Exception as error:  # Ray raises many types, Exception itself among them
+            ray.shutdown()  # stops the parts that have started
             why = " ".join(f"{type(error).__name__}: {error}".split())
             raise ConfigError(
                 f"hydra.launcher.address is {address}, where there is no Ray cluster ({why}): start one with "
@@ -107,7 +109,7 @@ def _run(
     directory: str,
     environment: dict[str, str],
 ) -> JobReturn:
-    """One job, in a process of Ray's, as if it were the sweep's own process."""
+    """Run one job in a process of Ray, as if it were the sweep's own process."""
     os.chdir(directory)
     os.environ.update(environment)
     hydra_context, config, task_function, singletons = shared
@@ -133,6 +135,6 @@ def _result(task: Any, overrides: Sequence[str]) -> JobReturn:
 
     try:
         found: JobReturn = ray.get(task)
-    except RayError:  # it is missing from the sweep's directory, which says more than Ray does
+    except RayError:  # it is missing from the sweep's directory, which reports more than Ray does
         return JobReturn(overrides, status=JobStatus.COMPLETED, _return_value=None)
     return found

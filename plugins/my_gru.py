@@ -1,4 +1,5 @@
-"""A world model in one file: a GRU that reads frames, guesses the next, and goes on from its own guesses.
+"""A world model in one file: a GRU that reads frames and predicts the next one, then continues from its
+predictions.
 
 Try it: `wmplay train experiment=quickstart model=my_gru`. For binary screens and vectors, by squared error.
 """
@@ -13,7 +14,8 @@ import wmplay
 
 @wmplay.register("model", "my_gru")
 class GRU(nn.Module):
-    """Belief: the GRU's state and the last frame. Latent: the next frame, F numbers, and the reward."""
+    """A GRU over frames. Belief: its state and the last frame. Latent: the next frame, F numbers, and the
+    reward."""
 
     def __init__(self, observation_space, action_space, hidden: int = 200):
         super().__init__()
@@ -40,7 +42,7 @@ class GRU(nn.Module):
         return {key: part.unflatten(-1, shape) for (key, shape), part in parts}
 
     def loss(self, segment):
-        """The squared error of each frame and reward, guessed from the true frames before it."""
+        """Return the squared error of each frame and reward, predicted from the real frames before it."""
         start = self.initial({key: value[:, 0] for key, value in segment.observation.items()})
         frames = self.flat({key: value[:, 1:] for key, value in segment.observation.items()}, 2)
         latent, _ = self.unroll(start, segment.action, frames)

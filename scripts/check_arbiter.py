@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def spoiled(true: Frames, seed: int) -> Iterator[tuple[str, Frames]]:
-    """Ways to spoil real futures, the mild ones first."""
+    """Return ways to spoil real futures, the mild ones first."""
     generator = torch.Generator().manual_seed(seed)
     lcd = true["lcd"] > 0
     for part in (0.001, 0.003, 0.01, 0.03, 0.1):
@@ -69,7 +69,7 @@ def spoiled(true: Frames, seed: int) -> Iterator[tuple[str, Frames]]:
 
 
 def each_clip(frames: Frames, change: Callable[[Tensor], Tensor]) -> Frames:
-    """Changes [W, clips, 5, ...] of each key."""
+    """Apply changes [W, clips, 5, ...] to each key."""
     return {key: change(value.unflatten(1, (-1, FRAMES))).flatten(1, 2) for key, value in frames.items()}
 
 

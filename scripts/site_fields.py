@@ -1,7 +1,7 @@
-"""An extension of griffe: a dataclass's fields are documented by the comments behind them.
+"""An extension of griffe that documents a dataclass's fields by the comments behind them.
 
-wmplay writes a field's shape beside it (``action: Tensor  # [B, H, A]``); the reference shows it as it shows
-arguments. Comments on the lines below a field belong to it, too.
+wmplay writes a field's shape next to it (``action: Tensor  # [B, H, A]``); the reference shows the comment
+like the description of an argument. Comments on the lines below a field belong to it as well.
 """
 
 import io
@@ -13,10 +13,10 @@ from griffe import Class, Extension
 
 
 class FieldComments(Extension):
-    """Adds an ``Attributes:`` section to the docstring of each dataclass."""
+    """An extension that adds an ``Attributes:`` section to the docstring of each dataclass."""
 
     def on_class_members(self, *, cls: Class, **kwargs: Any) -> None:
-        """Called by griffe when it has read a class."""
+        """Add the section after griffe has read a class."""
         if not any("dataclass" in str(decorator.value) for decorator in cls.decorators):
             return
         assert isinstance(cls.filepath, Path)
@@ -36,7 +36,7 @@ class FieldComments(Extension):
 
 
 def _comments(path: Path) -> dict[int, tuple[bool, str]]:
-    """line -> (whether the comment is all there is on it, its text)."""
+    """Return line -> (whether the line has only the comment, the comment's text)."""
     found = {}
     for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
         if token.type == tokenize.COMMENT:

@@ -1,8 +1,8 @@
-"""A hook of mkdocs: links of the pages to files of the repository that are not pages.
+"""A hook of mkdocs for links from pages to files of the repository that are not pages.
 
-``docs/`` is also read as plain files, where ``../wmplay/contracts/`` leads to the file. On the site it
-leads to the repository if mkdocs.yml has a ``repo_url``; without one it is text. A file that is not there
-fails a strict build.
+``docs/`` is also read as plain files, where ``../wmplay/contracts/`` leads to the file. On the site the link
+leads to the repository if mkdocs.yml has a ``repo_url``, and is plain text otherwise. A missing file fails a
+strict build.
 """
 
 import logging
@@ -17,7 +17,7 @@ log = logging.getLogger("mkdocs.hooks.site_links")
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> str:
-    """The page's text with such links replaced."""
+    """Return the page's text with links to files replaced."""
     page_path = Path(config.docs_dir) / page.file.src_uri
 
     def replaced(link: re.Match[str]) -> str:

@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def collect(world: str, steps: int, seed: int, path: Path) -> Store:
-    """Whole episodes of uniformly random actions, with at least so many steps."""
+    """Return whole episodes of uniformly random actions, with at least ``steps`` steps."""
     with closing(wmplay.make_env(world, num_envs=64)) as env:
         length = len(wmplay.simulate(env, None, 1, seed)[0])
         return wmplay.save_trajectories(wmplay.simulate(env, None, -(-steps // length), seed), path)

@@ -64,7 +64,7 @@ COMPILED = {"torch.compile": {}, "CUDA graphs": {"mode": "reduce-overhead"}}
 
 @dataclass
 class Report:
-    """What was found so far."""
+    """The findings so far."""
 
     device: torch.device
     small: bool
@@ -73,19 +73,19 @@ class Report:
     broken: list[str] = field(default_factory=list)
 
     def out_of_time(self, what: str) -> bool:
-        """Whether there is no time left; says what is left out."""
+        """Return whether the time is over, and report the part that is left out."""
         late = time.monotonic() > self.until
         if late:
             self.add(f"Left out, for want of time: {what}.")
         return late
 
     def add(self, text: str) -> None:
-        """A part of the page, which is printed, too."""
+        """Add a section to the page and print it."""
         self.parts.append(text)
         print(f"{text}\n", flush=True)
 
     def differs(self, what: str, difference: float, bound: float) -> str:
-        """The difference, as a cell; remembers one that is too large."""
+        """Return the difference as a cell, and record it if it is too large."""
         if not difference <= bound:
             self.broken.append(f"{what}: {difference:.2g}, at most {bound:g}")
             return f"**{difference:.1e}**"
@@ -123,14 +123,14 @@ def main() -> None:
 
 
 def setting(device: torch.device) -> str:
-    """The card, the versions and the command."""
+    """Return the card, the versions and the command."""
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
     rows = [["device", card], ["torch", torch.__version__], ["command", f"`python {' '.join(sys.argv)}`"]]
     return f"Written by the command below.\n\n{table(['', ''], rows)}"
 
 
 def built_in_models(env: Any, small: bool) -> Iterator[tuple[str, Any]]:
-    """Every built-in model for an env, untrained, of its default size."""
+    """Return every built-in model for an env, untrained, of its default size."""
     names = ("mlp", "gru", "rssm", "ensemble") if small else registry.names("model")
     for name in names:
         torch.manual_seed(0)
@@ -141,7 +141,7 @@ def built_in_models(env: Any, small: bool) -> Iterator[tuple[str, Any]]:
 
 
 def parity_of_models(report: Report, models: Sequence[tuple[str, Any]], segment: Segment) -> None:
-    """Predictions and losses, on the CPU and on the device."""
+    """Compare predictions and losses on the CPU and on the device."""
     rows = []
     for name, model in models:
         if report.out_of_time(f"parity of {name}"):
@@ -169,7 +169,7 @@ def parity_of_models(report: Report, models: Sequence[tuple[str, Any]], segment:
 
 
 def parity_of_planners(report: Report, models: Sequence[tuple[str, Any]], segment: Segment) -> None:
-    """A plan found on the device has the same score on the CPU, and is about as good as those found there."""
+    """Compare a plan found on the device, scored on the CPU, with plans found on the CPU."""
     name, model = models[0]
     space = wmplay.make_env("luxo").action_space
     rows = []
@@ -198,7 +198,7 @@ def parity_of_planners(report: Report, models: Sequence[tuple[str, Any]], segmen
 
 
 def parity_of_policies(report: Report, models: Sequence[tuple[str, Any]], segment: Segment) -> None:
-    """Mean actions of the policies that learn."""
+    """Compare the mean actions of the policies that learn."""
     env = wmplay.make_env("luxo", task="body_goal")
     frame = {key: torch.from_numpy(value)[None] for key, value in env.reset(seed=0)[0].items()}
     first, last = torch.ones(1, dtype=torch.bool), torch.zeros(1, *env.action_space.shape)
@@ -217,7 +217,7 @@ def parity_of_policies(report: Report, models: Sequence[tuple[str, Any]], segmen
 
 
 def loss_of(loss: Callable[[Segment], tuple[Tensor, Any]], data: Segment) -> float:
-    """The mean over draws."""
+    """Return the mean loss over draws."""
     values = []
     for seed in range(DRAWS):
         torch.manual_seed(seed)
@@ -226,7 +226,7 @@ def loss_of(loss: Callable[[Segment], tuple[Tensor, Any]], data: Segment) -> flo
 
 
 def worth(future: Any) -> Tensor:
-    """A score that is smooth in what is predicted."""
+    """Return a score that is smooth in the predictions."""
     return future.observation["proprio"].float().mean((1, 2))
 
 
@@ -235,7 +235,7 @@ def to_cpu(value: Any) -> Any:
 
 
 def difference(expected: Any, got: Any) -> float:
-    """The largest one, in parts of the largest value, over all tensors."""
+    """Return the largest difference over all tensors, relative to the largest value."""
     worst = 0.0
     for a, b in zip(tree_leaves(expected), tree_leaves(got), strict=True):
         if isinstance(a, Tensor):
@@ -247,7 +247,7 @@ def difference(expected: Any, got: Any) -> float:
 
 
 def speed_of_updates(report: Report, models: Sequence[tuple[str, Any]], segment: Segment) -> None:
-    """Updates per second of each model."""
+    """Measure updates per second of each model."""
     rows = []
     for name, model in models:
         if report.out_of_time(f"updates of {name}"):
@@ -273,7 +273,7 @@ def speed_of_updates(report: Report, models: Sequence[tuple[str, Any]], segment:
 
 
 def compiled(report: Report, models: Sequence[tuple[str, Any]], segment: Segment) -> None:
-    """Where torch.compile and CUDA graphs pay: a rollout as planners do it, eager and compiled."""
+    """Measure a planner's rollout, eager and compiled with CUDA graphs."""
     if report.device.type != "cuda" and not report.small:
         return
     rows = []
@@ -290,7 +290,7 @@ def compiled(report: Report, models: Sequence[tuple[str, Any]], segment: Segment
 
 
 def rollouts(report: Report, model: Any, belief: Any, action: Tensor) -> Iterator[str]:
-    """Milliseconds of a rollout: eager, and compiled in each of the ways."""
+    """Return milliseconds of a rollout: eager, and compiled in each way."""
 
     def rollout(belief: Any, action: Tensor) -> Any:
         return model.predict(belief, action).latent
@@ -305,7 +305,7 @@ def rollouts(report: Report, model: Any, belief: Any, action: Tensor) -> Iterato
 
 
 def transitions(report: Report, models: Sequence[tuple[str, Any]]) -> None:
-    """Transitions per second of the models as vector envs."""
+    """Measure transitions per second of the models as vector envs."""
     env = wmplay.make_env("luxo", task="body_goal")
     with closing(wmplay.make_env("luxo", num_envs=8, task="body_goal")) as few:
         starts = real_starts(few, 64, context=1, seed=0)
@@ -328,7 +328,7 @@ def transitions(report: Report, models: Sequence[tuple[str, Any]]) -> None:
 
 
 def timed(report: Report, work: Callable[[], object]) -> float:
-    """Seconds, the median of several, after some that do not count."""
+    """Return the median seconds of several calls, after warm-up calls."""
     seconds = []
     for turn in range(3 if report.small else 15):
         began = time.perf_counter()
@@ -345,7 +345,7 @@ def milliseconds(report: Report, work: Callable[[], object]) -> str:
 
 
 def larger(segment: Segment, times: int) -> Segment:
-    """The same rows several times."""
+    """Return the same rows several times."""
     repeated = {key: value.repeat_interleave(times, 0) for key, value in segment.observation.items()}
     parts = (segment.action, segment.reward, segment.terminated, segment.mask, segment.first)
     return Segment(repeated, *(None if x is None else x.repeat_interleave(times, 0) for x in parts))  # type: ignore[arg-type]
@@ -355,7 +355,7 @@ def larger(segment: Segment, times: int) -> Segment:
 
 
 def end_to_end(report: Report) -> None:
-    """Whole runs."""
+    """Run whole trainings."""
     rows = []
     for name in EXPERIMENTS:
         if report.out_of_time(f"experiment={name}"):

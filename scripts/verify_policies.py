@@ -40,7 +40,7 @@ ALGORITHMS, TASKS, SIDES = ("ppo", "sac"), ("pendulum", "luxo"), ("wmplay", "sb3
 
 @dataclass(frozen=True)
 class Budget:
-    """What both sides get. ``settings`` are in wmplay's words."""
+    """The settings that both sides share, in wmplay's terms."""
 
     steps: int
     num_envs: int
@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def run_one(results: Path, steps: int | None, algorithm: str, task: str, side: str, seed: int) -> None:
-    """Does one run and adds it to the results, unless it is there."""
+    """Run one training and add it to the results, unless they have it."""
     budget = BUDGETS[algorithm, task]
     what = {"algorithm": algorithm, "task": task, "side": side, "seed": seed, "steps": steps or budget.steps}
     if any(what.items() <= record.items() for record in read(results)):
@@ -102,7 +102,7 @@ def run_one(results: Path, steps: int | None, algorithm: str, task: str, side: s
 
 
 def read(results: Path) -> list[dict[str, Any]]:
-    """All runs done so far."""
+    """Return all results so far."""
     return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
 
 
@@ -116,7 +116,7 @@ def make_env(task: str, num_envs: int | None = None) -> Any:
 
 
 def evaluate(policy: Any, task: str) -> dict[str, Any]:
-    """Mean return and rate of terminated episodes, of sampled and of the most likely actions."""
+    """Return the mean return and rate of terminated episodes, for sampled and for the most likely actions."""
     env = make_env(task, 50)
     torch.manual_seed(EVALUATION_SEED)  # from which the peer draws
     found = {}
@@ -197,7 +197,7 @@ def _single(task: str) -> gymnasium.Env[Any, Any]:
 
 
 def _batched(task: str, num_envs: int, seed: int) -> Any:
-    """wmplay's vector env as stable-baselines3's kind."""
+    """Return wmplay's vector env as a ``VecEnv`` of stable-baselines3."""
     from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
     inner = TensorEnv(make_env(task, num_envs), torch.device("cpu"))
@@ -239,30 +239,30 @@ def _batched(task: str, num_envs: int, seed: int) -> Any:
 
 
 def _flat(observation: Mapping[str, Any], task: str) -> Any:
-    """What stable-baselines3 sees [B, D]: the vectors in alphabetical order, as Gymnasium flattens them."""
+    """Return the vectors [B, D] in alphabetical order, as Gymnasium flattens them for stable-baselines3."""
     return torch.cat([observation[key] for key in sorted(KEYS[task])], dim=-1).numpy()
 
 
 def _native(env: gymnasium.Env[Any, Any], action: Any) -> Any:
-    """Actions in the env's own units, from those in -1..1."""
+    """Return actions in the env's own units, given actions in -1..1."""
     space = env.unwrapped.action_space
     return (space.low + (np.clip(action, -1, 1) + 1) * (space.high - space.low) / 2).astype(np.float32)
 
 
 class Peer:
-    """A model of stable-baselines3 as a policy of wmplay's."""
+    """A model of stable-baselines3 as a policy of wmplay."""
 
     def __init__(self, model: Any, env: Any, task: str) -> None:
         self.model, self.env, self.task, self.single = model, env, task, _single(task)
 
     def initial(self, batch_size: int) -> Any:
-        """Nothing to carry."""
+        """Return an empty carry."""
         return ()
 
     def act(
         self, carry: Any, observation: Any, last_action: Any, first: Any, *, explore: bool, generator: Any
     ) -> Any:
-        """Its predictions, sampled with ``explore``."""
+        """Return the model's predictions, sampled with ``explore``."""
         seen = self.env.normalize_obs(_flat(observation, self.task))
         action, _ = self.model.predict(seen, deterministic=not explore)
         return torch.from_numpy(_native(self.single, action)), carry
@@ -272,7 +272,7 @@ class Peer:
 
 
 def table(records: Iterable[Mapping[str, Any]]) -> str:
-    """Means over the seeds with Student's t intervals, median speeds, and how many times as fast ours is."""
+    """Return means over the seeds with Student's t intervals, median speeds, and the ratio of speeds."""
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for record in records:
         key = tuple(record[name] for name in ("task", "algorithm", "steps", "side"))

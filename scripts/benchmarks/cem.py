@@ -24,7 +24,7 @@ BAR = 1.05
 
 
 class Dynamics(nn.Module):
-    """state + MLP(state, action), two hidden layers: the least that a planner can be given."""
+    """state + MLP(state, action), two hidden layers: the smallest model for a planner."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Dynamics(nn.Module):
     def predict(
         self, belief: Tensor, action: Tensor, *, generator: torch.Generator | None = None
     ) -> Prediction:
-        """States [R, H, S] from a state [R, S] and action [R, H, A]."""
+        """Return states [R, H, S] for a state [R, S] and action [R, H, A]."""
         states = [belief]
         for step in action.unbind(1):
             states.append(states[-1] + self.change(torch.cat([states[-1], step], dim=-1)))
@@ -43,13 +43,13 @@ class Dynamics(nn.Module):
         )
 
     def get_cost(self, info: dict[str, Tensor], action: Tensor) -> Tensor:
-        """The same for stable-worldmodel: costs [B, N] from states [B, N, S] and action [B, N, H, A]."""
+        """Return costs [B, N] for states [B, N, S] and action [B, N, H, A], for stable-worldmodel."""
         prediction = self.predict(info["state"].flatten(0, 1), action.flatten(0, 1))
         return -score(prediction).reshape(action.shape[:2])
 
 
 def score(prediction: Prediction) -> Tensor:
-    """Higher is nearer to the origin at the end, [R]."""
+    """Return scores [R] that are higher nearer to the origin at the end."""
     return -prediction.latent[:, -1].square().sum(-1)
 
 

@@ -22,7 +22,8 @@ BAR = 1.6
 
 
 class Slow(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
-    """Each step takes a millisecond: of waiting, as for a simulator in another process, or of computing."""
+    """An env whose steps take a millisecond, of waiting, as for a simulator in another process, or of
+    computing."""
 
     def __init__(self, busy: bool) -> None:
         self.observation_space = Dict({"state": Box(-1, 1, (3,), np.float32)})
@@ -30,13 +31,13 @@ class Slow(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self.busy = busy
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        """Begins an episode."""
+        """Begin an episode."""
         super().reset(seed=seed)
         self.left = STEPS
         return {"state": np.zeros(3, np.float32)}, {}
 
     def step(self, action: np.ndarray) -> Any:
-        """Takes its time."""
+        """Wait, or compute, for a millisecond."""
         if self.busy:
             until = time.thread_time() + STEP  # of the processor: a busy machine does not make it shorter
             while time.thread_time() < until:

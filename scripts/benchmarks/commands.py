@@ -1,4 +1,4 @@
-"""What a person waits for: the command line and the demo."""
+"""The waiting times of a user: the command line and the demo."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def benchmark_demo() -> Result:
 
 
 def run_measured(command: list[str], directory: Path) -> tuple[float, int]:
-    """Runs a command; returns its wall seconds and the peak of its processes' resident bytes.
+    """Run a command; return its wall seconds and the peak of its processes' resident bytes.
 
     Raises:
-        SystemExit: if it fails.
+        SystemExit: if the command fails.
     """
     begin = time.perf_counter()
     peak = 0
@@ -74,7 +74,8 @@ def run_measured(command: list[str], directory: Path) -> tuple[float, int]:
 
 
 def _with_children(pid: int) -> list[int]:
-    """A process and all below it, from Linux's /proc; those that have just ended are missing."""
+    """Return a process and its descendants, from Linux's /proc; processes that have just ended are
+    missing."""
     found = [pid]
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         try:

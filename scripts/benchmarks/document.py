@@ -1,4 +1,4 @@
-"""What the benchmarks found, as Markdown."""
+"""The results of the benchmarks as Markdown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PACKAGES = ("wmplay", "torch", "numpy", "gymnasium", "box2d", "torchrl", "stable
 
 
 def document(results: Sequence[Result], setting: str) -> str:
-    """The whole page; the setting is that of before the first benchmark."""
+    """Return the whole page; the setting is that before the first benchmark."""
     parts = [
         "# Benchmarks",
         "Written by the command below; no figure here is typed by hand. Each comparison is measured in one "
@@ -33,7 +33,7 @@ def document(results: Sequence[Result], setting: str) -> str:
 
 
 def updated(page: str, results: Sequence[Result], setting: str) -> str:
-    """The page with some sections anew, each with its bars and setting: the others are of another time."""
+    """Return the page with some sections replaced, each with its bars and setting."""
     head, *old = re.split(r"(?m)^(?=## )", page)
     sections = {text.partition("\n")[0]: text.strip() for text in old}
     for result in results:
@@ -43,7 +43,7 @@ def updated(page: str, results: Sequence[Result], setting: str) -> str:
 
 
 def section(result: Result) -> str:
-    """One benchmark: what was compared, and how long each side took."""
+    """Return the section of one benchmark: the compared sides, and the time of each."""
     rows = []
     for timing in result.timings:
         rate = f"{number(result.work / timing.median)} {result.unit}/s"
@@ -58,7 +58,7 @@ def section(result: Result) -> str:
 
 
 def bars(checks: Iterable[Check]) -> str:
-    """Each figure beside the bar that it must reach."""
+    """Return each figure next to the bar that it must reach."""
     rows = [
         [
             check.what,
@@ -73,23 +73,23 @@ def bars(checks: Iterable[Check]) -> str:
 
 
 def table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def number(value: float) -> str:
-    """Three digits that matter."""
+    """Return a number with three significant digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def seconds(value: float) -> str:
-    """A duration in a unit that suits it."""
+    """Return a duration in a suitable unit."""
     return f"{number(value)} s" if value >= 1 else f"{number(value * 1000)} ms"
 
 
 def describe_setting(command: str, threads: int) -> str:
-    """Machine, versions, commit, date and command."""
+    """Return machine, versions, commit, date and command."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     rows = [
         ["command", f"`{command}`"],

@@ -18,7 +18,7 @@ BAR = 1.35
 
 
 class BareLoop:
-    """The worlds of a vector env, stepped by nothing but Box2D: no screens, no observations, no resets."""
+    """The worlds of a vector env, stepped by Box2D alone: no screens, no observations, no resets."""
 
     def __init__(self, actions: np.ndarray) -> None:
         world = find_world("luxo")
@@ -28,12 +28,12 @@ class BareLoop:
         self.speeds = (actions.astype(np.float64) * [motor.speed for motor in world.motors]).tolist()
 
     def start(self, states: np.ndarray) -> None:
-        """Puts each world into its state, [N, bodies, 6]."""
+        """Put each world into its state, [N, bodies, 6]."""
         for simulation, state in zip(self.simulations, states, strict=True):
             simulation.start(Start(state, self.shapes))
 
     def run(self, steps: int = STEPS) -> None:
-        """The timed loop."""
+        """Run the timed loop."""
         worlds = [(simulation.b2world, simulation.motors) for simulation in self.simulations]
         for speeds in self.speeds[:steps]:
             for (b2world, motors), targets in zip(worlds, speeds, strict=True):
@@ -80,7 +80,7 @@ def benchmark() -> Result:
 
 
 def check_same_work(env: LcdVectorEnv, bare: BareLoop, actions: np.ndarray) -> None:
-    """Both sides must see the same contacts; the last step is left out, for after it ours begins anew."""
+    """Check that both sides have the same contacts, except in the last step, after which ours resets."""
     env.reset(seed=0)
     bare.start(env.state)
     bare.run(STEPS - 1)

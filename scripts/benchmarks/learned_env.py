@@ -1,4 +1,4 @@
-"""World models as vector envs, beside the real one."""
+"""World models as vector envs, next to the real one."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _speed(timing: Timing) -> Check:
 
 
 def _stepper(env: object) -> Callable[[], Callable[[], None]]:
-    """Steps an env from a fresh reset."""
+    """Return a function that steps an env from a fresh reset."""
     tensors = TensorEnv(env, torch.device("cpu"))  # type: ignore[arg-type]
     actions = 2 * torch.rand(STEPS, ENVS, 3) - 1
 

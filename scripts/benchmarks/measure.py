@@ -1,4 +1,4 @@
-"""Timing several ways to do the same work in turns, and holding the times against bars."""
+"""Timing of several ways to do the same work in turns, and comparison of the times with bars."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Timing:
-    """How long a side took, repeat by repeat."""
+    """The times of a side, repeat by repeat."""
 
     name: str
     seconds: Sequence[float]
@@ -30,13 +30,13 @@ class Timing:
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """The median time."""
         return statistics.median(self.seconds)
 
 
 @dataclass(frozen=True)
 class Check:
-    """A figure and the bar it is held against."""
+    """A figure and the bar that it must reach."""
 
     what: str
     value: float
@@ -47,13 +47,13 @@ class Check:
 
     @property
     def met(self) -> bool:
-        """Whether the bar is reached."""
+        """True if the bar is reached."""
         return self.value >= self.bar if self.at_least else self.value <= self.bar
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a benchmark found."""
+    """The findings of a benchmark."""
 
     title: str
     compared: str  # what was compared with what, and how
@@ -70,7 +70,7 @@ def take_turns(
     warm_up: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Timing]:
-    """Times the sides A B A B ..., so that a disturbance meets them alike; the first turns do not count."""
+    """Time the sides A B A B ..., so that a disturbance affects all alike; the first turns do not count."""
     seconds: list[list[float]] = [[] for _ in sides]
     for turn in range(warm_up + repeats):
         for side, times in zip(sides, seconds, strict=True):
@@ -84,13 +84,15 @@ def take_turns(
 
 
 def time_ratio(what: str, ours: Timing, other: Timing, at_most: float) -> Check:
-    """Our time over the other's: the median of the turns' ratios, since both sides of a turn meet the same
-    machine, however its speed drifts."""
+    """Return our time over the other's, as the median of the turns' ratios.
+
+    Both sides of a turn run at the same speed of the machine, however its speed drifts.
+    """
     ratio = statistics.median(a / b for a, b in zip(ours.seconds, other.seconds, strict=True))
     return Check(what, ratio, at_most, " x the time", shortest=ours.best / other.best)
 
 
 def speed_ratio(what: str, ours: Timing, other: Timing, at_least: float) -> Check:
-    """Our speed over the other's, in the same way."""
+    """Return our speed over the other's, in the same way."""
     ratio = statistics.median(b / a for a, b in zip(ours.seconds, other.seconds, strict=True))
     return Check(what, ratio, at_least, " x the speed", at_least=True, shortest=other.best / ours.best)

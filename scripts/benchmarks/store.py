@@ -92,7 +92,7 @@ def benchmark_write() -> Result:
 
 @functools.cache
 def trajectories() -> list[Trajectory]:
-    """Random Luxo episodes, simulated once."""
+    """Return random Luxo episodes, simulated once."""
     return wmplay.simulate(wmplay.make_env("luxo", num_envs=ENVS), episodes=EPISODES, seed=0)
 
 
@@ -123,7 +123,7 @@ def _writer(name: str, write: Callable[[Path], object]) -> Side:
 
 
 def _arrays(data: list[Trajectory]) -> dict[str, np.ndarray]:
-    """All steps end to end, [EPISODES * T, ...] or for observations [EPISODES * (T + 1), ...]."""
+    """Return all steps end to end, [EPISODES * T, ...], or [EPISODES * (T + 1), ...] for observations."""
     return {
         "lcd": np.concatenate([t.observation["lcd"] for t in data]),
         "proprio": np.concatenate([t.observation["proprio"] for t in data]),
@@ -157,7 +157,7 @@ def _memory_maps(root: Path, data: list[Trajectory]) -> Sampler:
 
 
 def write_lance(path: Path, data: list[Trajectory]) -> None:
-    """The episodes as stable-worldmodel records them, in one stream; it has no place for the last frame."""
+    """Write the episodes as stable-worldmodel records them, in one stream without the last frames."""
     load_stable_worldmodel()
     from stable_worldmodel.data import LanceWriter
 

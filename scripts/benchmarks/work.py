@@ -95,7 +95,7 @@ def benchmark() -> Result:
 
 
 def work_of(overrides: Sequence[str]) -> Work:
-    """The work of a run, from a little of each phase."""
+    """Return the work of a run, extrapolated from a short part of each phase."""
     session = Session(registry.compose(overrides))
     config, parts, device = session.config, session.parts, torch.device("cpu")
     iterations = config.iterations
@@ -120,7 +120,7 @@ def work_of(overrides: Sequence[str]) -> Work:
 
 
 def counted(work: Callable[[], object]) -> float:
-    """The GFLOP of some work."""
+    """Return the GFLOP of a call."""
     with FlopCounterMode(display=False) as counter:
         work()
     return float(counter.get_total_flops()) / 1e9
@@ -132,13 +132,13 @@ def _some_data(config: DictConfig, folder: str) -> Store:
 
 
 def _replayed(config: DictConfig) -> float:
-    """Updates that follow from what is collected, at the full length of episodes."""
+    """Return the number of updates that follow from the collected steps, at the full length of episodes."""
     steps = _clock(config) * (config.collect.random_episodes + config.collect.episodes * config.iterations)
     return float(config.fit.replay_ratio * steps)
 
 
 def _practice(session: Session, store: Store, device: torch.device) -> float:
-    """GFLOP of a step of practice."""
+    """Return the GFLOP of a step of practice."""
     few = {"learned": {"count": 8}, "improve": {"num_workers": 0}}
     config = OmegaConf.merge(session.config, few)
     assert isinstance(config, DictConfig)
@@ -155,7 +155,7 @@ def _practice(session: Session, store: Store, device: torch.device) -> float:
 
 
 def _acting(config: DictConfig, policy: Policy | None) -> float:
-    """GFLOP of acting through an episode of full length."""
+    """Return the GFLOP of acting through an episode of full length."""
     if policy is None:
         return 0.0
     with closing(build_env(env_config(config), num_envs=SLOTS)) as env:
