@@ -31,7 +31,7 @@ from wmplay.contracts import Trajectory
 from wmplay.errors import WmplayError
 from wmplay.evaluation.arbiter.network import load_arbiter, shipped
 from wmplay.evaluation.gallery import load_clips, load_episodes
-from wmplay.evaluation.scores import load_evaluation
+from wmplay.evaluation.saved import load_evaluation
 from wmplay.formats import data_format
 from wmplay.report import write_report
 from wmplay.report.pictures.clips import clip_cells, image_keys

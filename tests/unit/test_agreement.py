@@ -8,7 +8,7 @@ from wmplay.contracts import Prediction
 from wmplay.envs.lcd import World
 from wmplay.errors import WmplayError
 from wmplay.evaluation.clips import cut_clips
-from wmplay.evaluation.consistency import Drawing, drawing_of, evaluate_agreement
+from wmplay.evaluation.metrics.consistency import Drawing, drawing_of, evaluate_agreement
 
 
 class Told(nn.Module):

@@ -5,10 +5,10 @@ import wmplay
 from wmplay.errors import ArbiterError
 from wmplay.evaluation.arbiter.choice import arbiter_of, check_arbiter
 from wmplay.evaluation.clips import cut_clips
-from wmplay.evaluation.futures import shown_futures
-from wmplay.evaluation.policy import score_episodes
+from wmplay.evaluation.metrics.futures import shown_futures
+from wmplay.evaluation.metrics.policy import score_episodes
+from wmplay.evaluation.metrics.spread import evaluate_spread
 from wmplay.evaluation.scores import flat
-from wmplay.evaluation.spread import evaluate_spread
 
 
 def test_the_arbiter_follows_from_the_world_and_not_from_its_settings():

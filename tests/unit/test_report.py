@@ -14,11 +14,12 @@ from rich.console import Console
 from wmplay.contracts import Trajectory
 from wmplay.errors import RunError
 from wmplay.evaluation.clips import cut_clips
-from wmplay.evaluation.futures import shown_futures
 from wmplay.evaluation.gallery import ShownClips
-from wmplay.evaluation.policy import score_episodes
-from wmplay.evaluation.prediction import evaluate_prediction
-from wmplay.evaluation.scores import MODEL, Curve, Evaluation, KeyScore, PredictionScore, save_evaluation
+from wmplay.evaluation.metrics.futures import shown_futures
+from wmplay.evaluation.metrics.policy import score_episodes
+from wmplay.evaluation.metrics.prediction import evaluate_prediction
+from wmplay.evaluation.saved import save_evaluation
+from wmplay.evaluation.scores import MODEL, Curve, Evaluation, KeyScore, PredictionScore
 from wmplay.evaluation.statistics import Interval
 from wmplay.report import result_table, write_report
 from wmplay.report.labels import duration, interval, number, percent, verdict

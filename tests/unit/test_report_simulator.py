@@ -9,6 +9,7 @@ from PIL import Image
 from report_run import page_of, write_run, write_simulator
 from rich.console import Console
 
+from wmplay.evaluation.quality import correlation, measured
 from wmplay.report import result_table
 from wmplay.report.labels import policy_label
 from wmplay.report.markup import PICTURES
@@ -16,7 +17,7 @@ from wmplay.report.pictures.canvas import paint_goal
 from wmplay.report.pictures.clips import futures_strip
 from wmplay.report.record import read_record
 from wmplay.report.style import INK, ORANGE, PAPER, rgb
-from wmplay.report.sweep.quality import correlation, measured, quality_plot
+from wmplay.report.sweep.quality import quality_plot
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,10 @@ from report_run import write_run, write_simulator
 from rich.console import Console
 
 from wmplay.errors import RunError
+from wmplay.evaluation.seeds import Job, over_worlds
 from wmplay.evaluation.statistics import Interval
 from wmplay.report import print_sweep, summarise_sweep, write_sweep
-from wmplay.report.sweep.seeds import Job, over_worlds, seeds_grid, settings_plot
+from wmplay.report.sweep.comparison import seeds_grid, settings_plot
 from wmplay.runs.sweep_directory import SweepDirectory, write_failure
 
 

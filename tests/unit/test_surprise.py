@@ -10,7 +10,7 @@ from torch.distributions import Bernoulli
 from wmplay.contracts import Surprise
 from wmplay.errors import ShapeError, SpaceError
 from wmplay.evaluation.clips import cut_clips
-from wmplay.evaluation.surprise import copy_last_nats, evaluate_surprise, marginal_nats
+from wmplay.evaluation.metrics.surprise import copy_last_nats, evaluate_surprise, marginal_nats
 from wmplay.models.rssm import RSSM
 
 PIXELS = HEIGHT * WIDTH

@@ -15,13 +15,13 @@ from wmplay.contracts import Learner, Policy, Trajectory
 from wmplay.evaluation.arbiter.choice import arbiter_of
 from wmplay.evaluation.arbiter.realism import clips_needed, judge
 from wmplay.evaluation.clips import ClipSet, cut_clips, cut_from_resets
-from wmplay.evaluation.consistency import evaluate_agreement
-from wmplay.evaluation.futures import shown_futures
 from wmplay.evaluation.held_out import held_out_episodes
-from wmplay.evaluation.policy import score_episodes
-from wmplay.evaluation.prediction import evaluate_prediction
-from wmplay.evaluation.spread import evaluate_spread
-from wmplay.evaluation.surprise import evaluate_surprise
+from wmplay.evaluation.metrics.consistency import evaluate_agreement
+from wmplay.evaluation.metrics.futures import shown_futures
+from wmplay.evaluation.metrics.policy import score_episodes
+from wmplay.evaluation.metrics.prediction import evaluate_prediction
+from wmplay.evaluation.metrics.spread import evaluate_spread
+from wmplay.evaluation.metrics.surprise import evaluate_surprise
 from wmplay.runs.directory import RunDirectory
 from wmplay.runs.episodes import Check, run_episodes
 from wmplay.runs.load import load_run

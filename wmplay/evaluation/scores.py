@@ -1,33 +1,19 @@
-"""What evaluations find out, as plain data, and how it lies in a run directory.
-
-``evaluation.json`` holds the numbers; what there is to look at lies beside it
-(``wmplay.evaluation.gallery``). A number that is not finite is ``null`` in JSON and NaN here.
-"""
+"""The scores of an evaluation, as plain data. A number that the data cannot give is NaN."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal, TypeAlias
 
-import msgspec
 from msgspec import Meta
 from torch import Tensor
 
-from wmplay.contracts import Trajectory
-from wmplay.errors import RunError
-from wmplay.evaluation.gallery import ShownClips, save_clips, save_episodes
-from wmplay.evaluation.metrics import BASELINES, Metric
+from wmplay.evaluation.measures import BASELINES, Metric
 from wmplay.evaluation.statistics import Interval, mean_intervals
-from wmplay.system.files import unsealed, write_sealed_json
-from wmplay.system.reading import read_json
 
 MODEL = "model"  # the name of the model's own most likely future among the predictors
 REAL = "real"  # the name of the true futures among what an arbiter judges
-
-EVALUATION_FILE = "evaluation.json"
 
 Count: TypeAlias = Annotated[int, Meta(ge=0)]
 
@@ -288,111 +274,3 @@ def flat(scores: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of scores as metrics: ``policy/success``, ``prediction/lcd/iou@5``, ..."""
     rows = {name: score.row() for name, score in scores.items() if hasattr(score, "row")}
     return {f"{name}/{key}": value for name, row in rows.items() for key, value in row.items()}
-
-
-# On disk ----------------------------------------------------------------------------------------------
-
-
-def save_evaluation(
-    run_dir: Path,
-    *,
-    prediction: PredictionScore | None = None,
-    spread: SpreadScore | None = None,
-    surprise: SurpriseScore | None = None,
-    agreement: AgreementScore | None = None,
-    arbiter: ArbiterScore | None = None,
-    clips: ShownClips | None = None,
-    unprompted: ShownClips | None = None,
-    duplicate: ShownClips | None = None,
-    episodes: Sequence[Trajectory] = (),
-    learned_episodes: Sequence[Trajectory] = (),
-    **policies: PolicyScore,
-) -> None:
-    """Writes an evaluation into a run directory, each file beside and then renamed; an earlier one goes.
-
-    Args:
-        run_dir: of the run.
-        prediction, spread, surprise, agreement, arbiter: the model's scores.
-        clips, unprompted, duplicate: predictions to look at (see ``ShownClips``).
-        episodes: of the policy in the real world, to look at: only images are kept (and nothing, where
-            there are none).
-        learned_episodes: the same in the learned world, from the same starts and with the same goals.
-        policies: scores by name: ``policy=...`` first, ``random=...`` and others beside it.
-    """
-    evaluation = Evaluation(prediction, spread, surprise, agreement, arbiter, policies)
-    write_sealed_json(run_dir / EVALUATION_FILE, _finite(asdict(evaluation)))
-    for name, some in (("clips", clips), ("unprompted", unprompted), ("duplicate", duplicate)):
-        save_clips(run_dir, name, some)
-    save_episodes(run_dir, "episodes", episodes)
-    save_episodes(run_dir, "learned_episodes", learned_episodes)
-
-
-def load_evaluation(run_dir: Path) -> Evaluation | None:
-    """The evaluation in a run directory, None where there is none.
-
-    Raises:
-        RunError: if the file is damaged.
-    """
-    path = run_dir / EVALUATION_FILE
-    try:
-        content = unsealed(read_json(path, RunError), path)
-    except FileNotFoundError:
-        return None
-    try:
-        if unknown := sorted(content.keys() - {part.name for part in fields(Evaluation)}):
-            raise ValueError(f"it has {unknown[0]!r:.40}, which is not known here")
-        evaluation = msgspec.convert(_numbers(content), Evaluation)
-        _check(evaluation)
-    except (ValueError, AttributeError) as error:
-        raise RunError(f"{path} is damaged ({error}): evaluate the run again") from error
-    return evaluation
-
-
-def _numbers(content: Any) -> Any:
-    """NaN for each null in a list."""
-    if isinstance(content, dict):
-        return {key: _numbers(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [math.nan if value is None else _numbers(value) for value in content]
-    return content
-
-
-def _check(evaluation: Evaluation) -> None:
-    """Raises ValueError where the parts of an evaluation do not fit each other."""
-    for score in (evaluation.prediction, evaluation.spread, evaluation.agreement):
-        lengths = {len(ends) for curve in _curves(score) for ends in (curve.mean, curve.low, curve.high)}
-        if score is not None and not lengths <= {score.horizon}:
-            raise ValueError(f"its curves have {lengths} points, its horizon is {score.horizon}")
-    predicted = evaluation.prediction.keys if evaluation.prediction else {}
-    lacking = [name for name, key in predicted.items() if MODEL not in key.curves]
-    if lacking or (evaluation.arbiter and MODEL not in evaluation.arbiter.likeness):
-        raise ValueError("a score of the model is missing")
-    for name, policy in evaluation.policies.items():
-        lists = (
-            policy.returns,
-            policy.lengths,
-            policy.returns if policy.successes is None else policy.successes,
-        )
-        if any(len(each) != policy.episodes for each in lists):
-            raise ValueError(f"policy '{name}' has other numbers than those of {policy.episodes} episodes")
-
-
-def _curves(value: Any) -> Iterator[Curve]:
-    """All curves in a score."""
-    if isinstance(value, Curve):
-        yield value
-    elif is_dataclass(value):
-        for part in fields(value):
-            yield from _curves(getattr(value, part.name))
-    elif isinstance(value, dict):
-        for part in value.values():
-            yield from _curves(part)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: None instead."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

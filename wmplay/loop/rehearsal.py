@@ -30,7 +30,7 @@ from wmplay.contracts import (
 from wmplay.envs import build_env
 from wmplay.envs.recorded import RecordedEnv
 from wmplay.errors import ConfigError, ShapeError, SpaceError, StoreError, WorldError
-from wmplay.evaluation.arbiter.choice import check_arbiter
+from wmplay.evaluation import check_arbiter
 from wmplay.loop.lending import lending
 from wmplay.runs.load import LoadedRun, load_run
 from wmplay.runs.pieces import Parts, env_config

@@ -20,9 +20,7 @@ from wmplay.config.composing import refuse_hydras
 from wmplay.contracts import Learner, Policy, Practice, Trajectory
 from wmplay.envs import build_env
 from wmplay.errors import ConfigError
-from wmplay.evaluation.assess import assess
-from wmplay.evaluation.held_out import given_episodes
-from wmplay.evaluation.scores import flat, save_evaluation
+from wmplay.evaluation import assess, flat, given_episodes, save_evaluation
 from wmplay.loop.changes import note_changes
 from wmplay.loop.fitter import segment_length
 from wmplay.loop.lending import lending

@@ -11,6 +11,7 @@ import numpy as np
 from wmplay.contracts import Trajectory
 from wmplay.errors import RunError
 from wmplay.evaluation.gallery import ShownClips
+from wmplay.evaluation.quality import measured
 from wmplay.registry import KINDS
 from wmplay.report.labels import POLICY, SAMPLED, counted, duration, verdict, wall_times
 from wmplay.report.markup import Html, Part, Picture, facts_table, file_names, folded, write_page
@@ -18,7 +19,7 @@ from wmplay.report.pictures import clips, episodes
 from wmplay.report.plots import lines, simulator
 from wmplay.report.plots.figures import png
 from wmplay.report.record import Record, read_record
-from wmplay.report.sweep.quality import measured, quality_plot
+from wmplay.report.sweep.quality import quality_plot
 from wmplay.report.tables import Grid, model_grids, policy_grid
 from wmplay.system.files import check_links
 

@@ -9,7 +9,8 @@ from typing import Any
 from wmplay.contracts import Trajectory
 from wmplay.errors import RunError
 from wmplay.evaluation.gallery import ShownClips, load_clips, load_episodes
-from wmplay.evaluation.scores import Evaluation, load_evaluation
+from wmplay.evaluation.saved import load_evaluation
+from wmplay.evaluation.scores import Evaluation
 from wmplay.runs.directory import RunDirectory
 from wmplay.runs.metrics_file import read_metrics
 from wmplay.system.reading import YAML_BYTES, read_bytes

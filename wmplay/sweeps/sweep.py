@@ -36,7 +36,7 @@ from wmplay.config.constructors import check_settings
 from wmplay.config.plugins import in_one_line
 from wmplay.config.references import settings
 from wmplay.errors import ConfigError, WmplayError
-from wmplay.evaluation.scores import load_evaluation
+from wmplay.evaluation import load_evaluation
 from wmplay.loop.train import train
 from wmplay.report import print_sweep, summarise_sweep, write_sweep
 from wmplay.runs.sweep_directory import SWEEP_FILE, SweepDirectory, check_own, goes_on, write_failure

@@ -13,7 +13,7 @@ from wmplay.errors import ArbiterError
 from wmplay.evaluation.arbiter.network import FRAMES, Arbiter
 from wmplay.evaluation.arbiter.set_distances import likeness
 from wmplay.evaluation.clips import ClipSet
-from wmplay.evaluation.futures import sample_futures
+from wmplay.evaluation.metrics.futures import sample_futures
 from wmplay.evaluation.scores import MODEL, REAL, ArbiterScore, Likeness
 from wmplay.evaluation.statistics import mean_interval
 

@@ -1,0 +1,97 @@
+"""Results of several runs: jobs of a sweep that are equal up to their seed, or up to their world, too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wmplay.contracts import Array
+from wmplay.evaluation.statistics import Interval, stratified_bootstrap
+
+SHARED = "success"  # numbers of this name mean the same in every world
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep."""
+
+    directory: str  # within the sweep's
+    overrides: tuple[str, ...]  # but for the seed and what all jobs share
+    seed: str
+    status: str
+    metrics: dict[str, Interval]  # over episodes; empty where it was not evaluated
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is one of a setting's seeds: what is half done has had half of the budget."""
+        return self.status == "finished"
+
+    @property
+    def setting(self) -> str:
+        """What it was run with, in one line."""
+        return " ".join(self.overrides) or "defaults"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The jobs that are equal up to their seed; or up to their world, too."""
+
+    setting: str
+    seeds: int  # that finished
+    metrics: dict[str, Interval]  # interquartile mean over seeds, stratified bootstrap
+    medians: dict[str, Interval]  # the same of the median
+    worlds: int = 1
+
+
+def over_seeds(jobs: Sequence[Job]) -> list[Setting]:
+    """Each setting with the interquartile mean and the median of each metric, over the jobs that finished."""
+    settings = []
+    for setting in dict.fromkeys(job.setting for job in jobs):
+        same = [job for job in jobs if job.setting == setting and job.counts]
+        scores = {
+            name: np.array([[job.metrics[name].value] for job in same if name in job.metrics])
+            for name in dict.fromkeys(name for job in same for name in job.metrics)
+        }
+        settings.append(_aggregated(setting, len(same), scores))
+    return settings
+
+
+def over_worlds(jobs: Sequence[Job]) -> list[Setting]:
+    """Each setting but for its world, where a sweep has several: success over worlds and seeds together.
+
+    Worlds are the strata of the bootstrap (Agarwal et al. 2021). Seeds that did not finish in every world are
+    left out, and so are settings that have none which did.
+    """
+    by_rest: dict[str, dict[str, dict[str, Job]]] = {}  # {rest: {world: {seed: job}}}
+    for job in jobs:
+        world = next((text for text in job.overrides if text.startswith("env=")), "")
+        rest = " ".join(text for text in job.overrides if text != world) or "defaults"
+        by_seed = by_rest.setdefault(rest, {}).setdefault(world, {})
+        if job.counts:
+            by_seed[job.seed] = job
+    worlds = {world for of_rest in by_rest.values() for world in of_rest}
+    settings = []
+    for rest, of_rest in by_rest.items():
+        if len(worlds) < 2 or of_rest.keys() != worlds:
+            continue
+        seeds = [
+            seed for seed in next(iter(of_rest.values())) if all(seed in own for own in of_rest.values())
+        ]
+        every = [of_rest[world][seed] for world in sorted(worlds) for seed in seeds]
+        scores = {
+            name: np.array([[of_rest[world][seed].metrics[name].value for world in worlds] for seed in seeds])
+            for name in dict.fromkeys(name for job in every for name in job.metrics)
+            if name.startswith(SHARED) and all(name in job.metrics for job in every)
+        }
+        if scores:
+            settings.append(_aggregated(rest, len(seeds), scores, len(worlds)))
+    return settings
+
+
+def _aggregated(setting: str, seeds: int, scores: dict[str, Array], worlds: int = 1) -> Setting:
+    """A setting from the scores [seeds, worlds] of each metric."""
+    metrics = {name: stratified_bootstrap(values) for name, values in scores.items()}
+    medians = {name: stratified_bootstrap(values, np.median) for name, values in scores.items()}
+    return Setting(setting, seeds, metrics, medians, worlds)

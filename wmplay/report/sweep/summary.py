@@ -1,0 +1,137 @@
+"""A sweep as it is on disk: its jobs, its settings over seeds, and what cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wmplay.config.composing import plain
+from wmplay.errors import RunError, WmplayError
+from wmplay.evaluation.quality import Point, measured
+from wmplay.evaluation.scores import Evaluation
+from wmplay.evaluation.seeds import Job, Setting, over_seeds, over_worlds
+from wmplay.report.record import Record, read_record
+from wmplay.report.tables import headline
+from wmplay.runs.directory import RunDirectory
+from wmplay.runs.sweep_directory import SweepDirectory, alike, canonical
+
+NO_SETTINGS = ("seed", "name", "dir", "run")  # keys of a config in which runs of one setting may differ
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All jobs of a sweep, and its settings."""
+
+    path: Path
+    common: str  # the overrides that all jobs share; they are in no setting
+    jobs: list[Job]
+    settings: list[Setting]
+    across: list[Setting]  # over worlds and seeds; empty where there is one world
+    points: list[Point]  # every evaluation of every job
+    damaged: dict[str, str]  # {directory: why} of the jobs that cannot be read
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of all metrics, in the order of their first use."""
+        return list(dict.fromkeys(name for job in self.jobs for name in job.metrics))
+
+
+def summarise_sweep(sweep_dir: Path) -> Sweep:
+    """Reads the jobs of a sweep: every directory in it that holds a run, or why there is none.
+
+    Those that cannot be read are ``damaged``; the others are not held up by them.
+
+    Raises:
+        RunError: if there are none.
+    """
+    sweep = SweepDirectory(sweep_dir)
+    records: list[Record] = []
+    stillborn: dict[Path, list[str]] = {}
+    damaged: dict[str, str] = {}
+    for path in sweep.begun():
+        try:
+            if (path / "run.json").exists():
+                records.append(_read(path))
+            else:
+                stillborn[path] = sweep.failed_with(path)
+        except WmplayError as error:
+            damaged[str(path.relative_to(sweep_dir))] = str(error)
+    if not records and not stillborn and not damaged:
+        raise RunError(f"{sweep_dir} has no runs in it: expected directories with a run.json")
+    records.sort(key=lambda record: str(record.info.get("started", "not yet")))  # words come after dates
+    every = alike([*(record.info.get("overrides", []) for record in records), *stillborn.values()])
+    common = [text for text in every[0] if all(text in other for other in every)] if len(every) > 1 else []
+    common = [text for text in common if not text.startswith("seed=")]
+    own = [_own(texts, common) for texts in every]
+    told_apart = _told_apart(records, own[: len(records)])
+    jobs = [_job(record, sweep, texts) for record, texts in zip(records, told_apart, strict=True)]
+    lines = {job.directory: record.metrics for job, record in zip(jobs, records, strict=True)}
+    points = measured(lines, {job.directory: job.setting for job in jobs})
+    for (path, texts), rest in zip(stillborn.items(), own[len(records) :], strict=True):
+        seed = next((text.partition("=")[2] for text in texts if text.startswith("seed=")), "")
+        jobs.append(Job(path.name, rest, seed, "failed", {}))
+    order = {setting: i for i, setting in enumerate(dict.fromkeys(job.setting for job in jobs))}
+    jobs.sort(key=lambda job: (order[job.setting], int(job.seed) if job.seed.isdecimal() else 0))
+    settings, across = over_seeds(jobs), over_worlds(jobs)
+    jobs += [Job(name, (name,), "", "damaged", {}) for name in damaged]
+    return Sweep(sweep_dir, " ".join(common), jobs, settings, across, points, damaged)
+
+
+def _read(path: Path) -> Record:
+    """What is on disk of a job. Raises RunError or ConfigError where it is damaged."""
+    record = read_record(path)
+    alike([record.info.get("overrides", [])])
+    if record.config:
+        RunDirectory(path).config()
+    return record
+
+
+def _own(overrides: Sequence[str], common: Sequence[str]) -> tuple[str, ...]:
+    """A job's overrides but for the seed and what all jobs share."""
+    return tuple(text for text in overrides if text not in common and not text.startswith("seed="))
+
+
+def _told_apart(records: Sequence[Record], own: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Each run's own overrides, and what else its config has in which those of equal ones differ.
+
+    A default that was changed while a sweep grew, in a plugin or by another version, makes another setting.
+    """
+    found = list(own)
+    for texts in dict.fromkeys(own):
+        same = [i for i, other in enumerate(own) if other == texts and records[i].config]
+        if len({_but_for_the_seed(records[i].config) for i in same}) < 2:
+            continue
+        configs = [_by_key(plain(RunDirectory(records[i].path).config())) for i in same]
+        keys = dict.fromkeys(key for config in configs for key in config)
+        differing = [key for key in keys if len({config.get(key) for config in configs}) > 1]
+        for i, config in zip(same, configs, strict=True):
+            found[i] = (*texts, *(f"{key}={config[key]}" for key in differing if key in config))
+    return found
+
+
+def _but_for_the_seed(config: str) -> str:
+    return "\n".join(line for line in config.splitlines() if line.partition(":")[0] not in NO_SETTINGS)
+
+
+def _by_key(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """The values of a config by their keys with dots."""
+    found: dict[str, str] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            found |= _by_key(value, f"{prefix}{key}.")
+        elif prefix or key not in NO_SETTINGS:
+            found[f"{prefix}{key}"] = str(canonical(value))
+    return found
+
+
+def _job(record: Record, sweep: SweepDirectory, own: tuple[str, ...]) -> Job:
+    status = str(record.info.get("status", ""))
+    return Job(
+        directory=str(record.path.relative_to(sweep.path)),
+        overrides=own,
+        seed=str(record.info.get("seed", "")),
+        status=sweep.state(record.path) if status in ("running", "stopped") else status,
+        metrics=headline(record.evaluation or Evaluation()),
+    )
