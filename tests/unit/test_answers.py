@@ -16,6 +16,7 @@ from wmplay.envs.learned.starts import real_starts
 from wmplay.errors import ConfigError, ShapeError, SpaceError, WmplayError
 from wmplay.vector.answers import Held
 from wmplay.vector.frames import TOLERANCE, limits
+from wmplay.vector.recorder import Tape
 from wmplay.vector.stepping import TensorEnv
 
 STATE = Box(np.float32([-1, -np.inf, 0]), np.float32([1, np.inf, 7]))
@@ -284,14 +285,36 @@ def test_practice_in_an_env_that_uses_its_arrays_again() -> None:
     assert starts.observation["time"][..., 0].tolist() == [[0, 1, 2]] * 3
 
 
-def test_a_held_env_gives_copies_and_its_own_spec() -> None:
+def test_a_held_env_keeps_the_last_frame_and_its_own_spec() -> None:
     env = Held(Reuses())
-    first, info = env.reset(seed=0)
+    _, info = env.reset(seed=0)
     after = env.step(0)
-    assert first["time"] == 0
     assert info["time"] == 0
     assert after[1:4] == (1.0, False, False)
     assert [type(value) for value in after[1:4]] == [float, bool, bool]
+    env.step(0)
+    last, *_ = env.step(0)
+    env.reset()
+    assert last["time"] == 3
+
+
+def test_an_observation_is_copied_twice_between_an_env_and_its_trajectory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Into the recorder, and out of it: what is in between passes the env's own arrays on."""
+    env = Reuses()
+    seen: list[Any] = []
+    record = Tape.record
+
+    def recorded(tape: Tape, *step: Any) -> None:
+        seen.append(step[-1])
+        record(tape, *step)
+
+    monkeypatch.setattr(Tape, "record", recorded)
+    wmplay.simulate(env, episodes=1)
+    *before, last = seen
+    assert all(np.shares_memory(each[key], env.seen[key]) for each in before for key in env.seen)
+    assert not any(np.shares_memory(last[key], env.seen[key]) for key in env.seen)
     made = gym.make("CartPole-v1")
     assert Held(made).spec == made.spec
 

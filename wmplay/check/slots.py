@@ -76,7 +76,7 @@ def expect_single_ones(
     """
     spaces = frame_spaces(batch.single_observation_space)
     returned = batch.reset(seed=seed)[0]
-    now = frames_of(returned, spaces, batch.num_envs)
+    now = copied(frames_of(returned, spaces, batch.num_envs))
     _expect(_slots(now), slots.reset(seed), f"after reset(seed={seed})")
     since_end = np.full(len(slots.envs), -1)  # steps since the first end; -1 before it
     for number, each in enumerate(actions):
@@ -85,7 +85,7 @@ def expect_single_ones(
         returned, reward, terminated, truncated, info = batch.step(np.stack(each))
         if any(not np.array_equal(value, named(before)[key]) for key, value in kept.items()):
             raise Broken(f"arrays that were returned have changed {where}", "return copies")
-        now = arrived = frames_of(returned, spaces, batch.num_envs)
+        now = arrived = copied(frames_of(returned, spaces, batch.num_envs))
         ended = np.asarray(terminated | truncated, np.bool_)
         if slots.autoreset == "same_step" and ended.any():
             arrived = with_final(now, ended, info, spaces)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete
-from gymnasium.vector import AutoresetMode
-from gymnasium.vector.utils import batch_space
 from torch.utils._pytree import tree_leaves, tree_map
 
 from wmplay.contracts import Array, Policy
 from wmplay.errors import LARGEST_SEED, ActionError, ShapeError, SpaceError, check_range
-from wmplay.vector.answers import held
+from wmplay.vector.answers import BatchOfOne
 from wmplay.vector.frames import Frames, frame_spaces, frames_of
 
 
@@ -118,36 +116,6 @@ class BatchActor:
                 f"expected {self.low}..{self.high}"
             )
         return action.astype(np.int64)
-
-
-class BatchOfOne:
-    """A single env as a vector env of one slot that never resets itself; it is held to its spaces."""
-
-    num_envs = 1
-    metadata: ClassVar = {"autoreset_mode": AutoresetMode.DISABLED}
-
-    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
-        self.env = held(env)
-        self.single_observation_space = env.observation_space
-        self.single_action_space = env.action_space
-        self.action_space = batch_space(env.action_space, 1)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
-        """The only slot is reset, whatever the mask in the options."""
-        observation, info = self.env.reset(seed=seed, options=None)
-        return self._batched(observation), info
-
-    def step(self, action: Array) -> tuple[Any, Array, Array, Array, dict[str, Any]]:
-        """One step, of arrays of one row."""
-        observation, reward, terminated, truncated, info = self.env.step(action[0])
-        flags = np.array([terminated]), np.array([truncated])
-        return self._batched(observation), np.array([reward]), *flags, info
-
-    @staticmethod
-    def _batched(observation: Any) -> Any:
-        if isinstance(observation, Mapping):
-            return {key: np.asarray(value)[None] for key, value in observation.items()}
-        return np.asarray(observation)[None]
 
 
 class Actor:

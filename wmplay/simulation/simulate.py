@@ -21,10 +21,11 @@ from gymnasium.vector import VectorEnv
 
 from wmplay.contracts import Policy, Trajectory
 from wmplay.errors import LARGEST_SEED, SpaceError, UnknownName, check_range
-from wmplay.simulation.policy_driver import BatchActor, BatchOfOne
+from wmplay.simulation.policy_driver import BatchActor
 from wmplay.simulation.ray_pool import Actors
 from wmplay.system.device import choose_device
 from wmplay.system.progress import tell
+from wmplay.vector.answers import BatchOfOne
 from wmplay.vector.recorder import Tape
 from wmplay.vector.stepping import Stepper
 

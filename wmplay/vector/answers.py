@@ -1,7 +1,8 @@
 """Validation of all values that environments return, against their spaces, at every reset and step.
 
 A mistake is reported in one line that names the env, its method, the step and the problem, before the value
-is stored or fitted on. Valid values are passed on as copies, because an env may write into its arrays again.
+is stored or fitted on. Valid observations are passed on as they are. An env may write into its arrays again,
+so whoever keeps an observation beyond the env's next call copies it.
 """
 
 from __future__ import annotations
@@ -9,18 +10,21 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from copy import deepcopy
+from typing import Any, NamedTuple, TypeAlias
 
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Dict, Discrete, MultiBinary, MultiDiscrete, Space
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.utils import batch_space
 
 from wmplay.errors import ConfigError, ShapeError, SpaceError, WmplayError
 from wmplay.system.arrays import Array, are_flags, first_not_finite
 from wmplay.vector.frames import (
     Frames,
+    Limits,
     as_array,
     by_key,
     frame_spaces,
@@ -35,13 +39,15 @@ RETURNS = {
     "reset": ("observation", "info"),
     "step": ("observation", "reward", "terminated", "truncated", "info"),
 }
+Path: TypeAlias = tuple[str, ...]  # keys that lead to a part of an observation
+
 OURS = "wmplay.envs."  # environments from there answer as they should, with new arrays
 
 
 class Step(NamedTuple):
     """The validated values that a vector env of N slots returned from a step."""
 
-    frames: Frames  # {key: [N, ...]}, copies
+    frames: Frames  # {key: [N, ...]}, until the env's next call
     reward: Array  # [N]
     terminated: Array  # [N] bool
     truncated: Array  # [N] bool
@@ -49,9 +55,10 @@ class Step(NamedTuple):
 
 
 class Held(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """A single env whose returned values are validated and copied, in the dtypes of its spaces.
+    """A single env whose returned values are validated, in the dtypes of its spaces.
 
-    ``BatchAnswers`` validates that floats are finite and within bounds, for all envs at once.
+    ``BatchAnswers`` validates that floats are finite and within bounds, for all envs at once. The last
+    observation of an episode is a copy: a vector env holds it while it resets the env.
 
     ``reset`` and ``step`` raise a WmplayError that names the env, the method and the step.
     """
@@ -59,6 +66,7 @@ class Held(gymnasium.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         super().__init__(env)
         self._name = name_of(env)
+        self._counts = _counts(env.observation_space)
         self._episode = self._step = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
@@ -69,7 +77,7 @@ class Held(gymnasium.Wrapper[Any, Any, Any, Any]):
         answer = self.env.reset(seed=seed, options=options)
         observation, info = _parts(answer, "reset", self._name)
         try:
-            return _held(observation, self.observation_space), _info(info)
+            return _held(observation, self.observation_space, self._counts), _info(info)
         except WmplayError as slip:
             raise self._placed("reset", slip) from None
 
@@ -78,13 +86,9 @@ class Held(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._step += 1
         observation, reward, terminated, truncated, info = _parts(self.env.step(action), "step", self._name)
         try:
-            return (
-                _held(observation, self.observation_space),
-                _reward(reward),
-                _flag("terminated", terminated),
-                _flag("truncated", truncated),
-                _info(info),
-            )
+            seen = _held(observation, self.observation_space, self._counts)
+            flags = _flag("terminated", terminated), _flag("truncated", truncated)
+            return deepcopy(seen) if any(flags) else seen, _reward(reward), *flags, _info(info)
         except WmplayError as slip:
             raise self._placed("step", slip) from None
 
@@ -98,6 +102,27 @@ class Held(gymnasium.Wrapper[Any, Any, Any, Any]):
         return _again(slip, f"{self._name}.{method} (episode {self._episode}{step})")
 
 
+class BatchOfOne(VectorEnv[Any, Any, Any]):
+    """A single env, validated, as a vector env of one slot that never resets itself."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        self.metadata = {"autoreset_mode": AutoresetMode.DISABLED}
+        self.num_envs, self.envs = 1, [held(env)]
+        self.single_observation_space, self.single_action_space = env.observation_space, env.action_space
+        self.action_space = batch_space(env.action_space, 1)
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
+        """Reset the only slot, whatever the mask in the options is."""
+        observation, info = self.envs[0].reset(seed=seed, options=None)
+        return _batched(observation), info
+
+    def step(self, action: Array) -> tuple[Any, Array, Array, Array, dict[str, Any]]:
+        """Take one step, with arrays of one row."""
+        observation, reward, terminated, truncated, info = self.envs[0].step(action[0])
+        flags = np.array([terminated]), np.array([truncated])
+        return _batched(observation), np.array([reward]), *flags, info
+
+
 class BatchAnswers:
     """A validator of a vector env's returned values: keys, shapes, kinds of number, values within bounds.
 
@@ -109,10 +134,11 @@ class BatchAnswers:
     """
 
     def __init__(self, env: Any) -> None:
-        inner = getattr(env, "unwrapped", env)
+        inner = env.unwrapped
         if isinstance(inner, SyncVectorEnv):
             inner.envs = [held(each) for each in inner.envs]
-        self.name, self._slots = _name_of_batch(inner), env.num_envs
+        single = inner.envs[0] if isinstance(inner, SyncVectorEnv | BatchOfOne) else inner
+        self.name, self._slots = name_of(single), env.num_envs
         self.spaces = frame_spaces(env.single_observation_space)
         self._limits = {key: limits(space) for key, space in self.spaces.items()}
         self._steps = 0  # each of all slots at once
@@ -205,7 +231,16 @@ def held(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
 def name_of(env: Any) -> str:
     """Return the name of an env for messages: its id, or the name of its class."""
     spec = getattr(env, "spec", None)
-    return spec.id if spec is not None else type(getattr(env, "unwrapped", env)).__name__
+    if spec is not None:
+        return str(spec.id)
+    return type(env.unwrapped if isinstance(env, gymnasium.Env | VectorEnv) else env).__name__
+
+
+def _batched(observation: Any) -> Any:
+    """Return an observation as a batch of one."""
+    if isinstance(observation, (dict, Mapping)):  # dict first, which is faster
+        return {key: np.asarray(value)[None] for key, value in observation.items()}
+    return np.asarray(observation)[None]
 
 
 def _parts(answer: Any, method: str, name: str) -> tuple[Any, ...]:
@@ -218,36 +253,46 @@ def _parts(answer: Any, method: str, name: str) -> tuple[Any, ...]:
 
 def _check_methods(env: gymnasium.Env[Any, Any], name: str) -> None:
     """Raise ConfigError unless reset and step exist, and reset takes a seed and options."""
-    for method in RETURNS:
-        if getattr(type(env.unwrapped), method) is getattr(gymnasium.Env, method):
+    own, none = type(env.unwrapped), gymnasium.Env
+    for method, missing in (("reset", own.reset is none.reset), ("step", own.step is none.step)):
+        if missing:
             raise ConfigError(f"{name} has no {method}(), as every env needs it: see docs/env.md")
     layer: Any = env
     while layer is not None:
         known = inspect.signature(layer.reset).parameters
         anything = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in known.values())
-        missing = [f"'{key}'" for key in ("seed", "options") if key not in known and not anything]
-        if missing:
+        unknown = [f"'{key}'" for key in ("seed", "options") if key not in known and not anything]
+        if unknown:
             raise ConfigError(
-                f"{name}.reset takes no {' and no '.join(missing)}: write it as "
+                f"{name}.reset takes no {' and no '.join(unknown)}: write it as "
                 "reset(self, *, seed=None, options=None)"
             )
         layer = layer.env if isinstance(layer, gymnasium.Wrapper) else None
 
 
-def _held(seen: Any, space: Space[Any], key: str = "") -> Any:
-    """Return a copy of an observation in its space; values of floats are not compared with bounds."""
+def _counts(space: Space[Any], path: Path = ()) -> dict[Path, Limits]:
+    """Return the bounds of an observation's whole numbers that count or choose, by their place in it."""
+    if isinstance(space, Dict):
+        parts = (_counts(inner, (*path, key)) for key, inner in space.spaces.items())
+        return {place: bounds for part in parts for place, bounds in part.items()}
+    bounds = limits(space) if isinstance(space, (Discrete, MultiDiscrete, MultiBinary)) else None
+    return {} if bounds is None else {path: bounds}
+
+
+def _held(seen: Any, space: Space[Any], counts: Mapping[Path, Limits], path: Path = ()) -> Any:
+    """Return an observation in the dtypes of its space; ``counts`` are the bounds that are validated."""
     if isinstance(space, Dict):
         named = by_key(seen, space.spaces)
         if len(named) != len(space.spaces):
             raise other_keys(named, space.spaces)
-        return {part: _held(named[part], inner, part) for part, inner in space.spaces.items()}
+        return {key: _held(named[key], inner, counts, (*path, key)) for key, inner in space.spaces.items()}
     if space.shape is None or space.dtype is None:
         return seen  # the user of the space refuses it
+    key = path[-1] if path else ""
     array = as_array(seen, space, key)
-    if isinstance(space, (Discrete, MultiDiscrete, MultiBinary)):
-        bounds = limits(space)
-        if bounds is not None and not bounds.hold(array):
-            raise SpaceError(f"{observation_name(key)} {bounds.slip(array, space)}")
+    bounds = counts.get(path)
+    if bounds is not None and not bounds.hold(array):
+        raise SpaceError(f"{observation_name(key)} {bounds.slip(array, space)}")
     return array
 
 
@@ -277,12 +322,6 @@ def _info(info: Any) -> dict[str, Any]:
     if not isinstance(info, Mapping):
         raise ConfigError(f"info is a {type(info).__name__}, expected a dict")
     return {key: value.copy() if isinstance(value, np.ndarray) else value for key, value in info.items()}
-
-
-def _name_of_batch(inner: Any) -> str:
-    if isinstance(inner, SyncVectorEnv):
-        return name_of(inner.envs[0])
-    return name_of(getattr(inner, "env", inner))
 
 
 def _again(slip: WmplayError, where: str) -> WmplayError:

@@ -35,13 +35,21 @@ def frame_spaces(space: Space[Any]) -> dict[str, Space[Any]]:
 
 
 def frames_of(observation: Any, spaces: Mapping[str, Space[Any]], slots: int) -> Frames:
-    """Return {key: [N, ...]} of a batched observation, copied because envs may write into their arrays again.
+    """Return {key: [N, ...]} of a batched observation, in the dtypes of the spaces.
+
+    The env's own arrays are returned if they are of those dtypes: an env may write into them again at its
+    next call.
 
     Raises:
         SpaceError, ShapeError: if keys, kinds of number or shapes differ from the spaces.
     """
     named = by_key(observation, spaces)
     return {key: as_array(named[key], space, key, (slots,)) for key, space in spaces.items()}
+
+
+def copied(frames: Frames) -> Frames:
+    """Return frames that no env writes into."""
+    return {key: value.copy() for key, value in frames.items()}
 
 
 def with_final(
@@ -57,7 +65,7 @@ def with_final(
     if "final_obs" not in info:
         raise WmplayError("the env's autoreset mode is same-step, but its info has no 'final_obs'")
     final, rows = info["final_obs"], np.flatnonzero(ended)
-    arrived = {key: value.copy() for key, value in now.items()}
+    arrived = copied(now)
     if isinstance(final, np.ndarray) and final.dtype == object:
         for row in rows:
             named = by_key(final[row], spaces)
@@ -123,7 +131,7 @@ def limits(space: Space[Any]) -> Limits | None:
 
 def by_key(seen: Any, spaces: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return an observation by key, with all keys of its space. Raise SpaceError if one is missing."""
-    if isinstance(seen, Mapping) and spaces.keys() <= seen.keys():
+    if isinstance(seen, (dict, Mapping)) and spaces.keys() <= seen.keys():  # dict first, which is faster
         return seen
     if spaces.keys() == {"observation"} and not isinstance(seen, Mapping):
         return {"observation": seen}
@@ -137,7 +145,7 @@ def other_keys(seen: Any, spaces: Mapping[str, Any]) -> SpaceError:
 
 
 def as_array(seen: Any, space: Space[Any], key: str, rows: tuple[int, ...] = ()) -> Array:
-    """Return a copy of one key of an observation [*rows, *shape] in the dtype of its space.
+    """Return one key of an observation [*rows, *shape] in the dtype of its space.
 
     Raises:
         SpaceError, ShapeError: if it has another shape, or a kind of number that does not fit.
@@ -162,7 +170,7 @@ def as_array(seen: Any, space: Space[Any], key: str, rows: tuple[int, ...] = ())
             _check_fits(array, dtype, key)
         with np.errstate(over="ignore"):
             return array.astype(dtype)
-    return array.copy()
+    return array
 
 
 def _check_fits(array: Array, dtype: Any, key: str) -> None:

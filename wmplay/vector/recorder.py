@@ -42,11 +42,13 @@ class Tape:
         if self.time.max() == self.capacity:
             self._grow()
         values = {"action": action, "reward": reward, "terminated": terminated, "truncated": truncated}
+        now = self._now()
         for name, value in values.items():
-            self.steps[name][self.slots, self.time] = value
+            self.steps[name][now] = value
         self.time += 1
+        following = self._now()
         for key, value in arrived.items():
-            self.frames[key][self.slots, self.time] = value
+            self.frames[key][following] = value
 
     def episode(self, slot: int) -> Trajectory:
         """Return a copy of a slot's episode so far."""
@@ -55,6 +57,13 @@ class Tape:
             {key: values[slot, : length + 1].copy() for key, values in self.frames.items()},
             **{name: values[slot, :length].copy() for name, values in self.steps.items()},
         )
+
+    def _now(self) -> tuple[slice | Array, int | Array]:
+        """Return where each slot's present step is; a plain index if all are equally far, which is faster."""
+        first = int(self.time[0])
+        if self.time.size == 1 or (self.time == first).all():
+            return slice(None), first
+        return self.slots, self.time
 
     def _grow(self) -> None:
         for arrays in (self.frames, self.steps):

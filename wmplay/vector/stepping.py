@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,14 +13,14 @@ from torch import Tensor
 from wmplay.contracts import Array
 from wmplay.errors import ConfigError, WmplayError
 from wmplay.vector.answers import BatchAnswers
-from wmplay.vector.frames import Frames
+from wmplay.vector.frames import Frames, copied
 
 
 class Step(NamedTuple):
     """One step of N slots. Rows that were only reset (``stepped`` is False) have no meaning in the other
     fields."""
 
-    arrived: Frames  # {key: [N, ...]}: where the action led to, also at an episode's end
+    arrived: Frames  # {key: [N, ...]}: where the action led to; valid until the env's next call
     reward: Array  # [N]
     terminated: Array  # [N] bool
     truncated: Array  # [N] bool: by the env, or because ``last`` was set
@@ -48,7 +48,7 @@ class Stepper:
             returned value differs from the env's spaces.
     """
 
-    frames: Frames  # {key: [N, ...]}: the frames to act on next
+    frames: Frames  # {key: [N, ...]}: the frames to act on next, until the env's next call
     first: Array  # [N] bool: rows in which an episode has just begun
 
     def __init__(self, env: Any) -> None:
@@ -80,16 +80,17 @@ class Stepper:
         self.first = over = ended | cut
         if self.mode is AutoresetMode.NEXT_STEP:
             self.first, self._resetting = self._resetting | cut, ended
-        elif self.mode is AutoresetMode.SAME_STEP and ended.any():
+        elif self.mode is AutoresetMode.SAME_STEP and np.count_nonzero(ended):
             arrived = self._answers.final(arrived, ended, info)
-        elif self.mode is AutoresetMode.DISABLED and over.any():
+        elif self.mode is AutoresetMode.DISABLED and np.count_nonzero(over):
+            arrived = copied(arrived)  # the reset may write into it
             self.frames = self._begun(over, arrived)
         return Step(arrived, reward, terminated, truncated | cut, over, stepped)
 
     def _begun(self, rows: Array, frames: Frames) -> Frames:
         """Return the frames after a reset of some rows."""
         fresh = self._answers.reset(self.env.reset(options={"reset_mask": rows.copy()}), rows)
-        frames = {key: value.copy() for key, value in frames.items()}
+        frames = copied(frames)
         for key, value in fresh.items():
             frames[key][rows] = value[rows]
         return frames
@@ -103,6 +104,13 @@ class Transition(NamedTuple):
     reward: Tensor  # [N] float32
     terminated: Tensor  # [N] bool
     truncated: Tensor  # [N] bool
+
+
+@runtime_checkable
+class _Native(Protocol):
+    def reset_tensors(self, seed: int | None = None) -> Mapping[str, Tensor]: ...
+
+    def step_tensors(self, action: Tensor) -> Transition: ...
 
 
 class TensorEnv:
@@ -126,20 +134,18 @@ class TensorEnv:
         self._answers = BatchAnswers(env)
         self.spaces = self._answers.spaces
         self._dtype = env.single_action_space.dtype
-        self._native = getattr(env, "step_tensors", None)
+        self._native = env if isinstance(env, _Native) else None
 
     def reset(self, seed: int) -> Mapping[str, Tensor]:
         """Begin episodes in all slots and return their first frames {key: [N, ...]}."""
         if self._native is not None:
-            first: Mapping[str, Tensor] = self.env.reset_tensors(seed)  # type: ignore[attr-defined]
-            return first
+            return self._native.reset_tensors(seed)
         return self._tensors(self._answers.reset(self.env.reset(seed=seed)))
 
     def step(self, action: Tensor) -> Transition:
         """Take one step under action [N, A] (within the space's bounds), or [N] int64."""
         if self._native is not None:
-            transition: Transition = self._native(action)
-            return transition
+            return self._native.step_tensors(action)
         executed = action.cpu().numpy().astype(self._dtype, copy=False)
         now, reward, terminated, truncated, info = self._answers.step(self.env.step(executed))
         ended = terminated | truncated
@@ -149,13 +155,13 @@ class TensorEnv:
             self._tensors(arrived) if ended.any() else following,
             following,
             *(
-                torch.from_numpy(each).to(self.device)
+                torch.tensor(each, device=self.device)
                 for each in (reward.astype(np.float32), terminated, truncated)
             ),
         )
 
     def _tensors(self, frames: Frames) -> dict[str, Tensor]:
-        return {key: torch.from_numpy(value).to(self.device) for key, value in frames.items()}
+        return {key: torch.tensor(value, device=self.device) for key, value in frames.items()}  # copies
 
 
 def autoreset_mode(env: Any) -> AutoresetMode:

@@ -11,6 +11,7 @@ from gymnasium.vector import VectorEnv
 from wmplay.contracts import GOAL_PREFIX, Array, Segment, StoreView
 from wmplay.errors import ConfigError
 from wmplay.vector.answers import BatchAnswers
+from wmplay.vector.frames import copied
 
 
 def real_starts(env: VectorEnv[Any, Any, Any], count: int, context: int, seed: int) -> Segment:
@@ -35,14 +36,14 @@ def real_starts(env: VectorEnv[Any, Any, Any], count: int, context: int, seed: i
     actions: list[Array] = []
     found = 0
     for turn in range(0, 10 * count, env.num_envs):
-        shown = [answers.reset(env.reset(seed=seed + turn))]
+        shown = [copied(answers.reset(env.reset(seed=seed + turn)))]
         taken = []
         whole = np.ones(env.num_envs, np.bool_)
         for _ in range(context - 1):
             taken.append(np.asarray(env.action_space.sample()))
             step = answers.step(env.step(taken[-1]))
             whole &= ~(step.terminated | step.truncated)
-            shown.append(step.frames)
+            shown.append(copied(step.frames))
         rows.append({key: np.stack([frame[key] for frame in shown], 1)[whole] for key in spaces})
         size = (env.num_envs, 0, *(env.single_action_space.shape or ()))
         actions.append(
