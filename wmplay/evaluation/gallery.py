@@ -1,4 +1,4 @@
-"""What an evaluation leaves to look at, beside its numbers: clips of predictions and whole episodes.
+"""The clips and episodes that an evaluation keeps for the report.
 
 Each kind is one ``.npz`` file in the run directory: ``clips``, ``unprompted`` and ``duplicate`` hold clips,
 ``episodes`` and ``learned_episodes`` whole episodes.
@@ -27,10 +27,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ShownClips:
-    """A few predictions to look at. Screens hold probabilities, the rest what the env's observations hold.
+    """A few predictions for the report. Screens hold probabilities, other keys the values of observations.
 
-    ``clips`` are most likely futures under the true actions, ``unprompted`` sampled ones from a reset's first
-    frame; of ``duplicate`` all rows are sampled futures of one and the same truth.
+    ``clips`` are most likely futures under the real actions, ``unprompted`` sampled ones from a reset's first
+    frame; in ``duplicate`` all rows are sampled futures of the same start.
     """
 
     context: int
@@ -39,7 +39,7 @@ class ShownClips:
 
 
 def save_clips(run_dir: Path, name: str, clips: ShownClips | None) -> None:
-    """Writes ``<name>.npz`` into a run directory; without clips, those of an earlier evaluation go."""
+    """Write ``<name>.npz`` into a run directory; without clips, delete the file of an earlier evaluation."""
     if clips is None:
         _write(run_dir / f"{name}.npz", {})
         return
@@ -49,7 +49,7 @@ def save_clips(run_dir: Path, name: str, clips: ShownClips | None) -> None:
 
 
 def load_clips(run_dir: Path, name: str = "clips") -> ShownClips | None:
-    """The clips of this name in a run directory, None where there are none.
+    """Return the clips of this name in a run directory, or None if it has none.
 
     Raises:
         RunError: if the file is damaged.
@@ -59,12 +59,12 @@ def load_clips(run_dir: Path, name: str = "clips") -> ShownClips | None:
 
 
 def save_episodes(run_dir: Path, name: str, episodes: Sequence[Trajectory]) -> None:
-    """Writes ``<name>.npz``, with only the images among the observations; no file where there are none."""
+    """Write ``<name>.npz``, with only the images among the observations; write no file without images."""
     _write(run_dir / f"{name}.npz", {k: v for i, t in enumerate(episodes) for k, v in _images(i, t)})
 
 
 def load_episodes(run_dir: Path, name: str = "episodes") -> list[Trajectory]:
-    """The episodes of this name in a run directory, with the images of their observations only.
+    """Return the episodes of this name in a run directory, with only the images of their observations.
 
     Raises:
         RunError: if the file is damaged.
@@ -74,9 +74,9 @@ def load_episodes(run_dir: Path, name: str = "episodes") -> list[Trajectory]:
 
 
 def _images(number: int, trajectory: Trajectory) -> list[tuple[str, Array]]:
-    """The arrays to keep of an episode, named: observations [T + 1, H, W (, C)], and all that steps hold.
+    """Return the arrays to keep of an episode, by name: observations [T + 1, H, W (, C)] and all step arrays.
 
-    None where only goals are images: what does not move is nothing to look at.
+    Return none if only goals are images, because they do not move.
     """
     images = {key: value for key, value in trajectory.observation.items() if value.ndim in (3, 4)}
     if all(key.startswith(GOAL_PREFIX) for key in images):
@@ -86,7 +86,7 @@ def _images(number: int, trajectory: Trajectory) -> list[tuple[str, Array]]:
 
 
 def _compact(values: Array) -> Array:
-    """Predicted images [N, H, ...] in half precision: they are only looked at."""
+    """Return predicted images [N, H, ...] in half precision, enough to be shown."""
     return values.astype(np.float16) if values.ndim > 3 else values
 
 
@@ -110,7 +110,7 @@ def _read(path: Path, build: Callable[[dict[str, Array]], T]) -> T:
 
 
 def _clips(arrays: dict[str, Array]) -> ShownClips:
-    """Raises ValueError, KeyError or TypeError for arrays that are no clips."""
+    """Return clips. Raise ValueError, KeyError or TypeError for other arrays."""
     context = arrays["context"].item()
     truth, prediction = (
         {key.removeprefix(part): value for key, value in arrays.items() if key.startswith(part)}
@@ -130,7 +130,7 @@ def _clips(arrays: dict[str, Array]) -> ShownClips:
 
 
 def _episodes(arrays: dict[str, Array]) -> list[Trajectory]:
-    """Raises ValueError or KeyError for arrays that are no episodes."""
+    """Return episodes. Raise ValueError or KeyError for other arrays."""
     found: dict[str, dict[str, Array]] = {}
     for path, value in arrays.items():
         number, part = path.split("/", 1)
@@ -152,7 +152,7 @@ def _episodes(arrays: dict[str, Array]) -> list[Trajectory]:
 
 
 def _check_numbers(name: str, values: Array) -> None:
-    """Raises ValueError for what no picture shows."""
+    """Raise ValueError for arrays that cannot be shown."""
     if values.dtype.kind not in "biuf" or values.ndim == 0 or values.size == 0:
         raise ValueError(f"{name} holds {values.dtype} {list(values.shape)}, expected numbers")
     if max(values.shape[1:], default=1) > LARGEST:

@@ -19,7 +19,7 @@ FEWEST_GROUPS = 5  # from which a rank correlation gets an interval
 
 
 class Interval(NamedTuple):
-    """An estimate and the two ends of its confidence interval (NaN where the data cannot say)."""
+    """An estimate and the two ends of its confidence interval, NaN if the data does not determine them."""
 
     value: float
     low: float
@@ -27,9 +27,9 @@ class Interval(NamedTuple):
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The score interval (low, high) of a success rate (Wilson 1927): sound at 0%, at 100% and for small n.
+    """Return the score interval (low, high) of a success rate (Wilson 1927), valid at 0%, 100% and small n.
 
-    Without a trial nothing is known: (0, 1).
+    Without a trial the interval is (0, 1).
     """
     assert 0 <= successes <= n, f"{successes} successes in {n} trials"
     if n == 0:
@@ -43,18 +43,18 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
 
 
 def success_rate(successes: int, n: int, confidence: float = 0.95) -> Interval:
-    """The rate of successes with its Wilson interval."""
+    """Return the rate of successes with its Wilson interval."""
     return Interval(successes / n if n else math.nan, *wilson(successes, n, confidence))
 
 
 def mean_interval(values: Array, confidence: float = 0.95) -> Interval:
-    """The mean of independent units [N] with Student's t interval; both ends are NaN for a single unit."""
+    """Return the mean of independent units [N] with Student's t interval, whose ends are NaN for one unit."""
     mean, low, high = mean_intervals(np.asarray(values, dtype=np.float64)[:, None], confidence)
     return Interval(float(mean[0]), float(low[0]), float(high[0]))
 
 
 def mean_intervals(values: Array, confidence: float = 0.95) -> tuple[Array, Array, Array]:
-    """Means, lows and highs [H] of the columns of [N, H]: ``mean_interval`` of each."""
+    """Return means, lows and highs [H] of the columns of [N, H]: ``mean_interval`` of each."""
     n = len(values)
     if n == 0:
         return (np.full(values.shape[1:], math.nan),) * 3
@@ -66,10 +66,11 @@ def mean_intervals(values: Array, confidence: float = 0.95) -> tuple[Array, Arra
 
 
 def interquartile_mean(scores: Array, axis: int | None = None) -> Any:
-    """The mean of the middle half of all scores, of every seed and task (Agarwal et al. 2021, 2108.13264).
+    """Return the mean of the middle half of all scores, of every seed and task.
 
-    A quarter of the scores, rounded down, is cut off at each end: below four scores it is the plain mean.
-    Like ``np.mean`` it is a number, or with an ``axis`` the array of means along it.
+    A quarter of the scores, rounded down, is cut off at each end: below four scores it is the plain mean. As
+    for ``np.mean``, the result is a number, or with an ``axis`` the array of means along it (Agarwal et al.
+    2021, arXiv 2108.13264).
     """
     ordered = np.sort(np.asarray(scores, dtype=np.float64), axis=axis)
     ordered = np.moveaxis(ordered, -1 if axis is None else axis, 0)
@@ -85,7 +86,7 @@ def stratified_bootstrap(
     resamples: int = 2000,
     confidence: float = 0.95,
 ) -> Interval:
-    """A statistic of scores [seeds, tasks] with its percentile bootstrap interval (2108.13264).
+    """Return a statistic of scores [seeds, tasks] with its percentile bootstrap interval (arXiv 2108.13264).
 
     Seeds are drawn with replacement, for each task (stratum) on its own. Both ends are NaN for one seed.
 
@@ -93,7 +94,7 @@ def stratified_bootstrap(
         scores: [seeds, tasks].
         statistic: of all scores; takes an ``axis``, as ``np.mean`` and ``np.median`` do.
         seed: of the draws.
-        resamples: how many.
+        resamples: number of draws.
         confidence: of the interval.
     """
     scores = np.asarray(scores, dtype=np.float64)
@@ -116,16 +117,18 @@ def rank_correlation(
     resamples: int = 2000,
     confidence: float = 0.95,
 ) -> Interval:
-    """Spearman's rank correlation of pairs, ties at their mean rank, with a percentile bootstrap interval.
+    """Return Spearman's rank correlation of pairs with a percentile bootstrap interval.
+
+    Ties have their mean rank.
 
     Args:
-        x: [N]. The correlation is NaN where all of x, or all of y, are equal.
+        x: [N]. The correlation is NaN if all of x, or all of y, are equal.
         y: [N].
-        groups: [N] names; whole groups are drawn with replacement, since pairs of one group are alike. Below
-            five groups both ends are NaN: so few say too little about how they might have come out. Nor has
-            perfect order an interval: every draw of it is in perfect order, too, however few they are.
+        groups: [N] names; whole groups are drawn with replacement, because pairs of one group are alike. Both
+            ends are NaN below five groups, which are too few to estimate the variation, and for perfect
+            order, which every draw repeats.
         seed: of the draws.
-        resamples: how many; those in which all x or all y are equal say nothing, and do not count.
+        resamples: number of draws; those in which all x or all y are equal are left out.
         confidence: of the interval.
     """
     value = _spearman(x, y)
@@ -150,17 +153,17 @@ def _spearman(x: Array, y: Array) -> float:
 
 
 def _ranks(values: Array) -> Array:
-    """Ranks from 0, equal values at the mean of theirs."""
+    """Return ranks from 0; equal values have the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last: Array = np.cumsum(counts)
     return (last - (counts + 1) / 2)[inverse]
 
 
 def jackknife(value: float, without: Array, confidence: float = 0.95) -> Interval:
-    """Any smooth statistic of independent units with its delete-a-group jackknife interval (Tukey 1958).
+    """Return a smooth statistic of independent units with its delete-a-group jackknife interval (Tukey 1958).
 
-    Unlike a bootstrap it never sees a unit twice, which would break nearest neighbours and inflate biased
-    statistics. Where every group says the same, as a proportion of 0 or 1 can, it has no width.
+    Unlike a bootstrap it never draws a unit twice, which would distort nearest neighbours and inflate biased
+    statistics. Its width is zero if every group gives the same value, as a proportion of 0 or 1 can.
 
     Args:
         value: of all units.

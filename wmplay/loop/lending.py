@@ -1,4 +1,5 @@
-"""What is lent to a piece comes back as it was: weights, training modes, frozen weights, gradients."""
+"""Lending of a piece's parts, which must come back unchanged: weights, training modes, frozen weights,
+gradients."""
 
 from __future__ import annotations
 
@@ -16,16 +17,16 @@ from wmplay.runs.pieces import Parts
 
 @contextmanager
 def lent(what: str, module: Any, who: str, *, but: Any = None) -> Iterator[None]:
-    """Lends a module: within this block its weights must not change, and the rest is put back after it.
+    """Lend a module: within the block its weights must not change, and all other state is restored after it.
 
-    Training modes (of every part), ``requires_grad`` and gradients are put back whatever happens. Weights and
+    Training modes (of every part), ``requires_grad`` and gradients are restored in any case. Weights and
     buffers are compared by checksums, once before and once after.
 
     Args:
-        what: it is, in the words of an error, such as "model".
-        module: what is lent; anything that is no ``nn.Module`` has nothing to hold.
-        who: may have changed it, in the words of an error.
-        but: a module whose weights may change, also where they are among those of ``module``.
+        what: name of the module in an error, for example "model".
+        module: the module; anything but an ``nn.Module`` has nothing to protect.
+        who: name of the borrower in an error.
+        but: a module whose weights may change, even if they are among those of ``module``.
 
     Raises:
         WmplayError: if the weights changed; names one of them, and ``who``.
@@ -60,7 +61,7 @@ def lent(what: str, module: Any, who: str, *, but: Any = None) -> Iterator[None]
 
 
 def _tensors(module: Any) -> dict[str, Tensor]:
-    """The weights and buffers of a module, by name."""
+    """Return the weights and buffers of a module, by name."""
     if not isinstance(module, nn.Module):
         return {}
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
@@ -73,10 +74,10 @@ def _checksum(tensor: Tensor) -> int:
 
 @contextmanager
 def lending(parts: Parts, phase: str) -> Iterator[None]:
-    """Lends what a phase of the loop does not change: all but a model that is fitted, a policy that learns.
+    """Lend the parts that a phase of the loop does not change: all but a fitted model or a learning policy.
 
     Raises:
-        WmplayError: if weights changed that are lent.
+        WmplayError: if lent weights changed.
     """
     acting = [parts.explorer, parts.policy, parts.planner, parts.objective]
     actors = " or ".join(dict.fromkeys(type(piece).__name__ for piece in acting if piece is not None))

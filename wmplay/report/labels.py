@@ -1,4 +1,4 @@
-"""Numbers in words: how they are written, and the one-sentence verdict on a run."""
+"""Numbers and names in words, and the one-sentence verdict on a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POLICIES: Mapping[str, tuple[str, str]] = {  # what to call other scores, and wh
 
 
 def number(value: float) -> str:
-    """Three significant digits, without exponents in the middle range; a dash where there is no number."""
+    """Return three significant digits, without exponents in the middle range; a dash for NaN and infinity."""
     if not math.isfinite(value):
         return "–"
     size = abs(value)
@@ -37,29 +37,29 @@ def number(value: float) -> str:
 
 
 def interval(x: Interval) -> str:
-    """``0.742 [0.731, 0.753]``, to two digits of the uncertainty; no bracket where the ends are not known."""
+    """Return ``0.742 [0.731, 0.753]``, to two digits of the uncertainty, without unknown ends."""
     return _alike(x, x.value) + (f" [{_alike(x, x.low)}, {_alike(x, x.high)}]" if _known(x) else "")
 
 
 def broken(text: str) -> str:
-    """An interval below its number, not beside it: for narrow columns."""
+    """Return an interval with its bracket on a second line, for narrow columns."""
     return text.replace(" [", "\n[")
 
 
 def plus_minus(x: Interval) -> str:
-    """``±0.011``: half of the width of an interval around its value; a dash where it is not known."""
+    """Return ``±0.011``, half of an interval's width, or a dash if the ends are unknown."""
     return f"±{_alike(x, (x.high - x.low) / 2)}" if _known(x) else "–"
 
 
 def _alike(x: Interval, value: float) -> str:
-    """One of an interval's numbers, with as many decimals as the others."""
+    """Return one of an interval's numbers, with as many decimals as the others."""
     half = (x.high - x.low) / 2
     decimals = 1 - math.floor(math.log10(half)) if _known(x) and half > 0 else math.inf
     return f"{value:,.{max(0, int(decimals))}f}" if decimals < 6 else number(value)
 
 
 def percent(x: Interval) -> str:
-    """``98.4% [95.9, 99.4]``."""
+    """Return ``98.4% [95.9, 99.4]``."""
     if not math.isfinite(x.value):
         return "–"
     return f"{100 * x.value:.1f}%" + (f" [{100 * x.low:.1f}, {100 * x.high:.1f}]" if _known(x) else "")
@@ -70,7 +70,7 @@ def _known(x: Interval) -> bool:
 
 
 def duration(seconds: float) -> str:
-    """``0.8 s``, ``47 s``, ``2 min 05 s``, ``3 h 07 min``."""
+    """Return ``0.8 s``, ``47 s``, ``2 min 05 s`` or ``3 h 07 min``."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -82,18 +82,19 @@ def duration(seconds: float) -> str:
 
 
 def wall_times(info: Mapping[str, Any]) -> str:
-    """``collect 12 s, fit 1 min 05 s``: where a run's time went; phases that took none are left out."""
+    """Return the time of each phase of a run, as ``collect 12 s, fit 1 min 05 s``, without those near
+    zero."""
     wall: Mapping[str, float] = info.get("wall") or {}
     return ", ".join(f"{phase} {duration(seconds)}" for phase, seconds in wall.items() if seconds >= 0.05)
 
 
 def counted(n: int, what: str) -> str:
-    """``1 step``, ``2 steps``."""
+    """Return ``1 step`` or ``2 steps``."""
     return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def verdict(record: Record) -> str:
-    """What the run found out, in one sentence."""
+    """Return the run's main results in one sentence."""
     evaluation = record.evaluation or Evaluation()
     parts = []
     if evaluation.prediction is not None and evaluation.prediction.keys:
@@ -109,20 +110,20 @@ def verdict(record: Record) -> str:
 
 
 def main_policy(evaluation: Evaluation) -> PolicyScore | None:
-    """The score that the run is about: its own policy's, or the first that is not the random one's."""
+    """Return the score of the run's own policy, or the first that is not the random one's."""
     others = (score for name, score in evaluation.policies.items() if name != RANDOM)
     return evaluation.policies.get(POLICY) or next(others, None)
 
 
 def policy_label(name: str) -> str:
-    """What to call a policy's score: "policy, sampled" for "policy_sampled"."""
+    """Return the label of a policy's score: "policy, sampled" for "policy_sampled"."""
     plain = name.removesuffix(SAMPLED)
     label = POLICIES[plain][0] if plain in POLICIES else plain.replace("_", " ")
     return label + (", sampled" if name.endswith(SAMPLED) else "")
 
 
 def main_key(prediction: PredictionScore) -> str:
-    """The observation that the verdict speaks of: a screen where there is one, then images, then vectors."""
+    """Return the observation key of the verdict: a screen if one exists, then an image, then a vector."""
     order = list(METRICS)
     return min(prediction.keys, key=lambda key: order.index(prediction.keys[key].metric))
 
@@ -139,7 +140,7 @@ def _prediction(score: PredictionScore) -> str:
 
 
 def _ahead(result: KeyScore, horizon: int) -> str:
-    """How far the model is better than all baselines."""
+    """Return a description of the horizons at which the model is better than all baselines."""
     if not result.baselines:
         return "with no baseline beside it"
     until = result.ahead_until()

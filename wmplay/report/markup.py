@@ -1,4 +1,4 @@
-"""Pictures and tables as HTML, and the page around them: one file that needs no other."""
+"""Images and tables as HTML, and the page around them: one file that needs no other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PICTURES = "report"  # the folder of the pictures, beside the page
 
 @dataclass(frozen=True)
 class Picture:
-    """An image of the report; its file's ending says which kind."""
+    """An image of the report; the ending of its file name gives its format."""
 
     file: str
     content: bytes
@@ -45,13 +45,13 @@ def write_page(
     verdict: str,
     note: str,
 ) -> Path:
-    """Writes ``report.html`` into a folder, and its pictures into ``report/`` beside it.
+    """Write ``report.html`` into a folder, and its images into ``report/`` next to it.
 
     Args:
         folder: of the run or sweep.
         sections: by title; those without parts are left out.
-        kicker: what kind of page this is, above its title.
-        title, verdict, note: what it is about, what was found, a line of facts; plain text.
+        kicker: the kind of page, above its title.
+        title, verdict, note: the subject, the main result, a line of facts; plain text.
     """
     (folder / PICTURES).mkdir(exist_ok=True)
     body = []
@@ -90,14 +90,14 @@ def write_page(
 
 
 def facts_table(facts: Any) -> str:
-    """A dict as a two-column table, whatever its values are."""
+    """Return a dict as a two-column table, whatever the types of its values."""
     items = facts.items() if isinstance(facts, Mapping) else enumerate(facts)
     rows = "".join(f"<tr><th>{escape(str(name))}</th><td>{_value(value)}</td></tr>" for name, value in items)
     return f"<table class=facts><tbody>{rows}</tbody></table>\n"
 
 
 def folded(title: str, markup: str) -> Html:
-    """Markup behind a title that opens it."""
+    """Return markup behind a title that opens it."""
     return Html(f"<details><summary>{escape(title)}</summary>{markup}</details>\n")
 
 
@@ -113,7 +113,7 @@ def file_names(keys: Iterable[str]) -> dict[str, str]:
 
 
 def _show(part: Part, folder: Path) -> str:
-    """A part as HTML; a picture is also written into the folder."""
+    """Return a part as HTML, and write an image into the folder."""
     if isinstance(part, Html):
         return part.markup
     if isinstance(part, Grid):

@@ -1,4 +1,4 @@
-"""One look for all pictures and the page: a few colours that colour-blind readers can tell apart.
+"""The common look of all images and the page: a few colours that colour-blind readers can tell apart.
 
 The hues are from Okabe and Ito's palette ("Color Universal Design", 2008).
 """
@@ -54,7 +54,7 @@ SURPRISE_BASELINES = {"marginal": "independent pixels", "copy-last": "last frame
 
 
 def predictor_style(name: str, others: list[str]) -> tuple[str, str, str]:
-    """Colour, line style and label of a predictor; ``others`` are those without a fixed style."""
+    """Return colour, line style and label of a predictor; ``others`` are those without a fixed style."""
     if name in PREDICTORS:
         return PREDICTORS[name]
     return OTHERS[others.index(name) % len(OTHERS)], "-", name
@@ -62,7 +62,7 @@ def predictor_style(name: str, others: list[str]) -> tuple[str, str, str]:
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Matplotlib's settings for figures that are made within the block; nothing is left changed."""
+    """Apply matplotlib's settings for figures within the block, and restore the old ones afterwards."""
     settings: Any = {
         "font.size": 9,
         "font.family": "DejaVu Sans",
@@ -95,18 +95,18 @@ def drawing() -> Iterator[None]:
 
 
 def plain_ticks(axes: Axes) -> None:
-    """Few ticks, and 20k rather than 20000, so that labels never run into each other."""
+    """Set few ticks, and write 20k rather than 20000, so that labels never overlap."""
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.yaxis.set_major_locator(MaxNLocator(5))
 
 
 def rgb(colour: str) -> Rgb:
-    """``#rrggbb`` as three numbers."""
+    """Return ``#rrggbb`` as three numbers."""
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
 def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """The plots' typeface for drawing on images; it comes with matplotlib."""
+    """Return the plots' typeface, which comes with matplotlib, for drawing on images."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)

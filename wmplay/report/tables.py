@@ -1,4 +1,4 @@
-"""The tables of results: made once, shown in the terminal and on the page."""
+"""The tables of results, built once for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Grid:
 
 
 def policy_grid(policies: dict[str, PolicyScore]) -> Grid | None:
-    """A row for each policy: success, return, length; None without any."""
+    """Return a table with a row for each policy (success, return, length), or None without any."""
     if not policies:
         return None
     columns = ["", "return", "steps", "episodes"]
@@ -81,7 +81,7 @@ def policy_grid(policies: dict[str, PolicyScore]) -> Grid | None:
 
 
 def prediction_grids(score: PredictionScore) -> list[Grid]:
-    """One table for each key: predictors by horizon."""
+    """Return a table for each key: predictors by horizon."""
     return [_prediction_grid(key, result, score) for key, result in score.keys.items()]
 
 
@@ -100,7 +100,7 @@ def _prediction_grid(key: str, result: KeyScore, score: PredictionScore) -> Grid
 
 
 def model_grids(evaluation: Evaluation) -> list[Grid]:
-    """All tables about the world model that there are numbers for."""
+    """Return all tables about the world model for which scores exist."""
     grids = prediction_grids(evaluation.prediction) if evaluation.prediction is not None else []
     if evaluation.surprise is not None:
         grids.append(_surprise_grid(evaluation.surprise))
@@ -186,7 +186,7 @@ def _arbiter_grid(score: ArbiterScore) -> Grid:
 
 
 def result_table(run_dir: Path) -> Group:
-    """What to print at the end of a run: the verdict, the results, where the time went.
+    """Return the text printed at the end of a run: the verdict, the results, the time of each phase.
 
     Raises:
         RunError: if the directory is not a run's.
@@ -201,7 +201,7 @@ def result_table(run_dir: Path) -> Group:
 
 
 def as_rich(grid: Grid) -> Table:
-    """A grid for the terminal."""
+    """Return a grid as a table for the terminal."""
     table = Table(title=Text(grid.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     table.caption = Text(grid.note) if grid.note else None
     table.caption_justify, table.caption_style = "left", "dim"
@@ -213,10 +213,10 @@ def as_rich(grid: Grid) -> Table:
 
 
 def headline(evaluation: Evaluation) -> dict[str, Interval]:
-    """The few numbers that runs are compared by: success and return, each key at the first and last step.
+    """Return the main numbers of a run: success and return, and each key at the first and last step.
 
-    ``success`` is the run's policy's; ``success (policy, sampled)``, ``success (in the learned world)`` and
-    others stand beside it.
+    ``success`` is that of the run's policy; others are named ``success (policy, sampled)``, ``success (in the
+    learned world)`` and so on.
     """
     found: dict[str, Interval] = {}
     score = main_policy(evaluation)

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: a kill at any moment leaves whole ones, and any changed bit is noticed."""
+"""The checkpoints of a run: a kill at any moment leaves whole ones, and any changed bit is detected."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ KEPT = 2  # the last one, and the one before in case the last is damaged
 
 
 class Checkpoints:
-    """A folder of ``000001.pt``, ``000002.pt``, ...; the newest two that are sound are kept."""
+    """A folder of ``000001.pt``, ``000002.pt``, ...; the newest two undamaged ones are kept."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._damaged: set[Path] = set()
 
     def paths(self) -> list[Path]:
-        """The files, oldest first. Raises RunError."""
+        """Return the files, oldest first. Raise RunError if the folder cannot be read."""
         try:
             found = list(self.folder.iterdir())
         except FileNotFoundError:
@@ -36,13 +36,13 @@ class Checkpoints:
         return sorted(path for path in found if path.suffix == ".pt" and path.stem.isdecimal())
 
     def save(self, state: Mapping[str, Any]) -> Path:
-        """Writes the next checkpoint beside, renames it, and lets go of the oldest.
+        """Write the next checkpoint atomically, and delete the oldest.
 
         Args:
             state: tensors, numbers, strings, lists and dicts: ``torch.load(weights_only=True)`` reads it.
 
         Raises:
-            WriteError: no space, no permission; the checkpoints before are untouched.
+            WriteError: no space, no permission; earlier checkpoints are unchanged.
         """
         existing = self.paths()
         number = int(existing[-1].stem) + 1 if existing else 1
@@ -60,11 +60,11 @@ class Checkpoints:
         return path
 
     def read(self) -> dict[str, Any]:
-        """Returns the last checkpoint that is not damaged; those that are, are named on the terminal.
+        """Return the last checkpoint that is not damaged, and report damaged ones on the terminal.
 
         Raises:
-            DamagedError: if all are.
-            RunError: if there is none, it cannot be read, or it is of another format.
+            DamagedError: if all are damaged.
+            RunError: if none exists, or if it cannot be read or has another format.
         """
         problems: dict[Path, str] = {}
         while left := [path for path in self.paths() if path not in problems]:
@@ -95,7 +95,7 @@ class Checkpoints:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A checkpoint. Raises DamagedError, RunError or OSError."""
+    """Return a checkpoint. Raise DamagedError, RunError or OSError."""
     with open_archive(path) as file:
         try:
             state: Any = torch.load(file, map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""The one reader of ``metrics.jsonl``: whoever looks at a run sees the same lines."""
+"""The only reader of ``metrics.jsonl``, so that all views of a run show the same lines."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Lines(NamedTuple):
 
 
 def read_metrics(path: Path) -> Lines:
-    """Return the lines of a run's ``metrics.jsonl``; none where there is no such file.
+    """Return the lines of a run's ``metrics.jsonl``, none if the file does not exist.
 
-    Lines that are damaged are left out, and their numbers are printed. A last line without its end, which a
-    run is just writing or was killed while it wrote, is left out without a word.
+    Damaged lines are left out, and their numbers are printed. A last line without its end, which a run is
+    writing or was killed while writing, is left out silently.
 
     Raises:
         RunError: if the file cannot be read.
@@ -62,7 +62,7 @@ def read_metrics(path: Path) -> Lines:
 
 
 def _parsed(text: bytes) -> dict[str, Any] | None:
-    """A line; None if it is none of a run's."""
+    """Return the content of a line, or None if it is not a line of a run."""
     try:
         line = json.loads(text)
     except (ValueError, RecursionError):

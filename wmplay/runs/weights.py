@@ -1,4 +1,4 @@
-"""Saved weights, put into pieces that are built as a config says, if they are theirs."""
+"""Loading of saved weights into pieces that are built from a config, if the weights fit them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ MOST_PARAMETERS = 1000  # tensors that pieces may have besides ten for each save
 
 
 def load_weights(modules: Mapping[str, nn.Module], weights: Mapping[str, Any], source: Path) -> None:
-    """Puts a checkpoint's weights into modules of the same names.
+    """Load a checkpoint's weights into modules of the same names.
 
     Raises:
-        RunError: if they are another model's, or from before it kept some statistics (those of a
-            policy's observations, say).
+        RunError: if the weights belong to another model, or if they lack statistics that newer versions keep
+            (for example those of a policy's observations).
     """
     for name, given in fitting_weights(modules, weights, source).items():
         modules[name].load_state_dict(given)
@@ -32,7 +32,7 @@ def load_weights(modules: Mapping[str, nn.Module], weights: Mapping[str, Any], s
 def fitting_weights(
     modules: Mapping[str, nn.Module], weights: Mapping[str, Any], source: Path
 ) -> dict[str, dict[str, Tensor]]:
-    """Return what to load into each module. Raises RunError as ``load_weights`` does."""
+    """Return the weights to load into each module. Raise RunError as ``load_weights`` does."""
     found = {}
     for name, module in modules.items():
         saved = weights.get(name, {})
@@ -56,12 +56,12 @@ def fitting_weights(
 
 
 class ShapesOnly(TorchFunctionMode):
-    """Leaves out drawing first weights, which a tensor without memory does not keep."""
+    """A mode that skips drawing first weights, which a tensor without memory cannot hold."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
-        """The call itself, or the tensor as it is."""
+        """Return the result of the call, or the tensor unchanged."""
         draws = isinstance(func, FunctionType) and func.__module__ == "torch.nn.init"
         if draws or func in (Tensor.uniform_, Tensor.normal_):
             return args[0] if args else kwargs["tensor"]

@@ -1,4 +1,5 @@
-"""Work shared by Ray's actors: processes, here or on other machines, any of which may die at any moment."""
+"""A pool of Ray actors: processes that share work, on this or other machines, any of which may die at any
+time."""
 
 from __future__ import annotations
 
@@ -34,12 +35,12 @@ Work = Callable[[Any], Any]
 
 
 class Actors:
-    """Processes of Ray's that share pieces of work, and a context manager that ends them.
+    """Processes of Ray that share pieces of work, and a context manager that stops them.
 
-    They start with the first work: in the cluster that this process is connected to, or that of
-    ``$RAY_ADDRESS``, or else in one of this machine that ends with them. Each has one CPU and one thread. All
-    machines need the same Python environment and file system. Ray replaces an actor that dies; what it was at
-    is done again, so that a piece of work must follow from its item alone.
+    They start with the first work, in the cluster that this process is connected to, or that of
+    ``$RAY_ADDRESS``, or else in a new one on this machine that stops with them. Each has one CPU and one
+    thread. All machines need the same Python environment and file system. Ray replaces an actor that dies and
+    repeats its work, so that the result of a piece of work must follow from its item alone.
 
     Args:
         number: of actors; with 0, the work is done in this process, without Ray.
@@ -55,7 +56,7 @@ class Actors:
         self._works = 0  # so far
 
     def check(self) -> None:
-        """Raises ConfigError where Ray is needed and not installed."""
+        """Raise ConfigError if Ray is needed and not installed."""
         if self.number:
             import_extra("ray", "ray", "workers=ray")
 
@@ -67,18 +68,18 @@ class Actors:
         *,
         look: Callable[[], None] = lambda: None,
     ) -> Iterator[Any]:
-        """What the work gives for each item, in their order, as soon as it is there.
+        """Yield the result for each item, in their order, as soon as it is available.
 
         Args:
-            make_work: makes the work of its parts; importable.
+            make_work: makes the work function from its parts; importable.
             parts: by name; pickled (with functions and classes of a script or notebook), tensors moved to the
                 CPU.
-            items: what is worked on; their text names them in errors.
+            items: arguments of the work; their text names them in errors.
             look: called now and then; it may raise to stop.
 
         Raises:
-            ConfigError: where Ray is missing or not reached, or a part cannot be pickled.
-            WmplayError: for an item at which every actor died. Whatever the work raises.
+            ConfigError: if Ray is missing or cannot be reached, or if a part cannot be pickled.
+            WmplayError: for an item at which every actor died. Any error of the work itself.
         """
         if not self.number:
             yield from map(make_work(**parts), items)
@@ -91,7 +92,7 @@ class Actors:
         yield from self._share(ray, [ray.put((make_work, packed))], items, look)
 
     def close(self) -> None:
-        """Ends the actors, and the cluster if it was started for them."""
+        """Stop the actors, and the cluster if it was started for them."""
         if self._ray is None:
             return
         for actor in self._actors if self._ray.is_initialized() else ():
@@ -107,7 +108,7 @@ class Actors:
         self.close()
 
     def _start(self) -> ModuleType:
-        """Ray, with all actors on their way."""
+        """Start all actors and return the module of Ray."""
         if self._ray is not None:
             return self._ray
         ray = import_extra("ray", "ray", "workers=ray")
@@ -124,7 +125,7 @@ class Actors:
     def _share(
         self, ray: ModuleType, work: list[Any], items: Sequence[Any], look: Callable[[], None]
     ) -> Iterator[Any]:
-        """Hands the items out to actors as they become free, and yields what they give in that order."""
+        """Send the items to actors as they become free, and yield the results in the items' order."""
         starting = {actor.ready.remote(): actor for actor in self._actors}
         under_way: dict[Any, tuple[Any, int]] = {}
         free: deque[Any] = deque()
@@ -160,7 +161,8 @@ class Actors:
 
 
 class _Worker:
-    """An actor. Nothing that could kill it is done before ``run``, whose attempts are counted."""
+    """An actor. Its constructor does nothing that could kill it, because only attempts of ``run`` are
+    counted."""
 
     def __init__(self, directory: str, path: Sequence[str], environment: Mapping[str, str]) -> None:
         os.environ.update(environment)
@@ -170,10 +172,10 @@ class _Worker:
         self.made: tuple[int, Work] | None = None
 
     def ready(self) -> None:
-        """Answers when the actor is there."""
+        """Return once the actor runs."""
 
     def run(self, number: int, shared: list[Any], item: Any) -> tuple[bool, Any]:
-        """(True, what the work gives), or (False, the error as data)."""
+        """Return (True, the result), or (False, the error as data)."""
         import ray
 
         try:
@@ -186,7 +188,7 @@ class _Worker:
 
 
 def pack(name: str, part: Any) -> bytes:
-    """Anything as bytes, with tensors that can be unpacked on a machine without their device.
+    """Return any object as bytes, with tensors that can be unpacked on a machine without their device.
 
     Raises:
         ConfigError: if it cannot be pickled.
@@ -206,13 +208,13 @@ def pack(name: str, part: Any) -> bytes:
 
 
 def unpack(packed: bytes) -> Any:
-    """The inverse of ``pack``, with all tensors on the CPU."""
+    """Undo ``pack``, with all tensors on the CPU."""
     plugins.load_all()  # what is pickled may be of their classes
     return torch.load(io.BytesIO(packed), map_location="cpu", weights_only=False, pickle_module=pickle)
 
 
 def _connect(ray: ModuleType, number: int) -> None:
-    """Joins the cluster of ``$RAY_ADDRESS``, or starts one on this machine; both without a word."""
+    """Join the cluster of ``$RAY_ADDRESS``, or start one on this machine, without output."""
     address = os.environ.get("RAY_ADDRESS")
     alone: dict[str, Any] = {"address": "local", "num_cpus": number, "include_dashboard": False}
     where = {"address": address} if address else alone
@@ -232,7 +234,7 @@ def _connect(ray: ModuleType, number: int) -> None:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Keeps the handlers of signals, of which Ray takes one over."""
+    """Restore the handlers of signals, one of which Ray replaces."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Two of the four verbs: ``observe`` and ``predict`` run a world model over real and imagined steps."""
+"""The verbs ``observe`` and ``predict``, which run a world model over real and imagined steps."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from wmplay.nets.trees import rows
 
 
 def observe(model: WorldModel, segment: Segment, context: int | None = None) -> Belief:
-    """The model's belief after a segment's first ``context`` frames.
+    """Return the model's belief after a segment's first ``context`` frames.
 
     Args:
         model: any world model.
         segment: observation {key: [B, T+1, ...]}, action [B, T, A].
-        context: how many frames to show, 1 to T + 1; None shows all of them. With ``context=k`` the
-            next action to predict with is ``segment.action[:, k - 1]``.
+        context: number of frames to show, 1 to T + 1; None shows all of them. With ``context=k`` the next
+            action to predict with is ``segment.action[:, k - 1]``.
 
     Returns:
         A belief of B rows.
@@ -41,7 +41,7 @@ def observe(model: WorldModel, segment: Segment, context: int | None = None) -> 
 def predict(
     model: WorldModel, belief: Belief, actions: Tensor, *, generator: torch.Generator | None = None
 ) -> Prediction:
-    """What the model expects after each of H actions.
+    """Return the model's prediction of the steps after each of H actions.
 
     Args:
         model: any world model.
@@ -50,12 +50,12 @@ def predict(
         generator: draws one sampled future per row; without it each row is the most likely future.
 
     Returns:
-        A Prediction; its ``observation`` is decoded on first use.
+        A Prediction; its ``observation`` is decoded at the first use.
 
     Raises:
-        ShapeError: if the actions are not a sequence for each row, or the model answers with rewards or
+        ShapeError: if the actions are not a sequence for each row, or if the model returns rewards or
             discounts that are not [B, H].
-        WmplayError: if it does not answer with a Prediction.
+        WmplayError: if the model does not return a Prediction.
     """
     if actions.ndim < 2:
         raise ShapeError("actions", actions.shape, ("B", "H", "A"), advice="a batch of action sequences")

@@ -1,1 +1,1 @@
-"""The arbiter: a frozen network for each world that judges how real clips look."""
+"""The arbiter: a frozen network for each world that measures how real clips look."""

@@ -1,4 +1,4 @@
-"""The arbiter that judges a world: found by the env, checked before a run."""
+"""The choice of the arbiter for an env's world, and its validation before a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def arbiter_of(env: gymnasium.Env[Any, Any]) -> Arbiter:
     """Return the arbiter of an env's world.
 
     Raises:
-        ArbiterError: if there is none.
+        ArbiterError: if the world has none.
     """
     world = getattr(env.unwrapped, "world", None)
     names = [name for name, built_in in WORLDS.items() if built_in == world]

@@ -1,11 +1,11 @@
-"""The arbiter: a small frozen network that looks at clips of a world, trained once for each world.
+"""The arbiter: a small frozen network for clips of a world, trained once for each world.
 
-An autoencoder over five frames. One part squeezes the screens into a few numbers and one the proprio, so that
-neither can outshout the other; from the numbers the frames and the four actions between them are told again.
-Only the way in, and the reading of actions, is kept. What generated and real clips are compared by are the
-numbers, turned so that over real clips they have mean 0 and (nearly) the identity as covariance.
+It is an autoencoder over five frames. One part compresses the screens into a few numbers and one the proprio,
+so that neither can dominate; the frames and the four actions between them are decoded from the numbers. Only
+the encoder and the decoder of actions are kept. Generated and real clips are compared by the numbers,
+linearly transformed so that over real clips they have mean 0 and (nearly) the identity as covariance.
 
-An arbiter is frozen: another recipe is another version, and every score names the one that gave it.
+An arbiter is frozen: another recipe is another version, and every score names the arbiter that computed it.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ FULL_PRECISION = ("proprio_mean", "proprio_scale", "motion_scale", "center", "wh
 
 
 class Arbiter(nn.Module):
-    """Clips to latents [N, D], and latents to the actions between the frames.
+    """A map from clips to latents [N, D], and from latents to the actions between the frames.
 
     Args:
-        about: what it is: "world", "version" and whatever else is to be known of it.
+        about: its description: "world", "version" and other facts.
         screen: (H, W).
-        proprio: P, the entries of proprio; 0 where no robot acts: then screens are all there is.
-        actions: A, the entries of an action; 0 where no robot acts.
-        latent: the numbers that screens, and that proprio, are squeezed into.
+        proprio: P, the entries of proprio; 0 in a world without a robot, where only screens are used.
+        actions: A, the entries of an action; 0 in a world without a robot.
+        latent: number of latents of the screens, and of the proprio.
         channels: of the first convolution.
         hidden: units of the layer before the latents.
     """
@@ -87,19 +87,19 @@ class Arbiter(nn.Module):
 
     @property
     def name(self) -> str:
-        """Such as "luxo-v1"."""
+        """The name, for example "luxo-v1"."""
         return f"{self.about['world']}-v{self.about['version']}"
 
     @property
     def digest(self) -> str:
-        """Of all weights (half a SHA-256): tells an arbiter from others of its name."""
+        """A digest of all weights (half a SHA-256), which identifies an arbiter among others of its name."""
         sha = hashlib.sha256()
         for name, value in sorted(_arrays(self).items()):
             sha.update(f"{name} {value.dtype} {value.shape}".encode() + value.tobytes())
         return sha.hexdigest()[:32]
 
     def forward(self, clips: Mapping[str, Tensor]) -> Tensor:
-        """Latents [N, D] of clips {"lcd": [N, 5, H, W] of zeros and ones, "proprio": [N, 5, P]}.
+        """Return latents [N, D] of clips {"lcd": [N, 5, H, W] of zeros and ones, "proprio": [N, 5, P]}.
 
         Raises:
             ArbiterError: for clips of other shapes.
@@ -108,20 +108,20 @@ class Arbiter(nn.Module):
         return (self.squeeze(clips) - self.center) @ self.whitening
 
     def squeeze(self, clips: Mapping[str, Tensor]) -> Tensor:
-        """Latents [N, D] before they are turned: first the screens' half, then that of proprio."""
+        """Return latents [N, D] before the linear transformation: the screens' half, then that of proprio."""
         halves = [self.screens(self.convolutions(clips["lcd"].float().movedim(1, -1)))]
         if self.movement is not None:
             halves.append(self.movement(self.moves(clips["proprio"])))
         return torch.cat(halves, dim=-1)
 
     def moves(self, proprio: Tensor) -> Tensor:
-        """Proprio [N, 5, P] and its changes as numbers of order one, [N, 9 P]."""
+        """Return proprio [N, 5, P] and its changes as numbers of order one, [N, 9 P]."""
         frames = (proprio - self.proprio_mean) / self.proprio_scale
         changes = proprio.diff(dim=1) / self.motion_scale
         return torch.cat([frames.flatten(1), changes.flatten(1)], dim=-1)
 
     def read_actions(self, latent: Tensor) -> Tensor | None:
-        """The actions [N, 4, A] between the frames, from latents [N, D]; None where no robot acts."""
+        """Return the actions [N, 4, A] between the frames, from latents [N, D]; None without a robot."""
         if self.reader is None:
             return None
         read: Tensor = self.reader(latent)
@@ -146,30 +146,30 @@ class Arbiter(nn.Module):
 
 
 def shipped_arbiters() -> list[str]:
-    """The worlds that have an arbiter."""
+    """Return the worlds that have an arbiter."""
     worlds = {path.stem.rpartition("-v")[0] for path in FOLDER.glob("*.npz")}
     return sorted(world for world in worlds if shipped(world).exists())
 
 
 def version_of(world: str) -> int:
-    """Of a world's arbiter: another for another recipe, and when the world itself changes."""
+    """Return the version of a world's arbiter, which changes with the recipe and with the world."""
     return VERSIONS.get(world, 1)
 
 
 def shipped(world: str) -> Path:
-    """Where a world's arbiter is, if it has one."""
+    """Return the path of a world's arbiter, whether or not it exists."""
     return FOLDER / f"{world}-v{version_of(world)}.npz"
 
 
 def load_arbiter(world: str, path: Path | None = None) -> Arbiter:
-    """The arbiter of a world.
+    """Return the arbiter of a world.
 
     Args:
-        world: such as "luxo".
-        path: a file; None is the one that is shipped.
+        world: for example "luxo".
+        path: of a file; None is the one in the package.
 
     Raises:
-        ArbiterError: if there is none, it is of another world or version, or damaged.
+        ArbiterError: if the file is missing, of another world or version, or damaged.
     """
     if path is None:
         path = shipped(world)
@@ -202,7 +202,7 @@ def load_arbiter(world: str, path: Path | None = None) -> Arbiter:
 
 
 def save_arbiter(arbiter: Arbiter, path: Path) -> None:
-    """Writes an arbiter, beside and then renamed; weights in half precision.
+    """Write an arbiter atomically, with weights in half precision.
 
     Raises:
         WriteError: no space, no permission.
@@ -213,7 +213,7 @@ def save_arbiter(arbiter: Arbiter, path: Path) -> None:
 
 
 def _arrays(arbiter: Arbiter) -> dict[str, Array]:
-    """The weights as they are stored."""
+    """Return the weights as they are stored."""
     return {
         name: value.numpy().astype(np.float32 if name in FULL_PRECISION else np.float16)
         for name, value in arbiter.state_dict().items()

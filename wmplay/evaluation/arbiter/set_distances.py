@@ -1,8 +1,8 @@
-"""How alike two sets of points are: Frechet distance, and precision and recall by nearest neighbours.
+"""Distances of two sets of points: Frechet distance, and precision and recall by nearest neighbours.
 
-All of it in float64, on points [N, D] such as the latents of clips. Every number depends on N (a Frechet
-distance between two samples of one distribution is above zero, the more so the fewer the points), so numbers
-are compared at equal N only.
+All are in float64, on points [N, D], for example the latents of clips. Every number depends on N (the Frechet
+distance between two samples of one distribution is above zero, and larger for fewer points), so that numbers
+can be compared only at equal N.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ GROUPS = 20  # of windows, left out in turn for the intervals
 
 
 def likeness(real: Array, generated: Array) -> dict[str, Interval]:
-    """All numbers of this module with intervals, from the latents of clips.
+    """Return all numbers of this module with intervals, from the latents of clips.
 
     Args:
-        real: [W, C, D], C clips of each of W windows. Windows are independent of each other, the clips of
+        real: [W, C, D], C clips of each of W windows. Windows must be independent of each other, the clips of
             one need not be.
         generated: [W, C, D].
 
@@ -33,7 +33,7 @@ def likeness(real: Array, generated: Array) -> dict[str, Interval]:
         {"frechet", "precision@3", ...}, each with its jackknife interval over windows.
 
     Raises:
-        ArbiterError: where there are too few clips.
+        ArbiterError: for too few clips.
     """
     assert real.shape == generated.shape, f"{real.shape} and {generated.shape}: numbers depend on the number"
     windows, clips, dimensions = real.shape
@@ -56,14 +56,14 @@ def likeness(real: Array, generated: Array) -> dict[str, Interval]:
 
 
 def frechet_distance(a: Array, b: Array) -> float:
-    """The squared Frechet distance between Gaussians fitted to points a [N, D] and b [M, D].
+    """Return the squared Frechet distance between Gaussians fitted to points a [N, D] and b [M, D].
 
-    |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)) with covariances A and B: sums over all dimensions
-    (Dowson & Landau 1982; Heusel et al. 2017, arXiv 1706.08500). With A = S^T S and B = T^T T the trace of
-    (A B)^(1/2) is the sum of the singular values of S T^T, so no matrix root is ever taken.
+    |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)) with covariances A and B, summed over all dimensions
+    (Dowson & Landau 1982; Heusel et al. 2017, arXiv 1706.08500). With A = S^T S and B = T^T T the trace of (A
+    B)^(1/2) is the sum of the singular values of S T^T, so that no matrix root is computed.
 
     Raises:
-        ArbiterError: where a set has no more points than dimensions: its covariance has no full rank.
+        ArbiterError: if a set has no more points than dimensions, because its covariance is then singular.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     assert a.ndim == 2, a.shape
@@ -80,13 +80,13 @@ def frechet_distance(a: Array, b: Array) -> float:
 def precision_recall(
     real: Array, generated: Array, across: Array, neighbours: Sequence[int] = NEIGHBOURS
 ) -> dict[str, float]:
-    """Precision, recall, their F1 and density of M generated points against N real ones.
+    """Return precision, recall, their F1 and density of M generated points against N real ones.
 
-    A set's manifold is the union of balls around its points, each as large as the distance to the point's
-    k-th neighbour in the set. Precision: the part of the generated points on the real manifold; recall: the
-    part of the real points on the generated one (Kynkaanniemi et al. 2019, arXiv 1904.06991). Density: how
-    many real balls a generated point is in, over k; about 1 for equal distributions, and not misled by a
-    lonely real point with a large ball (Naeem et al. 2020, arXiv 2002.09797).
+    A set's manifold is the union of balls around its points, each with the distance to the point's k-th
+    neighbour in the set as radius. Precision: the part of the generated points on the real manifold; recall:
+    the part of the real points on the generated one (Kynkaanniemi et al. 2019, arXiv 1904.06991). Density:
+    the number of real balls around a generated point, over k; about 1 for equal distributions, and robust
+    against an isolated real point with a large ball (Naeem et al. 2020, arXiv 2002.09797).
 
     Args:
         real: [N, N], distances within the real set.
@@ -98,7 +98,7 @@ def precision_recall(
         {"precision@k", "recall@k", "f1@k", "density@k"} for each k.
 
     Raises:
-        ArbiterError: where a set has no more than k points.
+        ArbiterError: if a set has no more than k points.
     """
     most = max(neighbours)
     if min(across.shape) <= most:
@@ -123,7 +123,7 @@ def precision_recall(
 
 
 def distances(a: Array, b: Array) -> Array:
-    """Euclidean distances [N, M] of points a [N, D] and b [M, D]; equal points are exactly 0 apart."""
+    """Return Euclidean distances [N, M] of points a [N, D] and b [M, D]; equal points are exactly 0 apart."""
     first, second = (torch.from_numpy(np.asarray(x, np.float64)) for x in (a, b))
     result: Array = torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist").numpy()
     return result
@@ -138,7 +138,7 @@ def _check_rank(points: int, dimensions: int) -> None:
 
 
 def _range(name: str) -> tuple[float, float]:
-    """The least and the largest value that a number can have."""
+    """Return the least and the largest possible value of a number."""
     return 0.0, math.inf if name.startswith(("frechet", "density")) else 1.0
 
 
@@ -148,5 +148,5 @@ def _within(interval: Interval, least: float, most: float) -> Interval:
 
 
 def _root(points: Array) -> Array:
-    """R [D, D] with R^T R the covariance of points [N, D]."""
+    """Return R [D, D] with R^T R the covariance of points [N, D]."""
     return np.linalg.qr((points - points.mean(0)) / np.sqrt(len(points) - 1)).R

@@ -1,4 +1,4 @@
-"""How an arbiter is made: an autoencoder of clips, of which the decoders are thrown away."""
+"""Training of an arbiter: an autoencoder of clips, whose decoders of frames are discarded."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def train_arbiter(
     about: Mapping[str, Any] | None = None,
     progress: Callable[[int], object] = lambda updates: None,
 ) -> Arbiter:
-    """Trains the arbiter of a world on clips of its episodes by random actions.
+    """Train the arbiter of a world on clips of its episodes by random actions.
 
     Args:
-        store: what it is trained on; episodes of at least 4 steps.
+        store: training data; episodes of at least 4 steps.
         held_out: other episodes, for the losses in its description.
-        world: such as "luxo".
-        seed: all random draws follow from it.
+        world: for example "luxo".
+        seed: of all random draws.
         updates: of the weights.
         batch_size: clips in each.
         lr: the highest, in one cycle of AdamW.
-        about: more for its description.
-        progress: called with the updates done, now and then.
+        about: more entries of its description.
+        progress: called with the number of updates, now and then.
     """
     rng = np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):
@@ -77,9 +77,9 @@ def train_arbiter(
 
 
 class Autoencoder(nn.Module):
-    """An arbiter and what tells frames and actions from its latents.
+    """An arbiter with decoders of frames and actions from its latents.
 
-    The screens' half also tells proprio, which teaches it to see poses rather than pixels.
+    The screens' half also predicts proprio, which teaches it poses rather than pixels.
     """
 
     def __init__(self, arbiter: Arbiter) -> None:
@@ -93,7 +93,7 @@ class Autoencoder(nn.Module):
         self.screens_to_moves = mlp(latent, hidden, 1, moves) if moves else None
 
     def losses(self, clips: Segment) -> dict[str, Tensor]:
-        """The losses, each about 1 (times its weight) for one who knows nothing but the means."""
+        """Return the losses, each about 1 (times its weight) for a prediction of the means."""
         arbiter, frames = self.arbiter, clips.observation
         latent = self.norm(arbiter.squeeze(frames))
         if self.training:
@@ -116,7 +116,7 @@ class Autoencoder(nn.Module):
 
 
 def _untrained(clips: Segment, world: str) -> Arbiter:
-    """An arbiter with the sizes and scales of some clips. Proprio that never changes means: no robot."""
+    """Return an arbiter with the sizes and scales of some clips. Constant proprio means no robot."""
     proprio = clips.observation["proprio"].float()
     height, width = clips.observation["lcd"].shape[-2:]
     robot = bool((proprio.amax((0, 1)) > proprio.amin((0, 1))).any())
@@ -130,10 +130,11 @@ def _untrained(clips: Segment, world: str) -> Arbiter:
 
 
 def _finish(autoencoder: Autoencoder, clips: Segment) -> None:
-    """Rounds weights as they will be stored, and gives latents about unit covariance.
+    """Round weights as they will be stored, and give latents nearly unit covariance.
 
-    About: directions in which latents vary less than the noise they were trained with say nothing, and are
-    not blown up. The reader was trained on normalised latents; its first layer takes the way back.
+    Directions in which latents vary less than the noise of their training carry no information, and are not
+    scaled up. The decoder of actions was trained on normalised latents, so its first layer undoes the
+    transformation.
     """
     arbiter, norm = autoencoder.arbiter, autoencoder.norm
     for parameter in arbiter.parameters():

@@ -1,1 +1,1 @@
-"""Screens, clips and episodes as pictures."""
+"""Screens, clips and episodes as images."""

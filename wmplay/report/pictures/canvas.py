@@ -1,6 +1,6 @@
-"""Screens as pictures: their colours, grids of them, legends; PNG and GIF files.
+"""Screens as images: their colours, grids of them, legends; PNG and GIF files.
 
-Everything is drawn at a whole number of picture pixels per screen pixel, so that single ones can be seen.
+A screen pixel is drawn as a whole number of image pixels, so that single ones can be seen.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ DIFFERENCES = ((INK, "both lit"), (ORANGE, "missed"), (SKY, "false"))
 
 
 def is_binary(frames: Array) -> bool:
-    """Whether frames [..., H, W] are a screen of zeros and ones, or of probabilities."""
+    """Return whether frames [..., H, W] are a screen of zeros and ones, or of probabilities."""
     screen = frames.dtype.kind == "f" or frames.dtype == np.uint8
     return screen and (frames.size == 0 or bool(frames.max() <= 1))
 
 
 def paint(frame: Array, *, binary: bool) -> Array:
-    """[H, W, 3] uint8: a binary screen's probability [H, W] from paper to ink, an image as it is."""
+    """Return a frame as [H, W, 3] uint8: a binary screen's probability from paper to ink, an image
+    unchanged."""
     if binary:
         return _blend(np.clip(frame.astype(np.float32), 0, 1), rgb(INK))
     if frame.ndim == 3:
@@ -45,7 +46,11 @@ def paint(frame: Array, *, binary: bool) -> Array:
 
 
 def paint_difference(truth: Array, prediction: Array, *, binary: bool) -> Array:
-    """[H, W, 3] uint8: of binary screens what is lit in both, missed, or false; else how far off, in red."""
+    """Return the difference of two frames as [H, W, 3] uint8.
+
+    Of binary screens, pixels that are lit in both, missed, or false have three colours; of images, the error
+    is red.
+    """
     if not binary:
         away = np.abs(truth.astype(np.float32) - prediction.astype(np.float32)) / 255
         return _blend(np.clip(2 * (away.mean(-1) if away.ndim == 3 else away), 0, 1), rgb(RED))
@@ -57,7 +62,7 @@ def paint_difference(truth: Array, prediction: Array, *, binary: bool) -> Array:
 
 
 def paint_goal(frame: Array, goal: Array | None) -> Array:
-    """[H, W, 3] uint8: a screen with its goal beneath, where they are binary; else the frame alone."""
+    """Return a binary screen with its goal beneath, or any other frame alone, as [H, W, 3] uint8."""
     if not is_binary(frame):
         return paint(frame, binary=False)
     picture = paint(frame, binary=True)
@@ -83,12 +88,13 @@ class Cell:
 
 
 def columns_for(count: int, height: int, width: int) -> int:
-    """How many screens side by side are still large: two of the wide ones with many pixels, else three."""
+    """Return the number of screens in a row that are still large: two if wide with many pixels, else
+    three."""
     return min(count, 3 if width < 48 or width <= height else 2)
 
 
 def pitch(width: int) -> int:
-    """From one cell's left edge to the next one's."""
+    """Return the distance between the left edges of two neighbouring cells, in pixels."""
     return width + 2 * BORDER + GAP
 
 
@@ -102,7 +108,7 @@ def grid(
     labels: int = LABELS,
     names: Sequence[str],
 ) -> Image.Image:
-    """Columns of cells with the rows' names at the left, and room above and below."""
+    """Draw columns of cells with the rows' names at the left, and margins at the top and bottom."""
     height, width = (scale * size for size in columns[0][0].pixels.shape[:2])
     canvas = Image.new(
         "RGB",
@@ -127,7 +133,7 @@ def grid(
 
 
 def legend(draw: ImageDraw.ImageDraw, x: int, y: int, entries: Sequence[tuple[str, str]], size: int) -> None:
-    """Coloured squares with their meaning."""
+    """Draw coloured squares with their meaning."""
     for colour, text in entries:
         draw.rectangle((x, y + 2, x + size - 2, y + size), fill=colour)
         draw.text((x + size + 4, y), text, fill=QUIET, font=font(size))
@@ -135,7 +141,7 @@ def legend(draw: ImageDraw.ImageDraw, x: int, y: int, entries: Sequence[tuple[st
 
 
 def stack(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Pictures below each other."""
+    """Return one image with the given images below each other."""
     canvas = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), PAPER)
     y = 0
     for picture in pictures:
@@ -145,14 +151,14 @@ def stack(pictures: Sequence[Image.Image]) -> Image.Image:
 
 
 def png(picture: Image.Image) -> bytes:
-    """An image as a PNG file."""
+    """Return an image as a PNG file."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
 def gif(frames: Sequence[Image.Image]) -> bytes:
-    """Frames as an endless GIF that rests on its last one."""
+    """Return frames as an endless GIF that rests on its last one."""
     small = [frame.quantize(128, dither=Image.Dither.NONE) for frame in frames]
     buffer = io.BytesIO()
     small[0].save(

@@ -1,4 +1,4 @@
-"""Moving and still pictures of predictions: truth, prediction and difference; several futures."""
+"""Moving and still images of predictions: truth, prediction and difference; several futures."""
 
 from __future__ import annotations
 
@@ -35,12 +35,14 @@ DREAM_ROWS = ("real", "generated")
 
 
 def image_keys(clips: ShownClips) -> list[str]:
-    """The keys of clips that can be shown: [N, T, H, W] or [N, T, H, W, C] with one or three channels."""
+    """Return the keys of clips that can be shown: [N, T, H, W] or [N, T, H, W, C] with one or three
+    channels."""
     return [k for k, v in clips.truth.items() if v.ndim == 4 or (v.ndim == 5 and v.shape[-1] in (1, 3))]
 
 
 def clip_cells(clips: ShownClips, key: str, clip: int, t: int) -> list[Cell]:
-    """Truth, prediction and difference of one clip at frame t of context + H; in the context, real frames."""
+    """Return truth, prediction and difference of one clip at frame t of context + H; real frames in the
+    context."""
     truth = clips.truth[key][clip, t]
     binary = is_binary(clips.truth[key])
     real = paint(truth, binary=binary)
@@ -53,9 +55,9 @@ def clip_cells(clips: ShownClips, key: str, clip: int, t: int) -> list[Cell]:
 
 
 def clips_gif(clips: ShownClips, key: str, rows: Sequence[str] = ROWS) -> bytes:
-    """Up to three clips side by side: rows truth, prediction, difference, with a timeline above.
+    """Return a GIF of up to three clips in columns, with a timeline above.
 
-    Without the third row (``DREAM_ROWS``) no difference is shown.
+    Rows are truth, prediction and difference; without the third row (``DREAM_ROWS``) no difference is shown.
     """
     count, total, height, width = clips.truth[key].shape[:4]
     columns = columns_for(count, height, width)
@@ -81,7 +83,7 @@ def clips_gif(clips: ShownClips, key: str, rows: Sequence[str] = ROWS) -> bytes:
 
 
 def film_strip(clips: ShownClips, key: str) -> bytes:
-    """A still of up to two clips: the context's frames, then selected horizons, as columns."""
+    """Return a still of up to two clips: the context's frames, then selected horizons, as columns."""
     count, total = clips.truth[key].shape[:2]
     shown = _selected_frames(clips.context, total)
     strips = []
@@ -93,7 +95,7 @@ def film_strip(clips: ShownClips, key: str) -> bytes:
 
 
 def futures_strip(clips: ShownClips, key: str) -> bytes:
-    """A still of several futures of one beginning in rows, below what happened and above their mean."""
+    """Return a still of several futures of one start in rows, between the real future and their mean."""
     truth, futures = clips.truth[key][0], clips.prediction[key]
     binary = is_binary(clips.truth[key])
     names = ["what happened", *(f"future {i + 1}" for i in range(len(futures))), "mean of all"]
@@ -111,7 +113,7 @@ def futures_strip(clips: ShownClips, key: str) -> bytes:
 
 
 def _selected_frames(context: int, total: int) -> list[int]:
-    """The frames that a strip shows: the last of the context, then selected horizons."""
+    """Return the frames that a strip shows: the last of the context, then selected horizons."""
     horizons = selected_horizons(total - context)
     return [*range(max(0, context - 3), context), *(context - 1 + h for h in horizons)]
 
@@ -119,7 +121,7 @@ def _selected_frames(context: int, total: int) -> list[int]:
 def _strip(
     columns: Sequence[Sequence[Cell]], ahead: Sequence[int], names: Sequence[str], title: str, height: int
 ) -> Image.Image:
-    """Columns of cells, each headed by how far ahead it is; a cell is at most ``height`` pixels high."""
+    """Return columns of cells, each headed by its horizon; a cell is at most ``height`` pixels high."""
     labels = 2 * LABELS
     rows, across = columns[0][0].pixels.shape[:2]
     scale = ((2 * WIDTH - labels - 2 * MARGIN) // len(columns) - 2 * GAP - 2 * BORDER) // across
@@ -137,7 +139,7 @@ def _strip(
 def _timeline(
     draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], t: int, context: int, total: int
 ) -> None:
-    """A cell for each frame, green in the context and blue after it, filled up to now."""
+    """Draw a cell for each frame, green in the context and blue after it, filled up to the current one."""
     left, top, right, bottom = box
     edges = np.linspace(left, right, total + 1).round().astype(int)
     for i in range(total):

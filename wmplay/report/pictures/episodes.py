@@ -1,4 +1,4 @@
-"""Moving pictures of episodes, with the goal drawn in."""
+"""Moving images of episodes, with the goal drawn in."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from wmplay.report.style import GREEN, INK, ORANGE, PAPER, QUIET, RULE, font
 
 
 def shown_key(worlds: Mapping[str, Sequence[Trajectory]]) -> str | None:
-    """The first image, goals aside, that the episodes of all worlds hold; None where there is none."""
+    """Return the first image key, except goals, that the episodes of all worlds have, or None."""
     shown, *others = (each[0].observation for each in worlds.values())
     images = [key for key in shown if not key.startswith(GOAL_PREFIX)]
     return next((key for key in images if all(key in other for other in others)), None)
 
 
 def episodes_gif(worlds: Mapping[str, Sequence[Trajectory]]) -> bytes:
-    """Up to three episodes side by side, the goal beneath; a border tells how each one ended.
+    """Return a GIF of up to three episodes in columns, the goal beneath; a border marks how each ended.
 
     Args:
-        worlds: {name: episodes}, a row for each, with an image that all have. Of several, the first episodes
-            begin alike, and so on.
+        worlds: {name: episodes}, a row for each, with an image that all have. The first episodes of several
+            worlds begin alike, and so do the second ones, and so on.
     """
     episodes, key = next(iter(worlds.values())), shown_key(worlds)
     assert key is not None, "nothing to look at"
@@ -61,7 +61,7 @@ def episodes_gif(worlds: Mapping[str, Sequence[Trajectory]]) -> bytes:
 
 
 def _row(episodes: Sequence[Trajectory], key: str, t: int, scale: int, labels: int, name: str) -> Image.Image:
-    """Frame t of several episodes in a row, each with its caption below."""
+    """Draw frame t of several episodes in a row, each with its caption below."""
     cells, captions = [], []
     for episode in episodes:
         now, goal = min(t, len(episode)), episode.observation.get(GOAL_PREFIX + key)
@@ -79,7 +79,7 @@ def _row(episodes: Sequence[Trajectory], key: str, t: int, scale: int, labels: i
 
 
 def _ending(episode: Trajectory, now: int, has_goal: bool) -> tuple[str, str]:
-    """The border's colour and the caption of an episode at frame ``now``."""
+    """Return the border's colour and the caption of an episode at frame ``now``."""
     if now < len(episode):
         return RULE, f"step {now} of {len(episode)}"
     if not episode.terminated.any():

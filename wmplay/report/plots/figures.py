@@ -1,4 +1,4 @@
-"""What the plots share: figures of the page's width, in one look."""
+"""Figures of the page's width, in the common look."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ENTRIES = 8  # of a vector that are drawn
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as a PNG file."""
+    """Return a figure as a PNG file."""
     buffer = io.BytesIO()
     with drawing():
         figure.savefig(buffer, format="png")
@@ -28,7 +28,7 @@ def png(figure: Figure) -> bytes:
 
 
 def panels_of_page(count: int, *, columns: int, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of page width with ``count`` axes in rows."""
+    """Return a figure of page width with ``count`` axes in rows."""
     columns = min(columns, max(count, 2))
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(WIDTH, height * rows + 0.25), layout="constrained")
@@ -37,7 +37,7 @@ def panels_of_page(count: int, *, columns: int, height: float) -> tuple[Figure, 
 
 
 def legend_below(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One legend for all panels, outside of them."""
+    """Draw one legend for all panels, below them."""
     handles: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -46,12 +46,13 @@ def legend_below(figure: Figure, panels: Sequence[Axes]) -> None:
 
 
 def entries_of_vector(clips: ShownClips, key: str, draw: Callable[[Axes, Array, int], None]) -> Figure:
-    """A panel for each of a vector's first entries, over time.
+    """Return a figure with a panel for each of a vector's first entries, over time.
 
     Args:
         clips: with that vector.
         key: of the vector.
-        draw: adds the lines: (axes, steps of the truth, number of the entry). Step 0 is the last frame shown.
+        draw: adds the lines: (axes, steps of the truth, number of the entry). Step 0 is the last context
+            frame.
     """
     truth = clips.truth[key]
     steps = np.arange(truth.shape[1]) - clips.context + 1

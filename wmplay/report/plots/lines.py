@@ -52,7 +52,7 @@ ACTORS = {  # colours of who acts, by label
 
 @dataclass(frozen=True)
 class Series:
-    """One named line: x and y of equal length, and the ends of an interval where there is one."""
+    """One named line: x and y of equal length, and optionally the ends of an interval."""
 
     x: Array
     y: Array
@@ -61,7 +61,7 @@ class Series:
 
 
 def prediction_plot(score: PredictionScore) -> Figure:
-    """Each key's metric by horizon: model, baselines and sampled futures, with 95% bands."""
+    """Plot each key's metric by horizon: model, baselines and sampled futures, with 95% bands."""
     names = list(dict.fromkeys(name for key in score.keys.values() for name in key.curves))
     others = [name for name in names if predictor_style(name, names)[2] == name and name != MODEL]
     horizons = np.arange(1, score.horizon + 1)
@@ -95,14 +95,14 @@ def prediction_plot(score: PredictionScore) -> Figure:
 
 
 def loss_plot(metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """Small multiples of everything that fitting logs, losses first; None where nothing was fitted."""
+    """Plot everything that fitting logs, losses first, in small panels; return None if nothing was fitted."""
     series = _by_name(line for line in metrics if line.get("phase") == "fit")
     order = sorted(series, key=lambda name: (name != "loss/total", not name.startswith("loss/"), name))
     return _small_multiples({name: series[name] for name in order}, "fit/", "updates")
 
 
 def practice_plot(metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """Small multiples of everything that a policy's practice logs; None where no policy practised."""
+    """Plot everything that a policy's practice logs, in small panels; return None without practice."""
     lines = [line for line in metrics if line.get("phase") == "improve"]
     learned = any(line.get("learned_steps") for line in lines)
     x, label = (
@@ -128,7 +128,7 @@ def _small_multiples(series: Mapping[str, Series], phase: str, x_label: str) -> 
 
 
 def progress_plot(metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """Returns, success and prediction over iterations; None where there is at most one of each."""
+    """Plot returns, success and prediction over iterations; return None for fewer than two of each."""
     lines = [line for line in metrics if line.get("phase") in ("collect", "evaluate")]
     series = {name: s for name, s in _by_name(lines, x="iteration").items() if len(s.x) > 1}
     panels_of: dict[str, dict[str, Series]] = {}
@@ -170,7 +170,7 @@ def progress_plot(metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
 
 
 def vector_plot(clips: ShownClips, key: str) -> Figure:
-    """The first entries of a vector in the first clip: what happened and what was predicted."""
+    """Plot the first entries of a vector in the first clip, real and predicted."""
     truth, prediction = clips.truth[key][0], clips.prediction[key][0]
 
     def draw(axes: Axes, steps: Array, i: int) -> None:
@@ -181,7 +181,7 @@ def vector_plot(clips: ShownClips, key: str) -> Figure:
 
 
 def _colours(names: Iterable[str]) -> list[Any]:
-    """Of lines in a panel: who acts has a colour of its own; horizons, which have an order, are shades."""
+    """Return the colours of a panel's lines: one for each actor, or shades for ordered horizons."""
     names = list(names)
     if all(name.endswith(("step", "steps")) for name in names):
         return [matplotlib.colormaps["viridis"](0.85 * i / max(len(names) - 1, 1)) for i in range(len(names))]
@@ -190,7 +190,7 @@ def _colours(names: Iterable[str]) -> list[Any]:
 
 
 def _trend(axes: Axes, series: Series, colour: str) -> None:
-    """A curve; a long one pale with its running mean over it."""
+    """Draw a curve; a long one is pale, with its running mean over it."""
     x, y = series.x, series.y
     if len(x) <= SMOOTHED_POINTS:
         axes.plot(x, y, "." if len(x) == 1 else "-", color=colour, linewidth=1.2)
@@ -207,7 +207,7 @@ def _trend(axes: Axes, series: Series, colour: str) -> None:
 
 
 def _by_name(lines: Iterable[Mapping[str, Any]], x: str = "step") -> dict[str, Series]:
-    """Every logged number as a series; ``<name>_low`` and ``<name>_high`` become its interval."""
+    """Return every logged number as a series; ``<name>_low`` and ``<name>_high`` become its interval."""
     points: dict[str, dict[float, float]] = {}  # a second value at the same x takes the first one's place
     for line in lines:
         for name, value in line.items():
@@ -225,5 +225,5 @@ def _by_name(lines: Iterable[Mapping[str, Any]], x: str = "step") -> dict[str, S
 
 
 def _aligned(end: Array | None, pairs: Array) -> Array | None:
-    """The y of one end of an interval, if it was logged as often as the value [N, 2] itself."""
+    """Return the y of one end of an interval, if it was logged as often as the value [N, 2] itself."""
     return end[:, 1] if end is not None and len(end) == len(pairs) else None

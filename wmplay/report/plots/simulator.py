@@ -1,4 +1,5 @@
-"""Plots of how good a simulator a model is: several futures of one beginning, and screens beside vectors."""
+"""Plots of a model's quality as a simulator: several futures of one start, and consistency of screen and
+vectors."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from wmplay.report.style import AGREEMENTS, BLUE, DISTANCES, GREEN, INK, ORANGE,
 
 
 def spread_plot(score: SpreadScore) -> Figure:
-    """Each key's distances by horizon: of two futures, of a future to the truth, of unrelated clips."""
+    """Plot each key's distances by horizon: between two futures, from a future to the truth, between
+    clips."""
     with drawing():
         figure, panels = panels_of_page(len(score.keys), columns=2, height=2.8)
         for axes, (key, spread) in zip(panels, score.keys.items(), strict=True):
@@ -31,7 +33,7 @@ def spread_plot(score: SpreadScore) -> Figure:
 
 
 def agreement_plot(score: AgreementScore) -> Figure:
-    """How much of the predicted screen the predicted vectors explain, by horizon."""
+    """Plot by horizon how much of the predicted screen the predicted vectors explain."""
     with drawing():
         figure, panels = panels_of_page(1, columns=1, height=2.8)
         curves = {
@@ -46,7 +48,7 @@ def agreement_plot(score: AgreementScore) -> Figure:
 
 
 def futures_plot(clips: ShownClips, key: str) -> Figure:
-    """The first entries of a vector in several futures of one beginning, with what happened."""
+    """Plot the first entries of a vector in several futures of one start, with the real one."""
     truth, futures = clips.truth[key][0], clips.prediction[key]
 
     def draw(axes: Axes, steps: Array, i: int) -> None:
@@ -59,7 +61,7 @@ def futures_plot(clips: ShownClips, key: str) -> Figure:
 
 
 def _draw(axes: Axes, curves: Mapping[str, tuple[Curve, str, str]], title: str) -> None:
-    """Curves by name, with colour and line style, and their 95% bands."""
+    """Draw curves by name, with colour and line style, and their 95% bands."""
     for name, (curve, colour, style) in curves.items():
         mean, low, high = (np.array(values, float) for values in (curve.mean, curve.low, curve.high))
         horizons = np.arange(1, len(mean) + 1)
