@@ -48,15 +48,15 @@ def assess(
     Args:
         config: of the run.
         parts: its pieces.
-        directory: the held-out episodes are kept in it.
-        device: where the model is.
-        reference: what the model was fitted on; the marginal baselines are too.
-        baselines: whether to score the policies that stay the same through a run, too.
+        directory: of the run, in which the held-out episodes are kept.
+        device: of the model.
+        reference: the data that the model was fitted on, for the marginal baselines.
+        baselines: whether to score the policies that do not change in a run as well.
         check: may raise to stop.
 
     Returns:
         The arguments of ``save_evaluation``: scores of the model ("prediction", "surprise", ...) and of
-        policies ("policy", "random", ...), and "clips", "episodes" and others to look at.
+        policies ("policy", "random", ...), and "clips", "episodes" and others for the report.
     """
     cfg, model = config.evaluate, parts.model
     episodes, context, horizon = cfg.prediction.episodes, cfg.prediction.context, cfg.prediction.horizon
@@ -95,9 +95,9 @@ def assess(
 def _assess_policies(
     config: DictConfig, parts: Parts, device: torch.device, baselines: bool, check: Check
 ) -> dict[str, Any]:
-    """Score the policy by its mean actions, the random one, and more of a policy that learned.
+    """Score the policy by its mean actions, the random one, and further variants of a policy that learned.
 
-    Those are: with sampled actions, in the learned world, untrained, and of a run to compare with.
+    The variants are: with sampled actions, in the learned world, untrained, and from a run to compare with.
     """
     number, seed = config.evaluate.policy.episodes, config.evaluate.seed
     max_steps = config.collect.max_episode_steps

@@ -40,7 +40,7 @@ def given_episodes(
 def held_out_episodes(
     config: DictConfig, episodes: int, directory: RunDirectory, device: torch.device, check: Check
 ) -> Store:
-    """Return so many held-out episodes; simulate them where the run directory has none.
+    """Return ``episodes`` held-out episodes, simulated if the run directory has none.
 
     Raises:
         StoreError: if those in the run directory are damaged.

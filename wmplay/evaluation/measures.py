@@ -46,14 +46,14 @@ def distance(metric: Metric, guess: Tensor, truth: Tensor) -> Tensor:
 
 
 def as_observed(metric: Metric, guess: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return predicted frames as an env would show them: whole numbers in pixels, 0 and 1 on screens."""
+    """Return predicted frames as an env would show them: whole numbers in images, 0 and 1 on screens."""
     if metric == "iou":
         return (guess > 0.5).to(dtype)
     return guess if dtype.is_floating_point else guess.round().clamp(0, 255).to(dtype)
 
 
 def foreground_iou(guess: Tensor, truth: Tensor) -> Tensor:
-    """Return intersection over union of the lit pixels of bool frames [..., H, W]; 1 where both are empty."""
+    """Return intersection over union of the lit pixels of bool frames [..., H, W]; 1 if both are empty."""
     both = (guess & truth).flatten(-2).sum(-1)
     either = (guess | truth).flatten(-2).sum(-1)
     return torch.where(either == 0, 1.0, both / either.clamp(min=1))
@@ -62,9 +62,10 @@ def foreground_iou(guess: Tensor, truth: Tensor) -> Tensor:
 def fit_baselines(
     frames: Mapping[str, Tensor], metrics: Mapping[str, Metric]
 ) -> dict[str, dict[str, Tensor]]:
-    """Return {key: {name: one frame [...]}}: what to guess, always, without looking at the clip.
+    """Return {key: {name: one frame [...]}}: constant predictions that do not depend on the clip.
 
-    ``background`` and ``marginal`` for screens, ``mean`` for the rest. (``copy-last`` needs no fitting.)
+    They are ``background`` and ``marginal`` for screens, and ``mean`` for other keys. (``copy-last`` needs no
+    fitting.)
 
     Args:
         frames: {key: [N, ...]} to fit on.
@@ -84,9 +85,9 @@ def fit_baselines(
 
 
 def _best_marginal(probability: Tensor, frames: Tensor) -> Tensor:
-    """Return each pixel's frequency [H, W] cut at the threshold of the best mean IoU on frames [N, H, W].
+    """Return each pixel's frequency [H, W], thresholded for the best mean IoU on frames [N, H, W].
 
-    At .5 it would be all background wherever bodies move about, and no baseline of its own.
+    A threshold of .5 would make it all background if bodies move about, and so no baseline of its own.
     """
 
     def fit(cut: Tensor) -> float:

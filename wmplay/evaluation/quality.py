@@ -1,4 +1,4 @@
-"""Model quality against success: the evaluations of runs, and how well one orders the other."""
+"""Model quality against success: the evaluations of runs, and the rank correlation of the two."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wmplay.evaluation.statistics import Interval, rank_correlation
 
 @dataclass(frozen=True)
 class Point:
-    """One evaluation: the run that it is of, what to call it, and all numbers that were logged."""
+    """One evaluation: its run, its label, and all logged numbers."""
 
     run: str
     label: str
@@ -24,11 +24,11 @@ class Point:
 def measured(
     runs: Mapping[str, Iterable[Mapping[str, Any]]], labels: Mapping[str, str] | None = None
 ) -> list[Point]:
-    """The evaluations of runs, from the lines of their ``metrics.jsonl``.
+    """Return the evaluations of runs, from the lines of their ``metrics.jsonl``.
 
     Args:
         runs: {run: lines}.
-        labels: {run: what to call it}; runs of one label share a colour.
+        labels: {run: label}; runs of one label share a colour.
     """
     points = []
     for run, lines in runs.items():
@@ -44,9 +44,9 @@ def measured(
 
 
 def correlation(points: Sequence[Point], quality: str, outcome: str) -> Interval:
-    """Spearman's rank correlation over points that have both, with a bootstrap interval.
+    """Return Spearman's rank correlation over points that have both, with a bootstrap interval.
 
-    Runs are drawn where there are several, since evaluations of one run are alike; else its evaluations.
+    The bootstrap draws runs, because evaluations of one run are alike, or evaluations if all are of one run.
     """
     runs = [point.run for point in points]
     groups = runs if len(set(runs)) > 1 else list(map(str, range(len(points))))

@@ -48,16 +48,16 @@ def save_evaluation(
     learned_episodes: Sequence[Trajectory] = (),
     **policies: PolicyScore,
 ) -> None:
-    """Writes an evaluation into a run directory, each file beside and then renamed; an earlier one goes.
+    """Write an evaluation into a run directory, each file atomically, in place of an earlier one.
 
     Args:
         run_dir: of the run.
         prediction, spread, surprise, agreement, arbiter: the model's scores.
-        clips, unprompted, duplicate: predictions to look at (see ``ShownClips``).
-        episodes: of the policy in the real world, to look at: only images are kept (and nothing, where
-            there are none).
+        clips, unprompted, duplicate: predictions for the report (see ``ShownClips``).
+        episodes: of the policy in the real world, for the report: only images are kept (and nothing without
+            images).
         learned_episodes: the same in the learned world, from the same starts and with the same goals.
-        policies: scores by name: ``policy=...`` first, ``random=...`` and others beside it.
+        policies: scores by name: ``policy=...`` first, then ``random=...`` and others.
     """
     evaluation = Evaluation(prediction, spread, surprise, agreement, arbiter, policies)
     write_sealed_json(run_dir / EVALUATION_FILE, _finite(asdict(evaluation)))
@@ -68,7 +68,7 @@ def save_evaluation(
 
 
 def load_evaluation(run_dir: Path) -> Evaluation | None:
-    """The evaluation in a run directory, None where there is none.
+    """Return the evaluation in a run directory, or None if it has none.
 
     Raises:
         RunError: if the file is damaged.
@@ -89,7 +89,7 @@ def load_evaluation(run_dir: Path) -> Evaluation | None:
 
 
 def _numbers(content: Any) -> Any:
-    """NaN for each null in a list."""
+    """Return JSON content with NaN for each null in a list."""
     if isinstance(content, dict):
         return {key: _numbers(value) for key, value in content.items()}
     if isinstance(content, list):
@@ -98,7 +98,7 @@ def _numbers(content: Any) -> Any:
 
 
 def _check(evaluation: Evaluation) -> None:
-    """Raises ValueError where the parts of an evaluation do not fit each other."""
+    """Raise ValueError if the parts of an evaluation do not fit each other."""
     for score in (evaluation.prediction, evaluation.spread, evaluation.agreement):
         lengths = {len(ends) for curve in _curves(score) for ends in (curve.mean, curve.low, curve.high)}
         if score is not None and not lengths <= {score.horizon}:
@@ -118,7 +118,7 @@ def _check(evaluation: Evaluation) -> None:
 
 
 def _curves(value: Any) -> Iterator[Curve]:
-    """All curves in a score."""
+    """Yield all curves of a score."""
     if isinstance(value, Curve):
         yield value
     elif is_dataclass(value):
@@ -130,7 +130,7 @@ def _curves(value: Any) -> Iterator[Curve]:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: None instead."""
+    """Return content with None for numbers that are not finite, which JSON lacks."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -23,16 +23,16 @@ class PolicyScore:
     """A policy's episodes: means with t intervals, success with a Wilson interval, and the raw numbers."""
 
     episodes: Count
-    seed: Count  # of the episodes: scores of equal seed are paired
+    seed: Count  # of the episodes: scores with equal seeds are paired
     mean_return: Interval
     mean_length: Interval
-    success: Interval | None  # None where there is no goal to reach
+    success: Interval | None  # None without a goal
     returns: list[float]  # of each episode: the plain sum of rewards
     lengths: list[Count]
     successes: list[bool] | None
 
     def row(self) -> dict[str, float]:
-        """Flat metrics for a log: ``return``, ``return_low``, ``return_high``, ``success``, ..."""
+        """Return flat metrics for a log: ``return``, ``return_low``, ``return_high``, ``success``, ..."""
         named = {"return": self.mean_return, "length": self.mean_length}
         if self.success is not None:
             named["success"] = self.success
@@ -49,23 +49,23 @@ class Curve:
 
     @classmethod
     def over(cls, clips: Tensor) -> Curve:
-        """The curve of values [clips, H]."""
+        """Return the curve of values [clips, H]."""
         mean, low, high = mean_intervals(clips.double().cpu().numpy())
         return cls(mean.tolist(), low.tolist(), high.tolist())
 
     def at(self, horizon: int) -> Interval:
-        """The interval at a horizon, counted from 1."""
+        """Return the interval at a horizon, counted from 1."""
         return Interval(self.mean[horizon - 1], self.low[horizon - 1], self.high[horizon - 1])
 
 
 @dataclass(frozen=True)
 class KeyScore:
-    """How well one observation key is predicted, by each predictor.
+    """The errors of the predictions of one observation key, by predictor.
 
-    The metric follows from what the key holds: ``iou`` for a binary screen (intersection over union of
-    the lit pixels at threshold .5; two empty frames agree: 1), ``mse`` for pixels (of values scaled to
-    0 .. 1), ``mae`` for vectors. The baselines know the context and the reference episodes only:
-    ``copy-last``, then ``background`` and ``marginal`` for screens, ``mean`` for the rest.
+    The metric follows from the key's content: ``iou`` for a binary screen (intersection over union of the lit
+    pixels at threshold .5; two empty frames agree: 1), ``mse`` for images (of values scaled to 0 .. 1),
+    ``mae`` for vectors. The baselines know only the context and the reference episodes: ``copy-last``, then
+    ``background`` and ``marginal`` for screens, ``mean`` for other keys.
     """
 
     metric: Metric
@@ -73,7 +73,7 @@ class KeyScore:
 
     @property
     def higher_is_better(self) -> bool:
-        """Whether the metric is a likeness rather than an error."""
+        """True if the metric is a similarity rather than an error."""
         return self.metric == "iou"
 
     @property
@@ -82,12 +82,12 @@ class KeyScore:
         return [name for name in self.curves if name in BASELINES]
 
     def ahead_until(self) -> int:
-        """The last horizon up to which the model beats every baseline, their intervals not overlapping."""
+        """Return the last horizon up to which the model beats every baseline, with disjoint intervals."""
         horizon = len(self.curves[MODEL].mean)
         return next((h - 1 for h in range(1, horizon + 1) if not self._ahead(h)), horizon)
 
     def ahead_from(self) -> int | None:
-        """The first horizon from which on it so beats them to the end; None if not even at the last."""
+        """Return the first horizon from which the model beats every baseline to the end, or None."""
         horizon = len(self.curves[MODEL].mean)
         behind = next((h for h in range(horizon, 0, -1) if not self._ahead(h)), 0)
         return behind + 1 if behind < horizon else None
@@ -105,12 +105,12 @@ class PredictionScore:
 
     context: Count
     horizon: Count
-    clips: Count  # windows scored, each of another episode: fewer than asked for where there are no more
+    clips: Count  # each of another episode; fewer than asked for if episodes are too few
     seed: Count
     keys: dict[str, KeyScore]
 
     def row(self) -> dict[str, float]:
-        """Flat metrics of the model for a log, at horizons 1, 2, 5, 10, ...: ``lcd/iou@5``."""
+        """Return flat metrics of the model for a log, at horizons 1, 2, 5, 10, ...: ``lcd/iou@5``."""
         return {
             f"{key}/{score.metric}@{h}": score.curves[MODEL].mean[h - 1]
             for key, score in self.keys.items()
@@ -120,14 +120,16 @@ class PredictionScore:
 
 @dataclass(frozen=True)
 class Likeness:
-    """How alike clips and real ones look to an arbiter, with jackknife intervals over episodes."""
+    """The similarity of clips to real ones in an arbiter's latents, with jackknife intervals over
+    episodes."""
 
     frechet: Interval  # squared, between latents, of which real ones have variance 1 in each dimension
     neighbours: dict[str, Interval]  # "precision@k", "recall@k", "f1@k", "density@k" for k = 3 and 5
-    action_error: Interval | None  # mean squared error of actions read off the clips; None: no robot to act
+    action_error: Interval | None  # mean squared error of decoded actions; None without a robot
 
     def row(self) -> dict[str, float]:
-        """Flat metrics for a log: ``frechet``, ``frechet_low``, ``frechet_high``, ``precision@3``, ..."""
+        """Return flat metrics for a log: ``frechet``, ``frechet_low``, ``frechet_high``, ``precision@3``,
+        ..."""
         named = {"frechet": self.frechet, **self.neighbours}
         if self.action_error is not None:
             named["action_error"] = self.action_error
@@ -136,10 +138,11 @@ class Likeness:
 
 @dataclass(frozen=True)
 class ArbiterScore:
-    """Sampled futures under the true actions, as an arbiter sees them, beside what frames its scale.
+    """Sampled futures under the real actions, compared by an arbiter, next to the ends of its scale.
 
-    All of ``likeness`` is against the same real clips, of other episodes, and with equally many clips: a
-    Frechet distance depends on their number, so scores compare at equal ``clips`` and ``arbiter`` only.
+    All entries of ``likeness`` are against the same real clips, of other episodes, and with equally many
+    clips: a Frechet distance depends on their number, so that scores are comparable only at equal ``clips``
+    and ``arbiter``.
     """
 
     arbiter: str  # "luxo-v1"
@@ -153,12 +156,12 @@ class ArbiterScore:
     chance: float | None  # the action error of always guessing the mean action
 
     def row(self) -> dict[str, float]:
-        """Flat metrics of the model for a log: ``frechet``, ``frechet_low``, ``frechet_high``, ..."""
+        """Return flat metrics of the model for a log: ``frechet``, ``frechet_low``, ``frechet_high``, ..."""
         return self.likeness[MODEL].row()
 
 
 def _with_ends(intervals: Mapping[str, Interval]) -> dict[str, float]:
-    """Intervals as metrics: ``<name>``, ``<name>_low``, ``<name>_high`` of each."""
+    """Return intervals as metrics: ``<name>``, ``<name>_low``, ``<name>_high`` of each."""
     return {
         f"{name}{end}": number
         for name, interval in intervals.items()
@@ -167,24 +170,24 @@ def _with_ends(intervals: Mapping[str, Interval]) -> dict[str, float]:
 
 
 def selected_horizons(horizon: int) -> list[int]:
-    """The horizons that tables and film strips show: 1, 2, 5, 10, 20, 50, ... and the last."""
+    """Return the horizons that tables and film strips show: 1, 2, 5, 10, 20, 50, ... and the last."""
     steps = [m * 10**e for e in range(len(str(horizon))) for m in (1, 2, 5)]
     return sorted({*(h for h in steps if h < horizon), horizon})
 
 
 @dataclass(frozen=True)
 class KeySpread:
-    """How far apart several sampled futures of one beginning are, for one observation key.
+    """The distances of several sampled futures of one start, for one observation key.
 
-    The distance is the key's metric as an error: 1 - IoU for screens. Were the model right about what it
-    cannot know, what happened would be one more of its futures: ``among`` and ``to_truth`` would be equal.
-    ``among`` far below ``to_truth`` is a model that is too sure.
+    The distance is the key's metric as an error: 1 - IoU for screens. For a model with the right uncertainty
+    the real future is like one more sample: ``among`` equals ``to_truth``. A model with ``among`` far below
+    ``to_truth`` is too certain.
     """
 
     metric: Metric
-    among: Curve  # mean distance of two futures of the same beginning, under the same actions
-    to_truth: Curve  # mean distance of a future to what happened
-    unrelated: Curve  # distance of what happened in two unrelated clips: the scale
+    among: Curve  # mean distance of two futures of the same start, under the same actions
+    to_truth: Curve  # mean distance of a future to the real one
+    unrelated: Curve  # distance of the real futures of two unrelated clips: the scale
 
 
 @dataclass(frozen=True)
@@ -199,7 +202,7 @@ class SpreadScore:
     keys: dict[str, KeySpread]
 
     def row(self) -> dict[str, float]:
-        """Flat metrics for a log: ``lcd/among@20``, ``lcd/to_truth@20``, ... at the last horizon."""
+        """Return flat metrics for a log: ``lcd/among@20``, ``lcd/to_truth@20``, ... at the last horizon."""
         return {
             f"{key}/{name}@{self.horizon}": getattr(spread, name).mean[-1]
             for key, spread in self.keys.items()
@@ -225,31 +228,31 @@ class SurpriseScore:
     baselines: dict[str, Interval]
 
     def row(self) -> dict[str, float]:
-        """Flat metrics for a log: ``bits``, ``bits_low``, ``bits_high``."""
+        """Return flat metrics for a log: ``bits``, ``bits_low``, ``bits_high``."""
         return _with_ends({"bits": self.bits})
 
 
 @dataclass(frozen=True)
 class AgreementScore:
-    """Whether the screen of a predicted future shows what its vectors say, at each horizon.
+    """The agreement of a predicted future's screen with its vectors, at each horizon.
 
-    The world's own renderer draws the predicted positions. ``iou`` compares all of the two pictures;
-    ``covered``, where the vectors leave something out that the screen shows (objects), is the part of the
-    drawn pixels that is lit on the screen.
+    The world's own renderer draws the predicted positions. ``iou`` compares the two images; ``covered``, used
+    if the screen shows objects that the vectors leave out, is the part of the drawn pixels that is lit on the
+    screen.
     """
 
     measure: Literal["iou", "covered"]
-    key: str  # the vectors that were drawn
+    key: str  # the key of the vectors that were drawn
     context: Count
     horizon: Count
     clips: Count
     seed: Count
     model: Curve  # of one sampled future of each clip
-    ceiling: Curve  # the same of true frames
+    ceiling: Curve  # the same of real frames
     floor: Curve  # the predicted screen of one clip with the vectors of another
 
     def row(self) -> dict[str, float]:
-        """Flat metrics for a log: ``iou@20`` at the last horizon."""
+        """Return flat metrics for a log: ``iou@20`` at the last horizon."""
         return {f"{self.measure}@{self.horizon}": self.model.mean[-1]}
 
 
@@ -265,12 +268,12 @@ class Evaluation:
     policies: dict[str, PolicyScore] = field(default_factory=dict)  # "policy", then "random" and others
 
     def numbers(self) -> dict[str, float]:
-        """All numbers, by the names that they are logged under: ``policy/success``, ``arbiter/frechet``."""
+        """Return all numbers by their logged names: ``policy/success``, ``arbiter/frechet``."""
         model = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "policies"}
         return flat({**model, **self.policies})
 
 
 def flat(scores: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of scores as metrics: ``policy/success``, ``prediction/lcd/iou@5``, ..."""
+    """Return the numbers of scores as metrics: ``policy/success``, ``prediction/lcd/iou@5``, ..."""
     rows = {name: score.row() for name, score in scores.items() if hasattr(score, "row")}
     return {f"{name}/{key}": value for name, row in rows.items() for key, value in row.items()}

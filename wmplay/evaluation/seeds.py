@@ -1,4 +1,5 @@
-"""Results of several runs: jobs of a sweep that are equal up to their seed, or up to their world, too."""
+"""Aggregation over several runs: jobs of a sweep that are equal up to their seed, or up to their seed and
+world."""
 
 from __future__ import annotations
 
@@ -10,33 +11,33 @@ import numpy as np
 from wmplay.contracts import Array
 from wmplay.evaluation.statistics import Interval, stratified_bootstrap
 
-SHARED = "success"  # numbers of this name mean the same in every world
+SHARED = "success"  # a metric of this name means the same in every world
 
 
 @dataclass(frozen=True)
 class Job:
     """One run of a sweep."""
 
-    directory: str  # within the sweep's
-    overrides: tuple[str, ...]  # but for the seed and what all jobs share
+    directory: str  # within the sweep's directory
+    overrides: tuple[str, ...]  # without the seed and those that all jobs share
     seed: str
     status: str
-    metrics: dict[str, Interval]  # over episodes; empty where it was not evaluated
+    metrics: dict[str, Interval]  # over episodes; empty if the job was not evaluated
 
     @property
     def counts(self) -> bool:
-        """Whether it is one of a setting's seeds: what is half done has had half of the budget."""
+        """True if the job finished; unfinished jobs have had less of the budget."""
         return self.status == "finished"
 
     @property
     def setting(self) -> str:
-        """What it was run with, in one line."""
+        """The job's overrides in one line."""
         return " ".join(self.overrides) or "defaults"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The jobs that are equal up to their seed; or up to their world, too."""
+    """The jobs that are equal up to their seed, or up to their seed and world."""
 
     setting: str
     seeds: int  # that finished
@@ -46,7 +47,7 @@ class Setting:
 
 
 def over_seeds(jobs: Sequence[Job]) -> list[Setting]:
-    """Each setting with the interquartile mean and the median of each metric, over the jobs that finished."""
+    """Return each setting with the interquartile mean and median of each metric over its finished jobs."""
     settings = []
     for setting in dict.fromkeys(job.setting for job in jobs):
         same = [job for job in jobs if job.setting == setting and job.counts]
@@ -59,10 +60,10 @@ def over_seeds(jobs: Sequence[Job]) -> list[Setting]:
 
 
 def over_worlds(jobs: Sequence[Job]) -> list[Setting]:
-    """Each setting but for its world, where a sweep has several: success over worlds and seeds together.
+    """Return the settings of a sweep over several worlds: success over worlds and seeds together.
 
-    Worlds are the strata of the bootstrap (Agarwal et al. 2021). Seeds that did not finish in every world are
-    left out, and so are settings that have none which did.
+    Worlds are the strata of the bootstrap (Agarwal et al. 2021). A seed counts if it finished in every world;
+    a setting without such a seed is left out.
     """
     by_rest: dict[str, dict[str, dict[str, Job]]] = {}  # {rest: {world: {seed: job}}}
     for job in jobs:
@@ -91,7 +92,7 @@ def over_worlds(jobs: Sequence[Job]) -> list[Setting]:
 
 
 def _aggregated(setting: str, seeds: int, scores: dict[str, Array], worlds: int = 1) -> Setting:
-    """A setting from the scores [seeds, worlds] of each metric."""
+    """Return a setting, given the scores [seeds, worlds] of each metric."""
     metrics = {name: stratified_bootstrap(values) for name, values in scores.items()}
     medians = {name: stratified_bootstrap(values, np.median) for name, values in scores.items()}
     return Setting(setting, seeds, metrics, medians, worlds)

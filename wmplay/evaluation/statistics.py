@@ -180,7 +180,7 @@ def jackknife(value: float, without: Array, confidence: float = 0.95) -> Interva
 
 
 def _student_t(dof: int, confidence: float) -> float:
-    """The t with P(|T| <= t) = confidence for a whole number of degrees of freedom, by bisection.
+    """Return the t with P(abs(T) <= t) = confidence for a whole number of degrees of freedom, by bisection.
 
     With t = sqrt(dof) tan(theta) the probability is a finite sum (Abramowitz & Stegun 26.7.3, 26.7.4).
     """

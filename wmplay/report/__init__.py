@@ -1,4 +1,4 @@
-"""The picture of a run: ``report.html``, the tables of the terminal, the table of a sweep."""
+"""The report of a run: ``report.html``, the tables of the terminal, the tables of a sweep."""
 
 from wmplay.report.page import write_report
 from wmplay.report.sweep.page import print_sweep, write_sweep

@@ -1,4 +1,4 @@
-"""``report.html`` of a run, built from what is on disk of it."""
+"""The page ``report.html`` of a run, built from the files of the run."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from wmplay.system.files import check_links
 
 
 def write_report(run_dir: Path | str) -> Path:
-    """Builds a run's ``report.html``, and its pictures in ``report/``, from what the run left on disk.
+    """Build a run's ``report.html``, and its images in ``report/``, from the files of the run.
 
-    It may be called at any time and as often as one likes; parts that are not there yet are left out.
+    It may be called at any time and any number of times; parts that do not exist yet are left out.
 
     Returns:
         The path of the page.
 
     Raises:
-        RunError: if the directory is not a run's, or a file in it is damaged.
+        RunError: if the directory is not a run's, or if one of its files is damaged.
     """
     run_dir = Path(run_dir)
     check_links(run_dir, RunError)
@@ -67,7 +67,7 @@ def write_report(run_dir: Path | str) -> Path:
 
 
 def _pieces(record: Record) -> list[str]:
-    """The pieces that the run was started with, as they were named."""
+    """Return the pieces that the run was started with, by the names given."""
     overrides = [str(text) for text in record.info.get("overrides", [])]
     return [text for text in overrides if text.partition("=")[0] in (*KINDS, "experiment")]
 
@@ -188,7 +188,7 @@ def _episodes(record: Record) -> Iterator[Picture]:
 
 
 def _begin_alike(one: Trajectory, other: Trajectory) -> bool:
-    """Whether two episodes have the same first frames, goals included, as far as both have them."""
+    """Return whether two episodes have the same first frames, for the keys that both have."""
     shared = one.observation.keys() & other.observation.keys()
     return all(np.array_equal(one.observation[key][0], other.observation[key][0]) for key in shared)
 

@@ -1,4 +1,4 @@
-"""All that a report is built from: what a run directory holds, however much of it there is."""
+"""The data of a report: all files of a run directory that exist."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wmplay.system.reading import YAML_BYTES, read_bytes
 
 @dataclass(frozen=True)
 class Record:
-    """What is on disk of a run; parts that are not there are empty or None."""
+    """The files of a run; those that do not exist are empty or None."""
 
     path: Path
     info: dict[str, Any]  # run.json
@@ -34,15 +34,15 @@ class Record:
 
     @property
     def name(self) -> str:
-        """What to call the run."""
+        """The title of the run."""
         return str(self.info.get("name", self.path.name))
 
 
 def read_record(run_dir: Path) -> Record:
-    """Reads a run directory.
+    """Read a run directory.
 
     Raises:
-        RunError: if it is not a run's (no ``run.json``), or a file is damaged.
+        RunError: if it is not a run's (no ``run.json``), or if a file is damaged.
     """
     directory = RunDirectory(run_dir)
     try:

@@ -1,6 +1,6 @@
-"""The agreement of a predicted future with itself: its screen next to what its vectors say.
+"""Consistency of a predicted future: its screen compared with its vectors.
 
-For LCD worlds, whose own renderer can draw any positions.
+It is defined for LCD worlds, whose renderer can draw any positions.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ class Drawing:
 
 
 def drawing_of(env: gymnasium.Env[Any, Any], keys: Iterable[str]) -> Drawing | None:
-    """Return how to draw the vectors among the observations of these keys; None where they cannot be drawn.
+    """Return the drawing of the vectors among the observations of these keys, or None.
 
-    They cannot: outside of LCD worlds, without a screen, and where the vectors do not hold all that is drawn
-    (a passive world without ``full_state``, objects that may have one shape or another).
+    None is returned outside of LCD worlds, without a screen, and if the vectors do not determine all that is
+    drawn (a passive world without ``full_state``, objects with one of several shapes).
     """
     keys, shown = set(keys), env.unwrapped
     if not isinstance(shown, LcdEnv) or SCREEN not in keys:
@@ -87,7 +87,7 @@ def drawing_of(env: gymnasium.Env[Any, Any], keys: Iterable[str]) -> Drawing | N
 def evaluate_agreement(
     model: WorldModel, clips: ClipSet, env: gymnasium.Env[Any, Any]
 ) -> AgreementScore | None:
-    """Score how far the screen of a sampled future is what the world's renderer makes of its vectors.
+    """Score the agreement of a sampled future's screen with the rendering of its vectors.
 
     Args:
         model: any world model.
@@ -95,8 +95,8 @@ def evaluate_agreement(
         env: a single env of their world.
 
     Returns:
-        The score by horizon; None where nothing can be drawn (see ``drawing_of``), and for a model that does
-        not predict what is needed.
+        The score by horizon, or None if nothing can be drawn (see ``drawing_of``) or the model does not
+        predict the screen and the vectors.
     """
     drawing = drawing_of(env, clips.segment.observation)
     if drawing is None:

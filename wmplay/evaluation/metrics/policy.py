@@ -15,11 +15,11 @@ from wmplay.evaluation.statistics import mean_interval, success_rate
 
 
 def score_episodes(episodes: Sequence[Trajectory], seed: int) -> PolicyScore:
-    """Score whole episodes. Where observations hold a goal, ending terminated is success.
+    """Score whole episodes. If observations have a goal, a terminated episode is a success.
 
     Args:
         episodes: of one policy.
-        seed: of the episodes, which the score names.
+        seed: of the episodes, recorded in the score.
     """
     returns = [float(episode.reward.sum(dtype=np.float64)) for episode in episodes]
     lengths = [len(episode) for episode in episodes]

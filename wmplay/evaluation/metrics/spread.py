@@ -1,4 +1,5 @@
-"""The distance of several sampled futures of one beginning, from each other and from what happened."""
+"""The spread of several sampled futures of one start: their distances from each other and from the real
+future."""
 
 from __future__ import annotations
 
@@ -16,12 +17,12 @@ from wmplay.evaluation.scores import Curve, KeySpread, SpreadScore
 
 @torch.no_grad()
 def evaluate_spread(model: WorldModel, clips: ClipSet, futures: int = 8) -> SpreadScore:
-    """Score how far apart several futures of one beginning are, under the same actions.
+    """Score the distances of several futures of one start, under the same actions.
 
     Args:
         model: any world model; one that samples nothing has spread 0.
-        clips: whose contexts are the beginnings.
-        futures: of each beginning, at least 2.
+        clips: whose contexts are the starts.
+        futures: of each start, at least 2.
     """
     assert futures >= 2, f"{futures} futures have no distance"
     metrics = {key: metric_of(frames) for key, frames in clips.segment.observation.items()}

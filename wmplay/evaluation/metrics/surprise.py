@@ -1,7 +1,7 @@
-"""The surprise of a model: bits per frame of binary screens, where it has a likelihood or a bound of it.
+"""The surprise of a model: bits per frame of binary screens, for a model with a likelihood or a bound of it.
 
-A bit less per frame is a frame that was twice as likely, so these numbers compare across models of any kind,
-as long as exact ones are not held against bounds (which can only be too high).
+One bit less per frame means that a frame was twice as likely, so that these numbers are comparable across
+models of any kind, as long as exact numbers are not compared with bounds (which can only be too high).
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ def marginal_nats(lit: Tensor, frames: Tensor) -> Tensor:
 
 
 def copy_last_nats(frames: Tensor) -> Tensor:
-    """Return the nats [B, H] of bool frames [B, 1 + H, pixels], each the one before with independent flips.
+    """Return the nats [B, H] of bool frames [B, 1 + H, pixels], each the previous one with independent flips.
 
-    The chance to flip is the best one for these very frames: how often pixels do.
+    The probability of a flip is the best one for these very frames: the frequency of flips in them.
     """
     flips = (frames[:, 1:] != frames[:, :-1]).double()
     rate = flips.mean()

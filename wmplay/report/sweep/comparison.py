@@ -1,4 +1,4 @@
-"""Jobs of a sweep that are equal up to their seed, and what they come to: tables, a CSV file, a plot."""
+"""Comparison of a sweep's settings over seeds: tables and a plot."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from wmplay.report.plots.figures import panels_of_page
 from wmplay.report.style import BLUE, QUIET, drawing
 from wmplay.report.tables import Grid
 
-MOST_ROWS = 30  # of a plot: a search has more settings than anybody can read
+MOST_ROWS = 30  # of a plot: a search has more settings than a reader can compare
 WIDE = 30  # characters of a line of a setting
 NOTE = "Interquartile mean (below 4 seeds: mean) and median, with 95% bootstrap intervals over seeds."
 
 
 def wrapped(setting: str) -> str:
-    """A setting over several lines, none of which is wide: for the first column of a table."""
+    """Return a setting on several short lines, for the first column of a table."""
     return textwrap.fill(setting, WIDE, break_long_words=False, break_on_hyphens=False)
 
 
 def cells(metrics: dict[str, Interval], names: Sequence[str]) -> list[str]:
-    """The metrics of these names in words; a dash for what is not there."""
+    """Return the metrics of these names in words; a dash for missing ones."""
 
     def show(name: str) -> str:
         if name not in metrics:
@@ -39,7 +39,7 @@ def cells(metrics: dict[str, Interval], names: Sequence[str]) -> list[str]:
 
 
 def seeds_grid(settings: Sequence[Setting], names: Sequence[str]) -> Grid:
-    """Two rows for each setting: the interquartile mean and the median."""
+    """Return a table with two rows for each setting: the interquartile mean and the median."""
     worlds = max(setting.worlds for setting in settings)
     rows = []
     for setting in settings:
@@ -53,10 +53,10 @@ def seeds_grid(settings: Sequence[Setting], names: Sequence[str]) -> Grid:
 
 
 def settings_plot(settings: Sequence[Setting], jobs: Sequence[Job], names: Sequence[str]) -> Figure | None:
-    """A panel for each metric, a row for each setting: its seeds, their interquartile mean and its interval.
+    """Plot a panel for each metric, with a row for each setting: its seeds, interquartile mean and interval.
 
-    Only of jobs that finished. Where there is one seed of each, the intervals are those over its episodes.
-    None where there is nothing to compare, or too much.
+    Only finished jobs are plotted. With one seed of each setting, the intervals are those over its episodes.
+    None is returned if settings are too few to compare, or too many.
     """
     jobs = [job for job in jobs if job.counts]
     if not jobs or not names or not 2 <= len(settings) <= MOST_ROWS:

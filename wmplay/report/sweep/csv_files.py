@@ -1,4 +1,4 @@
-"""The CSV files of a sweep: a line for each job, and for each setting and number."""
+"""The CSV files of a sweep: a line for each job, and for each setting and metric."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wmplay.system.files import written_beside
 
 
 def write_csv(sweep: Sweep, path: Path) -> None:
-    """One line for each job: directory, setting, seed, status, and each metric with its interval."""
+    """Write a line for each job: directory, setting, seed, status, and each metric with its interval."""
     ends = [f"{name}{end}" for name in sweep.metrics for end in ("", "_low", "_high")]
     with written_beside(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -25,7 +25,7 @@ def write_csv(sweep: Sweep, path: Path) -> None:
 
 
 def write_settings(settings: Sequence[Setting], path: Path) -> None:
-    """A CSV file with a line for each setting and metric: both aggregates, with their intervals."""
+    """Write a line for each setting and metric: both aggregates, with their intervals."""
     with written_beside(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         ends = ("", "_low", "_high")

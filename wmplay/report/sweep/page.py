@@ -1,4 +1,4 @@
-"""A sweep at a glance: a row for each job, and one for each setting over its seeds."""
+"""The overview of a sweep: a row for each job, and one for each setting over its seeds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CSV_FILE = "sweep.csv"
 SETTINGS_FILE = "settings.csv"
 LEFT_COLUMNS = 24  # characters of seed, status and the space around them
 METRIC_COLUMN = 19
-PAGE_COLUMNS = 110  # characters that fit beside each other on the page
+PAGE_COLUMNS = 110  # characters that fit in a row of the page
 JOBS = "Jobs"
 
 SEEDS = (
@@ -45,7 +45,7 @@ QUALITY = (
 
 
 def print_sweep(sweep: Sweep, console: Console | None = None) -> None:
-    """Prints the tables of a sweep, and why jobs are damaged."""
+    """Print the tables of a sweep, and the reasons of damaged jobs."""
     console = console or terminal()
     if sweep.common:
         console.print(Text(f"all jobs: {sweep.common}", style="dim"))
@@ -56,7 +56,7 @@ def print_sweep(sweep: Sweep, console: Console | None = None) -> None:
 
 
 def write_sweep(sweep: Sweep) -> Path:
-    """Writes CSV files of a sweep and ``report.html`` into its directory; returns the page.
+    """Write the CSV files and ``report.html`` of a sweep into its directory; return the page's path.
 
     Raises:
         RunError: for a link in the directory that leads out of it.
@@ -69,7 +69,7 @@ def write_sweep(sweep: Sweep) -> Path:
 
 
 def write_sweep_report(sweep: Sweep, sweep_dir: Path) -> Path:
-    """Builds ``report.html`` in a sweep's directory: its tables, and success against model quality."""
+    """Build ``report.html`` in a sweep's directory: its tables, and success against model quality."""
     grids = sorted(sweep_grids(sweep, PAGE_COLUMNS), key=lambda grid: grid.title == JOBS)
     compared = settings_plot(sweep.settings, sweep.jobs, sweep.metrics)
     several = any(setting.seeds > 1 for setting in sweep.settings)
@@ -96,7 +96,7 @@ def write_sweep_report(sweep: Sweep, sweep_dir: Path) -> Path:
 
 
 def _links(sweep: Sweep, sweep_dir: Path) -> list[Html]:
-    """The runs' own reports, of those that have one."""
+    """Return links to the runs' own reports that exist."""
     pages = {f"{job.setting} seed {job.seed}": Path(job.directory, REPORT_FILE) for job in sweep.jobs}
     items = [
         f'<li><a href="{escape(page.as_posix())}">{escape(name)}</a></li>'
@@ -107,7 +107,7 @@ def _links(sweep: Sweep, sweep_dir: Path) -> list[Html]:
 
 
 def _verdict(sweep: Sweep) -> str:
-    """How many runs there are, and the success of each setting over its seeds."""
+    """Return the number of runs, and the success of each setting over its seeds, in words."""
     found = [
         f"{setting.setting}: success {percent(setting.metrics['success'])}, {counted(setting.seeds, 'seed')}"
         for setting in sweep.settings
@@ -118,7 +118,7 @@ def _verdict(sweep: Sweep) -> str:
 
 
 def sweep_grids(sweep: Sweep, width: int) -> list[Grid]:
-    """Tables of jobs, and of settings where one has several seeds; each with the metrics that fit."""
+    """Return tables of jobs, and of settings with several seeds; each with the metrics that fit the width."""
     left = max(len(line) for job in sweep.jobs for line in wrapped(job.setting).split("\n")) + LEFT_COLUMNS
     each = max(1, (width - left) // METRIC_COLUMN)
     names = sweep.metrics

@@ -1,4 +1,4 @@
-"""Does a better model make a better policy: success against model quality, over evaluations."""
+"""Plots of success against model quality, over evaluations."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from wmplay.report.labels import counted
 from wmplay.report.plots.figures import legend_below, panels_of_page
 from wmplay.report.style import BLUE, OTHERS, QUALITIES, QUIET, drawing
 
-LEAST = 3  # evaluations: two points always lie on a line
+LEAST = 3  # evaluations, because two points always lie on a line
 
 OUTCOMES = {
     "policy/success": "success",
     "policy_sampled/success": "success, actions sampled",
 }
-RETURN = ("policy/return", "return")  # where there is no goal to reach
+RETURN = ("policy/return", "return")  # in a task without a goal
 
 
 def quality_plot(points: Sequence[Point]) -> Figure | None:
-    """A scatter of each outcome against each quality; None where fewer than three evaluations have both."""
+    """Plot each outcome against each quality; return None for fewer than three evaluations with both."""
     panels_of = _pairs(points)
     if not panels_of:
         return None
@@ -57,7 +57,7 @@ def quality_plot(points: Sequence[Point]) -> Figure | None:
 
 
 def _pairs(points: Sequence[Point]) -> list[tuple[str, str, str, str]]:
-    """(quality, its label, outcome, its label) of each panel."""
+    """Return (quality, its label, outcome, its label) of each panel."""
     names = list(dict.fromkeys(name for point in points for name in point.numbers))
     errors = {name: f"{name.split('/')[1]} error at 1 step" for name in names if name.endswith("/mae@1")}
     outcomes = {name: label for name, label in OUTCOMES.items() if name in names} or dict([RETURN])

@@ -1,4 +1,4 @@
-"""A sweep as it is on disk: its jobs, its settings over seeds, and what cannot be read."""
+"""A sweep on disk: its jobs, its settings over seeds, and the jobs that cannot be read."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Sweep:
     """All jobs of a sweep, and its settings."""
 
     path: Path
-    common: str  # the overrides that all jobs share; they are in no setting
+    common: str  # the overrides that all jobs share, which are in no setting
     jobs: list[Job]
     settings: list[Setting]
-    across: list[Setting]  # over worlds and seeds; empty where there is one world
+    across: list[Setting]  # over worlds and seeds; empty for one world
     points: list[Point]  # every evaluation of every job
-    damaged: dict[str, str]  # {directory: why} of the jobs that cannot be read
+    damaged: dict[str, str]  # {directory: reason} of the jobs that cannot be read
 
     @property
     def metrics(self) -> list[str]:
@@ -39,12 +39,12 @@ class Sweep:
 
 
 def summarise_sweep(sweep_dir: Path) -> Sweep:
-    """Reads the jobs of a sweep: every directory in it that holds a run, or why there is none.
+    """Read the jobs of a sweep: every directory in it that holds a run, or a reason why it holds none.
 
-    Those that cannot be read are ``damaged``; the others are not held up by them.
+    Jobs that cannot be read are listed in ``damaged``.
 
     Raises:
-        RunError: if there are none.
+        RunError: if the sweep has no job.
     """
     sweep = SweepDirectory(sweep_dir)
     records: list[Record] = []
@@ -60,7 +60,7 @@ def summarise_sweep(sweep_dir: Path) -> Sweep:
             damaged[str(path.relative_to(sweep_dir))] = str(error)
     if not records and not stillborn and not damaged:
         raise RunError(f"{sweep_dir} has no runs in it: expected directories with a run.json")
-    records.sort(key=lambda record: str(record.info.get("started", "not yet")))  # words come after dates
+    records.sort(key=lambda record: str(record.info.get("started", "not yet")))  # words sort after dates
     every = alike([*(record.info.get("overrides", []) for record in records), *stillborn.values()])
     common = [text for text in every[0] if all(text in other for other in every)] if len(every) > 1 else []
     common = [text for text in common if not text.startswith("seed=")]
@@ -80,7 +80,7 @@ def summarise_sweep(sweep_dir: Path) -> Sweep:
 
 
 def _read(path: Path) -> Record:
-    """What is on disk of a job. Raises RunError or ConfigError where it is damaged."""
+    """Return the files of a job. Raise RunError or ConfigError if one is damaged."""
     record = read_record(path)
     alike([record.info.get("overrides", [])])
     if record.config:
@@ -89,14 +89,14 @@ def _read(path: Path) -> Record:
 
 
 def _own(overrides: Sequence[str], common: Sequence[str]) -> tuple[str, ...]:
-    """A job's overrides but for the seed and what all jobs share."""
+    """Return a job's overrides without the seed and without those that all jobs share."""
     return tuple(text for text in overrides if text not in common and not text.startswith("seed="))
 
 
 def _told_apart(records: Sequence[Record], own: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Each run's own overrides, and what else its config has in which those of equal ones differ.
+    """Return each run's own overrides, and the settings in which runs with equal overrides differ.
 
-    A default that was changed while a sweep grew, in a plugin or by another version, makes another setting.
+    A default that changed while a sweep grew, in a plugin or a new version, makes another setting.
     """
     found = list(own)
     for texts in dict.fromkeys(own):
@@ -116,7 +116,7 @@ def _but_for_the_seed(config: str) -> str:
 
 
 def _by_key(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """The values of a config by their keys with dots."""
+    """Return the values of a config by their keys with dots."""
     found: dict[str, str] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
