@@ -158,7 +158,7 @@ def test_a_policy_that_does_not_learn_has_no_practice() -> None:
     config, (line,) = composed("experiment=luxo_learned", "policy=still")
     assert config.improve == composed()[0].improve
     assert "improve.steps" in line
-    assert composed("experiment=luxo_learned", "policy=sac")[0].improve.steps == 6000000
+    assert composed("experiment=luxo_learned", "policy=sac")[0].improve.steps == 550000
 
 
 def test_the_parts_that_a_new_piece_needs_come_with_it() -> None:
