@@ -164,7 +164,7 @@ class _Plan:
     """The overrides of a search: fixed ones, the search space, and the seeds to repeat with."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
-        from wmplay.config.composing import parse
+        from wmplay.config.overrides import parse
 
         last = {each.key_or_group: each for each in parse(arguments)}  # the last override of a key counts
         self.fixed = [str(each.input_line) for each in last.values() if not each.is_sweep_override()]

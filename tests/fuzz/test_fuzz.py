@@ -26,13 +26,13 @@ import pytest
 import torch
 
 import wmplay
-from wmplay.cli.data import export_data
 from wmplay.contracts import Trajectory
 from wmplay.errors import WmplayError
 from wmplay.evaluation.arbiter.network import load_arbiter, shipped
 from wmplay.evaluation.gallery import load_clips, load_episodes
 from wmplay.evaluation.saved import load_evaluation
 from wmplay.formats import data_format
+from wmplay.formats.transfer import export_data
 from wmplay.report import write_report
 from wmplay.report.pictures.clips import clip_cells, image_keys
 from wmplay.runs.directory import RunDirectory

@@ -21,7 +21,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_list_shows_kinds_names_and_sources(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     output = capsys.readouterr().out
-    for word in ("env", "luxo", "rssm", "cem", "quickstart", "built in"):
+    for word in ("env", "luxo", "rssm", "cem", "quickstart"):
         assert word in output
     assert main(["list", "model"]) == 0
     assert "luxo" not in capsys.readouterr().out

@@ -16,8 +16,8 @@ from refusals import failure
 
 import wmplay
 from wmplay.cli import main
-from wmplay.cli.data import export_data, import_data
 from wmplay.errors import DataError, UnknownName
+from wmplay.formats.transfer import export_data, import_data
 from wmplay.loop.rehearsal import check_store
 from wmplay.store import Store, load_trajectories
 

@@ -8,8 +8,8 @@ from refusals import failure, refusal
 
 import wmplay
 from wmplay.cli import main
-from wmplay.cli.data import export_data, import_data
 from wmplay.errors import WorldError
+from wmplay.formats.transfer import export_data, import_data
 
 LUXO = "lcd(world=luxo, physics=fast, screen=outwards)"
 URCHIN = "lcd(world=urchin, physics=fast, screen=outwards)"

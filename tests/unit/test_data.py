@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from minari.data_collector.episode_buffer import EpisodeBuffer
 
-from wmplay.cli.data import export_data, import_data, print_info
 from wmplay.contracts import Trajectory
 from wmplay.errors import DataError, StoreError, UnknownName, WriteError
 from wmplay.formats import FORMATS, READ_ONLY, data_format
+from wmplay.formats.transfer import export_data, import_data, print_info
 from wmplay.store import load_trajectories, save_trajectories
 from wmplay.system.files import folder_written_beside
 

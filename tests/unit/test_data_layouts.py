@@ -7,9 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
-from wmplay.cli.data import import_data
 from wmplay.errors import ConfigError, DataError, StoreError
 from wmplay.formats import data_format
+from wmplay.formats.transfer import import_data
 from wmplay.store.metadata import read_metadata
 from wmplay.store.split import hold_out
 

@@ -9,9 +9,9 @@ import pytest
 
 import wmplay
 from wmplay.check.fixtures.alignment_env import AlignmentWorld, check_alignment
-from wmplay.cli.data import export_data, import_data
 from wmplay.errors import DataError
 from wmplay.formats import data_format
+from wmplay.formats.transfer import export_data, import_data
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

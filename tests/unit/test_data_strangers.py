@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from episodes import episode
 
-from wmplay.cli.data import import_data
 from wmplay.errors import DataError
 from wmplay.formats import data_format
-from wmplay.formats.hdf5_files import opened
+from wmplay.formats.hdf5.files import opened
+from wmplay.formats.transfer import import_data
 
 TOY = Path(__file__).parents[1] / "fixtures" / "lerobot_toy"
 SECRET = np.arange(6.0).reshape(3, 2)

@@ -137,7 +137,7 @@ def test_an_edited_plugin_is_read_again_when_asked_to_be(folder: Path) -> None:
     assert wmplay.make("model", "tiny", env=Spaces()).width == 8
     assert registry.compose(["model=tiny"]).model.width == 8
     assert before.width == 7
-    assert type(before) is not registry.registered()["model", "tiny"]
+    assert type(before) is not catalogue.registered()["model", "tiny"]
 
     write(folder / "pack" / "__init__.py", MODEL.replace("int = 7", "int = WIDTH"), name="pack")
     text = (folder / "pack" / "__init__.py").read_text()

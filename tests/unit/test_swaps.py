@@ -9,8 +9,9 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from wmplay import registry
-from wmplay.config import composing, plugins
+from wmplay.config import loading, plugins, references
 from wmplay.config.constructors import required
+from wmplay.config.overrides import parse
 from wmplay.config.swaps import Pieces, find_swaps
 from wmplay.errors import ConfigError
 
@@ -52,7 +53,7 @@ PIECES = [
 EXPERIMENTS = registry.names("experiment")
 
 
-class_of = functools.cache(registry.class_of)
+class_of = functools.cache(references.class_of)
 
 
 @pytest.fixture(autouse=True)
@@ -173,12 +174,12 @@ def test_the_parts_that_a_new_piece_needs_come_with_it() -> None:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_piece_goes_into_every_experiment(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    own, settings = composing.experiment([f"experiment={experiment}"])
-    monkeypatch.setattr(composing, "experiment", lambda overrides: (dict(own), settings))
-    lent = composing.run_defaults()
-    pieces = Pieces(registry.KINDS, lent, class_of)
+    own, settings = loading.experiment([f"experiment={experiment}"])
+    monkeypatch.setattr(loading, "experiment", lambda overrides: (dict(own), settings))
+    lent = loading.run_defaults()
+    pieces = Pieces(lent, class_of)
     for kind, name in PIECES:
-        swaps = find_swaps([f"experiment={experiment}", f"{kind}={name}"], pieces)
+        swaps = find_swaps(parse([f"experiment={experiment}", f"{kind}={name}"]), pieces)
         old = own.get(kind)
         same = old is not None and class_of(kind, old) is class_of(kind, name)
         given = {key for key in OmegaConf.select(settings, kind) or {} if key not in lent.get(kind, {})}

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 from wmplay.check.compare import global_generators_at_rest, listed
 from wmplay.check.report import Broken, NotTried, Report, examine
-from wmplay.config.kinds import TABLE
+from wmplay.config.kinds import KINDS
 from wmplay.contracts import missing_methods
 from wmplay.errors import WmplayError
 
@@ -116,7 +116,7 @@ class Desk:
         """
         run_dir = self.new_run()
         with self.logger(run_dir) as logger:
-            missing = missing_methods(logger.inner, TABLE["logger"].methods)
+            missing = missing_methods(logger.inner, KINDS["logger"].methods)
             if missing:
                 raise Broken(f"it has no {missing[0]}()", "see Logger in wmplay/contracts")
             logger.log({"collect/first_name": 0.5, "collect/second_name": 7}, 0)

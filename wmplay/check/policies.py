@@ -19,7 +19,7 @@ from wmplay.check.fixtures.fitted_model import ROWS
 from wmplay.check.fixtures.scripts import ANEW, BEFORE, Acting, exchanged, flat, pick
 from wmplay.check.learners import LEARNING, Practised
 from wmplay.check.report import Broken, NotTried, Report, examine
-from wmplay.config.kinds import TABLE
+from wmplay.config.kinds import KINDS
 from wmplay.contracts import StoreView, WorldModel, missing_methods
 
 MANY = 97  # copies of a row, enough to see rare draws
@@ -62,7 +62,7 @@ def check_policy(
 def shapes_and_types(trial: Acting) -> None:
     """Check that actions have the contract's shape and dtype and are finite, and carries are tensors, batch
     first."""
-    missing = missing_methods(trial.policy, TABLE["policy"].methods)
+    missing = missing_methods(trial.policy, KINDS["policy"].methods)
     if missing:
         raise Broken(f"it has no {missing[0]}()", "see Policy in wmplay/contracts")
     discrete = isinstance(trial.space, Discrete)

@@ -1,153 +1,85 @@
-"""What ``wmplay data info|import|export`` do: between a store and other formats.
-
-What a format says of its data as a whole (env, spaces, author, ...) is kept beside the store's manifest, in
-``metadata.json``, and goes along when the store is exported.
-"""
+"""``wmplay data``: what is in a store; stores from and to other formats."""
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
+import argparse
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import numpy as np
-from rich.table import Table
+from wmplay.cli.arguments import at_least, out_store_option, store_argument
+from wmplay.errors import UsageError
 
-from wmplay.contracts import Trajectory
-from wmplay.errors import DataError
-from wmplay.formats import FORMATS, READ_ONLY, data_format
-from wmplay.formats.encoding import ARRAYS, OURS, Encoding
-from wmplay.formats.spaces import described
-from wmplay.store import Store, load_trajectories, save_trajectories
-from wmplay.store.manifest import exists as is_store
-from wmplay.store.metadata import check_origins, origins, read_metadata
-from wmplay.system.printing import say
-from wmplay.system.progress import bar, console, terminal
+FORMATS = "npz, hdf5, minari or lance"  # both ways
 
 
-def import_data(
-    name: str,
-    source: Path,
-    out: Path,
-    *,
-    rename: Mapping[str, str] | None = None,
-    episode_length: int | None = None,
-) -> Store:
-    """Reads data in another format into a store, with observations named and encoded as ``env=gym`` does.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verbs, each with what it takes."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="|".join(VERBS))
+    for name, verb in VERBS.items():
+        inner = verbs.add_parser(name, help=verb.summary, description=verb.summary)
+        inner.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        verb.add_arguments(inner)
 
-    Args:
-        name: of the format.
-        source: where the data is.
-        out: the store; created, or appended to, and then its own metadata stays.
-        rename: {name: other name} of observations.
-        episode_length: of data in D4RL's layout that does not say where episodes end, in steps.
 
-    Raises:
-        DataError: for data that is not there or has a hole. The store is then as before.
-        StoreError: for data that does not fit into the store.
-        WorldError: for data that is of another world than the store's.
-    """
-    chosen = data_format(name)
-    _check_plain(source)
-    options = {} if episode_length is None else {"episode_length": episode_length}
-    if options and name != "hdf5":
-        raise DataError(
-            f"an episode length is for hdf5 in D4RL's layout, {name} data says where episodes end"
+def run(options: argparse.Namespace) -> None:
+    """Print, import or export."""
+    from wmplay.formats import transfer
+
+    if options.verb == "info":
+        transfer.print_info(options.store)
+    elif options.verb == "export":
+        transfer.export_data(options.store, options.format, options.out)
+    else:
+        transfer.import_data(
+            options.format,
+            options.source,
+            options.out,
+            rename=dict(_renaming(text) for text in options.rename),
+            episode_length=options.episode_length,
         )
-    total, metadata = chosen.count(source, **options), chosen.read_metadata(source)
-    encoding = Encoding(str(source), metadata, rename or {})
-    if is_store(out):
-        check_origins(out, load_trajectories(out).made_with, origins(metadata))
-
-    def notes() -> Mapping[str, Any]:
-        known = metadata | described(encoding.spaces)
-        left_out = {*metadata.get("left_out", []), *encoding.left_out}
-        return known | ({"left_out": sorted(left_out)} if left_out else {})
-
-    try:
-        read = map(encoding, chosen.read(source, **options))
-        store = save_trajectories(_shown("import", read, total), out, notes=notes)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"nothing was added to {out}") from None
-    if encoding.left_out:
-        console.print(f"texts are left out: {', '.join(sorted(encoding.left_out))}", markup=False)
-    console.print(f"{out}: {len(store):,} episodes, {store.steps:,} steps")
-    return store
 
 
-def export_data(source: Path, name: str, out: Path) -> None:
-    """Writes a store in another format.
+class Verb(NamedTuple):
+    """A verb of the command."""
 
-    Args:
-        source: the store.
-        name: of the format.
-        out: a path that is free.
-
-    Raises:
-        DataError: something is there already, or the format cannot hold this data.
-        StoreError: there is no store, or it is damaged.
-        WriteError: no space, no permission; nothing is left behind.
-    """
-    chosen = data_format(name)
-    if name in READ_ONLY:
-        raise DataError(
-            f"{name} data is read, not written: choose from {', '.join(sorted(FORMATS.keys() - READ_ONLY))}"
-        )
-    store = load_trajectories(source)
-    if out.exists():
-        raise DataError(f"{out} is there already: choose another name, or move it away")
-    metadata = {**read_metadata(source), ARRAYS: OURS}
-    chosen.write(_shown("export", store, len(store)), out, metadata)
-    console.print(f"{out}: {len(store):,} episodes, {store.steps:,} steps")
+    summary: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
 
 
-def print_info(path: Path) -> None:
-    """Prints what is in a store: episodes, how they end, returns, and each array's dtype and shape.
-
-    Raises:
-        StoreError: there is no store, or it is damaged.
-    """
-    store = load_trajectories(path)
-    ends = np.zeros(2, np.int64)
-    returns = np.zeros(len(store))
-    for number, trajectory in enumerate(store):
-        ends += trajectory.terminated[-1], trajectory.truncated[-1]
-        returns[number] = trajectory.reward.sum(dtype=np.float64)
-    say(f"{path}: {len(store):,} episodes, {store.steps:,} steps")
-    table = Table(show_header=False)
-    table.add_column()
-    table.add_column(overflow="fold")
-    if len(store):
-        shortest, middle, longest = np.quantile(store.lengths, [0, 0.5, 1])
-        table.add_row("steps of an episode", f"{shortest:.0f} to {longest:.0f}, median {middle:.0f}")
-        table.add_row("return", f"{returns.min():.4g} to {returns.max():.4g}, mean {returns.mean():.4g}")
-    table.add_row(
-        "ends", f"{ends[0]:,} terminated, {ends[1]:,} truncated, {len(store) - ends.sum():,} just cut"
+def _import_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="a folder or file of that format")
+    parser.add_argument("--from", dest="format", required=True, metavar="FORMAT", help=f"lerobot, {FORMATS}")
+    out_store_option(parser)
+    parser.add_argument(
+        "--rename",
+        action="append",
+        default=[],
+        metavar="A=B",
+        help="call observation A by another name, B; may be given several times",
     )
-    for name, column in store.space.items():
-        table.add_row(name, str(column))
-    for key, value in read_metadata(path).items():
-        table.add_row(f"metadata: {key}", str(value))
-    terminal(markup=False).print(table)
+    parser.add_argument(
+        "--episode-length",
+        type=at_least(1),
+        help="steps of each episode, for hdf5 in D4RL's layout that does not say where episodes end",
+    )
 
 
-def _check_plain(source: Path) -> None:
-    """Whether all that is at a path is there itself. Raises DataError for links, pipes and devices in it."""
-    inside = [Path(folder) / each for folder, *names in os.walk(source) for each in chain(*names)]
-    for path in [source.resolve(), *inside]:
-        kind = os.lstat(path).st_mode if os.path.lexists(path) else stat.S_IFREG
-        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-            raise DataError(
-                f"{path} is a link to elsewhere, a pipe or a device, which is not read: import a copy of the "
-                "data that holds the files themselves (cp -rL)"
-            )
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    store_argument(parser)
+    parser.add_argument("out", type=Path, metavar="OUT", help="where to write; must not exist")
+    parser.add_argument("--to", dest="format", required=True, metavar="FORMAT", help=FORMATS)
 
 
-def _shown(title: str, trajectories: Iterable[Trajectory], total: int) -> Iterator[Trajectory]:
-    with bar(title, total, "episodes") as advance:
-        for number, trajectory in enumerate(trajectories, start=1):
-            yield trajectory
-            advance(number, "")
+def _renaming(text: str) -> tuple[str, str]:
+    old, equals, new = text.rpartition("=")
+    if not (old and equals and new):
+        raise UsageError(f"--rename got '{text}', expected A=B, such as vector=state")
+    return old, new
+
+
+VERBS: Mapping[str, Verb] = {
+    "info": Verb("print what is in a store", store_argument),
+    "import": Verb("read data in another format into a store", _import_arguments),
+    "export": Verb("write a store in another format", _export_arguments),
+}

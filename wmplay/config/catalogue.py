@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from wmplay.config import plugins
-from wmplay.config.references import KINDS, TARGET
+from wmplay.config.kinds import EXPERIMENT, KINDS, TARGET
 from wmplay.errors import ConfigError, PluginError, UnknownName
 from wmplay.system.reading import read_yaml
 
@@ -61,8 +61,8 @@ def pieces(kind: str) -> list[Piece]:
     Raises:
         UnknownName: if there is no such kind.
     """
-    if kind not in (*KINDS, "experiment"):
-        raise UnknownName("kind of piece", kind, (*KINDS, "experiment"))
+    if kind not in (*KINDS, EXPERIMENT):
+        raise UnknownName("kind of piece", kind, (*KINDS, EXPERIMENT))
     found = {name: Piece(kind, name, source) for name, source in config_names(kind).items()}
     for plugin in plugins.plugins():
         for declared_kind, name in plugins.declared(plugin):
@@ -188,11 +188,14 @@ def _registers_nothing(plugin: plugins.Plugin) -> bool:
     )
 
 
+def config_file(kind: str, name: str) -> Path | None:
+    """Return the YAML of a config group's option; None for a piece that a plugin registers, or none."""
+    paths = (folder / kind / f"{name}.yaml" for _, folder in plugins.config_folders())
+    return next((path for path in paths if path.exists()), None)
+
+
 def declared_path(kind: str, name: str) -> str | None:
-    """What the YAML of a config group itself says; None where it only says how it differs from another."""
-    for _, folder in plugins.config_folders():
-        path = folder / kind / f"{name}.yaml"
-        if path.exists():
-            content = read_yaml(path, ConfigError)
-            return content.get(TARGET) if isinstance(content, Mapping) else None
-    return None
+    """Return the class that the YAML of a piece names; None for a variant of another piece."""
+    path = config_file(kind, name)
+    content = None if path is None else read_yaml(path, ConfigError)
+    return content.get(TARGET) if isinstance(content, Mapping) else None

@@ -1,7 +1,8 @@
 """Finding and importing plugins: ``./plugins``, ``$WMPLAY_PLUGINS`` and installed entry points.
 
 A plugin is read (to list it) long before it is imported (to use it), and one that is broken is named
-with its error while the rest goes on working. What fails later is told in one line, with the plugin's own.
+with its error while the rest goes on working. What fails later is reported in one line, with the place in the
+plugin's own code.
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ import sysconfig
 import textwrap
 import traceback
 import types
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import TypeAlias
 
 from wmplay.errors import PLACE, WmplayError
 
@@ -39,12 +44,35 @@ class Plugin:
     configs: Path | None  # its own config groups
 
 
+Stamp: TypeAlias = tuple[int, int, int]  # inode, time in ns and size of a file: another where it was edited
+
 _failures: dict[str, str] = {}  # plugin source -> why it does not load
-_imported: dict[str, dict[Path, bytes]] = {}  # module of a file or folder -> its texts when it was imported
+_imported: dict[str, dict[Path, Stamp]] = {}  # module of a file or folder -> its files when it was imported
+_listing: ContextVar[list[Plugin] | None] = ContextVar("listing", default=None)
+
+
+@contextmanager
+def listed_once() -> Iterator[None]:
+    """List the folders of plugins once for everything that happens within."""
+    token = _listing.set(plugins())
+    try:
+        yield
+    finally:
+        _listing.reset(token)
 
 
 def plugins() -> list[Plugin]:
-    """The plugins that can be seen from here, in the order in which they are searched."""
+    """Return the plugins that can be seen from here, in the order in which they are searched."""
+    listed = _listing.get()
+    return _list() if listed is None else listed
+
+
+def holding(module: str) -> Plugin | None:
+    """Return the plugin that a module is in, if any."""
+    return next((plugin for plugin in plugins() if f"{module}.".startswith(f"{plugin.module}.")), None)
+
+
+def _list() -> list[Plugin]:
     found: dict[str, Plugin] = {}
     for folder in _folders():
         for path in sorted(folder.iterdir()):
@@ -85,9 +113,9 @@ def plugins() -> list[Plugin]:
 
 
 def failures() -> dict[str, str]:
-    """Plugins that do not load, and why: those found broken so far (``load_all`` tries them all).
+    """Return {plugin: why it does not load}, of those found broken so far (``load_all`` tries them all).
 
-    Folders of ``$WMPLAY_PLUGINS`` that are not there count too.
+    Folders of ``$WMPLAY_PLUGINS`` that do not exist count too.
     """
     for plugin in plugins():
         list(declared(plugin))
@@ -102,20 +130,28 @@ def failures() -> dict[str, str]:
 
 
 def config_folders() -> list[tuple[str, Path]]:
-    """(source, folder) of every place with config groups, the built-in one first."""
+    """Return (source, folder) of every place with config groups, the built-in one first."""
     packaged = HERE / "configs"  # an installed wheel carries them
     built_in = packaged if packaged.is_dir() else HERE.parent / "configs"
     return [(BUILT_IN, built_in)] + [(p.source, p.configs) for p in plugins() if p.configs is not None]
 
 
-def declared(plugin: Plugin) -> dict[tuple[str, str], str]:
-    """{(kind, name): class} of each ``@register("kind", "name")`` that can be read off a plugin's text."""
+def declared(plugin: Plugin) -> Mapping[tuple[str, str], str]:
+    """Return {(kind, name): class} of each ``@register("kind", "name")`` that a plugin's text shows."""
     try:
-        tree = ast.parse(plugin.path.read_bytes(), filename=plugin.source)
+        found = _declared(plugin.path, _stamp(plugin.path))
     except (SyntaxError, OSError, ValueError) as error:  # ValueError: of null bytes
-        _failures[plugin.source] = f"{type(error).__name__}: {error}"
+        text = str(error).replace(str(plugin.path), plugin.source)
+        _failures[plugin.source] = f"{type(error).__name__}: {text}"
         return {}
+    return found
+
+
+@functools.lru_cache
+def _declared(path: Path, stamp: Stamp) -> Mapping[tuple[str, str], str]:
+    """Read what ``declared`` returns off a file; the stamp tells one state of the file from another."""
     found = {}
+    tree = ast.parse(path.read_bytes(), filename=str(path))
     for node in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
         for call in node.decorator_list:
             if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] == "register":
@@ -126,14 +162,14 @@ def declared(plugin: Plugin) -> dict[tuple[str, str], str]:
 
 
 def load_all() -> dict[str, str]:
-    """Imports every plugin, so that it registers its pieces; returns those that failed, and why."""
+    """Import every plugin, so that it registers its pieces; return those that failed, and why."""
     for plugin in plugins():
         load(plugin)
     return failures()
 
 
 def load(plugin: Plugin) -> None:
-    """Imports a plugin; a failure is recorded (see ``failures``), not raised."""
+    """Import a plugin; a failure is recorded (see ``failures``), not raised."""
     ours = plugin.module.startswith(f"{NAMESPACE}.")
     if ours:
         namespace = sys.modules.setdefault(NAMESPACE, types.ModuleType(NAMESPACE))
@@ -142,59 +178,64 @@ def load(plugin: Plugin) -> None:
         if loaded is not None and loaded.__file__ != str(plugin.path):
             # The working directory has changed, and with it the file that this name means.
             _forget(plugin)
-    texts = _texts(plugin) if ours and plugin.module not in sys.modules else {}
+    stamps = _stamps(plugin) if ours and plugin.module not in sys.modules else {}
     try:
-        importlib.invalidate_caches()
-        importlib.import_module(plugin.module)
+        if plugin.module not in sys.modules:
+            importlib.invalidate_caches()
+            importlib.import_module(plugin.module)
     except (Exception, SystemExit) as error:  # a plugin may fail in any way
         sys.modules.pop(plugin.module, None)
         _failures[plugin.source] = str(error) if isinstance(error, WmplayError) else in_one_line(error)
     else:
         _failures.pop(plugin.source, None)
-        if texts:
-            _imported[plugin.module] = texts
+        if stamps:
+            _imported[plugin.module] = stamps
 
 
 def is_package(folder: Path) -> bool:
-    """Whether a folder is the project of an installable plugin, as ``wmplay new --package`` writes it."""
+    """Return whether a folder is the project of an installable plugin, as ``wmplay new --package`` writes."""
     project = folder / "pyproject.toml"
     begins = f'[project.entry-points."{ENTRY_POINT_GROUP}"]'.encode()
     return project.is_file() and begins in project.read_bytes()
 
 
 def changed() -> list[Plugin]:
-    """Imported plugins, of a folder, that have another text by now. Installed ones are not looked at."""
+    """Return the imported plugins of folders whose files were edited since; no installed ones."""
     return [
         plugin
         for plugin in plugins()
         if getattr(sys.modules.get(plugin.module), "__file__", None) == str(plugin.path)
         and plugin.module in _imported
-        and _imported[plugin.module] != _texts(plugin)
+        and _imported[plugin.module] != _stamps(plugin)
     ]
 
 
 def load_again(plugin: Plugin) -> None:
-    """Imports a plugin as it is now; a failure is recorded, as by ``load``."""
-    for path in _texts(plugin):  # bytecode is told apart by the second and the size: too coarse for an edit
+    """Import a plugin as it is now; a failure is recorded, as by ``load``."""
+    for path in _stamps(plugin):  # bytecode is told apart by the second and the size: too coarse for an edit
         Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
     _forget(plugin)
     load(plugin)
 
 
 def _forget(plugin: Plugin) -> None:
-    """Makes the next import read a plugin's modules anew."""
+    """Make the next import read a plugin's modules anew."""
     for name in [name for name in sys.modules if f"{name}.".startswith(f"{plugin.module}.")]:
         del sys.modules[name]
 
 
-def _texts(plugin: Plugin) -> dict[Path, bytes]:
+def _stamps(plugin: Plugin) -> dict[Path, Stamp]:
     whole = plugin.path.name == "__init__.py"
-    files = sorted(plugin.path.parent.rglob("*.py")) if whole else [plugin.path]
-    return {path: path.read_bytes() for path in files}
+    return {path: _stamp(path) for path in (plugin.path.parent.rglob("*.py") if whole else [plugin.path])}
+
+
+def _stamp(path: Path) -> Stamp:
+    about = path.stat()
+    return about.st_ino, about.st_mtime_ns, about.st_size
 
 
 def failed_at(error: BaseException) -> str | None:
-    """The innermost line that is neither wmplay's nor a library's: as a rule, a plugin's.
+    """Return the innermost line that is neither wmplay's nor a library's: as a rule, a plugin's.
 
     Returns:
         ``plugins/mine.py, line 48, in Mine.loss``, and, where that called wmplay in turn, the line there.
@@ -215,7 +256,7 @@ def failed_at(error: BaseException) -> str | None:
 
 
 def in_one_line(error: BaseException) -> str:
-    """An error that is none of wmplay's: its type, the beginning of its message, and ``failed_at``."""
+    """Return a foreign error as one line: its type, the beginning of its message, and ``failed_at``."""
     text = textwrap.shorten(f"{type(error).__name__}: {error}", SHOWN, placeholder=" ...")
     place = failed_at(error)
     return text.removesuffix(":") if place is None else f"{text.removesuffix(':')}: fix {place}"
@@ -228,7 +269,7 @@ def _is_library(path: Path) -> bool:
 
 @functools.cache
 def _entry_points() -> tuple[EntryPoint, ...]:
-    """Read once: it opens the metadata of every installed distribution."""
+    """Return the entry points of plugins, read once: that opens the metadata of every distribution."""
     return tuple(entry_points(group=ENTRY_POINT_GROUP))
 
 
@@ -243,5 +284,5 @@ def _folders() -> list[Path]:
 
 
 def _shown(path: Path) -> str:
-    """A path as a person would type it from here."""
+    """Return a path as a person would type it from here."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

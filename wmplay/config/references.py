@@ -1,19 +1,34 @@
-"""How a config names a piece: by ``kind/name``, never by a Python path.
+"""How a config names a piece: by ``kind/name``, never by a Python path; and the class behind the name.
 
 The config of a piece is its settings and its name, as in ``{"_piece_": "model/rssm", "deter": 8}``. The
 underscores keep that key apart from settings. Version 0.1 wrote the path of the class, ``_target_``; one
-table says which pieces those paths were. When a class moves, the table stays as it is.
+table says which pieces those paths were. When a class moves, the table stays as it is. What is not registered
+is neither imported nor called.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import pkgutil
+import re
+import typing
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from wmplay.config.kinds import KINDS as KINDS
+from wmplay.config import plugins
+from wmplay.config.catalogue import (
+    config_names,
+    declared_path,
+    load_declaring,
+    path_of,
+    registered,
+    still_loaded,
+    unknown_piece,
+)
+from wmplay.config.constructors import default_settings, label, shortened
+from wmplay.config.kinds import KINDS, PIECE, TARGET
+from wmplay.errors import ConfigError
 
-PIECE = "_piece_"
-TARGET = "_target_"  # in the YAML of a config group: the class that the piece is; in old files: a path
+REFERENCE = re.compile(r"(\w+)/([\w.-]{1,99})")
 
 MOVED: Mapping[str, str] = {
     "wmplay.envs.atari.AtariEnv": "env/atari",
@@ -56,3 +71,116 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
 def with_reference(config: Mapping[str, Any], reference: str | None) -> dict[str, Any]:
     """Return a piece's config with a path replaced by a reference; unchanged where there is none."""
     return dict(config) if reference is None else {PIECE: reference, **settings(config)}
+
+
+def target(config: Mapping[str, Any]) -> Callable[..., Any]:
+    """Return the class (or function) of a piece's config.
+
+    Raises:
+        ConfigError: if the config names no piece, or one that is not available.
+        PluginError: for a piece of a plugin that does not load.
+    """
+    reference, path = config.get(PIECE), config.get(TARGET)
+    if (reference is None) == (path is None):
+        raise ConfigError(f"a piece's config needs {PIECE}: <kind>/<name>")
+    if reference is None:
+        reference = reference_of(path)
+        if reference is None:  # a plugin may register in ways that cannot be read off its text
+            plugins.load_all()
+            reference = reference_of(path)
+        if reference is None:
+            raise ConfigError(_not_here(f"no piece is the class {shortened(path)}", _plugin_in(path)))
+    parts = REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
+    if parts is None or parts[1] not in KINDS:
+        raise ConfigError(f"{PIECE} is {shortened(reference)}, expected <kind>/<name>, as in model/rssm")
+    return class_of(parts[1], parts[2])
+
+
+def class_of(kind: str, name: str) -> Callable[..., Any]:
+    """Return the class (or function) of a piece by its name.
+
+    Raises:
+        ConfigError: if the kind has no such piece.
+        PluginError: for a piece of a plugin that does not load.
+    """
+    if name not in config_names(kind):
+        load_declaring(kind, name)
+        if (kind, name) not in registered():
+            plugins.load_all()  # one may register in ways that cannot be read off its text
+        found = registered().get((kind, name)) or still_loaded(kind, name)
+        if found is None:
+            raise ConfigError(_not_here(str(unknown_piece(kind, name)), None))
+        return found
+    path = declared_path(kind, name)
+    if path is None:  # a variant of another piece
+        from wmplay.config import loading  # Hydra, which few callers need
+
+        path = loading.load_group(kind, name).get(TARGET)
+    return _imported(path)
+
+
+def reference_of(path: Any) -> str | None:
+    """Return the piece, as ``kind/name``, that a dotted path is or was, or None; import nothing."""
+    if not isinstance(path, str):
+        return None
+    if path in MOVED:
+        return MOVED[path]
+    for kind in KINDS:
+        for name in sorted(config_names(kind)):
+            if declared_path(kind, name) == path:
+                return f"{kind}/{name}"
+    for (kind, name), cls in registered().items():
+        if path_of(cls) == path:
+            return f"{kind}/{name}"
+    for plugin in plugins.plugins():
+        for (kind, name), class_name in plugins.declared(plugin).items():
+            if f"{plugin.module}.{class_name}" == path:
+                return f"{kind}/{name}"
+    return None
+
+
+def by_reference(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a piece's config with a path that is known replaced by the piece's name."""
+    return with_reference(config, None if PIECE in config else reference_of(config.get(TARGET)))
+
+
+def as_first_written(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a piece's config as version 0.1 wrote it, by path, for digests that were taken of that form."""
+    paths = {reference: path for path, reference in MOVED.items()}
+    make = target(config)
+    path = paths.get(by_reference(config)[PIECE], f"{make.__module__}.{label(make)}")
+    return {TARGET: path, **settings(config)}
+
+
+def own_config(kind: str, name: str) -> dict[str, Any]:
+    """Return the config of a registered class: the defaults of its constructor."""
+    return {PIECE: f"{kind}/{name}", **default_settings(registered()[kind, name])}
+
+
+def _imported(path: Any) -> Callable[..., Any]:
+    """Import the class that the YAML of a config group names."""
+    if not isinstance(path, str):
+        raise ConfigError(f"{TARGET} is {shortened(path)}, expected the dotted path of a class")
+    if path.startswith(f"{plugins.NAMESPACE}."):
+        plugins.load_all()
+    module, _, attribute = path.rpartition(".")
+    try:
+        found = pkgutil.resolve_name(f"{module}:{attribute}")
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{TARGET} '{path}' cannot be imported: {error}") from error
+    if not callable(found):
+        raise ConfigError(f"{TARGET} '{path}' is not a class")
+    return typing.cast(Callable[..., Any], found)
+
+
+def _plugin_in(path: Any) -> str | None:
+    """Return the name of the plugin in the path of a plugin's class."""
+    parts = path.split(".") if isinstance(path, str) else []
+    return parts[1] if parts[:1] == [plugins.NAMESPACE] and len(parts) > 2 else None
+
+
+def _not_here(problem: str, plugin: str | None) -> str:
+    where = "./plugins or a folder of $WMPLAY_PLUGINS, or install it"
+    if plugin is not None:
+        return f"{problem}: put the plugin {shortened(plugin)} into {where}"
+    return f"{problem}; if a plugin registers it, put that into {where}"

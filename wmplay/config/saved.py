@@ -15,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from wmplay.config.constructors import SHOWN, shortened
-from wmplay.config.references import KINDS, MOVED, PIECE, TARGET, with_reference
+from wmplay.config.kinds import KINDS, PIECE, TARGET
+from wmplay.config.references import MOVED, with_reference
 from wmplay.errors import RunError
 from wmplay.system.files import written_beside
 from wmplay.system.reading import read_yaml

@@ -13,8 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from wmplay.config.constructors import shortened
-from wmplay.config.kinds import TABLE
-from wmplay.config.references import PIECE, TARGET
+from wmplay.config.kinds import KINDS, PIECE, TARGET
 from wmplay.errors import LARGEST_COUNT, LARGEST_SEED, ConfigError, check_range, suggestion
 
 
@@ -92,8 +91,6 @@ LIMITS: Mapping[str, Limit] = {
     "checkpoint.every": Limit(least=0),
 }
 
-REQUIRED = tuple(name for name, kind in TABLE.items() if kind.required)  # kinds
-
 
 def check(config: DictConfig, defaults: Mapping[str, Any], kinds: tuple[str, ...]) -> None:
     """Compares a run's config with its defaults; what is in the pieces is left to their constructors.
@@ -119,7 +116,7 @@ def check(config: DictConfig, defaults: Mapping[str, Any], kinds: tuple[str, ...
 def _check_piece(kind: str, value: Any, lent: Mapping[str, Any]) -> None:
     """Whether a key holds a piece, besides the settings that it lends to the loop."""
     choose = f"choose one by {kind}=<name>"
-    if value is None and kind not in REQUIRED:
+    if value is None and not KINDS[kind].required:
         return
     if not isinstance(value, Mapping | None):
         raise ConfigError(f"{kind} is {_shown(value)}, expected the config of a piece: {choose}")

@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from wmplay.config import composing
+from wmplay.config import loading
 from wmplay.config.constructors import required
-from wmplay.config.settings import REQUIRED
+from wmplay.config.kinds import EXPERIMENT, KINDS
+from wmplay.config.overrides import lenient
 from wmplay.contracts import missing_methods
 
 WITH = {"env": "collect.env"}  # where a config sets something for a piece besides its own section
@@ -36,11 +38,13 @@ class Swaps:
         fallen: dotted keys of its settings that fall away.
         choices: overrides that choose further pieces, or where the reward of practice comes from.
         lines: what to tell a person, one line for each swapped piece.
+        pieces: {kind: name} of the run, None where a kind has no piece.
     """
 
     fallen: list[str] = field(default_factory=list)
     choices: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    pieces: Choices = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,10 @@ class Pieces:
     """What has to be known of pieces.
 
     Attributes:
-        kinds: in the order in which they are built.
         lent: {kind: settings under its key that are the loop's own}; these stay.
         class_of: the class (or function) of a piece, by kind and name.
     """
 
-    kinds: Sequence[str]
     lent: Mapping[str, Mapping[str, object]]
     class_of: Callable[[str, str], Callable[..., object]]
 
@@ -68,7 +70,7 @@ class Pieces:
         return policy is not None and not missing_methods(self.class_of("policy", policy), (PRACTICE,))
 
 
-def find_swaps(overrides: Sequence[str], pieces: Pieces) -> Swaps:
+def find_swaps(overrides: Sequence[Override], pieces: Pieces) -> Swaps:
     """Compares the pieces that overrides choose with those of the experiment among them.
 
     Args:
@@ -79,21 +81,20 @@ def find_swaps(overrides: Sequence[str], pieces: Pieces) -> Swaps:
         ConfigError, UnknownName: for overrides that do not compose.
     """
     swaps = Swaps()
-    parsed = composing.parse(overrides)
-    chosen = [str(each.input_line) for each in parsed if each.key_or_group == "experiment"]
+    experiments = [each for each in overrides if each.key_or_group == EXPERIMENT]
     given: Choices = {
         each.key_or_group: None if each.is_delete() or each.value() is None else str(each.value())
-        for each in parsed
-        if each.key_or_group in pieces.kinds
+        for each in overrides
+        if each.key_or_group in KINDS
     }
-    if not chosen or not given:
+    if not experiments or not given:
         return swaps
-    keys = {each.key_or_group for each in parsed}
-    own, settings = composing.experiment(chosen)
-    now, defaults = own | given, composing.default_choices()
-    for kind in pieces.kinds:
+    keys = {each.key_or_group for each in overrides}
+    own, settings = loading.experiment(lenient(experiments))
+    now, defaults = own | given, loading.default_choices()
+    for kind in KINDS:
         old, new = own.get(kind), now.get(kind)
-        if kind not in given or not pieces.differ(kind, old, new) or (new is None and kind in REQUIRED):
+        if kind not in given or not pieces.differ(kind, old, new) or (new is None and KINDS[kind].required):
             continue
         lent = pieces.lent.get(kind, {})
         fallen = [key for key in _keys(settings, kind) if key.partition(".")[2] not in lent]
@@ -117,7 +118,10 @@ def find_swaps(overrides: Sequence[str], pieces: Pieces) -> Swaps:
         changes = [f"without its {', '.join(fallen)}"] if fallen else []
         changes += [f"with {', '.join(choices)}"] if choices else []
         if changes:
-            swaps.lines.append(f"{chosen[-1]}: {kind}={new or 'null'} for {old}, {' and '.join(changes)}")
+            swaps.lines.append(
+                f"{experiments[-1].input_line}: {kind}={new or 'null'} for {old}, {' and '.join(changes)}"
+            )
+    swaps.pieces = {kind: now.get(kind) for kind in KINDS}
     return swaps
 
 
@@ -131,7 +135,7 @@ def _missing(kind: str, now: Choices, given: Choices, defaults: Choices, pieces:
         if name is None:
             continue
         for part in required(pieces.class_of(asking, name)):
-            if part in pieces.kinds and part not in given and part not in found and now.get(part) is None:
+            if part in KINDS and part not in given and part not in found and now.get(part) is None:
                 found[part] = defaults[part]
                 wanted.append(part)
     return found

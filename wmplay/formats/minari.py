@@ -23,12 +23,13 @@ from minari.data_collector.episode_buffer import EpisodeBuffer
 from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
 from minari.serialization import serialize_space
 
-from wmplay.config.references import PIECE, settings
+from wmplay.config.kinds import PIECE
+from wmplay.config.references import settings
 from wmplay.contracts import GOAL_PREFIX, Array, Trajectory
 from wmplay.errors import DataError, SpaceError
 from wmplay.formats.encoding import UNNAMED
 from wmplay.formats.episodes import read_json, trajectory_of
-from wmplay.formats.hdf5_files import opened
+from wmplay.formats.hdf5.files import opened
 from wmplay.formats.spaces import NAMES, config_of_world, described, given_spaces, spaces_of_world
 from wmplay.store.metadata import origins
 from wmplay.system.files import folder_written_beside

@@ -10,7 +10,8 @@ from gymnasium.spaces import Space
 
 from wmplay import registry
 from wmplay.config.constructors import default_settings
-from wmplay.config.references import PIECE, settings
+from wmplay.config.kinds import PIECE
+from wmplay.config.references import settings
 from wmplay.contracts import Provenance
 from wmplay.envs import build_env
 from wmplay.errors import WmplayError

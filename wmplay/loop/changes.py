@@ -7,7 +7,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from wmplay.config.composing import parse, plain
+from wmplay.config.loading import plain
+from wmplay.config.overrides import parse
 from wmplay.loop.session import PHASES, State
 from wmplay.runs.directory import RunDirectory
 from wmplay.system.progress import tell

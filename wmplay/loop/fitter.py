@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from wmplay.config.composing import plain
+from wmplay.config.loading import plain
 from wmplay.contracts import Segment, Stage, capabilities
 from wmplay.errors import ConfigError, DivergedError, WmplayError
 from wmplay.system.device import Precision, autocast

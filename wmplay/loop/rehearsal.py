@@ -15,7 +15,7 @@ from gymnasium.spaces import Discrete
 from omegaconf import DictConfig, OmegaConf
 
 from wmplay import registry
-from wmplay.config.composing import plain
+from wmplay.config.loading import plain
 from wmplay.contracts import (
     Learner,
     NeedsPackage,

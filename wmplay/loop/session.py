@@ -21,7 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 
 from wmplay import registry
-from wmplay.config.composing import plain, set_values
+from wmplay.config.loading import plain
+from wmplay.config.overrides import set_values
 from wmplay.contracts import Learner, Provenance, Trajectory
 from wmplay.errors import DivergedError, RunError, WmplayError
 from wmplay.loggers import Guarded, Jsonl

@@ -16,7 +16,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from wmplay import registry
-from wmplay.config.composing import refuse_hydras
+from wmplay.config.overrides import refuse_hydras
 from wmplay.contracts import Learner, Policy, Practice, Trajectory
 from wmplay.envs import build_env
 from wmplay.errors import ConfigError

@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode
 from omegaconf import DictConfig, OmegaConf
 
 from wmplay import registry
-from wmplay.config.composing import plain
+from wmplay.config.loading import plain
 from wmplay.config.plugins import failed_at, in_one_line
 from wmplay.contracts import Policy, Provenance
 from wmplay.envs import build_env

@@ -11,9 +11,8 @@ from omegaconf import DictConfig
 from torch import nn
 
 from wmplay import registry
-from wmplay.config.composing import plain
 from wmplay.config.constructors import default_settings
-from wmplay.config.kinds import TABLE
+from wmplay.config.loading import plain
 from wmplay.contracts import Policy, missing_methods
 from wmplay.envs import build_env
 from wmplay.errors import ConfigError
@@ -65,7 +64,7 @@ def assemble(config: DictConfig, device: torch.device, env: gymnasium.Env[Any, A
 
 def _check_methods(kind: str, piece: Any) -> None:
     name = type(piece).__name__
-    missing = missing_methods(piece, TABLE[kind].methods)
+    missing = missing_methods(piece, registry.KINDS[kind].methods)
     if missing:
         raise ConfigError(f"{name} has no {missing[0]}(), as every {kind} needs it: see wmplay/contracts")
     if kind == "model" and not isinstance(piece, nn.Module):

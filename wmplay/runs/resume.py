@@ -9,7 +9,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from wmplay import registry
-from wmplay.config.composing import parse, set_values
+from wmplay.config.composing import check
+from wmplay.config.overrides import parse, set_values
 from wmplay.errors import ConfigError, WorldError
 from wmplay.runs.directory import RunDirectory
 from wmplay.runs.pieces import env_config
@@ -37,7 +38,7 @@ def checked_config(directory: RunDirectory) -> DictConfig:
     """
     config = directory.config()
     try:
-        registry.check(config)
+        check(config)
     except ConfigError as error:
         about = plugins_of(directory.read())
         raise ConfigError(f"{directory.path / 'config.yaml'}: {error}{about}") from error
@@ -63,7 +64,7 @@ def continued_config(directory: RunDirectory, overrides: Sequence[str]) -> DictC
     if config.fit.get("minutes") is not None:
         raise ConfigError("fit.minutes chooses the updates of a new run: give one that goes on fit.steps")
     config.run = None
-    registry.check(config)
+    check(config)
     after = origin_of(env_config(config))
     if not same_world(before, after):
         raise WorldError(

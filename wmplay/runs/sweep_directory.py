@@ -22,9 +22,11 @@ from omegaconf import DictConfig
 from rich.markup import escape
 
 from wmplay import registry
-from wmplay.config.composing import is_hydras, parse, plain
+from wmplay.config.kinds import PIECE, TARGET
+from wmplay.config.loading import plain
+from wmplay.config.overrides import is_hydras, parse
 from wmplay.config.plugins import in_one_line
-from wmplay.config.references import PIECE, TARGET
+from wmplay.config.references import as_first_written
 from wmplay.config.saved import check_data
 from wmplay.errors import DamagedError, RunError, WmplayError
 from wmplay.runs.directory import LOCK, RunDirectory
@@ -246,7 +248,7 @@ def digest(config: DictConfig) -> str:
     """What a run's config is known by: equal for equal values, however they were written."""
     content = {key: value for key, value in plain(config).items() if key not in ELSEWHERE}
     pieces = {kind: content[kind] for kind in registry.KINDS if content.get(kind) is not None}
-    content |= {kind: registry.as_first_written(piece) for kind, piece in pieces.items()}
+    content |= {kind: as_first_written(piece) for kind, piece in pieces.items()}
     for path, value in LATER_SETTINGS.items():
         *parents, last = path.split(".")
         node = reduce(lambda within, key: within.get(key) or {}, parents, content)

@@ -13,7 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from wmplay import registry
 from wmplay.config.constructors import default_settings
-from wmplay.config.references import PIECE, TARGET, settings
+from wmplay.config.kinds import PIECE, TARGET
+from wmplay.config.references import by_reference, settings
 from wmplay.contracts import Provenance
 
 SAME_WORLD = ("max_steps", "render_mode")  # settings that any env may have, and that do not change the world
@@ -35,7 +36,7 @@ def origin_of(config: Mapping[str, Any]) -> Provenance:
     whole = {**default_settings(env_class), **settings(config)}
     choose = env_class.world_settings if isinstance(env_class, _ChoosesWorld) else _all_but_the_clock
     content: Provenance = json.loads(
-        json.dumps({PIECE: registry.by_reference(config)[PIECE], **choose(whole)}, default=repr)
+        json.dumps({PIECE: by_reference(config)[PIECE], **choose(whole)}, default=repr)
     )
     return content
 
@@ -43,7 +44,7 @@ def origin_of(config: Mapping[str, Any]) -> Provenance:
 def as_origin(value: Any) -> Provenance | None:
     """Return the provenance read from a file, with the env by its name, or None if it is malformed."""
     if isinstance(value, Mapping) and isinstance(value.get(PIECE, value.get(TARGET)), str):
-        return registry.by_reference(value)
+        return by_reference(value)
     return None
 
 

@@ -1,1 +1,4 @@
 """Many runs from one command line."""
+
+from wmplay.sweeps.sweep import multirun as multirun
+from wmplay.sweeps.sweep import show as show

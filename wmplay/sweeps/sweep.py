@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from hydra._internal.callbacks import Callbacks
-from hydra._internal.hydra import Hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import IntervalSweep, Override, Quote, QuotedString
 from hydra.core.plugins import Plugins
@@ -31,8 +29,10 @@ from rich.markup import escape
 from rich.text import Text
 
 from wmplay import registry
-from wmplay.config.composing import is_hydras, lenient, one_line, parse, plain, refuse_hydras, search_path
+from wmplay.config.composing import prepare
 from wmplay.config.constructors import check_settings
+from wmplay.config.loading import loader, one_line, plain
+from wmplay.config.overrides import is_hydras, lenient, parse, refuse_hydras
 from wmplay.config.plugins import in_one_line
 from wmplay.config.references import settings
 from wmplay.errors import ConfigError, WmplayError
@@ -83,7 +83,7 @@ def multirun(overrides: Sequence[str]) -> Path:
     _check(overrides)
     directory = SweepDirectory(_directory(overrides))
     directory.check(overrides)
-    arguments = [*lenient(overrides), f"hydra.sweep.dir={_quoted(directory.path)}"]
+    arguments = [*lenient(parse(overrides)), f"hydra.sweep.dir={_quoted(directory.path)}"]
     with _sweeper(arguments, directory) as (sweeper, of_the_jobs):
         directory.write(overrides, new=_chosen_directory(parse(overrides)) is None)
         try:
@@ -188,18 +188,14 @@ def _sweeper(arguments: Sequence[str], sweep: SweepDirectory) -> Iterator[tuple[
     Raises:
         WmplayError: if something is wrong with the sweeper's or the launcher's settings.
     """
-    GlobalHydra.instance().clear()
-    hydra = Hydra.create_main_hydra2("wmplay", search_path())
-    try:
+    with loader() as hydras:
         try:
-            config = hydra.compose_config(
-                "train", list(arguments), run_mode=RunMode.MULTIRUN, with_log_configuration=False
-            )
+            config = hydras.load_configuration("train", list(arguments), RunMode.MULTIRUN)
             for engine in (config.hydra.sweeper, config.hydra.launcher):
                 if str(engine._target_).startswith("hydra_plugins.wmplay_"):  # the others check their own
                     check_settings(get_class(engine._target_), settings(plain(engine)))
             sweeper = Plugins.instance().instantiate_sweeper(
-                hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config)),
+                hydra_context=HydraContext(config_loader=hydras, callbacks=Callbacks(config)),
                 task_function=job,
                 config=config,
             )
@@ -217,8 +213,6 @@ def _sweeper(arguments: Sequence[str], sweep: SweepDirectory) -> Iterator[tuple[
             )
         sweeper.launcher = Unfinished(sweeper.launcher, sweep)
         yield sweeper, of_the_jobs
-    finally:
-        GlobalHydra.instance().clear()
 
 
 # ---- before a sweep ------------------------------------------------------------------------------
@@ -254,7 +248,7 @@ def _check(overrides: Sequence[str]) -> None:
         )
     for override in parsed:
         _check_extra(override)
-    registry.prepare(overrides)
+    prepare(parsed)
     values = {i: _values(override) for i, override in enumerate(parsed) if override.is_sweep_override()}
     first = [values[i][0] if i in values else text for i, text in enumerate(overrides)]
     registry.compose(first)

@@ -34,7 +34,7 @@ from wmplay.check.fixtures.fitted_model import (
 from wmplay.check.models.devices import compiles_as_claimed, cpu_and_cuda_agree, follows_its_device
 from wmplay.check.models.time_rule import actions_matter, no_peeking, predictions_are_on_time
 from wmplay.check.report import Broken, Report, examine
-from wmplay.config.kinds import TABLE
+from wmplay.config.kinds import KINDS
 from wmplay.contracts import Prediction, WorldModel, capabilities, missing_methods, model_keys
 from wmplay.loop.fitter import stages_of
 
@@ -66,7 +66,7 @@ def shapes_and_types(trial: Trial) -> None:
     first."""
     model = trial.model
     if not isinstance(model, WorldModel) or not isinstance(model, torch.nn.Module):
-        missing = missing_methods(model, TABLE["model"].methods)
+        missing = missing_methods(model, KINDS["model"].methods)
         raise Broken(
             f"it has no {', '.join(missing)}" if missing else "it is no nn.Module",
             "see WorldModel in wmplay/contracts",

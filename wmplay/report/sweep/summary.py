@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wmplay.config.composing import plain
+from wmplay.config.loading import plain
 from wmplay.errors import RunError, WmplayError
 from wmplay.evaluation.quality import Point, measured
 from wmplay.evaluation.scores import Evaluation

@@ -1,4 +1,4 @@
-"""``wmplay new``: a piece of one's own to begin with, complete and working, with its test.
+"""``wmplay new``: write a piece of one's own to begin with, complete and working, with its test.
 
 What is written are the files of ``templates/``, in which ``my_piece`` stands for the name and ``MyPiece``
 for the class.
@@ -6,6 +6,7 @@ for the class.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import importlib.util
 import keyword
@@ -15,14 +16,35 @@ from pathlib import Path
 from wmplay import registry
 from wmplay.errors import UnknownName, UsageError
 from wmplay.system.files import explained
+from wmplay.system.printing import say
 
 TEMPLATES = Path(__file__).parent / "templates"
 NAME = re.compile(r"[a-z][a-z0-9_]{0,29}")  # the templates' lines have room for that much
 NOT_NAMES = frozenset({"null", "true", "false", "yes", "no", "on", "off", "nan", "inf"})  # YAML's own words
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument("kind", metavar="KIND", help=", ".join(registry.KINDS))
+    parser.add_argument("name", metavar="NAME", help="in snake_case, such as my_idea")
+    parser.add_argument(
+        "--package",
+        action="store_true",
+        help="write an installable package (./NAME), not a file (./plugins)",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write a piece, and print what to do next."""
+    for path in new_piece(options.kind, options.name, package=options.package):
+        say(f"wrote {path}")
+    steps = next_steps(options.kind, options.name, package=options.package)
+    width = max(len(command) for command, _ in steps)
+    print("next:", *(f"  {command:{width}}  # {purpose}" for command, purpose in steps), sep="\n")
+
+
 def new_piece(kind: str, name: str, *, package: bool = False) -> list[Path]:
-    """Writes a piece that works, and its test, into ``./plugins``; returns what was written.
+    """Write a piece that works, and its test, into ``./plugins``; return what was written.
 
     Args:
         kind: one of ``registry.KINDS``.
@@ -37,7 +59,7 @@ def new_piece(kind: str, name: str, *, package: bool = False) -> list[Path]:
     """
     if kind not in registry.KINDS:
         raise UnknownName("kind of piece", kind, registry.KINDS)
-    piece = (TEMPLATES / f"{kind}.py.txt").read_text(encoding="utf-8")
+    piece = _template(registry.KINDS[kind].template)
     _check_name(kind, name)
     class_name = "".join(word.capitalize() for word in name.split("_"))
     if class_name in _names_used(piece) - {"MyPiece"}:
@@ -45,12 +67,12 @@ def new_piece(kind: str, name: str, *, package: bool = False) -> list[Path]:
             f"the class of '{name}' would be {class_name}, which its file needs: choose another name"
         )
     files = _package_files(kind, name, piece) if package else _plugin_files(kind, name, piece)
-    # a package needs a folder of its own; beside plugins/<name>.py, plugins/<name>/ would be the same module
+    # a package needs a folder of its own; next to plugins/<name>.py, plugins/<name>/ is the same module
     taken = [Path(name)] if package else [Path("plugins") / name, *files]
     for path in taken:
         if path.exists():
             raise UsageError(
-                f"{path} is there already, and is left as it is: choose another name, or move it away"
+                f"{path} exists already, and is left as it is: choose another name, or move it away"
             )
     for path, text in files.items():
         with explained(path):
@@ -61,7 +83,7 @@ def new_piece(kind: str, name: str, *, package: bool = False) -> list[Path]:
 
 
 def next_steps(kind: str, name: str, *, package: bool = False) -> list[tuple[str, str]]:
-    """(command, what it is for) of what to do with a new piece."""
+    """Return (command, purpose) of what to do with a new piece."""
     small = (
         f"env={name} objective=goal_distance fit.steps=200"
         if kind == "env"
@@ -94,7 +116,7 @@ def _check_name(kind: str, name: str) -> None:
 
 
 def _names_used(text: str) -> set[str]:
-    """The names that a file imports, defines or uses."""
+    """Return the names that a file imports, defines or uses."""
     nodes = list(ast.walk(ast.parse(text)))
     used = {node.id for node in nodes if isinstance(node, ast.Name)}
     defined = {node.name for node in nodes if isinstance(node, ast.ClassDef)}
@@ -103,11 +125,14 @@ def _names_used(text: str) -> set[str]:
 
 def _plugin_files(kind: str, name: str, piece: str) -> dict[Path, str]:
     folder = Path("plugins")
-    return {folder / f"{name}.py": piece, folder / "tests" / f"test_{name}.py": _template(f"test_{kind}.py")}
+    return {
+        folder / f"{name}.py": piece,
+        folder / "tests" / f"test_{name}.py": _test_of(kind),
+    }
 
 
 def _package_files(kind: str, name: str, piece: str) -> dict[Path, str]:
-    """The layout of an installable package; raises UsageError where it would hide another."""
+    """Return the files of an installable package. Raises UsageError where it would hide another."""
     if importlib.util.find_spec(name) is not None:
         raise UsageError(f"there is a Python module '{name}' already: choose another name for the package")
     if name in registry.names("experiment"):
@@ -115,20 +140,24 @@ def _package_files(kind: str, name: str, piece: str) -> dict[Path, str]:
     folder = Path(name)
     source = folder / "src" / name
     return {
-        folder / "pyproject.toml": _template("pyproject.toml"),
+        folder / "pyproject.toml": _template("pyproject.toml.txt"),
         source / "__init__.py": piece,
         source / "configs" / "experiment" / f"{name}.yaml": _experiment(kind),
-        folder / "tests" / f"test_{name}.py": _template(f"test_{kind}.py"),
+        folder / "tests" / f"test_{name}.py": _test_of(kind),
     }
 
 
 def _experiment(kind: str) -> str:
-    """A small run with the piece; other than a new env or objective, it is tried on a goal of Luxo's."""
+    """Return a small experiment with the piece; any but an env or objective is tried on a goal of Luxo's."""
     chosen = {kind: "my_piece"} if kind == "objective" else {kind: "my_piece", "objective": "goal_distance"}
     overrides = "".join(f"\n  - override /{group}: {name}" for group, name in chosen.items())
-    text = _template("experiment.yaml").replace("defaults: []", f"defaults:{overrides}")
+    text = _template("experiment.yaml.txt").replace("defaults: []", f"defaults:{overrides}")
     return text.replace("env: {}\n", "" if kind == "env" else "env:\n  task: body_goal\n")
 
 
 def _template(name: str) -> str:
-    return (TEMPLATES / f"{name}.txt").read_text(encoding="utf-8")
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _test_of(kind: str) -> str:
+    return _template(f"test_{registry.KINDS[kind].template}")

@@ -1,6 +1,6 @@
 """HDF5 files: a group for each episode, with a compressed dataset for each array.
 
-Files of robomimic and D4RL can be read as well (``hdf5_layouts``).
+Files of robomimic and D4RL can be read as well (``layouts``).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from wmplay.formats.episodes import (
     parse_json,
     trajectory_of,
 )
-from wmplay.formats.hdf5_files import opened
-from wmplay.formats.hdf5_layouts import known_layout
+from wmplay.formats.hdf5.files import opened
+from wmplay.formats.hdf5.layouts import known_layout
 from wmplay.system.files import explained, new_file_written_beside
 
 METADATA = "metadata"  # a dataset, because an attribute is limited to 64 KiB

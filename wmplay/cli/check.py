@@ -1,0 +1,50 @@
+"""``wmplay check``: try what a piece promises, one line per property."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from importlib import import_module
+
+from wmplay.cli.arguments import overrides_argument
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument("piece", metavar="KIND=NAME", help="the piece, such as model=mine; see wmplay list")
+    overrides_argument(parser, "the env to try it in, its settings: env=luxo model.hidden=32 ...")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Check a piece."""
+    check_piece(options.piece, options.overrides)
+
+
+def check_piece(piece: str, overrides: Sequence[str] = ()) -> None:
+    """Try what a piece promises, and print a line for each property.
+
+    Args:
+        piece: ``kind=name``.
+        overrides: as of ``wmplay train``: settings of the piece, and the env to try it in.
+
+    Raises:
+        CheckError: if a property does not hold.
+        WmplayError: for a piece that does not exist, or that cannot be built.
+    """
+    from wmplay import registry
+    from wmplay.errors import CheckError, UnknownName
+    from wmplay.system.device import use_threads
+    from wmplay.system.progress import tell
+
+    kind = registry.KINDS.get(piece.partition("=")[0])
+    if kind is None:
+        raise UnknownName("kind to check", piece.partition("=")[0], registry.KINDS)
+    config = registry.compose([piece, *overrides], tell)
+    use_threads(config.threads)
+    module, _, function = kind.check.partition(":")
+    report = getattr(import_module(module), function)(config)
+    if not report.passed:
+        raise CheckError(
+            f"{piece}: {len(report.failures)} of {report.tried} properties do not hold: correct them, "
+            "from the first FAIL on"
+        )

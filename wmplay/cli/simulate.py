@@ -1,0 +1,179 @@
+"""``wmplay simulate``: collect episodes of an env into a store."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wmplay.cli.arguments import at_least, out_store_option, overrides_argument
+from wmplay.errors import LARGEST_SEED, UsageError
+
+if TYPE_CHECKING:
+    from wmplay.contracts import Trajectory
+    from wmplay.runs.load import LoadedRun
+    from wmplay.simulation.ray_pool import Actors
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument("env", metavar="ENV", help="a registered env (see wmplay list env) or a Gymnasium id")
+    overrides_argument(parser, "settings of the env: task=body_goal physics=fast ...")
+    out_store_option(parser)
+    add = parser.add_argument
+    add("--episodes", type=at_least(1), default=100, help="how many to collect (default %(default)s)")
+    add("--run", type=Path, help="act by the policy of this run (default: uniformly at random)")
+    add("--explore", action="store_true", help="act with the exploration of that run")
+    add("--other-world", action="store_true", help="allow a policy that was trained in another world")
+    add("--seed", type=at_least(0, LARGEST_SEED), default=0, help="of all random draws (default %(default)s)")
+    add("--num-envs", type=at_least(1), default=64, help="envs stepped together (default %(default)s)")
+    add("--num-workers", type=at_least(0), help="processes that share the envs (default: none)")
+    add(
+        "--workers",
+        choices=("local", "ray"),
+        default="local",
+        help="local: processes of this machine; ray: actors of a cluster, each with --num-envs of its own",
+    )
+    add("--max-steps", type=at_least(1), help="cut episodes at this many steps")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Collect episodes."""
+    simulate_into(
+        options.env,
+        options.overrides,
+        options.out,
+        episodes=options.episodes,
+        run=options.run,
+        explore=options.explore,
+        seed=options.seed,
+        num_envs=options.num_envs,
+        num_workers=options.num_workers,
+        workers=options.workers,
+        max_steps=options.max_steps,
+        other_world=options.other_world,
+    )
+
+
+def simulate_into(
+    env: str,
+    overrides: Sequence[str],
+    out: Path,
+    *,
+    episodes: int,
+    run: Path | None,
+    explore: bool,
+    seed: int,
+    num_envs: int,
+    num_workers: int | None,
+    workers: str,
+    max_steps: int | None,
+    other_world: bool,
+) -> None:
+    """Collect episodes of an env into a store.
+
+    Args:
+        env: a registered env or a Gymnasium id.
+        overrides: of the env's config, as ``key=value``.
+        out: the store; created, or appended to.
+        episodes: how many.
+        run: act by the policy of this run; None is uniformly at random.
+        explore: with the run's exploration.
+        seed: of the episodes and the policy's draws.
+        num_envs: stepped together.
+        num_workers: processes that share the envs (by default none), or Ray's actors.
+        workers: "local", or "ray" for actors with ``num_envs`` envs each, see ``simulate_blocks``.
+        max_steps: cuts episodes.
+        other_world: let the run's policy act in another world than its own.
+
+    Raises:
+        WmplayError: an unknown env, a run without a checkpoint, a store of another schema, ...
+    """
+    from omegaconf import OmegaConf
+
+    from wmplay.config.loading import plain
+    from wmplay.config.overrides import set_values
+    from wmplay.envs import make_env
+    from wmplay.runs.load import load_run
+    from wmplay.simulation.simulate import simulate, simulate_blocks
+    from wmplay.store import save_trajectories
+    from wmplay.system.device import use_threads
+    from wmplay.system.progress import console
+
+    if explore and run is None:
+        raise UsageError("--explore is about a run's policy: give --run=<dir> too")
+    actors = _actors(num_workers) if workers == "ray" else None
+    loaded = None if run is None else load_run(run)
+    use_threads("auto" if loaded is None else loaded.threads)
+    chosen = OmegaConf.create({})
+    set_values(chosen, overrides)
+    num_envs = min(num_envs, episodes)
+    make_venv = partial(make_env, env, num_envs=num_envs, **plain(chosen))
+    venv = make_venv(num_workers=min(num_workers or 0, num_envs) if actors is None else 0)
+    with closing(venv), nullcontext() if actors is None else actors:
+        _check_fits(venv, loaded, out, other_world)
+        collect: Callable[..., Iterable[Trajectory]] = partial(simulate, venv)
+        if actors is not None:
+            collect = partial(simulate_blocks, make_venv, actors=actors)
+        collected = _episodes(collect, loaded, explore, episodes=episodes, seed=seed, max_steps=max_steps)
+        try:
+            # within the store's writer: a place that cannot be written to is refused before the work
+            store = save_trajectories(collected, out, env=venv)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"nothing was added to {out}") from None
+    console.print(f"{out}: {len(store):,} episodes, {store.steps:,} steps")
+
+
+def _actors(number: int | None) -> Actors:
+    """Return Ray's actors. Raises UsageError without their number, ConfigError without Ray."""
+    from wmplay.simulation.ray_pool import Actors
+
+    if number is None:
+        raise UsageError(
+            "--workers ray needs --num-workers: how many actors (with 0 the same episodes, in this process)"
+        )
+    actors = Actors(number)
+    actors.check()
+    return actors
+
+
+def _check_fits(venv: Any, run: LoadedRun | None, out: Path, other_world: bool) -> None:
+    """Raise WmplayError if a run's policy cannot act in an env, or its episodes do not go into a store."""
+    from wmplay.loop.rehearsal import check_policy, check_same_world, check_store
+    from wmplay.store import load_trajectories
+    from wmplay.store.manifest import exists as is_store
+
+    if run is not None:
+        check_policy(run, venv, None if other_world else "give --other-world to mean it")
+    if is_store(out):
+        store = load_trajectories(out)
+        check_same_world(f"store {out}", store.made_with, venv, "give another --out")
+        check_store(store, venv, every_key=True)
+
+
+def _episodes(
+    simulate: Callable[..., Iterable[Trajectory]],
+    run: LoadedRun | None,
+    explore: bool,
+    *,
+    episodes: int,
+    **settings: Any,
+) -> Iterator[Trajectory]:
+    """Yield the episodes that ``simulate`` collects by a run's policy, and show a progress bar."""
+    from wmplay.system.progress import episodes_bar
+
+    policy = None
+    if run is not None:
+        policy = run.parts.explorer if explore else run.policy
+    with episodes_bar("simulate", episodes) as progress:
+        yield from simulate(
+            policy,
+            episodes,
+            explore=explore,
+            device="cpu" if run is None else run.device,
+            progress=progress,
+            **settings,
+        )

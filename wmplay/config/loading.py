@@ -1,0 +1,156 @@
+"""Config files, loaded by Hydra: one search path over the built-in groups and those of every plugin."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from wmplay.config import plugins
+from wmplay.errors import ConfigError, UnknownName, WmplayError, suggestion
+
+EXPERIMENTS = "experiment/"  # begins the path of an experiment's file
+
+
+class ConfigFolders(SearchPathPlugin):
+    """The config groups that plugins bring, for Hydra."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append the folder of each plugin."""
+        for source, folder in plugins.config_folders()[1:]:
+            search_path.append(provider=f"wmplay: {source}", path=f"file://{folder}")
+
+
+@contextmanager
+def loader() -> Iterator[ConfigLoader]:
+    """Provide Hydra, set up for the configs that can be seen from here; a sweep's own Hydra comes back after.
+
+    Yields:
+        Its loader, which goes on working later.
+    """
+    Plugins.instance().register(ConfigFolders)
+    state = GlobalHydra.instance()
+    outer, state.hydra = state.hydra, None
+    _, built_in = plugins.config_folders()[0]
+    try:
+        with hydra.initialize_config_dir(str(built_in), job_name="wmplay", version_base=None):
+            yield GlobalHydra.instance().config_loader()
+    finally:
+        GlobalHydra.instance().hydra = outer
+
+
+def load(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """Return a config as Hydra composes it, without Hydra's own part.
+
+    Raises:
+        ConfigError, UnknownName: for anything that does not compose, in one line.
+    """
+    with in_one_line(), loader():
+        return hydra.compose(config_name, list(overrides))
+
+
+def load_group(kind: str, name: str) -> dict[str, Any]:
+    """Return one option of a config group, its own defaults list resolved, as a plain dict."""
+    return plain(load(f"{kind}/{name}", ())[kind])
+
+
+def experiment(overrides: Sequence[str]) -> tuple[dict[str, str | None], DictConfig]:
+    """Return what experiments choose and set.
+
+    Args:
+        overrides: those that choose experiments, as ``overrides.lenient`` writes them.
+
+    Returns:
+        {group: option}, None where a piece was taken out; and what the files of the experiments say, with
+        those that they build upon.
+    """
+    with in_one_line(), loader() as hydras:
+        defaults = hydras.compute_defaults_list("train", list(overrides), RunMode.RUN)
+        paths = [str(default.config_path) for default in defaults.defaults]
+        found = [
+            next(source.load_config(path).config for source in hydras.get_sources() if source.is_config(path))
+            for path in paths
+            if path.startswith(EXPERIMENTS)
+        ]
+        settings = OmegaConf.merge(*found, {})
+    assert isinstance(settings, DictConfig)
+    return dict(defaults.overrides.known_choices), settings
+
+
+def run_defaults() -> dict[str, Any]:
+    """Return what ``train.yaml`` holds besides the pieces: the loop's own settings."""
+    return {key: value for key, value in _train_file().items() if key not in ("defaults", "hydra")}
+
+
+def default_choices() -> dict[str, str | None]:
+    """Return {group: option} of what ``train.yaml`` itself chooses."""
+    listed = (entry for entry in _train_file()["defaults"] if isinstance(entry, dict))
+    return {group: option for entry in listed for group, option in entry.items()}
+
+
+def _train_file() -> Mapping[str, Any]:
+    _, built_in = plugins.config_folders()[0]
+    return _read_once(built_in / "train.yaml")
+
+
+@functools.cache
+def _read_once(file: Path) -> Mapping[str, Any]:
+    return plain(OmegaConf.load(file), resolve=False)
+
+
+def plain(node: Any, *, resolve: bool = True) -> dict[str, Any]:
+    """Return a config as a plain dict."""
+    container = OmegaConf.to_container(node, resolve=resolve)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def store(kind: str, name: str, config: dict[str, Any]) -> None:
+    """Make a config an option of its group."""
+    ConfigStore.instance().store(group=kind, name=name, node=config, provider="wmplay: registered")
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """Raise whatever Hydra, OmegaConf or YAML raise within as an error of one line."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise one_line(error) from error
+
+
+def one_line(error: Exception) -> WmplayError:
+    """Return what Hydra says about a config, over many lines, as an error of one; with the nearest names."""
+    if isinstance(error, YAMLError):
+        return ConfigError(f"a config file is not YAML: {' '.join(str(error).split())}")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    missing = re.search(r"Could not find '([^']+)/([^'/]+)'", str(error))
+    if missing is not None:
+        options = lines[lines.index(f"Available options in '{missing[1]}':") + 1 :]
+        known = options[: next((i for i, line in enumerate(options) if " " in line), None)]
+        return UnknownName(missing[1], missing[2], known)
+    unknown = error.__cause__
+    if isinstance(unknown, ConfigKeyError | ConfigAttributeError) and isinstance(
+        unknown.parent_node, DictConfig
+    ):
+        where, _, name = str(unknown.full_key).rpartition(".")
+        return ConfigError(f"no key '{name}' in {where}: {suggestion(name, map(str, unknown.parent_node))}")
+    message = lines[0] if lines else type(error).__name__
+    full_key = error.full_key if isinstance(error, OmegaConfBaseException) else None
+    return ConfigError(f"{full_key}: {message}" if full_key else message)
