@@ -1,6 +1,6 @@
 """Between a store and other formats: the work of ``wmplay data info|import|export``.
 
-What a format says of its data as a whole (env, spaces, author, ...) is kept beside the store's manifest, in
+What a format says of its data as a whole (env, spaces, author, ...) is kept next to the store's manifest, in
 ``metadata.json``, and goes along when the store is exported.
 """
 
