@@ -37,8 +37,7 @@ from wmplay.planners.cem import CEM
 from wmplay.planners.random_shooting import RandomShooting
 from wmplay.policies.ppo import PPO
 from wmplay.policies.sac import SAC
-from wmplay.simulation.rollout import observe, predict
-from wmplay.simulation.simulate import simulate
+from wmplay.simulation import observe, predict, simulate
 from wmplay.vector.stepping import TensorEnv
 
 PAGE = Path(__file__).parents[1] / "docs" / "gpu.md"

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from wmplay.registry import make as make
     from wmplay.registry import register as register
     from wmplay.runs.load import load_run as load_run
-    from wmplay.simulation.rollout import observe as observe
-    from wmplay.simulation.rollout import predict as predict
-    from wmplay.simulation.simulate import simulate as simulate
+    from wmplay.simulation import observe as observe
+    from wmplay.simulation import predict as predict
+    from wmplay.simulation import simulate as simulate
     from wmplay.store import load_trajectories as load_trajectories
     from wmplay.store import save_trajectories as save_trajectories
 
@@ -41,11 +41,11 @@ _PUBLIC = {
     "load_trajectories": "store",
     "make": "registry",
     "make_env": "envs",
-    "observe": "simulation.rollout",
-    "predict": "simulation.rollout",
+    "observe": "simulation",
+    "predict": "simulation",
     "register": "registry",
     "save_trajectories": "store",
-    "simulate": "simulation.simulate",
+    "simulate": "simulation",
     "train": "loop.train",
 }
 _MODULES = ("check", "registry")

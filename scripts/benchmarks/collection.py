@@ -12,8 +12,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict
 
-from wmplay.simulation.ray_pool import Actors
-from wmplay.simulation.simulate import simulate_blocks
+from wmplay.simulation import RayPool, simulate_blocks
 
 from .measure import Result, Side, speed_ratio, take_turns
 
@@ -55,7 +54,7 @@ def benchmark() -> Result:
         address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
     )
     try:
-        with Actors(1) as one, Actors(2) as two:
+        with RayPool(1) as one, RayPool(2) as two:
             sides = [
                 Side(f"{name}, {actors.number} actors", _collector(actors, busy))
                 for name, busy in (("waiting", False), ("computing", True))
@@ -79,7 +78,7 @@ def benchmark() -> Result:
     )
 
 
-def _collector(actors: Actors, busy: bool) -> Callable[[], Callable[[], None]]:
+def _collector(actors: RayPool, busy: bool) -> Callable[[], Callable[[], None]]:
     def collect(episodes: int) -> None:
         found = sum(1 for _ in simulate_blocks(partial(Slow, busy), None, episodes, actors=actors))
         assert found == episodes

@@ -20,7 +20,7 @@ from wmplay.loop.fitter import segment_length
 from wmplay.loop.session import Session
 from wmplay.runs.pieces import env_config
 from wmplay.runs.worlds import practice_env
-from wmplay.simulation.simulate import simulate
+from wmplay.simulation import simulate
 from wmplay.store import Store, save_trajectories
 
 from .document import number, table

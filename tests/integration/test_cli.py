@@ -132,7 +132,7 @@ def test_importing_wmplay_registers_its_envs_and_loads_nothing_heavy() -> None:
 
 def test_functions_keep_their_names_beside_modules_of_the_same_name() -> None:
     from wmplay.loop.train import train
-    from wmplay.simulation.simulate import simulate
+    from wmplay.simulation import simulate
 
     assert wmplay.simulate is simulate
     assert wmplay.train is train

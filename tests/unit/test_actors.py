@@ -23,9 +23,8 @@ import wmplay
 from wmplay.cli import main
 from wmplay.contracts import Trajectory
 from wmplay.errors import ActionError, ConfigError, SpaceError, UnknownName, WmplayError
+from wmplay.simulation import RayPool, simulate, simulate_blocks
 from wmplay.simulation import ray_pool as actors_module
-from wmplay.simulation.ray_pool import Actors
-from wmplay.simulation.simulate import simulate, simulate_blocks
 
 ray = pytest.importorskip("ray")
 
@@ -43,8 +42,8 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def two(cluster: None) -> Iterator[Actors]:
-    with Actors(2) as actors:
+def two(cluster: None) -> Iterator[RayPool]:
+    with RayPool(2) as actors:
         yield actors
 
 
@@ -117,7 +116,7 @@ def test_progress_is_told_and_may_stop() -> None:
 
 
 @pytest.mark.parametrize("slots", [None, 5])
-def test_actors_give_the_same_as_one_process(two: Actors, slots: int | None) -> None:
+def test_actors_give_the_same_as_one_process(two: RayPool, slots: int | None) -> None:
     env = Waiting if slots is None else partial(vector, slots)
     for policy, explore in ((None, False), (Walker(), True)):
         alone = here(env, policy, explore=explore, max_steps=11)
@@ -125,7 +124,7 @@ def test_actors_give_the_same_as_one_process(two: Actors, slots: int | None) -> 
         assert_same(list(shared), alone)
 
 
-def test_an_env_and_a_policy_of_this_script_go_along(two: Actors) -> None:
+def test_an_env_and_a_policy_of_this_script_go_along(two: RayPool) -> None:
     class Mine(Waiting):
         def reset(self, **how: Any) -> Any:
             observation, info = super().reset(**how)
@@ -182,7 +181,7 @@ def collect_under_fire(folder: Path, episodes: int, kills: int, pause: float) ->
     killer = threading.Thread(target=kill_now_and_then, args=(folder, kills, pause, killed, stop))
     killer.start()
     try:
-        with Actors(2) as actors:
+        with RayPool(2) as actors:
             env = partial(Waiting, wait=0.001, note=folder)
             found: list[Trajectory] = []
             for trajectory in simulate_blocks(env, Walker(), episodes, SEED, actors=actors, explore=True):
@@ -201,7 +200,7 @@ def test_no_episode_is_lost_or_doubled_by_actors_that_are_killed(cluster: None, 
     assert_same(found, here(Waiting(), Walker(), episodes=40, explore=True))
 
 
-def test_errors_arrive_as_themselves_and_the_actors_go_on(two: Actors) -> None:
+def test_errors_arrive_as_themselves_and_the_actors_go_on(two: RayPool) -> None:
     class Silent(Walker):
         def act(self, *_: Any, **how: Any) -> Any:
             return torch.full((1, 2), torch.nan), None
@@ -215,7 +214,7 @@ def test_errors_arrive_as_themselves_and_the_actors_go_on(two: Actors) -> None:
 
 def test_an_actor_that_dies_every_time(cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actors_module, "ATTEMPTS", 2)
-    with Actors(1) as one, pytest.raises(WmplayError) as caught:
+    with RayPool(1) as one, pytest.raises(WmplayError) as caught:
         list(simulate_blocks(partial(Waiting, deadly=0.0), None, 3, SEED, actors=one))
     message = rf"2 of Ray's actors died one after the other at episode [01] of seed {SEED}: .*num_workers=0"
     assert re.match(message, str(caught.value))
@@ -253,7 +252,7 @@ class Stuck(Waiting):
         self.lock = threading.Lock()
 
 
-def test_what_cannot_be_pickled(two: Actors) -> None:
+def test_what_cannot_be_pickled(two: RayPool) -> None:
     with pytest.raises(ConfigError, match=r"the env cannot be sent to Ray's actors.*lock.*give a function"):
         list(simulate_blocks(Stuck(), None, 3, SEED, actors=two))
     assert len(list(simulate_blocks(Stuck, None, 3, SEED, actors=two))) == 3

@@ -16,7 +16,7 @@ from wmplay.contracts import Array, Trajectory
 from wmplay.envs import build_env
 from wmplay.errors import AlignmentError
 from wmplay.formats import FORMATS, READ_ONLY, data_format
-from wmplay.simulation.simulate import simulate
+from wmplay.simulation import simulate
 from wmplay.store import save_trajectories
 
 WORLD = {"_piece_": "env/alignment_world"}

@@ -9,7 +9,7 @@ from gymnasium.spaces import Discrete
 import wmplay
 from wmplay.envs.atari import AtariEnv
 from wmplay.errors import ActionError, ConfigError, UnknownName
-from wmplay.simulation.simulate import simulate
+from wmplay.simulation import simulate
 
 ale_py = pytest.importorskip("ale_py")
 

@@ -13,7 +13,7 @@ from wmplay.check.fixtures.alignment_env import AlignmentWorld, check_alignment
 from wmplay.envs import dm_control as adapter
 from wmplay.envs.dm_control import DmControlEnv
 from wmplay.errors import ActionError, AlignmentError, ConfigError, UnknownName, WmplayError
-from wmplay.simulation.simulate import simulate
+from wmplay.simulation import simulate
 
 dm_env = pytest.importorskip("dm_env")
 pytest.importorskip("dm_control")

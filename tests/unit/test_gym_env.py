@@ -14,7 +14,7 @@ from wmplay.envs.gym import GymEnv, GymVectorEnv
 from wmplay.envs.observations import parts
 from wmplay.errors import ActionError, ConfigError, SpaceError, UnknownName, WmplayError
 from wmplay.nets.actions import action_bounds
-from wmplay.simulation.simulate import simulate
+from wmplay.simulation import simulate
 
 A_BOX = Box(-2, 3, (3,), np.float64)
 

@@ -12,7 +12,7 @@ from wmplay.check.fixtures.alignment_env import ACTIONS, AlignmentWorld, check_a
 from wmplay.contracts import Trajectory
 from wmplay.envs.minigrid import COLOURS, KINDS, STATES, MiniGridEnv
 from wmplay.errors import ActionError, AlignmentError, ConfigError, SpaceError, UnknownName
-from wmplay.simulation.simulate import simulate
+from wmplay.simulation import simulate
 
 minigrid = pytest.importorskip("minigrid")
 from minigrid.core.mission import MissionSpace  # noqa: E402

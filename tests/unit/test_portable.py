@@ -18,7 +18,7 @@ from wmplay.check.fixtures.alignment_env import AlignmentWorld
 from wmplay.errors import ActionError, ConfigError, ShapeError, SpaceError
 from wmplay.policies.random import RandomPolicy
 from wmplay.runs.portable import write_portable
-from wmplay.simulation.policy_driver import Actor
+from wmplay.simulation import Actor
 from wmplay.vector.spaces import space_from_json, space_to_json
 
 

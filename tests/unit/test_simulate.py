@@ -1,4 +1,3 @@
-import importlib
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +11,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import wmplay
 from wmplay.errors import ActionError, SpaceError, WmplayError
-from wmplay.simulation.simulate import simulate
+from wmplay.simulation import blocks, simulate
 
 LENGTHS = [5, 2, 131, 1, 7]  # the last but two makes the buffers grow
 MODES = list(AutoresetMode)
@@ -416,7 +415,7 @@ def test_an_episode_that_never_ends_is_told_of(
         if steps > 700:
             raise Stopped
 
-    monkeypatch.setattr(importlib.import_module("wmplay.simulation.simulate"), "ENDLESS", 500)
+    monkeypatch.setattr(blocks, "ENDLESS", 500)
     env = wmplay.make_env("Pendulum-v1", max_steps=10**9)
     with pytest.raises(Stopped):
         simulate(env, episodes=1, progress=stop)

@@ -28,7 +28,7 @@ from wmplay.contracts import missing_methods
 from wmplay.envs import build_env
 from wmplay.loop.rehearsal import require_logger
 from wmplay.runs.pieces import env_config
-from wmplay.simulation.simulate import simulate
+from wmplay.simulation import simulate
 from wmplay.store import Store, save_trajectories
 
 EPISODES, STEPS = 7, 23  # of what a policy that is checked may learn from

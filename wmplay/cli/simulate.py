@@ -15,7 +15,7 @@ from wmplay.errors import LARGEST_SEED, UsageError
 if TYPE_CHECKING:
     from wmplay.contracts import Trajectory
     from wmplay.runs.load import LoadedRun
-    from wmplay.simulation.ray_pool import Actors
+    from wmplay.simulation import RayPool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,7 +98,7 @@ def simulate_into(
     from wmplay.config.overrides import set_values
     from wmplay.envs import make_env
     from wmplay.runs.load import load_run
-    from wmplay.simulation.simulate import simulate, simulate_blocks
+    from wmplay.simulation import simulate, simulate_blocks
     from wmplay.store import save_trajectories
     from wmplay.system.device import use_threads
     from wmplay.system.progress import console
@@ -127,15 +127,15 @@ def simulate_into(
     console.print(f"{out}: {len(store):,} episodes, {store.steps:,} steps")
 
 
-def _actors(number: int | None) -> Actors:
+def _actors(number: int | None) -> RayPool:
     """Return Ray's actors. Raises UsageError without their number, ConfigError without Ray."""
-    from wmplay.simulation.ray_pool import Actors
+    from wmplay.simulation import RayPool
 
     if number is None:
         raise UsageError(
             "--workers ray needs --num-workers: how many actors (with 0 the same episodes, in this process)"
         )
-    actors = Actors(number)
+    actors = RayPool(number)
     actors.check()
     return actors
 

@@ -31,8 +31,7 @@ from wmplay.loop.fitter import make_fitter, segment_length
 from wmplay.nets.units import measure_units
 from wmplay.runs.pieces import Parts, env_config
 from wmplay.runs.worlds import practice_env
-from wmplay.simulation.rollout import observe, predict
-from wmplay.simulation.simulate import simulate
+from wmplay.simulation import observe, predict, simulate
 from wmplay.store import Store, save_trajectories
 from wmplay.system.device import use_threads
 

@@ -35,8 +35,7 @@ from wmplay.loop.lending import lending
 from wmplay.runs.load import LoadedRun, load_run
 from wmplay.runs.pieces import Parts, env_config
 from wmplay.runs.worlds import practice_env
-from wmplay.simulation.rollout import predict
-from wmplay.simulation.simulate import simulate
+from wmplay.simulation import predict, simulate
 from wmplay.store import Store, load_trajectories, save_trajectories
 from wmplay.store.provenance import in_words, same_world
 from wmplay.store.split import hold_out

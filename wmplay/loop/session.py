@@ -30,7 +30,7 @@ from wmplay.loop.fitter import make_fitter
 from wmplay.runs.directory import RunDirectory
 from wmplay.runs.pieces import assemble, over_ray
 from wmplay.runs.weights import load_weights
-from wmplay.simulation.ray_pool import Actors
+from wmplay.simulation import RayPool
 from wmplay.store import Store, load_trajectories, save_trajectories
 from wmplay.store.manifest import exists as is_store
 from wmplay.system.device import choose_device, use_threads
@@ -89,7 +89,7 @@ class Session:
         self.state = State()
         self.store: Store | None = None
         self.interrupt = Interrupt()
-        self.actors = Actors(config.collect.num_workers if over_ray(config) else 0)
+        self.actors = RayPool(config.collect.num_workers if over_ray(config) else 0)
         torch.manual_seed(self.seed_for("weights"))
         self.parts = assemble(config, self.device)
         for module in self.parts.modules().values():

@@ -37,7 +37,7 @@ from wmplay.runs.load import Run
 from wmplay.runs.pieces import env_config, over_ray
 from wmplay.runs.resume import continued_config, run_to_continue
 from wmplay.runs.worlds import practice_env, real_env, steps_of_starts
-from wmplay.simulation.simulate import simulate_blocks
+from wmplay.simulation import simulate_blocks
 from wmplay.store.provenance import origin_of
 from wmplay.system.device import seed_draws, use_threads
 from wmplay.system.processes import joined

@@ -10,7 +10,7 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from wmplay.contracts import Policy, Trajectory
-from wmplay.simulation.simulate import simulate
+from wmplay.simulation import simulate
 from wmplay.system.progress import episodes_bar
 
 Check: TypeAlias = Callable[[], None]  # called now and then; raises to stop

@@ -29,7 +29,7 @@ from wmplay.runs.portable import PortableDirectory, is_portable
 from wmplay.runs.resume import checked_config, plugins_of
 from wmplay.runs.weights import check_sizes, load_weights
 from wmplay.runs.worlds import learned_env
-from wmplay.simulation.policy_driver import Actor
+from wmplay.simulation import Actor
 from wmplay.store import Store, load_trajectories
 from wmplay.store.provenance import as_origin
 from wmplay.system.device import Threads, choose_device

@@ -3,17 +3,12 @@ time."""
 
 from __future__ import annotations
 
-import io
-import logging
 import math
 import os
-import pickle
-import signal
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +17,7 @@ import torch
 
 from wmplay.config import plugins
 from wmplay.errors import ConfigError, Portable, WmplayError, portable, restored
+from wmplay.simulation.ray_cluster import connect, pack, unpack
 from wmplay.system.extras import import_extra
 from wmplay.system.progress import console
 
@@ -34,7 +30,7 @@ PASSED_ON = ("WMPLAY_PLUGINS",)  # environment variables that a cluster which ru
 Work = Callable[[Any], Any]
 
 
-class Actors:
+class RayPool:
     """Processes of Ray that share pieces of work, and a context manager that stops them.
 
     They start with the first work, in the cluster that this process is connected to, or that of
@@ -101,7 +97,7 @@ class Actors:
             self._ray.shutdown()
         self._ray, self._actors = None, []
 
-    def __enter__(self) -> Actors:
+    def __enter__(self) -> RayPool:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -114,7 +110,7 @@ class Actors:
         ray = import_extra("ray", "ray", "workers=ray")
         self._began = not ray.is_initialized()
         if self._began:
-            _connect(ray, self.number)
+            connect(ray, self.number)
         self._ray = ray
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         worker = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=ATTEMPTS - 1)(_Worker)
@@ -185,61 +181,6 @@ class _Worker:
             return True, self.made[1](item)
         except Exception as error:
             return False, portable(error, plugins.failed_at(error))
-
-
-def pack(name: str, part: Any) -> bytes:
-    """Return any object as bytes, with tensors that can be unpacked on a machine without their device.
-
-    Raises:
-        ConfigError: if it cannot be pickled.
-    """
-    from ray import cloudpickle
-
-    buffer = io.BytesIO()
-    try:
-        torch.save(part, buffer, pickle_module=cloudpickle)
-    except Exception as error:  # pickling runs anyone's code
-        why = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(
-            f"the {name} cannot be sent to Ray's actors, since it cannot be pickled ({why}): for an env, "
-            "give a function that makes it; a policy must be picklable"
-        ) from error
-    return buffer.getvalue()
-
-
-def unpack(packed: bytes) -> Any:
-    """Undo ``pack``, with all tensors on the CPU."""
-    plugins.load_all()  # what is pickled may be of their classes
-    return torch.load(io.BytesIO(packed), map_location="cpu", weights_only=False, pickle_module=pickle)
-
-
-def _connect(ray: ModuleType, number: int) -> None:
-    """Join the cluster of ``$RAY_ADDRESS``, or start one on this machine, without output."""
-    address = os.environ.get("RAY_ADDRESS")
-    alone: dict[str, Any] = {"address": "local", "num_cpus": number, "include_dashboard": False}
-    where = {"address": address} if address else alone
-    try:
-        with _signals_kept():
-            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # of many classes, Exception itself among them
-        why = " ".join(f"{type(error).__name__}: {error}".split())
-        if not address:
-            ray.shutdown()  # what there is of it
-            raise ConfigError(f"Ray does not start on this machine ({why}): use workers=local") from error
-        raise ConfigError(
-            f"RAY_ADDRESS is {address}, where there is no Ray cluster ({why}): start one with ray start "
-            "--head, or unset RAY_ADDRESS"
-        ) from error
-
-
-@contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Restore the handlers of signals, one of which Ray replaces."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _check_started(ray: ModuleType, task: Any) -> None:

@@ -11,7 +11,7 @@ from wmplay.contracts import Segment, WorldModel
 from wmplay.evaluation.clips import ClipSet
 from wmplay.evaluation.gallery import ShownClips
 from wmplay.nets.trees import repeat_rows
-from wmplay.simulation.rollout import observe, predict
+from wmplay.simulation import observe, predict
 
 
 @torch.no_grad()
