@@ -1,7 +1,7 @@
 """Blocks: episodes that are simulated in one piece, all from one seed. This is the only way of simulating.
 
 Single and vector environments go through the same code: a single one is a batch of one. The autoreset mode of
-a vector env (see ``stepping.Stepper``) has no influence on the trajectories.
+a vector env (see ``Stepper``) has no influence on the trajectories.
 
 The episodes of a slot follow from all that happened in the slot before, so that a block cannot be divided.
 Several processes share many blocks (``simulate_blocks``), each with a seed of its own.

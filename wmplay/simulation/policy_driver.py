@@ -16,7 +16,7 @@ from wmplay.vector.frames import Frames
 
 
 class PolicyDriver:
-    """A policy, or the random one, in a batch of N envs: tensors in, validated and clipped numpy actions out."""
+    """A policy, or the random one, in a batch of N envs: tensors in, validated numpy actions out."""
 
     def __init__(
         self, batch: Any, policy: Policy | None, seed: int, explore: bool, device: torch.device
