@@ -329,10 +329,10 @@ class Mine:
 """
 
 ACTIONS = {
-    "torch.full(shape, float('nan')), carry": "policy Mine returned [nan, nan, nan] for env 0, expected",
-    "torch.zeros(2, *shape), carry": "policy Mine returned an action of shape [2, 1, 3], expected [1, 3]",
-    "torch.zeros(shape[0], 5), carry": "policy Mine returned an action of shape [1, 5], expected [1, 3]",
-    "torch.zeros(shape).long(), carry": "policy Mine returned int64 actions, expected float32",
+    "torch.full(shape, float('nan')), carry": "an action that has NaN at [0, 0], expected finite",
+    "torch.zeros(2, *shape), carry": "an action that has shape [2, 1, 3], expected [1, 3]",
+    "torch.zeros(shape[0], 5), carry": "an action that has shape [1, 5], expected [1, 3]",
+    "torch.zeros(shape).long(), carry": "policy Mine returned an action that is int64, expected floats",
     "torch.zeros(shape)": "policy Mine.act returned a Tensor, expected (action tensor, carry)",
     "np.zeros(shape), carry": "policy Mine.act returned a tuple, expected (action tensor, carry)",
     "None": "policy Mine.act returned a NoneType, expected (action tensor, carry)",

@@ -83,7 +83,7 @@ def test_actions_that_are_no_numbers_are_refused(native: bool) -> None:
     env.reset_tensors(seed=1)
     action = torch.zeros(N, 2)
     action[3, 1] = torch.nan
-    with pytest.raises(ActionError, match=r"^action has NaN at \[3, 1\], expected numbers in Box.*$"):
+    with pytest.raises(ActionError, match=r"^action has NaN at \[3, 1\], expected numbers$"):
         env.step_tensors(action) if native else env.step(action.numpy())
 
 
@@ -91,7 +91,9 @@ def test_actions_that_are_no_numbers_are_refused(native: bool) -> None:
 def test_discrete_actions_that_there_are_not_are_refused(wrong: int) -> None:
     env = learned(actions=DISCRETE)
     env.reset_tensors(seed=1)
-    with pytest.raises(ActionError, match=r"^actions are -?\d to \d, expected Discrete\(5\)$"):
+    with pytest.raises(
+        ActionError, match=f"^action is {wrong}, expected an integer in 0 .. 4, one for each of {N} "
+    ):
         env.step(np.array([0, 1, wrong, 2, 3]))
 
 

@@ -113,9 +113,9 @@ def test_another_envs_observations_are_named(space: Any, message: str) -> None:
 
 def test_another_envs_actions_are_named() -> None:
     policy = learner(Box(-1, 1, (3,), np.float32))
-    with pytest.raises(ActionError, match=r"PPO returned an action of shape \[1, 3\], expected \[1, 2\]"):
+    with pytest.raises(ActionError, match=r"PPO returned .* has shape \[1, 3\], expected \[1, 2\]"):
         wmplay.simulate(Push(), policy, 1)
-    with pytest.raises(ActionError, match=r"PPO returned an action of shape \[1, 2\], expected \[1\]"):
+    with pytest.raises(ActionError, match=r"PPO returned .* is float32 \[1, 2\], expected an integer"):
         wmplay.simulate(Push(DISCRETE), learner(), 1)
     with pytest.raises(ActionError, match=r"action has shape \[5, 3\], expected \[5, 2\]"):
         practise(policy, learned())

@@ -347,16 +347,16 @@ class Wrong:
         (
             "continuous",
             torch.tensor([[0.1] * 3, [0.1, float("nan"), 0]]),
-            r"nan.* for env 1, expected finite",
+            r"NaN at \[1, 1\], expected finite",
         ),
-        ("continuous", torch.tensor([[float("inf")] * 3] * 2), "for env 0, expected finite"),
+        ("continuous", torch.tensor([[float("inf")] * 3] * 2), r"infinity at \[0, 0\], expected finite"),
         ("continuous", torch.zeros(2, 4), r"shape \[2, 4\], expected \[2, 3\]"),
         ("continuous", torch.zeros(3), r"shape \[3\], expected \[2, 3\]"),
-        ("continuous", torch.zeros(2, 3, dtype=torch.int64), "int64 actions, expected float32"),
-        ("discrete", torch.zeros(2), "float32 actions, expected int64"),
-        ("discrete", torch.tensor([0, 5]), r"discrete actions 0\.\.5, expected 0\.\.4"),
-        ("discrete", torch.tensor([-1, 3]), r"discrete actions -1\.\.3, expected 0\.\.4"),
-        ("discrete", torch.zeros(2, 1, dtype=torch.int64), r"shape \[2, 1\], expected \[2\]"),
+        ("continuous", torch.zeros(2, 3, dtype=torch.int64), "int64, expected floats"),
+        ("discrete", torch.zeros(2), r"float32 \[2\], expected an integer in 0 \.\. 4"),
+        ("discrete", torch.tensor([0, 5]), r"is 5, expected an integer in 0 \.\. 4"),
+        ("discrete", torch.tensor([-1, 3]), r"is -1, expected an integer in 0 \.\. 4"),
+        ("discrete", torch.zeros(2, 1, dtype=torch.int64), r"shape \[2, 1\], expected an integer"),
     ],
 )
 def test_actions_that_cannot_be_executed(actions: str, action: torch.Tensor, message: str) -> None:

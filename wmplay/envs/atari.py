@@ -16,11 +16,11 @@ from gymnasium.spaces import Box, Dict, Discrete, Space
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from wmplay.envs.conversion import choice
 from wmplay.envs.observations import Observation
 from wmplay.errors import UnknownName, check_values
 from wmplay.system.arrays import Array
 from wmplay.system.extras import import_extra
+from wmplay.vector.actions import checked_action
 from wmplay.vector.autoreset import Autoreset, autoreset_mode
 
 MAX_FRAMES = 108_000  # half an hour of play
@@ -97,7 +97,7 @@ class AtariEnv(gymnasium.Env[Observation, Any]):
         Raises:
             ActionError: unless it is the number of an action.
         """
-        row = choice(action, self._batch.count)[None]
+        row = checked_action(action, self.action_space)[None]
         frames, reward, terminated, truncated, info = self._batch.step(row)
         flags = bool(terminated[0]), bool(truncated[0])
         return {"pixels": frames["pixels"][0]}, float(reward[0]), *flags, _first(info)
@@ -159,10 +159,9 @@ class AtariVectorEnv(VectorEnv[Any, Any, Any]):
         )
         self.num_envs = num_envs
         self.metadata = {"render_modes": [], "autoreset_mode": mode}
-        self.count = int(self._engine.single_action_space.n)
         shape = (size, size, 1 if grayscale else 3)
         self.single_observation_space: Space[Any] = Dict(pixels=Box(0, 255, shape, np.uint8))
-        self.single_action_space: Space[Any] = Discrete(self.count)
+        self.single_action_space: Space[Any] = Discrete(int(self._engine.single_action_space.n))
         self._shape = (num_envs, *shape)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -183,7 +182,7 @@ class AtariVectorEnv(VectorEnv[Any, Any, Any]):
         Raises:
             ActionError: unless each is the number of an action; the engine would hang.
         """
-        rows = choice(actions, self.count, (self.num_envs,))
+        rows = checked_action(actions, self.single_action_space, range(self.num_envs))
         frames, reward, terminated, truncated, info = self._engine.step(rows)
         if "final_obs" in info:
             info = {**info, "final_obs": self._observe(info["final_obs"])}

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, Space
 
 from wmplay.config import plugins
-from wmplay.errors import ActionError, ConfigError, SpaceError, UnknownName
+from wmplay.errors import ConfigError, SpaceError, UnknownName
 from wmplay.system.arrays import Array
 from wmplay.system.extras import how_to_install
 from wmplay.vector.answers import Held
@@ -42,41 +42,6 @@ def action_space(space: Space[Any], what: str, limit: float | None = None) -> Bo
         f"{what} is {space}, expected a Box of floats or a Discrete: make one of it by "
         "gymnasium.wrappers.TransformAction"
     )
-
-
-def choice(action: Any, count: int, rows: tuple[int, ...] = ()) -> Array:
-    """Return a discrete action, or one for each of ``rows`` envs, validated: int64 in 0 .. count - 1.
-
-    Raises:
-        ActionError: for anything else.
-    """
-    numbers = np.asarray(action)
-    if (
-        numbers.shape != rows
-        or numbers.dtype.kind not in "iu"
-        or numbers.min(initial=0) < 0
-        or numbers.max(initial=0) >= count
-    ):
-        each = f", one for each of {rows[0]} envs" if rows else ""
-        raise ActionError(f"action is {action!r}, expected an integer in 0 .. {count - 1}{each}")
-    return numbers.astype(np.int64)
-
-
-def within(action: Any, low: Array, high: Array) -> Array:
-    """Return a continuous action, validated and clipped to its bounds, in their dtype.
-
-    Raises:
-        ActionError: for another shape, NaN, or values that are not numbers.
-    """
-    try:
-        values = np.asarray(action, low.dtype)
-    except (TypeError, ValueError):
-        raise ActionError(f"action is a {type(action).__name__}, expected an array of numbers") from None
-    if values.shape != low.shape:
-        raise ActionError(f"action has shape {list(values.shape)}, expected {list(low.shape)}")
-    if np.isnan(values).any():
-        raise ActionError(f"action has NaN at {np.argwhere(np.isnan(values))[0].tolist()}, expected numbers")
-    return values.clip(low, high)
 
 
 def resized(frame: Array, size: int) -> Array:

@@ -17,11 +17,12 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict
 
-from wmplay.envs.conversion import one_line, within
+from wmplay.envs.conversion import one_line
 from wmplay.envs.observations import Observation
 from wmplay.errors import ActionError, ConfigError, UnknownName, check_values
 from wmplay.system.arrays import Array
 from wmplay.system.extras import import_extra
+from wmplay.vector.actions import checked_action, clipped
 
 UNBOUNDED = 1e9  # MuJoCo writes 1e10 for "no limit"
 PICTURE = (240, 320)  # height, width of the image that render() returns
@@ -119,7 +120,7 @@ class DmControlEnv(gymnasium.Env[Observation, Array]):
         Raises:
             ActionError: for an action of the wrong shape or type, or with NaN, or after the episode's end.
         """
-        action = within(action, self._low, self._high)
+        action = clipped(checked_action(action, self.action_space), self._low, self._high)
         total, terminated, truncated = 0.0, False, False
         for _ in range(self._repeat):
             now = self._env.step(action)

@@ -16,16 +16,15 @@ from gymnasium.vector.utils import batch_space
 from wmplay.contracts import env_spec
 from wmplay.envs.conversion import (
     action_space,
-    choice,
     made,
     one_line,
     registered,
     resized,
-    within,
 )
 from wmplay.envs.observations import Observation, Parts, parts
 from wmplay.errors import ConfigError, SpaceError, check_values
 from wmplay.system.arrays import Array
+from wmplay.vector.actions import checked_action, clipped
 from wmplay.vector.autoreset import Autoreset
 
 SHARED = ("id", "kwargs", "max_steps", "action_limit")  # settings that also apply to an id's own vector env
@@ -260,14 +259,13 @@ def _told(found: Parts, env_id: str) -> Parts:
 
 def _executable(action: Any, inner: Space[Any], outer: Space[Any], rows: int | None = None) -> Any:
     """Return a validated action of ``outer``, or one for each row, in the form of the underlying env."""
+    checked = checked_action(action, outer, None if rows is None else range(rows))
     if isinstance(inner, Discrete):
-        if rows is None:
-            return int(choice(action, int(inner.n))) + int(inner.start)
-        return choice(action, int(inner.n), (rows,)) + int(inner.start)
+        return int(checked) + int(inner.start) if rows is None else checked + int(inner.start)
     assert isinstance(inner, Box)
     assert isinstance(outer, Box)
     batch = () if rows is None else (rows,)
     own = (inner.low.reshape(-1), inner.high.reshape(-1))
     bounds = (np.where(np.isfinite(b), b, o) for b, o in zip(own, (outer.low, outer.high), strict=True))
     low, high = (np.broadcast_to(b.astype(inner.dtype), (*batch, b.size)) for b in bounds)
-    return within(action, low, high).reshape((*batch, *inner.shape))
+    return clipped(checked, low, high).reshape((*batch, *inner.shape))

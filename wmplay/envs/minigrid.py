@@ -10,11 +10,12 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, Space
 
-from wmplay.envs.conversion import choice, registered, resized
+from wmplay.envs.conversion import registered, resized
 from wmplay.envs.observations import Observation, one_hot
 from wmplay.errors import ConfigError, SpaceError, check_values
 from wmplay.system.arrays import Array
 from wmplay.system.extras import import_extra
+from wmplay.vector.actions import checked_action
 
 KINDS, COLOURS, STATES = 11, 6, 4  # of a cell; in the full view the states include the agent's direction
 
@@ -83,8 +84,7 @@ class MiniGridEnv(gymnasium.Env[Observation, Any]):
             spaces["mission"] = Box(0, 1, next(iter(self._missions.values())).shape, np.float32)
         self._keys = frozenset(spaces)
         self.observation_space: Space[Any] = Dict(spaces)
-        self._actions = int(self._env.action_space.n)
-        self.action_space: Space[Any] = Discrete(self._actions)
+        self.action_space: Space[Any] = Discrete(int(self._env.action_space.n))
 
     @staticmethod
     def world_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class MiniGridEnv(gymnasium.Env[Observation, Any]):
         Raises:
             ActionError: unless it is the number of an action.
         """
-        action = int(choice(action, self._actions))
+        action = int(checked_action(action, self.action_space))
         seen, reward, terminated, truncated, info = self._env.step(action)
         return self._observe(seen), float(reward), bool(terminated), bool(truncated), info
 

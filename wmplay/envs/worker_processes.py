@@ -26,8 +26,9 @@ from gymnasium.vector.utils import batch_space
 from wmplay import registry
 from wmplay.config.plugins import failed_at
 from wmplay.contracts import env_spec
-from wmplay.errors import ActionError, ConfigError, Portable, SpaceError, portable, restored
+from wmplay.errors import ConfigError, Portable, SpaceError, portable, restored
 from wmplay.system.arrays import Array
+from wmplay.vector.actions import checked_action
 from wmplay.vector.autoreset import Autoreset, autoreset_mode
 
 Infos: TypeAlias = dict[str, Any]
@@ -132,19 +133,9 @@ class WorkerVectorEnv(VectorEnv[Any, Any, Any]):
 
     def step(self, actions: Any) -> tuple[dict[str, Array], Array, Array, Array, Infos]:
         """Take one step of every env, in all workers at once."""
-        target = self._shared.arrays["action"]
-        values = np.asarray(actions)
-        if values.shape != target.shape or values.dtype.kind not in (
-            "iu" if target.dtype.kind == "i" else "iuf"
-        ):
-            raise ActionError(
-                f"action is {values.dtype} {list(values.shape)}, expected {target.dtype} {list(target.shape)}"
-            )
-        if values.dtype.kind == "f" and np.isnan(values).any():
-            raise ActionError(
-                f"action has NaN at {np.argwhere(np.isnan(values))[0].tolist()}, expected numbers"
-            )
-        target[:] = values
+        self._shared.arrays["action"][:] = checked_action(
+            actions, self.single_action_space, range(self.num_envs)
+        )
         workers = range(len(self._pipes))
         for worker in workers:
             self._send(worker, ("step", None))

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from wmplay.contracts import Array, Policy
-from wmplay.errors import LARGEST_SEED, ActionError, ShapeError, SpaceError, check_range
+from wmplay.errors import LARGEST_SEED, ShapeError, SpaceError, check_range
 from wmplay.simulation.policy_driver import PolicyDriver
+from wmplay.vector.actions import checked_action
 from wmplay.vector.answers import BatchOfOne
 from wmplay.vector.frames import frame_spaces, frames_of
 
@@ -83,18 +84,5 @@ class Actor:
 
         The action is zero where the episode begins, which no earlier action has led to.
         """
-        try:
-            values = np.asarray(action, None if self._last.dtype == np.int64 else np.float32)
-        except (TypeError, ValueError):
-            raise ActionError(f"last_action is {action!r}, expected numbers") from None
-        if values.shape != self._last.shape[1:]:
-            raise ActionError(
-                f"last_action has shape {list(values.shape)}, expected {list(self._last.shape[1:])}"
-            )
-        low, high = self._driver.low, self._driver.high
-        if self._last.dtype != np.int64:
-            if not np.isfinite(values).all():
-                raise ActionError(f"last_action is {values.tolist()}, expected finite numbers")
-        elif values.dtype.kind not in "iu" or not low <= values <= high:
-            raise ActionError(f"last_action is {action!r}, expected an integer in {low} .. {high}")
+        values = checked_action(action, self._driver.single_space, who="last_action", finite=True)
         return self._last if self._first[0] else values[None].astype(self._last.dtype)

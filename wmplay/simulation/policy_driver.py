@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from wmplay.contracts import Array, Policy
 from wmplay.errors import ActionError, SpaceError
+from wmplay.vector.actions import checked_action, clipped
 from wmplay.vector.frames import Frames
 
 
@@ -33,7 +34,7 @@ class PolicyDriver:
                 f"the action space is {space}: expected a float Box with one axis, or a Discrete; "
                 "wrap the env (gymnasium.wrappers.TransformAction)"
             )
-        self.dtype = space.dtype
+        self.single_space = space
         self.policy = policy
         self.explore = explore
         self.device = device
@@ -87,29 +88,11 @@ class PolicyDriver:
 
     def native(self, action: Array) -> Array:
         """Return the action in the dtype of the env's space."""
-        return action.astype(self.dtype, copy=False)
+        return action.astype(self.single_space.dtype, copy=False)
 
     def _executable(self, action: Array) -> Array:
-        name = type(self.policy).__name__
-        expected = (len(self.rows), *self.zeros.shape[1:])
-        if action.shape != expected:
-            raise ActionError(
-                f"policy {name} returned an action of shape {list(action.shape)}, expected {list(expected)}"
-            )
-        kind = np.integer if self.zeros.dtype == np.int64 else np.floating
-        if not np.issubdtype(action.dtype, kind):
-            raise ActionError(f"policy {name} returned {action.dtype} actions, expected {self.zeros.dtype}")
-        if kind is np.floating:
-            if not np.isfinite(action).all():
-                row = int(np.flatnonzero(~np.isfinite(action).all(axis=1))[0])
-                raise ActionError(
-                    f"policy {name} returned {action[row].tolist()} for env {self.rows[row]}, expected "
-                    "finite numbers"
-                )
-            return np.clip(action.astype(np.float32), self.low, self.high)
-        if action.min() < self.low or action.max() > self.high:
-            raise ActionError(
-                f"policy {name} returned discrete actions {action.min()}..{action.max()}, "
-                f"expected {self.low}..{self.high}"
-            )
-        return action.astype(np.int64)
+        who = f"policy {type(self.policy).__name__} returned an action that"
+        checked = checked_action(
+            action, self.single_space, self.rows.tolist(), who=who, floats=True, finite=True
+        )
+        return clipped(checked, self.low, self.high) if self.zeros.dtype == np.float32 else checked

@@ -20,7 +20,7 @@ from wmplay.envs.lcd.screen import Rounding, Screen
 from wmplay.envs.lcd.start import Start, given_state, sample_start
 from wmplay.envs.lcd.tasks import ENTRIES, Task
 from wmplay.envs.lcd.worlds.world import World
-from wmplay.errors import ActionError, ConfigError
+from wmplay.errors import ConfigError
 from wmplay.system.arrays import Array
 
 Rows: TypeAlias = Sequence[int] | NDArray[np.intp]
@@ -123,23 +123,6 @@ class Batch:
         for _ in range(self.task.passive_steps):
             simulation.step([0.0] * len(self.world.motors))
         return simulation.state
-
-    def check_action(self, action: Any, shape: tuple[int, ...]) -> Array:
-        """Return the action as numbers, clipped to [-1, 1].
-
-        Raises:
-            ActionError: if it is not an array of this shape, or has NaN.
-        """
-        try:
-            values = np.asarray(action, np.float64)
-        except (TypeError, ValueError):
-            raise ActionError(f"action is a {type(action).__name__}, expected an array of numbers") from None
-        if values.shape != shape:
-            raise ActionError(f"action has shape {list(values.shape)}, expected {list(shape)}")
-        if np.isnan(values).any():
-            where = np.argwhere(np.isnan(values))[0].tolist()
-            raise ActionError(f"action has NaN at {where}, expected numbers in [-1, 1]")
-        return values.clip(-1, 1)
 
     def step(self, action: Array, rows: Rows | None = None) -> None:
         """Step some rows, or all.

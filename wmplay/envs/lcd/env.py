@@ -24,6 +24,7 @@ from wmplay.envs.lcd.worlds.built_in import WORLDS
 from wmplay.envs.lcd.worlds.parse import find_world
 from wmplay.envs.lcd.worlds.world import World
 from wmplay.system.arrays import Array
+from wmplay.vector.actions import checked_action
 from wmplay.vector.autoreset import Autoreset
 
 
@@ -127,8 +128,7 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
         Raises:
             ActionError: for an action of the wrong shape, or with NaN.
         """
-        assert self.action_space.shape is not None
-        values = self._batch.check_action(action, self.action_space.shape)
+        values = checked_action(action, self.action_space).astype(float).clip(-1, 1)
         self._batch.step(values[None])
         before, self._observation = self._observation, self._batch.observe()
         reward, terminated = 0.0, False

@@ -20,6 +20,7 @@ from wmplay.envs.lcd.worlds.parse import find_world
 from wmplay.envs.lcd.worlds.world import World
 from wmplay.errors import ConfigError
 from wmplay.system.arrays import Array
+from wmplay.vector.actions import checked_action
 from wmplay.vector.autoreset import Autoreset, autoreset_mode
 
 
@@ -134,11 +135,10 @@ class LcdVectorEnv(VectorEnv[Observation, Array, Array]):
         Raises:
             ActionError: for actions of the wrong shape, or with NaN.
         """
-        assert self.action_space.shape is not None
-        values = self._batch.check_action(actions, self.action_space.shape)
+        values = checked_action(actions, self.single_action_space, range(self.num_envs)).astype(float)
         resetting = self._begin_step()
         stepping = None if resetting is None else np.flatnonzero(~resetting)
-        self._batch.step(values, stepping)
+        self._batch.step(values.clip(-1, 1), stepping)
         before, observation = self._observation, self._batch.observe()
         rewards, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
         if self.task is not None:
@@ -201,7 +201,7 @@ class LcdVectorEnv(VectorEnv[Observation, Array, Array]):
         """Return distance and success where ``mask``, in Gymnasium's form: values and a mask of each."""
         if self.task is None:
             return {}
-        distance = np.where(mask, self.task.distance(observation), 0).astype(np.float64)
+        distance = np.where(mask, self.task.distance(observation), 0).astype(float)
         return {"distance": distance, "_distance": mask, "success": success.copy(), "_success": mask.copy()}
 
     def _copies(self) -> Observation:

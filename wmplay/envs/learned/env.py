@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Box, Dict
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
@@ -26,9 +26,10 @@ from wmplay.contracts import (
     env_spec,
     modelled,
 )
-from wmplay.errors import ActionError, ConfigError, DivergedError
+from wmplay.errors import ConfigError, DivergedError
 from wmplay.nets.trees import put_rows, take_rows
 from wmplay.system.device import Precision, autocast
+from wmplay.vector.actions import checked_action
 from wmplay.vector.frames import frame_spaces
 from wmplay.vector.stepping import Transition
 
@@ -153,7 +154,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         """
         if self.belief is None:
             raise gymnasium.error.ResetNeeded("reset() the environment before the first step()")
-        self._check_action(action)
+        checked_action(action.detach().cpu().numpy(), self.single_action_space, range(self.num_envs))
         action = self._executed(action)
         with autocast(self.device, self.precision):
             prediction = self.model.predict(self.belief, action.unsqueeze(1), **self._draws(self._generator))
@@ -205,19 +206,6 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         """Draw [count] starts."""
         starts = len(self._starts.action)
         return torch.randint(starts, (count,), generator=self._generator, device=self.device)
-
-    def _check_action(self, action: Tensor) -> None:
-        if action.shape != self.action_space.shape:
-            expected = list(self.action_space.shape or ())
-            raise ActionError(f"action has shape {list(action.shape)}, expected {expected}")
-        if action.is_floating_point() and bool(action.isnan().any()):
-            where = action.isnan().nonzero()[0].tolist()
-            raise ActionError(f"action has NaN at {where}, expected numbers in {self.single_action_space}")
-        space = self.single_action_space
-        if isinstance(space, Discrete) and bool(
-            ((action < space.start) | (action >= space.start + space.n)).any()
-        ):
-            raise ActionError(f"actions are {int(action.min())} to {int(action.max())}, expected {space}")
 
     def _executed(self, action: Tensor) -> Tensor:
         """Return actions [..., A] clipped to their bounds, with gradients within them."""
