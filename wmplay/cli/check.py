@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import pkgutil
 from collections.abc import Sequence
-from importlib import import_module
 
 from wmplay.cli.arguments import overrides_argument
 
@@ -41,10 +41,9 @@ def check_piece(piece: str, overrides: Sequence[str] = ()) -> None:
         raise UnknownName("kind to check", piece.partition("=")[0], registry.KINDS)
     config = registry.compose([piece, *overrides], tell)
     use_threads(config.threads)
-    module, _, function = kind.check.partition(":")
-    report = getattr(import_module(module), function)(config)
+    report = pkgutil.resolve_name(kind.check)(config)
     if not report.passed:
         raise CheckError(
-            f"{piece}: {len(report.failures)} of {report.tried} properties do not hold: correct them, "
+            f"{piece}: {len(report.failures)} of {report.tried} properties do not hold: fix them, "
             "from the first FAIL on"
         )

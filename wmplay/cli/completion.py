@@ -157,7 +157,9 @@ def _chosen(kind: str, given: Sequence[str]) -> str | None:
         return typed[kind]
     experiment = typed.get(EXPERIMENT)
     files = [content(EXPERIMENT, name) for name in chain(EXPERIMENT, experiment)] if experiment else []
-    entries = [entry for file in (*files, _train()) for entry in file["defaults"] if isinstance(entry, dict)]
+    entries = [
+        entry for file in (*files, _train()) for entry in file.get("defaults", ()) if isinstance(entry, dict)
+    ]
     names = [name for each in entries for group, name in each.items() if re.split("[ /]", group)[-1] == kind]
     return str(names[0]) if names and names[0] in registry.names(kind) else None
 
