@@ -42,7 +42,7 @@ from wmplay.config.references import target as target
 from wmplay.errors import ConfigError, suggestion
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
+    from wmplay.config.settings import Settings
 
 FROM_RUN = (
     *tuple(KINDS)[:-1],
@@ -53,8 +53,8 @@ FROM_RUN = (
 )  # by parameters' names
 
 
-def compose(overrides: Sequence[str] = (), tell: Callable[[str], object] = lambda line: None) -> DictConfig:
-    """Return the config of a run: ``configs/train.yaml`` with overrides as on the command line; read-only.
+def compose(overrides: Sequence[str] = (), tell: Callable[[str], object] = lambda line: None) -> Settings:
+    """Return the settings of a run: ``configs/train.yaml`` with overrides as on the command line.
 
     Args:
         overrides: where they swap a piece of their experiment, what it sets for that piece falls away.
@@ -153,15 +153,13 @@ def needs(config: Mapping[str, Any]) -> list[str]:
     return [name for name in required(target(config)) if name not in config]
 
 
-def plugins_of(config: DictConfig) -> dict[str, str]:
+def plugins_of(run: Settings) -> dict[str, str]:
     """Return {piece: the file, folder or entry point of its plugin} of a run's pieces from plugins."""
     found = {}
-    for kind in KINDS:
-        if config[kind] is None:
-            continue
-        plugin = plugins.holding(target(config[kind]).__module__)
+    for piece in run.pieces().values():
+        plugin = plugins.holding(target(piece).__module__)
         if plugin is not None:
-            found[config[kind][PIECE]] = Path(plugin.source).name
+            found[piece[PIECE]] = Path(plugin.source).name
     return found
 
 

@@ -7,13 +7,13 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
 from wmplay import registry
+from wmplay.config.settings import Settings
 from wmplay.contracts import Learner, Policy, Practice
 from wmplay.envs import build_env
 from wmplay.loop.fitter import segment_length
@@ -97,25 +97,25 @@ def benchmark() -> Result:
 def work_of(overrides: Sequence[str]) -> Work:
     """Return the work of a run, extrapolated from a short part of each phase."""
     session = Session(registry.compose(overrides))
-    config, parts, device = session.config, session.parts, torch.device("cpu")
-    iterations = config.iterations
+    settings, parts, device = session.settings, session.parts, torch.device("cpu")
+    iterations = settings.iterations
     with tempfile.TemporaryDirectory() as folder:
-        store = _some_data(config, folder)
+        store = _some_data(settings, folder)
         fitting = practising = 0.0
         if session.fitter is not None:
-            segment = store.sample(config.fit.batch_size, segment_length(config, parts.model), 0)
+            segment = store.sample(settings.fit.batch_size, segment_length(settings, parts.model), 0)
             parts.model.train()
             for stage in session.fitter.stages:
                 fitter = session.fitter.fitters[stage.name]
                 fitting += stage.share * counted(lambda fitter=fitter: fitter.update(segment, 0))  # type: ignore[misc]
             parts.model.eval()
-            fitting *= config.fit.steps * iterations + _replayed(config)
-        if isinstance(parts.policy, Learner) and config.improve.steps:
-            practising = _practice(session, store, device) * config.improve.steps * iterations
-    cfg = config.evaluate
+            fitting *= settings.fit.steps * iterations + _replayed(settings)
+        if isinstance(parts.policy, Learner) and settings.improve.steps:
+            practising = _practice(session, store, device) * settings.improve.steps * iterations
+    cfg = settings.evaluate
     done = iterations // cfg.every + (iterations % cfg.every > 0)
-    planning = cfg.policy.episodes * done * _acting(config, parts.policy)
-    planning += config.collect.episodes * iterations * _acting(config, parts.explorer)
+    planning = cfg.policy.episodes * done * _acting(settings, parts.policy)
+    planning += settings.collect.episodes * iterations * _acting(settings, parts.explorer)
     return Work(fitting, planning, practising)
 
 
@@ -126,22 +126,26 @@ def counted(work: Callable[[], object]) -> float:
     return float(counter.get_total_flops()) / 1e9
 
 
-def _some_data(config: DictConfig, folder: str) -> Store:
-    with closing(build_env(env_config(config, config.collect.env))) as env:
+def _some_data(settings: Settings, folder: str) -> Store:
+    with closing(build_env(env_config(settings, settings.collect.env))) as env:
         return save_trajectories(simulate(env, None, 1, 0, max_steps=50), folder)
 
 
-def _replayed(config: DictConfig) -> float:
+def _replayed(settings: Settings) -> float:
     """Return the number of updates that follow from the collected steps, at the full length of episodes."""
-    steps = _clock(config) * (config.collect.random_episodes + config.collect.episodes * config.iterations)
-    return float(config.fit.replay_ratio * steps)
+    steps = _clock(settings) * (
+        settings.collect.random_episodes + settings.collect.episodes * settings.iterations
+    )
+    return float(settings.fit.replay_ratio * steps)
 
 
 def _practice(session: Session, store: Store, device: torch.device) -> float:
     """Return the GFLOP of a step of practice."""
-    few = {"learned": {"count": 8}, "improve": {"num_workers": 0}}
-    config = OmegaConf.merge(session.config, few)
-    assert isinstance(config, DictConfig)
+    settings = replace(
+        session.settings,
+        improve=replace(session.settings.improve, num_workers=0),
+        learned=replace(session.settings.learned, count=8),
+    )
     policy = copy.deepcopy(session.parts.policy)
     taken = 0
 
@@ -149,29 +153,29 @@ def _practice(session: Session, store: Store, device: torch.device) -> float:
         nonlocal taken
         taken = steps
 
-    with closing(practice_env(config, session.parts, None, device, 0)) as env:
+    with closing(practice_env(settings, session.parts, None, device, 0)) as env:
         practice = Practice(env, 33 * env.num_envs, 0, device, store, session.parts.model, look)
         return counted(lambda: policy.improve(practice)) / max(taken, 1)
 
 
-def _acting(config: DictConfig, policy: Policy | None) -> float:
+def _acting(settings: Settings, policy: Policy | None) -> float:
     """Return the GFLOP of acting through an episode of full length."""
     if policy is None:
         return 0.0
-    with closing(build_env(env_config(config), num_envs=SLOTS)) as env:
+    with closing(build_env(env_config(settings), num_envs=SLOTS)) as env:
         steps = 0
 
         def act() -> None:
             nonlocal steps
             steps = sum(map(len, simulate(env, policy, SLOTS, 0, max_steps=STEPS)))
 
-        return counted(act) * _clock(config) / steps
+        return counted(act) * _clock(settings) / steps
 
 
-def _clock(config: DictConfig) -> int:
-    with closing(build_env(env_config(config))) as env:
+def _clock(settings: Settings) -> int:
+    with closing(build_env(env_config(settings))) as env:
         known = getattr(env, "max_steps", None) or getattr(env.spec, "max_episode_steps", None)
-        return int(config.collect.max_episode_steps or known or 0)
+        return int(settings.collect.max_episode_steps or known or 0)
 
 
 def _products() -> list[Timing]:
@@ -190,9 +194,9 @@ def _products() -> list[Timing]:
 def _updates(precision: str) -> Side:
     session = Session(registry.compose([QUICKSTART, f"fit.precision={precision}"]))
     with tempfile.TemporaryDirectory() as folder:
-        store = _some_data(session.config, folder)
+        store = _some_data(session.settings, folder)
         segment = store.sample(
-            session.config.fit.batch_size, segment_length(session.config, session.parts.model), 0
+            session.settings.fit.batch_size, segment_length(session.settings, session.parts.model), 0
         )
     assert session.fitter is not None
 

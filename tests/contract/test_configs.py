@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import types
+import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from hydra.utils import get_class
+from omegaconf import OmegaConf
 
 from wmplay import registry
 from wmplay.config import plugins
 from wmplay.config.references import MOVED
+from wmplay.config.settings import Settings, field_types, settings_of
 
 BUILT_IN = plugins.config_folders()[0][1]
+UNIONS = (types.UnionType, typing.Union)
 ENGINES = sorted((BUILT_IN / "hydra").rglob("*.yaml"))
 FILES = [path for kind in registry.KINDS for path in sorted((BUILT_IN / kind).glob("*.yaml"))]
 
@@ -40,6 +47,26 @@ def test_yaml_and_constructor_agree(path: Path) -> None:
         assert all(given[key] != defaults[key] for key in own if key != "world"), "says what it inherits"
     else:
         assert given == defaults
+
+
+def test_the_settings_of_a_run_are_those_of_its_yaml() -> None:
+    content = OmegaConf.to_container(OmegaConf.load(BUILT_IN / "train.yaml"))  # which reads 3e-3 as a number
+    shown = {key: value for key, value in content.items() if key not in ("defaults", "hydra")}
+    pieces = {kind: {"_piece_": f"{kind}/any"} for kind in registry.KINDS}
+    whole = {**pieces, **shown, "env": pieces["env"] | shown["env"]}
+    assert settings_of(pieces).config() == whole
+    assert settings_of(whole, complete=True) == settings_of(pieces)
+
+
+def test_every_number_of_a_run_has_a_range() -> None:
+    def numbers(section: type, above: str = "") -> Iterator[str]:
+        for name, hint in field_types(section).items():
+            if dataclasses.is_dataclass(hint):
+                yield from numbers(hint, f"{above}{name}.")
+            elif {int, float} & {hint, *(typing.get_args(hint) if typing.get_origin(hint) in UNIONS else ())}:
+                yield above + name
+
+    assert list(numbers(Settings)) == []
 
 
 @pytest.mark.parametrize("path", ENGINES, ids=lambda path: f"hydra/{path.parent.name}={path.stem}")

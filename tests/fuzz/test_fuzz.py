@@ -38,7 +38,7 @@ from wmplay.report.pictures.clips import clip_cells, image_keys
 from wmplay.runs.directory import RunDirectory
 from wmplay.runs.load import load_run
 from wmplay.runs.portable import PortableDirectory
-from wmplay.runs.resume import checked_config
+from wmplay.runs.resume import read_settings
 from wmplay.runs.sweep_directory import FAILURE_FILE, SweepDirectory
 
 RELEASE = Path(__file__).parents[1] / "fixtures" / "release_0.1" / "pieces.tar.xz"
@@ -249,7 +249,7 @@ def test_run_json(run: Path) -> None:
 
 
 def test_configs(run: Path) -> None:
-    fuzz([run / "config.yaml"], mutations.YAML, 200, lambda: checked_config(RunDirectory(run)))
+    fuzz([run / "config.yaml"], mutations.YAML, 200, lambda: read_settings(RunDirectory(run)))
 
 
 def test_exports(release: Path, tmp_path: Path) -> None:

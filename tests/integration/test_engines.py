@@ -214,7 +214,7 @@ def test_what_a_wandb_agent_would_run_composes(capsys: pytest.CaptureFixture[str
     assert main(["train", "--cfg", *command[3:]]) == 0
     assert "lr: 0.00123" in capsys.readouterr().out
     config = registry.compose(command[3:])
-    assert (config.seed, config.planner.horizon) == (2, 12)
+    assert (config.seed, config.planner["horizon"]) == (2, 12)
     assert config.logger["_piece_"] == "logger/wandb"
 
 

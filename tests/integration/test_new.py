@@ -162,7 +162,7 @@ def test_a_package_brings_an_experiment(
     monkeypatch.setenv("WMPLAY_PLUGINS", f"{name}/src")  # as good as installed
     config = wmplay.registry.compose([f"experiment={name}"])
     assert config.name == name
-    assert config[kind]["_piece_"] == f"{kind}/{name}"
+    assert config.pieces()[kind]["_piece_"] == f"{kind}/{name}"
 
 
 def test_a_package_that_is_not_installed_says_so(

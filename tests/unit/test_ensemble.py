@@ -273,7 +273,7 @@ def test_settings_reach_the_members() -> None:
     assert {member.temperature for member in model.members} == {0.5}
     assert _rssm(reward_weight=0.0).members[1].outcome.reward is None
     config = registry.compose(["model=ensemble", "model.of=rssm", "model.settings={deter: 13}"])
-    assert config.model.settings == {"deter": 13}
+    assert config.model["settings"] == {"deter": 13}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from few_settings import few_settings
 
 from wmplay import registry
 from wmplay.loop import pace
@@ -14,14 +14,12 @@ from wmplay.loop.pace import Pace, measure
 from wmplay.loop.session import Session
 from wmplay.system.device import use_threads
 
-RUN = OmegaConf.create(
-    {
-        "iterations": 3,
-        "collect": {"random_episodes": 7, "episodes": 5},
-        "fit": {"steps": 11, "replay_ratio": 0.0},
-        "improve": {"steps": 13},
-        "evaluate": {"every": 2},
-    }
+RUN = few_settings(
+    iterations=3,
+    collect={"random_episodes": 7, "episodes": 5},
+    fit={"steps": 11},
+    improve={"steps": 13},
+    evaluate={"every": 2},
 )
 
 
@@ -83,7 +81,7 @@ def test_measuring_changes_nothing_and_finds_a_time_for_all_that_the_run_does() 
     modules = session.parts.modules()
     before = {name: [p.clone() for p in module.parameters()] for name, module in modules.items()}
     state = torch.get_rng_state()
-    found = measure(session.config, session.parts, session.device)
+    found = measure(session.settings, session.parts, session.device)
     assert torch.equal(torch.get_rng_state(), state)
     for name, module in modules.items():
         assert all(torch.equal(p, old) for p, old in zip(module.parameters(), before[name], strict=True))

@@ -11,7 +11,6 @@ import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
 import wmplay
 from wmplay.check.fixtures.alignment_env import AlignmentWorld
@@ -51,7 +50,7 @@ SPACES = st.recursive(
 def test_others_may_read_what_is_exported(tmp_path: Path) -> None:
     """Every file has the mode that any new file of this user gets."""
     weights = {"model": {"x": torch.ones(2)}}
-    write_portable(tmp_path / "out", OmegaConf.create({}), weights, {"observation_space": Discrete(2)}, {})
+    write_portable(tmp_path / "out", {}, weights, {"observation_space": Discrete(2)}, {})
     (tmp_path / "plain").write_text("")
     modes = {path.name: path.stat().st_mode for path in (tmp_path / "out").iterdir()}
     assert set(modes.values()) == {(tmp_path / "plain").stat().st_mode}, modes

@@ -7,21 +7,21 @@ import multiprocessing
 import os
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
+from few_settings import few_settings
+from omegaconf import OmegaConf
 
-from wmplay import registry
 from wmplay.errors import DamagedError, RunError, WriteError
 from wmplay.runs.directory import RunDirectory
 
 fork = multiprocessing.get_context("fork")
-PIECES = dict.fromkeys(registry.KINDS)
-CONFIG = OmegaConf.create({"name": "tiny", "seed": 3, "fit": {"lr": 0.001}, **PIECES})
+SETTINGS = few_settings(name="tiny", seed=3, fit={"lr": 0.001})
 STATE: dict[str, Any] = {"state": {}, "fitter": None, "learner": None, "store": None, "metrics": 0}
 
 
@@ -32,7 +32,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def run() -> RunDirectory:
-    with RunDirectory.created(CONFIG, ["seed=3"], "run") as directory:
+    with RunDirectory.created(SETTINGS, ["seed=3"], "run") as directory:
         return directory
 
 
@@ -46,7 +46,7 @@ def contents(folder: Path = Path()) -> dict[str, bytes | None]:
 def make(path: str | None, delay: float, answers: Any, wait: Any) -> None:
     time.sleep(delay)
     try:
-        with RunDirectory.created(CONFIG, [], path) as directory:
+        with RunDirectory.created(SETTINGS, [], path) as directory:
             answers.put(str(directory.path))
             wait.wait()
             directory.update(status="finished")
@@ -84,16 +84,16 @@ def test_where_something_is_nothing_is_made_or_removed() -> None:
     for name in ("config.yaml", "checkpoints", ".hidden"):
         (Path("thesis") / name).touch()
         before = contents()
-        with pytest.raises(RunError), RunDirectory.created(CONFIG, [], "thesis"):
+        with pytest.raises(RunError), RunDirectory.created(SETTINGS, [], "thesis"):
             pass
         assert contents() == before
         (Path("thesis") / name).unlink()
-    with RunDirectory.created(CONFIG, [], "thesis"):  # it is empty now
+    with RunDirectory.created(SETTINGS, [], "thesis"):  # it is empty now
         pass
 
 
 def test_a_run_that_cannot_be_made_leaves_what_others_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(config: DictConfig, path: Path) -> None:
+    def full(config: Any, path: Path) -> None:
         Path("new/theirs").touch()
         raise OSError(28, "No space left on device")
 
@@ -104,9 +104,9 @@ def test_a_run_that_cannot_be_made_leaves_what_others_made(monkeypatch: pytest.M
         def full_here() -> None:
             raise OSError(28, "No space left on device")
 
-        with pytest.raises(WriteError), RunDirectory.created(CONFIG, [], "mine"):
+        with pytest.raises(WriteError), RunDirectory.created(SETTINGS, [], "mine"):
             pass
-        with pytest.raises(WriteError), RunDirectory.created(CONFIG, [], "new"):
+        with pytest.raises(WriteError), RunDirectory.created(SETTINGS, [], "new"):
             pass
     assert contents() == {"mine": None, "new": None, "new/theirs": b""}
 
@@ -115,7 +115,7 @@ def test_a_run_that_was_killed_while_it_was_made_is_made_again() -> None:
     Path("run/checkpoints").mkdir(parents=True)
     for name in (".lock", "config.yaml", ".run.json-01234567"):
         (Path("run") / name).write_text("half of")
-    with RunDirectory.created(CONFIG, ["seed=4"], "run") as directory:
+    with RunDirectory.created(SETTINGS, ["seed=4"], "run") as directory:
         assert directory.read()["overrides"] == ["seed=4"]
 
 
@@ -241,10 +241,9 @@ def test_fields_of_another_type_are_damage(run: RunDirectory, wrong: dict[str, A
 
 def test_an_edited_config_is_noticed_and_a_changed_one_is_noted(run: RunDirectory) -> None:
     assert run.config_is_as_written()
-    changed = OmegaConf.merge(CONFIG, {"fit": {"lr": 0.5}})
-    assert isinstance(changed, DictConfig)
-    run.change_config(changed, overrides=["fit.lr=0.5"], updates=7)
-    assert run.config() == changed
+    changed = replace(SETTINGS, fit=replace(SETTINGS.fit, lr=0.5))
+    run.change_settings(changed, overrides=["fit.lr=0.5"], updates=7)
+    assert run.config() == changed.config()
     assert run.config_is_as_written()
     (noted,) = run.read()["changes"]
     assert (noted["overrides"], noted["updates"]) == (["fit.lr=0.5"], 7)

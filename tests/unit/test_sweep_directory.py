@@ -2,13 +2,14 @@ import json
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from few_settings import few_settings
 
 from wmplay.errors import RunError
 from wmplay.runs.directory import RunDirectory
 from wmplay.runs.sweep_directory import SweepDirectory, digest, goes_on, write_failure
 
-JOB = {"seed": 3, "fit": {"lr": 1e-3, "clip": 100.0}, "dir": None, "run": None, "name": "run"}
+JOB = {"seed": 3, "fit": {"lr": 1e-3, "clip": 100.0}}
+LCD = {"_piece_": "env/lcd"}
 
 
 def contents(folder):
@@ -16,7 +17,7 @@ def contents(folder):
 
 
 def known_by(**changes):
-    return digest(OmegaConf.create({**JOB, **changes}))
+    return digest(few_settings(**JOB | changes))
 
 
 def test_a_job_is_known_by_what_its_config_says():
@@ -24,8 +25,8 @@ def test_a_job_is_known_by_what_its_config_says():
     assert known_by() == known_by(fit={"clip": 100, "lr": 0.001})  # nor how it is written down
     assert known_by() != known_by(seed=4)
     assert known_by() != known_by(fit={"lr": 1e-3, "clip": 100.5})
-    assert known_by() != known_by(fit={"lr": 1e-3, "clip": True})
-    assert known_by(seed=1) != known_by(seed=True)
+    assert known_by(env=LCD | {"max_steps": 1}) == known_by(env=LCD | {"max_steps": 1.0})
+    assert known_by(env=LCD | {"max_steps": 1}) != known_by(env=LCD | {"max_steps": True})
     assert known_by().isalnum()
 
 

@@ -39,9 +39,9 @@ def check_piece(piece: str, overrides: Sequence[str] = ()) -> None:
     kind = registry.KINDS.get(piece.partition("=")[0])
     if kind is None:
         raise UnknownName("kind to check", piece.partition("=")[0], registry.KINDS)
-    config = registry.compose([piece, *overrides], tell)
-    use_threads(config.threads)
-    report = pkgutil.resolve_name(kind.check)(config)
+    settings = registry.compose([piece, *overrides], tell)
+    use_threads(settings.threads)
+    report = pkgutil.resolve_name(kind.check)(settings)
     if not report.passed:
         raise CheckError(
             f"{piece}: {len(report.failures)} of {report.tried} properties do not hold: fix them, "

@@ -92,10 +92,7 @@ def simulate_into(
     Raises:
         WmplayError: an unknown env, a run without a checkpoint, a store of another schema, ...
     """
-    from omegaconf import OmegaConf
-
-    from wmplay.config.loading import plain
-    from wmplay.config.overrides import set_values
+    from wmplay.config.overrides import with_values
     from wmplay.envs import make_env
     from wmplay.runs.load import load_run
     from wmplay.simulation import simulate, simulate_blocks
@@ -108,10 +105,8 @@ def simulate_into(
     actors = _actors(num_workers) if workers == "ray" else None
     loaded = None if run is None else load_run(run)
     use_threads("auto" if loaded is None else loaded.threads)
-    chosen = OmegaConf.create({})
-    set_values(chosen, overrides)
     num_envs = min(num_envs, episodes)
-    make_venv = partial(make_env, env, num_envs=num_envs, **plain(chosen))
+    make_venv = partial(make_env, env, num_envs=num_envs, **with_values({}, overrides))
     venv = make_venv(num_workers=min(num_workers or 0, num_envs) if actors is None else 0)
     with closing(venv), nullcontext() if actors is None else actors:
         _check_fits(venv, loaded, out, other_world)

@@ -45,4 +45,4 @@ def _print_config(overrides: list[str]) -> None:
     from wmplay import registry
     from wmplay.system.progress import tell
 
-    say(OmegaConf.to_yaml(registry.compose(overrides, tell)), end="")
+    say(OmegaConf.to_yaml(registry.compose(overrides, tell).config()), end="")

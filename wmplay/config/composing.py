@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -14,13 +15,13 @@ from wmplay.config.kinds import EXPERIMENT, KINDS
 from wmplay.config.loading import plain
 from wmplay.config.overrides import check_single, chosen, lenient, parse
 from wmplay.config.references import by_reference, class_of, own_config, settings, target
-from wmplay.config.settings import check as check_run
+from wmplay.config.settings import LENT, Settings, settings_of
 from wmplay.config.swaps import Pieces, Swaps, find_swaps
 from wmplay.errors import ConfigError
 
 
-def compose(overrides: Sequence[str] = (), tell: Callable[[str], object] = lambda line: None) -> DictConfig:
-    """Return the config of a run: ``configs/train.yaml`` with overrides as on the command line; read-only.
+def compose(overrides: Sequence[str] = (), tell: Callable[[str], object] = lambda line: None) -> Settings:
+    """Return the settings of a run: ``configs/train.yaml`` with overrides as on the command line.
 
     Args:
         overrides: where they swap a piece of their experiment, what it sets for that piece falls away.
@@ -33,15 +34,15 @@ def compose(overrides: Sequence[str] = (), tell: Callable[[str], object] = lambd
     with plugins.listed_once():
         prepare(parsed)
         check_single(parsed)
-        swaps = find_swaps(parsed, Pieces(loading.run_defaults(), functools.cache(class_of)))
+        swaps = find_swaps(parsed, Pieces(LENT, functools.cache(class_of)))
         config = loading.load("train", lenient([*parsed, *parse(swaps.choices)]))
         if swaps.fallen:
             _take_out(config, swaps.fallen, _without_experiment(parsed, swaps))
-        config = _settled(config)
-        check(config)
+        run = settings_of(_settled(config), complete=True)
+        check(run)
     for line in swaps.lines:
         tell(line)
-    return config
+    return run
 
 
 def prepare(overrides: Sequence[Override]) -> None:
@@ -61,23 +62,17 @@ def prepare(overrides: Sequence[Override]) -> None:
         loading.store(kind, name, own_config(kind, name))
 
 
-def check(config: DictConfig) -> None:
-    """Check the names and types of everything in a run's config; build nothing.
+def check(run: Settings) -> None:
+    """Check the names and types of the settings of a run's pieces; build nothing.
 
     Raises:
         ConfigError: for a key that nothing takes, or a value of the wrong type.
     """
-    defaults = loading.run_defaults()
-    check_run(config, defaults, tuple(KINDS))
-    for kind in KINDS:
-        if config[kind] is None:
-            continue
-        lent = defaults.get(kind, {})  # a piece's key may hold a setting of the loop too: env.data
-        piece = {key: value for key, value in plain(config[kind]).items() if key not in lent}
+    for piece in run.pieces().values():
         check_settings(target(piece), settings(piece))
 
 
-def _without_experiment(overrides: Sequence[Override], swaps: Swaps) -> DictConfig:
+def _without_experiment(overrides: Sequence[Override], swaps: Swaps) -> dict[str, Any]:
     """Return the config with the same pieces and overrides, but without what the experiment sets."""
     taken_out = {f"~{key}" for key in swaps.fallen}  # which only the experiment sets
     kept = [
@@ -86,16 +81,16 @@ def _without_experiment(overrides: Sequence[Override], swaps: Swaps) -> DictConf
         if each.key_or_group not in (*KINDS, EXPERIMENT) and each.input_line not in taken_out
     ]
     pieces = [f"{kind}={name or 'null'}" for kind, name in swaps.pieces.items()]
-    return loading.load("train", lenient([*parse(pieces), *kept]))
+    return plain(loading.load("train", lenient([*parse(pieces), *kept])), resolve=False)
 
 
-def _take_out(config: DictConfig, fallen: Sequence[str], otherwise: DictConfig) -> None:
+def _take_out(config: DictConfig, fallen: Sequence[str], otherwise: Mapping[str, Any]) -> None:
     """Give each dotted key the value that it has otherwise; delete it, and a section left empty, if none."""
     with open_dict(config):
         for key in fallen:
             section, _, name = key.rpartition(".")
-            inside, other = OmegaConf.select(config, section), OmegaConf.select(otherwise, section)
-            values = plain(other, resolve=False) if isinstance(other, DictConfig) else {}
+            inside, other = OmegaConf.select(config, section), loading.select(otherwise, section)
+            values = other if isinstance(other, Mapping) else {}
             if name in values:
                 inside[name] = values[name]
                 continue
@@ -104,16 +99,15 @@ def _take_out(config: DictConfig, fallen: Sequence[str], otherwise: DictConfig) 
                 del config[section]
 
 
-def _settled(config: DictConfig) -> DictConfig:
-    """Return a composed config resolved and read-only, pieces by name, null where none is chosen."""
+def _settled(config: DictConfig) -> dict[str, Any]:
+    """Return a composed config resolved, as plain values, pieces by name, null where none is chosen."""
     with loading.in_one_line():
         OmegaConf.resolve(config)
     if EXPERIMENT in config:
         raise ConfigError("the experiment's file has to begin with the line '# @package _global_'")
-    with open_dict(config):
-        for kind in KINDS:
-            config.setdefault(kind, None)
-            if isinstance(config[kind], DictConfig):
-                config[kind] = by_reference(plain(config[kind]))
-    OmegaConf.set_readonly(config, True)
-    return config
+    content = plain(config)
+    for kind in KINDS:
+        content.setdefault(kind, None)
+        if isinstance(content[kind], dict):
+            content[kind] = by_reference(content[kind])
+    return content

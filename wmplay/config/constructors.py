@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import operator
 import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from wmplay.errors import LARGEST_SEED, ConfigError, UnknownSetting
+from wmplay.errors import LARGEST_COUNT, LARGEST_SEED, ConfigError, UnknownSetting
 
 SHOWN = 100  # characters of a value in a message
 
@@ -59,7 +61,7 @@ def check_settings(make: Callable[..., Any], settings: Mapping[str, Any]) -> Non
             raise UnknownSetting(label(make), key, configurable)
         if key in hints and not _is_a(value, hints[key]):
             got = "null" if value is None else f"{shortened(value)} ({type(value).__name__})"
-            raise ConfigError(f"{label(make)}: {key} is {got}, expected {_in_words(hints[key])}")
+            raise ConfigError(f"{label(make)}: {key} is {got}, expected {in_words(hints[key])}")
         if isinstance(value, int) and abs(value) > LARGEST_SEED:
             raise ConfigError(f"{label(make)}: {key} is {shortened(value)}, expected a number of 64 bits")
 
@@ -76,12 +78,38 @@ def _is_a(value: Any, hint: Any) -> bool:
     return True
 
 
-def _in_words(hint: Any) -> str:
-    """A type as one writes its values in YAML: "int or null", "'lcd' or 'human'"."""
+def bare(hint: Any) -> Any:
+    """Return a type without the ranges in its annotation; strings for a choice of them."""
+    if typing.get_origin(hint) is typing.Annotated:
+        return typing.get_args(hint)[0]
+    if typing.get_origin(hint) is typing.Literal:
+        return str
+    parts = [part for part in _parts(hint) if typing.get_origin(part) is not typing.Literal]
+    return functools.reduce(operator.or_, map(bare, parts)) if _parts(hint) else hint
+
+
+def in_words(hint: Any, value: Any = None) -> str:
+    """Return a type as one writes its values in YAML: "int >= 1 or null", "'lcd' or 'human'".
+
+    The largest count of all is shown only for a value that is larger.
+    """
     if hint is types.NoneType:
         return "null"
+    if typing.get_origin(hint) is Mapping:
+        return "a mapping of settings"
     if typing.get_origin(hint) is typing.Literal:
         return " or ".join(repr(choice) for choice in typing.get_args(hint))
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " or ".join(_in_words(part) for part in typing.get_args(hint))
+    if typing.get_origin(hint) is typing.Annotated:
+        of, meta = typing.get_args(hint)
+        told = meta.le is not None and (meta.le < LARGEST_COUNT or (type(value) is int and value > meta.le))
+        limits = {">": meta.gt, ">=": meta.ge, "<=": meta.le if told else None}
+        ranges = [f"{sign} {limit}" for sign, limit in limits.items() if limit is not None]
+        return f"{of.__name__} {' and '.join(ranges)}"
+    if parts := _parts(hint):
+        return " or ".join(in_words(part, value) for part in parts)
     return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    """The types of a union; none of any other type."""
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else ()

@@ -70,7 +70,7 @@ def load_group(kind: str, name: str) -> dict[str, Any]:
     return plain(load(f"{kind}/{name}", ())[kind])
 
 
-def experiment(overrides: Sequence[str]) -> tuple[dict[str, str | None], DictConfig]:
+def experiment(overrides: Sequence[str]) -> tuple[dict[str, str | None], dict[str, Any]]:
     """Return what experiments choose and set.
 
     Args:
@@ -88,30 +88,28 @@ def experiment(overrides: Sequence[str]) -> tuple[dict[str, str | None], DictCon
             for path in paths
             if path.startswith(EXPERIMENTS)
         ]
-        settings = OmegaConf.merge(*found, {})
-    assert isinstance(settings, DictConfig)
+        settings = plain(OmegaConf.merge(*found, {}), resolve=False)
     return dict(defaults.overrides.known_choices), settings
-
-
-def run_defaults() -> dict[str, Any]:
-    """Return what ``train.yaml`` holds besides the pieces: the loop's own settings."""
-    return {key: value for key, value in _train_file().items() if key not in ("defaults", "hydra")}
 
 
 def default_choices() -> dict[str, str | None]:
     """Return {group: option} of what ``train.yaml`` itself chooses."""
-    listed = (entry for entry in _train_file()["defaults"] if isinstance(entry, dict))
-    return {group: option for entry in listed for group, option in entry.items()}
-
-
-def _train_file() -> Mapping[str, Any]:
     _, built_in = plugins.config_folders()[0]
-    return _read_once(built_in / "train.yaml")
+    listed = _defaults_list(built_in / "train.yaml")
+    return {group: option for entry in listed if isinstance(entry, dict) for group, option in entry.items()}
 
 
 @functools.cache
-def _read_once(file: Path) -> Mapping[str, Any]:
-    return plain(OmegaConf.load(file), resolve=False)
+def _defaults_list(file: Path) -> list[Any]:
+    return list(plain(OmegaConf.load(file), resolve=False)["defaults"])
+
+
+def select(config: Mapping[str, Any], key: str) -> Any:
+    """Return the value at a dotted key of a config; None where there is no such key."""
+    found: Any = config
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
 
 
 def plain(node: Any, *, resolve: bool = True) -> dict[str, Any]:

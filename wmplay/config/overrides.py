@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from wmplay.config import loading, plugins
 from wmplay.errors import ConfigError
@@ -40,16 +41,18 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     return parsed
 
 
-def set_values(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Set plain ``key=value`` overrides in a config.
+def with_values(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return a config with plain ``key=value`` overrides.
 
     Raises:
         ConfigError: for any other kind of override.
     """
+    changed = OmegaConf.create(dict(config))
     for override in parse(overrides):
         if override.type is not OverrideType.CHANGE or override.is_sweep_override():
             raise ConfigError(f"'{override.input_line}': expected key=value with a single value here")
-        OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
+        OmegaConf.update(changed, override.key_or_group, override.value(), force_add=True)
+    return loading.plain(changed)
 
 
 def lenient(overrides: Sequence[Override]) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from wmplay.config.constructors import SHOWN, shortened
@@ -24,7 +24,7 @@ from wmplay.system.reading import read_yaml
 MODULE_AND_NAME = re.compile(r"\s*[^\W\d][\w.]*\s*:\s*\S.*", re.DOTALL)  # as Gymnasium's "module:Name-v0"
 
 
-def read_config(path: Path) -> DictConfig:
+def read_config(path: Path) -> dict[str, Any]:
     """Return the config of a run or of an exported one.
 
     Raises:
@@ -42,25 +42,26 @@ def read_config(path: Path) -> DictConfig:
             content[kind] = with_reference(content[kind], MOVED.get(old) if isinstance(old, str) else None)
     check_data(path, content)
     try:
-        return OmegaConf.create(content)
+        config = OmegaConf.to_container(OmegaConf.create(content))
     except OmegaConfBaseException as error:
         raise RunError(f"{path} is not the config of a run: {' '.join(str(error).split())}") from None
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
 
 
-def write_config(path: Path, config: DictConfig) -> None:
+def write_config(path: Path, config: Mapping[str, Any]) -> None:
     """Write a run's config, beside and then renamed, without the modules of Gymnasium ids ``module:Name-v0``.
 
     Raises:
         WriteError: no space, no permission.
     """
-    config = config.copy()
-    OmegaConf.set_readonly(config, False)
+    written = OmegaConf.create(dict(config))
     for key in ("env.id", "collect.env.id"):
-        env_id = OmegaConf.select(config, key)
+        env_id = OmegaConf.select(written, key)
         if isinstance(env_id, str):
-            OmegaConf.update(config, key, env_id.rpartition(":")[2])
+            OmegaConf.update(written, key, env_id.rpartition(":")[2])
     with written_beside(path) as beside:
-        OmegaConf.save(config, beside)
+        OmegaConf.save(written, beside)
 
 
 def check_data(source: Path, content: Mapping[str, Any], above: tuple[str, ...] = ()) -> None:

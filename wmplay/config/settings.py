@@ -1,120 +1,231 @@
-"""What the loop's own settings may be: the part of ``configs/train.yaml`` that belongs to no piece.
+"""The settings of a run: its pieces, and what ``configs/train.yaml`` holds besides them.
 
-The file itself says which keys there are and, by its values, of which type; here stands only what a value
-in YAML cannot say. A composed config is checked before anything is built: a typo must not cost a run.
+YAML is what a person reads, with a comment on every key; these classes are what the code reads, with the
+range of every value in its annotation. A contract test holds the keys and the defaults of both equal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+import functools
+import typing
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
-from omegaconf import DictConfig, OmegaConf
+import msgspec
+from msgspec import Meta
 
-from wmplay.config.constructors import shortened
+from wmplay.config.constructors import bare, in_words, shortened
 from wmplay.config.kinds import KINDS, PIECE, TARGET
-from wmplay.errors import LARGEST_COUNT, LARGEST_SEED, ConfigError, check_range, suggestion
+from wmplay.errors import LARGEST_COUNT, LARGEST_SEED, ConfigError, suggestion
+
+Seed: TypeAlias = Annotated[int, Meta(ge=0, le=LARGEST_SEED)]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=LARGEST_COUNT)]
+Some: TypeAlias = Annotated[int, Meta(ge=1, le=LARGEST_COUNT)]
+Several: TypeAlias = Annotated[int, Meta(ge=2, le=LARGEST_COUNT)]
+Positive: TypeAlias = Annotated[float, Meta(gt=0)]
+NotNegative: TypeAlias = Annotated[float, Meta(ge=0)]
+Fraction: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+Piece: TypeAlias = Mapping[str, Any]  # {"_piece_": "kind/name", setting: value, ...}
+Schedule: TypeAlias = Literal["cosine", "cosine_restarts", "constant"]
+
+Section = TypeVar("Section")
+GIVEN = "given"  # the field for what the key ``env`` holds besides the env's own settings
 
 
 @dataclass(frozen=True)
-class Limit:
-    """What a setting may be, beyond the type of its default.
+class GivenSettings:
+    """What the key ``env`` holds besides the env's own settings."""
 
-    Attributes:
-        least: the smallest value.
-        most: the largest value.
-        above: an open lower end.
-        choices: the only values; besides those of the type ``otherwise``, where there is one.
-        otherwise: the type of a setting that may be null.
-        may_lack: whether a config may leave it out, as those of older runs do.
-    """
-
-    least: float | None = None
-    most: float | None = None
-    above: float | None = None
-    choices: tuple[str, ...] = ()
-    otherwise: type | None = None
-    may_lack: bool = False
+    data: str | None = None
+    other_world: bool = False
 
 
-LIMITS: Mapping[str, Limit] = {
-    "seed": Limit(least=0),
-    "run": Limit(otherwise=str),
-    "dir": Limit(otherwise=str),
-    "iterations": Limit(least=1),
-    "threads": Limit(least=1, otherwise=int, choices=("auto",)),
-    "env.data": Limit(otherwise=str),
-    "env.other_world": Limit(may_lack=True),
-    "collect.random_episodes": Limit(least=0),
-    "collect.held": Limit(least=0, most=1),
-    "collect.episodes": Limit(least=0),
-    "collect.num_envs": Limit(least=1),
-    "collect.num_workers": Limit(least=0),
-    "collect.workers": Limit(choices=("local", "ray"), may_lack=True),
-    "collect.max_episode_steps": Limit(least=1, otherwise=int),
-    "collect.max_steps": Limit(least=1, otherwise=int),
-    "fit.steps": Limit(least=0),
-    "fit.minutes": Limit(above=0, otherwise=float, may_lack=True),
-    "fit.batch_size": Limit(least=1),
-    "fit.length": Limit(least=1),
-    "fit.lr": Limit(above=0),
-    "fit.weight_decay": Limit(least=0),
-    "fit.replay_ratio": Limit(least=0),
-    "fit.schedule": Limit(choices=("cosine", "cosine_restarts", "constant")),
-    "fit.warmup": Limit(least=0),
-    "fit.clip": Limit(above=0),
-    "fit.precision": Limit(choices=("auto", "float32", "bfloat16")),
-    "fit.log_every": Limit(least=1),
-    "fit.explode": Limit(above=1),
-    "improve.steps": Limit(least=0),
-    "improve.world": Limit(choices=("learned", "real")),
-    "improve.num_envs": Limit(least=1),
-    "improve.num_workers": Limit(least=0),
-    "learned.starts": Limit(choices=("env", "store")),
-    "learned.count": Limit(least=1),
-    "learned.context": Limit(least=1),
-    "learned.reward": Limit(choices=("task", "model")),
-    "learned.temperature": Limit(least=0),
-    "learned.max_steps": Limit(least=1, otherwise=int),
-    "evaluate.every": Limit(least=1),
-    "evaluate.seed": Limit(least=0),
-    "evaluate.prediction.episodes": Limit(least=0),
-    "evaluate.prediction.context": Limit(least=1),
-    "evaluate.prediction.horizon": Limit(least=1),
-    "evaluate.generation.clips": Limit(least=0),
-    "evaluate.generation.futures": Limit(least=2),
-    "evaluate.generation.steps": Limit(least=1),
-    "evaluate.arbiter.clips": Limit(least=0),
-    "evaluate.policy.episodes": Limit(least=0),
-    "evaluate.policy.reference": Limit(otherwise=str),
-    "checkpoint.every": Limit(least=0),
-}
+LENT = {"env": tuple(field.name for field in fields(GivenSettings))}  # {kind: keys that are not its piece's}
 
 
-def check(config: DictConfig, defaults: Mapping[str, Any], kinds: tuple[str, ...]) -> None:
-    """Compares a run's config with its defaults; what is in the pieces is left to their constructors.
+@dataclass(frozen=True)
+class CollectSettings:
+    """The section ``collect``."""
+
+    random_episodes: Count = 100
+    held: Fraction = 0.0
+    episodes: Count = 0
+    num_envs: Some = 64
+    num_workers: Count = 0
+    workers: Literal["local", "ray"] = "local"
+    max_episode_steps: Some | None = None
+    env: Mapping[str, Any] = field(default_factory=dict)
+    max_steps: Some | None = None
+
+    @property
+    def over_ray(self) -> bool:
+        """Whether Ray's actors collect."""
+        return self.workers == "ray"
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """The section ``fit``."""
+
+    steps: Count = 1000
+    minutes: Positive | None = None
+    replay_ratio: NotNegative = 0.0
+    batch_size: Some = 48
+    length: Some = 12
+    lr: Positive = 3e-3
+    weight_decay: NotNegative = 1e-6
+    schedule: Schedule = "cosine"
+    warmup: Count = 50
+    clip: Positive = 100.0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    log_every: Some = 50
+    explode: Annotated[float, Meta(gt=1)] = 1000.0
+
+
+@dataclass(frozen=True)
+class ImproveSettings:
+    """The section ``improve``."""
+
+    steps: Count = 0
+    world: Literal["learned", "real"] = "learned"
+    num_envs: Some = 512
+    num_workers: Count = 0
+
+
+@dataclass(frozen=True)
+class LearnedSettings:
+    """The section ``learned``."""
+
+    starts: Literal["env", "store"] = "env"
+    count: Some = 2048
+    context: Some = 1
+    reward: Literal["task", "model"] = "task"
+    temperature: NotNegative = 1.0
+    max_steps: Some | None = None
+
+
+@dataclass(frozen=True)
+class PredictionSettings:
+    """The section ``evaluate.prediction``."""
+
+    episodes: Count = 256
+    context: Some = 3
+    horizon: Some = 20
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """The section ``evaluate.generation``."""
+
+    clips: Count = 32
+    futures: Several = 8
+    steps: Some = 50
+
+
+@dataclass(frozen=True)
+class ArbiterSettings:
+    """The section ``evaluate.arbiter``."""
+
+    clips: Count = 0
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    """The section ``evaluate.policy``."""
+
+    episodes: Count = 100
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """The section ``evaluate``."""
+
+    every: Some = 1
+    seed: Seed = 1000
+    prediction: PredictionSettings = PredictionSettings()
+    generation: GenerationSettings = GenerationSettings()
+    arbiter: ArbiterSettings = ArbiterSettings()
+    policy: PolicySettings = PolicySettings()
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """The section ``checkpoint``."""
+
+    every: NotNegative = 60.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a run: its pieces by kind, then the loop's own."""
+
+    env: Piece
+    model: Piece | None
+    planner: Piece | None
+    objective: Piece | None
+    policy: Piece | None
+    explorer: Piece | None
+    logger: Piece
+    name: str = "run"
+    seed: Seed = 0
+    device: str = "auto"
+    run: str | None = None
+    dir: str | None = None
+    iterations: Some = 1
+    given: GivenSettings = GivenSettings()
+    collect: CollectSettings = CollectSettings()
+    fit: FitSettings = FitSettings()
+    improve: ImproveSettings = ImproveSettings()
+    learned: LearnedSettings = LearnedSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    threads: Literal["auto"] | Some | None = "auto"
+    report: bool = True
+
+    def pieces(self) -> dict[str, Piece]:
+        """Return {kind: the config of its piece}, without the kinds that the run does without."""
+        return {kind: piece for kind in KINDS if (piece := getattr(self, kind)) is not None}
+
+    def config(self) -> dict[str, Any]:
+        """Return the same as plain values, as in ``config.yaml``: what ``settings_of`` takes."""
+        content = asdict(self)
+        content["env"] |= content.pop(GIVEN)
+        return content
+
+
+def settings_of(config: Mapping[str, Any], *, complete: bool = False) -> Settings:
+    """Return the settings that a config holds; what is in its pieces is left to their constructors.
 
     Args:
-        config: of a run.
-        defaults: what ``train.yaml`` holds.
-        kinds: the keys that hold pieces.
+        config: composed, or saved by any version; a key that is missing has its default.
+        complete: whether every key has to be there, as in what is composed.
 
     Raises:
         ConfigError: for the first key that is unknown or missing, or whose value is of a wrong type or
             out of range.
     """
-    content = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(content, dict)
-    for kind in kinds:
-        if kind not in content:
-            raise ConfigError(f"there is no '{kind}', which every config of a run has, if only as null")
-        _check_piece(kind, content[kind], defaults.get(kind, {}))
-    _check_section("", content, defaults, open_keys=kinds)
+    content, lent = dict(config), LENT["env"]
+    for kind in KINDS:
+        if kind in content:
+            _check_piece(kind, content[kind], LENT.get(kind, ()))
+    _check_known("", content, field_types(Settings).keys() - {GIVEN})
+    if "env" in content:
+        env = content["env"]
+        content["env"] = {key: value for key, value in env.items() if key not in lent}
+        content[GIVEN] = {key: value for key, value in env.items() if key in lent}
+    return _section(Settings, "", content, complete)
 
 
-def _check_piece(kind: str, value: Any, lent: Mapping[str, Any]) -> None:
-    """Whether a key holds a piece, besides the settings that it lends to the loop."""
+@functools.cache
+def field_types(section: type) -> dict[str, Any]:
+    """Return {field: its annotation} of a dataclass, ranges included."""
+    return typing.get_type_hints(section, include_extras=True)
+
+
+def _check_piece(kind: str, value: Any, lent: Collection[str]) -> None:
+    """Raise ConfigError where a key holds no piece, besides the settings that it lends to the loop."""
     choose = f"choose one by {kind}=<name>"
     if value is None and not KINDS[kind].required:
         return
@@ -127,54 +238,45 @@ def _check_piece(kind: str, value: Any, lent: Mapping[str, Any]) -> None:
         raise ConfigError(f"{kind} has settings ({', '.join(own)}) but no piece that takes them: {choose}")
 
 
-def _check_section(
-    name: str, content: Mapping[Any, Any], defaults: Mapping[str, Any], open_keys: tuple[str, ...] = ()
-) -> None:
-    where = f" in {name}" if name else ""
-    for key in content:
-        if key not in defaults and key not in open_keys:
-            raise ConfigError(f"no key '{key}'{where}: {suggestion(str(key), {*defaults, *open_keys})}")
-    for key, default in defaults.items():
-        path = f"{name}.{key}" if name else key
-        if key not in content:
-            if LIMITS.get(path, Limit()).may_lack:
-                continue
+def _check_known(name: str, keys: Collection[Any], known: Collection[str]) -> None:
+    for key in keys:
+        if key not in known:
+            where = f" in {name}" if name else ""
+            raise ConfigError(f"no key '{key}'{where}", got=key, advice=suggestion(str(key), known))
+
+
+def _section(section: type[Section], name: str, content: Any, complete: bool) -> Section:
+    """Return the settings of a section, whose keys begin with ``name`` in a message."""
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{name} is {_shown(content)}, expected a mapping of settings")
+    hints, values = field_types(typing.cast(type, section)), {}
+    _check_known(name, content, hints)
+    for each in fields(section):  # type: ignore[arg-type]
+        key, hint = each.name, hints[each.name]
+        path = "env" if key == GIVEN else f"{name}.{key}" if name else key
+        if key in content:
+            read = _section if is_dataclass(hint) else _value
+            values[key] = read(hint, path, content[key], complete)
+        elif complete or each.default is each.default_factory is MISSING:
+            where = f" in {name}" if name else ""
             raise ConfigError(
                 f"there is no '{key}'{where}, which every run needs: leave its default in place"
             )
-        value = content[key]
-        if not isinstance(default, Mapping):
-            _check_value(path, value, default, LIMITS.get(path, Limit()))
-        elif not isinstance(value, Mapping):
-            raise ConfigError(f"{path} is {_shown(value)}, expected a mapping of settings")
-        elif key in open_keys:  # a piece that lends its key to the loop, as in env.data
-            _check_section(path, {k: value[k] for k in default if k in value}, default)
-        elif default:  # an empty one takes any key
-            _check_section(path, value, default)
+    return section(**values)
 
 
-def _check_value(path: str, value: Any, default: Any, limit: Limit) -> None:
-    if value is None and limit.otherwise is not None:
-        return
-    expected = limit.otherwise or type(default)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    right_type = number if expected is float else type(value) is expected
-    words = expected.__name__
-    fine = right_type
-    if limit.choices and not (limit.otherwise and right_type):
-        words, fine = " or ".join(f"'{choice}'" for choice in limit.choices), value in limit.choices
-        words += f" or {expected.__name__} >= {limit.least:g}" if limit.otherwise else ""
-    elif limit.least is not None:
-        words, fine = f"{words} >= {limit.least:g}", right_type and value >= limit.least
-        if limit.most is not None:
-            words, fine = f"{words} and <= {limit.most:g}", fine and value <= limit.most
-    elif limit.above is not None:
-        words, fine = f"{words} > {limit.above:g}", right_type and value > limit.above
-    if fine and expected is int and limit.most is None and not limit.choices:
-        check_range(path, value, value, LARGEST_SEED if path.endswith("seed") else LARGEST_COUNT)
-    if not fine:
-        got = shortened(value) if right_type else _shown(value)
-        raise ConfigError(f"{path} is {got}, expected {words}{' or null' if limit.otherwise else ''}")
+def _value(hint: Any, path: str, value: Any, _: bool) -> Any:
+    """Return a value of the annotated type and within its range."""
+    try:
+        return msgspec.convert(value, hint)
+    except msgspec.ValidationError:
+        pass
+    got = shortened(value)
+    try:
+        msgspec.convert(value, bare(hint))
+    except msgspec.ValidationError:
+        got = _shown(value)
+    raise ConfigError(f"{path} is {got}", got=value, expected=in_words(hint, value))
 
 
 def _shown(value: Any) -> str:

@@ -8,11 +8,11 @@ is the same piece with other defaults, and keeps them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
 
 from wmplay.config import loading
 from wmplay.config.constructors import required
@@ -56,7 +56,7 @@ class Pieces:
         class_of: the class (or function) of a piece, by kind and name.
     """
 
-    lent: Mapping[str, Mapping[str, object]]
+    lent: Mapping[str, Collection[str]]
     class_of: Callable[[str, str], Callable[..., object]]
 
     def differ(self, kind: str, old: str | None, new: str | None) -> bool:
@@ -96,7 +96,7 @@ def find_swaps(overrides: Sequence[Override], pieces: Pieces) -> Swaps:
         old, new = own.get(kind), now.get(kind)
         if kind not in given or not pieces.differ(kind, old, new) or (new is None and KINDS[kind].required):
             continue
-        lent = pieces.lent.get(kind, {})
+        lent = pieces.lent.get(kind, ())
         fallen = [key for key in _keys(settings, kind) if key.partition(".")[2] not in lent]
         fallen += _keys(settings, WITH.get(kind))
         if kind == "policy" and not pieces.practises(new):
@@ -106,11 +106,11 @@ def find_swaps(overrides: Sequence[Override], pieces: Pieces) -> Swaps:
             others = {TASK: defaults[TASK]} if pieces.differ(TASK, now[TASK], defaults[TASK]) else {}
             fallen += _keys(settings, TASK) if others else []
         others |= _missing(kind, now, given, defaults, pieces)
-        in_model = pieces.practises(now.get("policy")) and OmegaConf.select(settings, WORLD) != "real"
+        in_model = pieces.practises(now.get("policy")) and loading.select(settings, WORLD) != "real"
         if kind == "env" and in_model and REWARD not in keys:
             others[REWARD] = "model"  # of any env; the experiment may count on the task of its own
         if {TASK, REWARD} & {kind, *others} and "model" not in given:
-            fallen += [key for key in HEADS if OmegaConf.select(settings, key) is not None]
+            fallen += [key for key in HEADS if loading.select(settings, key) is not None]
         now |= others
         choices = [f"{other}={name}" for other, name in others.items()]
         swaps.fallen += fallen
@@ -141,7 +141,7 @@ def _missing(kind: str, now: Choices, given: Choices, defaults: Choices, pieces:
     return found
 
 
-def _keys(settings: DictConfig, section: str | None) -> list[str]:
-    """The dotted keys that an experiment sets in a section of the config."""
-    found = None if section is None else OmegaConf.select(settings, section)
-    return [f"{section}.{key!s}" for key in found] if isinstance(found, DictConfig) else []
+def _keys(settings: Mapping[str, Any], section: str | None) -> list[str]:
+    """Return the dotted keys that an experiment sets in a section of the config."""
+    found = None if section is None else loading.select(settings, section)
+    return [f"{section}.{key!s}" for key in found] if isinstance(found, Mapping) else []

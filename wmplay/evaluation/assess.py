@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from gymnasium.vector import VectorEnv
-from omegaconf import DictConfig
 
+from wmplay.config.settings import Settings
 from wmplay.contracts import Learner, Policy, Trajectory
 from wmplay.evaluation.arbiter.choice import arbiter_of
 from wmplay.evaluation.arbiter.realism import clips_needed, judge
@@ -34,7 +34,7 @@ SHOWN_EPISODES = 6  # of the policy, in the report
 
 
 def assess(
-    config: DictConfig,
+    settings: Settings,
     parts: Parts,
     directory: RunDirectory,
     device: torch.device,
@@ -46,7 +46,7 @@ def assess(
     """Score a run's model and policy as its config asks for.
 
     Args:
-        config: of the run.
+        settings: of the run.
         parts: its pieces.
         directory: of the run, in which the held-out episodes are kept.
         device: of the model.
@@ -58,13 +58,13 @@ def assess(
         The arguments of ``save_evaluation``: scores of the model ("prediction", "surprise", ...) and of
         policies ("policy", "random", ...), and "clips", "episodes" and others for the report.
     """
-    cfg, model = config.evaluate, parts.model
+    cfg, model = settings.evaluate, parts.model
     episodes, context, horizon = cfg.prediction.episodes, cfg.prediction.context, cfg.prediction.horizon
     scores: dict[str, Any] = {}
     clips: ClipSet | None = None
 
     def cut(number: int) -> tuple[Store, ClipSet]:
-        held_out = held_out_episodes(config, number, directory, device, check)
+        held_out = held_out_episodes(settings, number, directory, device, check)
         return held_out, cut_clips(held_out, context, horizon, number, reference=reference, device=device)
 
     if model is not None and episodes:
@@ -88,19 +88,19 @@ def assess(
             clips = cut(needed)[1]
         scores["arbiter"] = judge(model, clips.first(needed), arbiter_of(parts.env))
     if cfg.policy.episodes:
-        scores |= _assess_policies(config, parts, device, baselines, check)
+        scores |= _assess_policies(settings, parts, device, baselines, check)
     return {name: score for name, score in scores.items() if score is not None}
 
 
 def _assess_policies(
-    config: DictConfig, parts: Parts, device: torch.device, baselines: bool, check: Check
+    settings: Settings, parts: Parts, device: torch.device, baselines: bool, check: Check
 ) -> dict[str, Any]:
     """Score the policy by its mean actions, the random one, and further variants of a policy that learned.
 
     The variants are: with sampled actions, in the learned world, untrained, and from a run to compare with.
     """
-    number, seed = config.evaluate.policy.episodes, config.evaluate.seed
-    max_steps = config.collect.max_episode_steps
+    number, seed = settings.evaluate.policy.episodes, settings.evaluate.seed
+    max_steps = settings.collect.max_episode_steps
     scores: dict[str, Any] = {}
 
     def score(
@@ -109,7 +109,7 @@ def _assess_policies(
         explore: bool = False,
         world: VectorEnv[Any, Any, Any] | None = None,
     ) -> list[Trajectory]:
-        env = real_env(config, number) if world is None else world
+        env = real_env(settings, number) if world is None else world
         how: dict[str, Any] = {"device": device, "max_steps": max_steps, "check": check}
         episodes = run_episodes(env, policy, number, seed, name, explore=explore, **how)
         scores[name] = score_episodes(episodes, seed)
@@ -119,15 +119,15 @@ def _assess_policies(
     learned = isinstance(parts.policy, Learner)
     if learned:
         shown = score("policy_sampled", parts.policy, explore=True)
-        if config.improve.steps and config.improve.world == "learned" and parts.model is not None:
-            world = learned_env(config, parts, None, device, min(config.collect.num_envs, number), seed)
+        if settings.improve.steps and settings.improve.world == "learned" and parts.model is not None:
+            world = learned_env(settings, parts, None, device, min(settings.collect.num_envs, number), seed)
             scores["learned_episodes"] = score("learned_sampled", parts.policy, True, world)
     scores["episodes"] = shown
     if not baselines:
         return scores
     if learned:
-        score("untrained_sampled", untrained_policy(config, parts, device), explore=True)
-    if config.evaluate.policy.reference is not None:
-        score("real_sampled", load_run(config.evaluate.policy.reference).policy, explore=True)
+        score("untrained_sampled", untrained_policy(settings, parts, device), explore=True)
+    if settings.evaluate.policy.reference is not None:
+        score("real_sampled", load_run(settings.evaluate.policy.reference).policy, explore=True)
     score("random", None)
     return scores

@@ -8,8 +8,8 @@ from typing import Any
 
 import gymnasium
 import torch
-from omegaconf import DictConfig
 
+from wmplay.config.settings import Settings
 from wmplay.contracts import Trajectory
 from wmplay.envs.recorded import RecordedEnv
 from wmplay.errors import StoreError
@@ -24,41 +24,42 @@ from wmplay.store.split import hold_out
 
 
 def given_episodes(
-    config: DictConfig, env: gymnasium.Env[Any, Any], directory: RunDirectory
+    settings: Settings, env: gymnasium.Env[Any, Any], directory: RunDirectory
 ) -> Iterable[Trajectory]:
     """Return the episodes of ``env.data`` to fit on. Without a simulator, some of them are held out."""
-    store, episodes = load_trajectories(config.env.data), config.evaluate.prediction.episodes
+    assert settings.given.data is not None
+    store, episodes = load_trajectories(settings.given.data), settings.evaluate.prediction.episodes
     if not isinstance(env, RecordedEnv) or not episodes:
         return store
-    rest, held_out = hold_out(store, episodes, config.evaluate.seed)
-    path = _path(directory, config.evaluate.seed, episodes)
+    rest, held_out = hold_out(store, episodes, settings.evaluate.seed)
+    path = _path(directory, settings.evaluate.seed, episodes)
     if not is_store(path):  # otherwise the run was stopped here, and begins again
         save_trajectories(held_out, path, env=env)
     return rest
 
 
 def held_out_episodes(
-    config: DictConfig, episodes: int, directory: RunDirectory, device: torch.device, check: Check
+    settings: Settings, episodes: int, directory: RunDirectory, device: torch.device, check: Check
 ) -> Store:
     """Return ``episodes`` held-out episodes, simulated if the run directory has none.
 
     Raises:
         StoreError: if those in the run directory are damaged.
     """
-    seed = config.evaluate.seed
+    seed = settings.evaluate.seed
     path = _path(directory, seed, episodes)
     if not is_store(path):  # a killed run may have left the directory of one
         held_out = run_episodes(
-            real_env(config, episodes, config.collect.env),
+            real_env(settings, episodes, settings.collect.env),
             None,
             episodes,
             seed,
             "hold out",
-            max_steps=config.collect.max_episode_steps,
+            max_steps=settings.collect.max_episode_steps,
             device=device,
             check=check,
         )
-        save_trajectories(held_out, path, env=origin_of(env_config(config, config.collect.env)))
+        save_trajectories(held_out, path, env=origin_of(env_config(settings, settings.collect.env)))
     try:
         return load_trajectories(path)
     except StoreError as error:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from omegaconf import DictConfig
-
-from wmplay.config.loading import plain
 from wmplay.config.overrides import parse
+from wmplay.config.settings import Settings
 from wmplay.loop.session import PHASES, State
 from wmplay.runs.directory import RunDirectory
 from wmplay.system.progress import tell
@@ -28,13 +26,13 @@ NEEDED = {  # {beginning of a key: the phases that read it}, the first that fits
 
 
 def note_changes(
-    directory: RunDirectory, before: DictConfig, after: DictConfig, overrides: Sequence[str], state: State
+    directory: RunDirectory, before: Settings, after: Settings, overrides: Sequence[str], state: State
 ) -> None:
     """Writes a run's config anew where overrides change it, and notes them in ``run.json``.
 
     Args:
         directory: of the run, which is held.
-        before: its config so far.
+        before: its settings so far.
         after: with the overrides.
         overrides: as typed.
         state: how far the run is.
@@ -42,9 +40,8 @@ def note_changes(
     Raises:
         WriteError: no space, no permission.
     """
-    old, new = _by_key(plain(before)), _by_key(plain(after))
+    old, new = _by_key(before.config()), _by_key(after.config())
     changed = {key: [old.get(key), value] for key, value in new.items() if old.get(key) != value}
-    changed.pop("run", None)
     for override in parse(overrides):
         key = override.key_or_group
         if key == "run":
@@ -56,17 +53,17 @@ def note_changes(
     if not directory.config_is_as_written():
         tell(f"{directory.path / 'config.yaml'} is not as the run wrote it, and is taken as it is")
     if changed:
-        directory.change_config(after, iteration=state.iteration, updates=state.updates, settings=changed)
+        directory.change_settings(after, iteration=state.iteration, updates=state.updates, settings=changed)
 
 
-def _without_effect(key: str, state: State, config: DictConfig) -> str | None:
+def _without_effect(key: str, state: State, settings: Settings) -> str | None:
     """Why nothing that is to come reads a setting."""
     if key == "dir":
         return "a run that goes on stays where it is"
     if key in ALWAYS:
         return None
-    left = PHASES[PHASES.index(state.phase) :] if state.iteration == config.iterations - 1 else PHASES
-    if state.iteration >= config.iterations:
+    left = PHASES[PHASES.index(state.phase) :] if state.iteration == settings.iterations - 1 else PHASES
+    if state.iteration >= settings.iterations:
         return f"the run has done its {state.iteration} iterations; iterations=<more> lets it go on"
     if key in ONCE and (state.iteration, state.phase) != (0, PHASES[0]):
         return "these episodes are collected already"

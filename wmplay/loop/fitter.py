@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from wmplay.config.loading import plain
+from wmplay.config.settings import Schedule, Settings
 from wmplay.contracts import Segment, Stage, capabilities
 from wmplay.errors import ConfigError, DivergedError, WmplayError
 from wmplay.system.device import Precision, autocast
 from wmplay.system.processes import Team
 
-OF_THE_LOOP = ("steps", "minutes", "replay_ratio", "batch_size", "length", "log_every")  # of fit's settings
 WATCH_FROM = 100  # updates before an explosion is looked for: early losses fall by orders of magnitude
-
-Schedule: TypeAlias = Literal["cosine", "cosine_restarts", "constant"]
 
 
 class Fitter:
@@ -95,35 +91,46 @@ class Fitter:
             fitter.load_state_dict(state[name])
 
 
-def make_fitter(config: DictConfig, model: Any, device: torch.device, team: Team = Team()) -> Fitter:  # noqa: B008
-    """The fitter that a run's config asks for.
+def make_fitter(settings: Settings, model: Any, device: torch.device, team: Team = Team()) -> Fitter:  # noqa: B008
+    """Return the fitter that a run's settings ask for.
 
     Raises:
         ConfigError: for settings that contradict each other.
         ConfigError, WmplayError: see ``Fitter``.
     """
-    cfg = plain(config.fit)
-    if cfg["replay_ratio"] and cfg["schedule"] == "cosine":
+    cfg = settings.fit
+    if cfg.replay_ratio and cfg.schedule == "cosine":
         raise ConfigError(
             "fit.schedule is 'cosine', which has to know all updates of the run beforehand, but with "
             "fit.replay_ratio they depend on what is collected: use constant or cosine_restarts"
         )
-    if cfg["replay_ratio"] and cfg.get("minutes"):
+    if cfg.replay_ratio and cfg.minutes:
         raise ConfigError(
             "fit.minutes decides how many updates there are, and so does fit.replay_ratio: leave one"
         )
-    if cfg["batch_size"] % team.size:
+    if cfg.batch_size % team.size:
         raise ConfigError(
-            f"fit.batch_size is {cfg['batch_size']}, expected a multiple of {team.size}, the number "
+            f"fit.batch_size is {cfg.batch_size}, expected a multiple of {team.size}, the number "
             "of processes that share each batch"
         )
-    settings = {key: value for key, value in cfg.items() if key not in OF_THE_LOOP}
-    return Fitter(model, device, config.iterations * cfg["steps"], team=team, **settings)
+    return Fitter(
+        model,
+        device,
+        settings.iterations * cfg.steps,
+        schedule=cfg.schedule,
+        team=team,
+        lr=cfg.lr,
+        weight_decay=cfg.weight_decay,
+        warmup=cfg.warmup,
+        clip=cfg.clip,
+        precision=cfg.precision,
+        explode=cfg.explode,
+    )
 
 
-def segment_length(config: DictConfig, model: Any) -> int:
-    """The steps of the segments that a model is fitted on: no fewer than it needs."""
-    return max(int(config.fit.length), int(capabilities(model).least_length))
+def segment_length(settings: Settings, model: Any) -> int:
+    """Return the steps of the segments that a model is fitted on: no fewer than it needs."""
+    return max(settings.fit.length, int(capabilities(model).least_length))
 
 
 def stages_of(model: Any) -> list[Stage]:

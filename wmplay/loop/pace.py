@@ -20,8 +20,8 @@ from typing import Any
 
 import gymnasium
 import torch
-from omegaconf import DictConfig, OmegaConf
 
+from wmplay.config.settings import Settings
 from wmplay.contracts import Learner, Policy, Practice, Trajectory, env_spec
 from wmplay.envs import build_env
 from wmplay.envs.recorded import RecordedEnv
@@ -78,32 +78,34 @@ class Pace:
         return max(1, round(60 * minutes / (self.update * iterations))) if self.update else 1
 
     def expected(
-        self, config: DictConfig, iteration: int = 0, phase: str = "collect", updates: int = 0
+        self, settings: Settings, iteration: int = 0, phase: str = "collect", updates: int = 0
     ) -> dict[str, float]:
         """Seconds by phase of what is left of a run, from where it is."""
         first = iteration == 0 and phase == "collect"
-        left = config.iterations - iteration
-        done = range(iteration + 1, config.iterations + 1)
-        assessed = sum(number % config.evaluate.every == 0 or number == config.iterations for number in done)
+        left = settings.iterations - iteration
+        done = range(iteration + 1, settings.iterations + 1)
+        assessed = sum(
+            number % settings.evaluate.every == 0 or number == settings.iterations for number in done
+        )
         collected = left - (phase != "collect")
-        transitions = config.collect.random_episodes * first + config.collect.episodes * collected
-        fitted = config.fit.steps * config.iterations - updates
-        if config.fit.replay_ratio:
-            fitted += round(config.fit.replay_ratio * transitions * CLOCK)
+        transitions = settings.collect.random_episodes * first + settings.collect.episodes * collected
+        fitted = settings.fit.steps * settings.iterations - updates
+        if settings.fit.replay_ratio:
+            fitted += round(settings.fit.replay_ratio * transitions * CLOCK)
         return {
-            "collect": self.random * config.collect.random_episodes * first
-            + self.explored * config.collect.episodes * collected,
+            "collect": self.random * settings.collect.random_episodes * first
+            + self.explored * settings.collect.episodes * collected,
             "fit": self.update * max(0, fitted),
-            "improve": self.practice * config.improve.steps * (left - (phase == "evaluate")),
+            "improve": self.practice * settings.improve.steps * (left - (phase == "evaluate")),
             "evaluate": (self.model + self.policy) * assessed + self.baselines + REPORT,
         }
 
 
-def measure(config: DictConfig, parts: Parts, device: torch.device, *, choose: bool = True) -> Pace:
+def measure(settings: Settings, parts: Parts, device: torch.device, *, choose: bool = True) -> Pace:
     """Does some of each phase of a run, on copies of its pieces: writes nothing and changes nothing.
 
     Args:
-        config: of the run; rehearsed.
+        settings: of the run; rehearsed.
         parts: its pieces.
         device: where the model is.
         choose: whether to set torch's threads to the number that is quickest, if that is left open.
@@ -115,23 +117,23 @@ def measure(config: DictConfig, parts: Parts, device: torch.device, *, choose: b
         TemporaryDirectory() as folder,
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
     ):
-        store = save_trajectories(_short_episode(config, parts), folder)
+        store = save_trajectories(_short_episode(settings, parts), folder)
         timed: dict[str, Callable[[], float]] = {}
         amount: dict[str, int] = {}
-        if parts.model is not None and config.fit.steps + config.fit.replay_ratio > 0:
-            timed["update"] = _updates(config, parts.model, store, device)
-            amount["update"] = config.fit.steps * config.iterations
-        if config.improve.steps:
-            timed["practice"] = _practice(config, parts, store, device)
-            amount["practice"] = config.improve.steps * config.iterations
+        if parts.model is not None and settings.fit.steps + settings.fit.replay_ratio > 0:
+            timed["update"] = _updates(settings, parts.model, store, device)
+            amount["update"] = settings.fit.steps * settings.iterations
+        if settings.improve.steps:
+            timed["practice"] = _practice(settings, parts, store, device)
+            amount["practice"] = settings.improve.steps * settings.iterations
         found = {name: time_one() for name, time_one in timed.items()}
-        if config.fit.get("minutes") and "update" in found:
-            amount["update"] = round(60 * config.fit.minutes / found["update"])
-        if choose and config.threads == "auto" and device.type == "cpu" and _total(found, amount) > SHORT:
+        if settings.fit.minutes and "update" in found:
+            amount["update"] = round(60 * settings.fit.minutes / found["update"])
+        if choose and settings.threads == "auto" and device.type == "cpu" and _total(found, amount) > SHORT:
             use_threads(_choose_threads(lambda: _total({name: run() for name, run in timed.items()}, amount)))
             found = {name: time_one() for name, time_one in timed.items()}
-        model = _model_evaluation(config, parts.model, store, device) if parts.model is not None else 0.0
-    return Pace(torch.get_num_threads(), **found, **_acting(config, parts, device, model))
+        model = _model_evaluation(settings, parts.model, store, device) if parts.model is not None else 0.0
+    return Pace(torch.get_num_threads(), **found, **_acting(settings, parts, device, model))
 
 
 def _total(seconds: Mapping[str, float], amount: Mapping[str, int]) -> float:
@@ -168,32 +170,32 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
-def _short_episode(config: DictConfig, parts: Parts) -> list[Trajectory]:
+def _short_episode(settings: Settings, parts: Parts) -> list[Trajectory]:
     if isinstance(parts.env, RecordedEnv):
         return [parts.env.beginning(FEW[1])]
-    with closing(build_env(env_config(config, config.collect.env))) as env:
+    with closing(build_env(env_config(settings, settings.collect.env))) as env:
         return simulate(env, None, 1, seed=0, max_steps=FEW[1])
 
 
 # ---- some of each phase --------------------------------------------------------------------------
 
 
-def _updates(config: DictConfig, model: Any, store: Store, device: torch.device) -> Callable[[], float]:
+def _updates(settings: Settings, model: Any, store: Store, device: torch.device) -> Callable[[], float]:
     """A function that does an update of each stage, and says the seconds of a mean one."""
     model = copy.deepcopy(model).train()
-    fitter = make_fitter(config, model, device)
-    length = segment_length(config, model)
-    measure_units(model, store.sample(config.fit.batch_size, length, 0).to(device))
+    fitter = make_fitter(settings, model, device)
+    length = segment_length(settings, model)
+    measure_units(model, store.sample(settings.fit.batch_size, length, 0).to(device))
     few, many = SEVERAL
-    open_end = config.fit.get("minutes") or config.fit.replay_ratio
-    planned = math.inf if open_end else config.fit.steps * config.iterations
+    open_end = settings.fit.minutes or settings.fit.replay_ratio
+    planned = math.inf if open_end else settings.fit.steps * settings.iterations
     number = min(max(few, PART * planned), many)
 
     def update() -> float:
         seconds = 0.0
         for stage in fitter.stages:
             began = time.perf_counter()
-            segment = store.sample(config.fit.batch_size, length, 0).to(device)
+            segment = store.sample(settings.fit.batch_size, length, 0).to(device)
             fitter.fitters[stage.name].update(segment, 0)
             seconds += stage.share * (time.perf_counter() - began)
         return seconds
@@ -212,15 +214,14 @@ class _Enough(Exception):
     """What was to be measured has been."""
 
 
-def _practice(config: DictConfig, parts: Parts, store: Store, device: torch.device) -> Callable[[], float]:
+def _practice(settings: Settings, parts: Parts, store: Store, device: torch.device) -> Callable[[], float]:
     """A function that lets a copy of the policy practise, and says the seconds of a step."""
-    fresh = {
-        "learned": {"starts": "env", "count": min(config.learned.count, BATCH)},
-        "improve": {"num_workers": 0},
-    }
-    little = OmegaConf.merge(config, fresh)
-    assert isinstance(little, DictConfig)
-    workers = config.improve.num_workers if config.improve.world == "real" else 0
+    little = replace(
+        settings,
+        improve=replace(settings.improve, num_workers=0),
+        learned=replace(settings.learned, starts="env", count=min(settings.learned.count, BATCH)),
+    )
+    workers = settings.improve.num_workers if settings.improve.world == "real" else 0
 
     def practise() -> float:
         model, policy = copy.deepcopy((parts.model, parts.policy))
@@ -236,7 +237,7 @@ def _practice(config: DictConfig, parts: Parts, store: Store, device: torch.devi
         began = time.perf_counter()
         with closing(practice_env(little, own, None, device, 0)) as env, suppress(_Enough):
             began = time.perf_counter()
-            steps = min(config.improve.steps, SETTLED * env.num_envs)
+            steps = min(settings.improve.steps, SETTLED * env.num_envs)
             policy.improve(Practice(env, steps, 0, device, store, model, look))
             moments = moments or [(steps, time.perf_counter())]
         before, since = moments[-2] if len(moments) > 1 else (0, began)
@@ -246,9 +247,9 @@ def _practice(config: DictConfig, parts: Parts, store: Store, device: torch.devi
     return practise
 
 
-def _model_evaluation(config: DictConfig, model: Any, store: Store, device: torch.device) -> float:
+def _model_evaluation(settings: Settings, model: Any, store: Store, device: torch.device) -> float:
     """Seconds for what is predicted and decoded in an evaluation."""
-    cfg = config.evaluate
+    cfg = settings.evaluate
     if not cfg.prediction.episodes:
         return 0.0
     context, horizon = cfg.prediction.context, cfg.prediction.horizon
@@ -258,51 +259,49 @@ def _model_evaluation(config: DictConfig, model: Any, store: Store, device: torc
     for value in future.observation.values():
         value.sum().item()
     seconds = time.perf_counter() - began
-    windows: int = (
-        3 * cfg.prediction.episodes + cfg.generation.clips * cfg.generation.futures + cfg.arbiter.clips
-    )
+    windows = 3 * cfg.prediction.episodes + cfg.generation.clips * cfg.generation.futures + cfg.arbiter.clips
     return seconds * windows / BATCH
 
 
-def _acting(config: DictConfig, parts: Parts, device: torch.device, model: float) -> dict[str, float]:
+def _acting(settings: Settings, parts: Parts, device: torch.device, model: float) -> dict[str, float]:
     """Seconds of what takes episodes."""
-    cfg, number = config.evaluate, config.evaluate.policy.episodes
+    cfg, number = settings.evaluate, settings.evaluate.policy.episodes
     held_out = cfg.prediction.episodes if parts.model is not None else 0
     if isinstance(parts.env, RecordedEnv):
         return {"model": model}
     random, explored = (
-        _episode(config, policy, device, several, config.collect.env) if several else 0.0
+        _episode(settings, policy, device, several, settings.collect.env) if several else 0.0
         for policy, several in (
-            (None, max(held_out, config.collect.random_episodes)),
-            (parts.explorer, config.collect.episodes),
+            (None, max(held_out, settings.collect.random_episodes)),
+            (parts.explorer, settings.collect.episodes),
         )
     )
     seconds = {"random": random, "explored": explored, "model": model}
     if number:
         learner = isinstance(parts.policy, Learner)
-        own = number * _episode(config, parts.policy, device, number)
-        seconds["policy"] = own * (1 + learner + (learner and config.improve.world == "learned"))
+        own = number * _episode(settings, parts.policy, device, number)
+        seconds["policy"] = own * (1 + learner + (learner and settings.improve.world == "learned"))
         others = learner + (cfg.policy.reference is not None)
-        seconds["baselines"] = own * others + number * (random or _episode(config, None, device, number))
+        seconds["baselines"] = own * others + number * (random or _episode(settings, None, device, number))
     return {**seconds, "baselines": seconds.get("baselines", 0.0) + held_out * random}
 
 
 def _episode(
-    config: DictConfig,
+    settings: Settings,
     policy: Policy | None,
     device: torch.device,
     number: int,
-    overrides: DictConfig | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> float:
     """Seconds of one of a number of episodes with a policy (None = random), several at once as in the run."""
-    cfg, settings = config.collect, env_config(config, overrides)
+    cfg, chosen = settings.collect, env_config(settings, overrides)
     began = time.perf_counter()
-    with closing(build_env(settings)) as env:
-        clock = _clock(config, env)
+    with closing(build_env(chosen)) as env:
+        clock = _clock(settings, env)
         simulate(env, None, 1, seed=0, max_steps=FEW[0])
         one = time.perf_counter() - began
     slots = max(1, min(cfg.num_envs, number, int(BUILDING / one)))
-    with closing(build_env(settings, num_envs=slots)) as envs:
+    with closing(build_env(chosen, num_envs=slots)) as envs:
 
         def step_and_reset(policy: Policy | None) -> tuple[float, float]:
             seconds = []
@@ -319,10 +318,10 @@ def _episode(
     return (reset + clock * step) / shared + clock * max(0.0, acted - step)
 
 
-def _clock(config: DictConfig, env: gymnasium.Env[Any, Any]) -> float:
+def _clock(settings: Settings, env: gymnasium.Env[Any, Any]) -> float:
     """The steps that an episode takes in the mean, as far as can be known."""
     known = env_spec(env)
-    limits = known.max_steps, config.collect.max_episode_steps
+    limits = known.max_steps, settings.collect.max_episode_steps
     longest = min((limit for limit in limits if limit), default=CLOCK)
     return longest * (1.0 if known.task is None else EARLY)
 

@@ -12,10 +12,9 @@ from typing import Any
 import gymnasium
 import torch
 from gymnasium.spaces import Discrete
-from omegaconf import DictConfig, OmegaConf
 
 from wmplay import registry
-from wmplay.config.loading import plain
+from wmplay.config.settings import Settings
 from wmplay.contracts import (
     Learner,
     NeedsPackage,
@@ -46,11 +45,11 @@ MEANT = "set env.other_world=true to mean it"
 STEPS = 2  # the first begins an episode, the second goes on from it
 
 
-def rehearse(config: DictConfig, parts: Parts, device: torch.device, *, goes_on: bool = False) -> None:
+def rehearse(settings: Settings, parts: Parts, device: torch.device, *, goes_on: bool = False) -> None:
     """Tries what a run is going to do with its pieces; writes nothing and changes nothing.
 
     Args:
-        config: of the run.
+        settings: of the run.
         parts: its pieces.
         device: where the model is.
         goes_on: from a checkpoint, with the data that is there.
@@ -58,25 +57,25 @@ def rehearse(config: DictConfig, parts: Parts, device: torch.device, *, goes_on:
     Raises:
         WmplayError: for what could not be done later.
     """
-    require_logger(config)
-    collect = config.collect
+    require_logger(settings)
+    collect = settings.collect
     collects = collect.random_episodes + collect.episodes > 0
-    other_world = config.env.get("other_world", False)
-    given = None if goes_on or config.env.data is None else load_trajectories(config.env.data)
-    if parts.model is not None and config.fit.steps and not collects and given is None and not goes_on:
+    other_world = settings.given.other_world
+    given = None if goes_on or settings.given.data is None else load_trajectories(settings.given.data)
+    if parts.model is not None and settings.fit.steps and not collects and given is None and not goes_on:
         raise ConfigError(
             "there is nothing to fit the model on: collect episodes (collect.random_episodes, "
             "collect.episodes) or give a store of them with env.data=<store>"
         )
-    with closing(build_env(env_config(config, collect.env))) as env:
+    with closing(build_env(env_config(settings, collect.env))) as env:
         if isinstance(env, RecordedEnv):
-            _check_recorded(config, env)
+            _check_recorded(settings, env)
         else:
             check_answers(env)
         if parts.model is not None:
             _predict(env, parts.model, device)
-        if config.improve.steps and collects:
-            _check_reward(config, env, parts.env)
+        if settings.improve.steps and collects:
+            _check_reward(settings, env, parts.env)
         if collect.episodes:
             act(env, parts.policy, device)  # without exploration: who is at fault is clear
             act(env, parts.explorer, device, explore=True)
@@ -84,24 +83,24 @@ def rehearse(config: DictConfig, parts: Parts, device: torch.device, *, goes_on:
             if not other_world:
                 check_same_world(f"store {given.path}", given.made_with, env, MEANT)
             check_store(given, env, every_key=collects)
-        if parts.model is not None and config.evaluate.prediction.episodes:
-            _check_windows(config, env)
-    if config.improve.steps:
-        with _experience(config, given, collects) as store:
-            _practise(config, parts, given, store, device)
-    if parts.model is not None and config.evaluate.arbiter.clips:
-        check_arbiter(parts.env, config.evaluate.prediction.horizon)
-    if config.evaluate.policy.episodes:
-        with closing(build_env(env_config(config))) as env:
+        if parts.model is not None and settings.evaluate.prediction.episodes:
+            _check_windows(settings, env)
+    if settings.improve.steps:
+        with _experience(settings, given, collects) as store:
+            _practise(settings, parts, given, store, device)
+    if parts.model is not None and settings.evaluate.arbiter.clips:
+        check_arbiter(parts.env, settings.evaluate.prediction.horizon)
+    if settings.evaluate.policy.episodes:
+        with closing(build_env(env_config(settings))) as env:
             act(env, parts.policy, device)
-            if config.evaluate.policy.reference is not None:
-                other = load_run(config.evaluate.policy.reference)
+            if settings.evaluate.policy.reference is not None:
+                other = load_run(settings.evaluate.policy.reference)
                 check_policy(other, env, None if other_world else MEANT)
 
 
-def require_logger(config: DictConfig) -> None:
+def require_logger(settings: Settings) -> None:
     """Whether the package that a run's logger needs is here. Raises ConfigError."""
-    logger: Any = registry.target(plain(config.logger))
+    logger: Any = registry.target(settings.logger)
     if isinstance(logger, NeedsPackage):
         logger.check()
 
@@ -128,28 +127,31 @@ def check_answers(env: gymnasium.Env[Any, Any]) -> None:
 
 
 @contextmanager
-def _experience(config: DictConfig, given: Store | None, collects: bool) -> Iterator[Store | None]:
+def _experience(settings: Settings, given: Store | None, collects: bool) -> Iterator[Store | None]:
     """What practice may learn from: the given store, or what a run that collects will have, in little."""
     if given is not None or not collects:
         yield given
         return
-    with TemporaryDirectory() as folder, closing(build_env(env_config(config, config.collect.env))) as env:
+    chosen = env_config(settings, settings.collect.env)
+    with TemporaryDirectory() as folder, closing(build_env(chosen)) as env:
         yield save_trajectories(simulate(env, None, 1, seed=0, max_steps=STEPS), folder)
 
 
 def _practise(
-    config: DictConfig, parts: Parts, given: Store | None, experience: Store | None, device: torch.device
+    settings: Settings, parts: Parts, given: Store | None, experience: Store | None, device: torch.device
 ) -> None:
     """Lets a copy of a policy that learns practise a little with a copy of the model."""
     if not isinstance(parts.policy, Learner):
         raise ConfigError(
-            f"improve.steps is {config.improve.steps}, but {type(parts.policy).__name__} does not learn: "
+            f"improve.steps is {settings.improve.steps}, but {type(parts.policy).__name__} does not learn: "
             "choose a policy that does (policy=ppo), or improve.steps=0"
         )
-    starts = config.learned.starts if given is not None else "env"  # what is collected is yet too short
-    few = {"improve": {"num_envs": 2, "num_workers": 0}, "learned": {"count": 2, "starts": starts}}
-    small = OmegaConf.merge(config, few)
-    assert isinstance(small, DictConfig)
+    starts = settings.learned.starts if given is not None else "env"  # what is collected is yet too short
+    small = replace(
+        settings,
+        improve=replace(settings.improve, num_envs=2, num_workers=0),
+        learned=replace(settings.learned, count=2, starts=starts),
+    )
     model, policy = copy.deepcopy((parts.model, parts.policy))  # at once: the policy may hold the model
     copies = replace(parts, model=model, policy=policy)
     with closing(practice_env(small, copies, given, device, 0)) as env, lending(copies, "improve"):
@@ -157,11 +159,11 @@ def _practise(
 
 
 def _check_reward(
-    config: DictConfig, env: gymnasium.Env[Any, Any], practised: gymnasium.Env[Any, Any]
+    settings: Settings, env: gymnasium.Env[Any, Any], practised: gymnasium.Env[Any, Any]
 ) -> None:
     """Whether a model whose heads give the reward of practice is fitted on rewards of the same task."""
     task, here = env_spec(practised).task, env_spec(env).task
-    by_heads = config.improve.world == "learned" and config.learned.reward == "model"
+    by_heads = settings.improve.world == "learned" and settings.learned.reward == "model"
     if by_heads and task is not None and here is None:
         raise ConfigError(
             "learned.reward=model takes the reward of practice from the model, which is fitted on episodes "
@@ -285,19 +287,19 @@ def check_store(store: Store, env: Any, *, every_key: bool) -> None:
         )
 
 
-def _check_recorded(config: DictConfig, env: RecordedEnv) -> None:
+def _check_recorded(settings: Settings, env: RecordedEnv) -> None:
     """Whether a run asks of recorded data only what there is."""
-    if config.collect.random_episodes or config.collect.episodes:
+    if settings.collect.random_episodes or settings.collect.episodes:
         env.reset()  # says why not
-    if config.evaluate.prediction.episodes:
-        hold_out(env.store, config.evaluate.prediction.episodes, config.evaluate.seed)
+    if settings.evaluate.prediction.episodes:
+        hold_out(env.store, settings.evaluate.prediction.episodes, settings.evaluate.seed)
 
 
-def _check_windows(config: DictConfig, env: gymnasium.Env[Any, Any]) -> None:
+def _check_windows(settings: Settings, env: gymnasium.Env[Any, Any]) -> None:
     """Whether episodes can be long enough to be predicted: as far as the env's clock is known."""
-    prediction = config.evaluate.prediction
+    prediction = settings.evaluate.prediction
     steps = prediction.context - 1 + prediction.horizon
-    limits = env_spec(env).max_steps, config.collect.max_episode_steps
+    limits = env_spec(env).max_steps, settings.collect.max_episode_steps
     longest = min((limit for limit in limits if limit), default=steps)
     if steps > longest:
         raise ConfigError(

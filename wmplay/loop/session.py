@@ -12,23 +12,21 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 
 from wmplay import registry
-from wmplay.config.loading import plain
-from wmplay.config.overrides import set_values
+from wmplay.config.settings import Settings
 from wmplay.contracts import Learner, Provenance, Trajectory
 from wmplay.errors import DivergedError, RunError, WmplayError
 from wmplay.loggers import Guarded, Jsonl
 from wmplay.loop.fitter import make_fitter
 from wmplay.runs.directory import RunDirectory
-from wmplay.runs.pieces import assemble, over_ray
+from wmplay.runs.pieces import assemble
 from wmplay.runs.weights import load_weights
 from wmplay.simulation import RayPool
 from wmplay.store import Store, load_trajectories, save_trajectories
@@ -62,7 +60,7 @@ class Session:
     hold the same model; only that of the first process writes.
 
     Attributes:
-        config: of the run, read-only.
+        settings: of the run.
         team: the processes that fit the model together.
         device: where its tensors are.
         parts: env, model, policy, explorer.
@@ -78,46 +76,43 @@ class Session:
 
     def __init__(
         self,
-        config: DictConfig,
+        settings: Settings,
         team: Team = Team(),  # noqa: B008 (frozen)
         threads: int | None = None,
     ) -> None:
-        use_threads(config.threads, threads)
-        self.config = config
+        use_threads(settings.threads, threads)
+        self.settings = settings
         self.team = team
-        self.device = choose_device(config.device, team.local_rank if team.size > 1 else None)
+        self.device = choose_device(settings.device, team.local_rank if team.size > 1 else None)
         self.state = State()
         self.store: Store | None = None
         self.interrupt = Interrupt()
-        self.actors = RayPool(config.collect.num_workers if over_ray(config) else 0)
+        self.actors = RayPool(settings.collect.num_workers if settings.collect.over_ray else 0)
         torch.manual_seed(self.seed_for("weights"))
-        self.parts = assemble(config, self.device)
+        self.parts = assemble(settings, self.device)
         for module in self.parts.modules().values():
             module.eval()  # but for the time of fitting: also where a run goes on after that
-        fits = self.parts.model is not None and (config.fit.steps > 0 or config.fit.replay_ratio > 0)
-        self.fitter = make_fitter(config, self.parts.model, self.device, team) if fits else None
+        fits = self.parts.model is not None and (settings.fit.steps > 0 or settings.fit.replay_ratio > 0)
+        self.fitter = make_fitter(settings, self.parts.model, self.device, team) if fits else None
 
     def settle(self, threads: int, steps: int | None) -> None:
         """Goes on with what was found out of this machine: torch's threads, if they are left open, and the
         updates of each iteration that take ``fit.minutes``, if these are given."""
-        use_threads(self.config.threads, threads)
+        use_threads(self.settings.threads, threads)
         if steps is not None:
-            self.config = self.config.copy()
-            OmegaConf.set_readonly(self.config, False)
-            set_values(self.config, [f"fit.steps={steps}", "fit.minutes=null"])
-            OmegaConf.set_readonly(self.config, True)
-            self.fitter = make_fitter(self.config, self.parts.model, self.device, self.team)
+            self.settings = replace(self.settings, fit=replace(self.settings.fit, steps=steps, minutes=None))
+            self.fitter = make_fitter(self.settings, self.parts.model, self.device, self.team)
 
     def seed_for(self, purpose: str, number: int = 0) -> int:
         """A seed that follows from the run's seed, a purpose and a number, and from nothing else."""
-        entropy = [self.config.seed, number, *purpose.encode()]
+        entropy = [self.settings.seed, number, *purpose.encode()]
         return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
     def keep(self, trajectories: Iterable[Trajectory], origin: Provenance | None = None) -> None:
         """Appends to the store; the oldest go where there is a limit."""
         # whether worlds may be mixed was asked when the run was rehearsed
         how: dict[str, Any] = {
-            "max_steps": self.config.collect.max_steps,
+            "max_steps": self.settings.collect.max_steps,
             "env": origin,
             "other_world": True,
         }
@@ -235,7 +230,7 @@ class Session:
 
     def save_when_due(self) -> None:
         """A checkpoint now and then during a long phase."""
-        if self.team.leads and time.monotonic() - self.saved_at > self.config.checkpoint.every:
+        if self.team.leads and time.monotonic() - self.saved_at > self.settings.checkpoint.every:
             self.save()
 
     def restore(self) -> None:
@@ -279,8 +274,8 @@ class Session:
             self._learner.load_learner_state(saved["learner"])
 
     def _make_logger(self) -> Guarded:
-        config, path = plain(self.config), self.directory.path
-        return Guarded(lambda: registry.build(config["logger"], run_dir=path, config=config))
+        chosen, path, config = self.settings.logger, self.directory.path, self.settings.config()
+        return Guarded(lambda: registry.build(chosen, run_dir=path, config=config))
 
     def log(self, phase: str, metrics: dict[str, float]) -> None:
         """A line of ``metrics.jsonl``, and the same to the other logger."""

@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig
 
 from wmplay import registry
 from wmplay.config.overrides import refuse_hydras
+from wmplay.config.settings import Settings
 from wmplay.contracts import Learner, Policy, Practice, Trajectory
 from wmplay.envs import build_env
 from wmplay.errors import ConfigError
@@ -34,8 +34,8 @@ from wmplay.report.labels import duration, wall_times
 from wmplay.runs.directory import RunDirectory
 from wmplay.runs.episodes import run_episodes
 from wmplay.runs.load import Run
-from wmplay.runs.pieces import env_config, over_ray
-from wmplay.runs.resume import continued_config, run_to_continue
+from wmplay.runs.pieces import env_config
+from wmplay.runs.resume import continued_settings, read_settings, run_to_continue
 from wmplay.runs.worlds import practice_env, real_env, steps_of_starts
 from wmplay.simulation import simulate_blocks
 from wmplay.store.provenance import origin_of
@@ -67,17 +67,17 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
     swaps: list[str] = []  # what to say of them, once it is known that there will be a run
     threads = None if run is None else RunDirectory(run).read().get("machine", {}).get("threads")
 
-    def config() -> DictConfig:
+    def settings() -> Settings:
         if run is not None:
-            return continued_config(RunDirectory(run), overrides)
+            return continued_settings(RunDirectory(run), overrides)
         return registry.compose(overrides, swaps.append)
 
     def prepare() -> Pace:
         """How fast this machine is at the run; a mistake shows before anything is written."""
         session.actors.check()
         with lending(session.parts, "rehearse"):
-            rehearse(session.config, session.parts, session.device, goes_on=run is not None)
-        return measure(session.config, session.parts, session.device, choose=run is None and team.size == 1)
+            rehearse(session.settings, session.parts, session.device, goes_on=run is not None)
+        return measure(session.settings, session.parts, session.device, choose=run is None and team.size == 1)
 
     def begin() -> Path:
         """The run's directory."""
@@ -85,9 +85,9 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
             return run
         for line in swaps:
             tell(line)
-        new = RunDirectory.created(session.config, overrides, dir or session.config.dir)
+        new = RunDirectory.created(session.settings, overrides, dir or session.settings.dir)
         created = held.enter_context(new)
-        created.update(fit_minutes=minutes, expected=pace.expected(session.config))
+        created.update(fit_minutes=minutes, expected=pace.expected(session.settings))
         return created.path
 
     def hold() -> None:
@@ -96,18 +96,19 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
 
     with joined() as team, ExitStack() as held:
         team.lead(hold)
-        session = team.each(lambda: Session(config(), team, threads))
+        session = team.each(lambda: Session(settings(), team, threads))
         pace = team.lead(prepare)
-        minutes = session.config.fit.get("minutes")
-        session.settle(pace.threads, pace.updates_in(minutes, session.config.iterations) if minutes else None)
+        minutes = session.settings.fit.minutes
+        steps = pace.updates_in(minutes, session.settings.iterations) if minutes else None
+        session.settle(pace.threads, steps)
         directory = RunDirectory(team.lead(begin))
-        before = None if run is None else directory.config()
+        before = None if run is None else read_settings(directory)
         with session.opened(directory):
             if before is not None and team.leads:
-                note_changes(directory, before, session.config, overrides, session.state)
+                note_changes(directory, before, session.settings, overrides, session.state)
             tell_duration(session, pace)
             loop(session)
-            if session.config.report:
+            if session.settings.report:
                 session.note("finished")  # which the report says
                 team.lead(lambda: write_report(directory.path))
     return Run(directory.path)
@@ -116,7 +117,7 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
 def tell_duration(s: Session, pace: Pace) -> None:
     """Says how long the rest of a run takes on this machine."""
     state = s.state
-    seconds = pace.expected(s.config, state.iteration, state.phase, state.updates)
+    seconds = pace.expected(s.settings, state.iteration, state.phase, state.updates)
     if s.team.leads:
         times = wall_times({"wall": seconds})
         tell(f"about {duration(sum(seconds.values()))} on this machine: {times}")
@@ -128,7 +129,7 @@ def loop(s: Session) -> None:
     Several processes fit together; in the other phases the first one works alone.
     """
     phases = {"collect": collect, "improve": improve, "evaluate": evaluate}
-    while s.state.iteration < s.config.iterations:
+    while s.state.iteration < s.settings.iterations:
         for name in PHASES[PHASES.index(s.state.phase) :]:
             with s.phase(name), lending(s.parts, name):
                 if name == "fit":
@@ -143,13 +144,13 @@ def collect(s: Session) -> None:
     """New episodes by the present policy with exploration; before the first, data given and random ones."""
     before = s.state.real_steps
     if s.state.iteration == 0:
-        if s.config.env.data is not None:
-            s.keep(given_episodes(s.config, s.parts.env, s.directory))
-        held = s.config.collect.held
+        if s.settings.given.data is not None:
+            s.keep(given_episodes(s.settings, s.parts.env, s.directory))
+        held = s.settings.collect.held
         policy = RandomPolicy(s.parts.env.action_space, held) if held else None
-        _collect(s, s.config.collect.random_episodes, policy, "collect at random")
-    _collect(s, s.config.collect.episodes, s.parts.explorer, "collect")
-    cfg = s.config.fit
+        _collect(s, s.settings.collect.random_episodes, policy, "collect at random")
+    _collect(s, s.settings.collect.episodes, s.parts.explorer, "collect")
+    cfg = s.settings.fit
     s.state.fit_from = s.state.updates
     s.state.fit_until = s.state.updates + cfg.steps + round(cfg.replay_ratio * (s.state.real_steps - before))
 
@@ -157,7 +158,7 @@ def collect(s: Session) -> None:
 def _collect(s: Session, episodes: int, policy: Policy | None, purpose: str) -> None:
     if episodes == 0:
         return
-    collected = _over_ray if over_ray(s.config) else _here
+    collected = _over_ray if s.settings.collect.over_ray else _here
     returns: list[float] = []
     steps = 0
 
@@ -168,28 +169,28 @@ def _collect(s: Session, episodes: int, policy: Policy | None, purpose: str) -> 
             steps += len(trajectory)
             yield trajectory
 
-    s.keep(kept(), origin_of(env_config(s.config, s.config.collect.env)))
+    s.keep(kept(), origin_of(env_config(s.settings, s.settings.collect.env)))
     s.state.real_steps += steps
     s.log("collect", {"return": float(np.mean(returns)), "episodes": episodes, "steps": steps})
 
 
 def _here(s: Session, episodes: int, policy: Policy | None, seed: int) -> Iterable[Trajectory]:
     return run_episodes(
-        real_env(s.config, episodes, s.config.collect.env),
+        real_env(s.settings, episodes, s.settings.collect.env),
         policy,
         episodes,
         seed,
         "collect",
         device=s.device,
         explore=True,
-        max_steps=s.config.collect.max_episode_steps,
+        max_steps=s.settings.collect.max_episode_steps,
         check=s.interrupt.check,
     )
 
 
 def _over_ray(s: Session, episodes: int, policy: Policy | None, seed: int) -> Iterable[Trajectory]:
-    cfg = s.config.collect
-    make_env = partial(build_env, env_config(s.config, cfg.env), num_envs=min(cfg.num_envs, episodes))
+    cfg = s.settings.collect
+    make_env = partial(build_env, env_config(s.settings, cfg.env), num_envs=min(cfg.num_envs, episodes))
     with episodes_bar("collect", episodes, s.interrupt.check) as progress:
         yield from simulate_blocks(
             make_env,
@@ -206,12 +207,12 @@ def _over_ray(s: Session, episodes: int, policy: Policy | None, seed: int) -> It
 
 def fit(s: Session) -> None:
     """Updates of the model on segments of the store."""
-    cfg, end = s.config.fit, s.state.fit_until
+    cfg, end = s.settings.fit, s.state.fit_until
     if s.fitter is None or s.state.updates >= end:
         return
     if s.store is None:
         raise ConfigError("there is nothing to fit: collect episodes, or give a store with env.data=<store>")
-    length = segment_length(s.config, s.parts.model)
+    length = segment_length(s.settings, s.parts.model)
     if to_measure(s.parts.model):
         measure_units(s.parts.model, s.store.sample(MEASURED, length, s.seed_for("units")).to(s.device))
     s.parts.model.train()
@@ -236,15 +237,15 @@ def fit(s: Session) -> None:
 
 def improve(s: Session) -> None:
     """A policy that learns practises, in the real world or in the learned one; others do nothing here."""
-    cfg, policy = s.config.improve, s.parts.policy
+    cfg, policy = s.settings.improve, s.parts.policy
     if cfg.steps == 0:
         return
-    s.state.real_steps += steps_of_starts(s.config)
+    s.state.real_steps += steps_of_starts(s.settings)
     real, learned = s.state.real_steps, s.state.learned_steps
     seed = s.seed_for("improve", s.state.iteration)
     assert isinstance(policy, Learner)  # it was rehearsed
     with (
-        closing(practice_env(s.config, s.parts, s.store, s.device, seed)) as env,
+        closing(practice_env(s.settings, s.parts, s.store, s.device, seed)) as env,
         bar("improve", cfg.steps, "steps") as advance,
     ):
 
@@ -264,15 +265,15 @@ def improve(s: Session) -> None:
 def evaluate(s: Session) -> None:
     """Prediction on held-out episodes, and the policy, when due; at the end beside others."""
     done = s.state.iteration + 1
-    if done % s.config.evaluate.every and done < s.config.iterations:
+    if done % s.settings.evaluate.every and done < s.settings.iterations:
         return
     scores = assess(
-        s.config,
+        s.settings,
         s.parts,
         s.directory,
         s.device,
         reference=s.store,
-        baselines=done >= s.config.iterations,
+        baselines=done >= s.settings.iterations,
         check=s.interrupt.check,
     )
     save_evaluation(s.directory.path, **scores)
@@ -291,11 +292,11 @@ def evaluate_again(path: str | Path, overrides: Sequence[str] = ()) -> None:
     """
     run = Run(Path(path))
     with run.directory.held():
-        config = continued_config(run.directory, overrides)
-        use_threads(config.threads or "auto", run.directory.read().get("machine", {}).get("threads"))
-        with closing(build_env(env_config(config))) as env:
+        settings = continued_settings(run.directory, overrides)
+        use_threads(settings.threads or "auto", run.directory.read().get("machine", {}).get("threads"))
+        with closing(build_env(env_config(settings))) as env:
             check_spaces(env, run.env, f"the policy of {run.path}")
         reference = run.trajectories if run.directory.trajectories.exists() else None
-        scores = assess(config, run.parts, run.directory, run.device, reference=reference)
+        scores = assess(settings, run.parts, run.directory, run.device, reference=reference)
         save_evaluation(run.path, **scores)
         write_report(run.path)

@@ -18,10 +18,10 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 import torch
 from msgspec import Meta
-from omegaconf import DictConfig
 
 from wmplay import registry
 from wmplay.config.saved import read_config, write_config
+from wmplay.config.settings import Settings
 from wmplay.errors import DamagedError, RunError
 from wmplay.runs.checkpoints import Checkpoints
 from wmplay.system.files import (
@@ -85,12 +85,12 @@ class RunDirectory:
     @classmethod
     @contextmanager
     def created(
-        cls, config: DictConfig, overrides: Sequence[str], path: str | Path | None = None
+        cls, settings: Settings, overrides: Sequence[str], path: str | Path | None = None
     ) -> Iterator[RunDirectory]:
         """Makes the directory of a new run, and holds it within the block (see ``held``).
 
         Args:
-            config: of the whole run.
+            settings: of the whole run.
             overrides: as typed; they name the run among the jobs of a sweep.
             path: where; None is ``runs/<name>/<date-time>``.
 
@@ -98,7 +98,7 @@ class RunDirectory:
             RunError: if there is something at that path, or another process is making a run there.
             WriteError: no space, no permission; nothing is left behind.
         """
-        path, made = (_unused(Path("runs") / config.name), True) if path is None else _room(Path(path))
+        path, made = (_unused(Path("runs") / settings.name), True) if path is None else _room(Path(path))
         begun = (path / LOCK).exists()  # and killed before there was a run
         with ExitStack() as undo:
             if made:
@@ -109,7 +109,7 @@ class RunDirectory:
                 if not free or not _is_room(path, begun):
                     raise RunError(_taken(path))
                 with _undone(path):
-                    _write_new(path, config, overrides)
+                    _write_new(path, settings, overrides)
                 undo.pop_all()
                 yield cls(path)
 
@@ -160,8 +160,8 @@ class RunDirectory:
 
     # ---- its config ----------------------------------------------------------------------------------
 
-    def config(self) -> DictConfig:
-        """The resolved config.
+    def config(self) -> dict[str, Any]:
+        """Return the config as plain values.
 
         Raises:
             RunError: if it cannot be read.
@@ -177,15 +177,15 @@ class RunDirectory:
         noted = self.read().get("config_sha256")
         return noted is None or noted == _digest(self.path / "config.yaml")
 
-    def change_config(self, config: DictConfig, **change: Any) -> None:
-        """Writes another config, and notes in ``run.json`` what was changed, and when.
+    def change_settings(self, settings: Settings, /, **change: Any) -> None:
+        """Write other settings, and note in ``run.json`` what was changed, and when.
 
         Args:
-            config: from here on.
+            settings: from here on.
             change: what to note: the overrides, and how far the run was.
         """
         when = datetime.now().isoformat(timespec="seconds")
-        write_config(self.path / "config.yaml", config)
+        write_config(self.path / "config.yaml", settings.config())
         changes = [*self.read().get("changes", []), {"when": when, **change}]
         self.update(config_sha256=_digest(self.path / "config.yaml"), changes=changes)
 
@@ -254,16 +254,16 @@ def _busy(path: Path) -> str:
     return f"{path} is in use by {holder(path / LOCK)}: wait for its end, stop it, or choose another run"
 
 
-def _write_new(path: Path, config: DictConfig, overrides: Sequence[str]) -> None:
+def _write_new(path: Path, settings: Settings, overrides: Sequence[str]) -> None:
     with explained(path):
         (path / "checkpoints").mkdir(exist_ok=True)
-    write_config(path / "config.yaml", config)
+    write_config(path / "config.yaml", settings.config())
     content = {
-        "name": config.name,
-        "seed": config.seed,
+        "name": settings.name,
+        "seed": settings.seed,
         "overrides": list(overrides),
         "command": " ".join(["wmplay train", *overrides]),
-        "plugins": registry.plugins_of(config),
+        "plugins": registry.plugins_of(settings),
         "versions": _versions(),
         "git": _git_commit(),
         "machine": _machine(),

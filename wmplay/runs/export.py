@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from wmplay.contracts import provenance_of
 from wmplay.errors import RunError
 from wmplay.runs.load import Run
@@ -39,9 +37,7 @@ def export_run(path: Path, out: Path) -> None:
     if out.exists():
         raise RunError(f"{out} is there already: choose another --out, or move it away")
     weights = {name: module.state_dict() for name, module in run.parts.modules().items()}
-    config = run.config.copy()
-    OmegaConf.set_readonly(config, False)
-    config.device = "auto"  # where it was trained says nothing about where it will act
+    config = {**run.settings.config(), "device": "auto"}  # it may act on another machine
     env = run.env
     about = {key: value for key, value in run.directory.read().items() if key in TOLD}
     spaces = {"observation_space": env.observation_space, "action_space": env.action_space}

@@ -12,11 +12,11 @@ import gymnasium
 import torch
 from gymnasium.spaces import Space
 from gymnasium.vector import AutoresetMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from wmplay import registry
-from wmplay.config.loading import plain
 from wmplay.config.plugins import failed_at, in_one_line
+from wmplay.config.settings import Settings, settings_of
 from wmplay.contracts import Policy, Provenance
 from wmplay.envs import build_env
 from wmplay.envs.learned.env import LearnedVectorEnv
@@ -26,7 +26,7 @@ from wmplay.runs.directory import RunDirectory
 from wmplay.runs.metrics_file import read_metrics
 from wmplay.runs.pieces import Parts, assemble, env_config
 from wmplay.runs.portable import PortableDirectory, is_portable
-from wmplay.runs.resume import checked_config, plugins_of
+from wmplay.runs.resume import plugins_of, read_settings
 from wmplay.runs.weights import check_sizes, load_weights
 from wmplay.runs.worlds import learned_env
 from wmplay.simulation import Actor
@@ -54,12 +54,17 @@ class LoadedRun(ABC):
 
     Attributes:
         path: its directory.
-        config: resolved and read-only.
+        config: as saved, read-only: its values are attributes, as in ``run.config.fit.lr``.
     """
 
-    def __init__(self, path: Path, config: DictConfig) -> None:
-        self.path, self.config = path, config
-        OmegaConf.set_readonly(config, True)
+    def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
+        self.path, self.config = path, OmegaConf.create(dict(config))
+        OmegaConf.set_readonly(self.config, True)
+
+    @cached_property
+    @abstractmethod
+    def settings(self) -> Settings:
+        """The settings, typed. Raises ConfigError where the present version cannot take the config."""
 
     @abstractmethod
     def sources(self) -> tuple[gymnasium.Env[Any, Any], Mapping[str, Any]]:
@@ -76,9 +81,9 @@ class LoadedRun(ABC):
         try:
             env, weights = self.sources()
             check_sizes(
-                lambda: assemble(self.config, torch.device("meta"), env).modules(), weights, self.path
+                lambda: assemble(self.settings, torch.device("meta"), env).modules(), weights, self.path
             )
-            parts = assemble(self.config, self.device, env)
+            parts = assemble(self.settings, self.device, env)
             load_weights(parts.modules(), weights, self.path)
         except Exception as error:
             if isinstance(error, WmplayError) or failed_at(error) is not None:
@@ -94,16 +99,12 @@ class LoadedRun(ABC):
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return choose_device(self.config.device)
+        return choose_device(self.settings.device)
 
     @property
     def threads(self) -> Threads:
-        """How many threads its config asks for. Raises RunError."""
-        asked: Any = self.config.get("threads") or "auto"
-        if asked != "auto" and (type(asked) is not int or asked < 1):
-            raise RunError(f"{self.path}: threads is {asked!r}, expected a number >= 1 or auto")
-        threads: Threads = asked
-        return threads
+        """How many threads its settings ask for."""
+        return self.settings.threads or "auto"
 
     @property
     def env(self) -> gymnasium.Env[Any, Any]:
@@ -144,10 +145,14 @@ class Run(LoadedRun):
         self.directory = RunDirectory(path)
         super().__init__(path, self.directory.config())
 
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings, typed."""
+        return read_settings(self.directory)
+
     def sources(self) -> tuple[gymnasium.Env[Any, Any], Mapping[str, Any]]:
         """An env of the run's kind, and the weights of the last checkpoint."""
-        checked_config(self.directory)
-        return build_env(env_config(self.config)), self.directory.read_checkpoint()["weights"]
+        return build_env(env_config(self.settings)), self.directory.read_checkpoint()["weights"]
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -177,8 +182,8 @@ class Run(LoadedRun):
             ConfigError: if the run has no model, or one that cannot be practised in.
             UnknownName: for another autoreset mode.
         """
-        store = self.trajectories if self.config.learned.starts == "store" else None
-        env = learned_env(self.config, self.parts, store, self.device, num_envs or 1, seed)
+        store = self.trajectories if self.settings.learned.starts == "store" else None
+        env = learned_env(self.settings, self.parts, store, self.device, num_envs or 1, seed)
         if num_envs is None:
             return LearnedEnv(env)
         mode = autoreset_mode(autoreset)
@@ -197,6 +202,11 @@ class ExportedRun(LoadedRun):
         self.directory = PortableDirectory(path)
         super().__init__(path, self.directory.config())
 
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings, typed."""
+        return settings_of(self.directory.config())
+
     def sources(self) -> tuple[gymnasium.Env[Any, Any], Mapping[str, Any]]:
         """An env, or what is known of its spaces, and the weights."""
         try:
@@ -208,12 +218,12 @@ class ExportedRun(LoadedRun):
     @cached_property
     def env(self) -> gymnasium.Env[Any, Any]:
         """A single env of the run's kind. Raises ConfigError where it cannot be made."""
-        env: gymnasium.Env[Any, Any] = build_env(env_config(self.config))
+        env: gymnasium.Env[Any, Any] = build_env(env_config(self.settings))
         return env
 
     def _env_is_needed(self) -> bool:
-        pieces = [plain(self.config[kind]) for kind in registry.KINDS if kind != "env" and self.config[kind]]
-        return any("env" in registry.needs(piece) for piece in pieces)
+        pieces = self.settings.pieces()
+        return any("env" in registry.needs(piece) for kind, piece in pieces.items() if kind != "env")
 
     def _origin(self) -> Provenance | None:
         return as_origin(self.directory.about.get("made_with"))

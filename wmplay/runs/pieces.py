@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import gymnasium
 import torch
-from omegaconf import DictConfig
 from torch import nn
 
 from wmplay import registry
 from wmplay.config.constructors import default_settings
-from wmplay.config.loading import plain
+from wmplay.config.settings import Settings
 from wmplay.contracts import Policy, missing_methods
 from wmplay.envs import build_env
 from wmplay.errors import ConfigError
 
 BEFORE_POLICY = ("env", "model", "objective", "planner")  # a policy may ask for these
-
-LOOPS_OWN = ("data", "other_world")  # what the config's env holds besides the env's settings
 
 
 @dataclass(frozen=True)
@@ -39,24 +37,25 @@ class Parts:
         return {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
 
 
-def assemble(config: DictConfig, device: torch.device, env: gymnasium.Env[Any, Any] | None = None) -> Parts:
-    """Builds the pieces of a run; each may ask for those before it.
+def assemble(settings: Settings, device: torch.device, env: gymnasium.Env[Any, Any] | None = None) -> Parts:
+    """Build the pieces of a run; each may ask for those before it.
 
     Args:
-        config: of the run.
+        settings: of the run.
         device: where the model is.
-        env: in place of the one that the config says.
+        env: in place of the one that the settings name.
 
     Raises:
         ConfigError: for a key, value or part that a piece's constructor does not take.
     """
-    pieces: dict[str, Any] = {"env": build_env(env_config(config)) if env is None else env}
+    pieces: dict[str, Any] = {"env": build_env(env_config(settings)) if env is None else env}
+    chosen = settings.pieces()
     for kind in (*BEFORE_POLICY[1:], "policy", "explorer"):
-        if config[kind] is None:
+        if kind not in chosen:
             pieces[kind] = pieces["policy"] if kind == "explorer" else None
             continue
         there = {name: piece for name, piece in pieces.items() if piece is not None}
-        piece = registry.build(plain(config[kind]), **there)
+        piece = registry.build(chosen[kind], **there)
         _check_methods(kind, piece)
         pieces[kind] = piece.to(device) if isinstance(piece, nn.Module) else piece
     return Parts(**pieces)
@@ -71,22 +70,18 @@ def _check_methods(kind: str, piece: Any) -> None:
         raise ConfigError(f"{name} is no torch.nn.Module, as every model is: let it inherit from that")
 
 
-def env_config(config: DictConfig, overrides: DictConfig | None = None) -> dict[str, Any]:
-    """What a run's env is built from, with the overrides of one of the loop's phases."""
-    chosen = {**plain(config.env), **(plain(overrides) if overrides is not None else {})}
-    own = default_settings(registry.target(chosen))  # an env may be made of the data itself
-    return {key: value for key, value in chosen.items() if key not in LOOPS_OWN or key in own}
+def env_config(settings: Settings, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what a run's env is built from, with the overrides of one of the loop's phases."""
+    own = default_settings(registry.target(settings.env))  # an env may be made of the data itself
+    given = {key: value for key, value in asdict(settings.given).items() if key in own}
+    return {**settings.env, **given, **(overrides or {})}
 
 
-def over_ray(config: DictConfig) -> bool:
-    """Whether a run collects by Ray's actors."""
-    return bool(config.collect.get("workers", "local") == "ray")  # older runs do not say
-
-
-def untrained_policy(config: DictConfig, parts: Parts, device: torch.device) -> Any:
+def untrained_policy(settings: Settings, parts: Parts, device: torch.device) -> Any:
     """A policy as the run's was before it learned anything, but for the seed of its weights."""
-    torch.manual_seed(config.evaluate.seed)
+    assert settings.policy is not None
+    torch.manual_seed(settings.evaluate.seed)
     before = {"env": parts.env, "model": parts.model, "objective": parts.objective, "planner": parts.planner}
     there = {name: piece for name, piece in before.items() if piece is not None}
-    policy = registry.build(plain(config.policy), **there)
+    policy = registry.build(settings.policy, **there)
     return policy.to(device).eval()

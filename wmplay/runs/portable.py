@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from gymnasium.spaces import Space
-from omegaconf import DictConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -36,7 +35,7 @@ def is_portable(path: Path) -> bool:
 
 def write_portable(
     path: Path,
-    config: DictConfig,
+    config: Mapping[str, Any],
     weights: Mapping[str, Mapping[str, Tensor]],
     spaces: Mapping[str, Space[Any]],
     about: Mapping[str, Any],
@@ -84,7 +83,7 @@ class PortableDirectory:
                 "it anew, or load it with the version that wrote it"
             )
 
-    def config(self) -> DictConfig:
+    def config(self) -> dict[str, Any]:
         """The run's config. Raises RunError, also where its checksum is another; 0.1.0 wrote none."""
         if "config_sha256" in self.about:
             self._check("config_sha256")

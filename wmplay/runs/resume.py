@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from wmplay import registry
 from wmplay.config.composing import check
-from wmplay.config.overrides import parse, set_values
+from wmplay.config.overrides import parse, with_values
+from wmplay.config.settings import Settings, settings_of
 from wmplay.errors import ConfigError, WorldError
 from wmplay.runs.directory import RunDirectory
 from wmplay.runs.pieces import env_config
@@ -30,46 +29,45 @@ def plugins_of(about: Mapping[str, Any]) -> str:
     return f" (the run was made with {', '.join(map(repr, files))})" if files else ""
 
 
-def checked_config(directory: RunDirectory) -> DictConfig:
-    """The config of a run.
+def read_settings(directory: RunDirectory) -> Settings:
+    """Return the settings of a run, checked.
 
     Raises:
         ConfigError: if the present version or the present plugins cannot take it.
     """
     config = directory.config()
     try:
-        check(config)
+        settings = settings_of(config)
+        check(settings)
     except ConfigError as error:
         about = plugins_of(directory.read())
         raise ConfigError(f"{directory.path / 'config.yaml'}: {error}{about}") from error
-    return config
+    return settings
 
 
-def continued_config(directory: RunDirectory, overrides: Sequence[str]) -> DictConfig:
-    """The config of a run that goes on: its own, with overrides of single values (``iterations=20``).
+def continued_settings(directory: RunDirectory, overrides: Sequence[str]) -> Settings:
+    """Return the settings of a run that goes on: its own, with overrides of single values (``fit.lr=1e-4``).
 
     Raises:
         ConfigError: for a key that is not there, a bad value, or another piece.
         WorldError: for settings that make another world.
     """
-    config = checked_config(directory)
+    settings = read_settings(directory)
     for override in parse(overrides):
         if override.key_or_group in (*registry.KINDS, "experiment"):
             raise ConfigError(
                 f"cannot override '{override.key_or_group}': a run that goes on keeps its pieces; leave it "
                 "out, or begin a new run without run="
             )
-    before = origin_of(env_config(config))
-    set_values(config, overrides)
-    if config.fit.get("minutes") is not None:
+    before = origin_of(env_config(settings))
+    settings = settings_of({**with_values(settings.config(), overrides), "run": None}, complete=True)
+    if settings.fit.minutes is not None:
         raise ConfigError("fit.minutes chooses the updates of a new run: give one that goes on fit.steps")
-    config.run = None
-    check(config)
-    after = origin_of(env_config(config))
+    check(settings)
+    after = origin_of(env_config(settings))
     if not same_world(before, after):
         raise WorldError(
             f"{directory.path} is a run in {in_words(before)}, the overrides make it {in_words(after)}: a "
             "run keeps its world; try its policy in another by wmplay simulate --run=<dir> --other-world"
         )
-    OmegaConf.set_readonly(config, True)
-    return config
+    return settings

@@ -18,16 +18,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig
 from rich.markup import escape
 
 from wmplay import registry
 from wmplay.config.kinds import PIECE, TARGET
-from wmplay.config.loading import plain
 from wmplay.config.overrides import is_hydras, parse
 from wmplay.config.plugins import in_one_line
 from wmplay.config.references import as_first_written
 from wmplay.config.saved import check_data
+from wmplay.config.settings import Settings
 from wmplay.errors import DamagedError, RunError, WmplayError
 from wmplay.runs.directory import LOCK, RunDirectory
 from wmplay.system.files import check_links, explained, is_beside, unsealed, write_sealed_json, written_beside
@@ -136,9 +135,9 @@ class SweepDirectory:
 
     # ---- its jobs ----------------------------------------------------------------------------------
 
-    def job(self, config: DictConfig) -> Path:
-        """The directory of the job with this config, whether it is there or not."""
-        return self.path / digest(config)
+    def job(self, settings: Settings) -> Path:
+        """Return the directory of the job with these settings, whether it exists or not."""
+        return self.path / digest(settings)
 
     def claimed(self, job: Path) -> AbstractContextManager[bool]:
         """Keeps other processes from a job within the block; yields whether none of them is at it now."""
@@ -244,9 +243,9 @@ def write_failure(job: Path, overrides: Sequence[str], error: Exception) -> None
         beside.write_text(text, encoding="utf-8")
 
 
-def digest(config: DictConfig) -> str:
-    """What a run's config is known by: equal for equal values, however they were written."""
-    content = {key: value for key, value in plain(config).items() if key not in ELSEWHERE}
+def digest(settings: Settings) -> str:
+    """Return what a run's settings are known by: equal for equal values, however they were written."""
+    content = {key: value for key, value in settings.config().items() if key not in ELSEWHERE}
     pieces = {kind: content[kind] for kind in registry.KINDS if content.get(kind) is not None}
     content |= {kind: as_first_written(piece) for kind, piece in pieces.items()}
     for path, value in LATER_SETTINGS.items():

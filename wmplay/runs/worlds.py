@@ -2,56 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 
 import torch
 from gymnasium.vector import VectorEnv
-from omegaconf import DictConfig
 
+from wmplay.config.settings import Settings
 from wmplay.envs import build_env
 from wmplay.envs.learned.env import LearnedVectorEnv
 from wmplay.envs.learned.starts import real_starts, stored_starts
 from wmplay.errors import ConfigError
-from wmplay.runs.pieces import Parts, env_config, over_ray
+from wmplay.runs.pieces import Parts, env_config
 from wmplay.store import Store
 
 
 def practice_env(
-    config: DictConfig, parts: Parts, store: Store | None, device: torch.device, seed: int
+    settings: Settings, parts: Parts, store: Store | None, device: torch.device, seed: int
 ) -> VectorEnv[Any, Any, Any]:
     """The vector env that a policy practises in, as ``improve`` asks for."""
-    cfg = config.improve
+    cfg = settings.improve
     env: VectorEnv[Any, Any, Any]
     if cfg.world == "learned":
-        env = learned_env(config, parts, store, device, cfg.num_envs, seed)
+        env = learned_env(settings, parts, store, device, cfg.num_envs, seed)
     else:
         workers = min(cfg.num_workers, cfg.num_envs)
-        env = build_env(env_config(config), num_envs=cfg.num_envs, num_workers=workers)
+        env = build_env(env_config(settings), num_envs=cfg.num_envs, num_workers=workers)
     return env
 
 
 def real_env(
-    config: DictConfig, episodes: int, overrides: DictConfig | None = None
+    settings: Settings, episodes: int, overrides: Mapping[str, Any] | None = None
 ) -> VectorEnv[Any, Any, Any]:
     """Return a run's env as a vector env for so many episodes, as ``collect`` asks for."""
-    num_envs = min(config.collect.num_envs, episodes)
-    workers = 0 if over_ray(config) else min(config.collect.num_workers, num_envs)
+    num_envs = min(settings.collect.num_envs, episodes)
+    workers = 0 if settings.collect.over_ray else min(settings.collect.num_workers, num_envs)
     env: VectorEnv[Any, Any, Any] = build_env(
-        env_config(config, overrides), num_envs=num_envs, num_workers=workers
+        env_config(settings, overrides), num_envs=num_envs, num_workers=workers
     )
     return env
 
 
-def steps_of_starts(config: DictConfig) -> int:
+def steps_of_starts(settings: Settings) -> int:
     """The real steps that imagined practice begins with: those between the frames of fresh resets."""
-    cfg = config.learned
-    fresh = config.improve.world == "learned" and cfg.starts == "env"
-    return int(cfg.count * (cfg.context - 1)) if fresh else 0
+    cfg = settings.learned
+    fresh = settings.improve.world == "learned" and cfg.starts == "env"
+    return cfg.count * (cfg.context - 1) if fresh else 0
 
 
 def learned_env(
-    config: DictConfig, parts: Parts, store: Store | None, device: torch.device, num_envs: int, seed: int
+    settings: Settings, parts: Parts, store: Store | None, device: torch.device, num_envs: int, seed: int
 ) -> LearnedVectorEnv:
     """A run's world model as a vector env, as ``learned`` asks for; its starts follow from the seed.
 
@@ -61,11 +62,11 @@ def learned_env(
         ConfigError: if the run has no model, the model does not predict what the task needs, or there are
             no starts of such a length.
     """
-    cfg = config.learned
+    cfg = settings.learned
     if parts.model is None:
         raise ConfigError("there is no world model to practise in: choose a model, or improve.world=real")
     from_store = store is not None and cfg.starts == "store"
-    with closing(build_env(env_config(config), num_envs=min(cfg.count, 64))) as env:
+    with closing(build_env(env_config(settings), num_envs=min(cfg.count, 64))) as env:
         starts = real_starts(env, cfg.count, 1 if from_store else cfg.context, seed)
     if from_store:
         assert store is not None

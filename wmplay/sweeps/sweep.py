@@ -114,7 +114,7 @@ def show(path: Path) -> None:
     terminal().print(Text(f"report: {write_sweep(sweep)}"), soft_wrap=True)
 
 
-def job(config: DictConfig) -> None:
+def job(_: Any) -> None:
     """One run of a sweep, or the rest of one; a failure is written down and leaves the other jobs running."""
     here = HydraConfig.get()
     sweep = SweepDirectory(Path(here.sweep.dir))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wmplay.config.loading import plain
 from wmplay.errors import RunError, WmplayError
 from wmplay.evaluation.quality import Point, measured
 from wmplay.evaluation.scores import Evaluation
@@ -103,7 +102,7 @@ def _told_apart(records: Sequence[Record], own: Sequence[tuple[str, ...]]) -> li
         same = [i for i, other in enumerate(own) if other == texts and records[i].config]
         if len({_but_for_the_seed(records[i].config) for i in same}) < 2:
             continue
-        configs = [_by_key(plain(RunDirectory(records[i].path).config())) for i in same]
+        configs = [_by_key(RunDirectory(records[i].path).config()) for i in same]
         keys = dict.fromkeys(key for config in configs for key in config)
         differing = [key for key in keys if len({config.get(key) for config in configs}) > 1]
         for i, config in zip(same, configs, strict=True):
