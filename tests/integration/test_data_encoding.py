@@ -18,7 +18,7 @@ import wmplay
 from wmplay.cli import main
 from wmplay.errors import DataError, UnknownName
 from wmplay.formats.transfer import export_data, import_data
-from wmplay.loop.rehearsal import check_store
+from wmplay.runs.compatibility import check_store
 from wmplay.store import Store, load_trajectories
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

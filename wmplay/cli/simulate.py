@@ -137,7 +137,7 @@ def _actors(number: int | None) -> RayPool:
 
 def _check_fits(venv: Any, run: LoadedRun | None, out: Path, other_world: bool) -> None:
     """Raise WmplayError if a run's policy cannot act in an env, or its episodes do not go into a store."""
-    from wmplay.loop.rehearsal import check_policy, check_same_world, check_store
+    from wmplay.runs.compatibility import check_policy, check_same_world, check_store
     from wmplay.store import load_trajectories
     from wmplay.store.manifest import exists as is_store
 

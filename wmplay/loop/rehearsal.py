@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from tempfile import TemporaryDirectory
@@ -11,7 +11,6 @@ from typing import Any
 
 import gymnasium
 import torch
-from gymnasium.spaces import Discrete
 
 from wmplay import registry
 from wmplay.config.settings import Settings
@@ -20,26 +19,22 @@ from wmplay.contracts import (
     NeedsPackage,
     Policy,
     Practice,
-    Provenance,
     env_spec,
-    model_keys,
     modelled,
-    provenance_of,
 )
 from wmplay.envs import build_env
 from wmplay.envs.recorded import RecordedEnv
-from wmplay.errors import ConfigError, ShapeError, SpaceError, StoreError, WorldError
+from wmplay.errors import ConfigError, ShapeError
 from wmplay.evaluation import check_arbiter
 from wmplay.loop.lending import lending
-from wmplay.runs.load import LoadedRun, load_run
+from wmplay.runs.compatibility import check_policy, check_same_world, check_store
+from wmplay.runs.load import load_run
 from wmplay.runs.pieces import Parts, env_config
 from wmplay.runs.worlds import practice_env
 from wmplay.simulation import predict, simulate
 from wmplay.store import Store, load_trajectories, save_trajectories
-from wmplay.store.provenance import in_words, same_world
 from wmplay.store.split import hold_out
 from wmplay.vector.answers import Held
-from wmplay.vector.frames import frame_spaces
 
 MEANT = "set env.other_world=true to mean it"
 STEPS = 2  # the first begins an episode, the second goes on from it
@@ -185,106 +180,6 @@ def _predict(env: gymnasium.Env[Any, Any], model: Any, device: torch.device) -> 
             expected = (1, len(trajectory), *first[key].shape[1:]) if key in first else tuple(value.shape)
             if value.shape != expected:
                 raise ShapeError(f"{type(model).__name__}: the predicted '{key}'", value.shape, expected)
-
-
-def check_spaces(env: Any, like: gymnasium.Env[Any, Any], who: str) -> None:
-    """Whether a policy that was made for one env can act in another (a vector env, too).
-
-    Raises:
-        SpaceError: if an observation is missing or different, or the actions are.
-    """
-    known, expected = env_spec(env), env_spec(like)
-    there = frame_spaces(known.observation_space)
-    for key, space in frame_spaces(expected.observation_space).items():
-        if key not in there:
-            raise SpaceError(
-                f"{who} needs the observation '{key}', the env has {', '.join(there)}: give it the settings "
-                "of the run's env"
-            )
-        if there[key] != space:
-            raise SpaceError(f"{who} knows '{key}' as {space}, in this env it is {there[key]}")
-    if known.action_space != expected.action_space:
-        raise SpaceError(f"{who} acts in {expected.action_space}, this env takes {known.action_space}")
-
-
-def check_policy(run: LoadedRun, env: Any, hint: str | None) -> None:
-    """Whether a run's policy can act in an env, and is of its world.
-
-    Args:
-        run: whose policy it is.
-        env: single or vector.
-        hint: ends the error for another world; None = any will do.
-
-    Raises:
-        RunError, SpaceError, WorldError: in one line, if not, or if it has none.
-    """
-    run.acting()
-    who = f"the policy of {run.path}"
-    origin = provenance_of(run.parts.env)
-    if origin is not None and hint is not None:
-        check_same_world(who, [origin], env, hint)
-    check_spaces(env, run.parts.env, who)
-
-
-def check_same_world(who: str, made_with: Iterable[Provenance], env: Any, hint: str) -> None:
-    """Whether something was made with an env of the same world, as far as both are known.
-
-    Args:
-        who: begins the error.
-        made_with: the origins that it is known to have.
-        env: single or vector.
-        hint: ends the error: what else to do.
-
-    Raises:
-        WorldError: naming both worlds.
-    """
-    here = provenance_of(env)
-    other = next((origin for origin in made_with if here is not None and not same_world(origin, here)), None)
-    if here is not None and other is not None:
-        raise WorldError(
-            f"{who} was made with {in_words(other)}, the env here is {in_words(here)}: use the same world, "
-            f"or {hint}"
-        )
-
-
-def check_store(store: Store, env: Any, *, every_key: bool) -> None:
-    """Whether a store holds what an env gives.
-
-    Args:
-        store: of trajectories.
-        env: single or vector.
-        every_key: whether the env's trajectories are to be added to it: then its observations must be the
-            env's. Otherwise it needs only those that models look at, and may have others.
-
-    Raises:
-        StoreError: if an observation or the action is missing or different.
-    """
-    known = env_spec(env)
-    spaces, action = frame_spaces(known.observation_space), known.action_space
-    needed = list(spaces) if every_key else model_keys(spaces)
-    given: dict[str, tuple[Any, Any]] = {
-        f"observation.{key}": (spaces[key].dtype, spaces[key].shape) for key in needed
-    }
-    given["action"] = ("int64", ()) if isinstance(action, Discrete) else ("float32", action.shape)
-    held = store.space
-    observations = [name for name in held if name.startswith("observation.")]
-    for name, (dtype, shape) in given.items():
-        if name not in held:
-            raise StoreError(
-                f"store {store.path} has no {name}, which the env gives (it has {', '.join(observations)}): "
-                "use another store, or the env with which it was made"
-            )
-        if (held[name].dtype, held[name].shape) != (dtype, shape):
-            raise StoreError(
-                f"store {store.path} has {name} as {held[name]}, the env gives {dtype} {list(shape)}: use "
-                "another store, or the env with which it was made"
-            )
-    more = [name for name in observations if name not in given]
-    if every_key and more:
-        raise StoreError(
-            f"store {store.path} has {more[0]}, which the env does not give: use another store, or the env "
-            "with which it was made"
-        )
 
 
 def _check_recorded(settings: Settings, env: RecordedEnv) -> None:

@@ -25,12 +25,13 @@ from wmplay.loop.changes import note_changes
 from wmplay.loop.fitter import segment_length
 from wmplay.loop.lending import lending
 from wmplay.loop.pace import Pace, measure
-from wmplay.loop.rehearsal import check_spaces, rehearse
+from wmplay.loop.rehearsal import rehearse
 from wmplay.loop.session import PHASES, Session
 from wmplay.nets.units import measure_units, to_measure
 from wmplay.policies.random import RandomPolicy
 from wmplay.report import write_report
 from wmplay.report.labels import duration, wall_times
+from wmplay.runs.compatibility import check_spaces
 from wmplay.runs.directory import RunDirectory
 from wmplay.runs.episodes import run_episodes
 from wmplay.runs.load import Run

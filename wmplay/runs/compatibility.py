@@ -1,0 +1,116 @@
+"""Compatibility of data and policies with an env: the same observations and actions, the same world."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import gymnasium
+from gymnasium.spaces import Discrete
+
+from wmplay.contracts import Provenance, env_spec, model_keys, provenance_of
+from wmplay.errors import SpaceError, StoreError, WorldError
+from wmplay.runs.load import LoadedRun
+from wmplay.store import Store
+from wmplay.store.provenance import in_words, same_world
+from wmplay.vector.frames import frame_spaces
+
+
+def check_spaces(env: Any, like: gymnasium.Env[Any, Any], who: str) -> None:
+    """Compare the spaces of an env, single or vector, with those of the env that a policy was made for.
+
+    Raises:
+        SpaceError: if an observation is missing or different, or the actions are.
+    """
+    known, expected = env_spec(env), env_spec(like)
+    there = frame_spaces(known.observation_space)
+    for key, space in frame_spaces(expected.observation_space).items():
+        if key not in there:
+            raise SpaceError(
+                f"{who} needs the observation '{key}', the env has {', '.join(there)}: give it the settings "
+                "of the run's env"
+            )
+        if there[key] != space:
+            raise SpaceError(f"{who} knows '{key}' as {space}, in this env it is {there[key]}")
+    if known.action_space != expected.action_space:
+        raise SpaceError(f"{who} acts in {expected.action_space}, this env takes {known.action_space}")
+
+
+def check_policy(run: LoadedRun, env: Any, hint: str | None) -> None:
+    """Check that a run's policy can act in an env, and is of the same world.
+
+    Args:
+        run: whose policy it is.
+        env: single or vector.
+        hint: ends the error for another world; None = any will do.
+
+    Raises:
+        RunError, SpaceError, WorldError: in one line, if not, or if it has none.
+    """
+    run.acting()
+    who = f"the policy of {run.path}"
+    origin = provenance_of(run.parts.env)
+    if origin is not None and hint is not None:
+        check_same_world(who, [origin], env, hint)
+    check_spaces(env, run.parts.env, who)
+
+
+def check_same_world(who: str, made_with: Iterable[Provenance], env: Any, hint: str) -> None:
+    """Compare the worlds that data or a policy was made with, as far as known, with the world of an env.
+
+    Args:
+        who: begins the error.
+        made_with: the known provenance of the data or the policy.
+        env: single or vector.
+        hint: ends the error: what else to do.
+
+    Raises:
+        WorldError: naming both worlds.
+    """
+    here = provenance_of(env)
+    other = next((origin for origin in made_with if here is not None and not same_world(origin, here)), None)
+    if here is not None and other is not None:
+        raise WorldError(
+            f"{who} was made with {in_words(other)}, the env here is {in_words(here)}: use the same world, "
+            f"or {hint}"
+        )
+
+
+def check_store(store: Store, env: Any, *, every_key: bool) -> None:
+    """Compare the arrays of a store with what an env gives.
+
+    Args:
+        store: of trajectories.
+        env: single or vector.
+        every_key: whether the env's trajectories are to be added to it: then its observations must be the
+            env's. Otherwise it needs only those that models look at, and may have others.
+
+    Raises:
+        StoreError: if an observation or the action is missing or different.
+    """
+    known = env_spec(env)
+    spaces, action = frame_spaces(known.observation_space), known.action_space
+    needed = list(spaces) if every_key else model_keys(spaces)
+    given: dict[str, tuple[Any, Any]] = {
+        f"observation.{key}": (spaces[key].dtype, spaces[key].shape) for key in needed
+    }
+    given["action"] = ("int64", ()) if isinstance(action, Discrete) else ("float32", action.shape)
+    held = store.space
+    observations = [name for name in held if name.startswith("observation.")]
+    for name, (dtype, shape) in given.items():
+        if name not in held:
+            raise StoreError(
+                f"store {store.path} has no {name}, which the env gives (it has {', '.join(observations)}): "
+                "use another store, or the env with which it was made"
+            )
+        if (held[name].dtype, held[name].shape) != (dtype, shape):
+            raise StoreError(
+                f"store {store.path} has {name} as {held[name]}, the env gives {dtype} {list(shape)}: use "
+                "another store, or the env with which it was made"
+            )
+    more = [name for name in observations if name not in given]
+    if every_key and more:
+        raise StoreError(
+            f"store {store.path} has {more[0]}, which the env does not give: use another store, or the env "
+            "with which it was made"
+        )
