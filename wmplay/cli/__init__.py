@@ -1,4 +1,4 @@
-"""The command line: ``main`` and one file a command."""
+"""The command line: ``main``, and one file per command."""
 
 from wmplay.cli.main import main
 

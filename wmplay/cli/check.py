@@ -1,4 +1,4 @@
-"""``wmplay check``: try what a piece promises, one line per property."""
+"""The command ``wmplay check``: test the properties that a piece promises, one line each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wmplay.cli.arguments import overrides_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the command's arguments."""
     parser.add_argument("piece", metavar="KIND=NAME", help="the piece, such as model=mine; see wmplay list")
     overrides_argument(parser, "the env to try it in, its settings: env=luxo model.hidden=32 ...")
 
@@ -21,11 +21,11 @@ def run(options: argparse.Namespace) -> None:
 
 
 def check_piece(piece: str, overrides: Sequence[str] = ()) -> None:
-    """Try what a piece promises, and print a line for each property.
+    """Test the properties that a piece promises, and print a line for each.
 
     Args:
         piece: ``kind=name``.
-        overrides: as of ``wmplay train``: settings of the piece, and the env to try it in.
+        overrides: as of ``wmplay train``: settings of the piece, and the env for the test.
 
     Raises:
         CheckError: if a property does not hold.

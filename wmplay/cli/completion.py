@@ -1,6 +1,6 @@
-"""``wmplay completion``: what a shell completes, and the script that makes the shell ask for it.
+"""The command ``wmplay completion``: the completions of a command line, and the script that connects a shell.
 
-The script runs ``wmplay completion reply "<the line so far>"`` at each <TAB>. The answer is read off texts
+The script runs ``wmplay completion reply "<the line so far>"`` at each <TAB>. The answer is read from texts
 (YAML files, and plugins that are not imported), so that it comes within a fraction of a second.
 """
 
@@ -65,13 +65,13 @@ GROUPS = (*KINDS, EXPERIMENT)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the command's arguments."""
     parser.add_argument("shell", metavar="bash|zsh|fish", help="; ".join(ADVICE.values()))
     parser.add_argument("line", nargs="?", default="", help=argparse.SUPPRESS)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the script of a shell, or what it asks for."""
+    """Print the script of a shell, or the completions that the script requests."""
     if options.shell == "reply":
         for reply in completions(options.line):
             say(reply)
@@ -82,10 +82,10 @@ def run(options: argparse.Namespace) -> None:
 
 
 def completions(line: str) -> list[str]:
-    """Return what the last word of a command line may become; nothing for a path, which shells complete.
+    """Return the completions of the last word of a command line; none for a path, which the shell completes.
 
     Args:
-        line: as far as it is typed, from ``wmplay`` on; after a space a new word begins.
+        line: the line so far, from ``wmplay`` on; it ends with a space if a new word begins.
     """
     _, *words = line.split(" ")
     typed = words.pop() if words else ""
@@ -124,7 +124,7 @@ def _candidates(words: Sequence[str], typed: str) -> Iterable[str]:
 
 
 def _overrides(given: Sequence[str], typed: str) -> Iterable[str]:
-    """Return what an override of a run's config may become."""
+    """Return the completions of an override of a run's config."""
     key, equals, _ = typed.partition("=")
     if equals:
         return (f"{key}={name}" for name in registry.names(key)) if key in GROUPS else ()
@@ -175,6 +175,6 @@ def _options(command: str, verb: str) -> list[str]:
 
 
 def _train() -> dict[str, Any]:
-    """Return what ``train.yaml`` holds."""
+    """Return the content of ``train.yaml``."""
     content: dict[str, Any] = read_yaml(plugins.config_folders()[0][1] / "train.yaml", ConfigError)
     return content

@@ -1,4 +1,4 @@
-"""``wmplay data``: what is in a store; stores from and to other formats."""
+"""The command ``wmplay data``: the content of a store, and conversion from and to other formats."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import NamedTuple
 from wmplay.cli.arguments import at_least, out_store_option, store_argument
 from wmplay.errors import UsageError
 
-FORMATS = "npz, hdf5, minari or lance"  # both ways
+FORMATS = "npz, hdf5, minari or lance"  # of import and export
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verbs, each with what it takes."""
+    """Add the verbs, each with its arguments."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="|".join(VERBS))
     for name, verb in VERBS.items():
         inner = verbs.add_parser(name, help=verb.summary, description=verb.summary)
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print, import or export."""
+    """Print the content of a store, or import or export one."""
     from wmplay.formats import transfer
 
     if options.verb == "info":

@@ -1,4 +1,4 @@
-"""``wmplay eval``: evaluate a run again."""
+"""The command ``wmplay eval``: evaluate a run again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from wmplay.cli.arguments import overrides_argument, run_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the command's arguments."""
     run_argument(parser)
     overrides_argument(parser, "settings of the evaluation: evaluate.policy.episodes=1000 ...")
 

@@ -1,4 +1,4 @@
-"""``wmplay export``: write a run as one portable folder."""
+"""The command ``wmplay export``: write a run as one portable folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wmplay.system.printing import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the command's arguments."""
     run_argument(parser)
     parser.add_argument("--out", type=Path, required=True, help="the folder to write, which must not exist")
 

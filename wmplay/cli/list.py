@@ -1,9 +1,9 @@
-"""``wmplay list``: the catalogue of pieces, and the settings of one.
+"""The command ``wmplay list``: the catalogue of pieces, and the settings of one piece.
 
-Everything is read off texts, and nothing is imported: the head of a piece's YAML, or the docstring of a
-plugin's class. Its first sentence says what the piece is; lines ``family: ...``, ``paper: ...`` and
-``needs: ...`` say the rest. A variant (``defaults: [rssm, _self_]``) takes lines that it does not have from
-the piece that it varies.
+The catalogue is read from texts, without an import: from the comment above a piece's YAML, or from the
+docstring of a plugin's class. The first sentence describes the piece; the lines ``family: ...``, ``paper:
+...`` and ``needs: ...`` add the rest. A variant (``defaults: [rssm, _self_]``) inherits the lines that it
+lacks from the piece that it varies.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from wmplay.errors import ConfigError
 from wmplay.system.reading import read_yaml
 
 FIELD = re.compile(r"(family|paper|needs): (.+)", re.IGNORECASE)
-SENTENCE = re.compile(r".+?(?<!al)[.?!](?=\s|$)|.+")  # "et al. 2019" goes on
+SENTENCE = re.compile(r".+?(?<!al)[.?!](?=\s|$)|.+")  # "et al. 2019" does not end a sentence
 WITHOUT_FAMILY = "of plugins, without a family"
 
 
 @dataclass(frozen=True)
 class Head:
-    """What the text of a piece says about it."""
+    """The description of a piece, from its text."""
 
     about: str = ""
     family: str = ""
@@ -41,7 +41,7 @@ class Head:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the command's arguments."""
     parser.add_argument("kind", nargs="?", help=f"of these alone: {', '.join((*KINDS, EXPERIMENT))}")
     parser.add_argument("name", nargs="?", help="show the settings of this piece of the kind")
 
@@ -58,7 +58,7 @@ def print_pieces(kind: str | None = None) -> None:
     """Print a line for each piece of a kind (None: all kinds), by family, and the plugins that do not load.
 
     Raises:
-        UnknownName: if there is no such kind.
+        UnknownName: for an unknown kind.
     """
     from rich.text import Text
 
@@ -84,10 +84,10 @@ def print_pieces(kind: str | None = None) -> None:
 
 
 def print_settings(kind: str, name: str) -> None:
-    """Print the YAML of a piece, after it those that it builds upon; coloured in a terminal.
+    """Print the YAML of a piece, then the YAML of the pieces that it builds upon; coloured in a terminal.
 
     Raises:
-        UnknownName: if there is no such kind or piece.
+        UnknownName: for an unknown kind or piece.
     """
     from rich.syntax import Syntax
 
@@ -105,7 +105,7 @@ def print_settings(kind: str, name: str) -> None:
 
 
 def head(kind: str, name: str) -> Head:
-    """Return what is said about a piece, by itself or by what it builds upon."""
+    """Return the description of a piece, with the lines that it inherits."""
     found: dict[str, str] = {}
     for each in chain(kind, name):
         for key, value in _said(_text(kind, each)).items():
@@ -122,7 +122,8 @@ def chain(kind: str, name: str) -> Iterator[str]:
 
 
 def settings_of(kind: str, name: str) -> dict[str, Any]:
-    """Return {setting: default} of a piece, as Python text for a plugin's class; what an experiment sets."""
+    """Return {setting: default} of a piece, as Python text for a plugin's class; for an experiment, its
+    settings."""
     found: dict[str, Any] = {}
     for each in chain(kind, name):
         found = {**content(kind, each), **found}
@@ -132,7 +133,7 @@ def settings_of(kind: str, name: str) -> dict[str, Any]:
 
 
 def content(kind: str, name: str) -> Mapping[str, Any]:
-    """Return what the YAML of a piece or an experiment holds itself; nothing for a plugin's class."""
+    """Return the content of a piece's or an experiment's own YAML; nothing for a plugin's class."""
     path = config_file(kind, name)
     held = None if path is None else read_yaml(path, ConfigError)
     return held if isinstance(held, dict) else {}
@@ -150,7 +151,7 @@ def _text(kind: str, name: str) -> str:
 
 
 def _said(text: str) -> dict[str, str]:
-    """Return the fields in a text, and as ``about`` its first sentence."""
+    """Return the fields of a text, and its first sentence as ``about``."""
     lines = [line.strip() for line in inspect.cleandoc(text).splitlines()]
     found = {match[1].lower(): match[2] for line in lines if (match := FIELD.fullmatch(line))}
     paragraph = " ".join(line for line in lines if not FIELD.fullmatch(line))
@@ -191,7 +192,7 @@ def _defaults(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
 
 
 def _notes(text: Head, piece: registry.Piece) -> Iterator[str]:
-    """Yield the paper, what a piece needs, and where it is from."""
+    """Yield the paper, the requirements and the source of a piece."""
     from wmplay.system import extras
 
     if text.paper:
@@ -206,7 +207,7 @@ def _notes(text: Head, piece: registry.Piece) -> Iterator[str]:
 
 
 def _taken(holders: Mapping[tuple[str, str], registry.Piece]) -> Iterator[tuple[str, str]]:
-    """Yield plugins that want a name which another one, or a built-in piece, has; and what to do."""
+    """Yield (plugin, advice) for each plugin that registers a name which another piece has."""
     for plugin in plugins.plugins():
         for kind, name in plugins.declared(plugin):
             if (kind, name) in holders and (source := holders[kind, name].source) != plugin.source:

@@ -1,4 +1,5 @@
-"""``wmplay report``: write the page of a run or a sweep anew; and the results that other commands print."""
+"""The command ``wmplay report``: write a run's or a sweep's page again; and the results that other commands
+print."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from wmplay.system.printing import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the command's arguments."""
     run_argument(parser, "a run or sweep directory")
 
 
@@ -30,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def print_results(run: Path) -> None:
-    """Print the table of a run's results, and where its page is."""
+    """Print the table of a run's results, and the path of its page."""
     from wmplay.report import result_table
     from wmplay.system.progress import terminal
 

@@ -1,4 +1,4 @@
-"""``wmplay simulate``: collect episodes of an env into a store."""
+"""The command ``wmplay simulate``: collect episodes of an env into a store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the command's arguments."""
     parser.add_argument("env", metavar="ENV", help="a registered env (see wmplay list env) or a Gymnasium id")
     overrides_argument(parser, "settings of the env: task=body_goal physics=fast ...")
     out_store_option(parser)

@@ -1,4 +1,4 @@
-"""``wmplay train``: run the loop, one run or a sweep over many."""
+"""The command ``wmplay train``: run the loop, for one run or for a sweep."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wmplay.system.printing import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the command's arguments."""
     overrides_argument(parser, "pieces and settings: experiment=quickstart model=mlp fit.steps=200 ...")
     parser.add_argument(
         "-m", "--multirun", action="store_true", help="one run for each of comma-separated values: seed=0,1,2"
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train, sweep, or print a config."""
+    """Train a run, run a sweep, or print a config."""
     if options.cfg:
         _print_config(options.overrides)
     elif options.multirun:

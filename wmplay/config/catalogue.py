@@ -1,4 +1,4 @@
-"""Which pieces there are, and what each is: built in, registered by a plugin, in a plugin package's YAML."""
+"""The catalogue of pieces: built in, registered by a plugin, or named in the YAML of a plugin package."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ C = TypeVar("C", bound=type)
 
 @dataclass(frozen=True)
 class Piece:
-    """One entry of the registry: ``<kind>=<name>``, and where it comes from."""
+    """An entry of the catalogue: a kind, a name and a source."""
 
     kind: str
     name: str
@@ -30,11 +30,11 @@ _registered: dict[tuple[str, str], type] = {}
 
 
 def register(kind: str, name: str) -> Callable[[C], C]:
-    """Class decorator: makes a class the piece ``<kind>=<name>``.
+    """Register the decorated class as the piece ``<kind>=<name>``.
 
     Raises:
-        UnknownName: if there is no such kind.
-        PluginError: if the name is taken.
+        UnknownName: for an unknown kind.
+        PluginError: if another piece of the kind has the name.
     """
     if kind not in KINDS:
         raise UnknownName("kind of piece", kind, KINDS)
@@ -54,12 +54,12 @@ def register(kind: str, name: str) -> Callable[[C], C]:
 
 
 def pieces(kind: str) -> list[Piece]:
-    """All pieces of a kind ("experiment" too), built in and plugged in, sorted by name.
+    """Return all pieces of a kind (or "experiment"), built in and of plugins, sorted by name.
 
-    Plugin files are read, not imported, so that listing stays quick.
+    Plugin files are parsed, not imported, which keeps the listing quick.
 
     Raises:
-        UnknownName: if there is no such kind.
+        UnknownName: for an unknown kind.
     """
     if kind not in (*KINDS, EXPERIMENT):
         raise UnknownName("kind of piece", kind, (*KINDS, EXPERIMENT))
@@ -75,26 +75,27 @@ def pieces(kind: str) -> list[Piece]:
 
 
 def names(kind: str) -> list[str]:
-    """The names of all pieces of a kind: what can be swapped in."""
+    """Return the names of all pieces of a kind."""
     return [piece.name for piece in pieces(kind)]
 
 
 def registered() -> dict[tuple[str, str], type]:
-    """(kind, name) -> class of what ``@register`` has seen and is still loaded."""
+    """Return {(kind, name): class} of all classes that ``@register`` has decorated and that are still
+    loaded."""
     return {key: cls for key, cls in _registered.items() if not _is_stale(cls)}
 
 
 def still_loaded(kind: str, name: str) -> type | None:
-    """Return the class of a piece that has been registered, also where its plugin is out of sight from here.
+    """Return the class of a registered piece, even if its plugin cannot be seen from the working directory.
 
-    A process that has changed its directory keeps what it has loaded.
+    A process that changes its working directory keeps the plugins that it has loaded.
     """
     cls = _registered.get((kind, name))
     return None if cls is None or _is_gone(cls) else cls
 
 
 def _is_stale(cls: type) -> bool:
-    """Whether a class is of a plugin file that has since failed, changed or gone out of sight."""
+    """Return whether the class's plugin file has failed to load since, was edited, or is out of sight."""
     if not cls.__module__.startswith(f"{plugins.NAMESPACE}."):
         return False
     return _is_gone(cls) or cls.__module__ not in {plugin.module for plugin in plugins.plugins()}
@@ -111,7 +112,7 @@ def path_of(cls: type) -> str:
 
 
 def config_names(kind: str) -> dict[str, str]:
-    """{name: source} of the kind's YAML files; the first folder that has a name wins."""
+    """Return {name: source} of a kind's YAML files; the first folder that has a name wins."""
     found: dict[str, str] = {}
     for source, folder in plugins.config_folders():
         for path in (folder / kind).glob("*.yaml"):
@@ -120,13 +121,14 @@ def config_names(kind: str) -> dict[str, str]:
 
 
 def reload() -> list[str]:
-    """Imports plugin files again that have changed since they were imported: for a notebook, after an edit.
+    """Import every plugin file again that was edited after its import: for notebooks.
 
-    Nothing else does, so that a run or sweep keeps the code that it began with, as does what has been built.
-    Installed plugins are left alone: these need a new process.
+    Nothing else imports a plugin twice, so a run or a sweep keeps the code that it began with, and an object
+    keeps the class that built it. Installed plugins are not imported again: they need a new process.
 
     Returns:
-        What was read again, such as ``["plugins/mine.py"]``. One that fails is named when it is used.
+        The files imported again, such as ``["plugins/mine.py"]``. An error in a file is raised when one of
+        the file's pieces is used.
     """
     changed = plugins.changed()
     for plugin in changed:
@@ -135,14 +137,14 @@ def reload() -> list[str]:
 
 
 def warn_of_changes() -> None:
-    """Warn of each imported plugin file that has another text by now."""
+    """Warn of each plugin file that was edited after its import."""
     for plugin in plugins.changed():
         text = "changed since it was imported: wmplay.registry.reload(), or a new process, reads it again"
         warnings.warn_explicit(text, UserWarning, plugin.source, 1)  # each time: again after the next edit
 
 
 def load_declaring(kind: str, name: str) -> None:
-    """Imports the plugins in whose text a piece can be read. Raises PluginError if one does not load."""
+    """Import the plugins whose text declares a piece. Raises PluginError if one does not load."""
     for plugin in plugins.plugins():
         if (kind, name) in plugins.declared(plugin):
             plugins.load(plugin)
@@ -150,7 +152,8 @@ def load_declaring(kind: str, name: str) -> None:
 
 
 def check_loads(kind: str, name: str) -> None:
-    """Whether what a name may mean has been imported: also where a plugin wants a name that is taken."""
+    """Check that every plugin with a piece of this name is imported, even where another piece has the
+    name."""
     failures = plugins.failures()
     for plugin in plugins.plugins():
         if plugin.source in failures and (kind, name) in plugins.declared(plugin):
@@ -160,9 +163,10 @@ def check_loads(kind: str, name: str) -> None:
 
 
 def unknown_piece(kind: str, name: str) -> UnknownName:
-    """Return the error for a name that is not there, with what might have held it.
+    """Return the error for an unknown name, with the places that might define it.
 
-    That is plugins that do not load, plugins that register nothing, a package that is here and not installed.
+    These are plugins that do not load, plugins that register nothing, and a package in the working directory
+    that is not installed.
     """
     error = UnknownName(kind, name, names(kind))
     failures = plugins.failures()
@@ -189,13 +193,13 @@ def _registers_nothing(plugin: plugins.Plugin) -> bool:
 
 
 def config_file(kind: str, name: str) -> Path | None:
-    """Return the YAML of a config group's option; None for a piece that a plugin registers, or none."""
+    """Return the YAML file of a piece; None for a piece that a plugin registers and for an unknown name."""
     paths = (folder / kind / f"{name}.yaml" for _, folder in plugins.config_folders())
     return next((path for path in paths if path.exists()), None)
 
 
 def declared_path(kind: str, name: str) -> str | None:
-    """Return the class that the YAML of a piece names; None for a variant of another piece."""
+    """Return the class path in the YAML of a piece; None for a variant of another piece."""
     path = config_file(kind, name)
     content = None if path is None else read_yaml(path, ConfigError)
     return content.get(TARGET) if isinstance(content, Mapping) else None

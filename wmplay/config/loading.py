@@ -39,10 +39,11 @@ class ConfigFolders(SearchPathPlugin):
 
 @contextmanager
 def loader() -> Iterator[ConfigLoader]:
-    """Provide Hydra, set up for the configs that can be seen from here; a sweep's own Hydra comes back after.
+    """Set Hydra up for the config folders visible from the working directory, then restore a sweep's own
+    Hydra.
 
     Yields:
-        Its loader, which goes on working later.
+        Hydra's config loader; it stays usable afterwards.
     """
     Plugins.instance().register(ConfigFolders)
     state = GlobalHydra.instance()
@@ -71,14 +72,14 @@ def load_group(kind: str, name: str) -> dict[str, Any]:
 
 
 def experiment(overrides: Sequence[str]) -> tuple[dict[str, str | None], dict[str, Any]]:
-    """Return what experiments choose and set.
+    """Return the choices and the settings of experiments.
 
     Args:
         overrides: those that choose experiments, as ``overrides.lenient`` writes them.
 
     Returns:
-        {group: option}, None where a piece was taken out; and what the files of the experiments say, with
-        those that they build upon.
+        The choices, {group: option}, None for a piece that an experiment takes out; and the settings from the
+        files of the experiments and of the experiments that these build upon.
     """
     with in_one_line(), loader() as hydras:
         defaults = hydras.compute_defaults_list("train", list(overrides), RunMode.RUN)
@@ -93,7 +94,7 @@ def experiment(overrides: Sequence[str]) -> tuple[dict[str, str | None], dict[st
 
 
 def default_choices() -> dict[str, str | None]:
-    """Return {group: option} of what ``train.yaml`` itself chooses."""
+    """Return {group: option} of the defaults list in ``train.yaml``."""
     _, built_in = plugins.config_folders()[0]
     listed = _defaults_list(built_in / "train.yaml")
     return {group: option for entry in listed if isinstance(entry, dict) for group, option in entry.items()}
@@ -126,7 +127,7 @@ def store(kind: str, name: str, config: dict[str, Any]) -> None:
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """Raise whatever Hydra, OmegaConf or YAML raise within as an error of one line."""
+    """Turn every exception of Hydra, OmegaConf or YAML within the block into an error of one line."""
     try:
         yield
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
@@ -134,7 +135,7 @@ def in_one_line() -> Iterator[None]:
 
 
 def one_line(error: Exception) -> WmplayError:
-    """Return what Hydra says about a config, over many lines, as an error of one; with the nearest names."""
+    """Return Hydra's many lines about a config as an error of one line, with the nearest names."""
     if isinstance(error, YAMLError):
         return ConfigError(f"a config file is not YAML: {' '.join(str(error).split())}")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -1,8 +1,8 @@
-"""Finding and importing plugins: ``./plugins``, ``$WMPLAY_PLUGINS`` and installed entry points.
+"""Plugins, found and imported: ``./plugins``, ``$WMPLAY_PLUGINS`` and installed entry points.
 
-A plugin is read (to list it) long before it is imported (to use it), and one that is broken is named
-with its error while the rest goes on working. What fails later is reported in one line, with the place in the
-plugin's own code.
+A plugin is parsed for listings, and imported only for use. A broken plugin is listed with its error, and
+everything else keeps working. A later failure is reported in one line, with the place in the plugin's own
+code.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from wmplay.errors import PLACE, WmplayError
 
 NAMESPACE = "wmplay_plugins"  # plugins/my_model.py is the module wmplay_plugins.my_model
 ENTRY_POINT_GROUP = "wmplay.plugins"
-BUILT_IN = "built in"  # the source of what comes with wmplay
+BUILT_IN = "built in"  # of the pieces that wmplay brings
 HERE = Path(__file__).parents[1]  # of the package
 SHOWN = 500  # characters of a foreign error's message: some list all weights
 
@@ -38,7 +38,7 @@ SHOWN = 500  # characters of a foreign error's message: some list all weights
 class Plugin:
     """A module that may register pieces, found but not necessarily imported."""
 
-    module: str  # what to import
+    module: str  # the module to import
     path: Path  # its file
     source: str  # how to name it to a person
     configs: Path | None  # its own config groups
@@ -149,7 +149,8 @@ def declared(plugin: Plugin) -> Mapping[tuple[str, str], str]:
 
 @functools.lru_cache
 def _declared(path: Path, stamp: Stamp) -> Mapping[tuple[str, str], str]:
-    """Read what ``declared`` returns off a file; the stamp tells one state of the file from another."""
+    """Read the classes that ``declared`` returns from a file; ``stamp`` invalidates the cache after an
+    edit."""
     found = {}
     tree = ast.parse(path.read_bytes(), filename=str(path))
     for node in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
@@ -162,14 +163,14 @@ def _declared(path: Path, stamp: Stamp) -> Mapping[tuple[str, str], str]:
 
 
 def load_all() -> dict[str, str]:
-    """Import every plugin, so that it registers its pieces; return those that failed, and why."""
+    """Import every plugin, so that it registers its pieces; return {plugin: error} of those that failed."""
     for plugin in plugins():
         load(plugin)
     return failures()
 
 
 def load(plugin: Plugin) -> None:
-    """Import a plugin; a failure is recorded (see ``failures``), not raised."""
+    """Import a plugin; record a failure (see ``failures``) instead of raising it."""
     ours = plugin.module.startswith(f"{NAMESPACE}.")
     if ours:
         namespace = sys.modules.setdefault(NAMESPACE, types.ModuleType(NAMESPACE))
@@ -211,7 +212,7 @@ def changed() -> list[Plugin]:
 
 
 def load_again(plugin: Plugin) -> None:
-    """Import a plugin as it is now; a failure is recorded, as by ``load``."""
+    """Import a plugin again after an edit; record a failure as ``load`` does."""
     for path in _stamps(plugin):  # bytecode is told apart by the second and the size: too coarse for an edit
         Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
     _forget(plugin)
@@ -235,11 +236,11 @@ def _stamp(path: Path) -> Stamp:
 
 
 def failed_at(error: BaseException) -> str | None:
-    """Return the innermost line that is neither wmplay's nor a library's: as a rule, a plugin's.
+    """Return the innermost line of a traceback outside of wmplay and of libraries: as a rule, a plugin's.
 
     Returns:
-        ``plugins/mine.py, line 48, in Mine.loss``, and, where that called wmplay in turn, the line there.
-        None if no such code was under way.
+        ``plugins/mine.py, line 48, in Mine.loss``, followed by the line in wmplay if the plugin called
+        wmplay. None for a traceback without a line of foreign code.
     """
     if hasattr(error, PLACE):  # it was raised in another process
         return getattr(error, PLACE)  # type: ignore[no-any-return]
@@ -269,7 +270,7 @@ def _is_library(path: Path) -> bool:
 
 @functools.cache
 def _entry_points() -> tuple[EntryPoint, ...]:
-    """Return the entry points of plugins, read once: that opens the metadata of every distribution."""
+    """Return the entry points of plugins, cached: reading them opens the metadata of every distribution."""
     return tuple(entry_points(group=ENTRY_POINT_GROUP))
 
 

@@ -1,9 +1,9 @@
-"""How a config names a piece: by ``kind/name``, never by a Python path; and the class behind the name.
+"""References: a config names a piece by ``kind/name``, and this module finds the class behind the name.
 
-The config of a piece is its settings and its name, as in ``{"_piece_": "model/rssm", "deter": 8}``. The
-underscores keep that key apart from settings. Version 0.1 wrote the path of the class, ``_target_``; one
-table says which pieces those paths were. When a class moves, the table stays as it is. What is not registered
-is neither imported nor called.
+The config of a piece holds its settings and its name, as in ``{"_piece_": "model/rssm", "deter": 8}``. The
+underscores keep that key apart from settings. Version 0.1 wrote the path of the class, ``_target_``; a table
+in this module maps those paths to pieces. When a class moves, the table stays as it is. A class that is not
+registered is neither imported nor called.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ MOVED: Mapping[str, str] = {
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a piece's settings: its config without what names the piece."""
+    """Return a piece's settings: its config without the key that names the piece."""
     return {key: value for key, value in config.items() if key not in (PIECE, TARGET)}
 
 
 def with_reference(config: Mapping[str, Any], reference: str | None) -> dict[str, Any]:
-    """Return a piece's config with a path replaced by a reference; unchanged where there is none."""
+    """Return a piece's config with its path replaced by a reference; unchanged if the reference is None."""
     return dict(config) if reference is None else {PIECE: reference, **settings(config)}
 
 
@@ -100,7 +100,7 @@ def class_of(kind: str, name: str) -> Callable[..., Any]:
     """Return the class (or function) of a piece by its name.
 
     Raises:
-        ConfigError: if the kind has no such piece.
+        ConfigError: if the kind has no piece of this name.
         PluginError: for a piece of a plugin that does not load.
     """
     if name not in config_names(kind):
@@ -120,7 +120,8 @@ def class_of(kind: str, name: str) -> Callable[..., Any]:
 
 
 def reference_of(path: Any) -> str | None:
-    """Return the piece, as ``kind/name``, that a dotted path is or was, or None; import nothing."""
+    """Return the piece (``kind/name``) that a dotted path means now or meant once, or None; import
+    nothing."""
     if not isinstance(path, str):
         return None
     if path in MOVED:
@@ -140,12 +141,12 @@ def reference_of(path: Any) -> str | None:
 
 
 def by_reference(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a piece's config with a path that is known replaced by the piece's name."""
+    """Return a piece's config with a known path replaced by the piece's name."""
     return with_reference(config, None if PIECE in config else reference_of(config.get(TARGET)))
 
 
 def as_first_written(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a piece's config as version 0.1 wrote it, by path, for digests that were taken of that form."""
+    """Return a piece's config as version 0.1 wrote it, by path, for digests taken of that form."""
     paths = {reference: path for path, reference in MOVED.items()}
     make = target(config)
     path = paths.get(by_reference(config)[PIECE], f"{make.__module__}.{label(make)}")
@@ -158,7 +159,7 @@ def own_config(kind: str, name: str) -> dict[str, Any]:
 
 
 def _imported(path: Any) -> Callable[..., Any]:
-    """Import the class that the YAML of a config group names."""
+    """Import the class that a piece's YAML names."""
     if not isinstance(path, str):
         raise ConfigError(f"{TARGET} is {shortened(path)}, expected the dotted path of a class")
     if path.startswith(f"{plugins.NAMESPACE}."):

@@ -1,9 +1,9 @@
-"""Swapping a piece of an experiment: what the experiment sets for a piece falls away with that piece.
+"""Swaps: a piece that replaces a piece of an experiment drops the experiment's settings of the replaced one.
 
-An experiment chooses pieces and gives them settings. Where a piece of another class is chosen in place of
-its own, its settings for that piece fall away, also those whose names the new piece knows: they were meant
-for the other one. A piece of the same class (``model=rssm_small`` for ``rssm``, ``env=urchin`` for ``luxo``)
-is the same piece with other defaults, and keeps them.
+An experiment chooses pieces and sets their settings. If a piece of another class is chosen instead, the
+experiment's settings of the replaced piece are dropped, even those whose names the new piece knows: they were
+chosen for the old piece. A piece of the same class (``model=rssm_small`` for ``rssm``, ``env=urchin`` for
+``luxo``) is the same piece with other defaults, and keeps the settings.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from wmplay.config.kinds import EXPERIMENT, KINDS
 from wmplay.config.overrides import lenient
 from wmplay.contracts import missing_methods
 
-WITH = {"env": "collect.env"}  # where a config sets something for a piece besides its own section
-PRACTICE = "improve"  # the section for policies that learn, and the method that these have
-TASK = "objective"  # the kind that experiments choose for the task of their env
-WORLD = "improve.world"  # where practice is
-REWARD = "learned.reward"  # whence the reward of practice in the model comes
-HEADS = ("model.reward_weight", "model.continuation_weight")  # off where nothing of theirs reads them
+WITH = {"env": "collect.env"}  # {kind: the section in which a config holds further settings of its piece}
+PRACTICE = "improve"  # section for policies that learn, and the method that they have
+TASK = "objective"  # the kind in which experiments choose the task of their env
+WORLD = "improve.world"  # the setting for the world of the practice
+REWARD = "learned.reward"  # the setting for the source of the practice's reward
+HEADS = ("model.reward_weight", "model.continuation_weight")  # zero if no other piece reads them
 
-Choices = dict[str, str | None]  # {kind: name}, None where there is no piece
+Choices = dict[str, str | None]  # {kind: name}; None for a kind without a piece
 
 
 @dataclass
 class Swaps:
-    """What changes in an experiment since pieces of it are swapped.
+    """The changes in an experiment whose pieces are swapped.
 
     Attributes:
-        fallen: dotted keys of its settings that fall away.
-        choices: overrides that choose further pieces, or where the reward of practice comes from.
-        lines: what to tell a person, one line for each swapped piece.
-        pieces: {kind: name} of the run, None where a kind has no piece.
+        fallen: dotted keys of the experiment's settings that are dropped.
+        choices: overrides that choose further pieces, or the source of the practice's reward.
+        lines: a message to the user for each swapped piece.
+        pieces: {kind: name} of the run, None for a kind without a piece.
     """
 
     fallen: list[str] = field(default_factory=list)
@@ -49,33 +49,33 @@ class Swaps:
 
 @dataclass(frozen=True)
 class Pieces:
-    """What has to be known of pieces.
+    """Facts about pieces that the rules of a swap need.
 
     Attributes:
-        lent: {kind: settings under its key that are the loop's own}; these stay.
-        class_of: the class (or function) of a piece, by kind and name.
+        lent: {kind: settings under its key that belong to the loop}; a swap keeps these.
+        class_of: returns the class (or function) of a piece, given its kind and name.
     """
 
     lent: Mapping[str, Collection[str]]
     class_of: Callable[[str, str], Callable[..., object]]
 
     def differ(self, kind: str, old: str | None, new: str | None) -> bool:
-        """Whether two pieces are not of one class."""
+        """Return whether two pieces have different classes."""
         if old is None or new is None:
             return old is not new
         return old != new and self.class_of(kind, old) is not self.class_of(kind, new)
 
     def practises(self, policy: str | None) -> bool:
-        """Whether a policy learns by practice."""
+        """Return whether a policy learns by practice."""
         return policy is not None and not missing_methods(self.class_of("policy", policy), (PRACTICE,))
 
 
 def find_swaps(overrides: Sequence[Override], pieces: Pieces) -> Swaps:
-    """Compares the pieces that overrides choose with those of the experiment among them.
+    """Find the pieces of an experiment that overrides replace.
 
     Args:
         overrides: as on the command line, each of a single value.
-        pieces: what has to be known of them.
+        pieces: the facts about pieces.
 
     Raises:
         ConfigError, UnknownName: for overrides that do not compose.
@@ -126,7 +126,7 @@ def find_swaps(overrides: Sequence[Override], pieces: Pieces) -> Swaps:
 
 
 def _missing(kind: str, now: Choices, given: Choices, defaults: Choices, pieces: Pieces) -> Choices:
-    """The default piece of each kind that a piece needs, or another that it needs, and that is not there."""
+    """Return the default piece of each kind that the run lacks and that one of its pieces needs."""
     found: Choices = {}
     wanted = [kind]
     while wanted:

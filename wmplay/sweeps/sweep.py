@@ -1,6 +1,6 @@
-"""Many runs from one command line (``-m model=rssm,mlp seed=0,1,2``), by Hydra's sweepers and launchers.
+"""Sweeps: many runs from one command (``-m model=rssm,mlp seed=0,1,2``), by Hydra's sweepers and launchers.
 
-A sweep may be stopped in any way and run again: what is finished is not done twice, what is not goes on.
+A sweep can be interrupted at any point and started again: finished jobs are kept, unfinished ones resume.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from wmplay.runs.sweep_directory import SWEEP_FILE, SweepDirectory, check_own, g
 from wmplay.system.extras import PACKAGES, how_to_install, installed
 from wmplay.system.progress import Interrupted, console, terminal
 
-EXTRAS = {  # what needs a package that is not always here
+EXTRAS = {  # engines that need an optional package
     "hydra/launcher=ray": "ray",
     "hydra/launcher=submitit_local": "submitit",
     "hydra/launcher=submitit_slurm": "submitit",
@@ -62,21 +62,21 @@ class _Launches(Protocol):
 
 
 def multirun(overrides: Sequence[str]) -> Path:
-    """Runs every job of a sweep that is not done yet; jobs go where ``hydra/launcher`` sends them.
+    """Run every unfinished job of a sweep, on the launcher that ``hydra/launcher`` names.
 
-    At the end a table over all jobs is printed, those of earlier launches into the same directory
-    (``hydra.sweep.dir=<dir>``) included.
+    At the end a table of all jobs is printed, including those of earlier launches in the same directory
+    (``hydra.sweep.dir=<dir>``).
 
     Args:
-        overrides: of all jobs, some with several values. For a directory that holds a sweep, those of Hydra
-            alone, or with seeds, are enough: the others are the sweep's own.
+        overrides: of all jobs, some with several values. For a directory that holds a sweep, Hydra's own
+            overrides are enough, with or without new seeds: the sweep's other overrides are read from it.
 
     Returns:
         The sweep's directory, with one run directory per job.
 
     Raises:
-        WmplayError: if the sweep cannot be composed, or, when all jobs are done, if some failed.
-        KeyboardInterrupt: after Ctrl-C; says how to go on.
+        WmplayError: if the sweep does not compose, or if jobs failed, after all have ended.
+        KeyboardInterrupt: after Ctrl-C; its message is the command that resumes the sweep.
     """
     overrides = _with_the_sweeps_own(overrides)
     refuse_hydras(overrides, taken=("hydra.run", "hydra.output_subdir"))
@@ -92,7 +92,7 @@ def multirun(overrides: Sequence[str]) -> Path:
             raise KeyboardInterrupt(f"go on with: {_again(directory)}") from None
         except WmplayError:
             raise
-        except Exception as error:  # of an engine, such as a pool whose worker was killed
+        except Exception as error:  # an engine's error, such as a pool with a killed worker
             why = " ".join(f"{type(error).__name__}: {error}".split())
             raise WmplayError(f"the launcher gave up ({why}): go on with {_again(directory)}") from error
     if any(directory.begun()):
@@ -103,11 +103,11 @@ def multirun(overrides: Sequence[str]) -> Path:
 
 
 def show(path: Path) -> None:
-    """Prints the tables of a sweep, writes them and its page, and says where.
+    """Print the tables of a sweep, write them and the sweep's page, and print the page's path.
 
     Raises:
-        RunError: if there are no runs in it.
-        WriteError: no space, no permission.
+        RunError: if the directory holds no runs.
+        WriteError: without space or permission.
     """
     sweep = summarise_sweep(path)
     print_sweep(sweep)
@@ -115,7 +115,7 @@ def show(path: Path) -> None:
 
 
 def job(_: Any) -> None:
-    """One run of a sweep, or the rest of one; a failure is written down and leaves the other jobs running."""
+    """Run one job of a sweep, or resume it; record a failure and let the other jobs run."""
     here = HydraConfig.get()
     sweep = SweepDirectory(Path(here.sweep.dir))
     overrides = _plain(here.overrides.task)
@@ -138,10 +138,10 @@ def job(_: Any) -> None:
 
 
 class Unfinished(Launcher):
-    """Gives another launcher only the jobs that are neither finished nor running, each once.
+    """A launcher that passes only the jobs that are neither finished nor running, each once, to another.
 
-    What a job returns is read from its directory: the numbers of its evaluation (``policy/success``, ...), or
-    None where it has none. So it is the same whether it ran now or long ago, here or elsewhere.
+    A job's result is read from its directory: the metrics of its evaluation (``policy/success``, ...), or
+    None for a job without an evaluation. The result therefore does not depend on when and where the job ran.
     """
 
     def __init__(self, launcher: Launcher, sweep: SweepDirectory) -> None:
@@ -150,11 +150,11 @@ class Unfinished(Launcher):
         self.jobs: list[Path] = []  # of all batches so far
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Passes on."""
+        """Set the other launcher up."""
         self._launcher.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Runs what is to be run of a batch; returns the results of all of it."""
+        """Run the unfinished jobs of a batch; return the results of the whole batch."""
         jobs = [self._sweep.job(registry.compose(_plain(overrides))) for overrides in job_overrides]
         self.jobs += jobs
         states = {path: self._sweep.state(path) for path in jobs}
@@ -169,24 +169,24 @@ class Unfinished(Launcher):
         }
         if todo:
             for returned in self._launcher.launch(list(todo.values()), initial_job_idx):
-                _ = returned.return_value  # raises what a job could not write down
+                _ = returned.return_value  # raises an error that the job could not record
         return [
             JobReturn(overrides, status=JobStatus.COMPLETED, _return_value=self._numbers(path))
             for path, overrides in zip(jobs, job_overrides, strict=True)
         ]
 
     def _numbers(self, job: Path) -> dict[str, float] | None:
-        """Return the numbers of a finished job's evaluation; None for any other job."""
+        """Return the metrics of a finished job's evaluation; None for any other job."""
         evaluation = load_evaluation(job) if self._sweep.is_finished(job) else None
         return None if evaluation is None else evaluation.numbers()
 
 
 @contextmanager
 def _sweeper(arguments: Sequence[str], sweep: SweepDirectory) -> Iterator[tuple[Sweeper, list[str]]]:
-    """Hydra's sweeper, ready to go, and the overrides of the jobs in Hydra's form.
+    """Yield Hydra's sweeper, set up, and the overrides of the jobs in Hydra's form.
 
     Raises:
-        WmplayError: if something is wrong with the sweeper's or the launcher's settings.
+        WmplayError: for wrong settings of the sweeper or the launcher.
     """
     with loader() as hydras:
         try:
@@ -219,8 +219,7 @@ def _sweeper(arguments: Sequence[str], sweep: SweepDirectory) -> Iterator[tuple[
 
 
 def _with_the_sweeps_own(overrides: Sequence[str]) -> list[str]:
-    """The overrides given; if they say no more than which sweep to go on with, and by which seeds, its own
-    come before them."""
+    """Return the overrides, preceded by the sweep's own if they only name a sweep to resume and new seeds."""
     parsed = parse(overrides)
     chosen = _chosen_directory(parsed)
     given = {override.key_or_group for override in parsed}
@@ -240,7 +239,7 @@ def _with_the_sweeps_own(overrides: Sequence[str]) -> list[str]:
 
 
 def _check(overrides: Sequence[str]) -> None:
-    """Composes the first job, and one for each other value that is swept over, before any job starts."""
+    """Compose the first job, and one for each other swept value, before any job starts."""
     parsed = parse(overrides)
     if any(override.key_or_group == "run" for override in parsed):
         raise ConfigError(
@@ -258,7 +257,7 @@ def _check(overrides: Sequence[str]) -> None:
 
 
 def _check_extra(override: Override) -> None:
-    """Whether what a launcher or sweeper needs is installed."""
+    """Raise ConfigError if the package that a launcher or a sweeper needs is not installed."""
     text = str(override.input_line)
     extra = EXTRAS.get(text)
     if extra is not None and installed(extra) is None:
@@ -268,7 +267,7 @@ def _check_extra(override: Override) -> None:
 
 
 def _values(override: Override) -> list[str]:
-    """Single overrides, one for each value of a sweep; of a range to search in, its lower end."""
+    """Return one override per value of a sweep; for a range to search in, one with its lower end."""
     key, swept = override.get_key_element(), override.value()
     if isinstance(swept, IntervalSweep):
         return [f"{key}={swept.start}"]
@@ -279,7 +278,7 @@ def _values(override: Override) -> list[str]:
 
 
 def _check_values(overrides: Sequence[str]) -> None:
-    """Whether there is a list of values wherever something is swept over."""
+    """Raise ConfigError for a swept key without a list of values."""
     for override in parse(overrides):
         if override.is_interval_sweep():
             text = str(override.input_line).removeprefix("++")
@@ -290,7 +289,7 @@ def _check_values(overrides: Sequence[str]) -> None:
 
 
 def _directory(overrides: Sequence[str]) -> Path:
-    """``runs/<name>/<date-time>-sweep``, unless the user chose a directory."""
+    """Return the directory that the user chose, else ``runs/<name>/<date-time>-sweep``."""
     parsed = parse(overrides)
     chosen = _chosen_directory(parsed)
     if chosen is not None:
@@ -311,10 +310,10 @@ def _chosen_directory(parsed: Sequence[Override]) -> Path | None:
 
 
 def _account(sweep: SweepDirectory, jobs: Sequence[Path]) -> None:
-    """Says which jobs are not finished, and why.
+    """Report the unfinished jobs, with the reasons.
 
     Raises:
-        WmplayError: if some failed or died.
+        WmplayError: if a job failed or died.
     """
     states = {path: sweep.state(path) for path in jobs}
     running = [path for path, state in states.items() if state == "running"]
@@ -342,17 +341,17 @@ def _again(sweep: SweepDirectory) -> str:
 
 
 def _plain(overrides: Sequence[str]) -> list[str]:
-    """Overrides as a person writes them, of those in Hydra's form."""
+    """Return overrides as a user types them, given overrides in Hydra's form."""
     return [text.removeprefix("++") for text in overrides]
 
 
 def _quoted(path: Path) -> str:
-    """A path as a value in Hydra's grammar, whatever is in it."""
+    """Return a path quoted by Hydra's grammar."""
     return QuotedString(str(path), Quote.single).with_quotes()
 
 
 def _cause(error: BaseException) -> WmplayError:
-    """What a plugin of ours said, if it is behind an error of Hydra's; else that in one line."""
+    """Return the plugin's own error behind an error of Hydra; without one, Hydra's error in one line."""
     behind: BaseException | None = error
     while behind is not None and not isinstance(behind, WmplayError):
         behind = behind.__cause__ or behind.__context__

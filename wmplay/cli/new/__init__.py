@@ -1,7 +1,6 @@
-"""``wmplay new``: write a piece of one's own to begin with, complete and working, with its test.
+"""The command ``wmplay new``: write a complete, working piece to start from, with its test.
 
-What is written are the files of ``templates/``, in which ``my_piece`` stands for the name and ``MyPiece``
-for the class.
+The files come from ``templates/``, where ``my_piece`` stands for the name and ``MyPiece`` for the class.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from wmplay.system.files import explained
 from wmplay.system.printing import say
 
 TEMPLATES = Path(__file__).parent / "templates"
-NAME = re.compile(r"[a-z][a-z0-9_]{0,29}")  # the templates' lines have room for that much
+NAME = re.compile(r"[a-z][a-z0-9_]{0,29}")  # the templates' lines have room for 30 characters
 NOT_NAMES = frozenset({"null", "true", "false", "yes", "no", "on", "off", "nan", "inf"})  # YAML's own words
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the command's arguments."""
     parser.add_argument("kind", metavar="KIND", help=", ".join(registry.KINDS))
     parser.add_argument("name", metavar="NAME", help="in snake_case, such as my_idea")
     parser.add_argument(
@@ -35,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write a piece, and print what to do next."""
+    """Write a piece, and print the next steps."""
     for path in new_piece(options.kind, options.name, package=options.package):
         say(f"wrote {path}")
     steps = next_steps(options.kind, options.name, package=options.package)
@@ -44,18 +43,18 @@ def run(options: argparse.Namespace) -> None:
 
 
 def new_piece(kind: str, name: str, *, package: bool = False) -> list[Path]:
-    """Write a piece that works, and its test, into ``./plugins``; return what was written.
+    """Write a working piece and its test into ``./plugins``; return the paths written.
 
     Args:
         kind: one of ``registry.KINDS``.
-        name: in snake_case; of the piece and of its file.
-        package: write an installable package into ``./<name>`` instead, with an entry point and a folder
-            of configs.
+        name: of the piece and of its file, in snake_case.
+        package: write an installable package into ``./<name>`` instead, with an entry point and a folder of
+            configs.
 
     Raises:
         UnknownName: for another kind.
-        UsageError: for a name that cannot be or is taken, or where there is a file already.
-        WriteError: no space, no permission.
+        UsageError: for a name that is not allowed or is taken, or if a file to write exists already.
+        WriteError: without space or permission.
     """
     if kind not in registry.KINDS:
         raise UnknownName("kind of piece", kind, registry.KINDS)
@@ -83,7 +82,7 @@ def new_piece(kind: str, name: str, *, package: bool = False) -> list[Path]:
 
 
 def next_steps(kind: str, name: str, *, package: bool = False) -> list[tuple[str, str]]:
-    """Return (command, purpose) of what to do with a new piece."""
+    """Return (command, purpose) of the next steps with a new piece."""
     small = (
         f"env={name} objective=goal_distance fit.steps=200"
         if kind == "env"
@@ -132,7 +131,7 @@ def _plugin_files(kind: str, name: str, piece: str) -> dict[Path, str]:
 
 
 def _package_files(kind: str, name: str, piece: str) -> dict[Path, str]:
-    """Return the files of an installable package. Raises UsageError where it would hide another."""
+    """Return the files of an installable package. Raises UsageError for a name that would hide a module."""
     if importlib.util.find_spec(name) is not None:
         raise UsageError(f"there is a Python module '{name}' already: choose another name for the package")
     if name in registry.names("experiment"):
@@ -148,7 +147,7 @@ def _package_files(kind: str, name: str, piece: str) -> dict[Path, str]:
 
 
 def _experiment(kind: str) -> str:
-    """Return a small experiment with the piece; any but an env or objective is tried on a goal of Luxo's."""
+    """Return a small experiment with the piece; all but an env or an objective are tried on a Luxo goal."""
     chosen = {kind: "my_piece"} if kind == "objective" else {kind: "my_piece", "objective": "goal_distance"}
     overrides = "".join(f"\n  - override /{group}: {name}" for group, name in chosen.items())
     text = _template("experiment.yaml.txt").replace("defaults: []", f"defaults:{overrides}")
