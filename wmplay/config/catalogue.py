@@ -102,8 +102,10 @@ def _is_stale(cls: type) -> bool:
 
 
 def _is_gone(cls: type) -> bool:
-    plugin = cls.__module__.startswith(f"{plugins.NAMESPACE}.")
-    return plugin and getattr(sys.modules.get(cls.__module__), cls.__name__, None) is not cls
+    if not cls.__module__.startswith(f"{plugins.NAMESPACE}."):
+        return False
+    module = sys.modules.get(cls.__module__)
+    return module is None or vars(module).get(cls.__name__) is not cls
 
 
 def path_of(cls: type) -> str:

@@ -205,8 +205,9 @@ def changed() -> list[Plugin]:
     return [
         plugin
         for plugin in plugins()
-        if getattr(sys.modules.get(plugin.module), "__file__", None) == str(plugin.path)
-        and plugin.module in _imported
+        if plugin.module in _imported
+        and plugin.module in sys.modules
+        and sys.modules[plugin.module].__file__ == str(plugin.path)
         and _imported[plugin.module] != _stamps(plugin)
     ]
 
@@ -242,8 +243,9 @@ def failed_at(error: BaseException) -> str | None:
         ``plugins/mine.py, line 48, in Mine.loss``, followed by the line in wmplay if the plugin called
         wmplay. None for a traceback without a line of foreign code.
     """
-    if hasattr(error, PLACE):  # it was raised in another process
-        return getattr(error, PLACE)  # type: ignore[no-any-return]
+    elsewhere: str | None = getattr(error, PLACE, None)  # it was raised in another process
+    if elsewhere is not None:
+        return elsewhere
     packages = [plugin.path.parent for plugin in plugins() if plugin.path.name == "__init__.py"]
     theirs, called = None, ""
     for frame, line in traceback.walk_tb(error.__traceback__):

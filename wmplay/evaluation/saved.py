@@ -122,8 +122,8 @@ def _curves(value: Any) -> Iterator[Curve]:
     if isinstance(value, Curve):
         yield value
     elif is_dataclass(value):
-        for part in fields(value):
-            yield from _curves(getattr(value, part.name))
+        for part in vars(value).values():
+            yield from _curves(part)
     elif isinstance(value, dict):
         for part in value.values():
             yield from _curves(part)

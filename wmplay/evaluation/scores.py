@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Meta
 from torch import Tensor
@@ -204,9 +204,9 @@ class SpreadScore:
     def row(self) -> dict[str, float]:
         """Return flat metrics for a log: ``lcd/among@20``, ``lcd/to_truth@20``, ... at the last horizon."""
         return {
-            f"{key}/{name}@{self.horizon}": getattr(spread, name).mean[-1]
+            f"{key}/{name}@{self.horizon}": curve.mean[-1]
             for key, spread in self.keys.items()
-            for name in ("among", "to_truth")
+            for name, curve in (("among", spread.among), ("to_truth", spread.to_truth))
         }
 
 
@@ -256,6 +256,14 @@ class AgreementScore:
         return {f"{self.measure}@{self.horizon}": self.model.mean[-1]}
 
 
+@runtime_checkable
+class HasRow(Protocol):
+    """A score with numbers for a log."""
+
+    def row(self) -> dict[str, float]:
+        """Return flat metrics by name."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The numbers of one evaluation; parts that were not asked for are None."""
@@ -269,11 +277,11 @@ class Evaluation:
 
     def numbers(self) -> dict[str, float]:
         """Return all numbers by their logged names: ``policy/success``, ``arbiter/frechet``."""
-        model = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "policies"}
+        model = {name: score for name, score in vars(self).items() if name != "policies"}
         return flat({**model, **self.policies})
 
 
 def flat(scores: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers of scores as metrics: ``policy/success``, ``prediction/lcd/iou@5``, ..."""
-    rows = {name: score.row() for name, score in scores.items() if hasattr(score, "row")}
+    rows = {name: score.row() for name, score in scores.items() if isinstance(score, HasRow)}
     return {f"{name}/{key}": value for name, row in rows.items() for key, value in row.items()}

@@ -6,18 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NoReturn, overload
+from typing import Any, Literal, overload
 
 import gymnasium
 import torch
-from gymnasium.spaces import Space
 from gymnasium.vector import AutoresetMode
 from omegaconf import OmegaConf
 
 from wmplay import registry
 from wmplay.config.plugins import failed_at, in_one_line
 from wmplay.config.settings import Settings, settings_of
-from wmplay.contracts import Policy, Provenance
+from wmplay.contracts import EnvSpec, Policy
 from wmplay.envs import build_env
 from wmplay.envs.learned.env import LearnedVectorEnv
 from wmplay.envs.learned.shells import LearnedEnv, LearnedModes
@@ -67,7 +66,7 @@ class LoadedRun(ABC):
         """The settings, typed. Raises ConfigError where the present version cannot take the config."""
 
     @abstractmethod
-    def sources(self) -> tuple[gymnasium.Env[Any, Any], Mapping[str, Any]]:
+    def sources(self) -> tuple[gymnasium.Env[Any, Any] | EnvSpec, Mapping[str, Any]]:
         """The env that the pieces are built for, and {part: weights} for them."""
 
     @cached_property
@@ -109,7 +108,8 @@ class LoadedRun(ABC):
     @property
     def env(self) -> gymnasium.Env[Any, Any]:
         """A single env of the run's kind."""
-        return self.parts.env
+        env: gymnasium.Env[Any, Any] = self.parts.env
+        return env
 
     @property
     def model(self) -> Any:
@@ -150,7 +150,7 @@ class Run(LoadedRun):
         """The settings, typed."""
         return read_settings(self.directory)
 
-    def sources(self) -> tuple[gymnasium.Env[Any, Any], Mapping[str, Any]]:
+    def sources(self) -> tuple[gymnasium.Env[Any, Any] | EnvSpec, Mapping[str, Any]]:
         """An env of the run's kind, and the weights of the last checkpoint."""
         return build_env(env_config(self.settings)), self.directory.read_checkpoint()["weights"]
 
@@ -207,11 +207,14 @@ class ExportedRun(LoadedRun):
         """The settings, typed."""
         return settings_of(self.directory.config())
 
-    def sources(self) -> tuple[gymnasium.Env[Any, Any], Mapping[str, Any]]:
+    def sources(self) -> tuple[gymnasium.Env[Any, Any] | EnvSpec, Mapping[str, Any]]:
         """An env, or what is known of its spaces, and the weights."""
         try:
-            env = self.env if self._env_is_needed() else Spaces(self.directory.spaces(), self._origin())
-            return env, self.directory.weights()
+            if self._env_is_needed():
+                return self.env, self.directory.weights()
+            spaces, provenance = self.directory.spaces(), as_origin(self.directory.about.get("made_with"))
+            known = EnvSpec(spaces["observation_space"], spaces["action_space"], provenance=provenance)
+            return known, self.directory.weights()
         except ConfigError as error:
             raise ConfigError(f"{self.path}: {error}{plugins_of(self.directory.about)}") from error
 
@@ -224,24 +227,3 @@ class ExportedRun(LoadedRun):
     def _env_is_needed(self) -> bool:
         pieces = self.settings.pieces()
         return any("env" in registry.needs(piece) for kind, piece in pieces.items() if kind != "env")
-
-    def _origin(self) -> Provenance | None:
-        return as_origin(self.directory.about.get("made_with"))
-
-
-class Spaces(gymnasium.Env[Any, Any]):
-    """What pieces need to know of an env that may not be installed."""
-
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # as Gymnasium declares it
-
-    def __init__(self, spaces: Mapping[str, Space[Any]], origin: Provenance | None) -> None:
-        self.observation_space, self.action_space = spaces["observation_space"], spaces["action_space"]
-        self.wmplay_origin = origin
-
-    def reset(self, **_: Any) -> NoReturn:
-        """Refuses. Raises ConfigError."""
-        raise ConfigError("there are only the spaces of this env: use .env of the run")
-
-    def step(self, action: Any) -> NoReturn:
-        """Refuses. Raises ConfigError."""
-        self.reset()

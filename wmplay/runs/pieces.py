@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import gymnasium
 import torch
 from torch import nn
 
@@ -24,7 +23,7 @@ BEFORE_POLICY = ("env", "model", "objective", "planner")  # a policy may ask for
 class Parts:
     """What a run is made of, built from its config."""
 
-    env: gymnasium.Env[Any, Any]  # one env: its spaces and its task
+    env: Any  # one env, or the ``EnvSpec`` of one that need not be built
     model: Any  # a WorldModel and nn.Module, or None: model-free
     planner: Any
     objective: Any
@@ -37,7 +36,7 @@ class Parts:
         return {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
 
 
-def assemble(settings: Settings, device: torch.device, env: gymnasium.Env[Any, Any] | None = None) -> Parts:
+def assemble(settings: Settings, device: torch.device, env: Any = None) -> Parts:
     """Build the pieces of a run; each may ask for those before it.
 
     Args:

@@ -17,6 +17,11 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+try:
+    from yaml import CSafeLoader as SafeLoader
+except ImportError:  # PyYAML without libyaml
+    from yaml import SafeLoader
+
 from wmplay.errors import WmplayError
 
 MIB = 2**20
@@ -185,7 +190,7 @@ def _check_events(events: Iterable[Any]) -> None:
             raise ValueError(f"it nests more than {DEPTH} levels")
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+class _Loader(SafeLoader):  # type: ignore[misc]
     """PyYAML's safe loader, with numbers and dates as in OmegaConf, and without repeated keys."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium
 
 from wmplay.envs.lcd import WORLDS
+from wmplay.envs.lcd.env import LcdEnv
 from wmplay.errors import ArbiterError
 from wmplay.evaluation.arbiter.network import FRAMES, Arbiter, load_arbiter, shipped_arbiters
 
@@ -17,8 +18,8 @@ def arbiter_of(env: gymnasium.Env[Any, Any]) -> Arbiter:
     Raises:
         ArbiterError: if the world has none.
     """
-    world = getattr(env.unwrapped, "world", None)
-    names = [name for name, built_in in WORLDS.items() if built_in == world]
+    shown = env.unwrapped.world if isinstance(env.unwrapped, LcdEnv) else None
+    names = [name for name, world in WORLDS.items() if world == shown]
     if not names:
         raise ArbiterError(
             f"{type(env.unwrapped).__name__} shows no built-in world, expected one with an arbiter "
