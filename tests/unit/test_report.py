@@ -22,13 +22,14 @@ from wmplay.evaluation.saved import save_evaluation
 from wmplay.evaluation.scores import MODEL, Curve, Evaluation, KeyScore, PredictionScore
 from wmplay.evaluation.statistics import Interval
 from wmplay.report import result_table, write_report
-from wmplay.report.labels import duration, interval, number, percent, verdict
 from wmplay.report.markup import PICTURES
+from wmplay.report.numbers import duration, interval, number, percent
 from wmplay.report.pictures.canvas import paint, paint_difference, paint_goal
 from wmplay.report.pictures.clips import clip_cells, clips_gif
 from wmplay.report.plots.lines import loss_plot, practice_plot, progress_plot
-from wmplay.report.record import read_record
+from wmplay.report.run_files import read_run_files
 from wmplay.report.style import BLUE, GREEN, INK, ORANGE, PAPER, RULE, SKY, rgb
+from wmplay.report.verdict import verdict
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_report_can_be_rebuilt(run_dir):
 
 
 def test_clip_marks_the_end_of_the_context(run_dir):
-    clips = read_record(run_dir).clips
+    clips = read_run_files(run_dir).clips
     borders = [[cell.border for cell in clip_cells(clips, "lcd", 0, t)] for t in (2, 3)]
     assert borders == [[GREEN, GREEN, RULE], [RULE, BLUE, RULE]]
     frames = [
@@ -210,7 +211,7 @@ def test_numbers_that_are_not_and_lines_cut_off(tmp_path):
     text = "".join(json.dumps(line) + "\n" for line in lines) + '{"step": 5, "loss/tot'
     (run_dir / "metrics.jsonl").write_text(text)
     assert len(page_of(run_dir).images) == 1
-    assert loss_plot(read_record(run_dir).metrics).axes[0].get_title(loc="left") == "loss/kl"
+    assert loss_plot(read_run_files(run_dir).log).axes[0].get_title(loc="left") == "loss/kl"
 
 
 def test_damaged_lines_are_counted_on_the_page(tmp_path):
@@ -228,7 +229,7 @@ def test_nothing_to_plot():
 
 
 def test_learning_curves_have_their_intervals(run_dir):
-    figure = progress_plot(read_record(run_dir).metrics)
+    figure = progress_plot(read_run_files(run_dir).log)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles == ["success", "return", "lcd: foreground IoU", "place: mean absolute error"]
     assert [len(axes.collections) for axes in figure.axes] == [1, 0, 0, 0]
@@ -332,9 +333,9 @@ def test_intervals_and_times_in_words():
 
 def test_verdict_does_not_boast(tmp_path):
     assert "not clearly above every baseline even at 1 step" in verdict(
-        read_record(write_run(tmp_path / "late"))
+        read_run_files(write_run(tmp_path / "late"))
     )
-    good = verdict(read_record(write_run(tmp_path / "good", late=0)))
+    good = verdict(read_run_files(write_run(tmp_path / "good", late=0)))
     assert "above every baseline at all horizons" in good
 
 
@@ -353,4 +354,4 @@ def test_verdict_on_what_is_better_only_sooner_or_later(model, said, run_dir):
         "copy-last": Curve([0.5] * 3, [0.45] * 3, [0.55] * 3),
     }
     score = PredictionScore(3, 3, 7, 0, {"place": KeyScore("mae", curves)})
-    assert said in verdict(replace(read_record(run_dir), evaluation=Evaluation(prediction=score)))
+    assert said in verdict(replace(read_run_files(run_dir), evaluation=Evaluation(prediction=score)))

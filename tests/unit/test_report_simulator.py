@@ -15,7 +15,7 @@ from wmplay.report.labels import policy_label
 from wmplay.report.markup import PICTURES
 from wmplay.report.pictures.canvas import paint_goal
 from wmplay.report.pictures.clips import futures_strip
-from wmplay.report.record import read_record
+from wmplay.report.run_files import read_run_files
 from wmplay.report.style import INK, ORANGE, PAPER, rgb
 from wmplay.report.sweep.quality import quality_plot
 
@@ -81,7 +81,7 @@ def test_probabilities_on_a_screen_show_the_goal():
 
 
 def test_futures_have_a_row_each(simulator):
-    clips = read_record(simulator).duplicate
+    clips = read_run_files(simulator).duplicate
     picture = Image.open(io.BytesIO(futures_strip(clips, "lcd")))
     one = dataclasses.replace(clips, prediction={k: v[:1] for k, v in clips.prediction.items()})
     shorter = Image.open(io.BytesIO(futures_strip(one, "lcd")))

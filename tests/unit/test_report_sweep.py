@@ -48,13 +48,13 @@ def test_jobs_equal_up_to_the_seed_are_one_setting(sweep_dir):
     ]
     late, exact = sweep.settings
     assert (late.setting, late.seeds, exact.seeds) == ("model=late", 3, 1)  # exact's other one failed
-    means = [job.metrics["lcd iou@1"].value for job in sweep.jobs[:3]]
-    aggregate = late.metrics["lcd iou@1"]
+    means = [job.results["lcd iou@1"].value for job in sweep.jobs[:3]]
+    aggregate = late.results["lcd iou@1"]
     assert aggregate.value == pytest.approx(sum(means) / 3)
     assert min(means) <= aggregate.low < aggregate.high <= max(means)
     # the failed job has no numbers: one seed is left, and one seed has no interval
-    assert exact.metrics["lcd iou@1"].value == 1
-    assert math.isnan(exact.metrics["lcd iou@1"].low)
+    assert exact.results["lcd iou@1"].value == 1
+    assert math.isnan(exact.results["lcd iou@1"].low)
 
 
 def test_printed_and_written(sweep_dir):
@@ -92,7 +92,7 @@ def test_policies_and_medians_over_seeds(tmp_path):
         write_simulator(write_run(tmp_path / f"{seed}", seed=seed, overrides=["model=belt"]), seed)
     sweep = summarise_sweep(tmp_path)
     (setting,) = sweep.settings
-    success = {name: x.value for name, x in setting.metrics.items() if name.startswith("success")}
+    success = {name: x.value for name, x in setting.results.items() if name.startswith("success")}
     assert success == pytest.approx(
         {
             "success": 0.2,
@@ -101,7 +101,7 @@ def test_policies_and_medians_over_seeds(tmp_path):
             "success (untrained, sampled)": 0.0,
         }
     )
-    values = sorted(job.metrics["lcd iou@1"].value for job in sweep.jobs)
+    values = sorted(job.results["lcd iou@1"].value for job in sweep.jobs)
     assert setting.medians["lcd iou@1"].value == values[2]
     assert values[0] <= setting.medians["lcd iou@1"].low <= setting.medians["lcd iou@1"].high <= values[-1]
     console = Console(width=100, file=io.StringIO())
@@ -115,7 +115,7 @@ def test_settings_in_csv(sweep_dir):
     shown(sweep_dir, Console(width=80, file=io.StringIO()))
     with (sweep_dir / "settings.csv").open(newline="") as file:
         rows = {(row["setting"], row["metric"]): row for row in csv.DictReader(file)}
-    late = summarise_sweep(sweep_dir).settings[0].metrics["lcd iou@1"]
+    late = summarise_sweep(sweep_dir).settings[0].results["lcd iou@1"]
     row = rows["model=late", "lcd iou@1"]
     assert (row["worlds"], row["seeds"]) == ("1", "3")
     assert [float(row[f"interquartile_mean{end}"]) for end in ("", "_low", "_high")] == list(late)
@@ -135,11 +135,11 @@ def test_success_over_worlds_is_stratified_by_world():
     ]
     (across,) = over_worlds(jobs)
     assert (across.setting, across.worlds, across.seeds) == ("model=m", 2, 5)
-    assert across.metrics.keys() == {"success"}  # rewards of different worlds do not add up
+    assert across.results.keys() == {"success"}  # rewards of different worlds do not add up
     scores = [0.2] * 5 + [0, 0.2, 0.4, 0.6, 0.8]
-    assert across.metrics["success"].value == pytest.approx(sum(sorted(scores)[2:8]) / 6)
+    assert across.results["success"].value == pytest.approx(sum(sorted(scores)[2:8]) / 6)
     # in every draw at least half of the scores are a's
-    assert across.metrics["success"].low >= 0.1
+    assert across.results["success"].low >= 0.1
     assert "2 x 5" in seeds_grid([across], ["success"]).rows[0][1]
 
 
@@ -180,7 +180,7 @@ def test_what_is_half_done_is_in_the_table_and_in_no_mean(tmp_path):
             tmp_path / f"b{seed}", seed=seed, overrides=["env=b", "model=m"], success=False, status=status
         )
     sweep = summarise_sweep(tmp_path)
-    assert [job.status for job in sweep.jobs if "success" in job.metrics].count("interrupted") == 1
+    assert [job.status for job in sweep.jobs if "success" in job.results].count("interrupted") == 1
     assert [(each.setting, each.seeds) for each in sweep.settings] == [("env=a", 3), ("env=b", 2)]
     assert [(each.worlds, each.seeds) for each in sweep.across] == [(2, 2)]
     figure = settings_plot(sweep.settings, sweep.jobs, ["success"])
@@ -203,15 +203,15 @@ def test_a_run_that_was_killed_does_not_look_alive(tmp_path):
 
 def test_the_plot_compares_settings(sweep_dir):
     sweep = summarise_sweep(sweep_dir)
-    figure = settings_plot(sweep.settings, sweep.jobs, sweep.metrics)
-    assert [axes.get_title("left") for axes in figure.axes] == sweep.metrics
+    figure = settings_plot(sweep.settings, sweep.jobs, sweep.names)
+    assert [axes.get_title("left") for axes in figure.axes] == sweep.names
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["model=late", "model=exact"]
-    axes = figure.axes[sweep.metrics.index("lcd iou@1")]
-    late = sweep.settings[0].metrics["lcd iou@1"]
+    axes = figure.axes[sweep.names.index("lcd iou@1")]
+    late = sweep.settings[0].results["lcd iou@1"]
     assert any(list(line.get_xdata()) == [late.low, late.high] for line in axes.lines)
-    assert settings_plot(sweep.settings[:1], sweep.jobs, sweep.metrics) is None  # nothing to compare
-    assert settings_plot(sweep.settings * 20, sweep.jobs, sweep.metrics) is None  # too much to see
+    assert settings_plot(sweep.settings[:1], sweep.jobs, sweep.names) is None  # nothing to compare
+    assert settings_plot(sweep.settings * 20, sweep.jobs, sweep.names) is None  # too much to see
 
 
 def test_a_sweep_has_a_page(sweep_dir):

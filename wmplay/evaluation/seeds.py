@@ -22,7 +22,7 @@ class Job:
     overrides: tuple[str, ...]  # without the seed and those that all jobs share
     seed: str
     status: str
-    metrics: dict[str, Interval]  # over episodes; empty if the job was not evaluated
+    results: dict[str, Interval]  # over episodes; empty if the job was not evaluated
 
     @property
     def counts(self) -> bool:
@@ -41,7 +41,7 @@ class Setting:
 
     setting: str
     seeds: int  # that finished
-    metrics: dict[str, Interval]  # interquartile mean over seeds, stratified bootstrap
+    results: dict[str, Interval]  # interquartile mean over seeds, stratified bootstrap
     medians: dict[str, Interval]  # the same of the median
     worlds: int = 1
 
@@ -52,8 +52,8 @@ def over_seeds(jobs: Sequence[Job]) -> list[Setting]:
     for setting in dict.fromkeys(job.setting for job in jobs):
         same = [job for job in jobs if job.setting == setting and job.counts]
         scores = {
-            name: np.array([[job.metrics[name].value] for job in same if name in job.metrics])
-            for name in dict.fromkeys(name for job in same for name in job.metrics)
+            name: np.array([[job.results[name].value] for job in same if name in job.results])
+            for name in dict.fromkeys(name for job in same for name in job.results)
         }
         settings.append(_aggregated(setting, len(same), scores))
     return settings
@@ -82,9 +82,9 @@ def over_worlds(jobs: Sequence[Job]) -> list[Setting]:
         ]
         every = [of_rest[world][seed] for world in sorted(worlds) for seed in seeds]
         scores = {
-            name: np.array([[of_rest[world][seed].metrics[name].value for world in worlds] for seed in seeds])
-            for name in dict.fromkeys(name for job in every for name in job.metrics)
-            if name.startswith(SHARED) and all(name in job.metrics for job in every)
+            name: np.array([[of_rest[world][seed].results[name].value for world in worlds] for seed in seeds])
+            for name in dict.fromkeys(name for job in every for name in job.results)
+            if name.startswith(SHARED) and all(name in job.results for job in every)
         }
         if scores:
             settings.append(_aggregated(rest, len(seeds), scores, len(worlds)))

@@ -29,8 +29,7 @@ from wmplay.loop.rehearsal import rehearse
 from wmplay.loop.session import PHASES, Session
 from wmplay.nets.units import measure_units, to_measure
 from wmplay.policies.random import RandomPolicy
-from wmplay.report import write_report
-from wmplay.report.labels import duration, wall_times
+from wmplay.report import duration, wall_times, write_report
 from wmplay.runs.compatibility import check_spaces
 from wmplay.runs.directory import RunDirectory
 from wmplay.runs.episodes import run_episodes

@@ -13,14 +13,16 @@ from wmplay.errors import RunError
 from wmplay.evaluation.gallery import ShownClips
 from wmplay.evaluation.quality import measured
 from wmplay.registry import KINDS
-from wmplay.report.labels import POLICY, SAMPLED, counted, duration, verdict, wall_times
+from wmplay.report.labels import POLICY, SAMPLED
 from wmplay.report.markup import Html, Part, Picture, facts_table, file_names, folded, write_page
+from wmplay.report.numbers import counted, duration, wall_times
 from wmplay.report.pictures import clips, episodes
 from wmplay.report.plots import lines, simulator
 from wmplay.report.plots.figures import png
-from wmplay.report.record import Record, read_record
+from wmplay.report.run_files import RunFiles, read_run_files
 from wmplay.report.sweep.quality import quality_plot
 from wmplay.report.tables import Grid, model_grids, policy_grid
+from wmplay.report.verdict import verdict
 from wmplay.system.files import check_links
 
 
@@ -37,52 +39,52 @@ def write_report(run_dir: Path | str) -> Path:
     """
     run_dir = Path(run_dir)
     check_links(run_dir, RunError)
-    record = read_record(run_dir)
+    run = read_run_files(run_dir)
     sections: dict[str, Iterable[Part]] = {
-        "Results": _results(record),
-        "How far ahead it sees": _prediction(record),
-        "What it sees": _clips(record),
-        "One beginning, several futures": _futures(record),
-        "What it dreams up": _dreams(record),
-        "What the policy does": _episodes(record),
-        "Does a better model make a better policy": _quality(record),
-        "How it learned": _learning(record),
-        "How it was made": _making(record),
+        "Results": _results(run),
+        "How far ahead it sees": _prediction(run),
+        "What it sees": _clips(run),
+        "One beginning, several futures": _futures(run),
+        "What it dreams up": _dreams(run),
+        "What the policy does": _episodes(run),
+        "Does a better model make a better policy": _quality(run),
+        "How it learned": _learning(run),
+        "How it was made": _making(run),
     }
-    facts = _pieces(record)
-    facts += [f"seed {record.info['seed']}"] if "seed" in record.info else []
-    facts += [str(record.info["started"]).replace("T", " ")] if record.info.get("started") else []
-    wall = sum((record.info.get("wall") or {}).values())
+    facts = _pieces(run)
+    facts += [f"seed {run.info['seed']}"] if "seed" in run.info else []
+    facts += [str(run.info["started"]).replace("T", " ")] if run.info.get("started") else []
+    wall = sum((run.info.get("wall") or {}).values())
     facts += [duration(wall)] if wall else []
-    damaged = record.damaged_metrics
+    damaged = run.damaged_log
     facts += [f"without {counted(damaged, 'damaged line')} of metrics.jsonl"] if damaged else []
     return write_page(
         run_dir,
         sections,
         kicker="wmplay run",
-        title=record.name,
-        verdict=verdict(record),
+        title=run.name,
+        verdict=verdict(run),
         note=" · ".join(facts),
     )
 
 
-def _pieces(record: Record) -> list[str]:
+def _pieces(run: RunFiles) -> list[str]:
     """Return the pieces that the run was started with, by the names given."""
-    overrides = [str(text) for text in record.info.get("overrides", [])]
+    overrides = [str(text) for text in run.info.get("overrides", [])]
     return [text for text in overrides if text.partition("=")[0] in (*KINDS, "experiment")]
 
 
-def _results(record: Record) -> Iterator[Grid]:
-    if record.evaluation is None:
+def _results(run: RunFiles) -> Iterator[Grid]:
+    if run.evaluation is None:
         return
-    policies = policy_grid(record.evaluation.policies)
+    policies = policy_grid(run.evaluation.policies)
     if policies is not None:
         yield policies
-    yield from model_grids(record.evaluation)
+    yield from model_grids(run.evaluation)
 
 
-def _prediction(record: Record) -> Iterator[Picture]:
-    score = record.evaluation.prediction if record.evaluation is not None else None
+def _prediction(run: RunFiles) -> Iterator[Picture]:
+    score = run.evaluation.prediction if run.evaluation is not None else None
     if score is not None and score.keys:
         yield Picture(
             "prediction.png",
@@ -93,8 +95,8 @@ def _prediction(record: Record) -> Iterator[Picture]:
         )
 
 
-def _clips(record: Record) -> Iterator[Picture]:
-    shown = record.clips
+def _clips(run: RunFiles) -> Iterator[Picture]:
+    shown = run.clips
     if shown is None:
         return
     names = file_names(shown.truth)
@@ -118,8 +120,8 @@ def _clips(record: Record) -> Iterator[Picture]:
         )
 
 
-def _futures(record: Record) -> Iterator[Picture]:
-    evaluation, shown = record.evaluation, record.duplicate
+def _futures(run: RunFiles) -> Iterator[Picture]:
+    evaluation, shown = run.evaluation, run.duplicate
     if evaluation is not None and evaluation.spread is not None:
         spread = evaluation.spread
         yield Picture(
@@ -155,8 +157,8 @@ def _futures(record: Record) -> Iterator[Picture]:
         )
 
 
-def _dreams(record: Record) -> Iterator[Picture]:
-    shown = record.unprompted
+def _dreams(run: RunFiles) -> Iterator[Picture]:
+    shown = run.unprompted
     if shown is None:
         return
     names = file_names(shown.truth)
@@ -169,17 +171,17 @@ def _dreams(record: Record) -> Iterator[Picture]:
         )
 
 
-def _episodes(record: Record) -> Iterator[Picture]:
-    if not record.episodes:
+def _episodes(run: RunFiles) -> Iterator[Picture]:
+    if not run.episodes:
         return
-    sampled = record.evaluation is not None and POLICY + SAMPLED in record.evaluation.policies
+    sampled = run.evaluation is not None and POLICY + SAMPLED in run.evaluation.policies
     how = "its actions sampled" if sampled else "without exploration"
-    worlds = {"real": record.episodes}
+    worlds = {"real": run.episodes}
     caption = f"Episodes of the policy in the real world, {how}."
-    both = {**worlds, "learned": record.learned_episodes}
-    if record.learned_episodes and episodes.shown_key(both) is not None:  # a model may predict no image
+    both = {**worlds, "learned": run.learned_episodes}
+    if run.learned_episodes and episodes.shown_key(both) is not None:  # a model may predict no image
         worlds = both
-        pairs = zip(record.episodes, record.learned_episodes, strict=False)
+        pairs = zip(run.episodes, run.learned_episodes, strict=False)
         alike = (
             ", from the same starts to the same goals" if all(_begin_alike(*pair) for pair in pairs) else ""
         )
@@ -193,8 +195,8 @@ def _begin_alike(one: Trajectory, other: Trajectory) -> bool:
     return all(np.array_equal(one.observation[key][0], other.observation[key][0]) for key in shared)
 
 
-def _quality(record: Record) -> Iterator[Picture]:
-    figure = quality_plot(measured({record.name: record.metrics}))
+def _quality(run: RunFiles) -> Iterator[Picture]:
+    figure = quality_plot(measured({run.name: run.log}))
     if figure is not None:
         yield Picture(
             "quality.png",
@@ -204,15 +206,15 @@ def _quality(record: Record) -> Iterator[Picture]:
         )
 
 
-def _learning(record: Record) -> Iterator[Picture]:
-    progress = lines.progress_plot(record.metrics)
+def _learning(run: RunFiles) -> Iterator[Picture]:
+    progress = lines.progress_plot(run.log)
     if progress is not None:
         caption = "Over the run's iterations; bands are 95% intervals over episodes."
         yield Picture("progress.png", png(progress), caption)
-    practice = lines.practice_plot(record.metrics)
+    practice = lines.practice_plot(run.log)
     if practice is not None:
         yield Picture("practice.png", png(practice), "What the policy's practice logged.")
-    losses = lines.loss_plot(record.metrics)
+    losses = lines.loss_plot(run.log)
     if losses is not None:
         caption = (
             "What fitting the model logged. Long curves have their running mean; a steep start is cut off."
@@ -220,8 +222,8 @@ def _learning(record: Record) -> Iterator[Picture]:
         yield Picture("losses.png", png(losses), caption)
 
 
-def _making(record: Record) -> Iterator[Html]:
-    info = record.info
+def _making(run: RunFiles) -> Iterator[Html]:
+    info = run.info
     facts = {
         "command": info.get("command"),
         "seed": info.get("seed"),
@@ -234,8 +236,8 @@ def _making(record: Record) -> Iterator[Html]:
     for title, content in (("Versions", info.get("versions")), ("Machine", info.get("machine"))):
         if content:
             yield folded(title, facts_table(content))
-    if record.config:
-        yield folded("Configuration", f"<pre>{escape(record.config)}</pre>")
+    if run.config:
+        yield folded("Configuration", f"<pre>{escape(run.config)}</pre>")
 
 
 def _vector_keys(shown: ShownClips) -> list[str]:

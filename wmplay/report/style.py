@@ -38,20 +38,6 @@ PREDICTORS: dict[str, tuple[str, str, str]] = {
 }
 OTHERS = (PURPLE, SKY, GREEN)  # sampled futures, and whatever else
 
-METRICS = {  # what a metric is called, with its unit
-    "iou": "foreground IoU",
-    "mse": "mean squared error (pixels 0 to 1)",
-    "mae": "mean absolute error",
-}
-
-QUALITIES = {  # of a model as a whole, by the name that they are logged under; lower is better
-    "arbiter/frechet": "Frechet distance to real clips",
-    "surprise/bits": "bits per frame",
-}
-DISTANCES = {"iou": "1 - IoU", "mse": "squared error", "mae": "mean error"}
-AGREEMENTS = {"iou": "IoU", "covered": "part of the drawn robot that is lit"}
-SURPRISE_BASELINES = {"marginal": "independent pixels", "copy-last": "last frame, some pixels flip"}
-
 
 def predictor_style(name: str, others: list[str]) -> tuple[str, str, str]:
     """Return colour, line style and label of a predictor; ``others`` are those without a fixed style."""

@@ -27,22 +27,19 @@ from wmplay.evaluation.scores import (
 )
 from wmplay.evaluation.statistics import Interval
 from wmplay.report.labels import (
+    AGREEMENTS,
+    DISTANCES,
+    METRICS,
     POLICIES,
     RANDOM,
     SAMPLED,
-    broken,
-    counted,
-    interval,
-    main_policy,
-    number,
-    percent,
-    plus_minus,
+    SURPRISE_BASELINES,
     policy_label,
-    verdict,
-    wall_times,
 )
-from wmplay.report.record import read_record
-from wmplay.report.style import AGREEMENTS, DISTANCES, METRICS, PREDICTORS, SURPRISE_BASELINES
+from wmplay.report.numbers import broken, counted, interval, number, percent, plus_minus, wall_times
+from wmplay.report.run_files import read_run_files
+from wmplay.report.style import PREDICTORS
+from wmplay.report.verdict import main_policy, verdict
 
 
 @dataclass(frozen=True)
@@ -191,13 +188,13 @@ def result_table(run_dir: Path) -> Group:
     Raises:
         RunError: if the directory is not a run's.
     """
-    record = read_record(run_dir)
-    evaluation = record.evaluation or Evaluation()
+    run = read_run_files(run_dir)
+    evaluation = run.evaluation or Evaluation()
     grids = [policy_grid(evaluation.policies), *model_grids(evaluation)]
     tables = [as_rich(grid) for grid in grids if grid is not None]
-    times = wall_times(record.info)
+    times = wall_times(run.info)
     closing = [Text(f"time: {times}", style="dim")] if times else []
-    return Group(Padding(Text(verdict(record), style="bold"), (1, 0)), *tables, *closing)
+    return Group(Padding(Text(verdict(run), style="bold"), (1, 0)), *tables, *closing)
 
 
 def as_rich(grid: Grid) -> Table:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from PIL import Image, ImageDraw
 
 from wmplay.contracts import GOAL_PREFIX, Trajectory
-from wmplay.report.labels import counted
+from wmplay.report.numbers import counted
 from wmplay.report.pictures.canvas import (
     BORDER,
     GAP,

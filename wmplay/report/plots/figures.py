@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +13,10 @@ from matplotlib.figure import Figure
 
 from wmplay.contracts import Array
 from wmplay.evaluation.gallery import ShownClips
+from wmplay.evaluation.scores import Curve
 from wmplay.report.style import GREEN, drawing, plain_ticks
+
+Line: TypeAlias = dict[str, Any]  # properties of a matplotlib line
 
 WIDTH = 9.6  # inches of every figure: they share the page's width
 ENTRIES = 8  # of a vector that are drawn
@@ -43,6 +46,26 @@ def legend_below(figure: Figure, panels: Sequence[Axes]) -> None:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 6))
+
+
+def draw_curves(axes: Axes, curves: Mapping[str, tuple[Curve, Line]], title: str) -> None:
+    """Draw curves by horizon with their 95% bands.
+
+    Args:
+        axes: to draw in.
+        curves: {label: (curve, properties of its line)}.
+        title: of the axes.
+    """
+    for label, (curve, line) in curves.items():
+        mean, low, high = (np.array(values, float) for values in (curve.mean, curve.low, curve.high))
+        horizons = np.arange(1, len(mean) + 1)
+        axes.plot(horizons, mean, marker="." if len(mean) == 1 else None, label=label, **line)
+        axes.fill_between(horizons, low, high, color=line["color"], alpha=0.18, linewidth=0)
+    axes.set_title(title)
+    axes.set_xlabel("steps predicted")
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(1, max(len(mean), 2))
+    plain_ticks(axes)
 
 
 def entries_of_vector(clips: ShownClips, key: str, draw: Callable[[Axes, Array, int], None]) -> Figure:

@@ -14,18 +14,16 @@ from matplotlib.figure import Figure
 
 from wmplay.contracts import Array
 from wmplay.evaluation.gallery import ShownClips
-from wmplay.evaluation.scores import MODEL, PredictionScore
-from wmplay.report.labels import policy_label
-from wmplay.report.plots.figures import entries_of_vector, legend_below, panels_of_page
+from wmplay.evaluation.scores import MODEL, Curve, PredictionScore
+from wmplay.report.labels import METRICS, QUALITIES, policy_label
+from wmplay.report.plots.figures import Line, draw_curves, entries_of_vector, legend_below, panels_of_page
 from wmplay.report.style import (
     BLUE,
     GREEN,
     INK,
-    METRICS,
     ORANGE,
     OTHERS,
     PURPLE,
-    QUALITIES,
     QUIET,
     RED,
     SKY,
@@ -64,30 +62,18 @@ def prediction_plot(score: PredictionScore) -> Figure:
     """Plot each key's metric by horizon: model, baselines and sampled futures, with 95% bands."""
     names = list(dict.fromkeys(name for key in score.keys.values() for name in key.curves))
     others = [name for name in names if predictor_style(name, names)[2] == name and name != MODEL]
-    horizons = np.arange(1, score.horizon + 1)
     with drawing():
         figure, panels = panels_of_page(len(score.keys), columns=2, height=3.0)
         for axes, (key, result) in zip(panels, score.keys.items(), strict=True):
+            curves: dict[str, tuple[Curve, Line]] = {}
             for name, curve in result.curves.items():
                 colour, style, label = predictor_style(name, others)
-                mean, low, high = (np.array(values, float) for values in (curve.mean, curve.low, curve.high))
-                marker = "." if score.horizon == 1 else ""
-                axes.plot(
-                    horizons,
-                    mean,
-                    style + marker,
-                    color=colour,
-                    label=label,
-                    linewidth=2.2 if name == MODEL else 1.5,
-                    zorder=3 if name == MODEL else 2,
-                )
-                axes.fill_between(horizons, low, high, color=colour, alpha=0.18, linewidth=0)
+                width, order = (2.2, 3) if name == MODEL else (1.5, 2)
+                line: Line = {"color": colour, "linestyle": style, "linewidth": width, "zorder": order}
+                curves[label] = curve, line
             direction = "higher is better" if result.higher_is_better else "lower is better"
-            axes.set_title(f"{key}: {METRICS[result.metric]} ({direction})")
-            axes.set_xlabel("steps predicted")
-            axes.set_ylim(bottom=0, top=1 if result.metric == "iou" else None)
-            axes.set_xlim(1, max(score.horizon, 2))
-            plain_ticks(axes)
+            draw_curves(axes, curves, f"{key}: {METRICS[result.metric]} ({direction})")
+            axes.set_ylim(top=1 if result.metric == "iou" else None)
             every = max(1, round(score.horizon / 4))
             axes.set_xticks(sorted({1, *range(every, score.horizon + 1, every)}))
         legend_below(figure, panels)

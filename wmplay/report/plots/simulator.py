@@ -3,17 +3,15 @@ vectors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wmplay.contracts import Array
 from wmplay.evaluation.gallery import ShownClips
 from wmplay.evaluation.scores import AgreementScore, Curve, SpreadScore
-from wmplay.report.plots.figures import entries_of_vector, legend_below, panels_of_page
-from wmplay.report.style import AGREEMENTS, BLUE, DISTANCES, GREEN, INK, ORANGE, QUIET, drawing, plain_ticks
+from wmplay.report.labels import AGREEMENTS, DISTANCES
+from wmplay.report.plots.figures import Line, draw_curves, entries_of_vector, legend_below, panels_of_page
+from wmplay.report.style import BLUE, GREEN, INK, ORANGE, QUIET, drawing
 
 
 def spread_plot(score: SpreadScore) -> Figure:
@@ -22,12 +20,12 @@ def spread_plot(score: SpreadScore) -> Figure:
     with drawing():
         figure, panels = panels_of_page(len(score.keys), columns=2, height=2.8)
         for axes, (key, spread) in zip(panels, score.keys.items(), strict=True):
-            curves = {
-                "future to future": (spread.among, BLUE, "-"),
-                "future to what happened": (spread.to_truth, ORANGE, "--"),
-                "unrelated clips": (spread.unrelated, QUIET, ":"),
+            curves: dict[str, tuple[Curve, Line]] = {
+                "future to future": (spread.among, {"color": BLUE, "linestyle": "-"}),
+                "future to what happened": (spread.to_truth, {"color": ORANGE, "linestyle": "--"}),
+                "unrelated clips": (spread.unrelated, {"color": QUIET, "linestyle": ":"}),
             }
-            _draw(axes, curves, f"{key}: {DISTANCES[spread.metric]}")
+            draw_curves(axes, curves, f"{key}: {DISTANCES[spread.metric]}")
         legend_below(figure, panels)
     return figure
 
@@ -36,12 +34,12 @@ def agreement_plot(score: AgreementScore) -> Figure:
     """Plot by horizon how much of the predicted screen the predicted vectors explain."""
     with drawing():
         figure, panels = panels_of_page(1, columns=1, height=2.8)
-        curves = {
-            "true frames": (score.ceiling, GREEN, "--"),
-            "predicted": (score.model, BLUE, "-"),
-            "screen of another clip": (score.floor, QUIET, ":"),
+        curves: dict[str, tuple[Curve, Line]] = {
+            "true frames": (score.ceiling, {"color": GREEN, "linestyle": "--"}),
+            "predicted": (score.model, {"color": BLUE, "linestyle": "-"}),
+            "screen of another clip": (score.floor, {"color": QUIET, "linestyle": ":"}),
         }
-        _draw(panels[0], curves, f"screen and drawn {score.key}: {AGREEMENTS[score.measure]}")
+        draw_curves(panels[0], curves, f"screen and drawn {score.key}: {AGREEMENTS[score.measure]}")
         panels[0].set_ylim(0, 1.02)
         legend_below(figure, panels)
     return figure
@@ -58,17 +56,3 @@ def futures_plot(clips: ShownClips, key: str) -> Figure:
         axes.plot(steps, truth[:, i], color=INK, label="what happened")
 
     return entries_of_vector(clips, key, draw)
-
-
-def _draw(axes: Axes, curves: Mapping[str, tuple[Curve, str, str]], title: str) -> None:
-    """Draw curves by name, with colour and line style, and their 95% bands."""
-    for name, (curve, colour, style) in curves.items():
-        mean, low, high = (np.array(values, float) for values in (curve.mean, curve.low, curve.high))
-        horizons = np.arange(1, len(mean) + 1)
-        axes.plot(horizons, mean, style + ("." if len(mean) == 1 else ""), color=colour, label=name)
-        axes.fill_between(horizons, low, high, color=colour, alpha=0.18, linewidth=0)
-    axes.set_title(title)
-    axes.set_xlabel("steps predicted")
-    axes.set_ylim(bottom=0)
-    axes.set_xlim(1, max(len(mean), 2))
-    plain_ticks(axes)

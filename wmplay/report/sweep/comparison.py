@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from wmplay.evaluation.seeds import SHARED, Job, Setting
 from wmplay.evaluation.statistics import Interval
-from wmplay.report.labels import broken, interval, percent
+from wmplay.report.numbers import broken, interval, percent
 from wmplay.report.plots.figures import panels_of_page
 from wmplay.report.style import BLUE, QUIET, drawing
 from wmplay.report.tables import Grid
@@ -44,7 +44,7 @@ def seeds_grid(settings: Sequence[Setting], names: Sequence[str]) -> Grid:
     rows = []
     for setting in settings:
         count = f"{setting.worlds} x {setting.seeds}" if worlds > 1 else str(setting.seeds)
-        rows.append([wrapped(setting.setting), f"{count}: mean", *cells(setting.metrics, names)])
+        rows.append([wrapped(setting.setting), f"{count}: mean", *cells(setting.results, names)])
         rows.append(["", "median", *cells(setting.medians, names)])
     if worlds > 1:
         note = NOTE.replace("over seeds", "over seeds, drawn for each world on its own")
@@ -68,9 +68,9 @@ def settings_plot(settings: Sequence[Setting], jobs: Sequence[Job], names: Seque
         figure, panels = panels_of_page(len(names), columns=3, height=0.75 + 0.16 * lines)
         for i, (axes, name) in enumerate(zip(panels, names, strict=True)):
             for job in jobs:
-                if name in job.metrics and several:
+                if name in job.results and several:
                     axes.plot(
-                        job.metrics[name].value,
+                        job.results[name].value,
                         rows[job.setting],
                         "o",
                         color=QUIET,
@@ -79,8 +79,8 @@ def settings_plot(settings: Sequence[Setting], jobs: Sequence[Job], names: Seque
                     )
             shown = settings if several else jobs
             for each in shown:
-                if name in each.metrics:
-                    _draw(axes, each.metrics[name], rows[each.setting])
+                if name in each.results:
+                    _draw(axes, each.results[name], rows[each.setting])
             axes.set_title(name)
             axes.set_ylim(-0.6, len(settings) - 0.4)
             axes.set_yticks(list(rows.values()), [wrapped(text) for text in rows] if i % 3 == 0 else [])

@@ -14,12 +14,12 @@ from wmplay.system.files import written_beside
 
 def write_csv(sweep: Sweep, path: Path) -> None:
     """Write a line for each job: directory, setting, seed, status, and each metric with its interval."""
-    ends = [f"{name}{end}" for name in sweep.metrics for end in ("", "_low", "_high")]
+    ends = [f"{name}{end}" for name in sweep.names for end in ("", "_low", "_high")]
     with written_beside(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["directory", "setting", "seed", "status", *ends])
         for job in sweep.jobs:
-            numbers = [x for name in sweep.metrics for x in job.metrics.get(name, (math.nan,) * 3)]
+            numbers = [x for name in sweep.names for x in job.results.get(name, (math.nan,) * 3)]
             known = [x if math.isfinite(x) else "" for x in numbers]
             writer.writerow([job.directory, job.setting, job.seed, job.status, *known])
 
@@ -32,6 +32,6 @@ def write_settings(settings: Sequence[Setting], path: Path) -> None:
         names = [f"{name}{end}" for name in ("interquartile_mean", "median") for end in ends]
         writer.writerow(["setting", "worlds", "seeds", "metric", *names])
         for setting in settings:
-            for metric, mean in setting.metrics.items():
+            for metric, mean in setting.results.items():
                 numbers = [x if math.isfinite(x) else "" for x in (*mean, *setting.medians[metric])]
                 writer.writerow([setting.setting, setting.worlds, setting.seeds, metric, *numbers])

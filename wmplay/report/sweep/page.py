@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from wmplay.errors import RunError
-from wmplay.report.labels import counted, percent
 from wmplay.report.markup import REPORT_FILE, Html, Part, Picture, write_page
+from wmplay.report.numbers import counted, percent
 from wmplay.report.plots.figures import png
 from wmplay.report.sweep.comparison import (
     cells,
@@ -71,7 +71,7 @@ def write_sweep(sweep: Sweep) -> Path:
 def write_sweep_report(sweep: Sweep, sweep_dir: Path) -> Path:
     """Build ``report.html`` in a sweep's directory: its tables, and success against model quality."""
     grids = sorted(sweep_grids(sweep, PAGE_COLUMNS), key=lambda grid: grid.title == JOBS)
-    compared = settings_plot(sweep.settings, sweep.jobs, sweep.metrics)
+    compared = settings_plot(sweep.settings, sweep.jobs, sweep.names)
     several = any(setting.seeds > 1 for setting in sweep.settings)
     at_a_glance = (
         [] if compared is None else [Picture("settings.png", png(compared), SEEDS if several else EPISODES)]
@@ -109,9 +109,9 @@ def _links(sweep: Sweep, sweep_dir: Path) -> list[Html]:
 def _verdict(sweep: Sweep) -> str:
     """Return the number of runs, and the success of each setting over its seeds, in words."""
     found = [
-        f"{setting.setting}: success {percent(setting.metrics['success'])}, {counted(setting.seeds, 'seed')}"
+        f"{setting.setting}: success {percent(setting.results['success'])}, {counted(setting.seeds, 'seed')}"
         for setting in sweep.settings
-        if "success" in setting.metrics
+        if "success" in setting.results
     ]
     runs = f"{counted(len(sweep.jobs), 'run')} of {counted(len(sweep.settings), 'setting')}"
     return f"{runs}: {'; '.join(found)}." if found else f"{runs}."
@@ -121,13 +121,13 @@ def sweep_grids(sweep: Sweep, width: int) -> list[Grid]:
     """Return tables of jobs, and of settings with several seeds; each with the metrics that fit the width."""
     left = max(len(line) for job in sweep.jobs for line in wrapped(job.setting).split("\n")) + LEFT_COLUMNS
     each = max(1, (width - left) // METRIC_COLUMN)
-    names = sweep.metrics
+    names = sweep.names
     chunks = [names[i : i + each] for i in range(0, len(names), each)] or [[]]
     grids = [_jobs_grid(sweep, chunk) for chunk in chunks]
     if any(setting.seeds > 1 for setting in sweep.settings):
         grids += [seeds_grid(sweep.settings, chunk) for chunk in chunks]
     if sweep.across:
-        grids.append(seeds_grid(sweep.across, list(sweep.across[0].metrics)))
+        grids.append(seeds_grid(sweep.across, list(sweep.across[0].results)))
     return grids
 
 
@@ -135,6 +135,6 @@ def _jobs_grid(sweep: Sweep, names: Sequence[str]) -> Grid:
     return Grid(
         JOBS,
         ["setting", "seed", "status", *names],
-        [[wrapped(job.setting), job.seed, job.status, *cells(job.metrics, names)] for job in sweep.jobs],
+        [[wrapped(job.setting), job.seed, job.status, *cells(job.results, names)] for job in sweep.jobs],
         "95% intervals over the episodes of each job.",
     )

@@ -11,7 +11,7 @@ from wmplay.errors import RunError, WmplayError
 from wmplay.evaluation.quality import Point, measured
 from wmplay.evaluation.scores import Evaluation
 from wmplay.evaluation.seeds import Job, Setting, over_seeds, over_worlds
-from wmplay.report.record import Record, read_record
+from wmplay.report.run_files import RunFiles, read_run_files
 from wmplay.report.tables import headline
 from wmplay.runs.directory import RunDirectory
 from wmplay.runs.sweep_directory import SweepDirectory, alike, canonical
@@ -32,9 +32,9 @@ class Sweep:
     damaged: dict[str, str]  # {directory: reason} of the jobs that cannot be read
 
     @property
-    def metrics(self) -> list[str]:
+    def names(self) -> list[str]:
         """The names of all metrics, in the order of their first use."""
-        return list(dict.fromkeys(name for job in self.jobs for name in job.metrics))
+        return list(dict.fromkeys(name for job in self.jobs for name in job.results))
 
 
 def summarise_sweep(sweep_dir: Path) -> Sweep:
@@ -46,7 +46,7 @@ def summarise_sweep(sweep_dir: Path) -> Sweep:
         RunError: if the sweep has no job.
     """
     sweep = SweepDirectory(sweep_dir)
-    records: list[Record] = []
+    records: list[RunFiles] = []
     stillborn: dict[Path, list[str]] = {}
     damaged: dict[str, str] = {}
     for path in sweep.begun():
@@ -59,14 +59,14 @@ def summarise_sweep(sweep_dir: Path) -> Sweep:
             damaged[str(path.relative_to(sweep_dir))] = str(error)
     if not records and not stillborn and not damaged:
         raise RunError(f"{sweep_dir} has no runs in it: expected directories with a run.json")
-    records.sort(key=lambda record: str(record.info.get("started", "not yet")))  # words sort after dates
-    every = alike([*(record.info.get("overrides", []) for record in records), *stillborn.values()])
+    records.sort(key=lambda run: str(run.info.get("started", "not yet")))  # words sort after dates
+    every = alike([*(run.info.get("overrides", []) for run in records), *stillborn.values()])
     common = [text for text in every[0] if all(text in other for other in every)] if len(every) > 1 else []
     common = [text for text in common if not text.startswith("seed=")]
     own = [_own(texts, common) for texts in every]
     told_apart = _told_apart(records, own[: len(records)])
-    jobs = [_job(record, sweep, texts) for record, texts in zip(records, told_apart, strict=True)]
-    lines = {job.directory: record.metrics for job, record in zip(jobs, records, strict=True)}
+    jobs = [_job(run, sweep, texts) for run, texts in zip(records, told_apart, strict=True)]
+    lines = {job.directory: run.log for job, run in zip(jobs, records, strict=True)}
     points = measured(lines, {job.directory: job.setting for job in jobs})
     for (path, texts), rest in zip(stillborn.items(), own[len(records) :], strict=True):
         seed = next((text.partition("=")[2] for text in texts if text.startswith("seed=")), "")
@@ -78,13 +78,13 @@ def summarise_sweep(sweep_dir: Path) -> Sweep:
     return Sweep(sweep_dir, " ".join(common), jobs, settings, across, points, damaged)
 
 
-def _read(path: Path) -> Record:
+def _read(path: Path) -> RunFiles:
     """Return the files of a job. Raise RunError or ConfigError if one is damaged."""
-    record = read_record(path)
-    alike([record.info.get("overrides", [])])
-    if record.config:
+    run = read_run_files(path)
+    alike([run.info.get("overrides", [])])
+    if run.config:
         RunDirectory(path).config()
-    return record
+    return run
 
 
 def _own(overrides: Sequence[str], common: Sequence[str]) -> tuple[str, ...]:
@@ -92,7 +92,7 @@ def _own(overrides: Sequence[str], common: Sequence[str]) -> tuple[str, ...]:
     return tuple(text for text in overrides if text not in common and not text.startswith("seed="))
 
 
-def _told_apart(records: Sequence[Record], own: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+def _told_apart(records: Sequence[RunFiles], own: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Return each run's own overrides, and the settings in which runs with equal overrides differ.
 
     A default that changed while a sweep grew, in a plugin or a new version, makes another setting.
@@ -125,12 +125,12 @@ def _by_key(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return found
 
 
-def _job(record: Record, sweep: SweepDirectory, own: tuple[str, ...]) -> Job:
-    status = str(record.info.get("status", ""))
+def _job(run: RunFiles, sweep: SweepDirectory, own: tuple[str, ...]) -> Job:
+    status = str(run.info.get("status", ""))
     return Job(
-        directory=str(record.path.relative_to(sweep.path)),
+        directory=str(run.path.relative_to(sweep.path)),
         overrides=own,
-        seed=str(record.info.get("seed", "")),
-        status=sweep.state(record.path) if status in ("running", "stopped") else status,
-        metrics=headline(record.evaluation or Evaluation()),
+        seed=str(run.info.get("seed", "")),
+        status=sweep.state(run.path) if status in ("running", "stopped") else status,
+        results=headline(run.evaluation or Evaluation()),
     )

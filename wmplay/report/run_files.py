@@ -17,14 +17,14 @@ from wmplay.system.reading import YAML_BYTES, read_bytes
 
 
 @dataclass(frozen=True)
-class Record:
+class RunFiles:
     """The files of a run; those that do not exist are empty or None."""
 
     path: Path
     info: dict[str, Any]  # run.json
     config: str  # config.yaml, as text
-    metrics: list[dict[str, Any]]  # the lines of metrics.jsonl
-    damaged_metrics: int  # lines that are left out
+    log: list[dict[str, Any]]  # the lines of metrics.jsonl
+    damaged_log: int  # lines that are left out
     evaluation: Evaluation | None
     clips: ShownClips | None
     unprompted: ShownClips | None
@@ -38,7 +38,7 @@ class Record:
         return str(self.info.get("name", self.path.name))
 
 
-def read_record(run_dir: Path) -> Record:
+def read_run_files(run_dir: Path) -> RunFiles:
     """Read a run directory.
 
     Raises:
@@ -49,13 +49,13 @@ def read_record(run_dir: Path) -> Record:
         config = read_bytes(run_dir / "config.yaml", RunError, YAML_BYTES).decode(errors="replace")
     except FileNotFoundError:
         config = ""
-    metrics = read_metrics(directory.metrics)
-    return Record(
+    lines = read_metrics(directory.metrics)
+    return RunFiles(
         path=run_dir,
         info={**directory.read(), "status": directory.status()},
         config=config,
-        metrics=metrics.sound,
-        damaged_metrics=len(metrics.damaged),
+        log=lines.sound,
+        damaged_log=len(lines.damaged),
         evaluation=load_evaluation(run_dir),
         clips=load_clips(run_dir),
         unprompted=load_clips(run_dir, "unprompted"),
