@@ -21,10 +21,10 @@ import pytest
 import yaml
 from pages import COMMANDS, Block, blocks, inline_commands, is_shown
 
-from wmplay import registry
-from wmplay.cli import main as cli
+from wmplay import registry, sweeps
+from wmplay.cli import main
+from wmplay.cli.main import parse
 from wmplay.config import catalogue, plugins
-from wmplay.sweeps import sweep
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -116,7 +116,7 @@ class Reader:
                     "simulate": [x for x in overrides if x.startswith("--")],
                     "check": checked,
                 }
-                code = cli.main([*words[1:], *more.get(words[1], ())])
+                code = main([*words[1:], *more.get(words[1], ())])
             else:
                 done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
                 print(done.stdout, done.stderr, sep="\n")
@@ -144,10 +144,10 @@ def parsed(command: str) -> None:
     """Checks a command as far as is possible without running it."""
     words = shlex.split(command, comments=True)
     if words[0] == "wmplay":
-        options = cli._parse(words[1:])
+        options = parse(words[1:])
         overrides = [x for x in getattr(options, "overrides", []) if not x.startswith("run=")]
         if options.command == "train" and options.multirun:
-            sweep._check(overrides)
+            sweeps.check(overrides)
         elif options.command in ("train", "eval", "check"):
             registry.compose([options.piece, *overrides] if options.command == "check" else overrides)
     elif words[0] == "make":

@@ -17,7 +17,7 @@ from tiny_sweep import TINY, runs, timeless, write_plugin
 import wmplay
 from wmplay import registry
 from wmplay.cli import main
-from wmplay.sweeps.sweep import multirun
+from wmplay.sweeps import multirun
 
 WATCHED = [*TINY, "checkpoint.every=0.0", "model=watched", "model.name=a,b"]
 SEARCH = [

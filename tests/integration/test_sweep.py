@@ -13,7 +13,7 @@ import wmplay
 from wmplay.cli import main
 from wmplay.errors import ConfigError, WmplayError
 from wmplay.runs.sweep_directory import SweepDirectory, write_failure
-from wmplay.sweeps.sweep import multirun
+from wmplay.sweeps import multirun
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +116,6 @@ def test_what_cannot_be_swept_stops_before_it_starts(
 def test_a_missing_package_is_named(
     choice: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("wmplay.sweeps.sweep.installed", lambda name: None)
+    monkeypatch.setattr("wmplay.sweeps.requests.installed", lambda name: None)
     line = refusal(capsys, "train", "-m", *TINY, "seed=0,1", choice)
     assert line == f"{choice} needs the package {package}, which is not here: pip install 'wmplay[{extra}]'"

@@ -16,7 +16,7 @@ import wmplay
 from wmplay import registry
 from wmplay.errors import WmplayError
 from wmplay.runs.sweep_directory import SweepDirectory
-from wmplay.sweeps.sweep import multirun
+from wmplay.sweeps import multirun
 
 WATCHED = [*TINY, "model=watched", "model.name=a,b"]
 

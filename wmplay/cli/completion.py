@@ -14,7 +14,7 @@ from typing import Any
 
 from wmplay import registry
 from wmplay.cli.data import VERBS
-from wmplay.cli.list import chain, content, settings_of
+from wmplay.cli.list import chain, content, defaults_of
 from wmplay.cli.main import COMMANDS
 from wmplay.config import plugins
 from wmplay.config.kinds import EXPERIMENT, KINDS
@@ -119,7 +119,7 @@ def _candidates(words: Sequence[str], typed: str) -> Iterable[str]:
         case "simulate", 0:
             return registry.names("env")
         case "simulate", 1:
-            return _assignments(settings_of("env", plain[0]))
+            return _assignments(defaults_of("env", plain[0]))
     return _overrides(given, typed) if command in WITH_OVERRIDES else ()
 
 
@@ -139,7 +139,7 @@ def _overrides(given: Sequence[str], typed: str) -> Iterable[str]:
         inside = inside.get(name, {}) if isinstance(inside, Mapping) else {}
     if above in KINDS:
         chosen = _chosen(above, given)
-        inside = {**inside, **(settings_of(above, chosen) if chosen else {})}
+        inside = {**inside, **(defaults_of(above, chosen) if chosen else {})}
     return _assignments(inside, above=f"{above}.")
 
 

@@ -121,7 +121,7 @@ def chain(kind: str, name: str) -> Iterator[str]:
             yield from chain(kind, base)
 
 
-def settings_of(kind: str, name: str) -> dict[str, Any]:
+def defaults_of(kind: str, name: str) -> dict[str, Any]:
     """Return {setting: default} of a piece, as Python text for a plugin's class; for an experiment, its
     settings."""
     found: dict[str, Any] = {}
@@ -164,7 +164,7 @@ def _as_yaml(kind: str, name: str) -> str:
     if path is not None:
         return path.read_text(encoding="utf-8")
     comment = "".join(f"# {line}".rstrip() + "\n" for line in _text(kind, name).splitlines())
-    return comment + "".join(f"{key}: {value}\n" for key, value in settings_of(kind, name).items())
+    return comment + "".join(f"{key}: {value}\n" for key, value in defaults_of(kind, name).items())
 
 
 def _class(kind: str, name: str) -> ast.ClassDef | None:

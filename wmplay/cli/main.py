@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     say_what_can_be_said(sys.stdout, sys.stderr)
     try:
-        options = _parse(arguments)
+        options = parse(arguments)
         _module(options.command).run(options)
         sys.stdout.flush()
     except BrokenPipeError as error:
@@ -79,7 +79,8 @@ def parser(chosen: str | None = None) -> Parser:
     return whole
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return what a command line says. Raises UnknownName, UsageError."""
     chosen = next((text for text in arguments if not text.startswith("-")), None)
     if chosen is not None and chosen not in COMMANDS:
         raise UnknownName("command", chosen, COMMANDS)

@@ -1,4 +1,4 @@
-"""What a constructor takes: its parameters with a default are settings, those without come from the run."""
+"""Constructors: its parameters with a default are settings, those without come from the run."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def write_config(path: Path, config: Mapping[str, Any]) -> None:
 
 
 def check_data(source: Path, content: Mapping[str, Any], above: tuple[str, ...] = ()) -> None:
-    """Raises RunError for a value of a config that is more than data; see ``read_config``.
+    """Raise RunError for a value of a config that is more than data; see ``read_config``.
 
     Args:
         source: the file that it is from.
@@ -79,7 +79,7 @@ def check_data(source: Path, content: Mapping[str, Any], above: tuple[str, ...] 
 
 
 def _values(content: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yields (keys on the way, value) of each entry of nested mappings and lists."""
+    """Yield (keys on the way, value) of each entry of nested mappings and lists."""
     for key, value in content.items() if isinstance(content, dict) else enumerate(content):
         yield (*where, str(key)), value
         if isinstance(value, dict | list):
@@ -87,7 +87,7 @@ def _values(content: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 
 
 def _problem(where: tuple[str, ...], value: Any) -> str | None:
-    """What is wrong with an entry, for the end of a message; None for what is plain data."""
+    """Return the fault of an entry, for the end of a message; None for plain data."""
     if where[-1] in (PIECE, TARGET) and not (len(where) == 2 and where[0] in KINDS):
         return f"names a class where no piece is: take it out ({PIECE} stands in {', '.join(KINDS)})"
     if where[-1] == PIECE and not (isinstance(value, str) and value.startswith(f"{where[0]}/")):
