@@ -13,7 +13,7 @@ import yaml
 from wmplay import registry
 from wmplay.cli import main
 from wmplay.cli.completion import SCRIPTS, completions
-from wmplay.cli.list import head, settings_of
+from wmplay.cli.list import defaults_of, head
 from wmplay.cli.main import COMMANDS
 from wmplay.cli.new import TEMPLATES
 from wmplay.config import plugins
@@ -68,7 +68,7 @@ def test_every_piece_says_what_it_is_in_a_sentence_and_its_family(kind: str, nam
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, name in BUILT_IN if kind in KINDS])
 def test_settings_are_those_of_the_constructor(kind: str, name: str) -> None:
     config = registry.piece_config(kind, name)
-    assert settings_of(kind, name).keys() == config.keys() - {"_piece_"}
+    assert defaults_of(kind, name).keys() == config.keys() - {"_piece_"}
 
 
 def test_a_head_names_every_part_that_a_policy_or_an_explorer_is_built_from() -> None:
@@ -96,7 +96,7 @@ def test_a_plugin_is_read_and_not_imported(capsys: pytest.CaptureFixture[str]) -
     assert typed("train planner=beam planner.w") == ["planner.width="]
 
 
-def test_the_settings_of_a_variant_are_shown_with_those_that_it_builds_upon(
+def test_the_defaults_of_a_variant_are_shown_with_those_that_it_builds_upon(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["list", "model", "rssm_small"]) == 0
