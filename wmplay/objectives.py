@@ -8,9 +8,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from wmplay.contracts import GOAL_PREFIX, HasDistance, LazyMapping, Prediction, env_spec
+from wmplay.contracts import GOAL_PREFIX, HasDistance, LazyMapping, Prediction, env_spec, observation_spaces
 from wmplay.errors import ConfigError, ShapeError
-from wmplay.vector.frames import frame_spaces
 
 Distance: TypeAlias = Callable[[Mapping[str, Tensor]], Tensor]  # {key: [R, H, ...]} -> [R, H]
 
@@ -107,7 +106,7 @@ def _task_distance(env: Any) -> Distance | None:
 
 
 def _mean_absolute_difference(env: Any) -> Distance:
-    known = frame_spaces(env_spec(env).observation_space)
+    known = observation_spaces(env_spec(env).observation_space)
     keys = sorted(key for key in known if GOAL_PREFIX + key in known)
     if not keys:
         raise ConfigError(

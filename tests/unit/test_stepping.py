@@ -13,10 +13,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import vector as wrappers
 from push import CONTINUOUS, DISCRETE, Push, Truth, vector
 
+from wmplay.contracts import observation_spaces
 from wmplay.envs.learned.env import LearnedVectorEnv
 from wmplay.envs.learned.starts import real_starts
 from wmplay.errors import ConfigError, SpaceError, WmplayError
-from wmplay.vector.frames import frame_spaces, frames_of, with_final
+from wmplay.vector.frames import frames_of, with_final
 from wmplay.vector.stepping import TensorEnv, autoreset_mode
 
 CPU = torch.device("cpu")
@@ -115,16 +116,16 @@ def test_last_frames_may_come_one_by_one_or_as_a_batch() -> None:
 
 def test_observations_by_key() -> None:
     vector_space = Box(-1, 1, (3,), np.float32)
-    assert frame_spaces(Dict(a=vector_space, b=Discrete(3))) == {"a": vector_space, "b": Discrete(3)}
-    assert frame_spaces(MultiBinary(3)) == {"observation": MultiBinary(3)}
-    frames = frames_of(np.zeros((N, 3)), frame_spaces(vector_space), N)
+    assert observation_spaces(Dict(a=vector_space, b=Discrete(3))) == {"a": vector_space, "b": Discrete(3)}
+    assert observation_spaces(MultiBinary(3)) == {"observation": MultiBinary(3)}
+    frames = frames_of(np.zeros((N, 3)), observation_spaces(vector_space), N)
     assert frames["observation"].dtype == np.float32
     assert not frames["observation"].any()
     for space in (Tuple((vector_space,)), Dict(a=Dict(b=vector_space)), Graph(vector_space, None), Text(3)):
         with pytest.raises(SpaceError, match=r"expected arrays .*; wrap the env"):
-            frame_spaces(space)
+            observation_spaces(space)
     with pytest.raises(SpaceError, match="observation 'a' has the space Sequence"):
-        frame_spaces(Dict(a=Sequence(vector_space)))
+        observation_spaces(Dict(a=Sequence(vector_space)))
 
 
 def test_an_env_without_a_dict_is_stepped_too() -> None:

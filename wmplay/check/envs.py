@@ -31,11 +31,10 @@ from wmplay.check.fixtures.played_env import (
 )
 from wmplay.check.report import Broken, NotTried, Report, examine
 from wmplay.check.slots import a_vector_env_is_single_ones, workers_are_single_ones
-from wmplay.contracts import HasReward, env_spec
+from wmplay.contracts import HasReward, env_spec, observation_spaces
 from wmplay.errors import CheckError, SpaceError
 from wmplay.nets.actions import ActionEncoder
 from wmplay.nets.modalities import modalities
-from wmplay.vector.frames import frame_spaces
 
 LONG = 1009  # steps at most to wait for the end of an episode
 SEEDS = 7
@@ -105,7 +104,7 @@ def gymnasiums_checker_passes(trial: EnvTrial) -> None:
 
 def observations_are_of_their_space(trial: EnvTrial) -> None:
     """Check that each key has the shape and dtype of its space, and values within its bounds."""
-    spaces = frame_spaces(trial.env.observation_space)
+    spaces = observation_spaces(trial.env.observation_space)
     plays = [trial.actions(0), *([action] * LIMIT for action in trial.extremes()[:5])]
     for number, actions in enumerate(plays):
         for moment in moments(trial.env, trial.seed + number, actions):

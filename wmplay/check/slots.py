@@ -14,9 +14,9 @@ from gymnasium.vector import VectorEnv
 from wmplay.check.compare import TOLERANCE
 from wmplay.check.fixtures.played_env import LIMIT, SHORT, EnvTrial, Moment, copied, difference, named
 from wmplay.check.report import Broken, NotTried
-from wmplay.contracts import Array
+from wmplay.contracts import Array, observation_spaces
 from wmplay.vector.autoreset import Autoreset
-from wmplay.vector.frames import Frames, frame_spaces, frames_of, with_final
+from wmplay.vector.frames import Frames, frames_of, with_final
 
 SLOTS = 3
 INTO_THE_NEXT = 5  # steps of the next episode that are compared
@@ -74,7 +74,7 @@ def expect_single_ones(
     Raises:
         Broken: where they first differ.
     """
-    spaces = frame_spaces(batch.single_observation_space)
+    spaces = observation_spaces(batch.single_observation_space)
     returned = batch.reset(seed=seed)[0]
     now = copied(frames_of(returned, spaces, batch.num_envs))
     _expect(_slots(now), slots.reset(seed), f"after reset(seed={seed})")

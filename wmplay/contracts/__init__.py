@@ -35,6 +35,7 @@ from wmplay.contracts.envs import HasReward as HasReward
 from wmplay.contracts.envs import Provenance as Provenance
 from wmplay.contracts.envs import Task as Task
 from wmplay.contracts.envs import env_spec as env_spec
+from wmplay.contracts.envs import observation_spaces as observation_spaces
 from wmplay.contracts.envs import provenance_of as provenance_of
 from wmplay.contracts.models import Capabilities as Capabilities
 from wmplay.contracts.models import Stage as Stage

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from gymnasium.spaces import Space
+from gymnasium.spaces import Dict, Space
 from torch import Tensor
+
+from wmplay.errors import SpaceError
 
 PROVENANCE = "wmplay_origin"  # the attribute of an env that was built from a config
 
@@ -55,7 +57,7 @@ def env_spec(env: Any) -> EnvSpec:
     if isinstance(env, EnvSpec):
         return env
     inner, registered = getattr(env, "unwrapped", env), getattr(env, "spec", None)
-    limits = getattr(inner, "max_steps", None), getattr(registered, "max_episode_steps", None)
+    limits = getattr(inner, "max_steps", None), None if registered is None else registered.max_episode_steps
     batched = hasattr(env, "single_observation_space")
     return EnvSpec(
         env.single_observation_space if batched else env.observation_space,
@@ -69,3 +71,20 @@ def env_spec(env: Any) -> EnvSpec:
 def provenance_of(env: Any) -> Provenance | None:
     """Return the provenance of an env, or of a spec; None where it was not built from a config."""
     return env.provenance if isinstance(env, EnvSpec) else getattr(env, PROVENANCE, None)
+
+
+def observation_spaces(space: Space[Any]) -> dict[str, Space[Any]]:
+    """Return the observation's spaces by key (``observation`` if it is not a dict), each with shape and
+    dtype.
+
+    Raises:
+        SpaceError: for an observation that is not made of arrays.
+    """
+    spaces = dict(space.spaces) if isinstance(space, Dict) else {"observation": space}
+    for key, each in spaces.items():
+        if each.shape is None or each.dtype is None:
+            raise SpaceError(
+                f"observation '{key}' has the space {each}: expected arrays (Box, Discrete, MultiBinary "
+                "or MultiDiscrete); wrap the env (gymnasium.wrappers.FlattenObservation)"
+            )
+    return spaces

@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, Space
 
-from wmplay.contracts import Trajectory
+from wmplay.contracts import Trajectory, observation_spaces
 from wmplay.errors import ConfigError, SpaceError, UnknownName
 from wmplay.store import Store, load_trajectories
 from wmplay.store.metadata import read_metadata
@@ -63,9 +63,8 @@ class RecordedEnv(gymnasium.Env[dict[str, Any], Any]):
     def beginning(self, steps: int) -> Trajectory:
         """Return the first steps of the longest episode."""
         whole = self.store[int(self.store.lengths.argmax())]
-        assert isinstance(self.observation_space, Dict)
         return Trajectory(
-            {key: whole.observation[key][: steps + 1] for key in self.observation_space.spaces},
+            {key: whole.observation[key][: steps + 1] for key in observation_spaces(self.observation_space)},
             *(array[:steps] for array in (whole.action, whole.reward, whole.terminated, whole.truncated)),
         )
 

@@ -31,6 +31,7 @@ from wmplay.contracts import (
     Surprise,
     capabilities,
     model_keys,
+    observation_spaces,
 )
 from wmplay.errors import ConfigError
 from wmplay.nets.trees import take_rows, where_rows
@@ -94,7 +95,7 @@ class Ensemble(nn.Module):
         self.of, self.choose = of, choose
         offered = [capabilities(member) for member in self.members]
         self.least_length = max(each.least_length for each in offered)
-        spaces = cast(gym.spaces.Dict, observation_space).spaces
+        spaces = observation_spaces(observation_space)
         self.keys = model_keys(spaces)
         self.whole = [key for key in self.keys if not np.issubdtype(spaces[key].dtype, np.floating)]
         self.has_temperature = offered[0].temperature

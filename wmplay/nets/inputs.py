@@ -9,10 +9,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Dict
+from gymnasium.spaces import Box
 from torch import Tensor, nn
 
-from wmplay.contracts import GOAL_PREFIX
+from wmplay.contracts import GOAL_PREFIX, observation_spaces
 from wmplay.errors import SpaceError
 
 LARGEST = 10.0  # normalised inputs are clipped here, because one outlier can ruin a network
@@ -42,7 +42,7 @@ class VectorInputs(nn.Module):
 
     def __init__(self, space: gym.Space[Any], changes: bool = False) -> None:
         super().__init__()
-        spaces = space.spaces if isinstance(space, Dict) else {"observation": space}
+        spaces = observation_spaces(space)
         self.keys = [key for key, each in spaces.items() if _is_vector(each)]
         if not self.keys:
             raise SpaceError(

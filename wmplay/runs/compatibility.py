@@ -8,12 +8,11 @@ from typing import Any
 import gymnasium
 from gymnasium.spaces import Discrete
 
-from wmplay.contracts import Provenance, env_spec, model_keys, provenance_of
+from wmplay.contracts import Provenance, env_spec, model_keys, observation_spaces, provenance_of
 from wmplay.errors import SpaceError, StoreError, WorldError
 from wmplay.runs.load import LoadedRun
 from wmplay.store import Store
 from wmplay.store.provenance import in_words, same_world
-from wmplay.vector.frames import frame_spaces
 
 
 def check_spaces(env: Any, like: gymnasium.Env[Any, Any], who: str) -> None:
@@ -23,8 +22,8 @@ def check_spaces(env: Any, like: gymnasium.Env[Any, Any], who: str) -> None:
         SpaceError: if an observation is missing or different, or the actions are.
     """
     known, expected = env_spec(env), env_spec(like)
-    there = frame_spaces(known.observation_space)
-    for key, space in frame_spaces(expected.observation_space).items():
+    there = observation_spaces(known.observation_space)
+    for key, space in observation_spaces(expected.observation_space).items():
         if key not in there:
             raise SpaceError(
                 f"{who} needs the observation '{key}', the env has {', '.join(there)}: give it the settings "
@@ -89,7 +88,7 @@ def check_store(store: Store, env: Any, *, every_key: bool) -> None:
         StoreError: if an observation or the action is missing or different.
     """
     known = env_spec(env)
-    spaces, action = frame_spaces(known.observation_space), known.action_space
+    spaces, action = observation_spaces(known.observation_space), known.action_space
     needed = list(spaces) if every_key else model_keys(spaces)
     given: dict[str, tuple[Any, Any]] = {
         f"observation.{key}": (spaces[key].dtype, spaces[key].shape) for key in needed

@@ -9,12 +9,12 @@ import gymnasium
 import numpy as np
 import torch
 
-from wmplay.contracts import Array, Policy
+from wmplay.contracts import Array, Policy, observation_spaces
 from wmplay.errors import LARGEST_SEED, ShapeError, SpaceError, check_range
 from wmplay.simulation.policy_driver import PolicyDriver
 from wmplay.vector.actions import checked_action
 from wmplay.vector.answers import BatchOfOne
-from wmplay.vector.frames import frame_spaces, frames_of
+from wmplay.vector.frames import frames_of
 
 
 class Actor:
@@ -39,7 +39,7 @@ class Actor:
     ) -> None:
         check_range("seed", seed, 0, LARGEST_SEED)
         batch = BatchOfOne(env)
-        self._spaces = frame_spaces(batch.single_observation_space)
+        self._spaces = observation_spaces(batch.single_observation_space)
         self._driver = PolicyDriver(batch, policy, seed, explore, torch.device(device))
         self.reset()
 

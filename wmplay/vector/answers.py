@@ -20,6 +20,7 @@ from gymnasium.spaces import Dict, Discrete, MultiBinary, MultiDiscrete, Space
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from wmplay.contracts import observation_spaces
 from wmplay.errors import ConfigError, ShapeError, SpaceError, WmplayError
 from wmplay.system.arrays import Array, are_flags, first_not_finite
 from wmplay.vector.frames import (
@@ -27,7 +28,6 @@ from wmplay.vector.frames import (
     Limits,
     as_array,
     by_key,
-    frame_spaces,
     frames_of,
     limits,
     observation_name,
@@ -139,7 +139,7 @@ class BatchAnswers:
             inner.envs = [held(each) for each in inner.envs]
         single = inner.envs[0] if isinstance(inner, SyncVectorEnv | BatchOfOne) else inner
         self.name, self._slots = name_of(single), env.num_envs
-        self.spaces = frame_spaces(env.single_observation_space)
+        self.spaces = observation_spaces(env.single_observation_space)
         self._limits = {key: limits(space) for key, space in self.spaces.items()}
         self._steps = 0  # each of all slots at once
         self._episode = np.zeros(self._slots, np.int64)

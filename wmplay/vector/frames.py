@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 
 from wmplay.errors import ShapeError, SpaceError, WmplayError
 from wmplay.system.arrays import Array
@@ -15,23 +15,6 @@ Frames: TypeAlias = dict[str, Array]
 
 # Tolerance of a float's bounds, relative to the larger bound: 80 times the rounding error of float32.
 TOLERANCE = 1e-5
-
-
-def frame_spaces(space: Space[Any]) -> dict[str, Space[Any]]:
-    """Return the observation's spaces by key (``observation`` if it is not a dict), each with shape and
-    dtype.
-
-    Raises:
-        SpaceError: for an observation that is not made of arrays.
-    """
-    spaces = dict(space.spaces) if isinstance(space, Dict) else {"observation": space}
-    for key, each in spaces.items():
-        if each.shape is None or each.dtype is None:
-            raise SpaceError(
-                f"observation '{key}' has the space {each}: expected arrays (Box, Discrete, MultiBinary "
-                "or MultiDiscrete); wrap the env (gymnasium.wrappers.FlattenObservation)"
-            )
-    return spaces
 
 
 def frames_of(observation: Any, spaces: Mapping[str, Space[Any]], slots: int) -> Frames:

@@ -25,12 +25,12 @@ from wmplay.contracts import (
     capabilities,
     env_spec,
     modelled,
+    observation_spaces,
 )
 from wmplay.errors import ConfigError, DivergedError
 from wmplay.nets.trees import put_rows, take_rows
 from wmplay.system.device import Precision, autocast
 from wmplay.vector.actions import checked_action
-from wmplay.vector.frames import frame_spaces
 from wmplay.vector.stepping import Transition
 
 Observation: TypeAlias = Mapping[str, Tensor]
@@ -96,7 +96,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         self.model, self.device = model, torch.device(device)
         self.precision = precision
         self._reward_from = reward
-        self._spaces = frame_spaces(known.observation_space)
+        self._spaces = observation_spaces(known.observation_space)
         self._starts = starts.to(self.device)
         self._last = {key: value[:, -1] for key, value in self._starts.observation.items()}  # [P, ...]
         self._bounds: tuple[Tensor, Tensor] | None = None
