@@ -1,17 +1,17 @@
-"""The registry: every piece is a class and a name in a kind, and the registry is the Hydra config groups.
+"""The registry: every piece is a class with a kind and a name, and an option of a Hydra config group.
 
-What ``wmplay list`` shows, what ``model=<name>`` accepts and what ``make`` builds are one list, from
+``wmplay list`` shows, ``model=<name>`` accepts and ``make`` builds the same pieces, from
 
-- ``configs/<kind>/<name>.yaml``, built in: the path of a class and its parameters, imported when built;
-- ``@register(kind, name)`` over a class in a plugin: its constructor's defaults become the config;
+- ``configs/<kind>/<name>.yaml``, built in: the path of a class and its settings, imported when built;
+- ``@register(kind, name)`` on a class in a plugin: the defaults of its constructor become the config;
 - ``configs/`` of a plugin package.
 
 Plugins are files and packages in ``./plugins`` and in the folders of ``$WMPLAY_PLUGINS``, and installed
 distributions with an entry point in the group ``wmplay.plugins``.
 
-A constructor's parameters *with* a default are its config. Those *without* one come from the run and are
-filled in by name: ``env`` (which also gives ``observation_space`` and ``action_space``), ``model``,
-``planner``, ``objective``, ``policy``; for a logger ``run_dir`` and ``config``.
+The parameters of a constructor *with* a default are the piece's settings. The parameters *without* one come
+from the run and are filled in by name: ``env`` (which also gives ``observation_space`` and ``action_space``),
+``model``, ``planner``, ``objective``, ``policy``; for a logger ``run_dir`` and ``config``.
 """
 
 from __future__ import annotations
@@ -57,13 +57,14 @@ def compose(overrides: Sequence[str] = (), tell: Callable[[str], object] = lambd
     """Return the settings of a run: ``configs/train.yaml`` with overrides as on the command line.
 
     Args:
-        overrides: where they swap a piece of their experiment, what it sets for that piece falls away.
-        tell: is called with a line for each piece that is swapped so.
+        overrides: if they swap a piece of their experiment, the experiment's settings of that piece are
+            dropped.
+        tell: called with a line of text for each swapped piece.
 
     Raises:
-        ConfigError, UnknownName: for anything that does not compose, in one line.
+        ConfigError, UnknownName: in one line, for anything that does not compose.
     """
-    from wmplay.config import composing  # and with it Hydra, which a listing does without
+    from wmplay.config import composing  # imports Hydra, which a listing does not need
 
     return composing.compose(overrides, tell)
 
@@ -72,8 +73,8 @@ def piece_config(kind: str, name: str, **overrides: Any) -> dict[str, Any]:
     """Return the config of a piece as a plain dict: ``_piece_`` and its settings.
 
     Raises:
-        UnknownName: if the kind has no such piece.
-        PluginError: if it is in a plugin that does not load.
+        UnknownName: if the kind has no piece of this name.
+        PluginError: for a piece of a plugin that does not load.
     """
     warn_of_changes()
     if name not in names(kind):
@@ -117,16 +118,16 @@ def make(kind: str, name: str, *, device: Any = None, **arguments: Any) -> Any:
 
 
 def build(config: Mapping[str, Any], /, **run: Any) -> Any:
-    """Build a piece from its config and from what the run provides.
+    """Build a piece from its config and the parts that the run provides.
 
     Args:
-        config: the piece's name (``_piece_: kind/name``) and its settings; each must be a parameter with a
-            default of the constructor, of the annotated type.
+        config: the piece's name (``_piece_: kind/name``) and its settings; each must be a parameter of the
+            constructor with a default, and its value of the annotated type.
         run: ``env`` and other built pieces, for the parameters without a default.
 
     Raises:
-        ConfigError: for a piece that is not available, a key that the constructor does not take, a value of
-            the wrong type, or a part that the run does not provide.
+        ConfigError: for a piece that is not available, a key that is no setting of the constructor, a value
+            of the wrong type, or a part that the run does not provide.
     """
     make_piece = target(config)
     given = settings(config)
@@ -149,7 +150,7 @@ def build(config: Mapping[str, Any], /, **run: Any) -> Any:
 
 
 def needs(config: Mapping[str, Any]) -> list[str]:
-    """Return the names of what a piece's constructor takes from the run: its parameters without a default."""
+    """Return the names of the parts that a piece needs from the run: its parameters without a default."""
     return [name for name in required(target(config)) if name not in config]
 
 
@@ -166,7 +167,7 @@ def plugins_of(run: Settings) -> dict[str, str]:
 def of_a_script(config: Mapping[str, Any]) -> tuple[str, str, type] | None:
     """Return (kind, name, class) of a piece that a script or a notebook registers; None for any other.
 
-    Another process does not find it by itself, as it finds built-in pieces and plugins.
+    Another process cannot find such a piece, unlike built-in pieces and plugins.
     """
     make_piece = target(config)
     if plugins.holding(make_piece.__module__) is not None:

@@ -16,7 +16,7 @@ from wmplay.errors import UnknownName, UsageError, WmplayError
 from wmplay.system.printing import is_closed, printable, say_what_can_be_said
 
 USER_ERROR = 2
-INTERRUPTED = 130  # as shells have it: 128 + SIGINT
+INTERRUPTED = 130  # 128 + SIGINT, as shells return
 CLOSED = 141  # 128 + SIGPIPE
 
 COMMANDS: Mapping[str, str] = {
@@ -37,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        The exit code: 0; 2 after an error that the user can fix; 130 after Ctrl-C; 141 where nobody reads
-        what is printed.
+        The exit code: 0; 2 after an error that the user can fix; 130 after Ctrl-C; 141 if standard output is
+        closed.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     say_what_can_be_said(sys.stdout, sys.stderr)
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, as all others."""
+    """A parser that reports errors in one line, as all commands do."""
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError."""
@@ -98,7 +98,7 @@ def _module(command: str) -> Any:
 
 
 def _debug_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--debug`` for --help; ``main`` looks for it itself, since parsing may fail."""
+    """Add ``--debug`` for ``--help``; ``main`` searches for it itself, because parsing may fail."""
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 

@@ -1,4 +1,4 @@
-"""The config of a run: ``train.yaml``, an experiment and overrides, composed, checked and frozen."""
+"""Composing the config of a run: ``train.yaml``, an experiment and overrides, checked and frozen."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ def compose(overrides: Sequence[str] = (), tell: Callable[[str], object] = lambd
     """Return the settings of a run: ``configs/train.yaml`` with overrides as on the command line.
 
     Args:
-        overrides: where they swap a piece of their experiment, what it sets for that piece falls away.
-        tell: is called with a line for each piece that is swapped so.
+        overrides: if they swap a piece of their experiment, the experiment's settings of that piece are
+            dropped.
+        tell: called with a line of text for each swapped piece.
 
     Raises:
-        ConfigError, UnknownName: for anything that does not compose, in one line.
+        ConfigError, UnknownName: in one line, for anything that does not compose.
     """
     parsed = parse(overrides)
     with plugins.listed_once():
@@ -49,7 +50,7 @@ def prepare(overrides: Sequence[Override]) -> None:
     """Import the plugins, give Hydra the classes that they register, and check the names in ``kind=name``.
 
     Raises:
-        UnknownName: for a name that its kind does not have, also within a sweep over several.
+        UnknownName: for a name that its kind does not have, also within a sweep over several names.
         PluginError: for a name in a plugin that does not load.
     """
     catalogue.warn_of_changes()
@@ -66,14 +67,14 @@ def check(run: Settings) -> None:
     """Check the names and types of the settings of a run's pieces; build nothing.
 
     Raises:
-        ConfigError: for a key that nothing takes, or a value of the wrong type.
+        ConfigError: for a key that is no setting of its piece, or a value of the wrong type.
     """
     for piece in run.pieces().values():
         check_settings(target(piece), settings(piece))
 
 
 def _without_experiment(overrides: Sequence[Override], swaps: Swaps) -> dict[str, Any]:
-    """Return the config with the same pieces and overrides, but without what the experiment sets."""
+    """Return the config with the same pieces and overrides, but without the experiment's settings."""
     taken_out = {f"~{key}" for key in swaps.fallen}  # which only the experiment sets
     kept = [
         each
@@ -85,7 +86,8 @@ def _without_experiment(overrides: Sequence[Override], swaps: Swaps) -> dict[str
 
 
 def _take_out(config: DictConfig, fallen: Sequence[str], otherwise: Mapping[str, Any]) -> None:
-    """Give each dotted key the value that it has otherwise; delete it, and a section left empty, if none."""
+    """Give each dotted key its value without the experiment; without one, delete it and its section if
+    empty."""
     with open_dict(config):
         for key in fallen:
             section, _, name = key.rpartition(".")

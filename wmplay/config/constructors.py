@@ -44,11 +44,11 @@ def shortened(value: Any) -> str:
 
 
 def check_settings(make: Callable[..., Any], settings: Mapping[str, Any]) -> None:
-    """Compare settings with the annotations of a constructor; nothing is built.
+    """Compare settings with the annotations of a constructor; build nothing.
 
     Raises:
-        UnknownSetting: for a key that it does not take, or that has no default.
-        ConfigError: for a value of the wrong type, or a whole number that no array holds.
+        UnknownSetting: for a key that is no parameter, or a parameter without a default.
+        ConfigError: for a value of the wrong type, or a whole number that does not fit into 64 bits.
     """
     configurable = default_settings(make)
     function = make.__init__ if inspect.isclass(make) else make
@@ -79,7 +79,7 @@ def _is_a(value: Any, hint: Any) -> bool:
 
 
 def bare(hint: Any) -> Any:
-    """Return a type without the ranges in its annotation; strings for a choice of them."""
+    """Return a type without the ranges in its annotation; ``str`` for a choice of strings."""
     if typing.get_origin(hint) is typing.Annotated:
         return typing.get_args(hint)[0]
     if typing.get_origin(hint) is typing.Literal:
@@ -89,9 +89,9 @@ def bare(hint: Any) -> Any:
 
 
 def in_words(hint: Any, value: Any = None) -> str:
-    """Return a type as one writes its values in YAML: "int >= 1 or null", "'lcd' or 'human'".
+    """Return a type as its values are written in YAML: "int >= 1 or null", "'lcd' or 'human'".
 
-    The largest count of all is shown only for a value that is larger.
+    The upper bound of all counts is shown only for a value above it.
     """
     if hint is types.NoneType:
         return "null"
@@ -111,5 +111,5 @@ def in_words(hint: Any, value: Any = None) -> str:
 
 
 def _parts(hint: Any) -> tuple[Any, ...]:
-    """The types of a union; none of any other type."""
+    """Return the types of a union; none for any other type."""
     return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else ()

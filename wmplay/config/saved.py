@@ -1,7 +1,7 @@
-"""The config of a run on disk: pieces by name, values as they are.
+"""The config of a run on disk: pieces by name, and plain values.
 
-A config that is loaded may be a stranger's. It is data: nothing in it is imported, called or resolved, and
-what would make another part of the program do so is refused here, before anybody sees the config.
+A loaded config may come from a stranger. It is data: nothing in it is imported, called or resolved, and an
+entry that would make another part of the program do so is refused at loading.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ MODULE_AND_NAME = re.compile(r"\s*[^\W\d][\w.]*\s*:\s*\S.*", re.DOTALL)  # as Gy
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return the config of a run or of an exported one.
+    """Return the config of a run or of an exported run.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        RunError: in one line, if it cannot be read, holds no config, or a value that is more than data: an
-            interpolation (``${...}``), a value that is missing (``???``), a name of a piece or of a class
-            where there is no piece, a module to import.
+        FileNotFoundError: if the file does not exist.
+        RunError: in one line, if the file cannot be read, holds no config, or holds an entry that is more
+            than data: an interpolation (``${...}``), a missing value (``???``), the name of a piece or a
+            class outside of a piece's key, or a module to import.
     """
     content = read_yaml(path, RunError)
     if not isinstance(content, dict):
@@ -50,10 +50,10 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def write_config(path: Path, config: Mapping[str, Any]) -> None:
-    """Write a run's config, beside and then renamed, without the modules of Gymnasium ids ``module:Name-v0``.
+    """Write a run's config atomically, without the modules of Gymnasium ids ``module:Name-v0``.
 
     Raises:
-        WriteError: no space, no permission.
+        WriteError: without space or permission.
     """
     written = OmegaConf.create(dict(config))
     for key in ("env.id", "collect.env.id"):

@@ -1,7 +1,7 @@
-"""The settings of a run: its pieces, and what ``configs/train.yaml`` holds besides them.
+"""The settings of a run: its pieces, and the loop's own settings in ``configs/train.yaml``.
 
-YAML is what a person reads, with a comment on every key; these classes are what the code reads, with the
-range of every value in its annotation. A contract test holds the keys and the defaults of both equal.
+The user reads the YAML, with a comment on every key; the code reads these classes, with the range of every
+value in its annotation. A contract test keeps the keys and the defaults of both equal.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ GIVEN = "given"  # the field for what the key ``env`` holds besides the env's ow
 
 @dataclass(frozen=True)
 class GivenSettings:
-    """What the key ``env`` holds besides the env's own settings."""
+    """The entries of the key ``env`` that are not the env's own settings."""
 
     data: str | None = None
     other_world: bool = False
@@ -60,7 +60,7 @@ class CollectSettings:
 
     @property
     def over_ray(self) -> bool:
-        """Whether Ray's actors collect."""
+        """``True`` if Ray's actors collect."""
         return self.workers == "ray"
 
 
@@ -189,22 +189,22 @@ class Settings:
         return {kind: piece for kind in KINDS if (piece := getattr(self, kind)) is not None}
 
     def config(self) -> dict[str, Any]:
-        """Return the same as plain values, as in ``config.yaml``: what ``settings_of`` takes."""
+        """Return the settings as plain values, as in ``config.yaml``; ``settings_of`` is the inverse."""
         content = asdict(self)
         content["env"] |= content.pop(GIVEN)
         return content
 
 
 def settings_of(config: Mapping[str, Any], *, complete: bool = False) -> Settings:
-    """Return the settings that a config holds; what is in its pieces is left to their constructors.
+    """Return the settings that a config holds; the constructors of the pieces check the pieces' settings.
 
     Args:
-        config: composed, or saved by any version; a key that is missing has its default.
-        complete: whether every key has to be there, as in what is composed.
+        config: composed, or saved by any version; a missing key gets its default.
+        complete: whether every key is required, as in a composed config.
 
     Raises:
-        ConfigError: for the first key that is unknown or missing, or whose value is of a wrong type or
-            out of range.
+        ConfigError: for the first key that is unknown or missing, or whose value is of a wrong type or out of
+            range.
     """
     content, lent = dict(config), LENT["env"]
     for kind in KINDS:
@@ -225,7 +225,7 @@ def field_types(section: type) -> dict[str, Any]:
 
 
 def _check_piece(kind: str, value: Any, lent: Collection[str]) -> None:
-    """Raise ConfigError where a key holds no piece, besides the settings that it lends to the loop."""
+    """Raise ConfigError if a key holds no piece, apart from the settings that it lends to the loop."""
     choose = f"choose one by {kind}=<name>"
     if value is None and not KINDS[kind].required:
         return
@@ -246,7 +246,7 @@ def _check_known(name: str, keys: Collection[Any], known: Collection[str]) -> No
 
 
 def _section(section: type[Section], name: str, content: Any, complete: bool) -> Section:
-    """Return the settings of a section, whose keys begin with ``name`` in a message."""
+    """Return the settings of a section; ``name`` precedes its keys in messages."""
     if not isinstance(content, Mapping):
         raise ConfigError(f"{name} is {_shown(content)}, expected a mapping of settings")
     hints, values = field_types(typing.cast(type, section)), {}

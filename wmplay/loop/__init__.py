@@ -1,1 +1,1 @@
-"""The loop: collect, fit, improve, evaluate, over and over, and what is tried before it."""
+"""The loop: collect, fit, improve, evaluate, repeatedly, and the rehearsal before it."""

@@ -1,4 +1,4 @@
-"""A run that goes on with other settings: they are written down, and those without effect are named."""
+"""Changes of a continued run's settings: they are recorded, and those without effect are reported."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ NEEDED = {  # {beginning of a key: the phases that read it}, the first that fits
 def note_changes(
     directory: RunDirectory, before: Settings, after: Settings, overrides: Sequence[str], state: State
 ) -> None:
-    """Writes a run's config anew where overrides change it, and notes them in ``run.json``.
+    """Write a run's config with its overrides, and record the changes in ``run.json``.
 
     Args:
         directory: of the run, which is held.
-        before: its settings so far.
-        after: with the overrides.
+        before: the settings so far.
+        after: the settings with the overrides.
         overrides: as typed.
-        state: how far the run is.
+        state: position of the run.
 
     Raises:
         WriteError: no space, no permission.
@@ -57,7 +57,7 @@ def note_changes(
 
 
 def _without_effect(key: str, state: State, settings: Settings) -> str | None:
-    """Why nothing that is to come reads a setting."""
+    """Return the reason why no later phase reads a setting, or None."""
     if key == "dir":
         return "a run that goes on stays where it is"
     if key in ALWAYS:
@@ -74,7 +74,7 @@ def _without_effect(key: str, state: State, settings: Settings) -> str | None:
 
 
 def _by_key(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values of a config by their keys with dots."""
+    """Return the values of a config by their keys with dots."""
     found: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping) and value:

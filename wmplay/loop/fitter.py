@@ -1,4 +1,4 @@
-"""Fitting a world model: stages, optimiser, schedule, precision, and stopping when the loss diverges."""
+"""Fitting of a world model: stages, optimiser, schedule, precision, and stopping when the loss diverges."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ WATCH_FROM = 100  # updates before an explosion is looked for: early losses fall
 
 
 class Fitter:
-    """All updates of a model in a run, in stages where it has some.
+    """All updates of a model in a run, in stages if it has any.
 
-    In the first iteration the stages follow each other, each with its share of the updates; in later ones
-    the last stage goes on. A model without stages is fitted by its ``loss``.
+    In the first iteration the stages follow each other, each with its share of the updates; later iterations
+    continue the last stage. A model without stages is fitted by its ``loss``.
 
     Args:
-        model: an ``nn.Module`` with ``loss(segment) -> (scalar, metrics)``, perhaps with ``stages()``.
-        device: where the model is.
+        model: an ``nn.Module`` with ``loss(segment) -> (scalar, metrics)``, and optionally ``stages()``.
+        device: of the model.
         total: updates of the whole run.
         schedule: of the learning rate, after a linear warm-up: "cosine" falls to zero at the end of the run,
             "cosine_restarts" at the end of each iteration (SGDR, Loshchilov & Hutter, arXiv 1608.03983);
             "constant".
-        settings: of ``StageFitter``, the team among them.
+        settings: of ``StageFitter``, including the team.
 
     Raises:
         ConfigError: if the model, or a stage of it, has no weights.
-        WmplayError: if the shares of its stages are not positive, or do not add up to 1.
+        WmplayError: if the shares of its stages are not positive, or do not sum to 1.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Fitter:
         self.fitters = {stage.name: StageFitter(name, stage, device, **settings) for stage in self.stages}
 
     def update(self, segment: Segment, number: int, span: tuple[int, int]) -> dict[str, float]:
-        """One gradient step; returns the metrics.
+        """Take one gradient step and return the metrics.
 
         Args:
             segment: to fit; in a team, this process's part of the joint one.
@@ -68,7 +68,7 @@ class Fitter:
         return fitter.update(segment, number, falling)
 
     def _stage(self, number: int, span: tuple[int, int]) -> tuple[Stage, int, int]:
-        """The stage that an update belongs to, and where that begins and ends within the span."""
+        """Return the stage of an update, with the stage's first update and end within the span."""
         begin, end = span
         if begin > 0:
             return self.stages[-1], begin, end
@@ -129,12 +129,12 @@ def make_fitter(settings: Settings, model: Any, device: torch.device, team: Team
 
 
 def segment_length(settings: Settings, model: Any) -> int:
-    """Return the steps of the segments that a model is fitted on: no fewer than it needs."""
+    """Return the steps of the segments that a model is fitted on, at least as many as it needs."""
     return max(settings.fit.length, int(capabilities(model).least_length))
 
 
 def stages_of(model: Any) -> list[Stage]:
-    """The stages that a model is fitted in: its own, or one that fits the whole model by its ``loss``."""
+    """Return the stages of a model's fit: its own, or one that fits the whole model by its ``loss``."""
     stages = capabilities(model).stages
     return [Stage("model", 1.0, model, model.loss)] if stages is None else list(stages())
 
@@ -144,15 +144,15 @@ class StageFitter:
 
     Args:
         model: the name of the model.
-        stage: what is trained, and by which loss.
-        device: where the model is.
+        stage: the module and its loss.
+        device: of the model.
         team: the processes that take each step together, by the gradient of their joint batch.
         lr: the peak learning rate.
         weight_decay: of AdamW.
         warmup: updates.
         clip: the largest gradient norm.
         precision: see ``wmplay.system.device``.
-        explode: how many times its running mean the loss may be.
+        explode: the largest ratio of the loss to its running mean.
 
     Raises:
         ConfigError: if the model has no weights.
@@ -184,15 +184,15 @@ class StageFitter:
         self.loss = team.parallel(stage.module, stage.loss)
 
     def update(self, segment: Segment, number: int, falling: float = 1.0) -> dict[str, float]:
-        """One gradient step, with the learning rate times ``falling``; returns the metrics.
+        """Take one gradient step, with the learning rate times ``falling``, and return the metrics.
 
-        ``number`` is what an error calls the update.
+        ``number`` is the update's number in an error.
 
         Raises:
-            WmplayError: if the model's loss is not a scalar tensor that depends on its weights, with a
-                dict of scalar metrics.
-            DivergedError: if the loss or a gradient is not finite, or the loss explodes; names the
-                culprit. The weights are as they were before the step.
+            WmplayError: if the model's loss is not a scalar tensor that depends on its weights, with a dict
+                of scalar metrics.
+            DivergedError: if the loss or a gradient is not finite, or the loss explodes; names the part at
+                fault. The weights are those before the step.
         """
         with autocast(self.device, self.precision):
             loss, metrics = self._checked(self.loss(segment.modelled()))
@@ -226,7 +226,8 @@ class StageFitter:
         self.loss_scale, self.count = state["loss_scale"], state["count"]
 
     def _checked(self, answer: Any) -> tuple[Tensor, dict[str, float]]:
-        """The loss and all metrics, if what the model's loss returned is what it has to be."""
+        """Return the loss and all metrics. Raise WmplayError unless the model's loss has the required
+        form."""
         name = (
             f"{self.model}.loss" if self.stage.name == "model" else f"{self.model}'s {self.stage.name} loss"
         )

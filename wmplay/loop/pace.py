@@ -1,7 +1,7 @@
-"""How long a run will take on this machine: after its rehearsal, each phase is done in little and timed.
+"""Measurement of a run's speed on this machine: after the rehearsal, a short part of each phase is timed.
 
-From that follow the number of torch's threads (``threads: auto``), the updates that go into
-``fit.minutes``, and the time that a run announces before it begins.
+The measurement determines the number of torch's threads (``threads: auto``), the updates that fit into
+``fit.minutes``, and the duration that a run announces before it begins.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ REPORT = 3.0  # seconds for what comes once, such as the report
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds that a run takes on this machine for one of each; 0 for what it does not do.
+    """The seconds that a run takes on this machine per unit of work; 0 for work that it does not do.
 
     Attributes:
-        threads: of torch, with which they were measured.
+        threads: of torch, with which the seconds were measured.
         update: of the model.
-        practice: a step of it.
+        practice: a step of practice.
         random: an episode by the random policy.
         explored: an episode by the explorer.
         model: an evaluation of the model.
-        policy: an evaluation of the policy; of the last one of a run,
-        baselines: the rest.
+        policy: an evaluation of the policy.
+        baselines: the additional part of the last evaluation of a run.
     """
 
     threads: int = 1
@@ -74,13 +74,13 @@ class Pace:
     baselines: float = 0.0
 
     def updates_in(self, minutes: float, iterations: int) -> int:
-        """The updates of each iteration that take so many minutes in all iterations together."""
+        """Return the updates of each iteration that take ``minutes`` in all iterations together."""
         return max(1, round(60 * minutes / (self.update * iterations))) if self.update else 1
 
     def expected(
         self, settings: Settings, iteration: int = 0, phase: str = "collect", updates: int = 0
     ) -> dict[str, float]:
-        """Seconds by phase of what is left of a run, from where it is."""
+        """Return the remaining seconds of a run by phase, from its present position."""
         first = iteration == 0 and phase == "collect"
         left = settings.iterations - iteration
         done = range(iteration + 1, settings.iterations + 1)
@@ -102,16 +102,16 @@ class Pace:
 
 
 def measure(settings: Settings, parts: Parts, device: torch.device, *, choose: bool = True) -> Pace:
-    """Does some of each phase of a run, on copies of its pieces: writes nothing and changes nothing.
+    """Time a short part of each phase of a run, on copies of its pieces; nothing is written or changed.
 
     Args:
-        settings: of the run; rehearsed.
+        settings: of the run, which is rehearsed.
         parts: its pieces.
-        device: where the model is.
-        choose: whether to set torch's threads to the number that is quickest, if that is left open.
+        device: of the model.
+        choose: whether to set torch's threads to the fastest number, if the settings leave it open.
 
     Raises:
-        WmplayError: for whatever a piece cannot do.
+        WmplayError: if a piece fails.
     """
     with (
         TemporaryDirectory() as folder,
@@ -141,9 +141,10 @@ def _total(seconds: Mapping[str, float], amount: Mapping[str, int]) -> float:
 
 
 def _choose_threads(work: Callable[[], float]) -> int:
-    """The number of threads with which some work takes least, as it says itself: one, if not clearly more.
+    """Return the number of threads with which some work takes least time by its own measure.
 
-    They take turns, and the median counts: another program meets them alike.
+    It is 1 unless more threads are clearly faster. The numbers take turns, and the median counts, so that
+    another program affects them alike.
     """
     best, shortest, number = 1, 1.0, 2
     while number <= _available():
@@ -161,7 +162,7 @@ def _choose_threads(work: Callable[[], float]) -> int:
 
 
 def _available() -> int:
-    """The threads that torch may use."""
+    """Return the number of threads that torch may use."""
     given = os.environ.get("OMP_NUM_THREADS", "")
     return min(_cores(), int(given)) if given.isdigit() else _cores()
 
@@ -181,7 +182,7 @@ def _short_episode(settings: Settings, parts: Parts) -> list[Trajectory]:
 
 
 def _updates(settings: Settings, model: Any, store: Store, device: torch.device) -> Callable[[], float]:
-    """A function that does an update of each stage, and says the seconds of a mean one."""
+    """Return a function that makes an update of each stage, and returns the mean seconds of an update."""
     model = copy.deepcopy(model).train()
     fitter = make_fitter(settings, model, device)
     length = segment_length(settings, model)
@@ -211,11 +212,11 @@ def _updates(settings: Settings, model: Any, store: Store, device: torch.device)
 
 
 class _Enough(Exception):
-    """What was to be measured has been."""
+    """The measurement is complete."""
 
 
 def _practice(settings: Settings, parts: Parts, store: Store, device: torch.device) -> Callable[[], float]:
-    """A function that lets a copy of the policy practise, and says the seconds of a step."""
+    """Return a function that lets a copy of the policy practise, and returns the seconds of a step."""
     little = replace(
         settings,
         improve=replace(settings.improve, num_workers=0),
@@ -248,7 +249,7 @@ def _practice(settings: Settings, parts: Parts, store: Store, device: torch.devi
 
 
 def _model_evaluation(settings: Settings, model: Any, store: Store, device: torch.device) -> float:
-    """Seconds for what is predicted and decoded in an evaluation."""
+    """Return the seconds of the predictions of an evaluation."""
     cfg = settings.evaluate
     if not cfg.prediction.episodes:
         return 0.0
@@ -264,7 +265,7 @@ def _model_evaluation(settings: Settings, model: Any, store: Store, device: torc
 
 
 def _acting(settings: Settings, parts: Parts, device: torch.device, model: float) -> dict[str, float]:
-    """Seconds of what takes episodes."""
+    """Return the seconds of all work that needs episodes."""
     cfg, number = settings.evaluate, settings.evaluate.policy.episodes
     held_out = cfg.prediction.episodes if parts.model is not None else 0
     if isinstance(parts.env, RecordedEnv):
@@ -293,7 +294,8 @@ def _episode(
     number: int,
     overrides: Mapping[str, Any] | None = None,
 ) -> float:
-    """Seconds of one of a number of episodes with a policy (None = random), several at once as in the run."""
+    """Return the seconds of one of several episodes with a policy (None = random), simulated as in the
+    run."""
     cfg, chosen = settings.collect, env_config(settings, overrides)
     began = time.perf_counter()
     with closing(build_env(chosen)) as env:
@@ -319,7 +321,7 @@ def _episode(
 
 
 def _clock(settings: Settings, env: gymnasium.Env[Any, Any]) -> float:
-    """The steps that an episode takes in the mean, as far as can be known."""
+    """Return the mean number of steps of an episode, as far as it can be known."""
     known = env_spec(env)
     limits = known.max_steps, settings.collect.max_episode_steps
     longest = min((limit for limit in limits if limit), default=CLOCK)
@@ -327,5 +329,5 @@ def _clock(settings: Settings, env: gymnasium.Env[Any, Any]) -> float:
 
 
 def _shared(workers: int) -> int:
-    """By how many processes work is done at once."""
+    """Return the number of processes that work at the same time."""
     return max(1, min(workers, _cores()))

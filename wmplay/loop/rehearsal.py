@@ -1,4 +1,4 @@
-"""Before a run: everything is tried once, small, so that a mistake costs a second and not an afternoon."""
+"""The rehearsal of a run: everything is tried once, on a small scale, so that a mistake costs seconds."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ STEPS = 2  # the first begins an episode, the second goes on from it
 
 
 def rehearse(settings: Settings, parts: Parts, device: torch.device, *, goes_on: bool = False) -> None:
-    """Tries what a run is going to do with its pieces; writes nothing and changes nothing.
+    """Try all that a run will do with its pieces; nothing is written or changed.
 
     Args:
         settings: of the run.
         parts: its pieces.
-        device: where the model is.
-        goes_on: from a checkpoint, with the data that is there.
+        device: of the model.
+        goes_on: whether the run continues from a checkpoint, with its collected data.
 
     Raises:
-        WmplayError: for what could not be done later.
+        WmplayError: for anything that the run could not do.
     """
     require_logger(settings)
     collect = settings.collect
@@ -94,7 +94,7 @@ def rehearse(settings: Settings, parts: Parts, device: torch.device, *, goes_on:
 
 
 def require_logger(settings: Settings) -> None:
-    """Whether the package that a run's logger needs is here. Raises ConfigError."""
+    """Raise ConfigError unless the package that a run's logger needs is installed."""
     logger: Any = registry.target(settings.logger)
     if isinstance(logger, NeedsPackage):
         logger.check()
@@ -103,18 +103,18 @@ def require_logger(settings: Settings) -> None:
 def act(
     env: gymnasium.Env[Any, Any], policy: Policy | None, device: torch.device, *, explore: bool = False
 ) -> None:
-    """Takes two steps with a policy. Raises whatever it or the env has to say."""
+    """Take two steps with a policy. Raise any error of the policy or the env."""
     simulate(env, policy, 1, seed=0, max_steps=STEPS, device=device, explore=explore)
 
 
 def check_answers(env: gymnasium.Env[Any, Any]) -> None:
-    """Resets and steps once: whether an env answers as Gymnasium has it, and with what its space says.
+    """Reset and step once, and check that an env's results have Gymnasium's form and are in its spaces.
 
-    Bounds are left to ``wmplay check``, and so are widths of floats, which are converted.
+    Bounds, and widths of floats, which are converted, are left to ``wmplay check``.
 
     Raises:
-        ConfigError: for a method that is not there, or what it returns.
-        ShapeError, SpaceError: for an observation that is not of its space.
+        ConfigError: for a missing method, or a malformed result.
+        ShapeError, SpaceError: for an observation outside its space.
     """
     answers = Held(env)
     answers.reset(seed=0)
@@ -123,7 +123,7 @@ def check_answers(env: gymnasium.Env[Any, Any]) -> None:
 
 @contextmanager
 def _experience(settings: Settings, given: Store | None, collects: bool) -> Iterator[Store | None]:
-    """What practice may learn from: the given store, or what a run that collects will have, in little."""
+    """Yield the experience for practice: the given store, or a small one like the run will have."""
     if given is not None or not collects:
         yield given
         return
@@ -135,7 +135,7 @@ def _experience(settings: Settings, given: Store | None, collects: bool) -> Iter
 def _practise(
     settings: Settings, parts: Parts, given: Store | None, experience: Store | None, device: torch.device
 ) -> None:
-    """Lets a copy of a policy that learns practise a little with a copy of the model."""
+    """Let a copy of a policy that learns practise a little with a copy of the model."""
     if not isinstance(parts.policy, Learner):
         raise ConfigError(
             f"improve.steps is {settings.improve.steps}, but {type(parts.policy).__name__} does not learn: "
@@ -156,7 +156,7 @@ def _practise(
 def _check_reward(
     settings: Settings, env: gymnasium.Env[Any, Any], practised: gymnasium.Env[Any, Any]
 ) -> None:
-    """Whether a model whose heads give the reward of practice is fitted on rewards of the same task."""
+    """Raise ConfigError unless a model whose heads reward practice is fitted on rewards of the same task."""
     task, here = env_spec(practised).task, env_spec(env).task
     by_heads = settings.improve.world == "learned" and settings.learned.reward == "model"
     if by_heads and task is not None and here is None:
@@ -167,7 +167,7 @@ def _check_reward(
 
 
 def _predict(env: gymnasium.Env[Any, Any], model: Any, device: torch.device) -> None:
-    """Predicts two steps from an episode's first frame, and decodes them."""
+    """Predict two steps from an episode's first frame, and decode them."""
     if isinstance(env, RecordedEnv):
         trajectory = env.beginning(STEPS)
     else:
@@ -183,7 +183,7 @@ def _predict(env: gymnasium.Env[Any, Any], model: Any, device: torch.device) -> 
 
 
 def _check_recorded(settings: Settings, env: RecordedEnv) -> None:
-    """Whether a run asks of recorded data only what there is."""
+    """Raise an error if a run needs more than the recorded data has."""
     if settings.collect.random_episodes or settings.collect.episodes:
         env.reset()  # says why not
     if settings.evaluate.prediction.episodes:
@@ -191,7 +191,7 @@ def _check_recorded(settings: Settings, env: RecordedEnv) -> None:
 
 
 def _check_windows(settings: Settings, env: gymnasium.Env[Any, Any]) -> None:
-    """Whether episodes can be long enough to be predicted: as far as the env's clock is known."""
+    """Raise ConfigError if the env's time limit is too short for the clips to be predicted."""
     prediction = settings.evaluate.prediction
     steps = prediction.context - 1 + prediction.horizon
     limits = env_spec(env).max_steps, settings.collect.max_episode_steps

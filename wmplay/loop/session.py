@@ -1,8 +1,8 @@
-"""A run in progress: its pieces, its data, how far it is, and how that gets onto disk and back.
+"""A run in progress: its pieces, its data, its position, and saving and restoring these.
 
-Every random draw of a run follows from its seed, what the draw is for and how far the run is
-(``Session.seed_for``), never from what was drawn before: a run that goes on from a checkpoint gives the
-numbers of an unbroken one, and there are no generator states to save.
+Every random draw of a run follows from its seed, the purpose of the draw and the position of the run
+(``Session.seed_for``), never from earlier draws: a run that continues from a checkpoint gives the numbers of
+an uninterrupted one, and no generator states have to be saved.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PHASES = ("collect", "fit", "improve", "evaluate")  # of an iteration, in this o
 
 @dataclass
 class State:
-    """How far a run is."""
+    """The position of a run."""
 
     iteration: int = 0
     phase: str = PHASES[0]  # to do next, or to go on with
@@ -54,21 +54,21 @@ class State:
 
 
 class Session:
-    """A run in progress. Building one builds every piece, and writes nothing.
+    """A run in progress. The constructor builds every piece, and writes nothing.
 
-    ``threads`` is how many torch had so far, where a run goes on. In a team, each process has a session. They
-    hold the same model; only that of the first process writes.
+    ``threads`` is torch's number of threads so far in a continued run. In a team, each process has a session.
+    All hold the same model; only that of the first process writes.
 
     Attributes:
         settings: of the run.
         team: the processes that fit the model together.
-        device: where its tensors are.
+        device: of its tensors.
         parts: env, model, policy, explorer.
-        fitter: the model's optimiser; None where nothing is fitted.
-        store: what was collected; None before the first episode.
-        state: how far the run is.
-        actors: who collects, where it is done over Ray; they live as long as the run is ``opened``.
-        directory: where it is written; there once ``opened``.
+        fitter: the model's optimiser; None if nothing is fitted.
+        store: the collected episodes; None before the first one.
+        state: position of the run.
+        actors: the pool that collects over Ray, if any; it lives as long as the run is ``opened``.
+        directory: of the run, once ``opened``.
         interrupt: whether Ctrl-C was pressed.
     """
 
@@ -96,20 +96,20 @@ class Session:
         self.fitter = make_fitter(settings, self.parts.model, self.device, team) if fits else None
 
     def settle(self, threads: int, steps: int | None) -> None:
-        """Goes on with what was found out of this machine: torch's threads, if they are left open, and the
-        updates of each iteration that take ``fit.minutes``, if these are given."""
+        """Take over the measured pace: torch's threads if they are open, and the updates in
+        ``fit.minutes``."""
         use_threads(self.settings.threads, threads)
         if steps is not None:
             self.settings = replace(self.settings, fit=replace(self.settings.fit, steps=steps, minutes=None))
             self.fitter = make_fitter(self.settings, self.parts.model, self.device, self.team)
 
     def seed_for(self, purpose: str, number: int = 0) -> int:
-        """A seed that follows from the run's seed, a purpose and a number, and from nothing else."""
+        """Return a seed that follows only from the run's seed, a purpose and a number."""
         entropy = [self.settings.seed, number, *purpose.encode()]
         return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
     def keep(self, trajectories: Iterable[Trajectory], origin: Provenance | None = None) -> None:
-        """Appends to the store; the oldest go where there is a limit."""
+        """Append to the store, and drop the oldest episodes beyond its limit."""
         # whether worlds may be mixed was asked when the run was rehearsed
         how: dict[str, Any] = {
             "max_steps": self.settings.collect.max_steps,
@@ -122,7 +122,7 @@ class Session:
             self.store = self.store.append(trajectories, **how)
 
     def led(self, phase: Callable[[Session], None]) -> None:
-        """A phase of the first process alone; the others wait, and take over the state that it comes to."""
+        """Run a phase in the first process alone; the others wait, and take over the resulting state."""
 
         def work() -> State:
             phase(self)
@@ -133,13 +133,13 @@ class Session:
             self.store = load_trajectories(self.directory.trajectories)
 
     def check_together(self) -> None:
-        """Raises Interrupted, in all processes at once, if Ctrl-C was pressed in one."""
+        """Raise Interrupted, in all processes at once, if Ctrl-C was pressed in one."""
         if self.team.any(self.interrupt.pressed):
             raise Interrupted
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """A phase of an iteration: begins with a checkpoint, ends with its seconds counted."""
+        """Enter a phase of an iteration: save a checkpoint first, and count its seconds at the end."""
         self.state.phase = name
         self.save()
         began = time.perf_counter()
@@ -152,9 +152,9 @@ class Session:
 
     @contextmanager
     def opened(self, directory: RunDirectory) -> Iterator[None]:
-        """Takes up the run where its last checkpoint left it; its lock is held.
+        """Continue the run from its last checkpoint within the block; its lock is held.
 
-        Whatever happens, ``run.json`` says how it ended, and its files are closed.
+        In any case ``run.json`` records how the run ended, and its files are closed.
         """
         self.directory = directory
         if not self.team.leads:
@@ -176,7 +176,7 @@ class Session:
 
     @contextmanager
     def _noted(self) -> Iterator[None]:
-        """Notes in ``run.json`` that the run goes on, and how it ended."""
+        """Record in ``run.json`` that the run continues, and how it ended."""
         go_on = f"go on with: [bold]wmplay train {escape(shlex.quote(f'run={self.directory.path}'))}[/bold]"
         self.directory.update(status="running")
         ending = "failed"
@@ -206,12 +206,12 @@ class Session:
                 self.note(ending)
 
     def note(self, status: str) -> None:
-        """Notes in ``run.json`` how the run is, and what it took. Raises WriteError."""
+        """Record in ``run.json`` the run's status and times. Raise WriteError."""
         if self.team.leads:
             self.directory.update(status=status, wall=self.state.wall)
 
     def save(self) -> None:
-        """A checkpoint of everything that the rest of the run depends on."""
+        """Save a checkpoint of all state that the remaining run depends on."""
         if not self.team.leads:
             return
         self.saved_at = time.monotonic()
@@ -229,17 +229,17 @@ class Session:
             self.store.vacuum()  # not earlier: the checkpoint before refers to what was dropped
 
     def save_when_due(self) -> None:
-        """A checkpoint now and then during a long phase."""
+        """Save a checkpoint if the last one is old enough, during a long phase."""
         if self.team.leads and time.monotonic() - self.saved_at > self.settings.checkpoint.every:
             self.save()
 
     def restore(self) -> None:
-        """The state of the last checkpoint; a run that was killed before its first begins at the beginning.
+        """Restore the last checkpoint; a run that was killed before its first begins at the beginning.
 
         Raises:
-            RunError: if there is none that can be read, although there was one, or it is of other pieces;
+            RunError: if no checkpoint can be read although one was written, or if it belongs to other pieces;
                 nothing is deleted then.
-            StoreError: if what was collected is damaged, or cannot be read.
+            StoreError: if the collected episodes are damaged, or cannot be read.
         """
         directory, trajectories = self.directory, self.directory.trajectories
         if not (directory.checkpoints() or is_store(trajectories) or Jsonl.size(directory.metrics)):
@@ -266,7 +266,7 @@ class Session:
         Jsonl.cut(directory.metrics, saved["metrics"])
 
     def _take_over(self, saved: Mapping[str, Any]) -> None:
-        """Takes over all of a checkpoint but the weights and what is on disk."""
+        """Take over a checkpoint's content except for the weights and files."""
         self.state = State(**saved["state"])
         if self.fitter is not None and saved["fitter"] is not None:
             self.fitter.load_state_dict(saved["fitter"])
@@ -278,7 +278,7 @@ class Session:
         return Guarded(lambda: registry.build(chosen, run_dir=path, config=config))
 
     def log(self, phase: str, metrics: dict[str, float]) -> None:
-        """A line of ``metrics.jsonl``, and the same to the other logger."""
+        """Write a line of ``metrics.jsonl``, and send it to the other logger."""
         if not self.team.leads:
             return
         named = {name if "/" in name else f"{phase}/{name}": value for name, value in metrics.items()}
@@ -289,5 +289,5 @@ class Session:
 
     @property
     def _learner(self) -> Learner | None:
-        """The policy, if it learns by itself and so has an optimiser of its own."""
+        """The policy, if it learns by itself and so has an optimiser of its own, or None."""
         return self.parts.policy if isinstance(self.parts.policy, Learner) else None

@@ -1,7 +1,7 @@
-"""THE loop: collect, fit, improve, evaluate, over and over; everything else is config.
+"""THE loop: collect, fit, improve, evaluate, repeatedly; everything else is config.
 
-PlaNet, offline learning, planning in a learned model, policy learning in a learned simulator are this
-loop with other numbers. It owns optimisers, devices, seeds and checkpoints (``wmplay.loop.session``); models
+PlaNet, offline learning, planning in a learned model and policy learning in a learned simulator are this loop
+with other numbers. The loop owns optimisers, devices, seeds and checkpoints (``wmplay.loop.session``); models
 own only their loss.
 """
 
@@ -47,19 +47,19 @@ MEASURED = 1024  # segments that give a model its units, where bounds do not
 
 
 def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Run:
-    """What ``wmplay train`` does: a run from Hydra overrides, or the rest of one (``run=<dir>``).
+    """Train as ``wmplay train`` does: a new run from Hydra overrides, or a continued one (``run=<dir>``).
 
-    Started several times by ``torchrun``, these processes fit the model together.
+    Several processes started by ``torchrun`` fit the model together.
 
     Args:
-        overrides: such as ``["experiment=quickstart", "seed=1"]``.
-        dir: where to write a new run; None is the config's ``dir``.
+        overrides: for example ``["experiment=quickstart", "seed=1"]``.
+        dir: directory of a new run; None is the config's ``dir``.
 
     Returns:
         The finished run.
 
     Raises:
-        WmplayError: for whatever the user can fix, in one line.
+        WmplayError: for any mistake that the user can fix; one line.
         Interrupted: after Ctrl-C, with the run saved.
     """
     refuse_hydras(overrides)
@@ -73,14 +73,14 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
         return registry.compose(overrides, swaps.append)
 
     def prepare() -> Pace:
-        """How fast this machine is at the run; a mistake shows before anything is written."""
+        """Measure this machine's speed at the run; a mistake is reported before anything is written."""
         session.actors.check()
         with lending(session.parts, "rehearse"):
             rehearse(session.settings, session.parts, session.device, goes_on=run is not None)
         return measure(session.settings, session.parts, session.device, choose=run is None and team.size == 1)
 
     def begin() -> Path:
-        """The run's directory."""
+        """Return the run's directory."""
         if run is not None:
             return run
         for line in swaps:
@@ -115,7 +115,7 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
 
 
 def tell_duration(s: Session, pace: Pace) -> None:
-    """Says how long the rest of a run takes on this machine."""
+    """Print how long the remaining run takes on this machine."""
     state = s.state
     seconds = pace.expected(s.settings, state.iteration, state.phase, state.updates)
     if s.team.leads:
@@ -124,7 +124,7 @@ def tell_duration(s: Session, pace: Pace) -> None:
 
 
 def loop(s: Session) -> None:
-    """All phases of all iterations, from wherever the run is; each begins with a checkpoint.
+    """Run all phases of all iterations from the run's position; each begins with a checkpoint.
 
     Several processes fit together; in the other phases the first one works alone.
     """
@@ -141,7 +141,8 @@ def loop(s: Session) -> None:
 
 
 def collect(s: Session) -> None:
-    """New episodes by the present policy with exploration; before the first, data given and random ones."""
+    """Collect episodes by the policy with exploration; before the first iteration, given data and random
+    episodes."""
     before = s.state.real_steps
     if s.state.iteration == 0:
         if s.settings.given.data is not None:
@@ -206,7 +207,7 @@ def _over_ray(s: Session, episodes: int, policy: Policy | None, seed: int) -> It
 
 
 def fit(s: Session) -> None:
-    """Updates of the model on segments of the store."""
+    """Update the model on segments of the store."""
     cfg, end = s.settings.fit, s.state.fit_until
     if s.fitter is None or s.state.updates >= end:
         return
@@ -236,7 +237,7 @@ def fit(s: Session) -> None:
 
 
 def improve(s: Session) -> None:
-    """A policy that learns practises, in the real world or in the learned one; others do nothing here."""
+    """Let a policy that learns practise, in the real or the learned world; do nothing for other policies."""
     cfg, policy = s.settings.improve, s.parts.policy
     if cfg.steps == 0:
         return
@@ -263,7 +264,7 @@ def improve(s: Session) -> None:
 
 
 def evaluate(s: Session) -> None:
-    """Prediction on held-out episodes, and the policy, when due; at the end beside others."""
+    """Evaluate the model on held-out episodes, and the policy, when due; at the end with further policies."""
     done = s.state.iteration + 1
     if done % s.settings.evaluate.every and done < s.settings.iterations:
         return
@@ -281,14 +282,14 @@ def evaluate(s: Session) -> None:
 
 
 def evaluate_again(path: str | Path, overrides: Sequence[str] = ()) -> None:
-    """What ``wmplay eval`` does: scores a run's last checkpoint anew, rewrites its evaluation and report.
+    """Evaluate a run's last checkpoint as ``wmplay eval`` does; rewrite its evaluation and report.
 
     Args:
         path: of the run.
-        overrides: single values, such as ``["evaluate.policy.episodes=1000"]``.
+        overrides: single values, for example ``["evaluate.policy.episodes=1000"]``.
 
     Raises:
-        WmplayError: for whatever the user can fix, in one line.
+        WmplayError: for any mistake that the user can fix; one line.
     """
     run = Run(Path(path))
     with run.directory.held():

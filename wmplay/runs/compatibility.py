@@ -16,7 +16,7 @@ from wmplay.store.provenance import in_words, same_world
 
 
 def check_spaces(env: Any, like: gymnasium.Env[Any, Any], who: str) -> None:
-    """Compare the spaces of an env, single or vector, with those of the env that a policy was made for.
+    """Raise SpaceError unless a policy made for one env can act in another (single or vector).
 
     Raises:
         SpaceError: if an observation is missing or different, or the actions are.
@@ -36,15 +36,16 @@ def check_spaces(env: Any, like: gymnasium.Env[Any, Any], who: str) -> None:
 
 
 def check_policy(run: LoadedRun, env: Any, hint: str | None) -> None:
-    """Check that a run's policy can act in an env, and is of the same world.
+    """Check that a run's policy can act in an env of the same world.
 
     Args:
-        run: whose policy it is.
+        run: the policy's run.
         env: single or vector.
-        hint: ends the error for another world; None = any will do.
+        hint: the end of the error for another world; None allows any world.
 
     Raises:
-        RunError, SpaceError, WorldError: in one line, if not, or if it has none.
+        RunError: if the run has no policy.
+        SpaceError, WorldError: in one line, if the spaces or the world differ.
     """
     run.acting()
     who = f"the policy of {run.path}"
@@ -55,16 +56,16 @@ def check_policy(run: LoadedRun, env: Any, hint: str | None) -> None:
 
 
 def check_same_world(who: str, made_with: Iterable[Provenance], env: Any, hint: str) -> None:
-    """Compare the worlds that data or a policy was made with, as far as known, with the world of an env.
+    """Compare the worlds in the provenance of data or of a policy, as far as known, with an env's world.
 
     Args:
-        who: begins the error.
+        who: the first words of the error.
         made_with: the known provenance of the data or the policy.
         env: single or vector.
-        hint: ends the error: what else to do.
+        hint: the end of the error: the next step.
 
     Raises:
-        WorldError: naming both worlds.
+        WorldError: with the names of both worlds.
     """
     here = provenance_of(env)
     other = next((origin for origin in made_with if here is not None and not same_world(origin, here)), None)
@@ -76,13 +77,13 @@ def check_same_world(who: str, made_with: Iterable[Provenance], env: Any, hint: 
 
 
 def check_store(store: Store, env: Any, *, every_key: bool) -> None:
-    """Compare the arrays of a store with what an env gives.
+    """Compare the arrays of a store with the observations and actions of an env.
 
     Args:
         store: of trajectories.
         env: single or vector.
-        every_key: whether the env's trajectories are to be added to it: then its observations must be the
-            env's. Otherwise it needs only those that models look at, and may have others.
+        every_key: whether the env's trajectories will be added to the store: then its observations must be
+            the env's. Otherwise the store needs only those that models read, and may have others.
 
     Raises:
         StoreError: if an observation or the action is missing or different.

@@ -1,4 +1,4 @@
-"""A run on disk: what is where, who writes to it, and files that notice when they change."""
+"""A run on disk: its files, the lock of its writer, and checksums that reveal later changes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _Machine:
 
 @dataclass(frozen=True)
 class _Content:
-    """What is read of ``run.json``; whatever else is in it is only shown."""
+    """The fields of ``run.json`` that are read; others are only shown."""
 
     name: str | None = None
     seed: int | None = None
@@ -67,11 +67,11 @@ class _Content:
 class RunDirectory:
     """The directory of a run: ``config.yaml``, ``run.json``, ``metrics.jsonl``, ``trajectories/``, ...
 
-    All but the config, which a person may edit, are checked when they are read: a file that changed since it
-    was written is named. Those of older versions have no checksums.
+    All files but the config, which a person may edit, are checked when they are read: a file that changed
+    since it was written is reported. Those of older versions have no checksums.
 
     Raises:
-        RunError: if there is no run at the path.
+        RunError: if the path is not a run.
     """
 
     def __init__(self, path: Path) -> None:
@@ -87,16 +87,16 @@ class RunDirectory:
     def created(
         cls, settings: Settings, overrides: Sequence[str], path: str | Path | None = None
     ) -> Iterator[RunDirectory]:
-        """Makes the directory of a new run, and holds it within the block (see ``held``).
+        """Make the directory of a new run, and hold it within the block (see ``held``).
 
         Args:
             settings: of the whole run.
             overrides: as typed; they name the run among the jobs of a sweep.
-            path: where; None is ``runs/<name>/<date-time>``.
+            path: of the directory; None is ``runs/<name>/<date-time>``.
 
         Raises:
-            RunError: if there is something at that path, or another process is making a run there.
-            WriteError: no space, no permission; nothing is left behind.
+            RunError: if the path is taken, or if another process makes a run in it.
+            WriteError: no space, no permission; the directory is removed.
         """
         path, made = (_unused(Path("runs") / settings.name), True) if path is None else _room(Path(path))
         begun = (path / LOCK).exists()  # and killed before there was a run
@@ -115,13 +115,13 @@ class RunDirectory:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keeps other processes from writing to the run within the block.
+        """Keep other processes from writing to the run within the block.
 
-        What killed processes were writing is removed.
+        Temporary files of killed processes are removed.
 
         Raises:
-            RunError: if another process is at it, with its number, its machine and since when; or for a link
-                that leads out of the directory, through which it would be written.
+            RunError: if another process writes to the run, with its number, its machine and since when; or
+                for a link that leads out of the directory, through which the run would write.
             WriteError: no permission.
         """
         check_links(self.path, RunError)
@@ -133,10 +133,10 @@ class RunDirectory:
             yield
 
     def read(self) -> dict[str, Any]:
-        """``run.json``.
+        """Return the content of ``run.json``.
 
         Raises:
-            RunError: if there is none, or it is damaged.
+            RunError: if the file is missing or damaged.
         """
         path = self.path / "run.json"
         try:
@@ -150,11 +150,11 @@ class RunDirectory:
         return content
 
     def update(self, **fields: Any) -> None:
-        """Replaces fields of ``run.json``."""
+        """Replace fields of ``run.json``."""
         write_sealed_json(self.path / "run.json", {**self.read(), **fields})
 
     def status(self) -> str:
-        """ "running", "finished", "failed", "interrupted", or "stopped": it was killed."""
+        """Return "running", "finished", "failed", "interrupted", or "stopped" for a killed run."""
         status = str(self.read().get("status", ""))
         return "stopped" if status == "running" and not is_claimed(self.path / LOCK) else status
 
@@ -173,16 +173,16 @@ class RunDirectory:
             raise RunError(f"{self.path} is not a whole run: it has no config.yaml") from None
 
     def config_is_as_written(self) -> bool:
-        """Return whether nobody, and nothing, has edited the config since the run wrote it."""
+        """Return whether the config is unchanged since the run wrote it."""
         noted = self.read().get("config_sha256")
         return noted is None or noted == _digest(self.path / "config.yaml")
 
     def change_settings(self, settings: Settings, /, **change: Any) -> None:
-        """Write other settings, and note in ``run.json`` what was changed, and when.
+        """Write other settings, and record in ``run.json`` what was changed, and when.
 
         Args:
             settings: from here on.
-            change: what to note: the overrides, and how far the run was.
+            change: entries to record: the overrides, and the position of the run.
         """
         when = datetime.now().isoformat(timespec="seconds")
         write_config(self.path / "config.yaml", settings.config())
@@ -192,15 +192,19 @@ class RunDirectory:
     # ---- its checkpoints -------------------------------------------------------------------------------
 
     def checkpoints(self) -> list[Path]:
-        """The checkpoints, oldest first."""
+        """Return the checkpoints, oldest first."""
         return self._checkpoints.paths()
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> Path:
-        """Writes the next checkpoint. Raises WriteError."""
+        """Write the next checkpoint. Raise WriteError."""
         return self._checkpoints.save(state)
 
     def read_checkpoint(self) -> dict[str, Any]:
-        """The last checkpoint that is not damaged. Raises RunError, and DamagedError where all are."""
+        """Return the last checkpoint that is not damaged.
+
+        Raises:
+            RunError: if no checkpoint exists; DamagedError if all are damaged.
+        """
         return self._checkpoints.read()
 
 
@@ -208,7 +212,7 @@ class RunDirectory:
 
 
 def _unused(folder: Path) -> Path:
-    """Makes ``<folder>/<date-time>``, with a number where two begin in the same second."""
+    """Make ``<folder>/<date-time>``, with a number if two runs begin in the same second."""
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     for number in count():
         path = folder / (f"{stamp}-{number}" if number else stamp)
@@ -220,7 +224,7 @@ def _unused(folder: Path) -> Path:
 
 
 def _room(path: Path) -> tuple[Path, bool]:
-    """Makes a directory that was chosen; returns whether it was not there. Raises RunError, WriteError."""
+    """Make the chosen directory; return whether it is new. Raise RunError or WriteError."""
     if path.exists() and not _is_room(path, (path / LOCK).exists()):
         raise RunError(_taken(path))
     with explained(path):
@@ -233,8 +237,7 @@ def _room(path: Path) -> tuple[Path, bool]:
 
 
 def _is_room(path: Path, begun: bool) -> bool:
-    """Return whether a directory is empty, or holds no more than what was written of a run before its
-    ``run.json``, when the process was killed."""
+    """Return whether a directory is empty, or has only files that a killed run writes before ``run.json``."""
     if not path.is_dir():
         return False
     known = {LOCK, *(BEFORE_RUN_JSON if begun else ())}
@@ -277,7 +280,7 @@ def _write_new(path: Path, settings: Settings, overrides: Sequence[str]) -> None
 
 @contextmanager
 def _undone(path: Path) -> Iterator[None]:
-    """Removes what ``_write_new`` made where it fails."""
+    """Remove the files that ``_write_new`` made if the block fails."""
     try:
         yield
     except BaseException:
@@ -319,7 +322,7 @@ def _machine() -> dict[str, Any]:
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout that the code runs from, "+changes" if it was edited."""
+    """Return the commit of the checkout that the code runs from, with "+changes" if it was edited."""
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:

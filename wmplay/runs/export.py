@@ -1,4 +1,4 @@
-"""Exporting a run as one portable folder."""
+"""Export of a run as one portable folder."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ TOLD = (
 
 
 def export_run(path: Path, out: Path) -> None:
-    """Writes a run's last checkpoint as one portable folder; see ``wmplay.runs.export``.
+    """Write a run's last checkpoint as one portable folder; see ``wmplay.runs.portable``.
 
     Args:
         path: of the run.
         out: a path that is free.
 
     Raises:
-        RunError: there is no run, it has no checkpoint, or there is something at ``out``.
-        ConfigError: it cannot be built here.
-        SpaceError: its spaces cannot be written.
-        WriteError: no space, no permission; nothing is left behind.
+        RunError: if the path is not a run, if the run has no checkpoint, or if ``out`` is taken.
+        ConfigError: if the run cannot be built here.
+        SpaceError: if its spaces cannot be written.
+        WriteError: no space, no permission; nothing is written.
     """
     run = Run(path)
     if out.exists():

@@ -1,4 +1,4 @@
-"""``load_run``: a run, or an exported one, to look at and to act with."""
+"""Loading of a run, or an exported one, to analyse it and to act with it."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ from wmplay.vector.autoreset import Autoreset, autoreset_mode
 
 
 def load_run(path: str | Path) -> Run | ExportedRun:
-    """A run from its directory: ``.config .env .model .policy .metrics .actor()``.
+    """Return a run from its directory: ``.config .env .model .policy .metrics .actor()``.
 
     Args:
-        path: of a run, or of what ``wmplay export`` made of one; that has no metrics and no trajectories.
+        path: of a run, or of an export by ``wmplay export``, which has no metrics and no trajectories.
 
     Raises:
-        RunError: if the directory is neither, or damaged.
+        RunError: if the directory is neither, or is damaged.
     """
     path = Path(path)
     return ExportedRun(path) if is_portable(path) else Run(path)
 
 
 class LoadedRun(ABC):
-    """What can be loaded to act and to predict with; its parts are built when asked for.
+    """A loaded run, to act and to predict with; its parts are built at their first use.
 
     Attributes:
         path: its directory.
@@ -63,19 +63,19 @@ class LoadedRun(ABC):
     @cached_property
     @abstractmethod
     def settings(self) -> Settings:
-        """The settings, typed. Raises ConfigError where the present version cannot take the config."""
+        """The typed settings. Raises ConfigError if the present version does not accept the config."""
 
     @abstractmethod
     def sources(self) -> tuple[gymnasium.Env[Any, Any] | EnvSpec, Mapping[str, Any]]:
-        """The env that the pieces are built for, and {part: weights} for them."""
+        """Return the env that the pieces are built for, and {part: weights} for them."""
 
     @cached_property
     def parts(self) -> Parts:
         """The pieces, with their weights.
 
         Raises:
-            RunError: if there are none, or they are of another model.
-            ConfigError: if its config is of another version, or a plugin that it needs is not here.
+            RunError: if weights are missing, or belong to another model.
+            ConfigError: if the config is of another version, or if a plugin that it needs is missing.
         """
         try:
             env, weights = self.sources()
@@ -97,12 +97,12 @@ class LoadedRun(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the model."""
         return choose_device(self.settings.device)
 
     @property
     def threads(self) -> Threads:
-        """How many threads its settings ask for."""
+        """The number of threads that the settings ask for."""
         return self.settings.threads or "auto"
 
     @property
@@ -122,7 +122,7 @@ class LoadedRun(ABC):
         return self.parts.policy
 
     def acting(self, explore: bool = False) -> Policy:
-        """The policy, or the explorer around it. Raises RunError where the run has none."""
+        """Return the policy, or the explorer around it. Raise RunError if the run has none."""
         policy: Policy | None = self.parts.explorer if explore else self.policy
         if policy is None:
             raise RunError(
@@ -131,7 +131,7 @@ class LoadedRun(ABC):
         return policy
 
     def actor(self, *, explore: bool = False, seed: int = 0) -> Actor:
-        """The policy for one env, step by step: ``action = act(observation)``."""
+        """Return the policy for one env, step by step: ``action = act(observation)``."""
         return Actor(self.acting(explore), self.parts.env, device=self.device, explore=explore, seed=seed)
 
     def __repr__(self) -> str:
@@ -151,12 +151,12 @@ class Run(LoadedRun):
         return read_settings(self.directory)
 
     def sources(self) -> tuple[gymnasium.Env[Any, Any] | EnvSpec, Mapping[str, Any]]:
-        """An env of the run's kind, and the weights of the last checkpoint."""
+        """Return an env of the run's kind, and the weights of the last checkpoint."""
         return build_env(env_config(self.settings)), self.directory.read_checkpoint()["weights"]
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of ``metrics.jsonl``; those that are damaged are left out, and told. Raises RunError."""
+        """The lines of ``metrics.jsonl``; damaged lines are left out and reported. Raises RunError."""
         return read_metrics(self.directory.metrics).sound
 
     @overload
@@ -171,15 +171,16 @@ class Run(LoadedRun):
     ) -> LearnedModes: ...
 
     def learned_env(self, num_envs: int | None = 1, seed: int = 0, autoreset: Autoreset = "same_step") -> Any:
-        """The world model as an environment, set up as the run's config says.
+        """Return the world model as an environment, set up as the run's config says.
 
         Args:
             num_envs: of a vector env; None for a single ``gymnasium.Env``.
             seed: of the real frames that episodes begin with.
-            autoreset: what a vector env does when an episode ends: "same_step", "next_step" or "disabled".
+            autoreset: the mode in which a vector env begins the next episode: "same_step", "next_step" or
+                "disabled".
 
         Raises:
-            ConfigError: if the run has no model, or one that cannot be practised in.
+            ConfigError: if the run has no model, or one without a usable reward.
             UnknownName: for another autoreset mode.
         """
         store = self.trajectories if self.settings.learned.starts == "store" else None
@@ -191,12 +192,12 @@ class Run(LoadedRun):
 
     @property
     def trajectories(self) -> Store:
-        """What was collected."""
+        """The collected episodes."""
         return load_trajectories(self.directory.trajectories)
 
 
 class ExportedRun(LoadedRun):
-    """An exported run. Its env is only built when somebody, or a piece, asks for more than its spaces."""
+    """An exported run. Its env is only built if more than its spaces is needed."""
 
     def __init__(self, path: Path) -> None:
         self.directory = PortableDirectory(path)
@@ -208,7 +209,7 @@ class ExportedRun(LoadedRun):
         return settings_of(self.directory.config())
 
     def sources(self) -> tuple[gymnasium.Env[Any, Any] | EnvSpec, Mapping[str, Any]]:
-        """An env, or what is known of its spaces, and the weights."""
+        """Return an env, or its spaces, and the weights."""
         try:
             if self._env_is_needed():
                 return self.env, self.directory.weights()
@@ -220,7 +221,7 @@ class ExportedRun(LoadedRun):
 
     @cached_property
     def env(self) -> gymnasium.Env[Any, Any]:
-        """A single env of the run's kind. Raises ConfigError where it cannot be made."""
+        """A single env of the run's kind. Raises ConfigError if it cannot be made."""
         env: gymnasium.Env[Any, Any] = build_env(env_config(self.settings))
         return env
 

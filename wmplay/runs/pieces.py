@@ -1,4 +1,4 @@
-"""The pieces of a run, built from its config."""
+"""The pieces of a run, built from its settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BEFORE_POLICY = ("env", "model", "objective", "planner")  # a policy may ask for
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run is made of, built from its config."""
+    """The pieces of a run."""
 
     env: Any  # one env, or the ``EnvSpec`` of one that need not be built
     model: Any  # a WorldModel and nn.Module, or None: model-free
@@ -31,7 +31,7 @@ class Parts:
     explorer: Policy  # the policy, with exploration around it
 
     def modules(self) -> dict[str, nn.Module]:
-        """The parts with weights, by name."""
+        """Return the parts with weights, by name."""
         parts = {"model": self.model, "policy": self.policy}
         return {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
 
@@ -70,14 +70,14 @@ def _check_methods(kind: str, piece: Any) -> None:
 
 
 def env_config(settings: Settings, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return what a run's env is built from, with the overrides of one of the loop's phases."""
+    """Return the config of a run's env, with the overrides of one of the loop's phases."""
     own = default_settings(registry.target(settings.env))  # an env may be made of the data itself
     given = {key: value for key, value in asdict(settings.given).items() if key in own}
     return {**settings.env, **given, **(overrides or {})}
 
 
 def untrained_policy(settings: Settings, parts: Parts, device: torch.device) -> Any:
-    """A policy as the run's was before it learned anything, but for the seed of its weights."""
+    """Return a policy like the run's before it learned, except for the seed of its weights."""
     assert settings.policy is not None
     torch.manual_seed(settings.evaluate.seed)
     before = {"env": parts.env, "model": parts.model, "objective": parts.objective, "planner": parts.planner}

@@ -1,8 +1,8 @@
-"""A run as one portable folder: what it takes to act and to predict elsewhere, not to go on training.
+"""A run as one portable folder, to act and to predict elsewhere, but not to continue training.
 
-The folder holds ``weights.safetensors`` (``<part>.<name>``, of the model and of a policy that has some),
+The folder holds ``weights.safetensors`` (``<part>.<name>``, of the model and of a policy with weights),
 ``config.yaml``, ``spaces.json`` (of the env, so that it need not be installed) and ``export.json``: versions,
-origin, and the checksums of the weights and the config.
+provenance, and the checksums of the weights and the config.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FORMAT = 1
 
 
 def is_portable(path: Path) -> bool:
-    """Whether there is an exported run at a path."""
+    """Return whether a path is an exported run."""
     return (path / ABOUT).exists()
 
 
@@ -40,18 +40,18 @@ def write_portable(
     spaces: Mapping[str, Space[Any]],
     about: Mapping[str, Any],
 ) -> None:
-    """Writes the folder: all of it or nothing.
+    """Write the folder, or nothing.
 
     Args:
         path: free, or an empty folder.
         config: of the run.
         weights: {part: its state_dict}.
         spaces: by name: the env's observation_space and action_space.
-        about: what else is good to know, as JSON.
+        about: further facts, as JSON.
 
     Raises:
         SpaceError: for spaces other than Box, Discrete and a Dict of these.
-        WriteError: no space, no permission, or there is something at the path.
+        WriteError: no space, no permission, or the path is taken.
     """
     described = {name: space_to_json(space) for name, space in spaces.items()}
     tensors = {
@@ -84,13 +84,13 @@ class PortableDirectory:
             )
 
     def config(self) -> dict[str, Any]:
-        """The run's config. Raises RunError, also where its checksum is another; 0.1.0 wrote none."""
+        """Return the run's config. Raise RunError, also if its checksum differs; 0.1.0 wrote none."""
         if "config_sha256" in self.about:
             self._check("config_sha256")
         return read_config(self._there(CONFIG))
 
     def weights(self) -> dict[str, dict[str, Tensor]]:
-        """{part: its state_dict}. Raises RunError, also where the checksum is another."""
+        """Return {part: its state_dict}. Raise RunError, also if the checksum differs."""
         self._check("sha256")
         file = self.path / WEIGHTS
         try:
@@ -104,7 +104,7 @@ class PortableDirectory:
         return found
 
     def spaces(self) -> dict[str, Space[Any]]:
-        """The env's observation_space and action_space. Raises RunError."""
+        """Return the env's observation_space and action_space. Raise RunError."""
         content = self._json(SPACES)
         try:
             return {name: space_from_json(content[name]) for name in ("observation_space", "action_space")}
@@ -112,7 +112,7 @@ class PortableDirectory:
             raise RunError(f"{self.path / SPACES} is damaged ({error!r}): restore it from a copy") from error
 
     def _check(self, key: str) -> None:
-        """Compares a file with its checksum. Raises DamagedError."""
+        """Compare a file with its checksum. Raise DamagedError if it differs."""
         file = self._there(DIGESTS[key])
         if _digest(file) != self.about.get(key):
             raise DamagedError(

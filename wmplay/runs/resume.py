@@ -1,4 +1,4 @@
-"""The config of a run that goes on, and of one that is loaded."""
+"""The settings of a continued run, and of one that is loaded."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from wmplay.store.provenance import in_words, origin_of, same_world
 
 
 def run_to_continue(overrides: Sequence[str]) -> Path | None:
-    """The directory that ``run=<dir>`` names, if it is among the overrides."""
+    """Return the directory of ``run=<dir>`` among the overrides, or None."""
     values = [override.value() for override in parse(overrides) if override.key_or_group == "run"]
     return Path(str(values[-1])) if values and values[-1] is not None else None
 
 
 def plugins_of(about: Mapping[str, Any]) -> str:
-    """The plugins that ``run.json`` (or ``export.json``) names, for the end of a message."""
+    """Return the plugins that ``run.json`` (or ``export.json``) names, for the end of a message."""
     told = about.get("plugins")
     files = sorted({str(file)[:99] for file in told.values()}) if isinstance(told, Mapping) else []
     return f" (the run was made with {', '.join(map(repr, files))})" if files else ""
 
 
 def read_settings(directory: RunDirectory) -> Settings:
-    """Return the settings of a run, checked.
+    """Return the validated settings of a run.
 
     Raises:
-        ConfigError: if the present version or the present plugins cannot take it.
+        ConfigError: if the present version or the present plugins do not accept the config.
     """
     config = directory.config()
     try:
@@ -46,10 +46,10 @@ def read_settings(directory: RunDirectory) -> Settings:
 
 
 def continued_settings(directory: RunDirectory, overrides: Sequence[str]) -> Settings:
-    """Return the settings of a run that goes on: its own, with overrides of single values (``fit.lr=1e-4``).
+    """Return the settings of a continued run: its own, with overrides of single values (``fit.lr=1e-4``).
 
     Raises:
-        ConfigError: for a key that is not there, a bad value, or another piece.
+        ConfigError: for an unknown key, a bad value, or another piece.
         WorldError: for settings that make another world.
     """
     settings = read_settings(directory)

@@ -1,6 +1,6 @@
-"""A sweep on disk: which job lies where, how far it is, and whether some process is at it.
+"""A sweep on disk: the directory of each job, its state, and its lock.
 
-A job is known by its resolved config: its directory's name is a digest of it. So a sweep that is run again
+A job is identified by its settings: its directory's name is a digest of them. So a sweep that runs again
 finds its jobs, whatever their numbers; and two processes that run the same sweep share its jobs.
 """
 
@@ -63,10 +63,10 @@ class SweepDirectory:
     # ---- the sweep ---------------------------------------------------------------------------------
 
     def overrides(self) -> list[str]:
-        """The overrides that the sweep was last run with.
+        """Return the overrides of the sweep's last launch.
 
         Raises:
-            RunError: if it is no sweep's directory, or ``sweep.json`` is damaged.
+            RunError: if the directory is not a sweep's, or if ``sweep.json`` is damaged.
         """
         path = self.path / SWEEP_FILE
         try:
@@ -85,11 +85,12 @@ class SweepDirectory:
         return overrides
 
     def check(self, overrides: Sequence[str]) -> None:
-        """Whether a sweep of these overrides may be (or go on) here. It may have other values of what it
-        sweeps over, other seeds and another launcher, but nothing else that is different.
+        """Raise RunError unless a sweep of these overrides may be, or continue, in this directory.
+
+        It may differ in the values that it sweeps over, in seeds and in the launcher, but in nothing else.
 
         Raises:
-            RunError: if there is something else in the directory.
+            RunError: if the directory has another content.
         """
         if not self.path.exists():
             return
@@ -108,17 +109,17 @@ class SweepDirectory:
             )
 
     def _is_sweep_or_room(self) -> bool:
-        """Return whether there is a sweep in the directory, or no more than what was written before one."""
+        """Return whether the directory is a sweep, or has only files written before one."""
         return (self.path / SWEEP_FILE).exists() or all(
             each.name == LOCKS or is_beside(each) for each in self.path.iterdir()
         )
 
     def write(self, overrides: Sequence[str], *, new: bool = False) -> None:
-        """Makes the directory, and notes what is swept over.
+        """Make the directory, and record what is swept over.
 
         Raises:
-            RunError: if there is something else in it by now, or it has to be new, and another sweep made it
-                in the same second.
+            RunError: if the directory has other content by now, or if it must be new and another sweep made
+                it in the same second.
             WriteError: no space, no permission.
         """
         with explained(self.path):
@@ -140,15 +141,15 @@ class SweepDirectory:
         return self.path / digest(settings)
 
     def claimed(self, job: Path) -> AbstractContextManager[bool]:
-        """Keeps other processes from a job within the block; yields whether none of them is at it now."""
+        """Keep other processes from a job within the block; yield whether none of them runs it."""
         return claimed(self._lock(job), patience=1.0)
 
     def is_finished(self, job: Path) -> bool:
-        """Whether a job is done."""
+        """Return whether a job is finished."""
         return _status(job) == "finished"
 
     def state(self, job: Path) -> State:
-        """How far a job is. One that was killed is "stopped", like one that was interrupted."""
+        """Return the state of a job. A killed job is "stopped", like an interrupted one."""
         status = _status(job)
         if status == "finished":
             return "finished"
@@ -159,19 +160,19 @@ class SweepDirectory:
         return "stopped" if job.exists() else "new"
 
     def failure(self, job: Path) -> str:
-        """Why a job failed, in one line."""
+        """Return the reason of a job's failure, in one line."""
         lines = _failure(job)
         return lines[0] if lines else "for a reason that it could not write down"  # it was killed meanwhile
 
     def begun(self) -> Iterator[Path]:
-        """The directories with a run, or with the reason why there is none."""
+        """Yield the directories with a run, or with the reason why it failed to start."""
         found = {path.parent for name in ("run.json", FAILURE_FILE) for path in self.path.rglob(name)}
         for path in sorted(found):
             if not any(part.startswith(".") for part in path.relative_to(self.path).parts):
                 yield path
 
     def failed_with(self, job: Path) -> list[str]:
-        """The overrides of a job that failed before there was a run. Raises RunError."""
+        """Return the overrides of a job that failed before its run existed. Raise RunError."""
         try:
             overrides = json.loads(_failure(job)[1])
         except (IndexError, ValueError, RecursionError):
@@ -186,7 +187,7 @@ class SweepDirectory:
 
 
 def _failure(job: Path) -> list[str]:
-    """The lines that say why a job failed."""
+    """Return the lines of a job's failure file."""
     try:
         content = read_bytes(job / FAILURE_FILE, RunError, LONGEST_FAILURE)
     except (FileNotFoundError, RunError):
@@ -202,13 +203,13 @@ def _status(job: Path) -> str | None:
 
 
 def goes_on(job: Path) -> bool:
-    """Makes room for a job that did not end well; its lock is held.
+    """Prepare a job that did not finish for its next start; its lock must be held.
 
     Returns:
-        Whether it is begun, and can go on. One of whose checkpoints none is sound is set aside, whole.
+        Whether it can continue. A job without an undamaged checkpoint is set aside as a whole.
 
     Raises:
-        RunError: for what cannot be read, or is of another version; it stays as it is.
+        RunError: for a job that cannot be read, or is of another version; it is not changed.
     """
     (job / FAILURE_FILE).unlink(missing_ok=True)
     if not (job / "run.json").exists():
@@ -233,7 +234,7 @@ def _set_aside(job: Path) -> Path:
 
 
 def write_failure(job: Path, overrides: Sequence[str], error: Exception) -> None:
-    """Notes why a job failed: in one line, what it was run with as a JSON list, and the traceback."""
+    """Record why a job failed: in one line, its overrides as a JSON list, and the traceback."""
     with explained(job):
         job.mkdir(exist_ok=True)
     known = isinstance(error, WmplayError)
@@ -244,7 +245,7 @@ def write_failure(job: Path, overrides: Sequence[str], error: Exception) -> None
 
 
 def digest(settings: Settings) -> str:
-    """Return what a run's settings are known by: equal for equal values, however they were written."""
+    """Return the identity of a run's settings: equal for equal values, however they were written."""
     content = {key: value for key, value in settings.config().items() if key not in ELSEWHERE}
     pieces = {kind: content[kind] for kind in registry.KINDS if content.get(kind) is not None}
     content |= {kind: as_first_written(piece) for kind, piece in pieces.items()}
@@ -259,7 +260,7 @@ def digest(settings: Settings) -> str:
 
 
 def canonical(value: Any) -> Any:
-    """3.0 is 3: whether a person wrote the point says nothing."""
+    """Return a value with 3.0 replaced by 3, which mean the same."""
     if isinstance(value, Mapping):
         return {str(key): canonical(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -268,9 +269,9 @@ def canonical(value: Any) -> Any:
 
 
 def alike(every: Sequence[Sequence[str]]) -> list[list[str]]:
-    """The overrides of each of several jobs in one order, equal values as they were written first.
+    """Return the overrides of several jobs in one order, with equal values as they were first written.
 
-    So jobs of the same settings have the same texts, whichever launch of a sweep began them.
+    So jobs with the same settings have the same texts, whichever launch of a sweep began them.
     """
     settled: list[dict[str, tuple[str, str]]] = []  # {key: (its value, as it was written)}
     for texts in every:
@@ -288,11 +289,11 @@ def alike(every: Sequence[Sequence[str]]) -> list[list[str]]:
 
 
 def check_own(source: Path, overrides: Sequence[str]) -> None:
-    """Checks overrides that a sweep's file gives, and nobody has typed now: they may choose and set, no more.
+    """Check overrides that come from a sweep's file and not from the user: they may only choose and set.
 
     Raises:
-        RunError: for one that names a class, a module or an interpolation, moves a group, or sets more of
-            Hydra than the sweeper, the launcher and what ``OptunaSweeper`` takes.
+        RunError: for an override that names a class, a module or an interpolation, moves a group, or sets
+            more of Hydra than the sweeper, the launcher and the arguments of ``OptunaSweeper``.
     """
     for text, override in zip(overrides, parse(overrides), strict=True):
         key = override.key_or_group
@@ -307,7 +308,7 @@ def check_own(source: Path, overrides: Sequence[str]) -> None:
 
 
 def _each(override: Override) -> list[Any]:
-    """The values of an override that are no ranges of numbers."""
+    """Return the values of an override, except for ranges of numbers."""
     if not override.is_sweep_override():
         return [override.value()]
     if override.is_interval_sweep() or override.is_range_sweep():
@@ -316,9 +317,10 @@ def _each(override: Override) -> list[Any]:
 
 
 def _identity(overrides: Sequence[str]) -> set[str]:
-    """What makes a sweep: the overrides that all its jobs share, and the names of what it sweeps over.
+    """Return the identity of a sweep: the overrides that all its jobs share, and the keys that it sweeps
+    over.
 
-    Seeds are repetitions, and Hydra's own overrides say how jobs are run: both may change.
+    Seeds are repetitions, and Hydra's own overrides control how jobs run: both may change.
     """
     # of several overrides of a key the last one counts
     last = {override.key_or_group: override for override in parse(overrides)}

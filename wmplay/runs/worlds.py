@@ -21,7 +21,7 @@ from wmplay.store import Store
 def practice_env(
     settings: Settings, parts: Parts, store: Store | None, device: torch.device, seed: int
 ) -> VectorEnv[Any, Any, Any]:
-    """The vector env that a policy practises in, as ``improve`` asks for."""
+    """Return the vector env that a policy practises in, as ``improve`` asks for."""
     cfg = settings.improve
     env: VectorEnv[Any, Any, Any]
     if cfg.world == "learned":
@@ -35,7 +35,7 @@ def practice_env(
 def real_env(
     settings: Settings, episodes: int, overrides: Mapping[str, Any] | None = None
 ) -> VectorEnv[Any, Any, Any]:
-    """Return a run's env as a vector env for so many episodes, as ``collect`` asks for."""
+    """Return a run's env as a vector env for ``episodes`` episodes, as ``collect`` asks for."""
     num_envs = min(settings.collect.num_envs, episodes)
     workers = 0 if settings.collect.over_ray else min(settings.collect.num_workers, num_envs)
     env: VectorEnv[Any, Any, Any] = build_env(
@@ -45,7 +45,7 @@ def real_env(
 
 
 def steps_of_starts(settings: Settings) -> int:
-    """The real steps that imagined practice begins with: those between the frames of fresh resets."""
+    """Return the number of real steps for the starts of imagined practice, between fresh resets' frames."""
     cfg = settings.learned
     fresh = settings.improve.world == "learned" and cfg.starts == "env"
     return cfg.count * (cfg.context - 1) if fresh else 0
@@ -54,13 +54,13 @@ def steps_of_starts(settings: Settings) -> int:
 def learned_env(
     settings: Settings, parts: Parts, store: Store | None, device: torch.device, num_envs: int, seed: int
 ) -> LearnedVectorEnv:
-    """A run's world model as a vector env, as ``learned`` asks for; its starts follow from the seed.
+    """Return a run's world model as a vector env, as ``learned`` asks for; its starts follow from the seed.
 
-    Without a store they are fresh resets.
+    Without a store the starts are fresh resets.
 
     Raises:
-        ConfigError: if the run has no model, the model does not predict what the task needs, or there are
-            no starts of such a length.
+        ConfigError: if the run has no model, if the model does not predict the inputs of the task, or if no
+            start has the required length.
     """
     cfg = settings.learned
     if parts.model is None:

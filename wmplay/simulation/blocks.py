@@ -181,7 +181,7 @@ class _Block:
 
 
 class _Simulator:
-    """Simulates block after block in one env."""
+    """A callable that simulates block after block in one env."""
 
     def __init__(self, env: Env | EnvMaker, policy: Policy | None, settings: dict[str, Any]) -> None:
         self.env = env() if callable(env) else env

@@ -17,7 +17,7 @@ from wmplay.vector.frames import Frames
 
 
 class PolicyDriver:
-    """A policy, or the random one, in a batch of N envs: tensors in, validated numpy actions out."""
+    """A policy, or random actions, in a batch of N envs: tensors in, validated numpy actions out."""
 
     def __init__(
         self, batch: Any, policy: Policy | None, seed: int, explore: bool, device: torch.device
@@ -43,7 +43,7 @@ class PolicyDriver:
         self.space = copy.deepcopy(batch.action_space)
         self.space.seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
         self.carry = None if policy is None else policy.initial(batch.num_envs)
-        self.rows = np.arange(batch.num_envs)  # those that the carry has
+        self.rows = np.arange(batch.num_envs)  # the rows of the policy's carry
 
     def act(self, frames: Frames, last_action: Array, first: Array, wanted: Array | None = None) -> Array:
         """Return actions [N, A] float32 within the bounds, or [N] int64.

@@ -1,4 +1,4 @@
-"""Ray's cluster, and what travels through it: joined or started, packed and unpacked."""
+"""The cluster of Ray: joined or started; and the objects sent through it, packed and unpacked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def connect(ray: ModuleType, number: int) -> None:
     except Exception as error:  # of many classes, Exception itself among them
         why = " ".join(f"{type(error).__name__}: {error}".split())
         if not address:
-            ray.shutdown()  # what there is of it
+            ray.shutdown()  # stops the parts that did start
             raise ConfigError(f"Ray does not start on this machine ({why}): use workers=local") from error
         raise ConfigError(
             f"RAY_ADDRESS is {address}, where there is no Ray cluster ({why}): start one with ray start "
@@ -39,7 +39,7 @@ def connect(ray: ModuleType, number: int) -> None:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Restore the handlers of signals, one of which Ray replaces."""
+    """Restore the signal handlers after the block, because Ray replaces one."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -48,10 +48,10 @@ def _signals_kept() -> Iterator[None]:
 
 
 def pack(name: str, part: Any) -> bytes:
-    """Return any object as bytes, with tensors that can be unpacked on a machine without their device.
+    """Return an object as bytes; its tensors can be unpacked on a machine without their device.
 
     Raises:
-        ConfigError: if it cannot be pickled.
+        ConfigError: if the object cannot be pickled.
     """
     from ray import cloudpickle
 
@@ -69,5 +69,5 @@ def pack(name: str, part: Any) -> bytes:
 
 def unpack(packed: bytes) -> Any:
     """Undo ``pack``, with all tensors on the CPU."""
-    plugins.load_all()  # what is pickled may be of their classes
+    plugins.load_all()  # whose classes the bytes may name
     return torch.load(io.BytesIO(packed), map_location="cpu", weights_only=False, pickle_module=pickle)

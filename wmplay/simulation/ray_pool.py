@@ -1,5 +1,4 @@
-"""A pool of Ray actors: processes that share work, on this or other machines, any of which may die at any
-time."""
+"""A pool of Ray actors: processes that share work, on this or other machines, and may die at any time."""
 
 from __future__ import annotations
 
@@ -21,11 +20,11 @@ from wmplay.simulation.ray_cluster import connect, pack, unpack
 from wmplay.system.extras import import_extra
 from wmplay.system.progress import console
 
-ATTEMPTS = 11  # at a piece of work whose actor dies; ten deaths at random leave a long one done
+ATTEMPTS = 11  # to do a piece of work whose actor dies
 AHEAD = 4  # finished pieces per actor that may wait for one before them
-LOOK = 0.2  # seconds between looks at whether to stop
-PATIENCE = 30.0  # seconds without any actor before this is told
-PASSED_ON = ("WMPLAY_PLUGINS",)  # environment variables that a cluster which runs already does not have
+LOOK = 0.2  # seconds between two calls of ``look``
+PATIENCE = 30.0  # seconds without any actor before a warning
+PASSED_ON = ("WMPLAY_PLUGINS",)  # environment variables that a running cluster lacks
 
 Work = Callable[[Any], Any]
 
@@ -48,8 +47,8 @@ class RayPool:
         self.number = number
         self._ray: ModuleType | None = None
         self._actors: list[Any] = []
-        self._began = False  # the cluster
-        self._works = 0  # so far
+        self._began = False  # whether the cluster was started here
+        self._works = 0  # number of calls of ``map``
 
     def check(self) -> None:
         """Raise ConfigError if Ray is needed and not installed."""
@@ -157,8 +156,7 @@ class RayPool:
 
 
 class _Worker:
-    """An actor. Its constructor does nothing that could kill it, because only attempts of ``run`` are
-    counted."""
+    """An actor, whose constructor does nothing that could kill it: only attempts of ``run`` are counted."""
 
     def __init__(self, directory: str, path: Sequence[str], environment: Mapping[str, str]) -> None:
         os.environ.update(environment)
