@@ -1,4 +1,4 @@
-"""Constructors: its parameters with a default are settings, those without come from the run."""
+"""Constructors of pieces: a parameter with a default is a setting, one without comes from the run."""
 
 from __future__ import annotations
 

@@ -82,11 +82,11 @@ class Fitter:
         return self.stages[-1], begin, end
 
     def state_dict(self) -> dict[str, Any]:
-        """What a continued run needs besides the weights."""
+        """Return the state that a continued run needs besides the weights."""
         return {name: fitter.state_dict() for name, fitter in self.fitters.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over from ``state_dict``."""
+        """Restore ``state_dict``."""
         for name, fitter in self.fitters.items():
             fitter.load_state_dict(state[name])
 
@@ -211,7 +211,7 @@ class StageFitter:
         return {**metrics, "grad_norm": norm, "lr": rate}
 
     def state_dict(self) -> dict[str, Any]:
-        """What a continued run needs besides the weights."""
+        """Return the state that a continued run needs besides the weights."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "loss_scale": self.loss_scale,
@@ -219,7 +219,7 @@ class StageFitter:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over from ``state_dict``."""
+        """Restore ``state_dict``."""
         self.optimizer.load_state_dict(state["optimizer"])
         for group in self.optimizer.param_groups:
             group["weight_decay"] = self.weight_decay  # it may be another from here on
