@@ -1,6 +1,6 @@
 """The clips that a world model is scored on: windows of held-out episodes, cut once for all metrics.
 
-The independent unit is the episode, so there is at most one clip of each.
+The independent unit is the episode, so that each gives at most one clip.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def cut_clips(
         episodes: held-out episodes.
         context: frames to show.
         horizon: steps to predict after them.
-        number: clips wanted; there are fewer where there are fewer episodes of that length.
+        number: of clips; fewer where fewer episodes have that length.
         seed: chooses episodes and places.
         from_reset: begin each clip at its episode's first frame, not at a random one.
         reference: episodes that baselines are fitted on; None = the held-out ones themselves, which can only

@@ -14,7 +14,7 @@ from wmplay.report.tables import Grid
 from wmplay.system.files import written_beside
 
 REPORT_FILE = "report.html"
-PICTURES = "report"  # the folder of the pictures, beside the page
+PICTURES = "report"  # the folder of the pictures, next to the page
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ def observe(model: WorldModel, segment: Segment, context: int | None = None) -> 
     Raises:
         WmplayError: if the context is not in 1 .. T + 1.
     """
-    there = segment.action.shape[1] + 1
-    shown = there if context is None else context
-    if not 1 <= shown <= there:
-        raise WmplayError(f"context is {shown} frames, expected 1 to {there}: the segment has no more")
+    most = segment.action.shape[1] + 1
+    shown = most if context is None else context
+    if not 1 <= shown <= most:
+        raise WmplayError(f"context is {shown} frames, expected 1 to {most}: the segment has no more")
     frames = modelled(segment.observation)
     with torch.no_grad():
         belief = model.initial({key: value[:, 0] for key, value in frames.items()})

@@ -39,12 +39,12 @@ def simulate(
         seed: of the env's reset and of the policy's generator. The same seed gives the same trajectories.
         explore: passed to the policy.
         max_steps: end an episode here, as truncated, if it has not ended by itself. A single env, or a
-            vector env with autoreset disabled, is then reset. A vector env that resets itself cannot be:
-            there the next trajectory goes on from the same state.
+            vector env with autoreset disabled, is then reset. A vector env that resets itself cannot be reset
+            there: its next trajectory begins in the same state.
         device: where the policy gets its tensors.
         progress: called now and then as progress(episodes that ended, steps taken); it may raise to stop.
-        workers: "ray" shares the episodes out to Ray's actors, in blocks of N: see ``simulate_blocks``. Env
-            and policy are pickled, and act on the CPU there.
+        workers: "ray" shares the episodes among Ray's actors, in blocks of N (see ``simulate_blocks``). The env
+            and the policy are pickled, and run on the actors' CPUs.
         num_workers: how many actors. Any number gives the same trajectories; 0 does the same in this process.
 
     Returns:

@@ -27,8 +27,8 @@ def judge(model: WorldModel, clips: ClipSet, arbiter: Arbiter) -> ArbiterScore:
     """Sample futures of a model under the true actions and have an arbiter compare them with real ones.
 
     The first half of the clips gives the contexts and actions, the second half the real futures to compare
-    with. Futures are cut into pieces of five frames, horizon // 5 of each. On a screen those pixels are lit
-    whose probability is over .5.
+    with. Futures are cut into short clips of five frames, horizon // 5 of each. On a screen those pixels are
+    lit whose probability is over .5.
 
     Args:
         model: any world model that predicts what the arbiter judges.
@@ -71,9 +71,9 @@ def judge(model: WorldModel, clips: ClipSet, arbiter: Arbiter) -> ArbiterScore:
     )
 
 
-def clips_needed(pieces: int, horizon: int) -> int:
-    """Return how many clips give so many pieces of five frames twice: to prompt and to compare with."""
-    return 2 * max(pieces // max(horizon // FRAMES, 1), 1)
+def clips_needed(short_clips: int, horizon: int) -> int:
+    """Return the number of clips whose futures hold the short ones of two sets: to prompt, to compare."""
+    return 2 * max(short_clips // max(horizon // FRAMES, 1), 1)
 
 
 def _as_seen(model: WorldModel, clips: ClipSet, keys: Sequence[str]) -> Futures:
@@ -88,7 +88,7 @@ def _as_seen(model: WorldModel, clips: ClipSet, keys: Sequence[str]) -> Futures:
 
 @torch.no_grad()
 def compare(arbiter: Arbiter, futures: Futures, real: Futures, actions: Tensor) -> Likeness:
-    """Return how alike futures and real ones look, in pieces of five frames.
+    """Return how alike futures and real ones look, in short clips of five frames.
 
     Args:
         arbiter: of their world.

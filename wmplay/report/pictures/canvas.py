@@ -20,7 +20,7 @@ MARGIN = 12
 GAP = 12
 BORDER = 4
 LABELS = 92  # width of the column with the names of the rows
-WORDS = 300  # room beside it for a line of text, however narrow the screens
+WORDS = 300  # room next to the labels for a line of text, however narrow the screens
 MILLISECONDS = 200  # per frame: half the speed of a world with 10 frames per second
 LAST_MILLISECONDS = 1400
 

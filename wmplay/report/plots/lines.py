@@ -141,7 +141,7 @@ def progress_plot(metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
                     axes.fill_between(one.x, one.low, one.high, color=colour, alpha=0.15, linewidth=0)
             axes.set_title(title)
             axes.set_xlabel("iteration")
-            # where there is no free place, the words stay readable and the curves visible
+            # over curves, the words stay readable and the curves visible
             axes.legend(
                 loc="best",
                 ncols=1 if len(lines_of) < 4 else 2,

@@ -64,8 +64,8 @@ def summarise_sweep(sweep_dir: Path) -> Sweep:
     common = [text for text in every[0] if all(text in other for other in every)] if len(every) > 1 else []
     common = [text for text in common if not text.startswith("seed=")]
     own = [_own(texts, common) for texts in every]
-    told_apart = _told_apart(records, own[: len(records)])
-    jobs = [_job(run, sweep, texts) for run, texts in zip(records, told_apart, strict=True)]
+    distinguished = _distinguished(records, own[: len(records)])
+    jobs = [_job(run, sweep, texts) for run, texts in zip(records, distinguished, strict=True)]
     lines = {job.directory: run.log for job, run in zip(jobs, records, strict=True)}
     points = measured(lines, {job.directory: job.setting for job in jobs})
     for (path, texts), rest in zip(stillborn.items(), own[len(records) :], strict=True):
@@ -92,7 +92,7 @@ def _own(overrides: Sequence[str], common: Sequence[str]) -> tuple[str, ...]:
     return tuple(text for text in overrides if text not in common and not text.startswith("seed="))
 
 
-def _told_apart(records: Sequence[RunFiles], own: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+def _distinguished(records: Sequence[RunFiles], own: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Return each run's own overrides, and the settings in which runs with equal overrides differ.
 
     A default that changed while a sweep grew, in a plugin or a new version, makes another setting.
