@@ -43,8 +43,8 @@ def simulate(
             there: its next trajectory begins in the same state.
         device: where the policy gets its tensors.
         progress: called now and then as progress(episodes that ended, steps taken); it may raise to stop.
-        workers: "ray" shares the episodes among Ray's actors, in blocks of N (see ``simulate_blocks``). The env
-            and the policy are pickled, and run on the actors' CPUs.
+        workers: "ray" shares the episodes among Ray's actors, in blocks of N (see ``simulate_blocks``). Env
+            and policy are pickled, and run on the actors' CPUs.
         num_workers: how many actors. Any number gives the same trajectories; 0 does the same in this process.
 
     Returns:
