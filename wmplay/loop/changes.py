@@ -7,7 +7,7 @@ from typing import Any
 
 from wmplay.config.overrides import parse
 from wmplay.config.settings import Settings
-from wmplay.loop.session import PHASES, State
+from wmplay.loop.state import PHASE_NAMES, State
 from wmplay.runs.directory import RunDirectory
 from wmplay.system.progress import tell
 
@@ -58,16 +58,17 @@ def note_changes(
 
 def _without_effect(key: str, state: State, settings: Settings) -> str | None:
     """Return the reason why no later phase reads a setting, or None."""
+    names = PHASE_NAMES
     if key == "dir":
         return "a run that goes on stays where it is"
     if key in ALWAYS:
         return None
-    left = PHASES[PHASES.index(state.phase) :] if state.iteration == settings.iterations - 1 else PHASES
+    left = names[names.index(state.phase) :] if state.iteration == settings.iterations - 1 else names
     if state.iteration >= settings.iterations:
         return f"the run has done its {state.iteration} iterations; iterations=<more> lets it go on"
-    if key in ONCE and (state.iteration, state.phase) != (0, PHASES[0]):
+    if key in ONCE and (state.iteration, state.phase) != (0, names[0]):
         return "these episodes are collected already"
-    needed = next((phases for start, phases in NEEDED.items() if f"{key}.".startswith(f"{start}.")), PHASES)
+    needed = next((phases for start, phases in NEEDED.items() if f"{key}.".startswith(f"{start}.")), names)
     if not set(needed) & set(left):
         return f"the run's last {needed[0]} is over; iterations=<more> lets it go on"
     return None

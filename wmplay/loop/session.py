@@ -1,30 +1,24 @@
-"""A run in progress: its pieces, its data, its position, and saving and restoring these.
-
-Every random draw of a run follows from its seed, the purpose of the draw and the position of the run
-(``Session.seed_for``), never from earlier draws: a run that continues from a checkpoint gives the numbers of
-an uninterrupted one, and no generator states have to be saved.
-"""
+"""A run in progress: its pieces, its data, its position, and saving and restoring these."""
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
 import torch
-from rich.markup import escape
 
-from wmplay import registry
 from wmplay.config.settings import Settings
 from wmplay.contracts import Learner, Provenance, Trajectory
-from wmplay.errors import DivergedError, RunError, WmplayError
-from wmplay.loggers import Guarded, Jsonl
+from wmplay.errors import DivergedError, RunError
+from wmplay.loggers import Jsonl
 from wmplay.loop.fitter import make_fitter
+from wmplay.loop.journal import Journal, ending_noted
+from wmplay.loop.seeds import Seeds
+from wmplay.loop.state import State
 from wmplay.runs.directory import RunDirectory
 from wmplay.runs.pieces import assemble
 from wmplay.runs.weights import load_weights
@@ -34,23 +28,7 @@ from wmplay.store.manifest import exists as is_store
 from wmplay.system.device import choose_device, use_threads
 from wmplay.system.files import explained
 from wmplay.system.processes import Stopped, Team
-from wmplay.system.progress import Interrupt, Interrupted, console
-
-PHASES = ("collect", "fit", "improve", "evaluate")  # of an iteration, in this order
-
-
-@dataclass
-class State:
-    """The position of a run."""
-
-    iteration: int = 0
-    phase: str = PHASES[0]  # to do next, or to go on with
-    updates: int = 0  # of the model, over all iterations
-    fit_from: int = 0  # updates before this iteration's
-    fit_until: int = 0  # and after them
-    real_steps: int = 0  # taken in the real env to learn from; evaluation does not count
-    learned_steps: int = 0  # taken in the learned one
-    wall: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))  # seconds by phase
+from wmplay.system.progress import Interrupt, Interrupted
 
 
 class Session:
@@ -67,6 +45,8 @@ class Session:
         fitter: the model's optimiser; None if nothing is fitted.
         store: the collected episodes; None before the first one.
         state: position of the run.
+        seeds: of its random draws.
+        journal: of its metrics, written by the first process.
         actors: the pool that collects over Ray, if any; it lives as long as the run is ``opened``.
         directory: of the run, once ``opened``.
         interrupt: whether Ctrl-C was pressed.
@@ -84,11 +64,13 @@ class Session:
         self.settings = settings
         self.team = team
         self.device = choose_device(settings.device, team.local_rank if team.size > 1 else None)
+        self.seeds = Seeds(settings.seed)
+        self.journal = Journal()
         self.state = State()
         self.store: Store | None = None
         self.interrupt = Interrupt()
         self.actors = RayPool(settings.collect.num_workers if settings.collect.over_ray else 0)
-        torch.manual_seed(self.seed_for("weights"))
+        torch.manual_seed(self.seeds.of("weights"))
         self.parts = assemble(settings, self.device)
         for module in self.parts.modules().values():
             module.eval()  # but for the time of fitting: also where a run goes on after that
@@ -102,11 +84,6 @@ class Session:
         if steps is not None:
             self.settings = replace(self.settings, fit=replace(self.settings.fit, steps=steps, minutes=None))
             self.fitter = make_fitter(self.settings, self.parts.model, self.device, self.team)
-
-    def seed_for(self, purpose: str, number: int = 0) -> int:
-        """Return a seed that follows only from the run's seed, a purpose and a number."""
-        entropy = [self.settings.seed, number, *purpose.encode()]
-        return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
     def keep(self, trajectories: Iterable[Trajectory], origin: Provenance | None = None) -> None:
         """Append to the store, and drop the oldest episodes beyond its limit."""
@@ -168,42 +145,13 @@ class Session:
         with ExitStack() as files:
             files.callback(self.actors.close)
             self.team.each(self.restore)
-            with self._noted(), self.interrupt.listening():
-                self.jsonl = files.enter_context(closing(Jsonl(directory.metrics)))
-                self.logger = files.enter_context(closing(self._make_logger()))
-                console.print(f"run in {escape(str(directory.path))}", soft_wrap=True)
+            with ending_noted(directory, self.note, self._stop), self.interrupt.listening():
+                files.enter_context(self.journal.opened(directory, self.settings))
                 yield
 
-    @contextmanager
-    def _noted(self) -> Iterator[None]:
-        """Record in ``run.json`` that the run continues, and how it ended."""
-        go_on = f"go on with: [bold]wmplay train {escape(shlex.quote(f'run={self.directory.path}'))}[/bold]"
-        self.directory.update(status="running")
-        ending = "failed"
-        try:
-            yield
-            ending = "finished"
-        except Interrupted:
-            if self.state.phase == "fit":  # the other phases begin again
-                self.save()
-            ending = "interrupted"
-            console.print(f"stopped; {go_on}", soft_wrap=True)
-            raise
-        except KeyboardInterrupt:
-            ending = "interrupted"
-            raise
-        except DivergedError as error:
-            path, last = self.directory.path, self.directory.checkpoints()[-1]
-            raise DivergedError(
-                f"{error}; the last good checkpoint is {last}: go on from it with run={path} and "
-                "a lower fit.lr, or look for the culprit in the model"
-            ) from error
-        except Exception:
-            console.print(f"failed; when the cause is fixed, {go_on}", soft_wrap=True)
-            raise
-        finally:
-            with nullcontext() if ending == "finished" else suppress(WmplayError):  # what went wrong counts
-                self.note(ending)
+    def _stop(self) -> None:
+        if self.state.phase == "fit":  # the other phases begin again
+            self.save()
 
     def note(self, status: str) -> None:
         """Record in ``run.json`` the run's status and times. Raise WriteError."""
@@ -222,7 +170,7 @@ class Session:
                 "fitter": None if self.fitter is None else self.fitter.state_dict(),
                 "learner": self._learner.learner_state() if self._learner is not None else None,
                 "store": None if self.store is None else self.store.snapshot(),
-                "metrics": self.jsonl.position(),
+                "metrics": self.journal.jsonl.position(),
             }
         )
         if self.store is not None:
@@ -273,19 +221,10 @@ class Session:
         if self._learner is not None and saved["learner"] is not None:
             self._learner.load_learner_state(saved["learner"])
 
-    def _make_logger(self) -> Guarded:
-        chosen, path, config = self.settings.logger, self.directory.path, self.settings.config()
-        return Guarded(lambda: registry.build(chosen, run_dir=path, config=config))
-
     def log(self, phase: str, metrics: dict[str, float]) -> None:
         """Write a line of ``metrics.jsonl``, and send it to the other logger."""
-        if not self.team.leads:
-            return
-        named = {name if "/" in name else f"{phase}/{name}": value for name, value in metrics.items()}
-        where = {"phase": phase, "iteration": self.state.iteration, "time": round(time.time(), 3)}
-        steps = {"real_steps": self.state.real_steps, "learned_steps": self.state.learned_steps}
-        self.jsonl.log({**where, **steps, **named}, self.state.updates)
-        self.logger.log(named, self.state.updates)
+        if self.team.leads:
+            self.journal.log(phase, metrics, self.state)
 
     @property
     def _learner(self) -> Learner | None:

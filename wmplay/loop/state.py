@@ -1,0 +1,23 @@
+"""How far a run is: what a checkpoint says besides weights and data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+PHASE_NAMES = ("collect", "fit", "improve", "evaluate")  # of an iteration, in this order
+
+
+@dataclass
+class State:
+    """The progress of a run."""
+
+    iteration: int = 0
+    phase: str = PHASE_NAMES[0]  # to do next, or to go on with
+    updates: int = 0  # of the model, over all iterations
+    fit_from: int = 0  # updates before this iteration's
+    fit_until: int = 0  # and after them
+    real_steps: int = 0  # taken in the real env to learn from; evaluation does not count
+    learned_steps: int = 0  # taken in the learned one
+    wall: dict[str, float] = field(  # seconds, by phase
+        default_factory=lambda: dict.fromkeys(PHASE_NAMES, 0.0)
+    )
