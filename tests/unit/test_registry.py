@@ -169,6 +169,18 @@ def test_a_taken_name_is_refused(folder: Path) -> None:
         registry.register("logger", "none")(Spaces)
 
 
+def test_a_compose_lists_the_plugins_once_and_reads_no_plugin_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder / "tiny.py", MODEL, name="tiny")
+    assert registry.compose(["model=tiny"]).pieces()["model"]["width"] == 7
+    listed = []
+    monkeypatch.setattr(plugins, "_list", lambda found=plugins._list: listed.append(1) or found())
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} is read again"))
+    registry.compose(["experiment=tiny", "model=tiny", "seed=3"])
+    assert listed == [1]
+
+
 def test_an_unknown_kind_and_name_give_the_nearest() -> None:
     with pytest.raises(UnknownName, match=r"unknown kind of piece 'modle': did you mean 'model'\?"):
         registry.names("modle")

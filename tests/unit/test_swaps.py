@@ -86,6 +86,16 @@ def test_what_the_user_sets_stays_and_is_checked_against_the_new_piece() -> None
     assert composed("experiment=tiny", "planner=beam", "~planner.iterations")[0].planner.width == 5
 
 
+def test_what_the_user_sets_comes_after_what_stays_of_the_experiment() -> None:
+    config, _ = composed(
+        "experiment=tiny", "planner=beam", "fit.steps=7", "name='a b'", "~collect.env.max_steps"
+    )
+    assert (config.fit.steps, config.name, dict(config.collect.env)) == (7, "a b", {})
+    assert config.env["task"] == composed("experiment=tiny")[0].env["task"]
+    kept = composed("experiment=tiny", "planner=beam")[0]
+    assert (kept.threads, dict(kept.collect.env)) == (1, dict(composed("experiment=tiny")[0].collect.env))
+
+
 def test_nothing_falls_away_where_nothing_is_swapped() -> None:
     for same in ((), ("planner=cem",), ("model=mlp",), ("policy=mpc", "explorer=null")):
         config, lines = composed("experiment=tiny", *same)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hydra.core.override_parser.types import Override
@@ -36,10 +36,7 @@ def compose(overrides: Sequence[str] = (), tell: Callable[[str], object] = lambd
         prepare(parsed)
         check_single(parsed)
         swaps = find_swaps(parsed, Pieces(LENT, functools.cache(class_of)))
-        config = loading.load("train", lenient([*parsed, *parse(swaps.choices)]))
-        if swaps.fallen:
-            _take_out(config, swaps.fallen, _without_experiment(parsed, swaps))
-        run = settings_of(_settled(config), complete=True)
+        run = settings_of(_settled(_composed(parsed, swaps)), complete=True)
         check(run)
     for line in swaps.lines:
         tell(line)
@@ -73,32 +70,35 @@ def check(run: Settings) -> None:
         check_settings(target(piece), settings(piece))
 
 
-def _without_experiment(overrides: Sequence[Override], swaps: Swaps) -> dict[str, Any]:
-    """Return the config with the same pieces and overrides, but without the experiment's settings."""
-    taken_out = {f"~{key}" for key in swaps.fallen}  # which only the experiment sets
-    kept = [
-        each
-        for each in overrides
-        if each.key_or_group not in (*KINDS, EXPERIMENT) and each.input_line not in taken_out
-    ]
-    pieces = [f"{kind}={name or 'null'}" for kind, name in swaps.pieces.items()]
-    return plain(loading.load("train", lenient([*parse(pieces), *kept])), resolve=False)
-
-
-def _take_out(config: DictConfig, fallen: Sequence[str], otherwise: Mapping[str, Any]) -> None:
-    """Give each dotted key its value without the experiment; without one, delete it and its section if
-    empty."""
+def _composed(overrides: Sequence[Override], swaps: Swaps) -> DictConfig:
+    """Return the config as Hydra composes it, but for what the experiment sets for swapped pieces."""
+    overrides = [*overrides, *parse(swaps.choices)]
+    if not swaps.fallen:
+        return loading.load("train", lenient(overrides))
+    taken_out = {f"~{key}" for key in swaps.fallen}  # by the user, too
+    own = [each for each in overrides if each.key_or_group not in (*KINDS, EXPERIMENT)]
+    own = [each for each in own if each.input_line not in taken_out]
+    pieces = parse([f"{kind}={name or 'null'}" for kind, name in swaps.pieces.items()])
+    config = loading.load("train", lenient([*pieces, *(each for each in own if not each.is_delete())]))
+    rest = OmegaConf.create(swaps.settings)
+    for key in swaps.fallen:
+        _delete(rest, key)
     with open_dict(config):
-        for key in fallen:
-            section, _, name = key.rpartition(".")
-            inside, other = OmegaConf.select(config, section), loading.select(otherwise, section)
-            values = other if isinstance(other, Mapping) else {}
-            if name in values:
-                inside[name] = values[name]
-                continue
-            inside.pop(name, None)
-            if not inside and other is None:
-                del config[section]
+        config.merge_with({key: rest[key] for key in rest if rest[key] or key not in KINDS})
+        for each in own:  # again, as they come after the experiment
+            if each.is_delete():
+                _delete(config, each.key_or_group)
+            else:
+                OmegaConf.update(config, each.key_or_group, each.value(), force_add=True)
+    return config
+
+
+def _delete(config: DictConfig, key: str) -> None:
+    """Delete a dotted key, if it exists."""
+    section, _, name = key.rpartition(".")
+    inside = OmegaConf.select(config, section) if section else config
+    if isinstance(inside, DictConfig) and name in inside:
+        del inside[name]
 
 
 def _settled(config: DictConfig) -> dict[str, Any]:

@@ -90,6 +90,7 @@ def experiment(overrides: Sequence[str]) -> tuple[dict[str, str | None], dict[st
             if path.startswith(EXPERIMENTS)
         ]
         settings = plain(OmegaConf.merge(*found, {}), resolve=False)
+    settings.pop("defaults", None)
     return dict(defaults.overrides.known_choices), settings
 
 

@@ -39,12 +39,14 @@ class Swaps:
         choices: overrides that choose further pieces, or the source of the practice's reward.
         lines: a message to the user for each swapped piece.
         pieces: {kind: name} of the run, None for a kind without a piece.
+        settings: of the experiment, as its files have them.
     """
 
     fallen: list[str] = field(default_factory=list)
     choices: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     pieces: Choices = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def find_swaps(overrides: Sequence[Override], pieces: Pieces) -> Swaps:
             swaps.lines.append(
                 f"{experiments[-1].input_line}: {kind}={new or 'null'} for {old}, {' and '.join(changes)}"
             )
-    swaps.pieces = {kind: now.get(kind) for kind in KINDS}
+    swaps.pieces, swaps.settings = {kind: now.get(kind) for kind in KINDS}, settings
     return swaps
 
 
