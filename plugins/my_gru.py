@@ -1,5 +1,4 @@
-"""A world model in one file: a GRU that reads frames and predicts the next one, then continues from its
-predictions.
+"""A world model in one file: a GRU that predicts the next frame, and continues from its predictions.
 
 Try it: `wmplay train experiment=quickstart model=my_gru`. For binary screens and vectors, by squared error.
 """
@@ -14,8 +13,7 @@ import wmplay
 
 @wmplay.register("model", "my_gru")
 class GRU(nn.Module):
-    """A GRU over frames. Belief: its state and the last frame. Latent: the next frame, F numbers, and the
-    reward."""
+    """A GRU over frames. Belief: its state and the last frame. Latent: the next frame [F], the reward."""
 
     def __init__(self, observation_space, action_space, hidden: int = 200):
         super().__init__()
