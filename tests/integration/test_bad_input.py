@@ -160,7 +160,7 @@ def test_a_name_of_what_is_not_there(
         # pieces that do not go together
         (
             "env=null",
-            "env has settings (task, physics) but no piece that takes them: choose one by env=<name>",
+            "but no piece that takes them: choose one by env=<name>",
         ),
         ("model=null", "MPC needs model from the run: give it model=..."),
         ("logger=null", "there is no logger: choose one by logger=<name>"),
