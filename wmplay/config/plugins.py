@@ -214,7 +214,7 @@ def changed() -> list[Plugin]:
 
 def load_again(plugin: Plugin) -> None:
     """Import a plugin again after an edit; record a failure as ``load`` does."""
-    for path in _stamps(plugin):  # bytecode is told apart by the second and the size: too coarse for an edit
+    for path in _stamps(plugin):  # bytecode notices no edit within a second that keeps the file's size
         Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
     _forget(plugin)
     load(plugin)

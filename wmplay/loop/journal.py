@@ -1,4 +1,4 @@
-"""The journal of a run: its metrics, its status, and what the terminal says of its end."""
+"""The journal of a run: its metrics, its status, and the last lines in the terminal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Journal:
 
     @contextmanager
     def opened(self, directory: RunDirectory, settings: Settings) -> Iterator[None]:
-        """Open the files of metrics, and close them whatever happens."""
+        """Open the files of metrics within the block, and close them also after an error."""
         config = settings.config()
         with closing(Jsonl(directory.metrics)) as self.jsonl:
             logger = Guarded(lambda: registry.build(settings.logger, run_dir=directory.path, config=config))
@@ -47,12 +47,12 @@ class Journal:
 def ending_noted(
     directory: RunDirectory, note: Callable[[str], None], stop: Callable[[], None]
 ) -> Iterator[None]:
-    """Note in ``run.json`` that the run goes on, and how it ended.
+    """Record in ``run.json`` that the run is running, and after the block how it ended.
 
     Args:
         directory: of the run.
         note: writes a status.
-        stop: is called after Ctrl-C, before the status is written.
+        stop: called after Ctrl-C, before the status is written.
     """
     go_on = f"go on with: [bold]wmplay train {escape(shlex.quote(f'run={directory.path}'))}[/bold]"
     directory.update(status="running")

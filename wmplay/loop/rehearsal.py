@@ -37,7 +37,7 @@ from wmplay.store.split import hold_out
 from wmplay.vector.answers import Held
 
 MEANT = "set env.other_world=true to mean it"
-STEPS = 2  # the first begins an episode, the second goes on from it
+STEPS = 2  # the first begins an episode, the second continues it
 
 
 def rehearse(settings: Settings, parts: Parts, device: torch.device, *, goes_on: bool = False) -> None:

@@ -1,8 +1,7 @@
 """The seeds of a run's random draws.
 
-Each draw follows from the run's seed, the purpose of the draw and a number (an iteration, an update), and
-never from earlier draws: a run that goes on from a checkpoint gives the numbers of an unbroken one, and no
-state of a generator has to be saved.
+A seed follows from the run's seed, the purpose of the draw and a number (an iteration, an update), never from
+earlier draws. A resumed run therefore gives the numbers of an uninterrupted one, without a saved generator.
 """
 
 from __future__ import annotations

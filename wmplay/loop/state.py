@@ -1,4 +1,4 @@
-"""How far a run is: what a checkpoint says besides weights and data."""
+"""The progress of a run: the part of a checkpoint besides weights and data."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class State:
     """The progress of a run."""
 
     iteration: int = 0
-    phase: str = PHASE_NAMES[0]  # to do next, or to go on with
+    phase: str = PHASE_NAMES[0]  # the next phase, or the interrupted one
     updates: int = 0  # of the model, over all iterations
     fit_from: int = 0  # updates before this iteration's
-    fit_until: int = 0  # and after them
-    real_steps: int = 0  # taken in the real env to learn from; evaluation does not count
-    learned_steps: int = 0  # taken in the learned one
+    fit_until: int = 0  # number of updates after this iteration
+    real_steps: int = 0  # taken in the real env for learning, without evaluation
+    learned_steps: int = 0  # taken in the learned env
     wall: dict[str, float] = field(  # seconds, by phase
         default_factory=lambda: dict.fromkeys(PHASE_NAMES, 0.0)
     )
