@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
@@ -95,7 +95,6 @@ def simulate_into(
     from wmplay.config.overrides import with_values
     from wmplay.envs import make_env
     from wmplay.runs.load import load_run
-    from wmplay.simulation import simulate, simulate_blocks
     from wmplay.store import save_trajectories
     from wmplay.system.device import use_threads
     from wmplay.system.progress import console
@@ -110,10 +109,8 @@ def simulate_into(
     venv = make_venv(num_workers=min(num_workers or 0, num_envs) if actors is None else 0)
     with closing(venv), nullcontext() if actors is None else actors:
         _check_fits(venv, loaded, out, other_world)
-        collect: Callable[..., Iterable[Trajectory]] = partial(simulate, venv)
-        if actors is not None:
-            collect = partial(simulate_blocks, make_venv, actors=actors)
-        collected = _episodes(collect, loaded, explore, episodes=episodes, seed=seed, max_steps=max_steps)
+        how: dict[str, Any] = {"episodes": episodes, "seed": seed, "max_steps": max_steps, "explore": explore}
+        collected = _episodes(venv if actors is None else make_venv, loaded, actors=actors, **how)
         try:
             # within the store's writer: a place that cannot be written to is refused before the work
             store = save_trajectories(collected, out, env=venv)
@@ -150,25 +147,15 @@ def _check_fits(venv: Any, run: LoadedRun | None, out: Path, other_world: bool) 
 
 
 def _episodes(
-    simulate: Callable[..., Iterable[Trajectory]],
-    run: LoadedRun | None,
-    explore: bool,
-    *,
-    episodes: int,
-    **settings: Any,
+    env: Any, run: LoadedRun | None, *, episodes: int, explore: bool, **how: Any
 ) -> Iterator[Trajectory]:
-    """Yield the episodes that ``simulate`` collects by a run's policy, and show a progress bar."""
+    """Yield episodes of a run's policy in an env, or in one that actors make, and show a progress bar."""
+    from wmplay.simulation import simulate_blocks
     from wmplay.system.progress import episodes_bar
 
     policy = None
     if run is not None:
         policy = run.parts.explorer if explore else run.policy
+    how |= {"explore": explore, "device": "cpu" if run is None else run.device}
     with episodes_bar("simulate", episodes) as progress:
-        yield from simulate(
-            policy,
-            episodes,
-            explore=explore,
-            device="cpu" if run is None else run.device,
-            progress=progress,
-            **settings,
-        )
+        yield from simulate_blocks(env, policy, episodes, progress=progress, **how)

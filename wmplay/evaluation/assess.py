@@ -111,7 +111,7 @@ def _assess_policies(
     ) -> list[Trajectory]:
         env = real_env(settings, number) if world is None else world
         how: dict[str, Any] = {"device": device, "max_steps": max_steps, "check": check}
-        episodes = run_episodes(env, policy, number, seed, name, explore=explore, **how)
+        episodes = list(run_episodes(env, policy, number, seed, name, explore=explore, **how))
         scores[name] = score_episodes(episodes, seed)
         return episodes[:SHOWN_EPISODES]
 

@@ -59,7 +59,7 @@ def held_out_episodes(
             device=device,
             check=check,
         )
-        save_trajectories(held_out, path, env=origin_of(env_config(settings, settings.collect.env)))
+        save_trajectories(list(held_out), path, env=origin_of(env_config(settings, settings.collect.env)))
     try:
         return load_trajectories(path)
     except StoreError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from typing import TypeAlias
@@ -20,10 +20,9 @@ from wmplay.policies.random import RandomPolicy
 from wmplay.runs.episodes import run_episodes
 from wmplay.runs.pieces import env_config
 from wmplay.runs.worlds import practice_env, real_env, steps_of_starts
-from wmplay.simulation import simulate_blocks
 from wmplay.store.provenance import origin_of
 from wmplay.system.device import seed_draws
-from wmplay.system.progress import bar, episodes_bar
+from wmplay.system.progress import bar
 
 MEASURED = 1024  # segments that give a model its units, where bounds do not
 
@@ -51,13 +50,12 @@ def collect(s: Session) -> None:
 def _collect(s: Session, episodes: int, policy: Policy | None, purpose: str) -> None:
     if episodes == 0:
         return
-    collected = _over_ray if s.settings.collect.over_ray else _here
     returns: list[float] = []
     steps = 0
 
     def kept() -> Iterator[Trajectory]:
         nonlocal steps
-        for trajectory in collected(s, episodes, policy, s.seeds.of(purpose, s.state.iteration)):
+        for trajectory in _episodes(s, episodes, policy, s.seeds.of(purpose, s.state.iteration)):
             returns.append(float(trajectory.reward.sum()))
             steps += len(trajectory)
             yield trajectory
@@ -67,35 +65,22 @@ def _collect(s: Session, episodes: int, policy: Policy | None, purpose: str) -> 
     s.log("collect", {"return": float(np.mean(returns)), "episodes": episodes, "steps": steps})
 
 
-def _here(s: Session, episodes: int, policy: Policy | None, seed: int) -> Iterable[Trajectory]:
+def _episodes(s: Session, episodes: int, policy: Policy | None, seed: int) -> Iterator[Trajectory]:
+    """Simulate episodes as ``collect`` asks for: in this process, or by Ray's actors, each with its envs."""
+    cfg = s.settings.collect
+    make_env = partial(build_env, env_config(s.settings, cfg.env), num_envs=min(cfg.num_envs, episodes))
     return run_episodes(
-        real_env(s.settings, episodes, s.settings.collect.env),
+        make_env if cfg.over_ray else real_env(s.settings, episodes, cfg.env),
         policy,
         episodes,
         seed,
         "collect",
         device=s.device,
         explore=True,
-        max_steps=s.settings.collect.max_episode_steps,
+        max_steps=cfg.max_episode_steps,
         check=s.interrupt.check,
+        actors=s.actors if cfg.over_ray else None,
     )
-
-
-def _over_ray(s: Session, episodes: int, policy: Policy | None, seed: int) -> Iterable[Trajectory]:
-    cfg = s.settings.collect
-    make_env = partial(build_env, env_config(s.settings, cfg.env), num_envs=min(cfg.num_envs, episodes))
-    with episodes_bar("collect", episodes, s.interrupt.check) as progress:
-        yield from simulate_blocks(
-            make_env,
-            policy,
-            episodes,
-            seed,
-            actors=s.actors,
-            explore=True,
-            max_steps=cfg.max_episode_steps,
-            device=s.device,
-            progress=progress,
-        )
 
 
 def fit(s: Session) -> None:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
 from typing import Any, TypeAlias
 
 import torch
 from gymnasium.vector import VectorEnv
 
 from wmplay.contracts import Policy, Trajectory
-from wmplay.simulation import simulate
+from wmplay.simulation import RayPool, simulate_blocks
 from wmplay.system.progress import episodes_bar
 
 Check: TypeAlias = Callable[[], None]  # called now and then; raises to stop
 
 
 def run_episodes(
-    env: VectorEnv[Any, Any, Any],
+    env: VectorEnv[Any, Any, Any] | Callable[[], VectorEnv[Any, Any, Any]],
     policy: Policy | None,
     episodes: int,
     seed: int,
@@ -27,11 +27,12 @@ def run_episodes(
     explore: bool = False,
     max_steps: int | None = None,
     check: Check = lambda: None,
-) -> list[Trajectory]:
-    """Simulate episodes of a policy (None = random) in a vector env, which is then closed.
+    actors: RayPool | None = None,
+) -> Iterator[Trajectory]:
+    """Simulate episodes of a policy (None = random) with a progress bar, and close the env.
 
     Args:
-        env: the real world or a learned one.
+        env: the real world or a learned one; for actors, a function that makes it.
         policy: as for ``simulate``.
         episodes: as for ``simulate``.
         seed: as for ``simulate``.
@@ -40,15 +41,17 @@ def run_episodes(
         explore: as for ``simulate``.
         max_steps: as for ``simulate``.
         check: called now and then; it may raise to stop.
+        actors: as for ``simulate_blocks``.
     """
-    with closing(env), episodes_bar(title, episodes, check) as progress:
-        return simulate(
+    with nullcontext() if callable(env) else closing(env), episodes_bar(title, episodes, check) as progress:
+        yield from simulate_blocks(
             env,
             policy,
             episodes,
             seed,
+            actors=actors,
             explore=explore,
-            device=device,
             max_steps=max_steps,
+            device=device,
             progress=progress,
         )

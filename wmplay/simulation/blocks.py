@@ -114,7 +114,7 @@ def simulate_blocks(
     episodes: int = 100,
     seed: int = 0,
     *,
-    actors: RayPool,
+    actors: RayPool | None = None,
     explore: bool = False,
     max_steps: int | None = None,
     device: torch.device | str = "cpu",
@@ -127,6 +127,8 @@ def simulate_blocks(
     wherever it is simulated, and when it is simulated once more after an actor's death, so that any number of
     actors gives the same trajectories.
 
+    Without actors, all episodes are one block with the seed itself, as in ``simulate``.
+
     A slot whose episode has ended is stepped for nothing, without the policy, until the last episode of its
     block has ended: where episodes are of very different lengths, take few slots.
 
@@ -135,7 +137,7 @@ def simulate_blocks(
         policy: as for ``simulate``.
         episodes: as for ``simulate``.
         seed: as for ``simulate``.
-        actors: the processes that share the work; a pool of 0 simulates in this process.
+        actors: the processes that share the work. A pool of 0 simulates the same in this process.
         explore: as for ``simulate``.
         max_steps: as for ``simulate``.
         device: of the policy in this process; in Ray's actors it acts on the CPU.
@@ -144,6 +146,10 @@ def simulate_blocks(
     Raises:
         WmplayError: as ``simulate`` and ``RayPool.map``.
     """
+    if actors is None:
+        how: dict[str, Any] = {"explore": explore, "max_steps": max_steps, "device": torch.device(device)}
+        yield from simulate_block(env, policy, episodes, seed, progress=progress, **how)
+        return
     _check_numbers(episodes, seed, max_steps)
     slots = _slots(env)
     blocks = [

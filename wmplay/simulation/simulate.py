@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from contextlib import nullcontext
+from typing import Literal
 
 import torch
 
 from wmplay.contracts import Policy, Trajectory
 from wmplay.errors import UnknownName
-from wmplay.simulation.blocks import Env, EnvMaker, Progress, simulate_block, simulate_blocks
+from wmplay.simulation.blocks import Env, EnvMaker, Progress, simulate_blocks
 from wmplay.simulation.ray_pool import RayPool
 from wmplay.system.device import choose_device
 
@@ -59,13 +60,16 @@ def simulate(
     device = choose_device(device) if isinstance(device, str) else device
     if workers not in (None, "ray"):
         raise UnknownName("workers", workers, ("ray",))
-    how: dict[str, Any] = {
-        "explore": explore,
-        "max_steps": max_steps,
-        "device": device,
-        "progress": progress,
-    }
-    if workers is None:
-        return simulate_block(env, policy, episodes, seed, **how)
-    with RayPool(num_workers) as actors:
-        return list(simulate_blocks(env, policy, episodes, seed, actors=actors, **how))
+    with nullcontext() if workers is None else RayPool(num_workers) as actors:
+        found = simulate_blocks(
+            env,
+            policy,
+            episodes,
+            seed,
+            actors=actors,
+            explore=explore,
+            max_steps=max_steps,
+            device=device,
+            progress=progress,
+        )
+        return list(found)
