@@ -144,7 +144,7 @@ def build(config: Mapping[str, Any], /, **run: Any) -> Any:
     if missing:
         source = "env" if missing[0].endswith("_space") else missing[0]
         raise ConfigError(
-            f"{label(make_piece)} needs {' and '.join(missing)} from the run: give it {source}=..."
+            f"{label(make_piece)} needs {' and '.join(missing)} from the run", advice=f"give it {source}=..."
         )
     return make_piece(**given, **{name: provided[name] for name in needed})
 

@@ -44,6 +44,6 @@ def check_piece(piece: str, overrides: Sequence[str] = ()) -> None:
     report = pkgutil.resolve_name(kind.check)(settings)
     if not report.passed:
         raise CheckError(
-            f"{piece}: {len(report.failures)} of {report.tried} properties do not hold: fix them, "
-            "from the first FAIL on"
+            f"{piece}: {len(report.failures)} of {report.tried} properties do not hold",
+            advice="fix them, from the first FAIL on",
         )

@@ -74,7 +74,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 def _renaming(text: str) -> tuple[str, str]:
     old, equals, new = text.rpartition("=")
     if not (old and equals and new):
-        raise UsageError(f"--rename got '{text}', expected A=B, such as vector=state")
+        raise UsageError(f"--rename got '{text}'", expected="A=B, such as vector=state")
     return old, new
 
 

@@ -100,7 +100,7 @@ def simulate_into(
     from wmplay.system.progress import console
 
     if explore and run is None:
-        raise UsageError("--explore is about a run's policy: give --run=<dir> too")
+        raise UsageError("--explore is about a run's policy", advice="give --run=<dir> too")
     actors = _actors(num_workers) if workers == "ray" else None
     loaded = None if run is None else load_run(run)
     use_threads("auto" if loaded is None else loaded.threads)

@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> None:
         from wmplay.system.processes import size
 
         if size() > 1:
-            raise UsageError("torchrun starts one run, and -m makes many: leave out one of them")
+            raise UsageError("torchrun starts one run, and -m makes many", advice="leave out one of them")
         multirun(options.overrides)
     else:
         from wmplay.cli.report import print_results

@@ -45,7 +45,8 @@ def register(kind: str, name: str) -> Callable[[C], C]:
         if (holder is not None and not redefined) or name in config_names(kind):
             owner = path_of(holder) if holder else "a built-in piece"
             raise PluginError(
-                f"{kind} '{name}' is taken by {owner}: register {cls.__qualname__} under another name"
+                f"{kind} '{name}' is taken by {owner}",
+                advice=f"register {cls.__qualname__} under another name",
             )
         _registered[kind, name] = cls
         return cls

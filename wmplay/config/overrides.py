@@ -23,7 +23,7 @@ def parse(overrides: Sequence[str]) -> list[Override]:
         ConfigError: for a text that is no override (``key=value``).
     """
     if isinstance(overrides, str):
-        raise ConfigError(f"the overrides are one string, expected a list of them: ['{overrides}', ...]")
+        raise ConfigError("the overrides are one string", expected=f"a list of them: ['{overrides}', ...]")
     parser = OverridesParser.create()
     parsed = []
     for text in overrides:
@@ -80,7 +80,9 @@ def check_single(overrides: Sequence[Override]) -> None:
     for override in overrides:
         if override.is_sweep_override():
             text = override.input_line
-            raise ConfigError(f"'{text}' is a sweep: run each of its values with -m, or give a list as [1,2]")
+            raise ConfigError(
+                f"'{text}' is a sweep", advice="run each of its values with -m, or give a list as [1,2]"
+            )
 
 
 def chosen(overrides: Sequence[Override], groups: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -88,7 +90,7 @@ def chosen(overrides: Sequence[Override], groups: Sequence[str]) -> Iterator[tup
     for override in overrides:
         if override.key_or_group in groups and not override.is_delete() and override.value() is not None:
             if override.is_interval_sweep():
-                raise ConfigError(f"'{override.input_line}' is a range of numbers, expected names")
+                raise ConfigError(f"'{override.input_line}' is a range of numbers", expected="names")
             swept = override.is_sweep_override()
             for option in override.sweep_string_iterator() if swept else [override.value()]:
                 yield override.key_or_group, str(option)
@@ -111,8 +113,11 @@ def refuse_hydras(overrides: Sequence[str], taken: Sequence[str] = ("hydra",)) -
         if is_hydras(key) and key.startswith(tuple(taken)) and key != "hydra.searchpath":
             where = "-m and hydra.sweep.dir=<path>" if taken != ("hydra",) else "dir=<path>"
             raise ConfigError(
-                f"'{key}' has no effect here: choose where to write by {where}, or leave it out; Hydra's own "
-                "settings are for sweeps (-m)"
+                f"'{key}' has no effect here",
+                advice=(
+                    f"choose where to write by {where}, or leave it out; Hydra's own settings are "
+                    "for sweeps (-m)"
+                ),
             )
 
 

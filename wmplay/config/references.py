@@ -92,7 +92,7 @@ def target(config: Mapping[str, Any]) -> Callable[..., Any]:
             raise ConfigError(_not_here(f"no piece is the class {shortened(path)}", _plugin_in(path)))
     parts = REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
     if parts is None or parts[1] not in KINDS:
-        raise ConfigError(f"{PIECE} is {shortened(reference)}, expected <kind>/<name>, as in model/rssm")
+        raise ConfigError(f"{PIECE} is {shortened(reference)}", expected="<kind>/<name>, as in model/rssm")
     return class_of(parts[1], parts[2])
 
 
@@ -161,7 +161,7 @@ def own_config(kind: str, name: str) -> dict[str, Any]:
 def _imported(path: Any) -> Callable[..., Any]:
     """Import the class that a piece's YAML names."""
     if not isinstance(path, str):
-        raise ConfigError(f"{TARGET} is {shortened(path)}, expected the dotted path of a class")
+        raise ConfigError(f"{TARGET} is {shortened(path)}", expected="the dotted path of a class")
     if path.startswith(f"{plugins.NAMESPACE}."):
         plugins.load_all()
     module, _, attribute = path.rpartition(".")

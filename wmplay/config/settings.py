@@ -230,7 +230,7 @@ def _check_piece(kind: str, value: Any, lent: Collection[str]) -> None:
     if value is None and not KINDS[kind].required:
         return
     if not isinstance(value, Mapping | None):
-        raise ConfigError(f"{kind} is {_shown(value)}, expected the config of a piece: {choose}")
+        raise ConfigError(f"{kind} is {_shown(value)}", expected=f"the config of a piece: {choose}")
     own = [str(key) for key in value or {} if key not in lent]
     if not own:
         raise ConfigError(f"there is no {kind}: {choose}")
@@ -248,7 +248,7 @@ def _check_known(name: str, keys: Collection[Any], known: Collection[str]) -> No
 def _section(section: type[Section], name: str, content: Any, complete: bool) -> Section:
     """Return the settings of a section; ``name`` precedes its keys in messages."""
     if not isinstance(content, Mapping):
-        raise ConfigError(f"{name} is {_shown(content)}, expected a mapping of settings")
+        raise ConfigError(f"{name} is {_shown(content)}", expected="a mapping of settings")
     hints, values = field_types(typing.cast(type, section)), {}
     _check_known(name, content, hints)
     for each in fields(section):  # type: ignore[arg-type]
@@ -260,7 +260,7 @@ def _section(section: type[Section], name: str, content: Any, complete: bool) ->
         elif complete or each.default is each.default_factory is MISSING:
             where = f" in {name}" if name else ""
             raise ConfigError(
-                f"there is no '{key}'{where}, which every run needs: leave its default in place"
+                f"there is no '{key}'{where}, which every run needs", advice="leave its default in place"
             )
     return section(**values)
 

@@ -39,8 +39,9 @@ def action_space(space: Space[Any], what: str, limit: float | None = None) -> Bo
             low, high = np.where(np.isfinite(low), low, -limit), np.where(np.isfinite(high), high, limit)
         return Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
     raise SpaceError(
-        f"{what} is {space}, expected a Box of floats or a Discrete: make one of it by "
-        "gymnasium.wrappers.TransformAction"
+        f"{what} is {space}",
+        expected="a Box of floats or a Discrete",
+        advice="make one of it by gymnasium.wrappers.TransformAction",
     )
 
 

@@ -74,7 +74,7 @@ class DmControlEnv(gymnasium.Env[Observation, Array]):
         limits = {} if max_steps is None else {"max_steps": max_steps}
         check_values("env dm_control", at_least_one={"size": size, "action_repeat": action_repeat, **limits})
         if not (pixels or state):
-            raise ConfigError("state=false leaves nothing to observe: set pixels=true with it")
+            raise ConfigError("state=false leaves nothing to observe", advice="set pixels=true with it")
         suite = _import_suite(needs_renderer=pixels)
         _check_task(suite.TASKS_BY_DOMAIN, domain, task)
         # A fixed seed keeps a world that is itself drawn at random (lqr's springs) the same.
@@ -126,7 +126,7 @@ class DmControlEnv(gymnasium.Env[Observation, Array]):
             now = self._env.step(action)
             if now.first():  # dm_env has begun the next episode itself
                 raise ActionError(
-                    "step was called before reset, or after the episode's end: call reset first"
+                    "step was called before reset, or after the episode's end", advice="call reset first"
                 )
             total += float(now.reward)
             self._taken += 1
@@ -163,10 +163,10 @@ class DmControlEnv(gymnasium.Env[Observation, Array]):
         if isinstance(self._camera, str) and self._camera not in names:
             raise UnknownName(what, self._camera, names)
         if isinstance(self._camera, int) and not -1 <= self._camera < model.ncam:
-            raise ConfigError(f"{what} is {self._camera}, expected -1 .. {model.ncam - 1} or a name")
+            raise ConfigError(f"{what} is {self._camera}", expected=f"-1 .. {model.ncam - 1} or a name")
         largest = min(model.vis.global_.offwidth, model.vis.global_.offheight)
         if self._size > largest:
-            raise ConfigError(f"size is {self._size}, expected at most {largest}, the renderer's buffer")
+            raise ConfigError(f"size is {self._size}", expected=f"at most {largest}, the renderer's buffer")
         try:
             self._env.reset()
             self._picture(self._size, self._size)

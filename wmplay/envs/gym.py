@@ -76,7 +76,7 @@ class GymEnv(gymnasium.Env[Observation, Any]):
         _check_options(pixels, state, max_steps, render_mode)
         if vectorization == "native" and (pixels or action_repeat > 1):
             raise ConfigError(
-                "vectorization=native has no pixels=true and no action_repeat: use sync for them"
+                "vectorization=native has no pixels=true and no action_repeat", advice="use sync for them"
             )
         self.render_mode = "rgb_array" if pixels else render_mode
         given = dict(kwargs or {})
@@ -156,7 +156,7 @@ class GymEnv(gymnasium.Env[Observation, Any]):
             ) from None
         if frame.ndim != 3 or frame.dtype != np.uint8:
             raise SpaceError(
-                f"render() gives {frame.dtype} {list(frame.shape)}, expected uint8 [height, width, 3]"
+                f"render() gives {frame.dtype} {list(frame.shape)}", expected="uint8 [height, width, 3]"
             )
         return resized(frame, self._size)
 
@@ -205,8 +205,8 @@ class GymVectorEnv(VectorEnv[Any, Any, Any]):
         ):
             if mine != alone:
                 raise SpaceError(
-                    f"the vector env of '{id}' has the {name} {mine}, the env alone {alone}: give kwargs "
-                    "that make them the same, or use vectorization=sync"
+                    f"the vector env of '{id}' has the {name} {mine}, the env alone {alone}",
+                    advice="give kwargs that make them the same, or use vectorization=sync",
                 )
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -242,11 +242,13 @@ class GymVectorEnv(VectorEnv[Any, Any, Any]):
 
 def _check_options(pixels: bool, state: bool, max_steps: int | None, render_mode: str | None) -> None:
     if max_steps is not None and max_steps < 1:
-        raise ConfigError(f"max_steps is {max_steps}, expected at least 1")
+        raise ConfigError(f"max_steps is {max_steps}", expected="at least 1")
     if not (pixels or state):
-        raise ConfigError("state=false leaves nothing to observe: set pixels=true with it")
+        raise ConfigError("state=false leaves nothing to observe", advice="set pixels=true with it")
     if pixels and render_mode == "human":
-        raise ConfigError("pixels=true renders arrays, so render_mode cannot be 'human': leave it unset")
+        raise ConfigError(
+            "pixels=true renders arrays, so render_mode cannot be 'human'", advice="leave it unset"
+        )
 
 
 def _told(found: Parts, env_id: str) -> Parts:

@@ -61,12 +61,12 @@ class MiniGridEnv(gymnasium.Env[Observation, Any]):
         limits = {} if max_steps is None else {"max_steps": max_steps}
         check_values("env minigrid", at_least_one={"size": size, **limits})
         if not (pixels or cells):
-            raise ConfigError("cells=false leaves nothing to see: set pixels=true with it")
+            raise ConfigError("cells=false leaves nothing to see", advice="set pixels=true with it")
         package = import_extra("minigrid.minigrid_env", "minigrid", "env minigrid")
         wrappers = import_extra("minigrid.wrappers", "minigrid", "env minigrid")
         self._env: Any = registered(id, {}, max_steps, "MiniGrid world")
         if not isinstance(self._env.unwrapped, package.MiniGridEnv):
-            raise ConfigError(f"'{id}' is not a world of MiniGrid: use env=gym env.id={id}")
+            raise ConfigError(f"'{id}' is not a world of MiniGrid", advice=f"use env=gym env.id={id}")
         inner: Any = self._env.observation_space
         if full:
             self._env = wrappers.FullyObsWrapper(self._env)
@@ -131,7 +131,8 @@ class MiniGridEnv(gymnasium.Env[Observation, Any]):
         if self._missions:
             if seen["mission"] not in self._missions:
                 raise SpaceError(
-                    f"mission '{seen['mission']}' is none of those that the world knows: set mission=false"
+                    f"mission '{seen['mission']}' is none of those that the world knows",
+                    advice="set mission=false",
                 )
             observation["mission"] = self._missions[seen["mission"]].copy()
         return observation
@@ -151,7 +152,8 @@ def _missions(space: Any, env_id: str) -> dict[str, Array]:
     """
     if type(space).__name__ != "MissionSpace":
         raise SpaceError(
-            f"the missions of '{env_id}' are free sentences, which are not encoded: set mission=false"
+            f"the missions of '{env_id}' are free sentences, which are not encoded",
+            advice="set mission=false",
         )
     words = space.ordered_placeholders or []
     if all(len(each) == 1 for each in words):

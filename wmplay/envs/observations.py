@@ -77,7 +77,9 @@ def parts(space: Space[Any], what: str) -> Parts:
             spaces[leaf.name], read = observed(leaf.space, what, screen=bool(leaf.path))
             readers[leaf.name] = lambda seen, leaf=leaf, read=read: read(leaf.of(seen))  # type: ignore[misc]
     if not spaces:
-        raise SpaceError(f"{what} is {space}, expected numbers or images in it: nothing is learned of texts")
+        raise SpaceError(
+            f"{what} is {space}", expected="numbers or images in it: nothing is learned of texts"
+        )
     return Parts(spaces, readers, tuple(leaf.name for leaf in found if leaf.name not in spaces))
 
 
@@ -91,7 +93,7 @@ def leaves(space: Space[Any], what: str) -> list[Leaf]:
     names = [leaf.name for leaf in found]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise SpaceError(f"{what} has two parts that would be called '{twice}': rename one of them")
+        raise SpaceError(f"{what} has two parts that would be called '{twice}'", advice="rename one of them")
     return found
 
 
@@ -116,8 +118,9 @@ def observed(space: Space[Any], what: str, *, screen: bool) -> tuple[Box, Reader
         image = _image(space, screen)
         return _flat(space.shape, space.low, space.high) if image is None else image
     raise SpaceError(
-        f"{what} is {space}, expected a Box, Discrete, MultiDiscrete or MultiBinary, or a Dict or Tuple of "
-        "these: make one of it by gymnasium.wrappers.TransformObservation"
+        f"{what} is {space}",
+        expected="a Box, Discrete, MultiDiscrete or MultiBinary, or a Dict or Tuple of these",
+        advice="make one of it by gymnasium.wrappers.TransformObservation",
     )
 
 
@@ -130,8 +133,8 @@ def one_hot(numbers: Any, count: int, dtype: Any = np.float32) -> Array:
     numbers = np.asarray(numbers)
     if numbers.size and not 0 <= numbers.min() <= numbers.max() < count:
         raise SpaceError(
-            f"the numbers {numbers.min()} .. {numbers.max()} are not all of {count} choices: give the space "
-            "as many as there are"
+            f"the numbers {numbers.min()} .. {numbers.max()} are not all of {count} choices",
+            advice="give the space as many as there are",
         )
     rows: Array = np.eye(count, dtype=dtype)[numbers]
     return rows.copy()

@@ -41,10 +41,10 @@ class RecordedEnv(gymnasium.Env[dict[str, Any], Any]):
 
     def __init__(self, data: str | None = None, keys: Sequence[str] | None = None) -> None:
         if data is None:
-            raise ConfigError("env recorded is made of a store: give it one with env.data=<store>")
+            raise ConfigError("env recorded is made of a store", advice="give it one with env.data=<store>")
         self.store = load_trajectories(data)
         if len(self.store) == 0:
-            raise ConfigError(f"env recorded: {data} has no episodes, expected at least one")
+            raise ConfigError(f"env recorded: {data} has no episodes", expected="at least one")
         worlds = self.store.made_with
         self.wmplay_origin = worlds[0] if len(worlds) == 1 else None  # it is no world of its own
         held = [name.removeprefix(OBSERVATION) for name in self.store.space if name.startswith(OBSERVATION)]
@@ -71,9 +71,12 @@ class RecordedEnv(gymnasium.Env[dict[str, Any], Any]):
     def reset(self, **_: Any) -> NoReturn:
         """Raise ConfigError, because no simulator exists."""
         raise ConfigError(
-            f"env recorded cannot be stepped, there is only what is in {self.store.path}: set "
-            "collect.random_episodes, collect.episodes, improve.steps and evaluate.policy.episodes to 0, and "
-            "leave evaluate.seed and evaluate.prediction.episodes as they were when the run began"
+            f"env recorded cannot be stepped, there is only what is in {self.store.path}",
+            advice=(
+                "set collect.random_episodes, collect.episodes, improve.steps and "
+                "evaluate.policy.episodes to 0, and leave evaluate.seed and evaluate.prediction.episodes "
+                "as they were when the run began"
+            ),
         )
 
     def step(self, action: Any) -> NoReturn:
@@ -105,7 +108,8 @@ def _observation_space(store: Store, name: str, given: Space[Any] | None) -> Box
     if dtype.kind == "c":
         raise SpaceError(
             f"observation '{name.removeprefix(OBSERVATION)}' of {store.path} is {dtype}, which no env "
-            "observes: choose others with env.keys=[...]"
+            "observes",
+            advice="choose others with env.keys=[...]",
         )
     return Box(low.astype(dtype), high.astype(dtype), shape, dtype.type)
 
@@ -117,7 +121,7 @@ def _action_space(store: Store, given: Space[Any] | None) -> Box | Discrete:
             low, high = _wider(given, low, high)
         return Box(low, high, dtype=np.float32)
     if low < 0:
-        raise ConfigError(f"env recorded: {store.path} has the discrete action {low}, expected 0 or more")
+        raise ConfigError(f"env recorded: {store.path} has the discrete action {low}", expected="0 or more")
     return Discrete(max(int(high) + 1, int(given.n) if isinstance(given, Discrete) else 0))
 
 

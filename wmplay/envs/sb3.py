@@ -38,7 +38,9 @@ class SB3VecEnv(VecEnv):
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
         if autoreset_mode(env) is not AutoresetMode.SAME_STEP:
-            raise ConfigError("stable-baselines3 needs an env of autoreset='same_step': make it with that")
+            raise ConfigError(
+                "stable-baselines3 needs an env of autoreset='same_step'", advice="make it with that"
+            )
         self.env = env
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 

@@ -62,7 +62,9 @@ class WorkerVectorEnv(VectorEnv[Any, Any, Any]):
         autoreset: Autoreset = "same_step",
     ) -> None:
         if not 1 <= num_workers <= num_envs:
-            raise ConfigError(f"num_workers is {num_workers}, expected 1 to {num_envs}, the number of envs")
+            raise ConfigError(
+                f"num_workers is {num_workers}", expected=f"1 to {num_envs}, the number of envs"
+            )
         self._processes: list[Any] = []
         self._pipes: list[Connection] = []
         self.num_envs = num_envs
@@ -95,7 +97,7 @@ class WorkerVectorEnv(VectorEnv[Any, Any, Any]):
         parts = self.single_observation_space
         if not (isinstance(parts, Dict) and all(isinstance(part, Box) for part in parts.values())):
             raise SpaceError(
-                f"observation is {parts}, expected a Dict of Boxes: num_workers shares arrays only"
+                f"observation is {parts}", expected="a Dict of Boxes: num_workers shares arrays only"
             )
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
@@ -111,7 +113,9 @@ class WorkerVectorEnv(VectorEnv[Any, Any, Any]):
         if isinstance(seed, (int, np.integer)):
             seed = [int(seed) + i for i in range(self.num_envs)]
         elif seed is not None and len(seed) != self.num_envs:
-            raise ConfigError(f"{len(seed)} seeds for {self.num_envs} envs: pass one for each, or one int")
+            raise ConfigError(
+                f"{len(seed)} seeds for {self.num_envs} envs", advice="pass one for each, or one int"
+            )
         by_row = {key: self._rows_of(key, value) for key, value in (options or {}).items()}
         asked = []
         for worker, share in enumerate(self._shares):
@@ -189,8 +193,11 @@ class WorkerVectorEnv(VectorEnv[Any, Any, Any]):
         process.join(timeout=1)
         self.close()
         return ConfigError(
-            f"env worker {worker} died (exit code {process.exitcode}): see its output above; a script that "
-            "uses num_workers must start from 'if __name__ == \"__main__\":'"
+            f"env worker {worker} died (exit code {process.exitcode})",
+            advice=(
+                "see its output above; a script that uses num_workers must start from 'if "
+                '__name__ == "__main__":\''
+            ),
         )
 
     def _merge(self, workers: Sequence[int], infos: list[Infos]) -> Infos:
@@ -275,8 +282,8 @@ def _work(
         envs = build(config, share.stop - share.start, autoreset)
         if envs.metadata["autoreset_mode"] is not autoreset_mode(autoreset):
             raise ConfigError(
-                f"{type(envs).__name__} begins the next episode in a way of its own, not by '{autoreset}': "
-                "use num_workers=0 with it"
+                f"{type(envs).__name__} begins the next episode in a way of its own, not by '{autoreset}'",
+                advice="use num_workers=0 with it",
             )
         whole = (
             batch_space(envs.single_observation_space, num_envs),

@@ -110,9 +110,11 @@ def cut_clips(
             break
     if not chosen:
         raise WmplayError(
-            f"the longest of {len(episodes)} held-out episodes has {longest} steps, expected at least "
-            f"{steps}: {context} frames of context and {horizon} steps of prediction; ask for a shorter "
-            "horizon"
+            f"the longest of {len(episodes)} held-out episodes has {longest} steps",
+            expected=(
+                f"at least {steps}: {context} frames of context and {horizon} steps of "
+                "prediction; ask for a shorter horizon"
+            ),
         )
     keys = model_keys(chosen[0].observation)
     frames = _some_frames(episodes if reference is None else reference, keys, number, seed)

@@ -103,10 +103,10 @@ def _read(path: Path, build: Callable[[dict[str, Array]], T]) -> T:
         with open_archive(path) as file:
             return build(arrays_in(file))
     except DamagedError as error:
-        raise DamagedError(f"{error}: evaluate the run again") from error
+        raise DamagedError(f"{error}", advice="evaluate the run again") from error
     except Exception as error:  # a damaged archive fails in many ways
         why = str(error) if isinstance(error, ValueError) else type(error).__name__
-        raise RunError(f"{path} is damaged ({why}): evaluate the run again") from error
+        raise RunError(f"{path} is damaged ({why})", advice="evaluate the run again") from error
 
 
 def _clips(arrays: dict[str, Array]) -> ShownClips:

@@ -84,7 +84,7 @@ def load_evaluation(run_dir: Path) -> Evaluation | None:
         evaluation = msgspec.convert(_numbers(content), Evaluation)
         _check(evaluation)
     except (ValueError, AttributeError) as error:
-        raise RunError(f"{path} is damaged ({error}): evaluate the run again") from error
+        raise RunError(f"{path} is damaged ({error})", advice="evaluate the run again") from error
     return evaluation
 
 

@@ -94,11 +94,12 @@ def export_data(source: Path, name: str, out: Path) -> None:
     chosen = data_format(name)
     if name in READ_ONLY:
         raise DataError(
-            f"{name} data is read, not written: choose from {', '.join(sorted(FORMATS.keys() - READ_ONLY))}"
+            f"{name} data is read, not written",
+            advice=f"choose from {', '.join(sorted(FORMATS.keys() - READ_ONLY))}",
         )
     store = load_trajectories(source)
     if out.exists():
-        raise DataError(f"{out} is there already: choose another name, or move it away")
+        raise DataError(f"{out} is there already", advice="choose another name, or move it away")
     metadata = {**read_metadata(source), ARRAYS: OURS}
     chosen.write(_shown("export", store, len(store)), out, metadata)
     console.print(f"{out}: {len(store):,} episodes, {store.steps:,} steps")
@@ -141,8 +142,8 @@ def _check_plain(source: Path) -> None:
         kind = os.lstat(path).st_mode if os.path.lexists(path) else stat.S_IFREG
         if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
             raise DataError(
-                f"{path} is a link to elsewhere, a pipe or a device, which is not read: import a copy of the "
-                "data that holds the files themselves (cp -rL)"
+                f"{path} is a link to elsewhere, a pipe or a device, which is not read",
+                advice="import a copy of the data that holds the files themselves (cp -rL)",
             )
 
 

@@ -44,7 +44,9 @@ class Fitter:
         self.stages = stages_of(model)
         shares = [stage.share for stage in self.stages]
         if not shares or min(shares) <= 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
-            raise WmplayError(f"{name}.stages have the shares {shares}, expected positive ones that sum to 1")
+            raise WmplayError(
+                f"{name}.stages have the shares {shares}", expected="positive ones that sum to 1"
+            )
         self.total, self.schedule = total, schedule
         self.fitters = {stage.name: StageFitter(name, stage, device, **settings) for stage in self.stages}
 
@@ -102,16 +104,17 @@ def make_fitter(settings: Settings, model: Any, device: torch.device, team: Team
     if cfg.replay_ratio and cfg.schedule == "cosine":
         raise ConfigError(
             "fit.schedule is 'cosine', which has to know all updates of the run beforehand, but with "
-            "fit.replay_ratio they depend on what is collected: use constant or cosine_restarts"
+            "fit.replay_ratio they depend on what is collected",
+            advice="use constant or cosine_restarts",
         )
     if cfg.replay_ratio and cfg.minutes:
         raise ConfigError(
-            "fit.minutes decides how many updates there are, and so does fit.replay_ratio: leave one"
+            "fit.minutes decides how many updates there are, and so does fit.replay_ratio", advice="leave one"
         )
     if cfg.batch_size % team.size:
         raise ConfigError(
-            f"fit.batch_size is {cfg.batch_size}, expected a multiple of {team.size}, the number "
-            "of processes that share each batch"
+            f"fit.batch_size is {cfg.batch_size}",
+            expected=f"a multiple of {team.size}, the number of processes that share each batch",
         )
     return Fitter(
         model,
@@ -179,7 +182,7 @@ class StageFitter:
         self.loss_scale = 0.0  # running mean of |loss|
         weights = list(stage.module.parameters())
         if not weights:
-            raise ConfigError(f"{model} has no weights to fit: leave out fitting with fit.steps=0")
+            raise ConfigError(f"{model} has no weights to fit", advice="leave out fitting with fit.steps=0")
         self.optimizer = torch.optim.AdamW(weights, lr=lr, weight_decay=weight_decay, fused=True)
         self.loss = team.parallel(stage.module, stage.loss)
 
@@ -234,10 +237,12 @@ class StageFitter:
         if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], dict):
             parts = answer if isinstance(answer, tuple) else (answer,)
             got = ", ".join(type(part).__name__ for part in parts)
-            raise WmplayError(f"{name} returned {got}, expected a scalar tensor and a dict of scalars")
+            raise WmplayError(f"{name} returned {got}", expected="a scalar tensor and a dict of scalars")
         loss, terms = answer
         if not isinstance(loss, Tensor) or loss.ndim != 0:
-            raise WmplayError(f"{name} returned {_shown(loss)}, expected a scalar tensor: take its mean")
+            raise WmplayError(
+                f"{name} returned {_shown(loss)}", expected="a scalar tensor", advice="take its mean"
+            )
         if not loss.requires_grad:
             raise WmplayError(f"{name} does not depend on the weights: it returned a tensor without gradient")
         metrics = {}
@@ -245,7 +250,7 @@ class StageFitter:
             number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
             if not isinstance(number, int | float):
                 raise WmplayError(
-                    f"{name} returned the metric '{term}' as {_shown(value)}, expected a scalar"
+                    f"{name} returned the metric '{term}' as {_shown(value)}", expected="a scalar"
                 )
             metrics[str(term)] = float(number)
         return loss, metrics

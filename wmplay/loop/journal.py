@@ -71,8 +71,11 @@ def ending_noted(
     except DivergedError as error:
         last = directory.checkpoints()[-1]
         raise DivergedError(
-            f"{error}; the last good checkpoint is {last}: go on from it with run={directory.path} and "
-            "a lower fit.lr, or look for the culprit in the model"
+            f"{error}; the last good checkpoint is {last}",
+            advice=(
+                f"go on from it with run={directory.path} and a lower fit.lr, or look for the "
+                "culprit in the model"
+            ),
         ) from error
     except Exception:
         console.print(f"failed; when the cause is fixed, {go_on}", soft_wrap=True)

@@ -138,8 +138,8 @@ def _practise(
     """Let a copy of a policy that learns practise a little with a copy of the model."""
     if not isinstance(parts.policy, Learner):
         raise ConfigError(
-            f"improve.steps is {settings.improve.steps}, but {type(parts.policy).__name__} does not learn: "
-            "choose a policy that does (policy=ppo), or improve.steps=0"
+            f"improve.steps is {settings.improve.steps}, but {type(parts.policy).__name__} does not learn",
+            advice="choose a policy that does (policy=ppo), or improve.steps=0",
         )
     starts = settings.learned.starts if given is not None else "env"  # what is collected is yet too short
     small = replace(
@@ -161,8 +161,9 @@ def _check_reward(
     by_heads = settings.improve.world == "learned" and settings.learned.reward == "model"
     if by_heads and task is not None and here is None:
         raise ConfigError(
-            "learned.reward=model takes the reward of practice from the model, which is fitted on episodes "
-            "without reward: set collect.env.task to that of env, or learned.reward=task"
+            "learned.reward=model takes the reward of practice from the model, which is fitted on "
+            "episodes without reward",
+            advice="set collect.env.task to that of env, or learned.reward=task",
         )
 
 
@@ -199,5 +200,6 @@ def _check_windows(settings: Settings, env: gymnasium.Env[Any, Any]) -> None:
     if steps > longest:
         raise ConfigError(
             f"evaluate.prediction: {prediction.context} frames of context and a horizon of "
-            f"{prediction.horizon} take {steps} steps, an episode has at most {longest}: lower one of them"
+            f"{prediction.horizon} take {steps} steps, an episode has at most {longest}",
+            advice="lower one of them",
         )

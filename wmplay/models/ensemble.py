@@ -86,7 +86,7 @@ class Ensemble(nn.Module):
     ) -> None:
         super().__init__()
         if members < 1:
-            raise ConfigError(f"ensemble: members is {members}, expected at least 1")
+            raise ConfigError(f"ensemble: members is {members}", expected="at least 1")
         config = registry.piece_config("model", of)
         weights = {"reward_weight": reward_weight, "continuation_weight": continuation_weight}
         config |= {key: value for key, value in weights.items() if key in config or value != 1.0} | settings
@@ -137,7 +137,9 @@ class Ensemble(nn.Module):
             ConfigError: for a temperature other than 1 if the members take none.
         """
         if temperature != 1.0 and not self.has_temperature:
-            raise ConfigError(f"ensemble: temperature is {temperature}, expected 1: {self.of} takes no other")
+            raise ConfigError(
+                f"ensemble: temperature is {temperature}", expected=f"1: {self.of} takes no other"
+            )
         sampling: dict[str, Any] = {"generator": generator}
         if self.has_temperature:
             sampling["temperature"] = temperature
@@ -178,8 +180,9 @@ class Ensemble(nn.Module):
         rows, members = len(segment.action), len(self.members)
         if rows < members:
             raise ConfigError(
-                f"ensemble: a batch has {rows} segments for {members} members, expected one for each at "
-                "least: raise fit.batch_size"
+                f"ensemble: a batch has {rows} segments for {members} members",
+                expected="one for each at least",
+                advice="raise fit.batch_size",
             )
         bounds = pairwise(rows * i // members for i in range(members + 1))
         results = [loss(segment.rows(slice(*part))) for loss, part in zip(losses, bounds, strict=True)]

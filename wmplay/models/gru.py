@@ -82,7 +82,7 @@ class GRU(nn.Module):
         if min(hidden, image_hidden, layers) < 1:
             raise ConfigError("gru: hidden, image_hidden and layers must be at least 1")
         if burn_in < 0:
-            raise ConfigError(f"gru: burn_in is {burn_in}, expected at least 0")
+            raise ConfigError(f"gru: burn_in is {burn_in}", expected="at least 0")
         self.burn_in, self.change_scale = burn_in, change_scale
         self.states = FrameStates(
             observation_space,

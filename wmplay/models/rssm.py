@@ -233,7 +233,9 @@ class RSSM(nn.Module):
         """
         screens = [key for key, m in self.modalities.items() if isinstance(m, Binary) and len(m.shape) == 2]
         if not screens:
-            raise SpaceError(f"rssm: observations are {', '.join(self.modalities)}, expected a binary screen")
+            raise SpaceError(
+                f"rssm: observations are {', '.join(self.modalities)}", expected="a binary screen"
+            )
         latent, posterior, prior = self.reconstruct(segment)
         decoded = self.decode(latent)
         nats = self.latent.kl(posterior, prior)

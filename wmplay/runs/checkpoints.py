@@ -32,7 +32,9 @@ class Checkpoints:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise RunError(f"cannot read {self.folder} ({error.strerror}): check its permissions") from error
+            raise RunError(
+                f"cannot read {self.folder} ({error.strerror})", advice="check its permissions"
+            ) from error
         return sorted(path for path in found if path.suffix == ".pt" and path.stem.isdecimal())
 
     def save(self, state: Mapping[str, Any]) -> Path:
@@ -73,7 +75,9 @@ class Checkpoints:
             except FileNotFoundError:  # the run, which goes on, has let go of it
                 continue
             except OSError as error:
-                raise RunError(f"cannot read {left[-1]} ({error.strerror or error}): try again") from error
+                raise RunError(
+                    f"cannot read {left[-1]} ({error.strerror or error})", advice="try again"
+                ) from error
             except DamagedError as error:
                 problems[left[-1]] = str(error).replace(str(left[-1]), left[-1].name)
                 continue
@@ -85,12 +89,12 @@ class Checkpoints:
             return state
         if not problems:
             raise RunError(
-                f"{self.folder.parent} has no checkpoint that can be read: restore one from a copy, or train "
-                "anew"
+                f"{self.folder.parent} has no checkpoint that can be read",
+                advice="restore one from a copy, or train anew",
             )
         raise DamagedError(
-            f"{self.folder.parent} has no checkpoint that can be read; {'; '.join(problems.values())}: "
-            "restore one from a copy, or train anew"
+            f"{self.folder.parent} has no checkpoint that can be read; {'; '.join(problems.values())}",
+            advice="restore one from a copy, or train anew",
         )
 
 

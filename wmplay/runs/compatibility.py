@@ -26,8 +26,8 @@ def check_spaces(env: Any, like: gymnasium.Env[Any, Any], who: str) -> None:
     for key, space in observation_spaces(expected.observation_space).items():
         if key not in there:
             raise SpaceError(
-                f"{who} needs the observation '{key}', the env has {', '.join(there)}: give it the settings "
-                "of the run's env"
+                f"{who} needs the observation '{key}', the env has {', '.join(there)}",
+                advice="give it the settings of the run's env",
             )
         if there[key] != space:
             raise SpaceError(f"{who} knows '{key}' as {space}, in this env it is {there[key]}")
@@ -71,8 +71,8 @@ def check_same_world(who: str, made_with: Iterable[Provenance], env: Any, hint: 
     other = next((origin for origin in made_with if here is not None and not same_world(origin, here)), None)
     if here is not None and other is not None:
         raise WorldError(
-            f"{who} was made with {in_words(other)}, the env here is {in_words(here)}: use the same world, "
-            f"or {hint}"
+            f"{who} was made with {in_words(other)}, the env here is {in_words(here)}",
+            advice=f"use the same world, or {hint}",
         )
 
 
@@ -100,17 +100,17 @@ def check_store(store: Store, env: Any, *, every_key: bool) -> None:
     for name, (dtype, shape) in given.items():
         if name not in held:
             raise StoreError(
-                f"store {store.path} has no {name}, which the env gives (it has {', '.join(observations)}): "
-                "use another store, or the env with which it was made"
+                f"store {store.path} has no {name}, which the env gives (it has {', '.join(observations)})",
+                advice="use another store, or the env with which it was made",
             )
         if (held[name].dtype, held[name].shape) != (dtype, shape):
             raise StoreError(
-                f"store {store.path} has {name} as {held[name]}, the env gives {dtype} {list(shape)}: use "
-                "another store, or the env with which it was made"
+                f"store {store.path} has {name} as {held[name]}, the env gives {dtype} {list(shape)}",
+                advice="use another store, or the env with which it was made",
             )
     more = [name for name in observations if name not in given]
     if every_key and more:
         raise StoreError(
-            f"store {store.path} has {more[0]}, which the env does not give: use another store, or the env "
-            "with which it was made"
+            f"store {store.path} has {more[0]}, which the env does not give",
+            advice="use another store, or the env with which it was made",
         )

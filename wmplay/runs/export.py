@@ -35,7 +35,7 @@ def export_run(path: Path, out: Path) -> None:
     """
     run = Run(path)
     if out.exists():
-        raise RunError(f"{out} is there already: choose another --out, or move it away")
+        raise RunError(f"{out} is there already", advice="choose another --out, or move it away")
     weights = {name: module.state_dict() for name, module in run.parts.modules().items()}
     config = {**run.settings.config(), "device": "auto"}  # it may act on another machine
     env = run.env

@@ -88,8 +88,8 @@ class LoadedRun(ABC):
             if isinstance(error, WmplayError) or failed_at(error) is not None:
                 raise
             raise RunError(
-                f"{self.path}: its pieces cannot be built as its config.yaml says ({in_one_line(error)}): "
-                "restore it from a copy"
+                f"{self.path}: its pieces cannot be built as its config.yaml says ({in_one_line(error)})",
+                advice="restore it from a copy",
             ) from error
         for module in parts.modules().values():
             module.eval()
@@ -126,7 +126,8 @@ class LoadedRun(ABC):
         policy: Policy | None = self.parts.explorer if explore else self.policy
         if policy is None:
             raise RunError(
-                f"{self.path} has no policy, it is a run that only fits a model: choose one that acts"
+                f"{self.path} has no policy, it is a run that only fits a model",
+                advice="choose one that acts",
             )
         return policy
 

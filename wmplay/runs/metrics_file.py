@@ -53,7 +53,9 @@ def read_metrics(path: Path) -> Lines:
     except FileNotFoundError:
         return Lines([], [])
     except OSError as error:
-        raise RunError(f"cannot read {path} ({error.strerror or error}): check its permissions") from error
+        raise RunError(
+            f"cannot read {path} ({error.strerror or error})", advice="check its permissions"
+        ) from error
     if damaged := lines.damaged:
         which = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
         told = f"{path}: {len(damaged)} of {number} lines are damaged and left out (line {which})"

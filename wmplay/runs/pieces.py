@@ -64,9 +64,13 @@ def _check_methods(kind: str, piece: Any) -> None:
     name = type(piece).__name__
     missing = missing_methods(piece, registry.KINDS[kind].methods)
     if missing:
-        raise ConfigError(f"{name} has no {missing[0]}(), as every {kind} needs it: see wmplay/contracts")
+        raise ConfigError(
+            f"{name} has no {missing[0]}(), as every {kind} needs it", advice="see wmplay/contracts"
+        )
     if kind == "model" and not isinstance(piece, nn.Module):
-        raise ConfigError(f"{name} is no torch.nn.Module, as every model is: let it inherit from that")
+        raise ConfigError(
+            f"{name} is no torch.nn.Module, as every model is", advice="let it inherit from that"
+        )
 
 
 def env_config(settings: Settings, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:

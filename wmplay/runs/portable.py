@@ -79,8 +79,9 @@ class PortableDirectory:
         self.about = self._json(ABOUT)
         if self.about.get("format") != FORMAT:
             raise RunError(
-                f"{path} is an exported run of format {self.about.get('format')}, expected {FORMAT}: export "
-                "it anew, or load it with the version that wrote it"
+                f"{path} is an exported run of format {self.about.get('format')}",
+                expected=f"{FORMAT}",
+                advice="export it anew, or load it with the version that wrote it",
             )
 
     def config(self) -> dict[str, Any]:
@@ -96,7 +97,7 @@ class PortableDirectory:
         try:
             tensors = load_file(file)
         except SafetensorError as error:
-            raise RunError(f"{file} is damaged ({error}): restore it from a copy") from error
+            raise RunError(f"{file} is damaged ({error})", advice="restore it from a copy") from error
         found: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             part, _, key = name.partition(".")
@@ -109,14 +110,17 @@ class PortableDirectory:
         try:
             return {name: space_from_json(content[name]) for name in ("observation_space", "action_space")}
         except (KeyError, TypeError, ValueError, AssertionError, OverflowError, AttributeError) as error:
-            raise RunError(f"{self.path / SPACES} is damaged ({error!r}): restore it from a copy") from error
+            raise RunError(
+                f"{self.path / SPACES} is damaged ({error!r})", advice="restore it from a copy"
+            ) from error
 
     def _check(self, key: str) -> None:
         """Compare a file with its checksum. Raise DamagedError if it differs."""
         file = self._there(DIGESTS[key])
         if _digest(file) != self.about.get(key):
             raise DamagedError(
-                f"{file} is damaged (its checksum differs): restore it from a copy, or export it anew"
+                f"{file} is damaged (its checksum differs)",
+                advice="restore it from a copy, or export it anew",
             )
 
     def _json(self, name: str) -> dict[str, Any]:

@@ -62,7 +62,9 @@ def continued_settings(directory: RunDirectory, overrides: Sequence[str]) -> Set
     before = origin_of(env_config(settings))
     settings = settings_of({**with_values(settings.config(), overrides), "run": None}, complete=True)
     if settings.fit.minutes is not None:
-        raise ConfigError("fit.minutes chooses the updates of a new run: give one that goes on fit.steps")
+        raise ConfigError(
+            "fit.minutes chooses the updates of a new run", advice="give one that goes on fit.steps"
+        )
     check(settings)
     after = origin_of(env_config(settings))
     if not same_world(before, after):

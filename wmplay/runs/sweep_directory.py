@@ -75,12 +75,13 @@ class SweepDirectory:
             raise RunError(f"{self.path} is not a sweep: it has no {SWEEP_FILE}") from None
         if not isinstance(overrides, list) or not all(isinstance(text, str) for text in overrides):
             raise DamagedError(
-                f"{path} is damaged (it lists no overrides): restore it, or sweep into another directory"
+                f"{path} is damaged (it lists no overrides)",
+                advice="restore it, or sweep into another directory",
             )
         for text in overrides:
             if len(text) > LONGEST or sum(map(text.count, "([{")) > BRACKETS:
                 raise RunError(
-                    f"{path} is damaged (an override is {text[:50]!r} ...): restore it from a copy"
+                    f"{path} is damaged (an override is {text[:50]!r} ...)", advice="restore it from a copy"
                 )
         return overrides
 
@@ -126,11 +127,13 @@ class SweepDirectory:
             try:
                 self.path.mkdir(parents=True, exist_ok=not new)
             except FileExistsError:
-                raise RunError(f"{self.path} is another sweep, begun in the same second: try again") from None
+                raise RunError(
+                    f"{self.path} is another sweep, begun in the same second", advice="try again"
+                ) from None
         with claimed(self.path / LOCKS / SWEEP_FILE, PATIENCE) as free:
             if not free:
                 who = holder(self.path / LOCKS / SWEEP_FILE)
-                raise RunError(f"{self.path} is being written to by {who}: try again")
+                raise RunError(f"{self.path} is being written to by {who}", advice="try again")
             self.check(overrides)
             write_sealed_json(self.path / SWEEP_FILE, {"overrides": list(overrides)})
 

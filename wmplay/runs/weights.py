@@ -37,15 +37,18 @@ def fitting_weights(
     for name, module in modules.items():
         saved = weights.get(name, {})
         if not isinstance(saved, Mapping) or not all(isinstance(value, Tensor) for value in saved.values()):
-            raise RunError(f"the checkpoint in {source} has no weights of the {name}: restore it from a copy")
+            raise RunError(
+                f"the checkpoint in {source} has no weights of the {name}", advice="restore it from a copy"
+            )
         found[name] = given = {**missing_units(module), **saved}
         own, saved = ({key: value.shape for key, value in w.items()} for w in (module.state_dict(), given))
         differing = [key for key in {**own, **saved} if own.get(key) != saved.get(key)]
         statistics = {key for key, _ in module.named_buffers()} - saved.keys()
         if differing and statistics.issuperset(differing):
             raise RunError(
-                f"the checkpoint in {source} is from before {type(module).__name__} kept {differing[0]} with "
-                f"its weights: train the {name} anew, or use it with the version that wrote it"
+                f"the checkpoint in {source} is from before {type(module).__name__} kept {differing[0]} "
+                "with its weights",
+                advice=f"train the {name} anew, or use it with the version that wrote it",
             )
         if differing:
             raise RunError(

@@ -64,7 +64,9 @@ def learned_env(
     """
     cfg = settings.learned
     if parts.model is None:
-        raise ConfigError("there is no world model to practise in: choose a model, or improve.world=real")
+        raise ConfigError(
+            "there is no world model to practise in", advice="choose a model, or improve.world=real"
+        )
     from_store = store is not None and cfg.starts == "store"
     with closing(build_env(env_config(settings), num_envs=min(cfg.count, 64))) as env:
         starts = real_starts(env, cfg.count, 1 if from_store else cfg.context, seed)

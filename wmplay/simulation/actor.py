@@ -64,8 +64,8 @@ class Actor:
         """
         if not isinstance(observation, Mapping):
             raise SpaceError(
-                f"the observation is a {type(observation).__name__}, expected a dict of "
-                f"{', '.join(self._spaces)}"
+                f"the observation is a {type(observation).__name__}",
+                expected=f"a dict of {', '.join(self._spaces)}",
             )
         for key, space in self._spaces.items():
             if key not in observation:

@@ -51,7 +51,7 @@ def simulate_block(
     _check_numbers(episodes, seed, max_steps)
     if callable(env):
         raise SpaceError(
-            f"env is a {type(env).__name__}, expected an env (a function that makes one goes with workers)"
+            f"env is a {type(env).__name__}", expected="an env (a function that makes one goes with workers)"
         )
     batch = env if isinstance(env, VectorEnv) else BatchOfOne(env)
     stepper = Stepper(batch)

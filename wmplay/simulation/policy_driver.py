@@ -66,8 +66,8 @@ class PolicyDriver:
             )
         if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], torch.Tensor)):
             raise ActionError(
-                f"policy {type(self.policy).__name__}.act returned a {type(answer).__name__}, expected "
-                "(action tensor, carry)"
+                f"policy {type(self.policy).__name__}.act returned a {type(answer).__name__}",
+                expected="(action tensor, carry)",
             )
         action, self.carry = answer
         executed = np.clip(self.zeros, self.low, self.high)

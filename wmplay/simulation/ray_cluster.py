@@ -30,10 +30,12 @@ def connect(ray: ModuleType, number: int) -> None:
         why = " ".join(f"{type(error).__name__}: {error}".split())
         if not address:
             ray.shutdown()  # stops the parts that did start
-            raise ConfigError(f"Ray does not start on this machine ({why}): use workers=local") from error
+            raise ConfigError(
+                f"Ray does not start on this machine ({why})", advice="use workers=local"
+            ) from error
         raise ConfigError(
-            f"RAY_ADDRESS is {address}, where there is no Ray cluster ({why}): start one with ray start "
-            "--head, or unset RAY_ADDRESS"
+            f"RAY_ADDRESS is {address}, where there is no Ray cluster ({why})",
+            advice="start one with ray start --head, or unset RAY_ADDRESS",
         ) from error
 
 

@@ -43,7 +43,7 @@ class RayPool:
 
     def __init__(self, number: int) -> None:
         if number < 0:
-            raise ConfigError(f"num_workers is {number}, expected at least 0")
+            raise ConfigError(f"num_workers is {number}", expected="at least 0")
         self.number = number
         self._ray: ModuleType | None = None
         self._actors: list[Any] = []

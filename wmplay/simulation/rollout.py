@@ -28,7 +28,7 @@ def observe(model: WorldModel, segment: Segment, context: int | None = None) -> 
     most = segment.action.shape[1] + 1
     shown = most if context is None else context
     if not 1 <= shown <= most:
-        raise WmplayError(f"context is {shown} frames, expected 1 to {most}: the segment has no more")
+        raise WmplayError(f"context is {shown} frames", expected=f"1 to {most}: the segment has no more")
     frames = modelled(segment.observation)
     with torch.no_grad():
         belief = model.initial({key: value[:, 0] for key, value in frames.items()})
@@ -66,7 +66,7 @@ def predict(
         prediction = model.predict(belief, actions, generator=generator)
     if not isinstance(prediction, Prediction):
         raise WmplayError(
-            f"{type(model).__name__}.predict returned a {type(prediction).__name__}, expected a Prediction"
+            f"{type(model).__name__}.predict returned a {type(prediction).__name__}", expected="a Prediction"
         )
     for name, value in (("reward", prediction.reward), ("discount", prediction.discount)):
         if value is not None and value.shape != actions.shape[:2]:

@@ -71,8 +71,8 @@ def engine(arguments: Sequence[str], sweep: SweepDirectory) -> Iterator[tuple[Sw
             sweeper.check(of_the_jobs)
         if not isinstance(sweeper, _Launches) or sweeper.launcher is None:
             raise ConfigError(
-                f"{type(sweeper).__name__} hides its launcher, so finished jobs could not be kept from it: "
-                "choose hydra/sweeper=basic or hydra/sweeper=optuna"
+                f"{type(sweeper).__name__} hides its launcher, so finished jobs could not be kept from it",
+                advice="choose hydra/sweeper=basic or hydra/sweeper=optuna",
             )
         sweeper.launcher = Unfinished(sweeper.launcher, sweep)
         yield sweeper, of_the_jobs

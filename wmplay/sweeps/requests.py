@@ -48,7 +48,8 @@ def check(overrides: Sequence[str]) -> None:
     parsed = parse(overrides)
     if any(override.key_or_group == "run" for override in parsed):
         raise ConfigError(
-            "a sweep makes new runs: leave out run=, or go on with a sweep by hydra.sweep.dir=<its directory>"
+            "a sweep makes new runs",
+            advice="leave out run=, or go on with a sweep by hydra.sweep.dir=<its directory>",
         )
     for override in parsed:
         _check_extra(override)
@@ -67,8 +68,10 @@ def check_values(overrides: Sequence[str]) -> None:
         if override.is_interval_sweep():
             text = str(override.input_line).removeprefix("++")
             raise ConfigError(
-                f"'{text}' is a range to search in: choose a sweeper that searches (hydra/sweeper=optuna), "
-                "or give values, as in key=1,2,3"
+                f"'{text}' is a range to search in",
+                advice=(
+                    "choose a sweeper that searches (hydra/sweeper=optuna), or give values, as in key=1,2,3"
+                ),
             )
 
 
@@ -118,5 +121,5 @@ def _values(override: Override) -> list[str]:
         return [f"{key}={swept.start}"]
     values = [f"{key}={value}" for value in override.sweep_string_iterator()]
     if not values:
-        raise ConfigError(f"'{override.input_line}' has no values: give at least one")
+        raise ConfigError(f"'{override.input_line}' has no values", advice="give at least one")
     return values

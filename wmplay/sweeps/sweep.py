@@ -54,7 +54,9 @@ def multirun(overrides: Sequence[str]) -> Path:
             raise
         except Exception as error:  # an engine's error, such as a pool with a killed worker
             why = " ".join(f"{type(error).__name__}: {error}".split())
-            raise WmplayError(f"the launcher gave up ({why}): go on with {_again(directory)}") from error
+            raise WmplayError(
+                f"the launcher gave up ({why})", advice=f"go on with {_again(directory)}"
+            ) from error
     if any(directory.begun()):
         show(directory.path)
     assert isinstance(sweeper.launcher, Unfinished)
@@ -97,7 +99,8 @@ def _account(sweep: SweepDirectory, jobs: Sequence[Path]) -> None:
     if died:
         raise WmplayError(
             f"{len(died)} of {len(states)} jobs did not come to an end, such as {died[0]} (was it killed, "
-            f"for memory or time?): go on with {_again(sweep)}"
+            "for memory or time?)",
+            advice=f"go on with {_again(sweep)}",
         )
 
 

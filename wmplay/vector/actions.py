@@ -39,7 +39,7 @@ def checked_action(
     try:
         values = np.asarray(action)
     except (TypeError, ValueError):
-        raise ActionError(f"{who} is a {type(action).__name__}, expected an array of numbers") from None
+        raise ActionError(f"{who} is a {type(action).__name__}", expected="an array of numbers") from None
     if isinstance(space, Discrete):
         first, last = int(space.start), int(space.start + space.n - 1)
         expected = f"expected an integer in {first} .. {last}{each}"
@@ -53,18 +53,18 @@ def checked_action(
             raise ActionError(f"{who} is {worst}, {expected}")
         return values.astype(np.int64)
     if values.dtype.kind not in "biuf":
-        raise ActionError(f"{who} is a {type(action).__name__}, expected an array of numbers")
+        raise ActionError(f"{who} is a {type(action).__name__}", expected="an array of numbers")
     if values.shape != (*batch, *(space.shape or ())):
         shape = [*batch, *(space.shape or ())]
-        raise ActionError(f"{who} has shape {list(values.shape)}, expected {shape}{each}")
+        raise ActionError(f"{who} has shape {list(values.shape)}", expected=f"{shape}{each}")
     if floats and values.dtype.kind != "f":
-        raise ActionError(f"{who} is {values.dtype}, expected floats")
+        raise ActionError(f"{who} is {values.dtype}", expected="floats")
     bad = ~np.isfinite(values) if finite else np.isnan(values)
     if np.count_nonzero(bad):
         index = np.argwhere(bad)[0].tolist()
         place = index if envs is None else [int(envs[index[0]]), *index[1:]]
         what = "NaN" if np.isnan(values[tuple(index)]) else "infinity"
-        raise ActionError(f"{who} has {what} at {place}, expected {'finite ' * finite}numbers")
+        raise ActionError(f"{who} has {what} at {place}", expected=f"{'finite ' * finite}numbers")
     return values
 
 

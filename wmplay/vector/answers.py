@@ -169,7 +169,7 @@ class BatchAnswers:
             flags = [self._flags(*each) for each in (("terminated", terminated), ("truncated", truncated))]
             step = Step(frames, self._rewards(reward), flags[0], flags[1], info)
             if not isinstance(info, Mapping):
-                raise ConfigError(f"info is a {type(info).__name__}, expected a dict")
+                raise ConfigError(f"info is a {type(info).__name__}", expected="a dict")
         except WmplayError as slip:
             raise _again(slip, f"{self.name}.step") from None
         self._over = flags[0] | flags[1]
@@ -204,9 +204,9 @@ class BatchAnswers:
         if rewards.shape != (self._slots,):
             raise ShapeError("reward", rewards.shape, (self._slots,))
         if rewards.dtype.kind not in "biuf":
-            raise SpaceError(f"reward is {rewards.dtype}, expected real numbers")
+            raise SpaceError(f"reward is {rewards.dtype}", expected="real numbers")
         if not math.isfinite(np.add.reduce(rewards)) and (bad := first_not_finite(rewards)):
-            raise SpaceError(f"reward is {bad[1]} ({self._where(bad[0])}), expected a finite number")
+            raise SpaceError(f"reward is {bad[1]} ({self._where(bad[0])})", expected="a finite number")
         return rewards
 
     def _flags(self, name: str, flags: Any) -> Array:
@@ -214,7 +214,7 @@ class BatchAnswers:
         if array.shape != (self._slots,):
             raise ShapeError(name, array.shape, (self._slots,))
         if array.dtype != np.bool_ and not are_flags(array):  # are_flags is slow
-            raise SpaceError(f"{name} is {array.tolist()}, expected booleans")
+            raise SpaceError(f"{name} is {array.tolist()}", expected="booleans")
         return array.astype(np.bool_)
 
     def _where(self, row: int) -> str:
@@ -247,7 +247,7 @@ def _parts(answer: Any, method: str, name: str) -> tuple[Any, ...]:
     returns = RETURNS[method]
     if not isinstance(answer, tuple) or len(answer) != len(returns):
         given = f"{len(answer)} values" if isinstance(answer, tuple) else f"a {type(answer).__name__}"
-        raise ConfigError(f"{name}.{method} returned {given}, expected ({', '.join(returns)})")
+        raise ConfigError(f"{name}.{method} returned {given}", expected=f"({', '.join(returns)})")
     return answer
 
 
@@ -256,7 +256,7 @@ def _check_methods(env: gymnasium.Env[Any, Any], name: str) -> None:
     own, none = type(env.unwrapped), gymnasium.Env
     for method, missing in (("reset", own.reset is none.reset), ("step", own.step is none.step)):
         if missing:
-            raise ConfigError(f"{name} has no {method}(), as every env needs it: see docs/env.md")
+            raise ConfigError(f"{name} has no {method}(), as every env needs it", advice="see docs/env.md")
     layer: Any = env
     while layer is not None:
         known = inspect.signature(layer.reset).parameters
@@ -264,8 +264,8 @@ def _check_methods(env: gymnasium.Env[Any, Any], name: str) -> None:
         unknown = [f"'{key}'" for key in ("seed", "options") if key not in known and not anything]
         if unknown:
             raise ConfigError(
-                f"{name}.reset takes no {' and no '.join(unknown)}: write it as "
-                "reset(self, *, seed=None, options=None)"
+                f"{name}.reset takes no {' and no '.join(unknown)}",
+                advice="write it as reset(self, *, seed=None, options=None)",
             )
         layer = layer.env if isinstance(layer, gymnasium.Wrapper) else None
 
@@ -301,11 +301,11 @@ def _reward(reward: Any) -> float:
         return float(reward)
     number = np.asarray(reward)
     if number.dtype.kind not in "biuf":
-        raise SpaceError(f"reward is {reward!r}, expected a finite number")
+        raise SpaceError(f"reward is {reward!r}", expected="a finite number")
     if number.shape != ():
         raise ShapeError("reward", number.shape, (), "return float(reward)")
     if not np.isfinite(number):
-        raise SpaceError(f"reward is {reward}, expected a finite number")
+        raise SpaceError(f"reward is {reward}", expected="a finite number")
     return float(number)
 
 
@@ -314,13 +314,13 @@ def _flag(name: str, flag: Any) -> bool:
         return bool(flag)
     array = np.asarray(flag)
     if array.shape != () or not are_flags(array):
-        raise SpaceError(f"{name} is {flag!r}, expected True or False")
+        raise SpaceError(f"{name} is {flag!r}", expected="True or False")
     return bool(array)
 
 
 def _info(info: Any) -> dict[str, Any]:
     if not isinstance(info, Mapping):
-        raise ConfigError(f"info is a {type(info).__name__}, expected a dict")
+        raise ConfigError(f"info is a {type(info).__name__}", expected="a dict")
     return {key: value.copy() if isinstance(value, np.ndarray) else value for key, value in info.items()}
 
 

@@ -136,7 +136,7 @@ def as_array(seen: Any, space: Space[Any], key: str, rows: tuple[int, ...] = ())
     try:
         array = np.asarray(seen)
     except (TypeError, ValueError):
-        raise SpaceError(f"{observation_name(key)} is a {type(seen).__name__}, expected an array") from None
+        raise SpaceError(f"{observation_name(key)} is a {type(seen).__name__}", expected="an array") from None
     dtype = space.dtype
     assert space.shape is not None
     assert dtype is not None
@@ -147,7 +147,7 @@ def as_array(seen: Any, space: Space[Any], key: str, rows: tuple[int, ...] = ())
     if array.dtype != dtype:
         if array.dtype.kind not in "biuf" or (array.dtype.kind == "f" and dtype.kind != "f"):
             raise SpaceError(
-                f"{observation_name(key)} is {array.dtype}, expected {dtype}, as observation_space says"
+                f"{observation_name(key)} is {array.dtype}", expected=f"{dtype}, as observation_space says"
             )
         if dtype.kind in "iu":
             _check_fits(array, dtype, key)

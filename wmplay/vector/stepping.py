@@ -127,7 +127,7 @@ class TensorEnv:
     def __init__(self, env: VectorEnv[Any, Any, Any], device: torch.device) -> None:
         if autoreset_mode(env) is not AutoresetMode.SAME_STEP:
             raise ConfigError(
-                "to practise in, a vector env must reset itself: make it with autoreset='same_step'"
+                "to practise in, a vector env must reset itself", advice="make it with autoreset='same_step'"
             )
         self.env, self.device = env, device
         self.num_envs = env.num_envs

@@ -63,7 +63,7 @@ def new_piece(kind: str, name: str, *, package: bool = False) -> list[Path]:
     class_name = "".join(word.capitalize() for word in name.split("_"))
     if class_name in _names_used(piece) - {"MyPiece"}:
         raise UsageError(
-            f"the class of '{name}' would be {class_name}, which its file needs: choose another name"
+            f"the class of '{name}' would be {class_name}, which its file needs", advice="choose another name"
         )
     files = _package_files(kind, name, piece) if package else _plugin_files(kind, name, piece)
     # a package needs a folder of its own; next to plugins/<name>.py, plugins/<name>/ is the same module
@@ -71,7 +71,7 @@ def new_piece(kind: str, name: str, *, package: bool = False) -> list[Path]:
     for path in taken:
         if path.exists():
             raise UsageError(
-                f"{path} exists already, and is left as it is: choose another name, or move it away"
+                f"{path} exists already, and is left as it is", advice="choose another name, or move it away"
             )
     for path, text in files.items():
         with explained(path):
@@ -105,13 +105,17 @@ def _check_name(kind: str, name: str) -> None:
         spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "_", name).strip("_").lower()
         example = spaced if NAME.fullmatch(spaced) else "my_idea"
         raise UsageError(
-            f"the name is '{name}', expected snake_case of at most 30 characters, such as '{example}'"
+            f"the name is '{name}'", expected=f"snake_case of at most 30 characters, such as '{example}'"
         )
     if keyword.iskeyword(name) or name in NOT_NAMES or name == "tests" or name.startswith("test_"):
-        raise UsageError(f"the name '{name}' means something else to Python, YAML or pytest: choose another")
+        raise UsageError(
+            f"the name '{name}' means something else to Python, YAML or pytest", advice="choose another"
+        )
     for piece in registry.pieces(kind):
         if piece.name == name:
-            raise UsageError(f"there is a {kind} '{name}' already ({piece.source}): choose another name")
+            raise UsageError(
+                f"there is a {kind} '{name}' already ({piece.source})", advice="choose another name"
+            )
 
 
 def _names_used(text: str) -> set[str]:
@@ -133,9 +137,13 @@ def _plugin_files(kind: str, name: str, piece: str) -> dict[Path, str]:
 def _package_files(kind: str, name: str, piece: str) -> dict[Path, str]:
     """Return the files of an installable package. Raises UsageError for a name that would hide a module."""
     if importlib.util.find_spec(name) is not None:
-        raise UsageError(f"there is a Python module '{name}' already: choose another name for the package")
+        raise UsageError(
+            f"there is a Python module '{name}' already", advice="choose another name for the package"
+        )
     if name in registry.names("experiment"):
-        raise UsageError(f"there is an experiment '{name}' already: choose another name for the package")
+        raise UsageError(
+            f"there is an experiment '{name}' already", advice="choose another name for the package"
+        )
     folder = Path(name)
     source = folder / "src" / name
     return {

@@ -45,7 +45,7 @@ class Batch:
         needed = task is not None and task.needs_full_state
         if needed and full_state is False:
             raise ConfigError(
-                "this task is about objects, which only full_state shows: leave full_state unset"
+                "this task is about objects, which only full_state shows", advice="leave full_state unset"
             )
         self.world = world
         self.task = task

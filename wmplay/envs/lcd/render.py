@@ -131,7 +131,9 @@ class Window:
             pygame.display.init()
             self._surface = pygame.display.set_mode(size)
         except pygame.error as error:
-            raise ConfigError(f"render_mode 'human' needs a display ({error}): use 'rgb_array'") from None
+            raise ConfigError(
+                f"render_mode 'human' needs a display ({error})", advice="use 'rgb_array'"
+            ) from None
         pygame.display.set_caption("wmplay")
         self._clock, self._fps = pygame.time.Clock(), world.fps
 

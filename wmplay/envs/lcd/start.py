@@ -84,13 +84,13 @@ def given_state(world: World, state: Any) -> Array:
         array = np.asarray(state, np.float64)
     except (TypeError, ValueError):
         raise ConfigError(
-            f"reset option 'state' is a {type(state).__name__}, expected an array of numbers"
+            f"reset option 'state' is a {type(state).__name__}", expected="an array of numbers"
         ) from None
     if array.shape not in ((count, 6), (count * 4,)):
         hint = f"or a full_state observation [{count * 4}]"
         raise ShapeError("reset option 'state'", array.shape, (count, 6), hint)
     if not np.isfinite(array).all():
-        raise ConfigError("reset option 'state' has values that are not finite: pass numbers only")
+        raise ConfigError("reset option 'state' has values that are not finite", advice="pass numbers only")
     placed = array.copy() if array.ndim == 2 else _from_observation(world, array.reshape(count, 4))
     if world.walls:
         beyond = np.maximum(-placed[:, :2], placed[:, :2] - (world.width, world.height))

@@ -34,9 +34,9 @@ class Task(ABC):
 
     def __init__(self, world: World, threshold: float, reward: Reward) -> None:
         if not threshold > 0:
-            raise ConfigError(f"goal_threshold is {threshold}, expected a positive number")
+            raise ConfigError(f"goal_threshold is {threshold}", expected="a positive number")
         if reward not in ("distance", "progress"):
-            raise ConfigError(f"reward is '{reward}', expected 'distance' or 'progress'")
+            raise ConfigError(f"reward is '{reward}'", expected="'distance' or 'progress'")
         self.world = world
         self.threshold = threshold
         self.reward = reward
@@ -68,7 +68,7 @@ class BodyGoal(Task):
         super().__init__(world, threshold, reward)
         if not world.robots:
             raise ConfigError(
-                "task body_goal needs a world with a robot, this one has none: choose task=null"
+                "task body_goal needs a world with a robot, this one has none", advice="choose task=null"
             )
 
     @property
@@ -92,7 +92,8 @@ class CubeGoal(Task):
         super().__init__(world, threshold, reward)
         if not (world.robots and world.objects):
             raise ConfigError(
-                "task cube_goal needs a world with a robot and an object: choose urchin_cube, or task=null"
+                "task cube_goal needs a world with a robot and an object",
+                advice="choose urchin_cube, or task=null",
             )
 
     @property

@@ -56,9 +56,9 @@ class LcdVectorEnv(VectorEnv[Observation, Array, Array]):
         screen: Rounding = "outwards",
     ) -> None:
         if num_envs < 1:
-            raise ConfigError(f"num_envs is {num_envs}, expected at least 1")
+            raise ConfigError(f"num_envs is {num_envs}", expected="at least 1")
         if render_mode == "human":
-            raise ConfigError("render_mode 'human' shows one env: use 'rgb_array' or 'lcd' for many")
+            raise ConfigError("render_mode 'human' shows one env", advice="use 'rgb_array' or 'lcd' for many")
         self.num_envs = num_envs
         self.world = find_world(world)
         self.task = make_task(self.world, task, reward, goal_threshold)
@@ -97,7 +97,8 @@ class LcdVectorEnv(VectorEnv[Observation, Array, Array]):
         states = options.get("state")
         if states is not None and len(states) != self.num_envs:
             raise ConfigError(
-                f"reset option 'state' has {len(states)} rows, expected one for each of {self.num_envs} envs"
+                f"reset option 'state' has {len(states)} rows",
+                expected=f"one for each of {self.num_envs} envs",
             )
         chosen = None if states is None else [states[row] for row in rows]
         self._batch.reset(rows, [self._generators[row] for row in rows], chosen)
@@ -117,7 +118,9 @@ class LcdVectorEnv(VectorEnv[Observation, Array, Array]):
 
     def _seed(self, seed: int | Sequence[int | None] | None, rows: Array) -> None:
         if seed is not None and not isinstance(seed, (int, np.integer)) and len(seed) != self.num_envs:
-            raise ConfigError(f"{len(seed)} seeds for {self.num_envs} envs: pass one for each, or one int")
+            raise ConfigError(
+                f"{len(seed)} seeds for {self.num_envs} envs", advice="pass one for each, or one int"
+            )
         fresh = not self._generators
         if fresh:
             self._generators = [np.random.default_rng(0)] * self.num_envs  # each is replaced below

@@ -197,9 +197,9 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
     def _diverged(self, broken: Tensor) -> DivergedError:
         """Return the error for rows [N] bool whose reward is not finite."""
         return DivergedError(
-            f"{int(broken.sum())} of {self.num_envs} episodes imagined by {type(self.model).__name__} have a "
-            f"reward that is not finite, the first at step {int(self._time[broken].min())}: fit the model "
-            "longer, or end episodes earlier with learned.max_steps"
+            f"{int(broken.sum())} of {self.num_envs} episodes imagined by {type(self.model).__name__} "
+            f"have a reward that is not finite, the first at step {int(self._time[broken].min())}",
+            advice="fit the model longer, or end episodes earlier with learned.max_steps",
         )
 
     def _any_start(self, count: int) -> Tensor:
@@ -305,8 +305,8 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         """
         if self._reward_from == "task" and not isinstance(self.task, HasReward):
             raise ConfigError(
-                "learned.reward=task takes the reward from the env's task, and this env has none: give "
-                "learned.reward=model, or a task if the env has some (env.task)"
+                "learned.reward=task takes the reward from the env's task, and this env has none",
+                advice="give learned.reward=model, or a task if the env has some (env.task)",
             )
         belief, observation, goal = self.begin(torch.zeros(1, dtype=torch.long, device=self.device))
         action = self._starts.action.new_zeros(1, 1, *self._starts.action.shape[2:])
@@ -317,17 +317,17 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         if self._reward_from == "model":
             if prediction.reward is None:
                 raise ConfigError(
-                    f"{name} predicts no reward, as learned.reward=model needs it: give it a reward head "
-                    "(model.reward_weight above 0)"
+                    f"{name} predicts no reward, as learned.reward=model needs it",
+                    advice="give it a reward head (model.reward_weight above 0)",
                 )
             return list(arrived)
         try:
             self._outcome(prediction, observation, arrived, None)
         except KeyError as error:
             raise ConfigError(
-                f"the task's reward needs {error}, but {name} predicts {', '.join(prediction.observation)} "
-                f"and the starts have {', '.join(goal) or 'no goal'}: choose another model, or "
-                "learned.reward=model"
+                f"the task's reward needs {error}, but {name} predicts "
+                f"{', '.join(prediction.observation)} and the starts have {', '.join(goal) or 'no goal'}",
+                advice="choose another model, or learned.reward=model",
             ) from error
         return list(arrived)
 
@@ -385,12 +385,12 @@ def as_observed(value: Tensor, space: gymnasium.Space[Any]) -> Tensor:
 def _sampling(model: Any, temperature: float) -> dict[str, Any] | None:
     """Return the arguments of ``predict`` besides the generator, or None for the most likely future."""
     if temperature < 0:
-        raise ConfigError(f"learned.temperature is {temperature}, expected at least 0")
+        raise ConfigError(f"learned.temperature is {temperature}", expected="at least 0")
     if temperature == 0:
         return None
     if temperature == 1:
         return {}
     if not capabilities(model).temperature:
         name = type(model).__name__
-        raise ConfigError(f"{name} has no temperature to set: leave learned.temperature at 1 or 0")
+        raise ConfigError(f"{name} has no temperature to set", advice="leave learned.temperature at 1 or 0")
     return {"temperature": temperature}

@@ -22,14 +22,17 @@ def arbiter_of(env: gymnasium.Env[Any, Any]) -> Arbiter:
     names = [name for name, world in WORLDS.items() if world == shown]
     if not names:
         raise ArbiterError(
-            f"{type(env.unwrapped).__name__} shows no built-in world, expected one with an arbiter "
-            f"({', '.join(shipped_arbiters())}): leave evaluate.arbiter.clips at 0"
+            f"{type(env.unwrapped).__name__} shows no built-in world",
+            expected=f"one with an arbiter ({', '.join(shipped_arbiters())})",
+            advice="leave evaluate.arbiter.clips at 0",
         )
     if names[0] not in shipped_arbiters():
         raise ArbiterError(
-            f"no arbiter judges the world '{names[0]}' as yet ({', '.join(shipped_arbiters())} have one): "
-            f"make one by python scripts/train_arbiter.py {names[0]}, or leave "
-            "evaluate.arbiter.clips at 0"
+            f"no arbiter judges the world '{names[0]}' as yet ({', '.join(shipped_arbiters())} have one)",
+            advice=(
+                f"make one by python scripts/train_arbiter.py {names[0]}, or leave "
+                "evaluate.arbiter.clips at 0"
+            ),
         )
     return load_arbiter(names[0])
 
@@ -38,7 +41,9 @@ def check_arbiter(env: gymnasium.Env[Any, Any], horizon: int) -> None:
     """Raise ArbiterError if an env's world has no arbiter, or the steps predicted are too few for a clip."""
     if horizon < FRAMES:
         raise ArbiterError(
-            f"evaluate.prediction.horizon is {horizon}, expected at least {FRAMES}, the frames of a clip of "
-            "the arbiter's; or evaluate.arbiter.clips=0"
+            f"evaluate.prediction.horizon is {horizon}",
+            expected=(
+                f"at least {FRAMES}, the frames of a clip of the arbiter's; or evaluate.arbiter.clips=0"
+            ),
         )
     arbiter_of(env)

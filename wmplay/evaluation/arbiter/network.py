@@ -186,8 +186,8 @@ def load_arbiter(world: str, path: Path | None = None) -> Arbiter:
         raise ArbiterError(f"{path} is no arbiter, or damaged ({type(error).__name__}: {error})") from error
     if found != (world, version_of(world)):
         raise ArbiterError(
-            f"{path} is of world '{found[0]}' and version {found[1]}, expected '{world}' and "
-            f"{version_of(world)}: scores of different arbiters do not compare"
+            f"{path} is of world '{found[0]}' and version {found[1]}",
+            expected=f"'{world}' and {version_of(world)}: scores of different arbiters do not compare",
         )
     try:
         with torch.device("meta"):  # no memory for sizes that the weights do not have
@@ -197,7 +197,7 @@ def load_arbiter(world: str, path: Path | None = None) -> Arbiter:
     except Exception as error:  # sizes may be anything
         raise ArbiterError(f"{path} is damaged: its weights do not fit its sizes") from error
     if arbiter.digest != digest:
-        raise ArbiterError(f"{path} is damaged: its weights are {arbiter.digest}, expected {digest}")
+        raise ArbiterError(f"{path} is damaged: its weights are {arbiter.digest}", expected=f"{digest}")
     return arbiter.eval().requires_grad_(False)
 
 

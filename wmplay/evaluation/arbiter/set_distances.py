@@ -103,8 +103,9 @@ def precision_recall(
     most = max(neighbours)
     if min(across.shape) <= most:
         raise ArbiterError(
-            f"{most} nearest neighbours among {min(across.shape)} clips, expected at least {most + 1}: "
-            "give it more episodes"
+            f"{most} nearest neighbours among {min(across.shape)} clips",
+            expected=f"at least {most + 1}",
+            advice="give it more episodes",
         )
     # a point is its own nearest neighbour, at place 0
     real_radii = np.sort(np.partition(real, most, axis=1)[:, : most + 1], axis=1)
@@ -132,8 +133,8 @@ def distances(a: Array, b: Array) -> Array:
 def _check_rank(points: int, dimensions: int) -> None:
     if points <= dimensions:
         raise ArbiterError(
-            f"a Frechet distance in {dimensions} dimensions from {points} clips, expected at least "
-            f"{dimensions + 1}: their covariance has no full rank; give it more episodes"
+            f"a Frechet distance in {dimensions} dimensions from {points} clips",
+            expected=(f"at least {dimensions + 1}: their covariance has no full rank; give it more episodes"),
         )
 
 

@@ -128,7 +128,8 @@ def the_screen(modalities: Mapping[str, Modality]) -> str:
     others = [key for key, m in modalities.items() if key not in screens and not isinstance(m, Vector)]
     if len(screens) != 1 or others:
         raise SpaceError(
-            f"observations are {', '.join(modalities)}, expected one binary screen [H, W] and float vectors: "
-            "use rssm or mlp for other kinds"
+            f"observations are {', '.join(modalities)}",
+            expected="one binary screen [H, W] and float vectors",
+            advice="use rssm or mlp for other kinds",
         )
     return screens[0]

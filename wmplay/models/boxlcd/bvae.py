@@ -56,7 +56,7 @@ class BVAE(nn.Module):
     ) -> None:
         super().__init__()
         if not entropy_weight >= 0:
-            raise ConfigError(f"entropy_weight is {entropy_weight}, expected at least 0")
+            raise ConfigError(f"entropy_weight is {entropy_weight}", expected="at least 0")
         self.frames = FrameAutoencoder(
             observation_space, channels, width, patch, hidden, vector_sigma, position_features, with_vectors
         )

@@ -40,7 +40,9 @@ class TwoStage(nn.Module, ABC):
     ) -> None:
         super().__init__()
         if not 0 < autoencoder_share < 1:
-            raise ConfigError(f"autoencoder_share is {autoencoder_share}, expected more than 0, less than 1")
+            raise ConfigError(
+                f"autoencoder_share is {autoencoder_share}", expected="more than 0, less than 1"
+            )
         self.autoencoder, self.dynamics = autoencoder, dynamics
         self.keys, self.autoencoder_share = tuple(keys), autoencoder_share
         self.least_length = dynamics.trunk.context
