@@ -35,9 +35,9 @@ from wmplay.formats import data_format
 from wmplay.formats.transfer import export_data
 from wmplay.report import write_report
 from wmplay.report.pictures.clips import clip_cells, image_keys
-from wmplay.runs.directory import RunDirectory
+from wmplay.runs.disk.directory import RunDirectory
+from wmplay.runs.disk.portable import PortableDirectory
 from wmplay.runs.load import load_run
-from wmplay.runs.portable import PortableDirectory
 from wmplay.runs.resume import read_settings
 from wmplay.runs.sweep_directory import FAILURE_FILE, SweepDirectory
 

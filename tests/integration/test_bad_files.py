@@ -18,7 +18,7 @@ from refusals import contents, failure, refusal
 import wmplay
 from wmplay.cli import main
 from wmplay.errors import ShapeError, StoreError
-from wmplay.runs.directory import RunDirectory
+from wmplay.runs.disk.directory import RunDirectory
 
 SMALL = ("experiment=tiny", "iterations=1", "model=mlp", "model.hidden=97", "report=false")
 SIMULATE = ("simulate", "luxo", "physics=fast", "--episodes", "3", "--out")

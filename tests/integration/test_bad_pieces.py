@@ -25,7 +25,7 @@ import wmplay
 from wmplay.cli import main
 from wmplay.config.plugins import in_one_line
 from wmplay.errors import ActionError, PluginError
-from wmplay.runs.directory import RunDirectory
+from wmplay.runs.disk.directory import RunDirectory
 
 SMALL = ("train", "experiment=tiny", "iterations=1", "collect.random_episodes=2", "report=false")
 VECTOR = Box(-1, 1, (3,), np.float32)

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_flatten
 import wmplay
 from wmplay.errors import RunError, SpaceError
 from wmplay.loop.session import Session
-from wmplay.runs.directory import RunDirectory
+from wmplay.runs.disk.directory import RunDirectory
 from wmplay.store import save_trajectories
 from wmplay.system import progress
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import wmplay
-from wmplay.runs.directory import RunDirectory
+from wmplay.runs.disk.directory import RunDirectory
 
 TINY = ["experiment=tiny", "report=false", "model=mlp", "model.hidden=13", "model.image_hidden=11"]
 TINY += ["improve.num_envs=5", "improve.steps=20", "learned.count=7", "iterations=2"]

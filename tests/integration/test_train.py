@@ -16,7 +16,7 @@ import torch
 
 import wmplay
 from wmplay.errors import ConfigError, DivergedError, RunError, WmplayError
-from wmplay.runs.directory import RunDirectory
+from wmplay.runs.disk.directory import RunDirectory
 from wmplay.system import progress
 
 TINY = ["experiment=tiny", "report=false"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from wmplay.errors import RunError
-from wmplay.runs.metrics_file import LONGEST, read_metrics
+from wmplay.runs.disk.metrics_file import LONGEST, read_metrics
 
 LINE = {"step": 3, "phase": "fit", "iteration": 0, "time": 1.5, "loss/total": 0.5, "note/x": "text"}
 

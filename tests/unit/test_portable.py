@@ -16,7 +16,7 @@ import wmplay
 from wmplay.check.fixtures.alignment_env import AlignmentWorld
 from wmplay.errors import ActionError, ConfigError, ShapeError, SpaceError
 from wmplay.policies.random import RandomPolicy
-from wmplay.runs.portable import write_portable
+from wmplay.runs.disk.portable import write_portable
 from wmplay.simulation import Actor
 from wmplay.vector.spaces import space_from_json, space_to_json
 

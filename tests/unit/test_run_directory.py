@@ -18,7 +18,7 @@ from few_settings import few_settings
 from omegaconf import OmegaConf
 
 from wmplay.errors import DamagedError, RunError, WriteError
-from wmplay.runs.directory import RunDirectory
+from wmplay.runs.disk.directory import RunDirectory
 
 fork = multiprocessing.get_context("fork")
 SETTINGS = few_settings(name="tiny", seed=3, fit={"lr": 0.001})

@@ -5,7 +5,7 @@ import torch
 from few_settings import few_settings
 
 from wmplay.errors import RunError
-from wmplay.runs.directory import RunDirectory
+from wmplay.runs.disk.directory import RunDirectory
 from wmplay.runs.sweep_directory import SweepDirectory, digest, goes_on, write_failure
 
 JOB = {"seed": 3, "fit": {"lr": 1e-3, "clip": 100.0}}

@@ -22,7 +22,7 @@ from wmplay.evaluation.metrics.policy import score_episodes
 from wmplay.evaluation.metrics.prediction import evaluate_prediction
 from wmplay.evaluation.metrics.spread import evaluate_spread
 from wmplay.evaluation.metrics.surprise import evaluate_surprise
-from wmplay.runs.directory import RunDirectory
+from wmplay.runs.disk.directory import RunDirectory
 from wmplay.runs.episodes import Check, run_episodes
 from wmplay.runs.load import load_run
 from wmplay.runs.pieces import Parts, untrained_policy

@@ -13,7 +13,7 @@ from wmplay.config.settings import Settings
 from wmplay.contracts import Trajectory
 from wmplay.envs.recorded import RecordedEnv
 from wmplay.errors import StoreError
-from wmplay.runs.directory import RunDirectory
+from wmplay.runs.disk.directory import RunDirectory
 from wmplay.runs.episodes import Check, run_episodes
 from wmplay.runs.pieces import env_config
 from wmplay.runs.worlds import real_env

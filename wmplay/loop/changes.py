@@ -8,7 +8,7 @@ from typing import Any
 from wmplay.config.overrides import parse
 from wmplay.config.settings import Settings
 from wmplay.loop.state import PHASE_NAMES, State
-from wmplay.runs.directory import RunDirectory
+from wmplay.runs.disk.directory import RunDirectory
 from wmplay.system.progress import tell
 
 ALWAYS = ("iterations", "report", "name")  # what counts also where no phase is left

@@ -14,7 +14,7 @@ from wmplay.config.settings import Settings
 from wmplay.errors import DivergedError, WmplayError
 from wmplay.loggers import Guarded, Jsonl
 from wmplay.loop.state import State
-from wmplay.runs.directory import RunDirectory
+from wmplay.runs.disk.directory import RunDirectory
 from wmplay.system.progress import Interrupted, console
 
 

@@ -19,7 +19,7 @@ from wmplay.loop.fitter import make_fitter
 from wmplay.loop.journal import Journal, ending_noted
 from wmplay.loop.seeds import Seeds
 from wmplay.loop.state import State
-from wmplay.runs.directory import RunDirectory
+from wmplay.runs.disk.directory import RunDirectory
 from wmplay.runs.pieces import assemble
 from wmplay.runs.weights import load_weights
 from wmplay.simulation import RayPool

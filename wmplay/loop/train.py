@@ -25,7 +25,7 @@ from wmplay.loop.session import Session
 from wmplay.loop.state import PHASE_NAMES
 from wmplay.report import duration, wall_times, write_report
 from wmplay.runs.compatibility import check_spaces
-from wmplay.runs.directory import RunDirectory
+from wmplay.runs.disk.directory import RunDirectory
 from wmplay.runs.load import Run
 from wmplay.runs.pieces import env_config
 from wmplay.runs.resume import continued_settings, read_settings, run_to_continue

@@ -11,8 +11,8 @@ from wmplay.errors import RunError
 from wmplay.evaluation.gallery import ShownClips, load_clips, load_episodes
 from wmplay.evaluation.saved import load_evaluation
 from wmplay.evaluation.scores import Evaluation
-from wmplay.runs.directory import RunDirectory
-from wmplay.runs.metrics_file import read_metrics
+from wmplay.runs.disk.directory import RunDirectory
+from wmplay.runs.disk.metrics_file import read_metrics
 from wmplay.system.reading import YAML_BYTES, read_bytes
 
 

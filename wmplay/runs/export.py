@@ -6,8 +6,8 @@ from pathlib import Path
 
 from wmplay.contracts import provenance_of
 from wmplay.errors import RunError
+from wmplay.runs.disk.portable import write_portable
 from wmplay.runs.load import Run
-from wmplay.runs.portable import write_portable
 
 TOLD = (
     "name",
@@ -21,7 +21,7 @@ TOLD = (
 
 
 def export_run(path: Path, out: Path) -> None:
-    """Write a run's last checkpoint as one portable folder; see ``wmplay.runs.portable``.
+    """Write a run's last checkpoint as one portable folder; see ``wmplay.runs.disk.portable``.
 
     Args:
         path: of the run.

@@ -21,10 +21,10 @@ from wmplay.envs import build_env
 from wmplay.envs.learned.env import LearnedVectorEnv
 from wmplay.envs.learned.shells import LearnedEnv, LearnedModes
 from wmplay.errors import ConfigError, RunError, WmplayError
-from wmplay.runs.directory import RunDirectory
-from wmplay.runs.metrics_file import read_metrics
+from wmplay.runs.disk.directory import RunDirectory
+from wmplay.runs.disk.metrics_file import read_metrics
+from wmplay.runs.disk.portable import PortableDirectory, is_portable
 from wmplay.runs.pieces import Parts, assemble, env_config
-from wmplay.runs.portable import PortableDirectory, is_portable
 from wmplay.runs.resume import plugins_of, read_settings
 from wmplay.runs.weights import check_sizes, load_weights
 from wmplay.runs.worlds import learned_env

@@ -11,7 +11,7 @@ from wmplay.config.composing import check
 from wmplay.config.overrides import parse, with_values
 from wmplay.config.settings import Settings, settings_of
 from wmplay.errors import ConfigError, WorldError
-from wmplay.runs.directory import RunDirectory
+from wmplay.runs.disk.directory import RunDirectory
 from wmplay.runs.pieces import env_config
 from wmplay.store.provenance import in_words, origin_of, same_world
 

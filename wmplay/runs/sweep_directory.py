@@ -28,7 +28,7 @@ from wmplay.config.references import as_first_written
 from wmplay.config.saved import check_data
 from wmplay.config.settings import Settings
 from wmplay.errors import DamagedError, RunError, WmplayError
-from wmplay.runs.directory import LOCK, RunDirectory
+from wmplay.runs.disk.directory import LOCK, RunDirectory
 from wmplay.system.files import check_links, explained, is_beside, unsealed, write_sealed_json, written_beside
 from wmplay.system.locks import claimed, holder, is_claimed
 from wmplay.system.progress import console

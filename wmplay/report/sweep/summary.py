@@ -13,7 +13,7 @@ from wmplay.evaluation.scores import Evaluation
 from wmplay.evaluation.seeds import Job, Setting, over_seeds, over_worlds
 from wmplay.report.run_files import RunFiles, read_run_files
 from wmplay.report.tables import headline
-from wmplay.runs.directory import RunDirectory
+from wmplay.runs.disk.directory import RunDirectory
 from wmplay.runs.sweep_directory import SweepDirectory, alike, canonical
 
 NO_SETTINGS = ("seed", "name", "dir", "run")  # keys of a config in which runs of one setting may differ

@@ -23,7 +23,7 @@ from wmplay import registry
 from wmplay.config.saved import read_config, write_config
 from wmplay.config.settings import Settings
 from wmplay.errors import DamagedError, RunError
-from wmplay.runs.checkpoints import Checkpoints
+from wmplay.runs.disk.checkpoints import Checkpoints
 from wmplay.system.files import (
     check_links,
     explained,
