@@ -34,6 +34,7 @@ from wmplay.runs.worlds import practice_env
 from wmplay.simulation import predict, simulate
 from wmplay.store import Store, load_trajectories, save_trajectories
 from wmplay.store.split import hold_out
+from wmplay.system.progress import tell
 from wmplay.vector.answers import Held
 
 MEANT = "set env.other_world=true to mean it"
@@ -83,6 +84,8 @@ def rehearse(settings: Settings, parts: Parts, device: torch.device, *, goes_on:
     if settings.improve.steps:
         with _experience(settings, given, collects) as store:
             _practise(settings, parts, given, store, device)
+    elif isinstance(parts.policy, Learner) and not goes_on:
+        tell(f"{type(parts.policy).__name__} will not learn in this run: improve.steps is 0")
     if parts.model is not None and settings.evaluate.arbiter.clips:
         check_arbiter(parts.env, settings.evaluate.prediction.horizon)
     if settings.evaluate.policy.episodes:
