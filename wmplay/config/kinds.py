@@ -1,7 +1,7 @@
 """The kinds of pieces: one table, which all code that treats a kind by name reads.
 
-A new kind needs one row here and a folder of configs. The code that composes, lists, checks and completes
-pieces, and ``wmplay new``, need no edit.
+A new kind needs one row here, a folder of configs, a field of ``Settings`` and one of ``Parts``. The code
+that composes, lists, checks and completes pieces, and ``wmplay new``, need no edit.
 """
 
 from __future__ import annotations

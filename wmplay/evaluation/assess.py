@@ -51,7 +51,8 @@ def assess(
         directory: of the run, in which the held-out episodes are kept.
         device: of the model.
         reference: the data that the model was fitted on, for the marginal baselines.
-        baselines: whether to score the policies that do not change in a run as well.
+        baselines: whether to score the random, the untrained and the reference policy, too, which are the
+            same in every iteration.
         check: may raise to stop.
 
     Returns:

@@ -59,7 +59,7 @@ class ClipSet:
         return self.segment.action[:, self.context - 1 :]
 
     def first(self, number: int) -> ClipSet:
-        """Return the first clips, which are those that asking for fewer would have cut."""
+        """Return the first clips: the same as ``cut_clips`` returns for this number."""
         return replace(self, segment=self.segment.rows(slice(number)))
 
     def batches(self, copies: int = 1) -> Iterator[Segment]:

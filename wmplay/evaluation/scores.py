@@ -192,7 +192,7 @@ class KeySpread:
 
 @dataclass(frozen=True)
 class SpreadScore:
-    """Duplicate generation: ``futures`` sampled ones of each of ``clips`` beginnings."""
+    """Duplicate generation: several sampled ``futures`` of the same start, for each of ``clips`` starts."""
 
     context: Count
     horizon: Count

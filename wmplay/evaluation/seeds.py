@@ -42,7 +42,7 @@ class Setting:
     setting: str
     seeds: int  # that finished
     results: dict[str, Interval]  # interquartile mean over seeds, stratified bootstrap
-    medians: dict[str, Interval]  # the same of the median
+    medians: dict[str, Interval]  # as ``results``, with the median
     worlds: int = 1
 
 

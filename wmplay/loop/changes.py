@@ -11,7 +11,7 @@ from wmplay.loop.state import PHASE_NAMES, State
 from wmplay.runs.disk.directory import RunDirectory
 from wmplay.system.progress import tell
 
-ALWAYS = ("iterations", "report", "name")  # what counts also where no phase is left
+ALWAYS = ("iterations", "report", "name")  # settings that take effect even after the last phase
 ONCE = ("collect.random_episodes", "collect.held", "env.data")  # only before the first iteration's episodes
 NEEDED = {  # {beginning of a key: the phases that read it}, the first that fits
     "fit.steps": ("collect",),  # which says at its end how many updates follow

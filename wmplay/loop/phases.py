@@ -66,7 +66,7 @@ def _collect(s: Session, episodes: int, policy: Policy | None, purpose: str) -> 
 
 
 def _episodes(s: Session, episodes: int, policy: Policy | None, seed: int) -> Iterator[Trajectory]:
-    """Simulate episodes as ``collect`` asks for: in this process, or by Ray's actors, each with its envs."""
+    """Simulate episodes as ``collect`` asks for: here, or in Ray actors that build their own envs."""
     cfg = s.settings.collect
     make_env = partial(build_env, env_config(s.settings, cfg.env), num_envs=min(cfg.num_envs, episodes))
     return run_episodes(
@@ -94,7 +94,7 @@ def fit(s: Session) -> None:
     if to_measure(s.parts.model):
         measure_units(s.parts.model, s.store.sample(MEASURED, length, s.seeds.of("units")).to(s.device))
     s.parts.model.train()
-    s.team.align(s.parts.model)  # the first process may have changed it
+    s.team.align(s.parts.model)  # the phases before ran in the first process only
     with bar("fit", end, "updates", start=s.state.updates) as advance:
         while s.state.updates < end:
             s.check_together()

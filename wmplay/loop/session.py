@@ -87,7 +87,7 @@ class Session:
 
     def keep(self, trajectories: Iterable[Trajectory], origin: Provenance | None = None) -> None:
         """Append to the store, and drop the oldest episodes beyond its limit."""
-        # whether worlds may be mixed was asked when the run was rehearsed
+        # the rehearsal has refused data of another world, unless env.other_world allows it
         how: dict[str, Any] = {
             "max_steps": self.settings.collect.max_steps,
             "env": origin,
@@ -145,7 +145,7 @@ class Session:
         with ExitStack() as files:
             files.callback(self.actors.close)
             self.team.each(self.restore)
-            with ending_noted(directory, self.note, self._stop), self.interrupt.listening():
+            with ending_noted(directory, self.note, self._save_if_fitting), self.interrupt.listening():
                 files.enter_context(self.journal.opened(directory, self.settings))
                 yield
 

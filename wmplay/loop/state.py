@@ -14,8 +14,8 @@ class State:
     iteration: int = 0
     phase: str = PHASE_NAMES[0]  # the next phase, or the interrupted one
     updates: int = 0  # of the model, over all iterations
-    fit_from: int = 0  # updates before this iteration's
-    fit_until: int = 0  # number of updates after this iteration
+    fit_from: int = 0  # ``updates`` when this iteration's fitting began
+    fit_until: int = 0  # ``updates`` at which this iteration's fitting ends
     real_steps: int = 0  # taken in the real env for learning, without evaluation
     learned_steps: int = 0  # taken in the learned env
     wall: dict[str, float] = field(  # seconds, by phase

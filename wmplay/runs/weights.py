@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from wmplay.errors import RunError, WmplayError
 from wmplay.nets.units import missing_units
 
-MOST_PARAMETERS = 1000  # tensors that pieces may have besides ten for each saved one
+MOST_PARAMETERS = 1000  # tensors of pieces, plus ten for each saved one: more is refused as hostile
 
 
 def load_weights(modules: Mapping[str, nn.Module], weights: Mapping[str, Any], source: Path) -> None:

@@ -45,7 +45,10 @@ def real_env(
 
 
 def steps_of_starts(settings: Settings) -> int:
-    """Return the number of real steps for the starts of imagined practice, between fresh resets' frames."""
+    """Return the number of real steps that recording the starts of practice in the model takes.
+
+    Each fresh reset takes ``context - 1`` of them.
+    """
     cfg = settings.learned
     fresh = settings.improve.world == "learned" and cfg.starts == "env"
     return cfg.count * (cfg.context - 1) if fresh else 0

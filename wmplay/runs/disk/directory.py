@@ -67,8 +67,8 @@ class _Content:
 class RunDirectory:
     """The directory of a run: ``config.yaml``, ``run.json``, ``metrics.jsonl``, ``trajectories/``, ...
 
-    All files but the config, which a person may edit, are checked when they are read: a file that changed
-    since it was written is reported. Those of older versions have no checksums.
+    ``run.json``, checkpoints and ``.npz`` files have checksums: one that changed since it was written is
+    reported when it is read. Files of older versions have none; the config may be edited by a person.
 
     Raises:
         RunError: if the path is not a run.
