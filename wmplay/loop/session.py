@@ -149,7 +149,7 @@ class Session:
                 files.enter_context(self.journal.opened(directory, self.settings))
                 yield
 
-    def _stop(self) -> None:
+    def _save_if_fitting(self) -> None:
         if self.state.phase == "fit":  # the other phases begin again
             self.save()
 

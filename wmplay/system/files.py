@@ -1,8 +1,8 @@
 """Atomic writing of files, and checksums that reveal later changes.
 
-A file is written under the temporary name ``.<name>-<8 hex digits>`` in the same folder and then renamed, so that
-a reader never sees half of it. The writer locks the temporary file; an unlocked one was left by a process
-that was killed, and the next writer of the same name removes it.
+A file is written under the temporary name ``.<name>-<8 hex digits>`` in the same folder and then renamed,
+so that a reader never sees half of it. The writer locks the temporary file; an unlocked one was left by a
+process that was killed, and the next writer of the same name removes it.
 """
 
 from __future__ import annotations
