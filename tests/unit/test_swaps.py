@@ -204,3 +204,10 @@ def test_the_pieces_compose_within_an_experiment_of_another(kind: str) -> None:
     name = next(name for of, name in PIECES if of == kind)
     config, _ = composed("experiment=dyna_luxo", f"{kind}={name}")
     assert config[kind].items() >= config_of(kind, name).items()
+
+
+def test_hydras_own_settings_are_no_part_of_a_swapped_experiment() -> None:
+    swapped = ["experiment=quickstart", "model=rssm"]
+    assert registry.compose([*swapped, "hydra.sweep.dir=x", "hydra/launcher=basic"]) == registry.compose(
+        swapped
+    )

@@ -13,7 +13,7 @@ from wmplay.config import catalogue, loading, plugins
 from wmplay.config.constructors import check_settings
 from wmplay.config.kinds import EXPERIMENT, KINDS
 from wmplay.config.loading import plain
-from wmplay.config.overrides import check_single, chosen, lenient, parse
+from wmplay.config.overrides import check_single, chosen, is_hydras, lenient, parse
 from wmplay.config.references import by_reference, class_of, own_config, settings, target
 from wmplay.config.settings import LENT, Settings, settings_of
 from wmplay.config.swaps import Pieces, Swaps, find_swaps
@@ -86,6 +86,8 @@ def _composed(overrides: Sequence[Override], swaps: Swaps) -> DictConfig:
     with open_dict(config):
         config.merge_with({key: rest[key] for key in rest if rest[key] or key not in KINDS})
         for each in own:  # again, as they come after the experiment
+            if is_hydras(each.key_or_group):
+                continue
             if each.is_delete():
                 _delete(config, each.key_or_group)
             else:
