@@ -85,11 +85,11 @@ def test_the_list_says_what_is_here_and_what_to_install(
 
     monkeypatch.setattr(extras.metadata, "version", version)
     assert main(["list", "env"]) == 0
-    lines = {line.split()[1]: line.rstrip() for line in capsys.readouterr().out.splitlines()}
-    assert lines["atari"].endswith("ale-py 7.11")
-    assert lines["minigrid"].endswith("pip install 'wmplay[minigrid]'")
-    assert lines["dm_control"].endswith("pip install 'wmplay[dm-control]'")
-    assert lines["luxo"].split()[-2:] == ["built", "in"]
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert "ale-py 7.11" in lines["atari"]
+    assert "pip install 'wmplay[minigrid]'" in lines["minigrid"]
+    assert "pip install 'wmplay[dm-control]'" in lines["dm_control"]
+    assert "pip" not in lines["luxo"]
 
 
 def test_listing_imports_none_of_the_packages() -> None:
