@@ -166,8 +166,9 @@ def test_another_sweeps_directory_is_left_alone(
     overrides: list[str], message: str, other_sweep: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = f"hydra.sweep.dir={other_sweep}"
+    before = sorted(other_sweep.rglob("*"))
     assert message in refusal(capsys, "train", "-m", *TINY, "seed=0,1", *overrides, where)
-    assert [path.name for path in other_sweep.iterdir()] == ["sweep.json"]
+    assert sorted(other_sweep.rglob("*")) == before
 
 
 def test_a_directory_that_is_no_sweeps_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
