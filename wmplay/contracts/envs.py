@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from gymnasium.spaces import Dict, Space
-from torch import Tensor
 
 from wmplay.errors import SpaceError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PROVENANCE = "wmplay_origin"  # the attribute of an env that was built from a config
 
