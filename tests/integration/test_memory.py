@@ -18,7 +18,7 @@ from wmplay.envs.lcd.physics import Blueprint, Simulation
 from wmplay.envs.lcd.start import sample_start
 
 CALLS = 12
-BLOCKS = 20  # of Python's allocator that one call may leave behind, about 2 kB
+BLOCKS = 40  # of Python's allocator that one call may leave behind, about 4 kB; the leaks were 200 and more
 
 
 @pytest.fixture(scope="module")
