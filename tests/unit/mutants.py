@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from wmplay.check import Report
+from wmplay.check.report import Property
 
 Piece = TypeVar("Piece", bound=type)
 
@@ -36,6 +37,6 @@ def expect_failures(report: Report, expected: set[str]) -> None:
         assert "\n" not in str(finding)
 
 
-def named(properties: Iterable[Callable[..., Any]]) -> set[str]:
+def named(properties: Iterable[Property[Any]]) -> set[str]:
     """As reports call them."""
-    return {holds.__name__.replace("_", " ") for holds in properties}
+    return {each.name for each in properties}

@@ -29,7 +29,7 @@ from wmplay.check.fixtures.played_env import (
     play,
     same_observation,
 )
-from wmplay.check.report import Broken, NotTried, Report, examine
+from wmplay.check.report import Broken, NotTried, Property, Report, examine
 from wmplay.check.slots import a_vector_env_is_single_ones, workers_are_single_ones
 from wmplay.contracts import HasReward, env_spec, observation_spaces
 from wmplay.errors import CheckError, SpaceError
@@ -46,6 +46,7 @@ def check_env(
     *,
     seed: int = 0,
     verbose: bool = False,
+    quick: bool = False,
 ) -> Report:
     """Check all properties of an environment.
 
@@ -58,6 +59,7 @@ def check_env(
             checked as well. Without it, properties that need a second env are not tried.
         seed: of all random draws.
         verbose: whether to print each finding at once.
+        quick: whether to leave out slow properties.
 
     Raises:
         CheckError: for anything but a ``gymnasium.Env``.
@@ -66,7 +68,7 @@ def check_env(
         raise CheckError(
             f"{type(env).__name__} is no gymnasium.Env, as every env is", advice="let it inherit from that"
         )
-    return examine(type(env.unwrapped).__name__, PROPERTIES, EnvTrial(env, make, seed), verbose)
+    return examine(type(env.unwrapped).__name__, PROPERTIES, EnvTrial(env, make, seed), verbose, quick)
 
 
 # ---- spaces and types ----------------------------------------------------------------------------
@@ -339,23 +341,23 @@ def pictures(trial: EnvTrial) -> None:
     )
 
 
-PROPERTIES: tuple[Callable[[EnvTrial], None], ...] = (
-    spaces_that_other_pieces_take,
-    gymnasiums_checker_passes,
-    observations_are_of_their_space,
-    rewards_and_flags,
-    same_seed_same_numbers,
-    seeds_differ,
-    reset_forgets_the_episode,
-    instances_are_apart,
-    what_is_returned_is_the_callers,
-    actions_are_only_read,
-    actions_show_in_their_own_step,
-    terminated_is_no_clock,
-    its_task_agrees,
-    pictures,
-    a_vector_env_is_single_ones,
-    workers_are_single_ones,
+PROPERTIES: tuple[Property[EnvTrial], ...] = (
+    Property(spaces_that_other_pieces_take),
+    Property(gymnasiums_checker_passes),
+    Property(observations_are_of_their_space),
+    Property(rewards_and_flags),
+    Property(same_seed_same_numbers),
+    Property(seeds_differ),
+    Property(reset_forgets_the_episode),
+    Property(instances_are_apart),
+    Property(what_is_returned_is_the_callers),
+    Property(actions_are_only_read),
+    Property(actions_show_in_their_own_step),
+    Property(terminated_is_no_clock),
+    Property(its_task_agrees),
+    Property(pictures),
+    Property(a_vector_env_is_single_ones),
+    Property(workers_are_single_ones),
 )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from wmplay.check.fixtures.fitted_model import ROWS
 from wmplay.check.fixtures.scripts import Acting, flat
 from wmplay.check.policies import ACTING
-from wmplay.check.report import Broken, NotTried, Report, examine
+from wmplay.check.report import Broken, NotTried, Property, Report, examine
 from wmplay.contracts import Policy
 
 Make: TypeAlias = Callable[[Policy], Any]
@@ -28,7 +28,7 @@ ENOUGH = 20  # draws for each discrete action, so that all of them occur
 
 
 def check_explorer(
-    make: Make, env: gymnasium.Env[Any, Any], *, seed: int = 0, verbose: bool = False
+    make: Make, env: gymnasium.Env[Any, Any], *, seed: int = 0, verbose: bool = False, quick: bool = False
 ) -> Report:
     """Check all properties of an explorer.
 
@@ -37,6 +37,7 @@ def check_explorer(
         env: a single env, the source of observations, for which the actions are.
         seed: of all random draws. The caller's random state is not changed.
         verbose: whether to print each finding at once.
+        quick: whether to leave out slow properties.
 
     Raises:
         SpaceError: if the env's episodes are too short.
@@ -44,7 +45,7 @@ def check_explorer(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         trial = Exploring(make, env, seed)
-        return examine(type(trial.policy).__name__, (*ACTING, *EXPLORING), trial, verbose)
+        return examine(type(trial.policy).__name__, (*ACTING, *EXPLORING), trial, verbose, quick)
 
 
 class Inside:
@@ -243,14 +244,14 @@ def each_row_takes_its_own_chance(trial: Exploring) -> None:
         )
 
 
-EXPLORING: tuple[Callable[[Exploring], None], ...] = (
-    only_while_exploring,
-    the_policy_inside_is_told_the_truth,
-    it_explores,
-    bounds_are_kept_at_the_edge,
-    it_does_not_lean,
-    every_discrete_action_comes_up,
-    each_row_takes_its_own_chance,
+EXPLORING: tuple[Property[Exploring], ...] = (
+    Property(only_while_exploring),
+    Property(the_policy_inside_is_told_the_truth),
+    Property(it_explores),
+    Property(bounds_are_kept_at_the_edge),
+    Property(it_does_not_lean),
+    Property(every_discrete_action_comes_up),
+    Property(each_row_takes_its_own_chance),
 )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from wmplay.check.compare import blank, global_generators_at_rest, listed, same
 from wmplay.check.fixtures.practice_world import Rule, Yard
 from wmplay.check.fixtures.scripts import Acting, Scene, flat
-from wmplay.check.report import Broken, NotTried
+from wmplay.check.report import Broken, NotTried, Property
 from wmplay.contracts import Array, Learner, Practice, missing_methods
 
 SLOTS = 7
@@ -323,18 +323,18 @@ def out_of_time_is_not_over(trial: Practised) -> None:
         raise Broken("it does not look at the frame with which an episode ran out of time", advice)
 
 
-LEARNING: tuple[Callable[[Practised], None], ...] = (
-    practice_changes_it,
-    every_weight_is_trained,
-    as_many_steps_as_given,
-    bounds_are_kept_in_practice,
-    practice_follows_from_its_seed,
-    it_can_be_stopped,
-    save_and_load,
-    practice_goes_on,
-    copies_are_apart,
-    it_learns,
-    out_of_time_is_not_over,
+LEARNING: tuple[Property[Practised], ...] = (
+    Property(practice_changes_it),
+    Property(every_weight_is_trained),
+    Property(as_many_steps_as_given),
+    Property(bounds_are_kept_in_practice),
+    Property(practice_follows_from_its_seed),
+    Property(it_can_be_stopped),
+    Property(save_and_load),
+    Property(practice_goes_on),
+    Property(copies_are_apart),
+    Property(it_learns),
+    Property(out_of_time_is_not_over),
 )
 
 

@@ -18,7 +18,7 @@ from threading import Thread
 from typing import Any, TypeAlias
 
 from wmplay.check.compare import global_generators_at_rest, listed
-from wmplay.check.report import Broken, NotTried, Report, examine
+from wmplay.check.report import Broken, NotTried, Property, Report, examine
 from wmplay.config.kinds import KINDS
 from wmplay.contracts import missing_methods
 from wmplay.errors import WmplayError
@@ -42,16 +42,17 @@ ODD: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def check_logger(make: Make, *, verbose: bool = False) -> Report:
+def check_logger(make: Make, *, verbose: bool = False, quick: bool = False) -> Report:
     """Check all properties of a logger, in temporary run directories.
 
     Args:
         make: makes a logger for an existing run directory: ``lambda run_dir: MyLogger(run_dir)``. It is
             called several times; paths are relative, and the working directory is a temporary one.
         verbose: whether to print each finding at once.
+        quick: whether to leave out slow properties.
     """
     with Desk(make) as desk:
-        findings = examine("logger", PROPERTIES, desk, verbose).findings
+        findings = examine("logger", PROPERTIES, desk, verbose, quick).findings
     return Report(desk.name, findings)
 
 
@@ -326,14 +327,14 @@ def random_numbers_are_left_alone(desk: Desk) -> None:
         logger.log({"fit/loss": 0.5}, 3)
 
 
-PROPERTIES: tuple[Callable[[Desk], None], ...] = (
-    it_logs_and_closes,
-    odd_metrics_are_no_reason_to_stop,
-    every_name_is_kept,
-    a_run_that_goes_on_keeps_what_there_was,
-    it_keeps_to_its_own,
-    runs_are_apart,
-    closing_twice_is_closing,
-    metrics_are_left_as_they_are,
-    random_numbers_are_left_alone,
+PROPERTIES: tuple[Property[Desk], ...] = (
+    Property(it_logs_and_closes),
+    Property(odd_metrics_are_no_reason_to_stop),
+    Property(every_name_is_kept),
+    Property(a_run_that_goes_on_keeps_what_there_was),
+    Property(it_keeps_to_its_own),
+    Property(runs_are_apart),
+    Property(closing_twice_is_closing),
+    Property(metrics_are_left_as_they_are),
+    Property(random_numbers_are_left_alone),
 )

@@ -5,7 +5,7 @@ An objective scores predictions made of recorded episodes, of which the better o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wmplay.check.compare import TOLERANCE, global_generators_at_rest, shown
 from wmplay.check.fixtures.fitted_model import AHEAD, ROWS, record
-from wmplay.check.report import Broken, NotTried, Report, examine
+from wmplay.check.report import Broken, NotTried, Property, Report, examine
 from wmplay.config.constructors import label
 from wmplay.contracts import GOAL_PREFIX, LazyMapping, Prediction, modelled
 from wmplay.errors import WmplayError
@@ -24,7 +24,7 @@ FEATURES = 7  # size of a latent, whose content has no meaning
 
 
 def check_objective(
-    objective: Any, env: gymnasium.Env[Any, Any], *, seed: int = 0, verbose: bool = False
+    objective: Any, env: gymnasium.Env[Any, Any], *, seed: int = 0, verbose: bool = False, quick: bool = False
 ) -> Report:
     """Check all properties of an objective.
 
@@ -33,13 +33,16 @@ def check_objective(
         env: a single env with the task (the goals in its observations) that the objective is for.
         seed: of all random draws. The caller's random state is not changed.
         verbose: whether to print each finding at once.
+        quick: whether to leave out slow properties.
 
     Raises:
         SpaceError: if the env's episodes are too short.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return examine(label(objective).rpartition(".")[2], PROPERTIES, Judged(objective, env, seed), verbose)
+        return examine(
+            label(objective).rpartition(".")[2], PROPERTIES, Judged(objective, env, seed), verbose, quick
+        )
 
 
 class Judged:
@@ -266,16 +269,16 @@ def same_numbers_again(trial: Judged) -> None:
     _same(one, two, "scored twice, a future has two scores", advice, 0)
 
 
-PROPERTIES: tuple[Callable[[Judged], None], ...] = (
-    a_score_for_each_future,
-    predictions_matter,
-    batch_invariance,
-    better_is_higher,
-    what_comes_after_the_end,
-    models_without_a_head,
-    gradients_go_through,
-    isolation,
-    same_numbers_again,
+PROPERTIES: tuple[Property[Judged], ...] = (
+    Property(a_score_for_each_future),
+    Property(predictions_matter),
+    Property(batch_invariance),
+    Property(better_is_higher),
+    Property(what_comes_after_the_end),
+    Property(models_without_a_head),
+    Property(gradients_go_through),
+    Property(isolation),
+    Property(same_numbers_again),
 )
 
 

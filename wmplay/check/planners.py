@@ -27,7 +27,7 @@ from wmplay.check.fixtures.planning_problems import (
     solve,
     two_valleys,
 )
-from wmplay.check.report import Broken, NotTried, Report, examine
+from wmplay.check.report import Broken, NotTried, Property, Report, examine
 from wmplay.contracts import HasHorizon, Plan, Prediction, Score
 from wmplay.errors import SpaceError
 
@@ -43,6 +43,7 @@ def check_planner(
     tolerance: float = 0.1,
     seed: int = 0,
     verbose: bool = False,
+    quick: bool = False,
 ) -> Report:
     """Check all properties of a planner.
 
@@ -57,6 +58,7 @@ def check_planner(
             two valleys.
         seed: of all random draws. The caller's random state is not changed.
         verbose: whether to print each finding at once.
+        quick: whether to leave out slow properties.
 
     Raises:
         SpaceError: for a planner that is built, without its action space.
@@ -65,7 +67,7 @@ def check_planner(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         solver = Solver(planner, action_space, tolerance, seed)
-        return examine(solver.name, PROPERTIES, solver, verbose)
+        return examine(solver.name, PROPERTIES, solver, verbose, quick)
 
 
 # ---- the properties ------------------------------------------------------------------------------
@@ -337,22 +339,22 @@ def isolation(solver: Solver) -> None:
             raise Broken("planning leaves gradients in the model's weights", "plan under torch.no_grad()")
 
 
-PROPERTIES: tuple[Callable[[Solver], None], ...] = (
-    discrete_and_continuous_actions,
-    plans_and_their_shapes,
-    scores_are_true,
-    finds_the_best_of_a_quadratic,
-    finds_the_deeper_of_two_valleys,
-    plans_are_on_time,
-    stays_within_bounds,
-    candidates_come_row_by_row,
-    batch_invariance,
-    more_candidates_are_not_worse,
-    warm_start_helps,
-    any_number_of_elites,
-    bad_scores_do_no_harm,
-    same_seed_same_numbers,
-    isolation,
+PROPERTIES: tuple[Property[Solver], ...] = (
+    Property(discrete_and_continuous_actions),
+    Property(plans_and_their_shapes),
+    Property(scores_are_true),
+    Property(finds_the_best_of_a_quadratic),
+    Property(finds_the_deeper_of_two_valleys),
+    Property(plans_are_on_time),
+    Property(stays_within_bounds),
+    Property(candidates_come_row_by_row),
+    Property(batch_invariance),
+    Property(more_candidates_are_not_worse),
+    Property(warm_start_helps),
+    Property(any_number_of_elites),
+    Property(bad_scores_do_no_harm),
+    Property(same_seed_same_numbers),
+    Property(isolation),
 )
 
 

@@ -5,7 +5,6 @@ A policy acts on recorded episodes, and receives the recorded actions, not its o
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -18,7 +17,7 @@ from wmplay.check.compare import global_generators_at_rest, same, shown
 from wmplay.check.fixtures.fitted_model import ROWS
 from wmplay.check.fixtures.scripts import ANEW, BEFORE, Acting, exchanged, flat, pick
 from wmplay.check.learners import LEARNING, Practised
-from wmplay.check.report import Broken, NotTried, Report, examine
+from wmplay.check.report import Broken, NotTried, Property, Report, examine
 from wmplay.config.kinds import KINDS
 from wmplay.contracts import StoreView, WorldModel, missing_methods
 
@@ -34,6 +33,7 @@ def check_policy(
     store: StoreView | None = None,
     seed: int = 0,
     verbose: bool = False,
+    quick: bool = False,
 ) -> Report:
     """Check all properties of a policy.
 
@@ -44,6 +44,7 @@ def check_policy(
         model, store: for a policy that learns from them (see ``Practice``).
         seed: of all random draws. The caller's random state is not changed.
         verbose: whether to print each finding at once.
+        quick: whether to leave out slow properties.
 
     Raises:
         SpaceError: if the env's episodes are too short.
@@ -51,9 +52,9 @@ def check_policy(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if missing_methods(policy, ("improve",)):
-            return examine(type(policy).__name__, ACTING, Acting(policy, env, seed), verbose)
+            return examine(type(policy).__name__, ACTING, Acting(policy, env, seed), verbose, quick)
         learner = Practised(policy, env, seed, model, store)
-        return examine(type(policy).__name__, (*ACTING, *LEARNING), learner, verbose)
+        return examine(type(policy).__name__, (*ACTING, *LEARNING), learner, verbose, quick)
 
 
 # ---- the properties ------------------------------------------------------------------------------
@@ -219,15 +220,15 @@ def same_seed_same_numbers(trial: Acting) -> None:
         same(again, usual, f"the same generator gives two actions ({_mode(explore)})", advice, tolerance=0)
 
 
-ACTING: tuple[Callable[[Any], None], ...] = (
-    shapes_and_types,
-    bounds_are_kept,
-    batch_invariance,
-    rows_draw_for_themselves,
-    episodes_are_apart,
-    memory_is_kept,
-    isolation,
-    same_seed_same_numbers,
+ACTING: tuple[Property[Any], ...] = (
+    Property(shapes_and_types),
+    Property(bounds_are_kept),
+    Property(batch_invariance),
+    Property(rows_draw_for_themselves),
+    Property(episodes_are_apart),
+    Property(memory_is_kept),
+    Property(isolation),
+    Property(same_seed_same_numbers),
 )
 
 

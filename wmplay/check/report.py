@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
+import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from wmplay.config.plugins import failed_at
 from wmplay.errors import WmplayError
 from wmplay.system.printing import say
 
 S = TypeVar("S")
+S_contra = TypeVar("S_contra", contravariant=True)
+KIT = Path(__file__).parent
 
 
 class Broken(Exception):
@@ -26,6 +31,23 @@ class NotTried(Exception):
 
 
 @dataclass(frozen=True)
+class Property(Generic[S_contra]):
+    """A property that pieces promise, and its place among the others."""
+
+    holds: Callable[[S_contra], None]  # raises Broken if it does not hold, NotTried if it cannot be tried
+    decisive: bool = False  # True if the results of all later properties mean nothing without this one
+    after: tuple[
+        Callable[[S_contra], None], ...
+    ] = ()  # earlier properties without which this one means nothing
+    slow: bool = False  # True if ``quick`` leaves it out
+
+    @property
+    def name(self) -> str:
+        """The function's name, in words."""
+        return self.holds.__name__.replace("_", " ")
+
+
+@dataclass(frozen=True)
 class Finding:
     """The result of one property."""
 
@@ -34,6 +56,7 @@ class Finding:
     message: str = ""  # the problem, or why it was not tried
     advice: str = ""  # the next step
     tried: bool = True
+    seconds: float = 0.0
 
     def __str__(self) -> str:
         if not self.tried:
@@ -63,44 +86,63 @@ class Report:
         """The properties that the piece does not have."""
         return tuple(finding for finding in self.findings if not finding.passed)
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as JSON data: ``piece``, ``passed`` and the fields of each of ``findings``."""
+        return {"piece": self.piece, "passed": self.passed, "findings": [asdict(x) for x in self.findings]}
+
     def __str__(self) -> str:
         return "\n".join([self.piece, *map(str, self.findings)])
 
 
 def examine(
-    piece: str, properties: Sequence[Callable[[S], None]], subject: S, verbose: bool = False
+    piece: str, properties: Sequence[Property[S]], subject: S, verbose: bool = False, quick: bool = False
 ) -> Report:
     """Try each property on a subject and return the findings.
 
     Args:
         piece: name of the piece, for the reader.
-        properties: functions that raise ``Broken`` if the property does not hold, ``NotTried`` if it cannot
-            be tried; the property's name is the function's. Any other error is a failure of the piece.
+        properties: causes before their effects. An error other than ``Broken`` and ``NotTried`` is a failure
+            of the piece.
         subject: the argument of each property.
         verbose: whether to print each finding at once.
+        quick: whether to leave out slow properties.
     """
-    findings = []
+    findings: list[Finding] = []
+    broken: list[Property[S]] = []
     for each in properties:
-        findings.append(_try(each, subject))
+        reason = next((x for x in broken if x.decisive or x.holds in each.after), None)
+        start = time.perf_counter()
+        if reason is not None:
+            finding = _not_tried(each.name, f"'{reason.name}' does not hold")
+        elif quick and each.slow:
+            finding = _not_tried(each.name, "it takes long")
+        else:
+            finding = _try(each, subject)
+        findings.append(replace(finding, seconds=time.perf_counter() - start))
         if verbose:
-            say(str(findings[-1]))
+            say(str(finding))
+        if not finding.passed:
+            broken.append(each)
     return Report(piece, tuple(findings))
 
 
-def _try(holds: Callable[[S], None], subject: S) -> Finding:
-    name = holds.__name__.replace("_", " ")
+def _try(each: Property[S], subject: S) -> Finding:
     try:
-        holds(subject)
+        each.holds(subject)
     except Broken as broken:
-        return Finding(name, False, broken.message, broken.advice)
+        return Finding(each.name, False, broken.message, broken.advice)
     except NotTried as reason:
-        return Finding(name, True, str(reason), tried=False)
+        return _not_tried(each.name, str(reason))
     except WmplayError as error:  # contains its own advice
-        return Finding(name, False, *_in_two(str(error)))
+        return Finding(each.name, False, *_in_two(str(error)))
     except Exception as error:  # any mistake in the piece's own code
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        return Finding(name, False, f"raised {text}", f"fix {failed_at(error) or _last_line(error)}")
-    return Finding(name, True)
+        return Finding(each.name, False, f"raised {text}", f"fix {_place(error, each)}")
+    return Finding(each.name, True)
+
+
+def _not_tried(name: str, reason: str) -> Finding:
+    return Finding(name, True, reason, tried=False)
 
 
 def _in_two(text: str) -> tuple[str, str]:
@@ -109,9 +151,15 @@ def _in_two(text: str) -> tuple[str, str]:
     return (problem, advice) if " " in problem else (text, "fix this first")  # no more than whose error it is
 
 
-def _last_line(error: Exception) -> str:
-    trace = error.__traceback__
-    assert trace is not None
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno}"
+def _place(error: Exception, tried: Property[S]) -> str:
+    """Return the innermost line of the piece; if no line is the piece's, what its answer must allow."""
+    foreign = failed_at(error, hidden=KIT)
+    if foreign is not None:
+        return foreign
+    lines = [
+        line for line in traceback.extract_tb(error.__traceback__) if KIT not in Path(line.filename).parents
+    ]
+    if lines:
+        return f"{lines[-1].filename}, line {lines[-1].lineno}"
+    about = " ".join((tried.holds.__doc__ or tried.name).split())
+    return f"the answer that led to this error; the property: {about}"

@@ -236,8 +236,12 @@ def _stamp(path: Path) -> Stamp:
     return about.st_ino, about.st_mtime_ns, about.st_size
 
 
-def failed_at(error: BaseException) -> str | None:
+def failed_at(error: BaseException, *, hidden: Path | None = None) -> str | None:
     """Return the innermost line of a traceback outside of wmplay and of libraries: as a rule, a plugin's.
+
+    Args:
+        error: as it was caught.
+        hidden: a folder of wmplay whose lines are never named.
 
     Returns:
         ``plugins/mine.py, line 48, in Mine.loss``, followed by the line in wmplay if the plugin called
@@ -251,6 +255,8 @@ def failed_at(error: BaseException) -> str | None:
     for frame, line in traceback.walk_tb(error.__traceback__):
         path = Path(frame.f_code.co_filename)
         place = f"{_shown(path)}, line {line}, in {frame.f_code.co_qualname}"
+        if hidden is not None and path.is_relative_to(hidden):
+            continue
         if path.is_relative_to(HERE):
             called = f", which calls {place}"
         elif any(path.is_relative_to(package) for package in packages) or not _is_library(path):

@@ -33,13 +33,15 @@ from wmplay.check.fixtures.fitted_model import (
 )
 from wmplay.check.models.devices import compiles_as_claimed, cpu_and_cuda_agree, follows_its_device
 from wmplay.check.models.time_rule import actions_matter, no_peeking, predictions_are_on_time
-from wmplay.check.report import Broken, Report, examine
+from wmplay.check.report import Broken, Property, Report, examine
 from wmplay.config.kinds import KINDS
 from wmplay.contracts import Prediction, WorldModel, capabilities, missing_methods, model_keys
 from wmplay.loop.fitter import stages_of
 
 
-def check_model(model: Any, env: gymnasium.Env[Any, Any], *, seed: int = 0, verbose: bool = False) -> Report:
+def check_model(
+    model: Any, env: gymnasium.Env[Any, Any], *, seed: int = 0, verbose: bool = False, quick: bool = False
+) -> Report:
     """Check all properties of a world model.
 
     Args:
@@ -48,13 +50,14 @@ def check_model(model: Any, env: gymnasium.Env[Any, Any], *, seed: int = 0, verb
             on a few short random episodes of it.
         seed: of all random draws. The caller's random state is not changed.
         verbose: whether to print each finding at once, and the progress of the fit.
+        quick: whether to leave out slow properties.
 
     Raises:
         SpaceError: if the env's episodes are too short.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return examine(type(model).__name__, PROPERTIES, Trial(model, env, seed, verbose), verbose)
+        return examine(type(model).__name__, PROPERTIES, Trial(model, env, seed, verbose), verbose, quick)
 
 
 # ---- the properties ------------------------------------------------------------------------------
@@ -263,25 +266,25 @@ def copies_are_equal_and_apart(trial: Trial) -> None:
             raise Broken(f"a copy by {name} still predicts with the weights of the original", advice)
 
 
-PROPERTIES: tuple[Callable[[Trial], None], ...] = (
-    shapes_and_types,
-    the_loss_is_a_finite_scalar,
-    every_weight_is_trained,
-    overfits_one_batch,
-    padding_counts_for_nothing,
-    batch_invariance,
-    no_peeking,
-    actions_matter,
-    predictions_are_on_time,
-    observations_matter,
-    seeing_in_parts,
-    isolation,
-    same_seed_same_numbers,
-    save_and_load,
-    copies_are_equal_and_apart,
-    follows_its_device,
-    cpu_and_cuda_agree,
-    compiles_as_claimed,
+PROPERTIES: tuple[Property[Trial], ...] = (
+    Property(shapes_and_types),
+    Property(the_loss_is_a_finite_scalar),
+    Property(every_weight_is_trained),
+    Property(overfits_one_batch),
+    Property(padding_counts_for_nothing),
+    Property(batch_invariance),
+    Property(no_peeking),
+    Property(actions_matter),
+    Property(predictions_are_on_time),
+    Property(observations_matter),
+    Property(seeing_in_parts),
+    Property(isolation),
+    Property(same_seed_same_numbers),
+    Property(save_and_load),
+    Property(copies_are_equal_and_apart),
+    Property(follows_its_device),
+    Property(cpu_and_cuda_agree),
+    Property(compiles_as_claimed),
 )
 
 
