@@ -107,7 +107,7 @@ def simulate_into(
     num_envs = min(num_envs, episodes)
     make_venv = partial(make_env, env, num_envs=num_envs, **with_values({}, overrides))
     venv = make_venv(num_workers=min(num_workers or 0, num_envs) if actors is None else 0)
-    with closing(venv), nullcontext() if actors is None else actors:
+    with closing(venv), actors or nullcontext():
         _check_fits(venv, loaded, out, other_world)
         how: dict[str, Any] = {"episodes": episodes, "seed": seed, "max_steps": max_steps, "explore": explore}
         collected = _episodes(venv if actors is None else make_venv, loaded, actors=actors, **how)
@@ -119,17 +119,15 @@ def simulate_into(
     console.print(f"{out}: {len(store):,} episodes, {store.steps:,} steps")
 
 
-def _actors(number: int | None) -> RayPool:
-    """Return Ray's actors. Raises UsageError without their number, ConfigError without Ray."""
+def _actors(number: int | None) -> RayPool | None:
+    """Return Ray's actors, None for 0. Raises UsageError without their number, ConfigError without Ray."""
     from wmplay.simulation import RayPool
 
     if number is None:
         raise UsageError(
             "--workers ray needs --num-workers: how many actors (with 0 the same episodes, in this process)"
         )
-    actors = RayPool(number)
-    actors.check()
-    return actors
+    return RayPool(number) if number else None
 
 
 def _check_fits(venv: Any, run: LoadedRun | None, out: Path, other_world: bool) -> None:

@@ -79,7 +79,7 @@ def _episodes(s: Session, episodes: int, policy: Policy | None, seed: int) -> It
         explore=True,
         max_steps=cfg.max_episode_steps,
         check=s.interrupt.check,
-        actors=s.actors if cfg.over_ray else None,
+        actors=s.actors,
     )
 
 

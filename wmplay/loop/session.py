@@ -69,7 +69,8 @@ class Session:
         self.state = State()
         self.store: Store | None = None
         self.interrupt = Interrupt()
-        self.actors = RayPool(settings.collect.num_workers if settings.collect.over_ray else 0)
+        workers = settings.collect.num_workers if settings.collect.over_ray else 0
+        self.actors = RayPool(workers) if workers else None
         torch.manual_seed(self.seeds.of("weights"))
         self.parts = assemble(settings, self.device)
         for module in self.parts.modules().values():
@@ -143,7 +144,8 @@ class Session:
                     raise Stopped from None
             return
         with ExitStack() as files:
-            files.callback(self.actors.close)
+            if self.actors is not None:
+                files.callback(self.actors.close)
             self.team.each(self.restore)
             with ending_noted(directory, self.note, self._save_if_fitting), self.interrupt.listening():
                 files.enter_context(self.journal.opened(directory, self.settings))

@@ -62,7 +62,6 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
 
     def prepare() -> Pace:
         """Measure this machine's speed at the run; a mistake is reported before anything is written."""
-        session.actors.check()
         with lending(session.parts, "rehearse"):
             rehearse(session.settings, session.parts, session.device, goes_on=run is not None)
         return measure(session.settings, session.parts, session.device, choose=run is None and team.size == 1)

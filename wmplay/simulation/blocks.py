@@ -1,16 +1,16 @@
-"""Blocks: episodes that are simulated in one piece, all from one seed. This is the only way of simulating.
+"""Blocks: N episodes, one in each slot of an env, that follow from one seed. This is the only way of
+simulating.
 
-Single and vector environments go through the same code: a single one is a batch of one. The autoreset mode of
-a vector env (see ``Stepper``) has no influence on the trajectories.
-
-The episodes of a slot follow from all that happened in the slot before, so that a block cannot be divided.
-Several processes share many blocks (``simulate_blocks``), each with a seed of its own.
+Block k of a seed is the same whether it is simulated in this process or by one of several Ray actors, and
+when it is simulated once more after an actor's death. Single and vector environments go through the same
+code: a single one is a batch of one. The autoreset mode of a vector env (see ``Stepper``) has no influence on
+the trajectories.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -20,7 +20,7 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from wmplay.contracts import Policy, Trajectory
-from wmplay.errors import LARGEST_SEED, SpaceError, check_range
+from wmplay.errors import LARGEST_SEED, check_range
 from wmplay.simulation.policy_driver import PolicyDriver
 from wmplay.simulation.ray_pool import RayPool
 from wmplay.system.progress import tell
@@ -36,78 +36,6 @@ PROGRESS_EVERY = 100  # batched steps
 ENDLESS = 10_000  # steps after which an episode that nothing cuts is reported
 
 
-def simulate_block(
-    env: Env | EnvMaker,
-    policy: Policy | None,
-    episodes: int,
-    seed: int,
-    *,
-    explore: bool,
-    max_steps: int | None,
-    device: torch.device,
-    progress: Progress | None = None,
-) -> list[Trajectory]:
-    """Simulate one block in this process; the arguments and errors are those of ``simulate``."""
-    _check_numbers(episodes, seed, max_steps)
-    if callable(env):
-        raise SpaceError(
-            f"env is a {type(env).__name__}", expected="an env (a function that makes one goes with workers)"
-        )
-    batch = env if isinstance(env, VectorEnv) else BatchOfOne(env)
-    stepper = Stepper(batch)
-    driver = PolicyDriver(batch, policy, seed, explore, device)
-    return _simulate(stepper, driver, episodes, seed, max_steps, progress)
-
-
-def _simulate(
-    stepper: Stepper,
-    driver: PolicyDriver,
-    episodes: int,
-    seed: int,
-    max_steps: int | None,
-    progress: Progress | None,
-) -> list[Trajectory]:
-    """Act and step, all slots at once, until the episodes that were asked for have ended."""
-    slots = stepper.num_envs
-    tape = Tape(slots, stepper.spaces, driver.zeros)
-    kept: dict[int, Trajectory] = {}
-    finished = np.zeros(slots, np.int64)
-    wanted = np.arange(slots) < episodes  # False where the slot has run all of its episodes
-    calls = steps = 0
-    warned = max_steps is not None
-
-    stepper.reset(seed)
-    tape.begin(stepper.first, stepper.frames)
-    last_action = driver.zeros
-    while len(kept) < episodes:
-        action = driver.act(stepper.frames, last_action, stepper.first, wanted)
-        acted = wanted.copy()
-        step = stepper.step(driver.native(action), last=tape.time + 1 == max_steps)
-        tape.record(action, step.reward, step.terminated, step.truncated, step.arrived)
-        for slot in np.flatnonzero(step.over).tolist():
-            if wanted[slot]:
-                kept[slot + slots * int(finished[slot])] = tape.episode(slot)
-                finished[slot] += 1
-                wanted[slot] = slot + slots * finished[slot] < episodes
-
-        if stepper.first.any():
-            tape.begin(stepper.first, stepper.frames)
-            action = action.copy()
-            action[stepper.first] = 0
-        last_action = action
-
-        if not warned and calls % PROGRESS_EVERY == 0 and tape.time[wanted].max(initial=0) >= ENDLESS:
-            warned = True
-            tell(
-                f"{stepper.name}: an episode has not ended after {ENDLESS:,} steps; where none does, set "
-                "collect.max_episode_steps (simulate's max_steps)"
-            )
-        calls, steps = calls + 1, steps + int((step.stepped & acted).sum())
-        if progress is not None and (step.over.any() or calls % PROGRESS_EVERY == 0):
-            progress(len(kept), steps)
-    return [kept[episode] for episode in range(episodes)]
-
-
 def simulate_blocks(
     env: Env | EnvMaker,
     policy: Policy | None = None,
@@ -120,24 +48,14 @@ def simulate_blocks(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> Iterator[Trajectory]:
-    """Yield episodes that several processes share, in order, each as soon as it is known.
-
-    A block is N episodes, one in each slot of the env; with a single env each episode is a block. Block k is
-    what ``simulate`` returns for N episodes and a seed that follows from (seed, k). The block is the same
-    wherever it is simulated, and when it is simulated once more after an actor's death, so that any number of
-    actors gives the same trajectories.
-
-    Without actors, all episodes are one block with the seed itself, as in ``simulate``.
-
-    A slot whose episode has ended is stepped for nothing, without the policy, until the last episode of its
-    block has ended: where episodes are of very different lengths, take few slots.
+    """Yield the episodes that ``simulate`` returns, in order, each as soon as its block has ended.
 
     Args:
-        env: as for ``simulate``.
+        env: as for ``simulate``, or a function that makes one, which is then closed.
         policy: as for ``simulate``.
         episodes: as for ``simulate``.
         seed: as for ``simulate``.
-        actors: the processes that share the work. A pool of 0 simulates the same in this process.
+        actors: processes that share the blocks; without them, the blocks are simulated in this process.
         explore: as for ``simulate``.
         max_steps: as for ``simulate``.
         device: of the policy in this process; in Ray's actors it acts on the CPU.
@@ -146,29 +64,36 @@ def simulate_blocks(
     Raises:
         WmplayError: as ``simulate`` and ``RayPool.map``.
     """
-    if actors is None:
-        how: dict[str, Any] = {"explore": explore, "max_steps": max_steps, "device": torch.device(device)}
-        yield from simulate_block(env, policy, episodes, seed, progress=progress, **how)
-        return
-    _check_numbers(episodes, seed, max_steps)
-    slots = _slots(env)
-    blocks = [
-        _Block(seed, number, first, min(first + slots, episodes))
-        for number, first in enumerate(range(0, episodes, slots))
-    ]
-    where = torch.device("cpu" if actors.number else device)
-    settings = {"explore": explore, "max_steps": max_steps, "device": where}
-    parts = {"env": env, "policy": policy, "settings": settings}
+    check_range("episodes", episodes, 0)
+    check_range("seed", seed, 0, LARGEST_SEED)
+    check_range("max_steps", max_steps, 1)
+    parts: dict[str, Any] = {
+        "env": env,
+        "policy": policy,
+        "explore": explore,
+        "max_steps": max_steps,
+        "device": torch.device("cpu" if actors is not None else device),
+    }
     done = steps = 0
 
-    def report() -> None:
+    def report(episodes: int = 0, more: int = 0) -> None:
         if progress is not None:
-            progress(done, steps)
+            progress(done + episodes, steps + more)
 
-    for trajectories in actors.map(_Simulator, parts, blocks, look=report):
-        done, steps = done + len(trajectories), steps + sum(map(len, trajectories))
-        report()
-        yield from trajectories
+    with ExitStack() as stack:
+        results: Iterator[list[Trajectory]]
+        if actors is None:
+            if callable(env):
+                parts["env"] = env = stack.enter_context(closing(env()))
+            work = _Simulator(**parts, progress=report)
+            results = map(work, _blocks(episodes, seed, _slots(env)))
+        else:
+            blocks = list(_blocks(episodes, seed, _slots(env)))
+            results = actors.map(_Simulator, parts, blocks, look=report)
+        for trajectories in results:
+            done, steps = done + len(trajectories), steps + sum(map(len, trajectories))
+            report()
+            yield from trajectories
 
 
 @dataclass(frozen=True)
@@ -180,22 +105,84 @@ class _Block:
     first: int  # episode
     stop: int
 
+    @property
+    def own_seed(self) -> int:
+        """The seed of the block's env and policy; that of the first block is the seed of all blocks."""
+        if self.number == 0:
+            return self.seed
+        return int(np.random.SeedSequence([self.seed, self.number]).generate_state(1)[0])
+
     def __str__(self) -> str:
         last = self.stop - 1
         which = f"episode {last}" if self.first == last else f"episodes {self.first} to {last}"
         return f"{which} of seed {self.seed}"
 
 
-class _Simulator:
-    """A callable that simulates block after block in one env."""
+def _blocks(episodes: int, seed: int, slots: int) -> Iterator[_Block]:
+    """Divide episodes into blocks of one episode for each slot."""
+    for number, first in enumerate(range(0, episodes, slots)):
+        yield _Block(seed, number, first, min(first + slots, episodes))
 
-    def __init__(self, env: Env | EnvMaker, policy: Policy | None, settings: dict[str, Any]) -> None:
-        self.env = env() if callable(env) else env
-        self.policy, self.settings = policy, settings
+
+class _Simulator:
+    """A callable that simulates block after block in one env.
+
+    A slot whose episode has ended is stepped without the policy until the last one of the block has ended.
+    """
+
+    def __init__(
+        self,
+        env: Env | EnvMaker,
+        policy: Policy | None,
+        explore: bool,
+        max_steps: int | None,
+        device: torch.device,
+        progress: Progress = lambda episodes, steps: None,
+    ) -> None:
+        made = env() if callable(env) else env
+        self.batch = made if isinstance(made, VectorEnv) else BatchOfOne(made)
+        self.stepper = Stepper(self.batch)
+        self.policy, self.explore, self.device = policy, explore, device
+        self.max_steps, self.progress = max_steps, progress
+        self.warned = max_steps is not None
 
     def __call__(self, block: _Block) -> list[Trajectory]:
-        seed = int(np.random.SeedSequence([block.seed, block.number]).generate_state(1)[0])
-        return simulate_block(self.env, self.policy, block.stop - block.first, seed, **self.settings)
+        """Act and step, all slots at once, until the episodes of the block have ended."""
+        stepper, seed = self.stepper, block.own_seed
+        driver = PolicyDriver(self.batch, self.policy, seed, self.explore, self.device)
+        tape = Tape(stepper.num_envs, stepper.spaces, driver.zeros)
+        kept: dict[int, Trajectory] = {}
+        wanted = np.arange(stepper.num_envs) < block.stop - block.first  # False where the episode has ended
+        calls = steps = 0
+
+        stepper.reset(seed)
+        tape.begin(stepper.first, stepper.frames)
+        last_action = driver.zeros
+        while wanted.any():
+            action = driver.act(stepper.frames, last_action, stepper.first, wanted)
+            step = stepper.step(driver.native(action), last=tape.time + 1 == self.max_steps)
+            tape.record(action, step.reward, step.terminated, step.truncated, step.arrived)
+            calls, steps = calls + 1, steps + int((step.stepped & wanted).sum())
+            kept |= {slot: tape.episode(slot) for slot in np.flatnonzero(step.over & wanted).tolist()}
+            wanted = wanted & ~step.over
+            if stepper.first.any():
+                tape.begin(stepper.first, stepper.frames)
+                action = action.copy()
+                action[stepper.first] = 0
+            last_action = action
+            if calls % PROGRESS_EVERY == 0:
+                self._warn_of_endless(int(tape.time[wanted].max(initial=0)))
+            if step.over.any() or calls % PROGRESS_EVERY == 0:
+                self.progress(len(kept), steps)
+        return [kept[slot] for slot in sorted(kept)]
+
+    def _warn_of_endless(self, steps: int) -> None:
+        if not self.warned and steps >= ENDLESS:
+            self.warned = True
+            tell(
+                f"{self.stepper.name}: an episode has not ended after {ENDLESS:,} steps; where none does, "
+                "set collect.max_episode_steps (simulate's max_steps)"
+            )
 
 
 def _slots(env: Env | EnvMaker) -> int:
@@ -204,10 +191,3 @@ def _slots(env: Env | EnvMaker) -> int:
         return env.num_envs if isinstance(env, VectorEnv) else 1
     with closing(env()) as made:
         return _slots(made)
-
-
-def _check_numbers(episodes: int, seed: int, max_steps: int | None) -> None:
-    """Raise ConfigError for numbers out of range."""
-    check_range("episodes", episodes, 0)
-    check_range("seed", seed, 0, LARGEST_SEED)
-    check_range("max_steps", max_steps, 1)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from wmplay.config import plugins
-from wmplay.errors import ConfigError, Portable, WmplayError, portable, restored
+from wmplay.errors import Portable, WmplayError, check_range, portable, restored
 from wmplay.simulation.ray_cluster import connect, pack, unpack
 from wmplay.system.extras import import_extra
 from wmplay.system.progress import console
@@ -38,22 +38,20 @@ class RayPool:
     repeats its work, so that the result of a piece of work must follow from its item alone.
 
     Args:
-        number: of actors; with 0, the work is done in this process, without Ray.
+        number: of actors.
+
+    Raises:
+        ConfigError: if Ray is not installed.
     """
 
     def __init__(self, number: int) -> None:
-        if number < 0:
-            raise ConfigError(f"num_workers is {number}", expected="at least 0")
+        check_range("num_workers", number, 1)
+        import_extra("ray", "ray", "workers=ray")
         self.number = number
         self._ray: ModuleType | None = None
         self._actors: list[Any] = []
         self._began = False  # whether the cluster was started here
         self._works = 0  # number of calls of ``map``
-
-    def check(self) -> None:
-        """Raise ConfigError if Ray is needed and not installed."""
-        if self.number:
-            import_extra("ray", "ray", "workers=ray")
 
     def map(
         self,
@@ -73,13 +71,9 @@ class RayPool:
             look: called now and then; it may raise to stop.
 
         Raises:
-            ConfigError: if Ray is missing or cannot be reached, or if a part cannot be pickled.
+            ConfigError: if Ray cannot be reached, or if a part cannot be pickled.
             WmplayError: for an item at which every actor died. Any error of the work itself.
         """
-        if not self.number:
-            yield from map(make_work(**parts), items)
-            return
-        self.check()
         packed = {name: pack(name, part) for name, part in parts.items()}
         ray = self._start()
         self._works += 1
