@@ -29,8 +29,8 @@ import wmplay
 from wmplay.contracts import Trajectory
 from wmplay.errors import WmplayError
 from wmplay.evaluation.arbiter.network import load_arbiter, shipped
+from wmplay.evaluation.files import load_evaluation
 from wmplay.evaluation.gallery import load_clips, load_episodes
-from wmplay.evaluation.saved import load_evaluation
 from wmplay.formats import data_format
 from wmplay.formats.transfer import export_data
 from wmplay.report import write_report

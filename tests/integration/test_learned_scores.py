@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import wmplay
-from wmplay.evaluation.saved import load_evaluation
+from wmplay.evaluation.files import load_evaluation
 
 TINY = ["experiment=tiny", "report=false", "model=mlp", "model.hidden=13", "model.image_hidden=11"]
 TINY += ["improve.num_envs=5", "learned.count=7", "iterations=1", "collect.episodes=0"]

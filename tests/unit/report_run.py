@@ -7,11 +7,11 @@ import numpy as np
 from conveyor import Conveyor, episodes
 
 from wmplay.evaluation.clips import cut_clips, cut_from_resets
+from wmplay.evaluation.files import save_evaluation
 from wmplay.evaluation.metrics.futures import shown_futures
 from wmplay.evaluation.metrics.policy import score_episodes
 from wmplay.evaluation.metrics.prediction import evaluate_prediction
 from wmplay.evaluation.metrics.spread import evaluate_spread
-from wmplay.evaluation.saved import save_evaluation
 from wmplay.evaluation.scores import AgreementScore, ArbiterScore, Curve, Likeness, SurpriseScore
 from wmplay.evaluation.statistics import Interval
 from wmplay.report import write_report

@@ -268,12 +268,13 @@ def test_what_cannot_be_pickled(two: RayPool) -> None:
         ({"workers": "rai"}, UnknownName, "unknown workers 'rai': did you mean 'ray'?"),
         ({"workers": "ray", "num_workers": -1}, ConfigError, "num_workers is -1, expected at least 0"),
         ({"workers": "ray", "num_workers": 0, "episodes": -1}, ConfigError, "episodes is -1, expected at"),
-        ({}, SpaceError, "env is a .*, expected an env .a function that makes one goes with workers."),
+        ({"env": "luxo"}, SpaceError, "env is a str"),
+        ({"env": lambda: 3}, SpaceError, "env is a int"),
     ],
 )
 def test_calls_that_make_no_sense(how: dict[str, Any], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
-        simulate(Waiting, **how)
+        simulate(**{"env": Waiting, **how})
 
 
 def test_ray_that_is_not_installed(

@@ -10,10 +10,10 @@ from conveyor import HEIGHT, WIDTH, Conveyor, episodes
 import wmplay
 from wmplay.errors import WmplayError
 from wmplay.evaluation.clips import cut_clips
-from wmplay.evaluation.measures import fit_baselines, foreground_iou, measure, metric_of
 from wmplay.evaluation.metrics.futures import shown_futures
 from wmplay.evaluation.metrics.policy import score_episodes
 from wmplay.evaluation.metrics.prediction import evaluate_prediction
+from wmplay.evaluation.observation_metrics import fit_baselines, foreground_iou, measure, metric_of
 from wmplay.evaluation.scores import Curve, KeyScore, selected_horizons
 
 

@@ -5,9 +5,9 @@ from conveyor import HEIGHT, WIDTH, Conveyor, episodes
 
 from wmplay.errors import WmplayError
 from wmplay.evaluation.clips import cut_clips, cut_from_resets
-from wmplay.evaluation.measures import as_observed, distance
 from wmplay.evaluation.metrics.futures import sample_futures, shown_futures
 from wmplay.evaluation.metrics.spread import evaluate_spread
+from wmplay.evaluation.observation_metrics import as_observed, distance
 
 
 def test_a_model_that_samples_nothing_has_no_spread():

@@ -14,11 +14,11 @@ from rich.console import Console
 from wmplay.contracts import Trajectory
 from wmplay.errors import RunError
 from wmplay.evaluation.clips import cut_clips
+from wmplay.evaluation.files import save_evaluation
 from wmplay.evaluation.gallery import ShownClips
 from wmplay.evaluation.metrics.futures import shown_futures
 from wmplay.evaluation.metrics.policy import score_episodes
 from wmplay.evaluation.metrics.prediction import evaluate_prediction
-from wmplay.evaluation.saved import save_evaluation
 from wmplay.evaluation.scores import MODEL, Curve, Evaluation, KeyScore, PredictionScore
 from wmplay.evaluation.statistics import Interval
 from wmplay.report import result_table, write_report

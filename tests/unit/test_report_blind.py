@@ -6,8 +6,8 @@ import pytest
 from conveyor import episodes
 from report_run import write_run
 
+from wmplay.evaluation.files import save_evaluation
 from wmplay.evaluation.gallery import load_episodes
-from wmplay.evaluation.saved import save_evaluation
 from wmplay.report import write_report
 from wmplay.report.pictures.episodes import shown_key
 

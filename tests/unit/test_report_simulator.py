@@ -9,7 +9,7 @@ from PIL import Image
 from report_run import page_of, write_run, write_simulator
 from rich.console import Console
 
-from wmplay.evaluation.quality import correlation, measured
+from wmplay.evaluation.model_quality import correlation, measured
 from wmplay.report import result_table
 from wmplay.report.labels import policy_label
 from wmplay.report.markup import PICTURES

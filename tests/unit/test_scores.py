@@ -9,11 +9,11 @@ from report_run import write_simulator
 
 from wmplay.errors import RunError
 from wmplay.evaluation.clips import cut_clips
+from wmplay.evaluation.files import load_evaluation, save_evaluation
 from wmplay.evaluation.gallery import load_clips, load_episodes
 from wmplay.evaluation.metrics.futures import shown_futures
 from wmplay.evaluation.metrics.policy import score_episodes
 from wmplay.evaluation.metrics.prediction import evaluate_prediction
-from wmplay.evaluation.saved import load_evaluation, save_evaluation
 from wmplay.evaluation.statistics import Interval
 
 

@@ -12,7 +12,7 @@ from wmplay import registry
 from wmplay.config import loading, plugins, references
 from wmplay.config.constructors import required
 from wmplay.config.overrides import parse
-from wmplay.config.settings import LENT
+from wmplay.config.settings import RUN_KEYS
 from wmplay.config.swaps import Pieces, find_swaps
 from wmplay.errors import ConfigError
 
@@ -187,12 +187,12 @@ def test_the_parts_that_a_new_piece_needs_come_with_it() -> None:
 def test_every_piece_goes_into_every_experiment(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     own, settings = loading.experiment([f"experiment={experiment}"])
     monkeypatch.setattr(loading, "experiment", lambda overrides: (dict(own), settings))
-    pieces = Pieces(LENT, class_of)
+    pieces = Pieces(RUN_KEYS, class_of)
     for kind, name in PIECES:
         swaps = find_swaps(parse([f"experiment={experiment}", f"{kind}={name}"]), pieces)
         old = own.get(kind)
         same = old is not None and class_of(kind, old) is class_of(kind, name)
-        given = {key for key in settings.get(kind) or {} if key not in LENT.get(kind, ())}
+        given = {key for key in settings.get(kind) or {} if key not in RUN_KEYS.get(kind, ())}
         assert {key for key in given if f"{kind}.{key}" not in swaps.fallen} == (given if same else set())
         after = own | {kind: name} | dict(text.split("=") for text in swaps.choices)
         assert all(after[part] for part in required(class_of(kind, name)) if part in registry.KINDS)

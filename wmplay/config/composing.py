@@ -15,7 +15,7 @@ from wmplay.config.kinds import EXPERIMENT, KINDS
 from wmplay.config.loading import plain
 from wmplay.config.overrides import check_single, chosen, is_hydras, lenient, parse
 from wmplay.config.references import by_reference, class_of, own_config, settings, target
-from wmplay.config.settings import LENT, Settings, settings_of
+from wmplay.config.settings import RUN_KEYS, Settings, settings_of
 from wmplay.config.swaps import Pieces, Swaps, find_swaps
 from wmplay.errors import ConfigError
 
@@ -35,7 +35,7 @@ def compose(overrides: Sequence[str] = (), tell: Callable[[str], object] = lambd
     with plugins.listed_once():
         prepare(parsed)
         check_single(parsed)
-        swaps = find_swaps(parsed, Pieces(LENT, functools.cache(class_of)))
+        swaps = find_swaps(parsed, Pieces(RUN_KEYS, functools.cache(class_of)))
         run = settings_of(_settled(_composed(parsed, swaps)), complete=True)
         check(run)
     for line in swaps.lines:

@@ -30,18 +30,20 @@ Piece: TypeAlias = Mapping[str, Any]  # {"_piece_": "kind/name", setting: value,
 Schedule: TypeAlias = Literal["cosine", "cosine_restarts", "constant"]
 
 Section = TypeVar("Section")
-GIVEN = "given"  # the field for what the key ``env`` holds besides the env's own settings
+RECORDED = "recorded"  # the field for what the key ``env`` holds besides the env's own settings
 
 
 @dataclass(frozen=True)
-class GivenSettings:
+class RecordedSettings:
     """The entries of the key ``env`` that are not the env's own settings."""
 
     data: str | None = None
     other_world: bool = False
 
 
-LENT = {"env": tuple(field.name for field in fields(GivenSettings))}  # {kind: keys that are not its piece's}
+RUN_KEYS = {
+    "env": tuple(field.name for field in fields(RecordedSettings))
+}  # {kind: keys that are not its piece's}
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ class Settings:
     run: str | None = None
     dir: str | None = None
     iterations: Some = 1
-    given: GivenSettings = GivenSettings()
+    recorded: RecordedSettings = RecordedSettings()
     collect: CollectSettings = CollectSettings()
     fit: FitSettings = FitSettings()
     improve: ImproveSettings = ImproveSettings()
@@ -191,7 +193,7 @@ class Settings:
     def config(self) -> dict[str, Any]:
         """Return the settings as plain values, as in ``config.yaml``; ``settings_of`` is the inverse."""
         content = asdict(self)
-        content["env"] |= content.pop(GIVEN)
+        content["env"] |= content.pop(RECORDED)
         return content
 
 
@@ -206,15 +208,15 @@ def settings_of(config: Mapping[str, Any], *, complete: bool = False) -> Setting
         ConfigError: for the first key that is unknown or missing, or whose value is of a wrong type or out of
             range.
     """
-    content, lent = dict(config), LENT["env"]
+    content, own = dict(config), RUN_KEYS["env"]
     for kind in KINDS:
         if kind in content:
-            _check_piece(kind, content[kind], LENT.get(kind, ()))
-    _check_known("", content, field_types(Settings).keys() - {GIVEN})
+            _check_piece(kind, content[kind], RUN_KEYS.get(kind, ()))
+    _check_known("", content, field_types(Settings).keys() - {RECORDED})
     if "env" in content:
         env = content["env"]
-        content["env"] = {key: value for key, value in env.items() if key not in lent}
-        content[GIVEN] = {key: value for key, value in env.items() if key in lent}
+        content["env"] = {key: value for key, value in env.items() if key not in own}
+        content[RECORDED] = {key: value for key, value in env.items() if key in own}
     return _section(Settings, "", content, complete)
 
 
@@ -224,14 +226,14 @@ def field_types(section: type) -> dict[str, Any]:
     return typing.get_type_hints(section, include_extras=True)
 
 
-def _check_piece(kind: str, value: Any, lent: Collection[str]) -> None:
+def _check_piece(kind: str, value: Any, not_its: Collection[str]) -> None:
     """Raise ConfigError if a key holds no piece, apart from the settings that it lends to the loop."""
     choose = f"choose one by {kind}=<name>"
     if value is None and not KINDS[kind].required:
         return
     if not isinstance(value, Mapping | None):
         raise ConfigError(f"{kind} is {_shown(value)}", expected=f"the config of a piece: {choose}")
-    own = [str(key) for key in value or {} if key not in lent]
+    own = [str(key) for key in value or {} if key not in not_its]
     if not own:
         raise ConfigError(f"there is no {kind}: {choose}")
     if PIECE not in own and TARGET not in own:
@@ -253,7 +255,7 @@ def _section(section: type[Section], name: str, content: Any, complete: bool) ->
     _check_known(name, content, hints)
     for each in fields(section):  # type: ignore[arg-type]
         key, hint = each.name, hints[each.name]
-        path = "env" if key == GIVEN else f"{name}.{key}" if name else key
+        path = "env" if key == RECORDED else f"{name}.{key}" if name else key
         if key in content:
             read = _section if is_dataclass(hint) else _value
             values[key] = read(hint, path, content[key], complete)

@@ -6,8 +6,8 @@ function of a model and clips that returns a score, and ``save_evaluation`` writ
 
 from wmplay.evaluation.arbiter.choice import check_arbiter
 from wmplay.evaluation.assess import assess
+from wmplay.evaluation.files import load_evaluation, save_evaluation
 from wmplay.evaluation.held_out import given_episodes
-from wmplay.evaluation.saved import load_evaluation, save_evaluation
 from wmplay.evaluation.scores import flat
 
 __all__ = ["assess", "check_arbiter", "flat", "given_episodes", "load_evaluation", "save_evaluation"]

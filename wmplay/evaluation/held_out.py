@@ -27,8 +27,8 @@ def given_episodes(
     settings: Settings, env: gymnasium.Env[Any, Any], directory: RunDirectory
 ) -> Iterable[Trajectory]:
     """Return the episodes of ``env.data`` to fit on. Without a simulator, some of them are held out."""
-    assert settings.given.data is not None
-    store, episodes = load_trajectories(settings.given.data), settings.evaluate.prediction.episodes
+    assert settings.recorded.data is not None
+    store, episodes = load_trajectories(settings.recorded.data), settings.evaluate.prediction.episodes
     if not isinstance(env, RecordedEnv) or not episodes:
         return store
     rest, held_out = hold_out(store, episodes, settings.evaluate.seed)

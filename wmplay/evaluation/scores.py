@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeAlias, runtime_checkab
 from msgspec import Meta
 from torch import Tensor
 
-from wmplay.evaluation.measures import BASELINES, Metric
+from wmplay.evaluation.observation_metrics import BASELINES, Metric
 from wmplay.evaluation.statistics import Interval, mean_intervals
 
 MODEL = "model"  # the name of the model's own most likely future among the predictors

@@ -36,7 +36,7 @@ def collect(s: Session) -> None:
     """
     before = s.state.real_steps
     if s.state.iteration == 0:
-        if s.settings.given.data is not None:
+        if s.settings.recorded.data is not None:
             s.keep(given_episodes(s.settings, s.parts.env, s.directory))
         held = s.settings.collect.held
         policy = RandomPolicy(s.parts.env.action_space, held) if held else None

@@ -41,14 +41,14 @@ MEANT = "set env.other_world=true to mean it"
 STEPS = 2  # the first begins an episode, the second continues it
 
 
-def rehearse(settings: Settings, parts: Parts, device: torch.device, *, goes_on: bool = False) -> None:
+def rehearse(settings: Settings, parts: Parts, device: torch.device, *, continued: bool = False) -> None:
     """Try all that a run will do with its pieces; nothing is written or changed.
 
     Args:
         settings: of the run.
         parts: its pieces.
         device: of the model.
-        goes_on: whether the run continues from a checkpoint, with its collected data.
+        continued: whether the run continues from a checkpoint, with its collected data.
 
     Raises:
         WmplayError: for anything that the run could not do.
@@ -56,9 +56,9 @@ def rehearse(settings: Settings, parts: Parts, device: torch.device, *, goes_on:
     require_logger(settings)
     collect = settings.collect
     collects = collect.random_episodes + collect.episodes > 0
-    other_world = settings.given.other_world
-    given = None if goes_on or settings.given.data is None else load_trajectories(settings.given.data)
-    if parts.model is not None and settings.fit.steps and not collects and given is None and not goes_on:
+    other_world = settings.recorded.other_world
+    given = None if continued or settings.recorded.data is None else load_trajectories(settings.recorded.data)
+    if parts.model is not None and settings.fit.steps and not collects and given is None and not continued:
         raise ConfigError(
             "there is nothing to fit the model on: collect episodes (collect.random_episodes, "
             "collect.episodes) or give a store of them with env.data=<store>"
@@ -84,7 +84,7 @@ def rehearse(settings: Settings, parts: Parts, device: torch.device, *, goes_on:
     if settings.improve.steps:
         with _experience(settings, given, collects) as store:
             _practise(settings, parts, given, store, device)
-    elif isinstance(parts.policy, Learner) and not goes_on:
+    elif isinstance(parts.policy, Learner) and not continued:
         tell(f"{type(parts.policy).__name__} will not learn in this run: improve.steps is 0")
     if parts.model is not None and settings.evaluate.arbiter.clips:
         check_arbiter(parts.env, settings.evaluate.prediction.horizon)

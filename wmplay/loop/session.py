@@ -1,32 +1,28 @@
-"""A run in progress: its pieces, its data, its position, and saving and restoring these."""
+"""A run in progress: its pieces, its data and its position."""
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from wmplay.config.settings import Settings
-from wmplay.contracts import Learner, Provenance, Trajectory
-from wmplay.errors import DivergedError, RunError
-from wmplay.loggers import Jsonl
+from wmplay.contracts import Provenance, Trajectory
+from wmplay.errors import DivergedError
+from wmplay.loop.checkpoints import Checkpoints
 from wmplay.loop.fitter import make_fitter
 from wmplay.loop.journal import Journal, ending_noted
-from wmplay.loop.seeds import Seeds
-from wmplay.loop.state import State
+from wmplay.loop.state import Seeds, State
 from wmplay.runs.disk.directory import RunDirectory
 from wmplay.runs.pieces import assemble
-from wmplay.runs.weights import load_weights
 from wmplay.simulation import RayPool
 from wmplay.store import Store, load_trajectories, save_trajectories
 from wmplay.store.manifest import exists as is_store
 from wmplay.system.device import choose_device, use_threads
-from wmplay.system.files import explained
 from wmplay.system.processes import Stopped, Team
 from wmplay.system.progress import Interrupt, Interrupted
 
@@ -49,10 +45,12 @@ class Session:
         journal: of its metrics, written by the first process.
         actors: the pool that collects over Ray, if any; it lives as long as the run is ``opened``.
         directory: of the run, once ``opened``.
+        checkpoints: of the run, once ``opened``.
         interrupt: whether Ctrl-C was pressed.
     """
 
     directory: RunDirectory
+    checkpoints: Checkpoints
 
     def __init__(
         self,
@@ -78,7 +76,7 @@ class Session:
         fits = self.parts.model is not None and (settings.fit.steps > 0 or settings.fit.replay_ratio > 0)
         self.fitter = make_fitter(settings, self.parts.model, self.device, team) if fits else None
 
-    def settle(self, threads: int, steps: int | None) -> None:
+    def adopt_pace(self, threads: int, steps: int | None) -> None:
         """Take over the measured pace: torch's threads if they are open, and the updates in
         ``fit.minutes``."""
         use_threads(self.settings.threads, threads)
@@ -99,7 +97,7 @@ class Session:
         else:
             self.store = self.store.append(trajectories, **how)
 
-    def led(self, phase: Callable[[Session], None]) -> None:
+    def in_first_process(self, phase: Callable[[Session], None]) -> None:
         """Run a phase in the first process alone; the others wait, and take over the resulting state."""
 
         def work() -> State:
@@ -135,8 +133,9 @@ class Session:
         In any case ``run.json`` records how the run ended, and its files are closed.
         """
         self.directory = directory
+        self.checkpoints = Checkpoints(directory, self.parts, self.fitter)
         if not self.team.leads:
-            self.team.each(self.restore)
+            self.team.each(self._restore)
             with self.interrupt.listening():
                 try:
                     yield
@@ -146,7 +145,7 @@ class Session:
         with ExitStack() as files:
             if self.actors is not None:
                 files.callback(self.actors.close)
-            self.team.each(self.restore)
+            self.team.each(self._restore)
             with ending_noted(directory, self.note, self._save_if_fitting), self.interrupt.listening():
                 files.enter_context(self.journal.opened(directory, self.settings))
                 yield
@@ -161,74 +160,22 @@ class Session:
             self.directory.update(status=status, wall=self.state.wall)
 
     def save(self) -> None:
-        """Save a checkpoint of all state that the remaining run depends on."""
-        if not self.team.leads:
-            return
-        self.saved_at = time.monotonic()
-        self.directory.save_checkpoint(
-            {
-                "state": asdict(self.state),
-                "weights": {name: module.state_dict() for name, module in self.parts.modules().items()},
-                "fitter": None if self.fitter is None else self.fitter.state_dict(),
-                "learner": self._learner.learner_state() if self._learner is not None else None,
-                "store": None if self.store is None else self.store.snapshot(),
-                "metrics": self.journal.jsonl.position(),
-            }
-        )
-        if self.store is not None:
-            self.store.vacuum()  # not earlier: the checkpoint before refers to what was dropped
+        """Save a checkpoint of all state that the remaining run depends on, in the first process."""
+        if self.team.leads:
+            self.checkpoints.save(self.state, self.store, self.journal.jsonl.position())
 
     def save_when_due(self) -> None:
         """Save a checkpoint if the last one is old enough, during a long phase."""
-        if self.team.leads and time.monotonic() - self.saved_at > self.settings.checkpoint.every:
+        if self.team.leads and self.checkpoints.age > self.settings.checkpoint.every:
             self.save()
 
-    def restore(self) -> None:
-        """Restore the last checkpoint; a run that was killed before its first begins at the beginning.
-
-        Raises:
-            RunError: if no checkpoint can be read although one was written, or if it belongs to other pieces;
-                nothing is deleted then.
-            StoreError: if the collected episodes are damaged, or cannot be read.
-        """
-        directory, trajectories = self.directory, self.directory.trajectories
-        if not (directory.checkpoints() or is_store(trajectories) or Jsonl.size(directory.metrics)):
-            return
-        saved = directory.read_checkpoint()
-        load_weights(self.parts.modules(), saved["weights"], directory.path)
-        try:
-            self._take_over(saved)
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            why = " ".join(f"{type(error).__name__}: {error}".split())
-            raise RunError(
-                f"the checkpoint in {directory.path} is of other pieces than those configured ({why})"
-            ) from error
-        snapshot = saved["store"]
-        if not self.team.leads:
-            self.store = None if snapshot is None else load_trajectories(trajectories)
-            return
-        if snapshot is not None:
-            self.store = Store.restore(trajectories, snapshot)
-        elif is_store(trajectories):  # since the checkpoint; the same episodes are going to be collected
-            load_trajectories(trajectories)  # refuses what is anything else
-            with explained(trajectories):
-                shutil.rmtree(trajectories)
-        Jsonl.cut(directory.metrics, saved["metrics"])
-
-    def _take_over(self, saved: Mapping[str, Any]) -> None:
-        """Take over a checkpoint's content except for the weights and files."""
-        self.state = State(**saved["state"])
-        if self.fitter is not None and saved["fitter"] is not None:
-            self.fitter.load_state_dict(saved["fitter"])
-        if self._learner is not None and saved["learner"] is not None:
-            self._learner.load_learner_state(saved["learner"])
+    def _restore(self) -> None:
+        """Take over the last checkpoint, if there is one."""
+        restored = self.checkpoints.restore(write=self.team.leads)
+        if restored is not None:
+            self.state, self.store = restored
 
     def log(self, phase: str, metrics: dict[str, float]) -> None:
         """Write a line of ``metrics.jsonl``, and send it to the other logger."""
         if self.team.leads:
             self.journal.log(phase, metrics, self.state)
-
-    @property
-    def _learner(self) -> Learner | None:
-        """The policy, if it learns by itself and so has an optimiser of its own, or None."""
-        return self.parts.policy if isinstance(self.parts.policy, Learner) else None

@@ -1,8 +1,10 @@
-"""The progress of a run: the part of a checkpoint besides weights and data."""
+"""The progress of a run (the part of a checkpoint besides weights and data), and the seeds of its draws."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
+import numpy as np
 
 PHASE_NAMES = ("collect", "fit", "improve", "evaluate")  # of an iteration, in this order
 
@@ -21,3 +23,20 @@ class State:
     wall: dict[str, float] = field(  # seconds, by phase
         default_factory=lambda: dict.fromkeys(PHASE_NAMES, 0.0)
     )
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The seeds of a run's random draws.
+
+    A seed follows from the run's seed, the purpose of the draw and a number (an iteration, an update), never
+    from earlier draws. A resumed run therefore gives the numbers of an uninterrupted one, without a saved
+    generator.
+    """
+
+    seed: int
+
+    def of(self, purpose: str, number: int = 0) -> int:
+        """Return the seed of a purpose and a number."""
+        entropy = [self.seed, number, *purpose.encode()]
+        return int(np.random.SeedSequence(entropy).generate_state(1)[0])

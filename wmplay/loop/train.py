@@ -60,12 +60,6 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
             return continued_settings(RunDirectory(run), overrides)
         return registry.compose(overrides, swaps.append)
 
-    def prepare() -> Pace:
-        """Measure this machine's speed at the run; a mistake is reported before anything is written."""
-        with lending(session.parts, "rehearse"):
-            rehearse(session.settings, session.parts, session.device, goes_on=run is not None)
-        return measure(session.settings, session.parts, session.device, choose=run is None and team.size == 1)
-
     def begin() -> Path:
         """Return the run's directory."""
         if run is not None:
@@ -84,10 +78,10 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
     with joined() as team, ExitStack() as held:
         team.lead(hold)
         session = team.each(lambda: Session(settings(), team, threads))
-        pace = team.lead(prepare)
+        pace = team.lead(lambda: prepare(session, continued=run is not None))
         minutes = session.settings.fit.minutes
         steps = pace.updates_in(minutes, session.settings.iterations) if minutes else None
-        session.settle(pace.threads, steps)
+        session.adopt_pace(pace.threads, steps)
         directory = RunDirectory(team.lead(begin))
         before = None if run is None else read_settings(directory)
         with session.opened(directory):
@@ -99,6 +93,13 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
                 session.note("finished")  # which the report says
                 team.lead(lambda: write_report(directory.path))
     return Run(directory.path)
+
+
+def prepare(s: Session, *, continued: bool) -> Pace:
+    """Rehearse the run, so that a mistake is reported before anything is written, and measure its pace."""
+    with lending(s.parts, "rehearse"):
+        rehearse(s.settings, s.parts, s.device, continued=continued)
+    return measure(s.settings, s.parts, s.device, choose=not continued and s.team.size == 1)
 
 
 def tell_duration(s: Session, pace: Pace) -> None:
@@ -126,7 +127,7 @@ def loop(s: Session, phases: Sequence[Phase]) -> None:
                 if name == "fit":
                     phase(s)
                 else:
-                    s.led(phase)
+                    s.in_first_process(phase)
         s.state.iteration, s.state.phase = s.state.iteration + 1, PHASE_NAMES[0]
     s.save()
 

@@ -11,7 +11,7 @@ import numpy as np
 from wmplay.contracts import Trajectory
 from wmplay.errors import RunError
 from wmplay.evaluation.gallery import ShownClips
-from wmplay.evaluation.quality import measured
+from wmplay.evaluation.model_quality import measured
 from wmplay.registry import KINDS
 from wmplay.report.labels import POLICY, SAMPLED
 from wmplay.report.markup import Html, Part, Picture, facts_table, file_names, folded, write_page
@@ -40,6 +40,7 @@ def write_report(run_dir: Path | str) -> Path:
     run_dir = Path(run_dir)
     check_links(run_dir, RunError)
     run = read_run_files(run_dir)
+    run.metrics.warn(run.path / "metrics.jsonl")
     sections: dict[str, Iterable[Part]] = {
         "Results": _results(run),
         "How far ahead it sees": _prediction(run),
@@ -56,7 +57,7 @@ def write_report(run_dir: Path | str) -> Path:
     facts += [str(run.info["started"]).replace("T", " ")] if run.info.get("started") else []
     wall = sum((run.info.get("wall") or {}).values())
     facts += [duration(wall)] if wall else []
-    damaged = run.damaged_log
+    damaged = len(run.metrics.damaged)
     facts += [f"without {counted(damaged, 'damaged line')} of metrics.jsonl"] if damaged else []
     return write_page(
         run_dir,

@@ -8,11 +8,11 @@ from typing import Any
 
 from wmplay.contracts import Trajectory
 from wmplay.errors import RunError
+from wmplay.evaluation.files import load_evaluation
 from wmplay.evaluation.gallery import ShownClips, load_clips, load_episodes
-from wmplay.evaluation.saved import load_evaluation
 from wmplay.evaluation.scores import Evaluation
 from wmplay.runs.disk.directory import RunDirectory
-from wmplay.runs.disk.metrics_file import read_metrics
+from wmplay.runs.disk.metrics_file import Lines, read_metrics
 from wmplay.system.reading import YAML_BYTES, read_bytes
 
 
@@ -23,8 +23,7 @@ class RunFiles:
     path: Path
     info: dict[str, Any]  # run.json
     config: str  # config.yaml, as text
-    log: list[dict[str, Any]]  # the lines of metrics.jsonl
-    damaged_log: int  # lines that are left out
+    metrics: Lines
     evaluation: Evaluation | None
     clips: ShownClips | None
     unprompted: ShownClips | None
@@ -36,6 +35,11 @@ class RunFiles:
     def name(self) -> str:
         """The title of the run."""
         return str(self.info.get("name", self.path.name))
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """The sound lines of ``metrics.jsonl``."""
+        return self.metrics.sound
 
 
 def read_run_files(run_dir: Path) -> RunFiles:
@@ -49,13 +53,11 @@ def read_run_files(run_dir: Path) -> RunFiles:
         config = read_bytes(run_dir / "config.yaml", RunError, YAML_BYTES).decode(errors="replace")
     except FileNotFoundError:
         config = ""
-    lines = read_metrics(directory.metrics)
     return RunFiles(
         path=run_dir,
         info={**directory.read(), "status": directory.status()},
         config=config,
-        log=lines.sound,
-        damaged_log=len(lines.damaged),
+        metrics=read_metrics(directory.metrics),
         evaluation=load_evaluation(run_dir),
         clips=load_clips(run_dir),
         unprompted=load_clips(run_dir, "unprompted"),

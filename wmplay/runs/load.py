@@ -158,7 +158,9 @@ class Run(LoadedRun):
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of ``metrics.jsonl``; damaged lines are left out and reported. Raises RunError."""
-        return read_metrics(self.directory.metrics).sound
+        lines = read_metrics(self.directory.metrics)
+        lines.warn(self.directory.metrics)
+        return lines.sound
 
     @overload
     def learned_env(self, num_envs: None, seed: int = 0) -> LearnedEnv: ...

@@ -76,7 +76,7 @@ def _check_methods(kind: str, piece: Any) -> None:
 def env_config(settings: Settings, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the config of a run's env, with the overrides of one of the loop's phases."""
     own = default_settings(registry.target(settings.env))  # an env may be made of the data itself
-    given = {key: value for key, value in asdict(settings.given).items() if key in own}
+    given = {key: value for key, value in asdict(settings.recorded).items() if key in own}
     return {**settings.env, **given, **(overrides or {})}
 
 

@@ -25,7 +25,7 @@ from wmplay.config.kinds import PIECE, TARGET
 from wmplay.config.overrides import is_hydras, parse
 from wmplay.config.plugins import in_one_line
 from wmplay.config.references import as_first_written
-from wmplay.config.saved import check_data
+from wmplay.config.run_config import check_data
 from wmplay.config.settings import Settings
 from wmplay.errors import DamagedError, RunError, WmplayError
 from wmplay.runs.disk.directory import LOCK, RunDirectory
@@ -97,7 +97,7 @@ class SweepDirectory:
             return
         check_links(self.path, RunError)
         advice = "choose another hydra.sweep.dir=<path>"
-        if not (self.path.is_dir() and self._is_sweep_or_room()):
+        if not (self.path.is_dir() and self._is_sweep_or_free()):
             raise RunError(f"{self.path} exists, and is not a sweep to go on with: {advice}")
         if not (self.path / SWEEP_FILE).exists():
             return
@@ -109,7 +109,7 @@ class SweepDirectory:
                 f"{advice}"
             )
 
-    def _is_sweep_or_room(self) -> bool:
+    def _is_sweep_or_free(self) -> bool:
         """Return whether the directory is a sweep, or has only files written before one."""
         return (self.path / SWEEP_FILE).exists() or all(
             each.name == LOCKS or is_beside(each) for each in self.path.iterdir()
@@ -205,7 +205,7 @@ def _status(job: Path) -> str | None:
         return None
 
 
-def goes_on(job: Path) -> bool:
+def prepare_to_continue(job: Path) -> bool:
     """Prepare a job that did not finish for its next start; its lock must be held.
 
     Returns:

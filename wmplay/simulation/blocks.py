@@ -20,7 +20,7 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from wmplay.contracts import Policy, Trajectory
-from wmplay.errors import LARGEST_SEED, check_range
+from wmplay.errors import LARGEST_SEED, SpaceError, check_range
 from wmplay.simulation.policy_driver import PolicyDriver
 from wmplay.simulation.ray_pool import RayPool
 from wmplay.system.progress import tell
@@ -83,10 +83,10 @@ def simulate_blocks(
     with ExitStack() as stack:
         results: Iterator[list[Trajectory]]
         if actors is None:
-            if callable(env):
-                parts["env"] = env = stack.enter_context(closing(env()))
             work = _Simulator(**parts, progress=report)
-            results = map(work, _blocks(episodes, seed, _slots(env)))
+            if callable(env):
+                stack.callback(work.env.close)
+            results = map(work, _blocks(episodes, seed, work.batch.num_envs))
         else:
             blocks = list(_blocks(episodes, seed, _slots(env)))
             results = actors.map(_Simulator, parts, blocks, look=report)
@@ -139,8 +139,12 @@ class _Simulator:
         device: torch.device,
         progress: Progress = lambda episodes, steps: None,
     ) -> None:
-        made = env() if callable(env) else env
-        self.batch = made if isinstance(made, VectorEnv) else BatchOfOne(made)
+        self.env = env() if callable(env) else env
+        if not isinstance(self.env, gymnasium.Env | VectorEnv):
+            raise SpaceError(
+                f"env is a {type(self.env).__name__}", expected="an env or a function that makes one"
+            )
+        self.batch = self.env if isinstance(self.env, VectorEnv) else BatchOfOne(self.env)
         self.stepper = Stepper(self.batch)
         self.policy, self.explore, self.device = policy, explore, device
         self.max_steps, self.progress = max_steps, progress

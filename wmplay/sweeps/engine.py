@@ -29,7 +29,7 @@ from wmplay.config.references import settings
 from wmplay.errors import ConfigError, WmplayError
 from wmplay.evaluation import load_evaluation
 from wmplay.loop.train import train
-from wmplay.runs.sweep_directory import SweepDirectory, goes_on, write_failure
+from wmplay.runs.sweep_directory import SweepDirectory, prepare_to_continue, write_failure
 from wmplay.sweeps.requests import as_typed, check_values, quoted
 from wmplay.system.progress import Interrupted, console
 
@@ -133,7 +133,7 @@ def job(_: Any) -> None:
             return  # another process has been quicker
         console.rule(f"{directory.name}: {escape(' '.join(overrides))}")
         try:
-            if goes_on(directory):
+            if prepare_to_continue(directory):
                 train([f"run={quoted(directory)}"])
             else:
                 train(overrides, dir=directory)

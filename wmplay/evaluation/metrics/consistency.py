@@ -20,8 +20,8 @@ from wmplay.envs.lcd.screen import Rounding, Screen
 from wmplay.envs.lcd.tasks import ENTRIES
 from wmplay.envs.lcd.worlds.world import World
 from wmplay.evaluation.clips import ClipSet
-from wmplay.evaluation.measures import foreground_iou
 from wmplay.evaluation.metrics.futures import sample_futures
+from wmplay.evaluation.observation_metrics import foreground_iou
 from wmplay.evaluation.scores import AgreementScore, Curve
 
 Measure: TypeAlias = Literal["iou", "covered"]

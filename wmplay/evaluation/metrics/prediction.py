@@ -9,8 +9,8 @@ from torch import Tensor
 
 from wmplay.contracts import WorldModel
 from wmplay.evaluation.clips import ClipSet
-from wmplay.evaluation.measures import Metric, fit_baselines, measure, metric_of
 from wmplay.evaluation.metrics.futures import likely_futures
+from wmplay.evaluation.observation_metrics import Metric, fit_baselines, measure, metric_of
 from wmplay.evaluation.scores import MODEL, Curve, KeyScore, PredictionScore
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from wmplay.contracts import WorldModel
 from wmplay.evaluation.clips import ClipSet
-from wmplay.evaluation.measures import Metric, as_observed, distance, metric_of
 from wmplay.evaluation.metrics.futures import sample_futures
+from wmplay.evaluation.observation_metrics import Metric, as_observed, distance, metric_of
 from wmplay.evaluation.scores import Curve, KeySpread, SpreadScore
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from wmplay.contracts import Array, Surprise, WorldModel, capabilities
 from wmplay.errors import ShapeError
 from wmplay.evaluation.clips import ClipSet
-from wmplay.evaluation.measures import metric_of
+from wmplay.evaluation.observation_metrics import metric_of
 from wmplay.evaluation.scores import SurpriseScore
 from wmplay.evaluation.statistics import mean_interval
 

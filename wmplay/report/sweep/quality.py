@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from wmplay.evaluation.quality import Point, correlation
+from wmplay.evaluation.model_quality import Point, correlation
 from wmplay.evaluation.statistics import Interval
 from wmplay.report.labels import QUALITIES
 from wmplay.report.numbers import counted

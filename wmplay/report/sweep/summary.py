@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wmplay.errors import RunError, WmplayError
-from wmplay.evaluation.quality import Point, measured
+from wmplay.evaluation.model_quality import Point, measured
 from wmplay.evaluation.scores import Evaluation
 from wmplay.evaluation.seeds import Job, Setting, over_seeds, over_worlds
 from wmplay.report.run_files import RunFiles, read_run_files

@@ -20,7 +20,7 @@ import torch
 from msgspec import Meta
 
 from wmplay import registry
-from wmplay.config.saved import read_config, write_config
+from wmplay.config.run_config import read_config, write_config
 from wmplay.config.settings import Settings
 from wmplay.errors import DamagedError, RunError
 from wmplay.runs.disk.checkpoints import Checkpoints
@@ -98,7 +98,7 @@ class RunDirectory:
             RunError: if the path is taken, or if another process makes a run in it.
             WriteError: no space, no permission; the directory is removed.
         """
-        path, made = (_unused(Path("runs") / settings.name), True) if path is None else _room(Path(path))
+        path, made = (_unused(Path("runs") / settings.name), True) if path is None else _claim(Path(path))
         begun = (path / LOCK).exists()  # and killed before there was a run
         with ExitStack() as undo:
             if made:
@@ -106,7 +106,7 @@ class RunDirectory:
             with claimed(path / LOCK, PATIENCE) as free:
                 if not free and not (path / "run.json").exists():
                     raise RunError(_busy(path))
-                if not free or not _is_room(path, begun):
+                if not free or not _is_free(path, begun):
                     raise RunError(_taken(path))
                 with _undone(path):
                     _write_new(path, settings, overrides)
@@ -223,9 +223,9 @@ def _unused(folder: Path) -> Path:
     raise AssertionError("unreachable")
 
 
-def _room(path: Path) -> tuple[Path, bool]:
+def _claim(path: Path) -> tuple[Path, bool]:
     """Make the chosen directory; return whether it is new. Raise RunError or WriteError."""
-    if path.exists() and not _is_room(path, (path / LOCK).exists()):
+    if path.exists() and not _is_free(path, (path / LOCK).exists()):
         raise RunError(_taken(path))
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -236,7 +236,7 @@ def _room(path: Path) -> tuple[Path, bool]:
         return path, True
 
 
-def _is_room(path: Path, begun: bool) -> bool:
+def _is_free(path: Path, begun: bool) -> bool:
     """Return whether a directory is empty, or has only files that a killed run writes before ``run.json``."""
     if not path.is_dir():
         return False

@@ -21,17 +21,26 @@ ALWAYS = ("step", "phase")
 
 
 class Lines(NamedTuple):
-    """The lines of a file of metrics."""
+    """The lines of a file of metrics. Damaged lines are left out."""
 
     sound: list[dict[str, Any]]
     damaged: list[int]  # their numbers, from 1 on
+
+    def warn(self, path: Path) -> None:
+        """Print the numbers of damaged lines, if there are any."""
+        damaged = self.damaged
+        if damaged:
+            which = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
+            total = len(self.sound) + len(damaged)
+            told = f"{path}: {len(damaged)} of {total} lines are damaged and left out (line {which})"
+            console.print(f"[yellow]{escape(told)}[/yellow]", soft_wrap=True)
 
 
 def read_metrics(path: Path) -> Lines:
     """Return the lines of a run's ``metrics.jsonl``, none if the file does not exist.
 
-    Damaged lines are left out, and their numbers are printed. A last line without its end, which a run is
-    writing or was killed while writing, is left out silently.
+    A last line without its end, which a run is writing or was killed while writing, is left out, and does not
+    count as damaged.
 
     Raises:
         RunError: if the file cannot be read.
@@ -51,15 +60,11 @@ def read_metrics(path: Path) -> Lines:
                 elif text:  # else the last one has no end
                     lines.damaged.append(number)
     except FileNotFoundError:
-        return Lines([], [])
+        return lines
     except OSError as error:
         raise RunError(
             f"cannot read {path} ({error.strerror or error})", advice="check its permissions"
         ) from error
-    if damaged := lines.damaged:
-        which = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
-        told = f"{path}: {len(damaged)} of {number} lines are damaged and left out (line {which})"
-        console.print(f"[yellow]{escape(told)}[/yellow]", soft_wrap=True)
     return lines
 
 

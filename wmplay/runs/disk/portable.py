@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from wmplay.config.saved import read_config, write_config
+from wmplay.config.run_config import read_config, write_config
 from wmplay.errors import DamagedError, RunError
 from wmplay.system.files import folder_written_beside, unsealed, write_sealed_json
 from wmplay.system.reading import read_json
