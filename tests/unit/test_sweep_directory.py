@@ -6,7 +6,7 @@ from few_settings import few_settings
 
 from wmplay.errors import RunError
 from wmplay.runs.disk.directory import RunDirectory
-from wmplay.runs.sweep_directory import SweepDirectory, digest, goes_on, write_failure
+from wmplay.runs.sweep_directory import SweepDirectory, digest, prepare_to_continue, write_failure
 
 JOB = {"seed": 3, "fit": {"lr": 1e-3, "clip": 100.0}}
 LCD = {"_piece_": "env/lcd"}
@@ -80,23 +80,23 @@ def begun(job):
 
 
 def test_a_job_without_a_run_begins(tmp_path):
-    assert not goes_on(tmp_path / "job")
+    assert not prepare_to_continue(tmp_path / "job")
     write_failure(tmp_path / "job", ["seed=3"], ValueError("no luck"))
-    assert not goes_on(tmp_path / "job")
+    assert not prepare_to_continue(tmp_path / "job")
     assert list((tmp_path / "job").iterdir()) == []
 
 
 def test_a_job_that_was_killed_before_its_first_checkpoint_goes_on(tmp_path):
     job = begun(tmp_path / "job")
     (job / "checkpoints" / "000001.pt").unlink()
-    assert goes_on(job)
+    assert prepare_to_continue(job)
 
 
 def test_a_job_whose_checkpoints_are_all_damaged_is_set_aside(tmp_path, capsys):
     for number in (1, 2):
         job = begun(tmp_path / "job")
         (job / "checkpoints" / "000001.pt").write_bytes(b"no checkpoint")
-        assert not goes_on(job)
+        assert not prepare_to_continue(job)
         assert not job.exists()
         aside = tmp_path / ".aside" / f"job-{number}"
         assert str(aside) in capsys.readouterr().err
@@ -122,7 +122,7 @@ def test_a_job_that_is_not_understood_stays(tmp_path, change):
     change(job)
     before = contents(tmp_path)
     with pytest.raises(RunError):
-        goes_on(job)
+        prepare_to_continue(job)
     assert contents(tmp_path) == before
 
 
