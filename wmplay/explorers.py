@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from wmplay.contracts import Carry, Policy
-from wmplay.errors import ConfigError, SpaceError
+from wmplay.errors import SpaceError, check_values
 from wmplay.nets.actions import action_bounds, random_actions
 
 
@@ -81,8 +81,7 @@ class RandomColdStart(Explorer):
 
     def __init__(self, policy: Policy, action_space: gym.Space[Any], steps: int = 10) -> None:
         super().__init__(policy, action_space)
-        if steps < 0:
-            raise ConfigError(f"random_cold_start: steps is {steps}", expected="at least 0")
+        check_values("random_cold_start", not_negative={"steps": steps})
         self.steps = steps
 
     def change(
@@ -114,8 +113,7 @@ class GaussianNoise(Explorer):
                 advice="use explorer=epsilon_greedy for discrete actions",
             )
         self.low, self.high = action_bounds(action_space)
-        if std < 0:
-            raise ConfigError(f"gaussian_noise: std is {std}", expected="at least 0")
+        check_values("gaussian_noise", not_negative={"std": std})
         self.std = std * (self.high - self.low) / 2
 
     def change(
@@ -141,7 +139,8 @@ class EpsilonGreedy(Explorer):
 
     def __init__(self, policy: Policy, action_space: gym.Space[Any], epsilon: float = 0.1) -> None:
         super().__init__(policy, action_space)
-        self.epsilon = _probability("epsilon_greedy: epsilon", epsilon)
+        check_values("epsilon_greedy", fractions={"epsilon": epsilon})
+        self.epsilon = epsilon
 
     def change(
         self, action: Tensor, own: Tensor, first: Tensor, generator: torch.Generator | None
@@ -164,7 +163,8 @@ class Randomizer(Explorer):
 
     def __init__(self, policy: Policy, action_space: gym.Space[Any], probability: float = 0.2) -> None:
         super().__init__(policy, action_space)
-        self.probability = _probability("randomizer: probability", probability)
+        check_values("randomizer", fractions={"probability": probability})
+        self.probability = probability
 
     def change(
         self, action: Tensor, own: Tensor, first: Tensor, generator: torch.Generator | None
@@ -172,12 +172,6 @@ class Randomizer(Explorer):
         """Replace the action in random episodes; the memory marks their rows."""
         chosen = torch.where(first, _chance(self.probability, first, generator), own > 0)
         return self.replace(action, chosen, generator), chosen.float()
-
-
-def _probability(name: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ConfigError(f"{name} is {value}", expected="0 to 1")
-    return value
 
 
 def _chance(probability: float, like: Tensor, generator: torch.Generator | None) -> Tensor:

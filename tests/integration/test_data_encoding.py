@@ -43,7 +43,6 @@ class Anything(gymnasium.Env[Any, Any]):
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     gymnasium.register("Anything-v0", entry_point=Anything)
     yield

@@ -30,11 +30,6 @@ SEARCH = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 def updates(name: str) -> list[str]:
     """The process of each update that a job of the watched model has made."""
     path = Path(f"updates-{name}")

@@ -35,11 +35,6 @@ ENVS = {  # seven steps an episode
 }
 
 
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture(params=ENVS)
 def chosen(request: pytest.FixtureRequest) -> tuple[str, list[str], list[str]]:
     """An env's name, its settings and those of the run; skips where its package or a renderer is not here."""

@@ -1,6 +1,5 @@
 """A model that looks back further than segments are long."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +23,7 @@ TINY += ["evaluate.policy.episodes=0", "evaluate.prediction.episodes=0"]
     ids=str,
 )
 def test_segments_are_no_shorter_than_its_window(
-    overrides: list[str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    overrides: list[str], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lengths = []
     usual = FIT.loss
@@ -33,7 +32,6 @@ def test_segments_are_no_shorter_than_its_window(
         lengths.append(segment.action.shape[1])
         return usual(self, segment)
 
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(FIT, "loss", loss)
     wmplay.train([*TINY, *overrides])
     assert lengths[-1] == expected

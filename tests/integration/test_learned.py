@@ -31,11 +31,6 @@ SAC += ["policy.random_steps=10", "policy.replay=101"]
 POLICIES = {"ppo": PPO, "sac": SAC}
 
 
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 def lines(path: Path, phase: str = "improve") -> list[dict[str, Any]]:
     return [line for line in wmplay.load_run(path).metrics if line["phase"] == phase]
 

@@ -1,7 +1,5 @@
 """Real frames that imagined episodes begin with are real experience, and counted."""
 
-from pathlib import Path
-
 import pytest
 
 import wmplay
@@ -18,9 +16,8 @@ TINY += ["policy=ppo", "policy.rollout=4", "policy.hidden=11"]
     [(1, "env", "learned", 0), (3, "env", "learned", 14), (3, "store", "learned", 0), (3, "env", "real", 20)],
 )
 def test_steps_between_frames_of_fresh_resets_are_real(
-    context: int, starts: str, world: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    context: int, starts: str, world: str, expected: int
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     run = wmplay.train(
         [*TINY, f"learned.context={context}", f"learned.starts={starts}", f"improve.world={world}"]
     )

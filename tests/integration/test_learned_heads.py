@@ -1,7 +1,5 @@
 """Practice by the reward of a model's heads: what they are to know has to be in what they are fitted on."""
 
-from pathlib import Path
-
 import pytest
 from refusals import refusal
 
@@ -12,11 +10,6 @@ TINY += ["improve.num_envs=5", "improve.steps=20", "learned.count=7", "iteration
 TINY += ["evaluate.policy.episodes=0", "evaluate.prediction.episodes=0"]
 TINY += ["policy=ppo", "policy.rollout=4", "policy.hidden=11", "learned.reward=model"]
 WITHOUT = "collect.env={max_steps: 30, task: null}"
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def test_heads_that_would_be_fitted_on_no_reward_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,5 @@
 """Which worlds a policy that can learn is scored in."""
 
-from pathlib import Path
-
 import pytest
 
 import wmplay
@@ -25,9 +23,8 @@ REAL = ["policy", "policy_sampled", "untrained_sampled", "random"]
     ids=["learned", "real", "none", "without a task"],
 )
 def test_a_policy_is_scored_in_the_learned_world_if_it_practised_there(
-    overrides: list[str], expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    overrides: list[str], expected: list[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     evaluation = load_evaluation(wmplay.train([*TINY, *overrides]).path)
     assert evaluation is not None
     assert sorted(evaluation.policies) == sorted(expected)

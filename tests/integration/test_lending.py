@@ -38,8 +38,7 @@ class Strict(MLP):
 
 
 @pytest.fixture(autouse=True)
-def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def plugins(tmp_path: Path) -> Path:
     (tmp_path / "plugins").mkdir()
     return tmp_path / "plugins"
 

@@ -62,10 +62,7 @@ def _at_the_desk(desk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.undo()
 
 
-def test_it_says_what_it_wrote_and_what_to_do_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_it_says_what_it_wrote_and_what_to_do_next(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["new", "model", "forecast"]) == 0
     output = capsys.readouterr().out
     assert sorted(str(path) for path in Path().rglob("*.py")) == [
@@ -107,10 +104,7 @@ def test_every_piece_passes_the_linter_and_the_type_checker() -> None:
 
 
 @pytest.mark.parametrize("letters", [1, 30])
-def test_the_style_holds_for_short_and_long_names(
-    letters: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_style_holds_for_short_and_long_names(letters: int) -> None:
     for number, kind in enumerate(KINDS):
         assert main(["new", kind, "abcdefg"[number] * letters]) == 0
         assert main(["new", kind, "pqrstuv"[number] * letters, "--package"]) == 0
@@ -153,9 +147,8 @@ def test_what_it_writes_passes_its_check(kind: str, capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_package_brings_an_experiment(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     name = f"packaged_{kind}"
     assert main(["new", kind, name, "--package"]) == 0
     assert f"pip install --editable {name}" in capsys.readouterr().out
@@ -165,10 +158,7 @@ def test_a_package_brings_an_experiment(
     assert config.pieces()[kind]["_piece_"] == f"{kind}/{name}"
 
 
-def test_a_package_that_is_not_installed_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_package_that_is_not_installed_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["new", "model", "not_yet", "--package"]) == 0
     for command in (["check", "model=not_yet"], ["train", "experiment=not_yet"]):
         assert main(command) == 2
@@ -176,7 +166,6 @@ def test_a_package_that_is_not_installed_says_so(
 
 
 def test_an_installed_package_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
     assert main(["new", "env", "little_world", "--package"]) == 0
     site = str(tmp_path / "site")
     run("pip", "install", "./little_world", "--no-deps", "--no-build-isolation", "--target", site, "--quiet")
@@ -215,9 +204,8 @@ REFUSED = {
 
 @pytest.mark.parametrize("command", REFUSED)
 def test_bad_input_is_one_line_and_writes_nothing(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     assert main(command.split()) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -239,10 +227,8 @@ def test_nothing_that_is_there_is_touched(
     there: str,
     command: str,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     Path(there).parent.mkdir(parents=True, exist_ok=True)
     Path(there).write_text("mine")
     assert main(command.split()) == 2

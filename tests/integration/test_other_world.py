@@ -31,8 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _here(tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def _here(made: Path) -> None:
     for name in ("luxo", "urchin", "run"):
         Path(name).symlink_to(made / name)
 

@@ -18,11 +18,6 @@ TRAIN = ("train", "experiment=offline", "model=mlp", "model.hidden=17", "fit.ste
 FEW = ("evaluate.prediction.episodes=3", "evaluate.prediction.horizon=5", "evaluate.generation.clips=2")
 
 
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 def record(episodes: int = 11, length: int = 19) -> None:
     """A file as D4RL has them, of a spring that is pushed."""
     rng = np.random.default_rng(0)

@@ -16,11 +16,6 @@ from wmplay.runs.sweep_directory import SweepDirectory, write_failure
 from wmplay.sweeps import multirun
 
 
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 def test_a_sweep_runs_every_combination(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "-m", *TINY, "model=gru,mlp", "seed=1,2"]) == 0
     (directory,) = Path("runs/tiny").iterdir()

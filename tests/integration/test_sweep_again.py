@@ -22,8 +22,7 @@ WATCHED = [*TINY, "model=watched", "model.name=a,b"]
 
 
 @pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def _here() -> None:
     write_plugin()
 
 

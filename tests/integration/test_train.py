@@ -23,11 +23,6 @@ TINY = ["experiment=tiny", "report=false"]
 SHORT = ["iterations=1", "fit.steps=3", "fit.lr=0.003", "evaluate.policy.episodes=0"]
 
 
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing interrupted, to be looked at only."""

@@ -207,7 +207,6 @@ def test_errors_arrive_as_themselves_and_the_actors_go_on(two: RayPool) -> None:
 
     with pytest.raises(ActionError, match=r"policy Silent returned .* expected finite numbers") as caught:
         list(simulate_blocks(Waiting, Silent(), 3, SEED, actors=two))
-    assert "\n" not in str(caught.value)
     assert "raised in a Ray actor" in caught.value.__notes__[0]
     assert len(list(simulate_blocks(Waiting, None, 3, SEED, actors=two))) == 3
 
@@ -291,9 +290,8 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setenv("RAY_ADDRESS", "nowhere")
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(ConfigError, match=r"RAY_ADDRESS is nowhere, where there is no Ray cluster") as caught:
+    with pytest.raises(ConfigError, match=r"RAY_ADDRESS is nowhere, where there is no Ray cluster"):
         simulate(Waiting, workers="ray", num_workers=1)
-    assert "\n" not in str(caught.value)
     assert signal.getsignal(signal.SIGTERM) is before
 
 

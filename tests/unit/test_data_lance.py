@@ -76,9 +76,8 @@ def test_a_dataset_of_somebody_else(tmp_path: Path) -> None:
 )
 def test_holes(tmp_path: Path, changed: dict[str, object], message: str) -> None:
     path = foreign(tmp_path / "d", **changed)
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises(DataError, match=message):
         list(chosen.read(path))
-    assert "\n" not in str(caught.value)
 
 
 def test_a_damaged_dataset(tmp_path: Path) -> None:

@@ -162,9 +162,8 @@ def info(path: Path, features_without: str = "", **changed: object) -> None:
 def test_a_hole_is_named_and_nothing_imported(tmp_path: Path, message: str) -> None:
     write_lerobot(tmp_path / "d", toy_frames([3, 2]))
     HOLES[message](tmp_path / "d")
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises(DataError, match=message):
         import_data("lerobot", tmp_path / "d", tmp_path / "store")
-    assert "\n" not in str(caught.value)
     assert not (tmp_path / "store").exists()
 
 

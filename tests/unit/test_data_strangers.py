@@ -66,9 +66,8 @@ def test_hdf5_follows_nothing(how: str, name: str) -> None:
     with h5py.File(file, "a") as opened_file:
         opened_file["whole/x"] = np.zeros(3)
         ELSEWHERE[how](opened_file)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError):
         import_data(name, source, Path("store"))
-    assert "\n" not in str(caught.value)
     assert not Path("store").exists()
 
 

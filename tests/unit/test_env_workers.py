@@ -55,7 +55,6 @@ def test_errors_arrive_as_themselves(spread):
     spread.reset(seed=0)
     with pytest.raises(ShapeError, match="reset option 'state'") as caught:
         spread.reset(options={"state": np.zeros((N, 4, 5))})
-    assert "\n" not in str(caught.value)
     assert "in an env worker" in caught.value.__notes__[0]
     for actions in (np.zeros((N, 2)), np.full((N, 3), np.nan)):
         with pytest.raises(ActionError):

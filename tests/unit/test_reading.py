@@ -69,7 +69,6 @@ def refused_at_once(read: Any, path: Path, content: str | bytes) -> None:
     with pytest.raises(RunError) as caught:
         read(path, RunError)
     assert time.process_time() - began < 1
-    assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
     assert len(str(caught.value)) < 500
 

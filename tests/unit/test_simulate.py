@@ -363,9 +363,8 @@ class Wrong:
     ],
 )
 def test_actions_that_cannot_be_executed(actions: str, action: torch.Tensor, message: str) -> None:
-    with pytest.raises(ActionError, match="^policy Wrong returned .*" + message) as error:
+    with pytest.raises(ActionError, match="^policy Wrong returned .*" + message):
         simulate(vector(2, AutoresetMode.SAME_STEP, actions), Wrong(action))
-    assert "\n" not in str(error.value)
 
 
 def test_an_env_that_does_not_say_how_it_resets() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
@@ -41,53 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Collect episodes."""
-    simulate_into(
-        options.env,
-        options.overrides,
-        options.out,
-        episodes=options.episodes,
-        run=options.run,
-        explore=options.explore,
-        seed=options.seed,
-        num_envs=options.num_envs,
-        num_workers=options.num_workers,
-        workers=options.workers,
-        max_steps=options.max_steps,
-        other_world=options.other_world,
-    )
-
-
-def simulate_into(
-    env: str,
-    overrides: Sequence[str],
-    out: Path,
-    *,
-    episodes: int,
-    run: Path | None,
-    explore: bool,
-    seed: int,
-    num_envs: int,
-    num_workers: int | None,
-    workers: str,
-    max_steps: int | None,
-    other_world: bool,
-) -> None:
     """Collect episodes of an env into a store.
-
-    Args:
-        env: a registered env or a Gymnasium id.
-        overrides: of the env's config, as ``key=value``.
-        out: the store; created, or appended to.
-        episodes: how many.
-        run: act by the policy of this run; None is uniformly at random.
-        explore: with the run's exploration.
-        seed: of the episodes and the policy's draws.
-        num_envs: stepped together.
-        num_workers: processes that share the envs (by default none), or Ray's actors.
-        workers: "local", or "ray" for actors with ``num_envs`` envs each, see ``simulate_blocks``.
-        max_steps: cuts episodes.
-        other_world: let the run's policy act in another world than its own.
 
     Raises:
         WmplayError: an unknown env, a run without a checkpoint, a store of another schema, ...
@@ -99,18 +53,21 @@ def simulate_into(
     from wmplay.system.device import use_threads
     from wmplay.system.progress import console
 
-    if explore and run is None:
+    if options.explore and options.run is None:
         raise UsageError("--explore is about a run's policy", advice="give --run=<dir> too")
-    actors = _actors(num_workers) if workers == "ray" else None
-    loaded = None if run is None else load_run(run)
+    out, episodes = options.out, options.episodes
+    actors = _actors(options.num_workers) if options.workers == "ray" else None
+    loaded = None if options.run is None else load_run(options.run)
     use_threads("auto" if loaded is None else loaded.threads)
-    num_envs = min(num_envs, episodes)
-    make_venv = partial(make_env, env, num_envs=num_envs, **with_values({}, overrides))
-    venv = make_venv(num_workers=min(num_workers or 0, num_envs) if actors is None else 0)
+    num_envs = min(options.num_envs, episodes)
+    make_venv = partial(make_env, options.env, num_envs=num_envs, **with_values({}, options.overrides))
+    venv = make_venv(num_workers=min(options.num_workers or 0, num_envs) if actors is None else 0)
     with closing(venv), actors or nullcontext():
-        _check_fits(venv, loaded, out, other_world)
-        how: dict[str, Any] = {"episodes": episodes, "seed": seed, "max_steps": max_steps, "explore": explore}
-        collected = _episodes(venv if actors is None else make_venv, loaded, actors=actors, **how)
+        _check_fits(venv, loaded, out, options.other_world)
+        how = {"seed": options.seed, "max_steps": options.max_steps, "explore": options.explore}
+        collected = _episodes(
+            venv if actors is None else make_venv, loaded, episodes=episodes, actors=actors, **how
+        )
         try:
             # within the store's writer: a place that cannot be written to is refused before the work
             store = save_trajectories(collected, out, env=venv)

@@ -80,13 +80,7 @@ def _list() -> list[Plugin]:
             if path.suffix == ".py" and not path.name.startswith(("_", "test_")):
                 plugin = Plugin(f"{NAMESPACE}.{path.stem}", path, _shown(path), None)
             elif init.is_file():
-                configs = path / "configs"
-                plugin = Plugin(
-                    f"{NAMESPACE}.{path.name}",
-                    init,
-                    _shown(path),
-                    configs if configs.is_dir() else None,
-                )
+                plugin = Plugin(f"{NAMESPACE}.{path.name}", init, _shown(path), _configs(path))
             else:
                 continue
             found.setdefault(plugin.module, plugin)
@@ -98,18 +92,16 @@ def _list() -> list[Plugin]:
         if spec is None or spec.origin is None:
             _failures[point.name] = f"entry point '{point.name}': there is no module {point.module}"
             continue
-        configs = Path(spec.origin).parent / "configs"
-        is_package = spec.submodule_search_locations is not None
-        found.setdefault(
-            point.module,
-            Plugin(
-                point.module,
-                Path(spec.origin),
-                point.name,
-                configs if is_package and configs.is_dir() else None,
-            ),
-        )
+        origin, is_package = Path(spec.origin), spec.submodule_search_locations is not None
+        configs = _configs(origin.parent) if is_package else None
+        found.setdefault(point.module, Plugin(point.module, origin, point.name, configs))
     return list(found.values())
+
+
+def _configs(folder: Path) -> Path | None:
+    """Return the folder of config groups in a package's folder, if it has one."""
+    configs = folder / "configs"
+    return configs if configs.is_dir() else None
 
 
 def failures() -> dict[str, str]:

@@ -67,6 +67,11 @@ class Trajectory:
             "truncated": self.truncated,
         }
 
+    def steps(self, start: int, stop: int) -> Trajectory:
+        """Return steps start..stop-1, with the stop - start + 1 observations around them."""
+        frames = {key: value[start : stop + 1] for key, value in self.observation.items()}
+        return Trajectory(frames, **{name: array[start:stop] for name, array in self.per_step.items()})
+
 
 @dataclass(frozen=True)
 class Segment:

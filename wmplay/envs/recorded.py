@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import gymnasium
@@ -62,11 +63,9 @@ class RecordedEnv(gymnasium.Env[dict[str, Any], Any]):
 
     def beginning(self, steps: int) -> Trajectory:
         """Return the first steps of the longest episode."""
-        whole = self.store[int(self.store.lengths.argmax())]
-        return Trajectory(
-            {key: whole.observation[key][: steps + 1] for key in observation_spaces(self.observation_space)},
-            *(array[:steps] for array in (whole.action, whole.reward, whole.terminated, whole.truncated)),
-        )
+        first = self.store[int(self.store.lengths.argmax())].steps(0, steps)
+        keys = observation_spaces(self.observation_space)
+        return replace(first, observation={key: first.observation[key] for key in keys})
 
     def reset(self, **_: Any) -> NoReturn:
         """Raise ConfigError, because no simulator exists."""

@@ -105,7 +105,7 @@ def cut_clips(
         longest = max(longest, len(trajectory))
         if len(trajectory) >= steps:
             start = 0 if from_reset else int(rng.integers(len(trajectory) - steps + 1))
-            chosen.append(_cut(trajectory, start, steps))
+            chosen.append(trajectory.steps(start, start + steps))
         if len(chosen) == number:
             break
     if not chosen:
@@ -127,17 +127,6 @@ def cut_from_resets(
     """Cut clips that show the first frame of a reset alone; of fewer steps where no episode is that long."""
     steps = min(steps, max(len(episodes[i]) for i in range(len(episodes))))
     return cut_clips(episodes, 1, steps, number, seed, from_reset=True, device=device)
-
-
-def _cut(trajectory: Trajectory, start: int, steps: int) -> Trajectory:
-    stop = start + steps
-    return Trajectory(
-        {key: value[start : stop + 1] for key, value in trajectory.observation.items()},
-        trajectory.action[start:stop],
-        trajectory.reward[start:stop],
-        trajectory.terminated[start:stop],
-        trajectory.truncated[start:stop],
-    )
 
 
 def _stacked(chosen: list[Trajectory], keys: list[str]) -> Segment:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from gymnasium.spaces import Box, Dict, Discrete, Space
 
 from wmplay.contracts import Array, Trajectory
 from wmplay.envs.conversion import action_space
-from wmplay.envs.observations import Leaf, Reader, leaves, observed
+from wmplay.envs.observations import Leaf, leaves, observed
 from wmplay.errors import DataError, SpaceError, UnknownName
 from wmplay.formats.episodes import is_text
 from wmplay.formats.spaces import given_spaces
@@ -61,7 +62,7 @@ class Encoding:
             action = self._action(trajectory.action)
         except SpaceError as error:
             raise DataError(f"{self.source}, episode {self._episode}: {error}") from error
-        return Trajectory(frames, action, trajectory.reward, trajectory.terminated, trajectory.truncated)
+        return replace(trajectory, observation=frames, action=action)
 
     def _begin(self, first: Trajectory) -> None:
         """Choose the observations to encode, and their names, from the first episode."""
@@ -126,7 +127,8 @@ class Encoding:
             raise SpaceError(
                 f"'{leaf.name}' has shape {list(rows.shape[1:])}, its space is {space}: correct one of them"
             )
-        return _encoded(Leaf(leaf.path, space))[1](rows)
+        _, read = observed(space, f"observation '{leaf.name}'", screen=bool(leaf.path))
+        return read(rows)
 
     def _action(self, action: Array) -> Array:
         """Return actions counted from 0, after validation against their space."""
@@ -139,10 +141,6 @@ class Encoding:
                 f"actions are {action.min()} .. {action.max()}, their space is {space}: correct one of them"
             )
         return numbers
-
-
-def _encoded(leaf: Leaf) -> tuple[Box, Reader]:
-    return observed(leaf.space, f"observation '{leaf.name}'", screen=bool(leaf.path))
 
 
 def _no_numbers(key: str, rows: Array) -> SpaceError:

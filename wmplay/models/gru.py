@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from wmplay.contracts import LazyPrediction, Prediction, Segment
-from wmplay.errors import ConfigError
+from wmplay.errors import check_values
 from wmplay.models.vector_state import FrameStates, NextState, with_history
 from wmplay.nets.actions import ActionEncoder
 
@@ -79,10 +79,8 @@ class GRU(nn.Module):
         continuation_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        if min(hidden, image_hidden, layers) < 1:
-            raise ConfigError("gru: hidden, image_hidden and layers must be at least 1")
-        if burn_in < 0:
-            raise ConfigError(f"gru: burn_in is {burn_in}", expected="at least 0")
+        sizes = {"hidden": hidden, "image_hidden": image_hidden, "layers": layers}
+        check_values("gru", at_least_one=sizes, not_negative={"burn_in": burn_in})
         self.burn_in, self.change_scale = burn_in, change_scale
         self.states = FrameStates(
             observation_space,

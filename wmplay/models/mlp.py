@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from wmplay.contracts import LazyPrediction, Prediction, Segment
-from wmplay.errors import ConfigError
+from wmplay.errors import check_values
 from wmplay.models.vector_state import FrameStates, NextState, with_history
 from wmplay.nets.actions import ActionEncoder
 
@@ -76,8 +76,8 @@ class MLP(nn.Module):
         continuation_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        if min(frames, hidden, image_hidden, layers) < 1:
-            raise ConfigError("mlp: frames, hidden, image_hidden and layers must be at least 1")
+        sizes = {"frames": frames, "hidden": hidden, "image_hidden": image_hidden, "layers": layers}
+        check_values("mlp", at_least_one=sizes)
         self.frames, self.change_scale = frames, change_scale
         self.states = FrameStates(
             observation_space,

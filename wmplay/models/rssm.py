@@ -22,7 +22,7 @@ from torch.distributions import Distribution
 from torch.nn import functional as F
 
 from wmplay.contracts import LazyMapping, LazyPrediction, Prediction, Segment, Surprise
-from wmplay.errors import ConfigError, SpaceError
+from wmplay.errors import ConfigError, SpaceError, check_values
 from wmplay.nets.actions import ActionEncoder
 from wmplay.nets.by_key import ModulesByKey, term
 from wmplay.nets.heads import OutcomeHeads, masked_mean
@@ -86,13 +86,16 @@ class RSSM(nn.Module):
         continuation_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        _require(min(deter, stoch, hidden, image_hidden, layers) >= 1, "sizes must be at least 1")
-        _require(classes == 0 or classes >= 2, f"classes is {classes}, expected 0 (Gaussian) or at least 2")
-        for name, part in (("kl_balance", kl_balance), ("unimix", unimix)):
-            _require(0 <= part <= 1, f"{name} is {part}, expected 0 to 1")
-        for name, value in (("min_sigma", min_sigma), ("free_nats", free_nats), ("kl_weight", kl_weight)):
-            _require(value >= 0, f"{name} is {value}, expected at least 0")
-        _require(position_features >= 0, f"position_features is {position_features}, expected at least 0")
+        sizes = {"deter": deter, "stoch": stoch, "hidden": hidden, "image_hidden": image_hidden}
+        weights = {"min_sigma": min_sigma, "free_nats": free_nats, "kl_weight": kl_weight}
+        check_values(
+            "rssm",
+            at_least_one={**sizes, "layers": layers},
+            not_negative={**weights, "position_features": position_features},
+            fractions={"kl_balance": kl_balance, "unimix": unimix},
+        )
+        if classes < 0 or classes == 1:
+            raise ConfigError(f"rssm: classes is {classes}", expected="0 (Gaussian) or at least 2")
         self.free_nats, self.kl_weight, self.kl_balance = free_nats, kl_weight, kl_balance
 
         self.modalities = modalities(
@@ -367,8 +370,3 @@ class Categorical:
         probabilities = statistics.float().reshape(*statistics.shape[:-1], *self.shape).softmax(-1)
         mixed: Tensor = (1 - self.unimix) * probabilities + self.unimix / self.shape[1]
         return mixed.log()
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(f"rssm: {message}")

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wmplay.contracts import Belief, Plan, Score, WorldModel
-from wmplay.errors import ConfigError
+from wmplay.errors import ConfigError, check_values
 from wmplay.nets.actions import ActionEncoder, action_bounds
 from wmplay.nets.trees import device_of, repeat_rows, rows
 from wmplay.planners.candidates import best_plan, score_candidates
@@ -54,13 +54,11 @@ class CEM:
         min_std: float = 0.05,
         smoothing: float = 0.05,
     ) -> None:
-        if min(horizon, candidates, iterations, hold) < 1:
-            raise ConfigError("cem: horizon, candidates, iterations and hold must be at least 1")
+        sizes = {"horizon": horizon, "candidates": candidates, "iterations": iterations, "hold": hold}
+        check_values("cem", at_least_one=sizes, positive={"std": std}, not_negative={"min_std": min_std})
         for name, value in (("elite_fraction", elite_fraction), ("smoothing", smoothing)):
             if not 0 < value <= 1:
                 raise ConfigError(f"cem: {name} is {value}", expected="more than 0 and at most 1")
-        if std <= 0 or min_std < 0:
-            raise ConfigError("cem: std must be positive and min_std at least 0")
         self.horizon, self.candidates, self.iterations = horizon, candidates, iterations
         self.elites = max(1, round(elite_fraction * candidates))
         self.hold = hold

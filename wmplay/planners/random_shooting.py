@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wmplay.contracts import Belief, Plan, Score, WorldModel
-from wmplay.errors import ConfigError
+from wmplay.errors import check_values
 from wmplay.nets.actions import random_actions
 from wmplay.nets.trees import device_of, repeat_rows, rows
 from wmplay.planners.candidates import best_plan, score_candidates
@@ -32,8 +32,8 @@ class RandomShooting:
     def __init__(
         self, action_space: gym.Space[Any], horizon: int = 12, candidates: int = 256, hold: int = 1
     ) -> None:
-        if min(horizon, candidates, hold) < 1:
-            raise ConfigError("random_shooting: horizon, candidates and hold must be at least 1")
+        sizes = {"horizon": horizon, "candidates": candidates, "hold": hold}
+        check_values("random_shooting", at_least_one=sizes)
         random_actions(action_space, (1,))  # an unsupported space fails here, not at the first plan
         self.action_space = action_space
         self.horizon, self.candidates, self.hold = horizon, candidates, hold

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wmplay.contracts import Carry
-from wmplay.errors import ConfigError
+from wmplay.errors import check_values
 from wmplay.nets.actions import random_actions
 
 KEEP = 0.8  # probability that a held action is held for another step: 5 steps on average
@@ -39,8 +39,7 @@ class RandomPolicy:
 
     def __init__(self, action_space: gym.Space[Any], held: float = 0.0) -> None:
         random_actions(action_space, (1,))  # an unsupported space fails here, not in the middle of a run
-        if not 0 <= held <= 1:
-            raise ConfigError(f"random: held is {held}", expected="0 to 1")
+        check_values("random", fractions={"held": held})
         self.action_space, self.held = action_space, held
 
     def initial(self, batch_size: int) -> Carry:

@@ -40,14 +40,8 @@ def written_beside(path: Path) -> Iterator[Path]:
     Raises:
         WriteError: no space, no permission; the temporary file is removed and ``path`` is unchanged.
     """
-    with explained(path), _beside(path, _new_file) as beside:
-        try:
-            yield beside
-            os.replace(beside, path)
-        except BaseException:
-            with suppress(OSError):  # it would have the same cause, and explain less
-                beside.unlink()
-            raise
+    with _moved_from_beside(path, lambda beside: beside.open("x").close()) as beside:
+        yield beside
 
 
 @contextmanager
@@ -57,15 +51,9 @@ def new_file_written_beside(path: Path) -> Iterator[Path]:
     Raises:
         WriteError: no space, no permission, or ``path`` exists by then; the temporary file is removed.
     """
-    with explained(path), _beside(path, _new_file) as beside:
-        try:
-            yield beside
-            path.open("x").close()  # only one process can create it; works on file systems without links
-            os.replace(beside, path)
-        except BaseException:
-            with suppress(OSError):
-                beside.unlink()
-            raise
+    with written_beside(path) as beside:
+        yield beside
+        path.open("x").close()  # only one process can create it; works on file systems without links
 
 
 @contextmanager
@@ -76,13 +64,8 @@ def folder_written_beside(path: Path) -> Iterator[Path]:
         WriteError: no space, no permission, or ``path`` exists and is not empty; the temporary folder is
             removed.
     """
-    with explained(path), _beside(path, _new_folder) as beside:
-        try:
-            yield beside
-            os.replace(beside, path)
-        except BaseException:
-            shutil.rmtree(beside, ignore_errors=True)
-            raise
+    with _moved_from_beside(path, lambda beside: beside.mkdir(parents=True)) as beside:
+        yield beside
 
 
 def check_links(folder: Path, error: type[WmplayError]) -> None:
@@ -137,7 +120,24 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
             continue
         with suppress(OSError), held(path) as free:  # what cannot be removed stays: nothing depends on it
             if free:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                _remove(path)
+
+
+@contextmanager
+def _moved_from_beside(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """Yield a new temporary path and rename it to ``path`` when the block succeeds; remove it if not."""
+    with explained(path), _beside(path, make) as beside:
+        try:
+            yield beside
+            os.replace(beside, path)
+        except BaseException:
+            with suppress(OSError):  # it would have the same cause, and explain less
+                _remove(beside)
+            raise
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
 
 
 @contextmanager
@@ -154,14 +154,6 @@ def _beside(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
                     continue
             yield beside
             return
-
-
-def _new_file(path: Path) -> None:
-    path.open("x").close()
-
-
-def _new_folder(path: Path) -> None:
-    path.mkdir(parents=True)
 
 
 def write_json(path: Path, value: Any) -> None:

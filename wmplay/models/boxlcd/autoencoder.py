@@ -24,14 +24,8 @@ class FrameAutoencoder(nn.Module):
     """The networks that ``BVAE`` and ``RNLDA`` share; each of the two defines its own symbols.
 
     Args:
-        observation_space: a Dict with one binary screen [H, W] and any number of float vectors.
         channels: symbols in each cell of the grid.
-        width: channels of the convolutions.
-        patch: side, in pixels, of the patches that enter the first convolution: 1, 2 or 4.
-        hidden: units of the hidden layer from code to vectors.
-        vector_sigma: width of the Gaussian around vectors, in half-ranges of their space.
-        position_features: octaves of sines and cosines of the vectors that enter the encoder.
-        with_vectors: whether the symbols encode the vectors as well as the screen.
+        others: as for ``BVAE``.
 
     Raises:
         SpaceError: for other spaces.

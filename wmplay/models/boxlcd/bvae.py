@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from wmplay.contracts import Segment
-from wmplay.errors import ConfigError
+from wmplay.errors import check_values
 from wmplay.models.boxlcd.autoencoder import FrameAutoencoder, ends
 from wmplay.models.boxlcd.symbols import Bits
 from wmplay.nets.heads import masked_mean
@@ -55,8 +55,7 @@ class BVAE(nn.Module):
         with_vectors: bool = True,
     ) -> None:
         super().__init__()
-        if not entropy_weight >= 0:
-            raise ConfigError(f"entropy_weight is {entropy_weight}", expected="at least 0")
+        check_values("bvae", not_negative={"entropy_weight": entropy_weight})
         self.frames = FrameAutoencoder(
             observation_space, channels, width, patch, hidden, vector_sigma, position_features, with_vectors
         )

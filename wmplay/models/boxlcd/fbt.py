@@ -19,10 +19,7 @@ from torch import Tensor
 
 from wmplay.contracts import Segment, Surprise
 from wmplay.models.boxlcd.bvae import BVAE
-from wmplay.models.boxlcd.frame_transformer import FrameTransformer
 from wmplay.models.boxlcd.two_stage import TwoStage
-from wmplay.nets.modalities import modalities
-from wmplay.nets.observations import vectors
 
 
 class FBT(TwoStage):
@@ -81,8 +78,6 @@ class FBT(TwoStage):
         reward_weight: float = 1.0,
         continuation_weight: float = 1.0,
     ) -> None:
-        found = modalities(observation_space, vector_sigma=vector_sigma, pixel_sigma=1.0)
-        beside = vectors(found) if direct_vectors else {}
         autoencoder = BVAE(
             observation_space,
             bits,
@@ -94,10 +89,13 @@ class FBT(TwoStage):
             position_features,
             with_vectors=not direct_vectors,
         )
-        dynamics = FrameTransformer(
-            autoencoder.symbols,
-            beside,
+        super().__init__(
+            observation_space,
             action_space,
+            autoencoder,
+            direct_vectors,
+            vector_sigma,
+            autoencoder_share,
             size=size,
             layers=layers,
             heads=heads,
@@ -110,7 +108,6 @@ class FBT(TwoStage):
             reward_weight=reward_weight,
             continuation_weight=continuation_weight,
         )
-        super().__init__(list(found), autoencoder, dynamics, autoencoder_share)
 
     def target(self, output: Tensor, symbols: Tensor) -> Tensor:
         """Return the bits' probabilities: their loss is the expectation over all bits that could be

@@ -62,17 +62,9 @@ class FrameTransformer(nn.Module):
         vectors: the modalities of the V numbers, in their order.
         action_space: a one-dimensional Box, or Discrete.
         size: size E of a token.
-        layers: of the transformer.
-        heads: of its attention.
-        context: frames that the transformer sees.
-        hidden: units of the hidden layer of the outcome heads.
-        change_scale: the typical change of a number in a step, in half-ranges; the unit in which changes, and
-            the widths of the Gaussians, are read and predicted.
-        min_sigma: the smallest width, in the same unit.
-        position_features: octaves of sines and cosines of the numbers that enter the network.
+        change_scale: the unit in which changes, and the widths of the Gaussians, are read and predicted.
         code_weight: of the loss per symbol, relative to the loss per number.
-        reward_weight: of the reward's loss; 0 = no reward head.
-        continuation_weight: of the continuation's loss; 0 = no continuation head.
+        others: as for ``FBT``.
 
     Raises:
         SpaceError: for another action space.

@@ -23,14 +23,8 @@ class RNLDA(nn.Module):
     """An autoencoder from frames to levels. It is not a world model: ``frnld`` predicts its levels.
 
     Args:
-        observation_space: a Dict with one binary screen [H, W] and any number of float vectors.
         channels: levels in each cell of 4 x 4 pixels.
-        width: channels of the convolutions.
-        patch: side, in pixels, of the patches that enter the first convolution: 1 (as published), 2 or 4.
-        hidden: units of the hidden layer from levels to vectors.
-        vector_sigma: width of the Gaussian around vectors, in half-ranges of their space.
-        position_features: octaves of sines and cosines of the vectors that enter the encoder; 0 as published.
-        with_vectors: whether the levels encode the vectors as well as the screen.
+        others: as for ``BVAE``, with levels in place of bits.
 
     Raises:
         SpaceError: for other spaces.

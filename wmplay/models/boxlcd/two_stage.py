@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import gymnasium as gym
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -14,6 +16,8 @@ from wmplay.errors import ConfigError
 from wmplay.models.boxlcd.bvae import BVAE
 from wmplay.models.boxlcd.frame_transformer import Belief, FrameTransformer
 from wmplay.models.boxlcd.rnlda import RNLDA
+from wmplay.nets.modalities import modalities
+from wmplay.nets.observations import vectors
 
 
 class TwoStage(nn.Module, ABC):
@@ -22,10 +26,13 @@ class TwoStage(nn.Module, ABC):
     Predictions stay among the codes: no frame is decoded or encoded between two predicted steps.
 
     Args:
-        keys: of the observation, in their order.
+        observation_space: of the frames.
+        action_space: a one-dimensional Box, or Discrete.
         autoencoder: of single frames.
-        dynamics: over its symbols, and the vectors that the autoencoder leaves out.
+        direct_vectors: whether the transformer predicts the vectors, which the autoencoder then leaves out.
+        vector_sigma: width of the Gaussian around decoded vectors, in half-ranges of their space.
         autoencoder_share: of the updates.
+        settings: of the ``FrameTransformer`` over the autoencoder's symbols.
 
     Raises:
         ConfigError: for a share that is not between 0 and 1.
@@ -33,19 +40,25 @@ class TwoStage(nn.Module, ABC):
 
     def __init__(
         self,
-        keys: Sequence[str],
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
         autoencoder: BVAE | RNLDA,
-        dynamics: FrameTransformer,
+        direct_vectors: bool,
+        vector_sigma: float,
         autoencoder_share: float,
+        **settings: Any,
     ) -> None:
         super().__init__()
         if not 0 < autoencoder_share < 1:
             raise ConfigError(
                 f"autoencoder_share is {autoencoder_share}", expected="more than 0, less than 1"
             )
-        self.autoencoder, self.dynamics = autoencoder, dynamics
-        self.keys, self.autoencoder_share = tuple(keys), autoencoder_share
-        self.least_length = dynamics.trunk.context
+        found = modalities(observation_space, vector_sigma=vector_sigma, pixel_sigma=1.0)
+        beside = vectors(found) if direct_vectors else {}
+        self.autoencoder = autoencoder
+        self.dynamics = FrameTransformer(autoencoder.symbols, beside, action_space, **settings)
+        self.keys, self.autoencoder_share = tuple(found), autoencoder_share
+        self.least_length = self.dynamics.trunk.context
 
     # ---- the four verbs --------------------------------------------------------------------------
 
