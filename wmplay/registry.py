@@ -22,13 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from wmplay.config import plugins
 from wmplay.config.catalogue import Piece as Piece
-from wmplay.config.catalogue import (
-    config_names,
-    load_declaring,
-    registered,
-    unknown_piece,
-    warn_of_changes,
-)
+from wmplay.config.catalogue import config_names, load_declaring, registered, unknown_piece, warn_of_changes
 from wmplay.config.catalogue import names as names
 from wmplay.config.catalogue import pieces as pieces
 from wmplay.config.catalogue import register as register

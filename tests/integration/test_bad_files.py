@@ -113,17 +113,9 @@ ACT = ("simulate", "luxo", "task=body_goal", "physics=fast", "--run", "run", "--
             "run has no checkpoint that can be read: restore one from a copy",
         ),
         (foreign_checkpoints, (GO_ON, EVAL, ACT), ".pt is not a checkpoint of format 2"),
-        (
-            cut_shard,
-            (GO_ON, EVAL),
-            "action.npy is damaged (",
-        ),
+        (cut_shard, (GO_ON, EVAL), "action.npy is damaged ("),
         (half("evaluation.json"), (REPORT,), "run/evaluation.json is damaged "),
-        (
-            text("evaluation.json", '{"random": {}}'),
-            (REPORT,),
-            "run/evaluation.json is damaged (",
-        ),
+        (text("evaluation.json", '{"random": {}}'), (REPORT,), "run/evaluation.json is damaged ("),
         (half("clips.npz"), (REPORT,), "run/clips.npz is damaged ("),
         (
             half("held_out/seed1000-8/manifest.json"),
@@ -232,10 +224,7 @@ def test_a_store_that_is_none(
 
 def test_a_store_of_other_trajectories(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for env, message in (
-        (
-            ("crab", "physics=fast"),
-            "store store was made with lcd(world=luxo, physics=fast",
-        ),
+        (("crab", "physics=fast"), "store store was made with lcd(world=luxo, physics=fast"),
         (
             ("luxo", "physics=fast", "task=body_goal"),
             "has no observation.goal_lcd, which the env gives (it has observation.lcd",

@@ -153,10 +153,7 @@ def test_a_name_of_what_is_not_there(
         ("name=${nmae}", "Interpolation key 'nmae' not found"),
         ("seed=1,2", "'seed=1,2' is a sweep: run each of its values with -m, or give a list as [1,2]"),
         # pieces that do not go together
-        (
-            "env=null",
-            "but no piece that takes them: choose one by env=<name>",
-        ),
+        ("env=null", "but no piece that takes them: choose one by env=<name>"),
         ("model=null", "MPC needs model from the run: give it model=..."),
         ("logger=null", "there is no logger: choose one by logger=<name>"),
         (

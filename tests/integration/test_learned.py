@@ -229,15 +229,9 @@ class Blind(MLP):
             "Blind has no temperature to set: leave learned.temperature at 1 or 0",
         ),
         (("learned.temperature=-1",), "learned.temperature is -1, expected float >= 0"),
-        (
-            ("learned.reward=model", "model.reward_weight=0"),
-            "MLP predicts no reward",
-        ),
+        (("learned.reward=model", "model.reward_weight=0"), "MLP predicts no reward"),
         (("learned.reward=heads",), "learned.reward is 'heads', expected 'task' or 'model'"),
-        (
-            ("env.task=null", "objective=sum_of_rewards"),
-            "this env has none: give learned.reward=model",
-        ),
+        (("env.task=null", "objective=sum_of_rewards"), "this env has none: give learned.reward=model"),
         (
             ("learned.context=31", "env.max_steps=30"),
             "learned.context is 31: the env's episodes end before so",

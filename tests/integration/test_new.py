@@ -224,10 +224,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
     ],
 )
 def test_nothing_that_is_there_is_touched(
-    there: str,
-    command: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    there: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path(there).parent.mkdir(parents=True, exist_ok=True)
     Path(there).write_text("mine")

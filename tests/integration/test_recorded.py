@@ -65,10 +65,7 @@ def test_refusals(capsys: pytest.CaptureFixture[str]) -> None:
         ((), "env recorded is made of a store: give it one with env.data=<store>"),
         (("env.data=nowhere",), "nowhere is not a trajectory store"),
         (("env.data=data", "evaluate.prediction.episodes=4"), "held out of the 4 episodes in data: lower it"),
-        (
-            ("env.data=data", "env.keys=[state]"),
-            "unknown observation of data 'state': choose from vector",
-        ),
+        (("env.data=data", "env.keys=[state]"), "unknown observation of data 'state': choose from vector"),
         (
             ("env.data=data", *FEW, "collect.random_episodes=2"),
             "cannot be stepped, there is only what is in data",

@@ -2,8 +2,10 @@ import pytest
 from conveyor import Conveyor, episodes
 
 import wmplay
+from wmplay.envs.lcd import WORLDS
 from wmplay.errors import ArbiterError
 from wmplay.evaluation.arbiter.choice import arbiter_of, check_arbiter
+from wmplay.evaluation.arbiter.network import shipped_arbiters
 from wmplay.evaluation.clips import cut_clips
 from wmplay.evaluation.metrics.futures import shown_futures
 from wmplay.evaluation.metrics.policy import score_episodes
@@ -40,3 +42,20 @@ def test_scores_become_metrics_and_pictures_do_not():
     assert metrics["policy_sampled/success"] == 0
     assert metrics["spread/lcd/among@3"] == 0
     assert {name.split("/")[0] for name in metrics} == {"spread", "policy_sampled"}
+
+
+@pytest.mark.parametrize("world", sorted(set(WORLDS) - set(shipped_arbiters())))
+def test_the_way_to_make_one_is_named(world: str) -> None:
+    with pytest.raises(ArbiterError) as caught:
+        arbiter_of(wmplay.make_env(world))
+    message = str(caught.value)
+    assert message.startswith(f"no arbiter judges the world '{world}' as yet")
+    assert f"python scripts/train_arbiter.py {world}" in message
+    assert "evaluate.arbiter.clips" in message
+    assert "did you mean" not in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("world", shipped_arbiters())
+def test_those_that_are_there_are_found(world: str) -> None:
+    assert arbiter_of(wmplay.make_env(world)).about["world"] == world

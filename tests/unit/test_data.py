@@ -371,13 +371,7 @@ def test_never_writes_over_anything(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "package"),
-    [
-        ("hdf5", "h5py"),
-        ("minari", "minari"),
-        ("lance", "lance"),
-        ("lerobot", "av"),
-    ],
+    ("name", "package"), [("hdf5", "h5py"), ("minari", "minari"), ("lance", "lance"), ("lerobot", "av")]
 )
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, name: str, package: str) -> None:
     real = builtins.__import__

@@ -175,3 +175,20 @@ def test_rank_correlation_covers_what_is_true():
     rng = np.random.default_rng(5)
     found = [rank_correlation(*rng.normal(size=(2, 31)), ones(31), seed=i, resamples=200) for i in range(60)]
     assert 0.85 <= np.mean([low <= 0 <= high for _, low, high in found]) <= 1
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("n", [5, 13])
+def test_perfect_order_has_no_interval(n, sign):
+    x = np.random.default_rng(n).permutation(n).astype(float)
+    rho = rank_correlation(x, sign * np.exp(x), [str(i) for i in range(n)])
+    assert rho.value == pytest.approx(sign)
+    assert math.isnan(rho.low)
+    assert math.isnan(rho.high)
+
+
+def test_nearly_perfect_order_has_a_wide_one():
+    rho = rank_correlation(np.arange(5.0), np.array([1, 0, 2, 3, 4.0]), list("abcde"))
+    assert rho.value == pytest.approx(0.9)
+    assert rho.low < 0.5
+    assert rho.high == pytest.approx(1)

@@ -149,9 +149,7 @@ BAD = {
     "color 'red'": {"objects": [{"name": "a", "circle": 1, "color": "red"}]},
     "does not fit": {"objects": [{"name": "a", "circle": 3}]},
     "are called 'a'": {"objects": [{"name": "a", "circle": 1}, {"name": "a", "circle": 1}]},
-    "unknown body in a joint": {
-        "robots": [{**LEVER, "joints": [{"parent": "root", "child": "leg"}]}],
-    },
+    "unknown body in a joint": {"robots": [{**LEVER, "joints": [{"parent": "root", "child": "leg"}]}]},
     "part 'arm' of robot 'lever' has no joint": {"robots": [{**LEVER, "joints": []}]},
     "out of order": {"robots": [{**LEVER, "joints": [{"parent": "arm", "child": "arm"}]}]},
     "the lower one first": {

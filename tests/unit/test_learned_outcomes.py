@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Dict
+from gymnasium.spaces import Box, Dict
 from learned_push import N, learned, starts
 from push import STEPS, Push, Truth
 from small_models import make_model, seed_spaces
 
 import wmplay
 from wmplay.contracts import Segment
-from wmplay.envs.learned.env import LearnedVectorEnv
+from wmplay.envs.learned.env import LearnedVectorEnv, as_observed
 from wmplay.errors import ConfigError
 
 
@@ -80,3 +81,23 @@ def test_a_model_that_cannot_give_the_reward_is_refused() -> None:
         with pytest.raises(ConfigError, match=r"this env has none: give learned.reward=model"):
             LearnedVectorEnv(Truth(), env, given, N)
         LearnedVectorEnv(Truth(reward=0.0), env, given, N, reward="model")
+
+
+@pytest.mark.parametrize(
+    ("space", "expected"),
+    [
+        (Box(0, 1, (5,), np.uint8), [0, 0, 1, 1, 0]),
+        (Box(0, 1, (5,), np.bool_), [False, False, True, True, False]),
+        (Box(0, 255, (5,), np.uint8), [0, 0, 1, 3, 0]),
+        (Box(-2, 2, (5,), np.int32), [0, 0, 1, 2, -2]),
+        (Box(-2, 2, (5,), np.float32), [0, 0.25, 0.75, 2, -2]),
+        (Box(-2, np.inf, (5,), np.float64), [0, 0.25, 0.75, 3, -2]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_values_have_the_dtype_and_the_bounds_of_the_space(space, expected, dtype):
+    shown = as_observed(torch.tensor([[0, 0.25, 0.75, 3, -7]], dtype=dtype), space)
+    assert shown.tolist() == [expected]
+    assert shown.numpy().dtype == space.dtype
+    assert space.contains(shown[0].numpy())

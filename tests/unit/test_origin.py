@@ -184,10 +184,7 @@ def test_a_copy_of_a_store_is_of_the_same_world(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [
-        ("{", "is damaged .*restore it from a copy"),
-        ("[1]", "holds a list, expected a JSON object"),
-    ],
+    [("{", "is damaged .*restore it from a copy"), ("[1]", "holds a list, expected a JSON object")],
 )
 def test_damaged_metadata(tmp_path: Path, content: str, message: str) -> None:
     save_trajectories([episode(0, 3)], tmp_path / "s", env=LUXO)

@@ -214,11 +214,7 @@ def _two_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"_piece_": TARGET, "stepz": 3}, {"env": 1}, r"Strict takes no 'stepz': did you mean 'steps'\?"),
         ({"_piece_": TARGET, "steps": "many"}, {"env": 1}, r"steps is 'many' \(str\), expected int"),
         ({"_piece_": TARGET, "steps": None}, {"env": 1}, "steps is null, expected int"),
-        (
-            {"_piece_": TARGET, "names": [3]},
-            {"env": 1},
-            r"names is \[3\] \(list\), expected list\[str\]",
-        ),
+        ({"_piece_": TARGET, "names": [3]}, {"env": 1}, r"names is \[3\] \(list\), expected list\[str\]"),
         ({"_piece_": TARGET}, {}, "Strict needs env from the run"),
         ({"_piece_": TARGET, "env": 3}, {"env": 1}, "Strict takes no 'env'"),
         ({"_piece_": ASTRAY}, {"env": Spaces()}, r"needs action_spce from the run, .* mean 'action_space'"),

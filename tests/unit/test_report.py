@@ -355,3 +355,24 @@ def test_verdict_on_what_is_better_only_sooner_or_later(model, said, run_dir):
     }
     score = PredictionScore(3, 3, 7, 0, {"place": KeyScore("mae", curves)})
     assert said in verdict(replace(read_run_files(run_dir), evaluation=Evaluation(prediction=score)))
+
+
+def test_words_over_curves_have_a_ground() -> None:
+    lines = [
+        {
+            "iteration": i,
+            "phase": "evaluate",
+            **{f"prediction/lcd/iou@{h}": 0.9 - 0.1 * h for h in range(1, 6)},
+        }
+        for i in range(3)
+    ]
+    figure = progress_plot(lines)
+    assert figure is not None
+    (axes,) = figure.axes
+    legend = axes.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "1 step",
+        *(f"{h} steps" for h in range(2, 6)),
+    ]
+    assert legend.get_frame_on()
+    assert 0.5 < legend.get_frame().get_alpha() < 1

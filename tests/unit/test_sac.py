@@ -220,11 +220,7 @@ class Store:
         action = torch.tensor([0.5, 5.0]).expand(batch_size, length, 2)
         terminated = torch.ones(batch_size, length, dtype=torch.bool)
         return Segment(
-            dict.fromkeys(self.keys, x),
-            action,
-            torch.full((batch_size, length), 7.0),
-            terminated,
-            terminated,
+            dict.fromkeys(self.keys, x), action, torch.full((batch_size, length), 7.0), terminated, terminated
         )
 
 

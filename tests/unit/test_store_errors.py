@@ -9,21 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from episodes import assert_same, episode, on_disk, shards
+from episodes import assert_same, episode, on_disk, refuses, shards, with_observation
 
 from wmplay import make_env
 from wmplay.contracts import Trajectory
 from wmplay.errors import StoreError
 from wmplay.store import Store, load_trajectories, save_trajectories, writer
-
-
-def refuses(pattern: str):
-    """Expects a StoreError of one line."""
-    return pytest.raises(StoreError, match=re.compile(rf"\A(?=.*{pattern})[^\n]+\Z"))
-
-
-def with_observation(one: Trajectory, **observation: np.ndarray) -> Trajectory:
-    return replace(one, observation={**one.observation, **observation})
 
 
 @pytest.fixture

@@ -9,14 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from episodes import episode, on_disk, shards
+from episodes import episode, on_disk, refuses, shards
 
-from wmplay.errors import StoreError
 from wmplay.store import Store, load_trajectories, save_trajectories
-
-
-def refuses(pattern: str):
-    return pytest.raises(StoreError, match=re.compile(rf"\A(?=.*{pattern})[^\n]+\Z"))
 
 
 @pytest.fixture

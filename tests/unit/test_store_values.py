@@ -1,24 +1,13 @@
 """Values that are no data: they are named before they are stored."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from episodes import episode, on_disk
+from episodes import episode, on_disk, refuses, with_observation
 
-from wmplay.contracts import Trajectory
-from wmplay.errors import StoreError
 from wmplay.store import Store, load_trajectories, save_trajectories
-
-
-def refuses(pattern: str):
-    return pytest.raises(StoreError, match=re.compile(rf"\A(?=.*{pattern})[^\n]+\Z"))
-
-
-def with_observation(one: Trajectory, **observation: np.ndarray) -> Trajectory:
-    return replace(one, observation={**one.observation, **observation})
 
 
 @pytest.fixture

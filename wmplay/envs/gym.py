@@ -14,13 +14,7 @@ from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from wmplay.contracts import env_spec
-from wmplay.envs.conversion import (
-    action_space,
-    made,
-    one_line,
-    registered,
-    resized,
-)
+from wmplay.envs.conversion import action_space, made, one_line, registered, resized
 from wmplay.envs.observations import Observation, Parts, parts
 from wmplay.errors import ConfigError, SpaceError, check_values
 from wmplay.system.arrays import Array

@@ -105,10 +105,7 @@ def _assess_policies(
     scores: dict[str, Any] = {}
 
     def score(
-        name: str,
-        policy: Policy | None,
-        explore: bool = False,
-        world: VectorEnv[Any, Any, Any] | None = None,
+        name: str, policy: Policy | None, explore: bool = False, world: VectorEnv[Any, Any, Any] | None = None
     ) -> list[Trajectory]:
         env = real_env(settings, number) if world is None else world
         how: dict[str, Any] = {"device": device, "max_steps": max_steps, "check": check}

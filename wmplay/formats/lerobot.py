@@ -117,12 +117,7 @@ def _steps(rows: pa.Table, features: Mapping[str, Any], where: str) -> dict[str,
     }
     done, truncated = (steps[name].astype(np.bool_) for name in (DONE, TRUNCATED))
     reward = steps[REWARD].astype(np.float32)
-    return {
-        "action": action,
-        "reward": reward,
-        "terminated": done & ~truncated,
-        "truncated": truncated,
-    }
+    return {"action": action, "reward": reward, "terminated": done & ~truncated, "truncated": truncated}
 
 
 def _observation(

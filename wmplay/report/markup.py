@@ -37,13 +37,7 @@ Part: TypeAlias = Picture | Grid | Html
 
 
 def write_page(
-    folder: Path,
-    sections: Mapping[str, Iterable[Part]],
-    *,
-    kicker: str,
-    title: str,
-    verdict: str,
-    note: str,
+    folder: Path, sections: Mapping[str, Iterable[Part]], *, kicker: str, title: str, verdict: str, note: str
 ) -> Path:
     """Write ``report.html`` into a folder, and its images into ``report/`` next to it.
 

@@ -60,12 +60,7 @@ def write_report(run_dir: Path | str) -> Path:
     damaged = len(run.metrics.damaged)
     facts += [f"without {counted(damaged, 'damaged line')} of metrics.jsonl"] if damaged else []
     return write_page(
-        run_dir,
-        sections,
-        kicker="wmplay run",
-        title=run.name,
-        verdict=verdict(run),
-        note=" · ".join(facts),
+        run_dir, sections, kicker="wmplay run", title=run.name, verdict=verdict(run), note=" · ".join(facts)
     )
 
 

@@ -146,12 +146,7 @@ class Store:
             yield shard.decoded(name, start, len(shard.stored[name]))
 
     def sample(
-        self,
-        batch_size: int,
-        length: int,
-        generator: np.random.Generator | int,
-        *,
-        part: slice = slice(None),
+        self, batch_size: int, length: int, generator: np.random.Generator | int, *, part: slice = slice(None)
     ) -> Segment:
         """Return random windows; all valid starts in the store are equally likely.
 

@@ -27,9 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", metavar="KIND", help=", ".join(registry.KINDS))
     parser.add_argument("name", metavar="NAME", help="in snake_case, such as my_idea")
     parser.add_argument(
-        "--package",
-        action="store_true",
-        help="write an installable package (./NAME), not a file (./plugins)",
+        "--package", action="store_true", help="write an installable package (./NAME), not a file (./plugins)"
     )
 
 
@@ -128,10 +126,7 @@ def _names_used(text: str) -> set[str]:
 
 def _plugin_files(kind: str, name: str, piece: str) -> dict[Path, str]:
     folder = Path("plugins")
-    return {
-        folder / f"{name}.py": piece,
-        folder / "tests" / f"test_{name}.py": _test_of(kind),
-    }
+    return {folder / f"{name}.py": piece, folder / "tests" / f"test_{name}.py": _test_of(kind)}
 
 
 def _package_files(kind: str, name: str, piece: str) -> dict[Path, str]:

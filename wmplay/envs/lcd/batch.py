@@ -83,10 +83,7 @@ class Batch:
         return Dict({**{key: spaces[key] for key in self._keys}, **goals})
 
     def reset(
-        self,
-        rows: Rows,
-        generators: Sequence[np.random.Generator],
-        states: Sequence[Any] | None = None,
+        self, rows: Rows, generators: Sequence[np.random.Generator], states: Sequence[Any] | None = None
     ) -> None:
         """Begin new episodes in some rows.
 

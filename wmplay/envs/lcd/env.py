@@ -9,14 +9,7 @@ from typing import Any, Literal
 import gymnasium
 
 from wmplay.envs.lcd.batch import Batch
-from wmplay.envs.lcd.options import (
-    RENDER_MODES,
-    Observation,
-    RenderMode,
-    check_options,
-    enlarged,
-    make_task,
-)
+from wmplay.envs.lcd.options import RENDER_MODES, Observation, RenderMode, check_options, enlarged, make_task
 from wmplay.envs.lcd.physics import Physics
 from wmplay.envs.lcd.screen import Rounding
 from wmplay.envs.lcd.tasks import Reward

@@ -264,11 +264,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
     # ---- reward and ending -----------------------------------------------------------------------
 
     def _outcome(
-        self,
-        prediction: Any,
-        before: Observation,
-        arrived: Observation,
-        generator: torch.Generator | None,
+        self, prediction: Any, before: Observation, arrived: Observation, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         """Return (reward, terminated), each [B]; without a generator, the more likely ending."""
         if self._reward_from == "task":

@@ -13,12 +13,7 @@ from wmplay.errors import RunError
 from wmplay.report.markup import REPORT_FILE, Html, Part, Picture, write_page
 from wmplay.report.numbers import counted, percent
 from wmplay.report.plots.figures import png
-from wmplay.report.sweep.comparison import (
-    cells,
-    seeds_grid,
-    settings_plot,
-    wrapped,
-)
+from wmplay.report.sweep.comparison import cells, seeds_grid, settings_plot, wrapped
 from wmplay.report.sweep.csv_files import write_csv, write_settings
 from wmplay.report.sweep.quality import quality_plot
 from wmplay.report.sweep.summary import Sweep

@@ -17,10 +17,7 @@ from wmplay.report.style import BLUE, OTHERS, QUIET, drawing
 
 LEAST = 3  # evaluations, because two points always lie on a line
 
-OUTCOMES = {
-    "policy/success": "success",
-    "policy_sampled/success": "success, actions sampled",
-}
+OUTCOMES = {"policy/success": "success", "policy_sampled/success": "success, actions sampled"}
 RETURN = ("policy/return", "return")  # in a task without a goal
 
 
