@@ -80,7 +80,8 @@ def benchmark() -> Result:
         "cem: planning against the model's evaluations alone",
         f"One plan of {HORIZON} steps for one environment: {CANDIDATES:,} candidates x {ITERATIONS} "
         f"iterations, {CANDIDATES // 10} elites, a model of two hidden layers of {HIDDEN} (state {STATE}, "
-        f"action {ACTION}), float32. The bare side predicts and scores as many candidates, drawn beforehand. "
+        f"action {ACTION}), float32. The bare side predicts and scores the same number of candidates, drawn "
+        "beforehand. "
         "stable-worldmodel's `CEMSolver` has the same model, score and numbers.",
         timings,
         1,

@@ -66,8 +66,8 @@ def benchmark() -> Result:
     return Result(
         "ray-collection: two of Ray's actors against one",
         f"{EPISODES} episodes of {STEPS} steps of a single env by random actions, streamed to the process "
-        "that would store them. A step takes 1 ms: of sleep, as for a simulator that is waited for, or of "
-        "computing (the thread's own processor time). Actors are there, and have simulated before.",
+        "that would store them. A step takes 1 ms: of sleep, as with a simulator in another process, or "
+        "of computing (the thread's own processor time). Actors are started and have simulated before.",
         timings,
         EPISODES * STEPS,
         "steps",

@@ -43,9 +43,9 @@ def benchmark_demo() -> Result:
         seconds, memory = run_measured([WMPLAY, "train", "experiment=quickstart"], Path(directory))
     return Result(
         "demo: the quickstart",
-        "`wmplay train experiment=quickstart`, which is what `make demo` runs once all is installed, from "
-        "nothing to the report. Memory is what the process and its workers have resident together; pages "
-        "that they share count more than once.",
+        "`wmplay train experiment=quickstart`, which `make demo` runs after the installation, from the "
+        "start to the report. Memory is the resident memory of the process and its workers; shared pages "
+        "count more than once.",
         [Timing("wmplay train experiment=quickstart", [seconds])],
         1,
         "runs",

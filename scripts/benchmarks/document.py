@@ -20,10 +20,10 @@ def document(results: Sequence[Result], setting: str) -> str:
     """Return the whole page; the setting is that before the first benchmark."""
     parts = [
         "# Benchmarks",
-        "Written by the command below; no figure here is typed by hand. Each comparison is measured in one "
-        "run in which the sides take turns (A B A B ...). A ratio is the median of the turns' ratios, so "
-        "that a machine whose speed drifts slows both sides alike; the ratio of the shortest times stands "
-        "beside it. Absolute figures are medians.",
+        "The command below writes this page; no figure is typed by hand. Each comparison is measured in one "
+        "run in which the sides alternate (A B A B ...). A ratio is the median of the turns' ratios, so that "
+        "a machine whose speed drifts slows both sides equally. The next column has the ratio of the "
+        "shortest times. Absolute figures are medians.",
         setting,
         "## The bars",
         bars([check for result in results for check in result.checks]),
@@ -37,7 +37,8 @@ def updated(page: str, results: Sequence[Result], setting: str) -> str:
     head, *old = re.split(r"(?m)^(?=## )", page)
     sections = {text.partition("\n")[0]: text.strip() for text in old}
     for result in results:
-        parts = [section(result), bars(result.checks) if result.checks else "", "Measured apart:", setting]
+        checks = bars(result.checks) if result.checks else ""
+        parts = [section(result), checks, "Measured separately:", setting]
         sections[f"## {result.title}"] = "\n\n".join(part for part in parts if part)
     return "\n\n".join([head.strip(), *sections.values()]) + "\n"
 

@@ -28,13 +28,13 @@ def benchmark() -> Result:
         "fbt-cache: one predicted step",
         f"`fbt` of the default size on Luxo's spaces, {ENVS} envs, one step after {AT - 1} others, without "
         "drawing or decoding anything. Cached: `predict` from the belief. Uncached: the transformer over the "
-        f"codes of all {AT} frames so far, or of the last {CONTEXTS[1]} where that is the context, and the "
-        "same heads on what it gives for the last of them.",
+        f"codes of all {AT} frames so far, or of the last {CONTEXTS[1]} if that is the context, and the same "
+        "heads on its output for the last frame.",
         timings,
         ENVS,
         "transitions",
         [whole],
-        [f"The bar is for the whole past; {window.what}: {window.value:.3g}{window.unit}."],
+        [f"The bar is for a context of {CONTEXTS[0]}; {window.what}: {window.value:.3g}{window.unit}."],
     )
 
 

@@ -67,11 +67,11 @@ def benchmark() -> Result:
     ours, theirs = take_turns([Side("wmplay, vector env", batched), Side("Box2D alone", box2d)], REPEATS)
     return Result(
         "lcd: the batched environment against Box2D alone",
-        f"{ENVS} Luxo worlds in one process, one episode of {STEPS} steps each, faithful physics. Ours sets "
-        "the motors, steps, draws all screens, assembles all observations and resets every world after the "
-        "last step. The other side is a loop over the same worlds, built by the same code and put into the "
-        "same states, that sets the same motor speeds and calls `world.Step(1/30, 180, 60)` three times. "
-        "Before timing it is checked that both end in the same states, bit for bit.",
+        f"{ENVS} Luxo worlds in one process, one episode of {STEPS} steps each, faithful physics. "
+        "wmplay sets the motors, steps, draws all screens, assembles all observations and resets every world "
+        "after the last step. The other side is a loop over the same worlds, made by the same code and set "
+        "to the same states; it sets the same motor speeds and calls `world.Step(1/30, 180, 60)` three "
+        "times. Before timing, both sides are checked to end in the same states, bit for bit.",
         [ours, theirs],
         ENVS * STEPS,
         "env steps",

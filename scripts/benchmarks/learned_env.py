@@ -33,8 +33,9 @@ def benchmark() -> Result:
     return Result(
         "learned-env: a world model as a vector env",
         f"{STEPS} steps of {ENVS} envs of Luxo's body goal under random actions, sampled; reward and ending "
-        "by the task's own function of the predicted joints, nothing else decoded. Models of their default "
-        "sizes without heads for outcomes, weights untrained. Real: the batched env, one process.",
+        "come from the task's own function of the predicted joints, and nothing else is decoded. Models have "
+        "their default sizes, no heads for outcomes, and untrained weights. Real: the batched env, one "
+        "process.",
         timings,
         ENVS * STEPS,
         "transitions",

@@ -48,17 +48,18 @@ def benchmark_read() -> Result:
         checks.append(speed_ratio("store, reading, against Lance", timings[0], timings[2], LANCE))
     checks.append(Check("store, on disk", size, BYTES, " bytes per step"))
     return Result(
-        "store-read: random windows",
+        "store-read: random segments",
         f"{STEPS:,} steps of Luxo by random actions (lcd 16 x 32, proprio 16, action 3, reward, terminated); "
-        f"shuffled batches of {BATCH} windows of {LENGTH} steps; no workers; files in the page cache. wmplay "
-        "and numpy give tensors of every array in its own dtype, with one observation more than steps. "
-        "numpy: memory-mapped `.npy` files of the same arrays, unpacked, and one fancy index per array. "
-        "Lance: `load_dataset(path, num_steps=50)` behind a shuffling `DataLoader`, for which the library "
-        "fetches whole batches at once; the screen is a vector, which it widens to float32 (as an image it "
+        f"shuffled batches of {BATCH} segments of {LENGTH} steps; no workers; files in the page cache. "
+        "wmplay and numpy return tensors of every array in its own dtype, with one observation more than "
+        "steps. numpy: memory-mapped `.npy` files of the same arrays, unpacked, and one fancy index per "
+        "array. "
+        "Lance: `load_dataset(path, num_steps=50)` in a shuffling `DataLoader`, for which the library "
+        "fetches whole batches at once; the screen is stored as a vector, which becomes float32 (an image "
         "would be a JPEG: lossy, and many times slower).",
         timings,
         BATCHES * BATCH,
-        "windows",
+        "segments",
         checks,
         [*sizes, *([missing] if missing else [])],
     )
@@ -81,7 +82,7 @@ def benchmark_write() -> Result:
     return Result(
         "store-write: saving episodes",
         f"The same {EPISODES:,} episodes, from memory to a new store. wmplay packs the screens and computes "
-        "checksums; numpy only joins the episodes and writes one file per array. Nobody waits for the disk.",
+        "checksums; numpy only joins the episodes and writes one file per array. No side waits for the disk.",
         timings,
         STEPS,
         "steps",

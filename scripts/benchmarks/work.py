@@ -68,7 +68,7 @@ def benchmark() -> Result:
         "work: floating-point work of the experiments",
         f"The machine: {PRODUCTS} products of matrices of {SIZE} x {SIZE} (`torch.mm`), in "
         "processor time. The minutes of two "
-        "machines compare as these rates, as far as products are what takes the time: small networks also "
+        "machines compare as these rates, as far as products take the time: small networks also "
         "wait for Python.",
         products,
         round(2e-9 * SIZE**3 * PRODUCTS),
@@ -84,8 +84,8 @@ def benchmark() -> Result:
         ],
         [
             "GFLOP (1e9 multiplications and additions, counted by `torch.utils.flop_counter`) of a whole "
-            "run: an update times the updates, one step of acting times the steps of all episodes at their "
-            "full length, which those that reach a goal do not have, one step of practice times the steps. "
+            "run: an update times the updates, a step of acting times the steps of all episodes at full "
+            "length (episodes that reach a goal are shorter), a step of practice times the steps. "
             "The last row is the quickstart of version 0.1.",
             table(["experiment", "fitting", "planning and acting, at most", "practice"], rows),
             f"An update of the quickstart takes {number(1000 * updates[0].median)} ms with "
