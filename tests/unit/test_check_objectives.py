@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from gymnasium.spaces import Dict
 from mutants import Mutants, expect_failures, named
-from push import Push, Reach
-from torch import Tensor
+from push import Push, Reach, Truth
+from torch import Tensor, nn
 
 import wmplay
 from wmplay.check import check_objective
@@ -20,8 +21,20 @@ class Never(Reach):
     radius = 0.0
 
 
+class Pushes(Push):
+    """Two goals of the same size: of where it is, and of the same turned around."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        spaces = self.observation_space.spaces
+        self.observation_space = Dict({**spaces, "y": spaces["x"], "goal_y": spaces["x"]})
+
+    def seen(self) -> dict[str, Any]:
+        return {**super().seen(), "y": self.x[::-1].copy(), "goal_y": self.goal[::-1].copy()}
+
+
 def env(max_steps: int = 17) -> Push:
-    return Push(max_steps=max_steps, task=Never())
+    return Pushes(max_steps=max_steps, task=Never())
 
 
 class Honest:
@@ -68,16 +81,13 @@ class Changed(Honest):
         raise NotImplementedError
 
 
-EVERY = named(PROPERTIES)
-
-
-@breaks(*EVERY)
+@breaks("a score for each future")
 class OneScoreForAll(Changed):
     def change(self, scores: Tensor) -> Tensor:
         return scores.mean()
 
 
-@breaks(*EVERY)
+@breaks("a score for each future")
 class ScoresOfEachStep(Honest):
     def sum(self, reward: Tensor) -> Tensor:
         return reward
@@ -92,7 +102,7 @@ class ScoresThePresent(Honest):
         return -(observation["x"] - observation["goal_x"]).square().mean(1)
 
 
-@breaks("batch invariance", "better is higher")
+@breaks("batch invariance")
 class CentredScores(Changed):
     def change(self, scores: Tensor) -> Tensor:
         return scores - scores.mean()
@@ -128,10 +138,57 @@ class GoesOnAfterTheEnd(Honest):
         return (1 + before) / 2
 
 
+@breaks("what comes after the end")
+class TakesTheChanceToEnd(Honest):
+    def alive(self, before: Tensor, discount: Tensor) -> Tensor:
+        before = (1 - discount).cumprod(1).roll(1, 1)
+        before[:, 0] = 1
+        return before
+
+
+@breaks("what comes after the end")
+class GoesOnWhereItLooksAhead(Honest):
+    def alive(self, before: Tensor, discount: Tensor) -> Tensor:
+        return discount.flip(1).cumprod(1).flip(1)
+
+
+@breaks("discounts go forward")
+class DiscountsBackwards(Honest):
+    def sum(self, reward: Tensor) -> Tensor:
+        return (reward * 0.99 ** torch.arange(reward.shape[1]).flip(0)).sum(1)
+
+
+@breaks("discounts go forward")
+class DividesByTheDiscount(Honest):
+    def sum(self, reward: Tensor) -> Tensor:
+        return (reward / 0.9 ** torch.arange(reward.shape[1])).sum(1)
+
+
+@breaks("every reward counts")
+class LeavesTheFirstRewardOut(Honest):
+    def sum(self, reward: Tensor) -> Tensor:
+        return reward[:, 1:].sum(1)
+
+
+@breaks("every reward counts")
+class LeavesTheLastRewardOut(Honest):
+    def sum(self, reward: Tensor) -> Tensor:
+        return reward[:, :-1].sum(1)
+
+
+@breaks("better is higher")
+class TakesTheGoalOfAnotherKey(Honest):
+    def distance(self, prediction: Prediction, observation: Any) -> Tensor:
+        seen, y = prediction.observation, observation["goal_y"]
+        return (seen["x"] - y.unsqueeze(1)).abs().mean((1, 2)) + super().distance(prediction, observation)
+
+
 @breaks("models without a head")
-class NeedsEveryHead(Honest):
-    def heads(self, prediction: Prediction) -> tuple[Tensor, Tensor]:
-        return prediction.reward * 1, prediction.discount * 1  # type: ignore[operator]
+class ScoresNothingWithoutRewards(Honest):
+    def __call__(self, prediction: Prediction, observation: Any) -> Tensor:
+        if prediction.reward is None:
+            return torch.zeros(len(observation["x"]))
+        return super().__call__(prediction, observation)
 
 
 @breaks("gradients go through")
@@ -190,13 +247,107 @@ def test_a_mutant_fails_what_it_breaks_and_nothing_else(mutant: str) -> None:
     expect_failures(check_objective(make(), env()), expected)
 
 
-def test_each_property_is_broken_by_a_mutant_of_its_own() -> None:
-    own = [expected for _, expected in MUTANTS.values() if expected != EVERY]
-    assert set.union(*own) == EVERY - {"a score for each future"}
+def test_each_property_is_broken_by_a_mutant() -> None:
+    assert MUTANTS.broken() == named(PROPERTIES)
+
+
+# ---- objectives of other styles, all of them correct -----------------------------------------------
+
+
+class WithAllHeads:
+    """Counts on a model that predicts rewards and ends: where one does not, an error says so."""
+
+    def __call__(self, prediction: Any, observation: Any) -> Tensor:
+        alive = torch.cat([torch.ones_like(prediction.discount[:, :1]), prediction.discount[:, :-1]], 1)
+        return (prediction.reward * alive.cumprod(1)).sum(1)
+
+
+class AtTheGoal:
+    """Pays for a step at the goal, and nothing elsewhere."""
+
+    def __call__(self, prediction: Prediction, observation: Any) -> Tensor:
+        away = (prediction.observation["x"] - observation["goal_x"].unsqueeze(1)).abs().amax(2)
+        return (away < 0.01).float().amax(1)
+
+
+class ARareReward:
+    def __call__(self, prediction: Any, observation: Any) -> Tensor:
+        return (prediction.reward > 50).float().sum(1)
+
+
+class LastReward:
+    def __call__(self, prediction: Any, observation: Any) -> Tensor:
+        return prediction.reward[:, -1]
+
+
+class LaterIsMore:
+    """Weighs each reward by its time, 1 to H."""
+
+    def __call__(self, prediction: Any, observation: Any) -> Tensor:
+        return (prediction.reward * torch.arange(1, prediction.reward.shape[1] + 1)).mean(1)
+
+
+class BestReward:
+    def __call__(self, prediction: Any, observation: Any) -> Tensor:
+        return prediction.reward.amax(1)
+
+
+class Survives:
+    """How long the episode is expected to last."""
+
+    def __call__(self, prediction: Any, observation: Any) -> Tensor:
+        return prediction.discount.cumprod(1).sum(1)
+
+
+class Valued(nn.Module):
+    """Rewards, and the worth of the last latent, by a model that the objective holds."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.value = model, nn.Linear(2, 1)
+
+    def forward(self, prediction: Any, observation: Any) -> Tensor:
+        rewards = prediction.reward[:, :-1].sum(1)
+        latent = prediction.latent
+        return rewards + self.value(latent[:, -1]).squeeze(-1)
+
+
+class Novel:
+    """How far the predictions of a model lie from those of another."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.other = model, nn.Linear(2, 2)
+
+    def __call__(self, prediction: Any, observation: Any) -> Tensor:
+        latent = prediction.latent
+        return (self.other(latent) - latent).square().mean((1, 2))
+
+
+UNUSUAL = {
+    cls.__name__: cls
+    for cls in (WithAllHeads, AtTheGoal, ARareReward, LastReward, LaterIsMore, BestReward, Survives)
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_one_of_another_style_is_not_accused(name: str) -> None:
+    report = check_objective(UNUSUAL[name](), env())
+    assert report.passed, str(report)
+
+
+@pytest.mark.parametrize("cls", [Valued, Novel])
+def test_one_that_holds_a_model_is_tried_on_its_latents(cls: Any) -> None:
+    torch.manual_seed(0)
+    report = check_objective(cls(Truth(keys=("x",))), Push(max_steps=17, task=Never()))
+    assert report.passed, str(report)
+    with_model = check_objective(
+        cls(nn.Identity()), Push(max_steps=17, task=Never()), model=Truth(keys=("x",))
+    )
+    assert with_model.passed, str(with_model)
 
 
 def test_a_function_is_an_objective_too() -> None:
-    def count(prediction: Prediction, observation: Any) -> Tensor:
+    def count(prediction: Any, observation: Any) -> Tensor:
         return (prediction.observation["x"] > 0).float().mean((1, 2))
 
     report = check_objective(count, env())

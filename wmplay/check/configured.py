@@ -88,8 +88,9 @@ def try_explorer(run: Settings) -> Report:
 def try_objective(run: Settings) -> Report:
     """Build an objective and check it."""
     with closing(build_env(env_config(run))) as env:
-        objective = _with_parts(run, "objective", {"env": env})
-        return check_objective(objective, env, seed=run.seed, verbose=True)
+        parts = {"env": env}
+        objective = _with_parts(run, "objective", parts)
+        return check_objective(objective, env, model=parts.get("model"), seed=run.seed, verbose=True)
 
 
 def try_logger(run: Settings) -> Report:

@@ -137,7 +137,10 @@ class Logger(Protocol):
     """A sink of flat metrics: names to numbers."""
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
-        """Log metrics; ``step`` counts model updates and collected episodes, and never decreases."""
+        """Log metrics; ``step`` counts model updates and collected episodes, and never decreases.
+
+        A line is in its file soon after, not only after ``close``: a run that is killed keeps it.
+        """
 
     def close(self) -> None:
         """Flush and close the sink."""

@@ -11,26 +11,34 @@ from typing import Any
 import gymnasium
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
 
-from wmplay.check.compare import TOLERANCE, global_generators_at_rest, shown
-from wmplay.check.fixtures.fitted_model import AHEAD, ROWS, record
+from wmplay.check.compare import TOLERANCE, global_generators_at_rest
+from wmplay.check.fixtures.fitted_model import AHEAD, ROWS
+from wmplay.check.objectives.judged import LONG, Judged
 from wmplay.check.report import Broken, NotTried, Property, Report, examine
 from wmplay.config.constructors import label
-from wmplay.contracts import GOAL_PREFIX, LazyMapping, Prediction, modelled
-from wmplay.errors import WmplayError
+from wmplay.contracts import Prediction
 
 NUDGE = 1e-2  # step of a difference quotient, in float64
-FEATURES = 7  # size of a latent, whose content has no meaning
 
 
 def check_objective(
-    objective: Any, env: gymnasium.Env[Any, Any], *, seed: int = 0, verbose: bool = False, quick: bool = False
+    objective: Any,
+    env: gymnasium.Env[Any, Any],
+    *,
+    model: Any = None,
+    seed: int = 0,
+    verbose: bool = False,
+    quick: bool = False,
 ) -> Report:
     """Check all properties of an objective.
 
     Args:
         objective: used as it is.
         env: a single env with the task (the goals in its observations) that the objective is for.
+        model: the world model whose latents it scores, fitted or not; if it is not given, one that the
+            objective has as an attribute. Without any, latents are zeros.
         seed: of all random draws. The caller's random state is not changed.
         verbose: whether to print each finding at once.
         quick: whether to leave out slow properties.
@@ -41,70 +49,12 @@ def check_objective(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return examine(
-            label(objective).rpartition(".")[2], PROPERTIES, Judged(objective, env, seed), verbose, quick
+            label(objective).rpartition(".")[2],
+            PROPERTIES,
+            Judged(objective, env, seed, model),
+            verbose,
+            quick,
         )
-
-
-class Judged:
-    """An objective, and ROWS futures of AHEAD steps for it to score, each with the goals of its own row."""
-
-    def __init__(self, objective: Any, env: gymnasium.Env[Any, Any], seed: int) -> None:
-        self.objective = objective
-        segment, _ = record(env, seed, AHEAD, "an objective")
-        frames = segment.observation
-        generator = torch.Generator().manual_seed(seed)
-        self.now = {key: value[:, 0] for key, value in frames.items()}  # {key: [R, ...]}, goals included
-        seen = modelled(frames)
-        self.frames = {key: value[:, 1:].float() for key, value in seen.items()}  # {key: [R, H, ...]}
-        self.reward = torch.randn(ROWS, AHEAD, generator=generator)
-        self.discount = 0.5 + 0.5 * torch.rand(ROWS, AHEAD, generator=generator)
-
-    def future(self, rows: slice = slice(None), horizon: int = AHEAD, **changed: Any) -> Prediction:
-        """Return a prediction of some rows; ``reward``, ``discount`` and ``frames`` may be replaced."""
-        frames = {**self.frames, **changed.get("frames", {})}
-        heads = changed.get("reward", self.reward), changed.get("discount", self.discount)
-        reward, discount = (None if x is None else x[rows, :horizon].clone() for x in heads)
-        latent = torch.zeros(ROWS, AHEAD, FEATURES)[rows, :horizon]
-
-        def decode(latent: Any) -> Mapping[str, Tensor]:
-            return LazyMapping(frames, lambda key: frames[key][rows, :horizon].clone())
-
-        return Prediction(latent, reward, discount, latent[:, -1], decode)
-
-    def score(
-        self, rows: slice = slice(None), now: dict[str, Tensor] | None = None, **changed: Any
-    ) -> Tensor:
-        """Return the scores [R]. Raise Broken unless they are one finite float for each row."""
-        seen = {key: value[rows].clone() for key, value in (self.now if now is None else now).items()}
-        future = self.future(rows, **changed)
-        scores = self.objective(future, seen)
-        expected = (len(future.latent),)
-        if not isinstance(scores, Tensor) or tuple(scores.shape) != expected:
-            raise Broken(
-                f"of {expected[0]} futures the score is {shown(scores)}",
-                f"return a float tensor {list(expected)}: a score for each future, summed over its steps",
-            )
-        if not scores.is_floating_point() or not scores.isfinite().all():
-            raise Broken(f"the scores are {shown(scores)}, {scores.tolist()}", "return finite floats")
-        return scores
-
-    def sensitive(self, **changed: Any) -> bool:
-        """Return whether scores depend on the replaced parts."""
-        return not torch.equal(self.score(**changed), self.score())
-
-    @property
-    def at_the_goal(self) -> dict[str, Tensor]:
-        """Frames {key: [R, H, ...]} that show the goal in every step."""
-        return {
-            key: self.now[GOAL_PREFIX + key].float().unsqueeze(1).expand_as(frames)
-            for key, frames in self.frames.items()
-            if GOAL_PREFIX + key in self.now
-        }
-
-    @property
-    def other_goals(self) -> dict[str, Tensor]:
-        """The current observation with the goals of the next row."""
-        return {key: x.roll(1, 0) if key.startswith(GOAL_PREFIX) else x for key, x in self.now.items()}
 
 
 # ---- the properties ------------------------------------------------------------------------------
@@ -122,8 +72,7 @@ def a_score_for_each_future(trial: Judged) -> None:
 
 def predictions_matter(trial: Judged) -> None:
     """Check that other predictions have other scores, because a planner would search in vain."""
-    other = {key: value.flip(0) for key, value in trial.frames.items()}
-    if not trial.sensitive(frames=other, reward=trial.reward.flip(0), discount=trial.discount.flip(0)):
+    if not trial.discerns():
         raise Broken(
             "futures with other rewards, observations and ends all have the same scores",
             "score what is predicted (prediction.reward, prediction.observation), not what is seen now",
@@ -159,28 +108,57 @@ def better_is_higher(trial: Judged) -> None:
             )
     if not trial.at_the_goal or not trial.sensitive(now=trial.other_goals):
         return
-    lower = trial.score(frames=trial.at_the_goal) < usual - TOLERANCE
-    if lower.any():
+    best = trial.score(frames=trial.at_the_goal)
+    for where, frames in trial.elsewhere:
+        better = trial.score(frames=frames) > best + TOLERANCE
+        if better.any():
+            raise Broken(
+                f"row {int(better.nonzero()[0])} scores lower at its goal in all steps than {where}",
+                "higher scores are better: return minus the distance between each key and its own goal_<key>",
+            )
+
+
+def every_reward_counts(trial: Judged) -> None:
+    """Check that neither the first nor the last reward is left out."""
+    weights = trial.weights
+    if trial.sensitive(latent=tree_map(lambda x: x.flip(0), trial.latent)):
+        raise NotTried("what its latents are worth may stand for a reward")
+    for step, others in ((0, weights[:, 1:]), (LONG - 1, weights[:, :-1])):
+        if not (weights[:, step] != 0).any() and (others != 0).all():
+            raise Broken(
+                f"the reward of step {step} of {LONG} counts for nothing, all others do",
+                "reward[:, h] is what step h pays: use all of prediction.reward",
+            )
+
+
+def discounts_go_forward(trial: Judged) -> None:
+    """Check that a later reward does not count more, by the same factor from each step to the next."""
+    weights = trial.weights
+    if bool((weights <= 1e-9).any()):
+        raise NotTried("it does not add up the rewards of all steps")
+    factor = weights[:, 1:] / weights[:, :-1]
+    grows = float(factor.mean())
+    if grows > 1 + 1e-4 and bool((factor - grows).abs().max() < 0.2 * (grows - 1)):
         raise Broken(
-            f"row {int(lower.nonzero()[0])} scores lower where it is at its goal in all steps than elsewhere",
-            "higher scores are better: return minus the distance",
+            f"the reward of each step counts {grows:.4g} times as much as that of the step before it",
+            "discount what comes later: weight reward[:, h] by gamma ** h, h = 0 for the next step",
         )
 
 
 def what_comes_after_the_end(trial: Judged) -> None:
     """Check that an ending step is rewarded and later steps are not, if discounts have an effect."""
-    if not trial.sensitive(discount=trial.discount.flip(0)):
+    ended = []
+    for step in range(AHEAD):
+        ended.append(trial.discount.clone())
+        ended[-1][:, step] = 0
+    if not any(trial.sensitive(discount=ends) for ends in ended):
         raise NotTried("it does not look at predicted ends")
-    for step in range(AHEAD - 1):
-        ends = trial.discount.clone()
-        ends[:, step] = 0
+    advice = "weight reward[h] by the product of discount[: h]; discount[h] is the chance to go on after h"
+    for step, ends in enumerate(ended[:-1]):
         usual = trial.score(discount=ends)
         later, now = trial.reward.clone(), trial.reward.clone()
         later[:, step + 1 :] += 10
         now[:, step] += 10
-        advice = (
-            "weight reward[h] by the product of discount[: h]; discount[h] is the chance to go on after h"
-        )
         _same(
             trial.score(discount=ends, reward=later),
             usual,
@@ -192,19 +170,19 @@ def what_comes_after_the_end(trial: Judged) -> None:
 
 
 def models_without_a_head(trial: Judged) -> None:
-    """Check that a model without rewards or discounts is scored, or refused in one line."""
+    """Check that futures without rewards or discounts are refused, or do not all have the same score."""
     for name in ("reward", "discount"):
         try:
-            trial.score(**dict[str, Any]({name: None}))
-        except WmplayError:
-            continue
+            discerns = trial.discerns(**{name: None})
         except Broken:
             raise
-        except Exception as error:
+        except Exception:  # loud enough
+            continue
+        if not discerns:
             raise Broken(
-                f"where a model predicts no {name}, it raises {type(error).__name__}: {error}",
-                f"do without (prediction.{name} is None), or raise wmplay.errors.ConfigError",
-            ) from error
+                f"where a model predicts no {name}, all futures have the same score",
+                f"raise wmplay.errors.ConfigError where prediction.{name} is None",
+            )
 
 
 def gradients_go_through(trial: Judged) -> None:
@@ -270,10 +248,12 @@ def same_numbers_again(trial: Judged) -> None:
 
 
 PROPERTIES: tuple[Property[Judged], ...] = (
-    Property(a_score_for_each_future),
-    Property(predictions_matter),
-    Property(batch_invariance),
+    Property(a_score_for_each_future, decisive=True),
+    Property(predictions_matter, decisive=True),
+    Property(batch_invariance, decisive=True),
     Property(better_is_higher),
+    Property(every_reward_counts, after=(better_is_higher,)),
+    Property(discounts_go_forward, after=(better_is_higher,)),
     Property(what_comes_after_the_end),
     Property(models_without_a_head),
     Property(gradients_go_through),
@@ -286,7 +266,8 @@ PROPERTIES: tuple[Property[Judged], ...] = (
 
 
 def _parts(observation: Mapping[str, Tensor], future: Prediction) -> dict[str, Tensor]:
-    heads = {"reward": future.reward, "discount": future.discount, "latent": future.latent}
+    latent = {f"latent {number}": x for number, x in enumerate(tree_leaves(future.latent))}
+    heads = {"reward": future.reward, "discount": future.discount, **latent}
     named = {f"predicted {name}": x for name, x in {**heads, **future.observation}.items()}
     every: dict[str, Any] = {**named, **{f"observation '{key}'": x for key, x in observation.items()}}
     return every
