@@ -57,12 +57,19 @@ def test_wmplay_plugins_names_more_folders(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_package_brings_its_own_configs(folder: Path) -> None:
     package = folder / "pack"
-    (package / "configs" / "model").mkdir(parents=True)
+    file = package / "configs" / "model" / "big.yaml"
+    file.parent.mkdir(parents=True)
     write(package / "__init__.py", "class Big:\n    def __init__(self, width: int = 3): self.width = width\n")
-    (package / "configs" / "model" / "big.yaml").write_text("_target_: wmplay_plugins.pack.Big\nwidth: 13\n")
-    assert "big" in registry.names("model")
-    assert wmplay.make("model", "big").width == 13
-    assert registry.compose(["model=big"]).model["width"] == 13
+    for width in (13, 7):  # the second time the file was edited
+        file.write_text(f"_target_: wmplay_plugins.pack.Big\nwidth: {width}\n")
+        assert "big" in registry.names("model")
+        assert wmplay.make("model", "big").width == width
+        assert registry.compose(["model=big"]).model["width"] == width
+
+
+def test_who_changes_the_config_of_a_piece_changes_only_his_own() -> None:
+    registry.piece_config("model", "ensemble")["settings"]["hidden"] = 3
+    assert registry.piece_config("model", "ensemble")["settings"] == {}
 
 
 def test_a_plugin_is_an_option_of_its_config_group(folder: Path) -> None:

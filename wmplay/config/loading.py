@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -67,7 +68,16 @@ def load(config_name: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def load_group(kind: str, name: str) -> dict[str, Any]:
-    """Return one option of a config group, its own defaults list resolved, as a plain dict."""
+    """Return one option of a config group, its own defaults list resolved, as a plain dict.
+
+    Hydra takes long for it, so an option is kept until a file of its group is edited.
+    """
+    files = [path for _, folder in plugins.config_folders() for path in (folder / kind).glob("*.yaml")]
+    return copy.deepcopy(_group(kind, name, tuple((path, plugins.stamp(path)) for path in files)))
+
+
+@functools.lru_cache
+def _group(kind: str, name: str, _: tuple[tuple[Path, plugins.Stamp], ...]) -> dict[str, Any]:
     return plain(load(f"{kind}/{name}", ())[kind])
 
 

@@ -131,7 +131,7 @@ def config_folders() -> list[tuple[str, Path]]:
 def declared(plugin: Plugin) -> Mapping[tuple[str, str], str]:
     """Return {(kind, name): class} of each ``@register("kind", "name")`` that a plugin's text shows."""
     try:
-        found = _declared(plugin.path, _stamp(plugin.path))
+        found = _declared(plugin.path, stamp(plugin.path))
     except (SyntaxError, OSError, ValueError) as error:  # ValueError: of null bytes
         text = str(error).replace(str(plugin.path), plugin.source)
         _failures[plugin.source] = f"{type(error).__name__}: {text}"
@@ -140,8 +140,8 @@ def declared(plugin: Plugin) -> Mapping[tuple[str, str], str]:
 
 
 @functools.lru_cache
-def _declared(path: Path, stamp: Stamp) -> Mapping[tuple[str, str], str]:
-    """Read the classes that ``declared`` returns from a file; ``stamp`` invalidates the cache after an
+def _declared(path: Path, _: Stamp) -> Mapping[tuple[str, str], str]:
+    """Read the classes that ``declared`` returns from a file; its stamp invalidates the cache after an
     edit."""
     found = {}
     tree = ast.parse(path.read_bytes(), filename=str(path))
@@ -220,10 +220,11 @@ def _forget(plugin: Plugin) -> None:
 
 def _stamps(plugin: Plugin) -> dict[Path, Stamp]:
     whole = plugin.path.name == "__init__.py"
-    return {path: _stamp(path) for path in (plugin.path.parent.rglob("*.py") if whole else [plugin.path])}
+    return {path: stamp(path) for path in (plugin.path.parent.rglob("*.py") if whole else [plugin.path])}
 
 
-def _stamp(path: Path) -> Stamp:
+def stamp(path: Path) -> Stamp:
+    """Return the inode, time and size of a file, which are others after an edit."""
     about = path.stat()
     return about.st_ino, about.st_mtime_ns, about.st_size
 
