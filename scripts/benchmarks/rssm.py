@@ -47,8 +47,8 @@ def benchmark() -> Result:
         f"A Gaussian RSSM ({DETER} deterministic, {STOCH} stochastic, {HIDDEN} hidden), batch {BATCH} x "
         f"{STEPS} steps, actions and embeddings given, float32, not compiled. Both sides sample the "
         "posterior along the sequence and compute the priors; the loss is the KL between the two plus the "
-        "mean of the states, and it has a gradient for all weights, whose number is equal on both sides. "
-        "torchrl: `RSSMRollout` over `RSSMPrior` and `RSSMPosterior`, with ELU where wmplay has SiLU.",
+        "mean of the states, and the loss has a gradient for all weights, whose number is equal on both "
+        "sides. torchrl: `RSSMRollout` over `RSSMPrior` and `RSSMPosterior`, with ELU where wmplay has SiLU.",
         timings,
         1,
         "updates",

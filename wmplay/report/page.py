@@ -43,14 +43,14 @@ def write_report(run_dir: Path | str) -> Path:
     run.metrics.warn(run.path / "metrics.jsonl")
     sections: dict[str, Iterable[Part]] = {
         "Results": _results(run),
-        "How far ahead it sees": _prediction(run),
-        "What it sees": _clips(run),
+        "How far ahead the model predicts": _prediction(run),
+        "What the model predicts": _clips(run),
         "One beginning, several futures": _futures(run),
-        "What it dreams up": _dreams(run),
+        "Futures from a reset": _dreams(run),
         "What the policy does": _episodes(run),
         "Does a better model make a better policy": _quality(run),
-        "How it learned": _learning(run),
-        "How it was made": _making(run),
+        "How the model learned": _learning(run),
+        "How the run was made": _making(run),
     }
     facts = _pieces(run)
     facts += [f"seed {run.info['seed']}"] if "seed" in run.info else []
