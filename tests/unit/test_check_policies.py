@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from mutants import Mutants, expect_failures
+from broken_policies import MUTANTS, UNUSUAL, Honest
+from mutants import edited, expect_failures, named
 from push import CONTINUOUS, DISCRETE, Push, Reach
-from torch import Tensor
 
 import wmplay
 from wmplay.check import check_policy
-
-NOISE = 0.3
+from wmplay.check.fixtures.scripts import Acting
+from wmplay.check.policies import POLICY
+from wmplay.check.policies.planning import PLANNING
+from wmplay.check.report import examine
+from wmplay.objectives import SumOfRewards
+from wmplay.planners.cem import CEM
+from wmplay.policies.mpc import MPC
 
 
 class Never(Reach):
@@ -25,179 +29,96 @@ def env(actions: Any = CONTINUOUS, max_steps: int = 17) -> Push:
     return Push(actions, max_steps=max_steps, task=Never())
 
 
-class Honest:
-    """Follows a fading memory of where it was and what it did; explores by Gaussian noise."""
+# ---- one-line edits of our own MPC, and what is said of them ---------------------------------------
 
-    def __init__(self, actions: Any = CONTINUOUS) -> None:
-        self.choices = int(getattr(actions, "n", 0))
-        if not self.choices:
-            self.low, self.high = torch.from_numpy(actions.low), torch.from_numpy(actions.high)
-
-    def initial(self, batch_size: int) -> Any:
-        return {"memory": torch.zeros(batch_size, 2)}
-
-    def act(
-        self,
-        carry: Any,
-        observation: Any,
-        last_action: Tensor,
-        first: Tensor,
-        *,
-        explore: bool = False,
-        generator: Any = None,
-    ) -> Any:
-        did = last_action.float().reshape(len(first), -1)[:, :1]
-        kept = self.kept(carry["memory"], first)
-        memory = kept / 2 + observation["x"] + 0.1 * did
-        place = (2 * memory).sin()
-        if explore:
-            place = place + self.noise(place, generator)
-        return self.action(place), {"memory": memory}
-
-    def kept(self, memory: Tensor, first: Tensor) -> Tensor:
-        return torch.where(first.unsqueeze(1), 0.0, memory)
-
-    def noise(self, place: Tensor, generator: Any) -> Tensor:
-        return NOISE * torch.randn(place.shape, generator=generator)
-
-    def action(self, place: Tensor) -> Tensor:
-        """From places [B, 2] in about -1..1."""
-        place = (1 + place.clamp(-1, 1)) / 2
-        if self.choices:
-            return (place[:, 0] * self.choices).long().clamp(max=self.choices - 1)
-        return self.low + (self.high - self.low) * place
-
-
-# ---- policies that each break something ----------------------------------------------------------
-
-MUTANTS = Mutants()
-breaks = MUTANTS.breaks
-
-
-@breaks("shapes and types")
-class ActionInDoubleBrackets(Honest):
-    def action(self, place: Tensor) -> Tensor:
-        return super().action(place).unsqueeze(1)
-
-
-@breaks("shapes and types")
-class ActionsAsWholeNumbers(Honest):
-    def action(self, place: Tensor) -> Tensor:
-        return super().action(place).long()
+OBSERVE = "self.model.observe(carry.belief, last_action.unsqueeze(1), new)"
+TAKEN = "plan[torch.arange(len(step), device=step.device), step]"
+BELIEVES, SCORES, FOLLOWS, GOES_ON = (each.name for each in PLANNING)
+EDITS: dict[str, tuple[str, str, str, str]] = {
+    "observes its own plan": (
+        "self._update(carry, observation, last_action, first)",
+        "self._update(carry, observation, last_action if carry is None "
+        "else carry.plan[torch.arange(len(first)), carry.step - 1], first)",
+        BELIEVES,
+        "told its own action",
+    ),
+    "ignores the frames": (
+        OBSERVE,
+        "self.model.predict(carry.belief, last_action.unsqueeze(1)).belief",
+        BELIEVES,
+        "the latest frame has not entered",
+    ),
+    "forgets the episode": (OBSERVE, "self.model.initial(modelled(observation))", BELIEVES, "is forgotten"),
+    "observes no action": (OBSERVE, OBSERVE.replace("last_action", "0 * last_action"), BELIEVES, "no action"),
+    "keeps the first belief": (
+        "return action, Carry(belief,",
+        "return action, Carry(belief if carry is None else carry.belief,",
+        BELIEVES,
+        "without the steps between",
+    ),
+    "all rows begin": ("bool(first.all())", "bool(first.any())", BELIEVES, "where another row begins"),
+    "the first frame unused": (
+        "return self.model.initial(modelled(observation))",
+        "return self.model.initial({k: 0 * x for k, x in modelled(observation).items()})",
+        BELIEVES,
+        "without the first frame",
+    ),
+    "the second action": (TAKEN, TAKEN.replace(", step]", ", step + 1]"), FOLLOWS, "one too far"),
+    "always the first action": (TAKEN, "plan[:, 0]", FOLLOWS, "first action again"),
+    "plans too late": ("step >= self.replan_every", "step > self.replan_every", FOLLOWS, "for 3 steps"),
+    "plan not shifted": ("_shift(plan, step)", "plan", GOES_ON, "as if none had been"),
+    "plan shifted twice": ("_shift(plan, step)", "_shift(plan, 2 * step)", GOES_ON, "from its action 4"),
+    "plan of other rows": ("rest[index]", "rest[: len(index)]", GOES_ON, "of another row"),
+    "goals of other rows": (
+        "take_rows(observation, index)",
+        "take_rows(observation, torch.arange(len(index)))",
+        SCORES,
+        "of another row",
+    ),
+    "goals candidate by candidate": (
+        "repeat_rows(dict(observation), times)",
+        "{key: torch.cat([x] * times) for key, x in observation.items()}",
+        SCORES,
+        "of another row",
+    ),
+}
 
 
-@breaks("shapes and types")
-class OneStepCountForAllRows(Honest):
-    def initial(self, batch_size: int) -> Any:
-        return {**super().initial(batch_size), "steps": 0}
-
-    def act(self, carry: Any, *told: Any, **draws: Any) -> Any:
-        action, following = super().act(carry, *told, **draws)
-        return action, {**following, "steps": carry["steps"] + 1}
+def planning(cls: Any) -> Any:
+    torch.manual_seed(0)
+    model = wmplay.make("model", "mlp", env=env(), hidden=7)
+    return cls(model, CEM(CONTINUOUS, horizon=5, candidates=5, iterations=1), SumOfRewards())
 
 
-@breaks("bounds are kept")
-class NoiseBeyondTheBounds(Honest):
-    def action(self, place: Tensor) -> Tensor:
-        return self.low + (self.high - self.low) * (1 + place) / 2
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edit_of_mpc_is_found_out(edit: str) -> None:
+    old, new, expected, said = EDITS[edit]
+    trial = Acting(planning(edited(MPC, (old, new))), env(), 0)
+    first = examine(edit, PLANNING, trial).failures[0]
+    assert first.name == expected
+    assert said in first.message
 
 
-@breaks("batch invariance", "episodes are apart", "memory is kept")
-class MemoryCentredOverTheBatch(Honest):
-    def action(self, place: Tensor) -> Tensor:
-        return super().action(place - 0.1 * place.mean(0))
-
-
-@breaks("batch invariance")
-class BatchSizeAsAScale(Honest):
-    def action(self, place: Tensor) -> Tensor:
-        return super().action(place / (1 + 0.1 * len(place)))
-
-
-@breaks("rows draw for themselves")
-class OneNoiseForAll(Honest):
-    def noise(self, place: Tensor, generator: Any) -> Tensor:
-        return super().noise(place[:1], generator).expand_as(place)
-
-
-@breaks("episodes are apart")
-class NeverForgets(Honest):
-    def kept(self, memory: Tensor, first: Tensor) -> Tensor:
-        return memory
-
-
-@breaks("episodes are apart")
-class ForgetsOnlyWhenAllBegin(Honest):
-    def kept(self, memory: Tensor, first: Tensor) -> Tensor:
-        return torch.zeros_like(memory) if first.all() else memory
-
-
-@breaks("memory is kept")
-class ForgetsAllWhenOneBegins(Honest):
-    def kept(self, memory: Tensor, first: Tensor) -> Tensor:
-        return torch.zeros_like(memory) if first.any() else memory
-
-
-@breaks("isolation")
-class MemoryInTheObject(Honest):
-    memory = torch.zeros(0, 2)
-
-    def kept(self, memory: Tensor, first: Tensor) -> Tensor:
-        self.memory = self.memory if len(self.memory) == len(first) else torch.zeros(len(first), 2)
-        return super().kept(self.memory, first)
-
-    def act(self, *told: Any, **draws: Any) -> Any:
-        action, carry = super().act(*told, **draws)
-        self.memory = carry["memory"]
-        return action, carry
-
-
-@breaks("isolation")
-class ObservationInPlace(Honest):
-    def act(self, carry: Any, observation: Any, *told: Any, **draws: Any) -> Any:
-        observation["x"].clamp_(max=0.25)
-        return super().act(carry, observation, *told, **draws)
-
-
-@breaks("isolation")
-class CarryInPlace(Honest):
-    def kept(self, memory: Tensor, first: Tensor) -> Tensor:
-        memory[first] = 0
-        return memory.mul_(0.9)
-
-
-@breaks("isolation")
-class LeavesAKeyBehind(Honest):
-    def act(self, carry: Any, observation: Any, *told: Any, **draws: Any) -> Any:
-        observation["speed"] = observation["x"] * 0
-        return super().act(carry, observation, *told, **draws)
-
-
-@breaks("same seed same numbers")
-class DisturbsTheGlobalGenerator(Honest):
-    def action(self, place: Tensor) -> Tensor:
-        np.random.rand()  # noqa: NPY002
-        return super().action(place)
-
-
-@breaks("same seed same numbers")
-class ItsOwnDice(Honest):
-    def __init__(self) -> None:
-        super().__init__()
-        self.dice = np.random.default_rng(0)
-
-    def noise(self, place: Tensor, generator: Any) -> Tensor:
-        return super().noise(place, generator) + 1e-6 * self.dice.random()
+def test_mpc_itself_has_every_property() -> None:
+    report = check_policy(planning(MPC), env())
+    assert report.passed, report
+    assert all(finding.tried for finding in report.findings if finding.name in named(PLANNING)), report
 
 
 # ---- tests ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", UNUSUAL)
+def test_an_unusual_policy_is_not_accused(policy: Any) -> None:
+    report = check_policy(policy(), env())
+    assert report.passed, report
 
 
 @pytest.mark.parametrize("actions", [CONTINUOUS, DISCRETE], ids=["continuous", "discrete"])
 def test_an_honest_policy_has_every_property(actions: Any) -> None:
     report = check_policy(Honest(actions), env(actions))
     assert report.passed, report
-    assert all(finding.tried for finding in report.findings), report
+    assert {x.name for x in report.findings if not x.tried} == named(PLANNING), report
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
@@ -207,8 +128,7 @@ def test_a_mutant_fails_what_it_breaks_and_nothing_else(mutant: str) -> None:
 
 
 def test_each_property_is_broken_by_a_mutant() -> None:
-    named = {finding.name for finding in check_policy(Honest(), env()).findings}
-    assert MUTANTS.broken() == named
+    assert MUTANTS.broken() | {expected for _, _, expected, _ in EDITS.values()} == named(POLICY)
 
 
 def test_what_cannot_be_tried_says_why() -> None:

@@ -1,13 +1,12 @@
-"""Properties of policies, one function each; those of policies that learn are in ``learners``.
+"""Properties of all that acts, policies and explorers, one function each.
 
-A policy acts on recorded episodes, and receives the recorded actions, not its own, as the executed ones.
+It acts on recorded episodes, and receives the recorded actions, not its own, as the executed ones.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import gymnasium
 import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
@@ -16,45 +15,14 @@ from torch.utils._pytree import tree_leaves, tree_map
 from wmplay.check.compare import global_generators_at_rest, same, shown
 from wmplay.check.fixtures.fitted_model import ROWS
 from wmplay.check.fixtures.scripts import ANEW, BEFORE, Acting, exchanged, flat, pick
-from wmplay.check.learners import LEARNING, Practised
-from wmplay.check.report import Broken, NotTried, Property, Report, examine
+from wmplay.check.report import Broken, NotTried, Property
 from wmplay.config.kinds import KINDS
-from wmplay.contracts import StoreView, WorldModel, missing_methods
+from wmplay.contracts import missing_methods
 
 MANY = 97  # copies of a row, enough to see rare draws
+CONSTANT = 1e-5  # between what is added in two steps
+ATTEMPTS = 11  # seeds, of plays of whole scripts
 TRIES = 23  # seeds to try, so that equal draws of all rows are no accident
-
-
-def check_policy(
-    policy: Any,
-    env: gymnasium.Env[Any, Any],
-    *,
-    model: WorldModel | None = None,
-    store: StoreView | None = None,
-    seed: int = 0,
-    verbose: bool = False,
-    quick: bool = False,
-) -> Report:
-    """Check all properties of a policy.
-
-    Args:
-        policy: on the CPU. A policy that learns is copied, and not changed.
-        env: a single env, with the observations and actions that the policy is made for. A policy that learns
-            practises in an artificial world of these observations and actions.
-        model, store: for a policy that learns from them (see ``Practice``).
-        seed: of all random draws. The caller's random state is not changed.
-        verbose: whether to print each finding at once.
-        quick: whether to leave out slow properties.
-
-    Raises:
-        SpaceError: if the env's episodes are too short.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if missing_methods(policy, ("improve",)):
-            return examine(type(policy).__name__, ACTING, Acting(policy, env, seed), verbose, quick)
-        learner = Practised(policy, env, seed, model, store)
-        return examine(type(policy).__name__, (*ACTING, *LEARNING), learner, verbose, quick)
 
 
 # ---- the properties ------------------------------------------------------------------------------
@@ -89,6 +57,17 @@ def shapes_and_types(trial: Acting) -> None:
                     )
 
 
+def acting_leaves_it_as_it_is(trial: Acting) -> None:
+    """Check that acting changes no weight and no buffer."""
+    before = _state(trial.policy)
+    trial.play(trial.script(), explore=list(trial.usual)[-1])
+    changed = [name for name, x in _state(trial.policy).items() if not torch.equal(x, before[name])]
+    if changed:
+        raise Broken(
+            f"act changes '{changed[0]}' of the policy", "change weights and statistics in improve only"
+        )
+
+
 def bounds_are_kept(trial: Acting) -> None:
     """Check that actions are within the space: clipping at execution would change them silently."""
     low, high = trial.bounds
@@ -103,7 +82,7 @@ def bounds_are_kept(trial: Acting) -> None:
             row, entry = (int(index) for index in (over > 0).nonzero()[0])
             raise Broken(
                 f"entry {entry} of an action is {float(actions[row, entry]):.4g}, the space is "
-                f"{float(low[entry]):.4g} to {float(high[entry]):.4g} ({_mode(explore)})",
+                f"{float(low[entry]):.4g} to {float(high[entry]):.4g} ({mode_of(explore)})",
                 "clamp it, or squash it into the space, before it is returned",
             )
 
@@ -111,18 +90,19 @@ def bounds_are_kept(trial: Acting) -> None:
 def batch_invariance(trial: Acting) -> None:
     """Check that the action of a row depends on that row alone."""
     advice = (
-        "let no operation mix the rows: statistics over dim 0, view() that swaps axes, BatchNorm in train"
+        "let no operation mix the rows: statistics over dim 0, view() that swaps axes, BatchNorm in train, "
+        "noise that was drawn once for the rows of a batch"
     )
     for explore, usual in trial.usual.items():
         for changed in (ANEW, ~ANEW):
             got = trial.play(exchanged(trial.script(), changed), explore=explore)
-            others = f"what rows {_rows(changed)} see changes what another does"
-            same(_only(got, ~changed), _only(usual, ~changed), f"{others} ({_mode(explore)})", advice)
+            others = f"what rows {rows_of(changed)} see changes what another does"
+            same(_only(got, ~changed), _only(usual, ~changed), f"{others} ({mode_of(explore)})", advice)
         if trial.draws[explore]:
             continue  # alone, a row draws other numbers
         for row in range(ROWS):
             alone = trial.play(pick(trial.script(), slice(row, row + 1)), explore=explore)
-            problem = f"row {row} alone acts differently than among {ROWS} rows ({_mode(explore)})"
+            problem = f"row {row} alone acts differently than among {ROWS} rows ({mode_of(explore)})"
             same(alone, usual[row : row + 1], problem, advice)
 
 
@@ -138,9 +118,39 @@ def rows_draw_for_themselves(trial: Acting) -> None:
         if not torch.equal(actions, actions[:1].expand_as(actions)):
             return
     raise Broken(
-        f"{ROWS} rows with the same observations always draw the same action ({_mode(drawing[-1])})",
+        f"{ROWS} rows with the same observations always draw the same action ({mode_of(drawing[-1])})",
         "draw numbers of the batch's shape, [B, ...], not one for all rows",
     )
+
+
+def draws_go_on(trial: Acting) -> None:
+    """Check that calls go on in the generator that they are given: in the same place, not always the same
+    draw."""
+    advice = "draw with generator=generator: no seed, no generator and no table of its own"
+    explore = list(trial.usual)[-1]
+    rows = torch.arange(ROWS).repeat(MANY // ROWS if explore else 1)  # a planner is slow
+    scene = pick(trial.script()[:1], rows)[0]
+    generator, actions = torch.Generator().manual_seed(trial.seed), list[Tensor]()
+    for _ in range(TRIES):  # draws may be rare
+        begin = trial.policy.initial(len(rows))
+        with torch.no_grad():
+            action, _ = trial.policy.act(begin, *scene, explore=explore, generator=generator)
+        actions.append(flat(action))
+        if not trial.draws[explore] or not torch.equal(actions[-1], actions[0]):
+            break
+    if generator.initial_seed() != trial.seed:
+        raise Broken(f"act gives the generator a seed ({mode_of(explore)})", advice)
+    if trial.draws[explore]:
+        if all(torch.equal(action, actions[0]) for action in actions[1:]):
+            raise Broken(f"each call draws the same numbers ({mode_of(explore)})", advice)
+        return
+    if explore and not isinstance(trial.space, Discrete):
+        low, high = trial.bounds
+        inside = ((trial.usual[True] > low) & (trial.usual[True] < high)).all(-1)
+        added = (trial.usual[True] - trial.usual[False])[inside]
+        if len(added) > ROWS and float((added - added[0]).abs().max()) < CONSTANT:
+            raise Broken("exploring adds the same numbers in every step, and draws nothing", advice)
+    raise NotTried("it draws nothing")
 
 
 def episodes_are_apart(trial: Acting) -> None:
@@ -151,43 +161,50 @@ def episodes_are_apart(trial: Acting) -> None:
             trial.play(trial.script(past=past, anew=ANEW), explore=explore)[ANEW, BEFORE:] for past in (0, 1)
         )
         problem = "an episode's actions depend on the episode before it"
-        same(one, other, f"{problem} ({_mode(explore)})", advice)
+        same(one, other, f"{problem} ({mode_of(explore)})", advice)
         script = trial.script(anew=torch.ones(ROWS, dtype=torch.bool))
         later = trial.play(script, explore=explore)[:, BEFORE:]
         fresh = trial.play(script[BEFORE:], explore=explore, start=BEFORE)
         problem = "after an episode it acts differently than after initial()"
-        same(later, fresh, f"{problem} ({_mode(explore)})", advice)
+        same(later, fresh, f"{problem} ({mode_of(explore)})", advice)
 
 
 def memory_is_kept(trial: Acting) -> None:
     """Check that a row remembers its episode while others begin a new one."""
     matters = False
     for explore, usual in trial.usual.items():
-        other = trial.play(trial.script(past=1), explore=explore)
-        remembering = (other != usual)[:, BEFORE:].flatten(1).any(1) & ~ANEW
-        if not remembering.any():
-            continue
-        matters = True
-        one, other = (trial.play(trial.script(past=past, anew=ANEW), explore=explore) for past in (0, 1))
-        kept = (one != other)[:, BEFORE:].flatten(1).any(1)
-        if not (kept & remembering).any():
+        remembering, kept = [], False
+        for attempt in range(ATTEMPTS if trial.draws[explore] else 1):  # chance may hide a difference
+            seed = trial.seed + attempt
+            same_past, other_past, one, other = (
+                trial.play(trial.script(past=past, anew=anew), explore=explore, seed=seed)
+                for anew in (None, ANEW)
+                for past in (0, 1)
+            )
+            remembering += rows_of((same_past != other_past)[:, BEFORE:].flatten(1).any(1) & ~ANEW)
+            kept = kept or bool(((one != other)[:, BEFORE:].flatten(1).any(1) & ~ANEW).any())
+            if kept:
+                break
+        matters = matters or kept or bool(remembering)
+        if len(remembering) >= (2 if trial.draws[explore] else 1) and not kept:
             raise Broken(
-                f"when rows {_rows(ANEW)} begin a new episode, row {_rows(remembering)[0]} forgets its own "
-                f"({_mode(explore)})",
+                f"when rows {rows_of(ANEW)} begin a new episode, row {remembering[0]} forgets its own "
+                f"({mode_of(explore)})",
                 "treat first row by row: torch.where(first, beginning, carried), never `if first.any()`",
             )
         if not trial.draws[explore]:
-            problem = f"it acts differently because rows {_rows(ANEW)} begin a new episode ({_mode(explore)})"
+            problem = (
+                f"it acts differently because rows {rows_of(ANEW)} begin an episode ({mode_of(explore)})"
+            )
             same(_only(one, ~ANEW), _only(usual, ~ANEW), problem, "treat first row by row")
     if not matters:
         raise NotTried("what came before makes no difference to what it does")
 
 
 def isolation(trial: Acting) -> None:
-    """Check that calls change neither their arguments nor the policy."""
+    """Check that calls change neither their arguments nor later answers."""
     fresh = "keep nothing in the policy between calls: what is remembered belongs into the carry"
     aside = pick(trial.script(past=2), slice(0, 3))  # other envs, in which it acts in between
-    before = _state(trial.policy)
     for explore, usual in trial.usual.items():
         carry, other = trial.policy.initial(ROWS), trial.policy.initial(3)
         actions = []
@@ -198,17 +215,12 @@ def isolation(trial: Acting) -> None:
             _unchanged(kept, given)
             _, other = trial.act(other, aside[step], explore, trial.seed_of(step))
             again, carry = trial.act(carry, scene, explore, trial.seed_of(step))
-            problem = f"step {step} of the same carry is another after a call in between ({_mode(explore)})"
+            problem = f"step {step} of the same carry is another after a call in between ({mode_of(explore)})"
             same(flat(again).unsqueeze(1), flat(action).unsqueeze(1), problem, fresh)
             carry = following
             actions.append(flat(action))
-        problem = f"it acts differently while it acts in other envs, too ({_mode(explore)})"
+        problem = f"it acts differently while it acts in other envs, too ({mode_of(explore)})"
         same(torch.stack(actions, 1), usual, problem, fresh)
-    changed = [name for name, value in _state(trial.policy).items() if not torch.equal(value, before[name])]
-    if changed:
-        raise Broken(
-            f"act changes '{changed[0]}' of the policy", "change weights and statistics in improve only"
-        )
 
 
 def same_seed_same_numbers(trial: Acting) -> None:
@@ -217,18 +229,20 @@ def same_seed_same_numbers(trial: Acting) -> None:
     for explore, usual in trial.usual.items():
         with global_generators_at_rest("act", advice):
             again = trial.play(trial.script(), explore=explore)
-        same(again, usual, f"the same generator gives two actions ({_mode(explore)})", advice, tolerance=0)
+        same(again, usual, f"the same generator gives two actions ({mode_of(explore)})", advice, tolerance=0)
 
 
 ACTING: tuple[Property[Any], ...] = (
-    Property(shapes_and_types),
+    Property(shapes_and_types, decisive=True),
+    Property(acting_leaves_it_as_it_is, decisive=True),
+    Property(same_seed_same_numbers, decisive=True),
     Property(bounds_are_kept),
     Property(batch_invariance),
     Property(rows_draw_for_themselves),
-    Property(episodes_are_apart),
-    Property(memory_is_kept),
+    Property(draws_go_on, after=(rows_draw_for_themselves,)),
     Property(isolation),
-    Property(same_seed_same_numbers),
+    Property(episodes_are_apart, after=(batch_invariance,)),
+    Property(memory_is_kept, after=(batch_invariance,)),
 )
 
 
@@ -240,11 +254,13 @@ def _only(actions: Tensor, rows: Tensor) -> Tensor:
     return torch.where(rows.reshape(-1, 1, 1), actions, 0.0)
 
 
-def _mode(explore: bool) -> str:
+def mode_of(explore: bool) -> str:
+    """Return the name of a mode, for messages."""
     return "exploring" if explore else "not exploring"
 
 
-def _rows(mask: Tensor) -> list[int]:
+def rows_of(mask: Tensor) -> list[int]:
+    """Return the rows that a mask marks."""
     return [int(row) for row in mask.nonzero().squeeze(1)]
 
 
