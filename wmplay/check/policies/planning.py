@@ -332,7 +332,8 @@ def _shift(warm: Tensor, old: Tensor, first: int) -> int | None:
     """Return how many actions of an old plan [H, N] a warm start has dropped, or None; ``first`` is tried
     first."""
     steps = int(old.shape[0])
-    for shift in (min(first, steps - 1), *range(steps)):
+    shifts: list[int] = [min(first, steps - 1), *range(steps)]
+    for shift in shifts:
         left = steps - shift
         if len(warm) >= left and bool((warm[:left] - old[shift:]).abs().max() < CLOSE):
             return shift
