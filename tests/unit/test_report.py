@@ -22,13 +22,13 @@ from wmplay.evaluation.metrics.prediction import evaluate_prediction
 from wmplay.evaluation.scores import MODEL, Curve, Evaluation, KeyScore, PredictionScore
 from wmplay.evaluation.statistics import Interval
 from wmplay.report import result_table, write_report
+from wmplay.report.colours import BLUE, GREEN, INK, ORANGE, PAPER, RULE, SKY, rgb
 from wmplay.report.markup import PICTURES
 from wmplay.report.numbers import duration, interval, number, percent
 from wmplay.report.pictures.canvas import paint, paint_difference, paint_goal
 from wmplay.report.pictures.clips import clip_cells, clips_gif
 from wmplay.report.plots.lines import loss_plot, practice_plot, progress_plot
 from wmplay.report.run_files import read_run_files
-from wmplay.report.style import BLUE, GREEN, INK, ORANGE, PAPER, RULE, SKY, rgb
 from wmplay.report.verdict import verdict
 
 

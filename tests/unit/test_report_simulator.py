@@ -11,12 +11,12 @@ from rich.console import Console
 
 from wmplay.evaluation.model_quality import correlation, measured
 from wmplay.report import result_table
+from wmplay.report.colours import INK, ORANGE, PAPER, rgb
 from wmplay.report.labels import policy_label
 from wmplay.report.markup import PICTURES
 from wmplay.report.pictures.canvas import paint_goal
 from wmplay.report.pictures.clips import futures_strip
 from wmplay.report.run_files import read_run_files
-from wmplay.report.style import INK, ORANGE, PAPER, rgb
 from wmplay.report.sweep.quality import quality_plot
 
 

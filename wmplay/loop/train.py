@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from wmplay import registry
+from wmplay import registry, report
 from wmplay.config.overrides import refuse_hydras
 from wmplay.config.settings import Settings
 from wmplay.envs import build_env
@@ -23,7 +23,6 @@ from wmplay.loop.phases import PHASES, Phase
 from wmplay.loop.rehearsal import rehearse
 from wmplay.loop.session import Session
 from wmplay.loop.state import PHASE_NAMES
-from wmplay.report import duration, wall_times, write_report
 from wmplay.runs.compatibility import check_spaces
 from wmplay.runs.disk.directory import RunDirectory
 from wmplay.runs.load import Run
@@ -91,7 +90,7 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
             loop(session, PHASES)
             if session.settings.report:
                 session.note("finished")  # which the report says
-                team.lead(lambda: write_report(directory.path))
+                team.lead(lambda: report.write_report(directory.path))
     return Run(directory.path)
 
 
@@ -107,8 +106,8 @@ def tell_duration(s: Session, pace: Pace) -> None:
     state = s.state
     seconds = pace.expected(s.settings, state.iteration, state.phase, state.updates)
     if s.team.leads:
-        times = wall_times({"wall": seconds})
-        tell(f"about {duration(sum(seconds.values()))} on this machine: {times}")
+        times = report.wall_times({"wall": seconds})
+        tell(f"about {report.duration(sum(seconds.values()))} on this machine: {times}")
 
 
 def loop(s: Session, phases: Sequence[Phase]) -> None:
@@ -151,4 +150,4 @@ def evaluate_again(path: str | Path, overrides: Sequence[str] = ()) -> None:
         reference = run.trajectories if run.directory.trajectories.exists() else None
         scores = assess(settings, run.parts, run.directory, run.device, reference=reference)
         save_evaluation(run.path, **scores)
-        write_report(run.path)
+        report.write_report(run.path)

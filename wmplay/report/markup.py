@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from wmplay.report.style import BLUE, INK, PAPER, QUIET, RULE
+from wmplay.report.colours import BLUE, INK, PAPER, QUIET, RULE
 from wmplay.report.tables import Grid
 from wmplay.system.files import written_beside
 

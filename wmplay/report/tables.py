@@ -26,6 +26,7 @@ from wmplay.evaluation.scores import (
     selected_horizons,
 )
 from wmplay.evaluation.statistics import Interval
+from wmplay.report.colours import PREDICTORS
 from wmplay.report.labels import (
     AGREEMENTS,
     DISTANCES,
@@ -38,7 +39,6 @@ from wmplay.report.labels import (
 )
 from wmplay.report.numbers import broken, counted, interval, number, percent, plus_minus, wall_times
 from wmplay.report.run_files import read_run_files
-from wmplay.report.style import PREDICTORS
 from wmplay.report.verdict import main_policy, verdict
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from wmplay.contracts import Array
-from wmplay.report.style import INK, ORANGE, PAPER, QUIET, RED, SKY, Rgb, font, rgb
+from wmplay.report.colours import INK, ORANGE, PAPER, QUIET, RED, SKY, Rgb, rgb
+from wmplay.report.style import font
 
 WIDTH = 960  # of moving pictures; still ones have twice as many pixels
 MARGIN = 12

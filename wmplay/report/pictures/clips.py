@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from wmplay.evaluation.gallery import ShownClips
 from wmplay.evaluation.scores import selected_horizons
+from wmplay.report.colours import BLUE, GREEN, INK, QUIET, RULE
 from wmplay.report.pictures.canvas import (
     BORDER,
     DIFFERENCES,
@@ -28,7 +29,7 @@ from wmplay.report.pictures.canvas import (
     png,
     stack,
 )
-from wmplay.report.style import BLUE, GREEN, INK, QUIET, RULE, font
+from wmplay.report.style import font
 
 ROWS = ("truth", "prediction", "difference")
 DREAM_ROWS = ("real", "generated")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from PIL import Image, ImageDraw
 
 from wmplay.contracts import GOAL_PREFIX, Trajectory
+from wmplay.report.colours import GREEN, INK, ORANGE, PAPER, QUIET, RULE
 from wmplay.report.numbers import counted
 from wmplay.report.pictures.canvas import (
     BORDER,
@@ -23,7 +24,7 @@ from wmplay.report.pictures.canvas import (
     pitch,
     stack,
 )
-from wmplay.report.style import GREEN, INK, ORANGE, PAPER, QUIET, RULE, font
+from wmplay.report.style import font
 
 
 def shown_key(worlds: Mapping[str, Sequence[Trajectory]]) -> str | None:

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from wmplay.contracts import Array
 from wmplay.evaluation.gallery import ShownClips
 from wmplay.evaluation.scores import Curve
-from wmplay.report.style import GREEN, drawing, plain_ticks
+from wmplay.report.colours import GREEN
+from wmplay.report.style import drawing, plain_ticks
 
 Line: TypeAlias = dict[str, Any]  # properties of a matplotlib line
 

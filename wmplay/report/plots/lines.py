@@ -15,22 +15,10 @@ from matplotlib.figure import Figure
 from wmplay.contracts import Array
 from wmplay.evaluation.gallery import ShownClips
 from wmplay.evaluation.scores import MODEL, Curve, PredictionScore
+from wmplay.report.colours import BLUE, GREEN, INK, ORANGE, OTHERS, PURPLE, QUIET, RED, SKY, predictor_style
 from wmplay.report.labels import METRICS, QUALITIES, policy_label
 from wmplay.report.plots.figures import Line, draw_curves, entries_of_vector, legend_below, panels_of_page
-from wmplay.report.style import (
-    BLUE,
-    GREEN,
-    INK,
-    ORANGE,
-    OTHERS,
-    PURPLE,
-    QUIET,
-    RED,
-    SKY,
-    drawing,
-    plain_ticks,
-    predictor_style,
-)
+from wmplay.report.style import drawing, plain_ticks
 
 SMOOTHED_POINTS = 150  # a curve with more points than this is drawn pale, with its running mean over it
 FLAT = 3  # where the first tenth of a curve widens its range more than this, it runs out of the picture

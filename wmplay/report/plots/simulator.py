@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from wmplay.contracts import Array
 from wmplay.evaluation.gallery import ShownClips
 from wmplay.evaluation.scores import AgreementScore, Curve, SpreadScore
+from wmplay.report.colours import BLUE, GREEN, INK, ORANGE, QUIET
 from wmplay.report.labels import AGREEMENTS, DISTANCES
 from wmplay.report.plots.figures import Line, draw_curves, entries_of_vector, legend_below, panels_of_page
-from wmplay.report.style import BLUE, GREEN, INK, ORANGE, QUIET, drawing
+from wmplay.report.style import drawing
 
 
 def spread_plot(score: SpreadScore) -> Figure:

@@ -12,9 +12,10 @@ from matplotlib.ticker import MaxNLocator
 
 from wmplay.evaluation.seeds import SHARED, Job, Setting
 from wmplay.evaluation.statistics import Interval
+from wmplay.report.colours import BLUE, QUIET
 from wmplay.report.numbers import broken, interval, percent
 from wmplay.report.plots.figures import panels_of_page
-from wmplay.report.style import BLUE, QUIET, drawing
+from wmplay.report.style import drawing
 from wmplay.report.tables import Grid
 
 MOST_ROWS = 30  # of a plot: a search has more settings than a reader can compare

@@ -10,10 +10,11 @@ from matplotlib.ticker import MaxNLocator
 
 from wmplay.evaluation.model_quality import Point, correlation
 from wmplay.evaluation.statistics import Interval
+from wmplay.report.colours import BLUE, OTHERS, QUIET
 from wmplay.report.labels import QUALITIES
 from wmplay.report.numbers import counted
 from wmplay.report.plots.figures import legend_below, panels_of_page
-from wmplay.report.style import BLUE, OTHERS, QUIET, drawing
+from wmplay.report.style import drawing
 
 LEAST = 3  # evaluations, because two points always lie on a line
 
