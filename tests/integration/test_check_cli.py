@@ -94,7 +94,7 @@ def test_a_plugin_env_that_observes_before_it_acts_does_not(capsys: pytest.Captu
     assert main(["check", "env=stale", "env.max_steps=7"]) == 2
     seen = capsys.readouterr()
     assert "FAIL actions show in their own step: an action changes what is seen 1 step late" in seen.out
-    assert seen.err.startswith("wmplay: error: env=stale: 1 of 14 properties do not hold")
+    assert seen.err.startswith("wmplay: error: env=stale: 1 of 11 properties do not hold")
     assert seen.err.count("\n") == 1
 
 

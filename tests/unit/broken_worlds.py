@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Box, Tuple
+from gymnasium.vector import AutoresetMode
 from honest_world import GOAL, Batch, Honest
 from mutants import Mutants
 
@@ -325,3 +326,223 @@ class AnotherInAWorker(Honest):
     class batch(Batch):
         def step(self, actions: Any) -> Any:
             return super().step(0.9 * actions if self.num_workers else actions)
+
+
+class Taskless(Honest):
+    """The reward is the nearness of the goal; actions fail at times to reach it before the clock."""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        self.task = None
+
+    def step(self, action: Any) -> Any:
+        before = self.place.copy()
+        self.move(action)
+        self.time += 1
+        return self.seen(), self.paid(before), *self.ends(bool(self.place[0] > GOAL)), {}
+
+    def paid(self, before: Any) -> float:
+        return float(-np.abs(self.place - GOAL).sum())
+
+
+@breaks("rewards belong to their step")
+class RewardOfTheStepBefore(Taskless):
+    last = 0.0
+
+    def begin(self) -> None:
+        super().begin()
+        self.last = 0.0
+
+    def paid(self, before: Any) -> float:
+        now, self.last = self.last, super().paid(before)
+        return now
+
+
+@breaks("rewards belong to their step")
+class ProgressOfTheStepBefore(RewardOfTheStepBefore):
+    def paid(self, before: Any) -> float:
+        now, self.last = self.last, float((self.place - before).sum())
+        return now
+
+
+@breaks("rewards belong to their step")
+class RewardOfTheStateBefore(Taskless):
+    def paid(self, before: Any) -> float:
+        return float(-np.abs(before - GOAL).sum())
+
+
+@breaks("rewards belong to their step")
+class ReturnSoFar(Taskless):
+    total = 0.0
+
+    def begin(self) -> None:
+        super().begin()
+        self.total = 0.0
+
+    def paid(self, before: Any) -> float:
+        self.total += super().paid(before)
+        return self.total
+
+
+@breaks("rewards belong to their step")
+class StepsSoFar(Taskless):
+    def paid(self, before: Any) -> float:
+        return float(self.time)
+
+
+@breaks("the last step is paid")
+class LastStepIsFree(Taskless):
+    def paid(self, before: Any) -> float:
+        return 0.0 if self.time >= self.clock else super().paid(before)
+
+
+class Late(Taskless):
+    keys: tuple[str, ...] = ()
+    shown: ClassVar[Any] = None
+
+    def begin(self) -> None:
+        super().begin()
+        self.shown = super().seen()
+
+    def seen(self) -> Any:
+        now = super().seen()
+        if self.time == 0:
+            return now
+        before, self.shown = self.shown, now
+        return {key: (before if key in self.keys else now)[key].copy() for key in now}
+
+
+@breaks("each key is on time")
+class ScreenIsLate(Late):
+    keys = ("screen",)
+
+
+@breaks("each key is on time")
+class VectorIsLate(Late):
+    keys = ("place",)
+
+
+@breaks("goals stand")
+class GoalAsAnOffset(Honest):
+    def seen(self) -> Any:
+        return {**super().seen(), "goal_place": (GOAL - self.place).clip(-1, 1)}
+
+
+@breaks("each entry of the action counts")
+class DeadEntry(Honest):
+    def move(self, action: Any) -> None:
+        super().move(np.array([action[0], 0, action[2]]))
+
+
+@breaks("each entry of the action counts")
+class OneEntryForTwo(Honest):
+    def move(self, action: Any) -> None:
+        super().move(np.array([action[0], action[2], action[2]]))
+
+
+@breaks("the last frame is its own episodes")
+class LastFrameIsTheNext(Honest):
+    def step(self, action: Any) -> Any:
+        seen, reward, terminated, truncated, info = super().step(action)
+        if terminated or truncated:
+            seen, _ = self.reset()
+        return seen, reward, terminated, truncated, info
+
+
+@breaks("the last frame is its own episodes")
+class LastFrameIsKeptForTheNext(LastFrameIsTheNext):
+    kept: Any = None
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        if self.kept is not None and seed is None:
+            kept, self.kept = self.kept, None
+            return kept
+        self.kept = None
+        return super().reset(seed=seed)
+
+    def step(self, action: Any) -> Any:
+        *seen, info = super().step(action)
+        if seen[2] or seen[3]:
+            self.kept = {key: value.copy() for key, value in seen[0].items()}, info
+        return *seen, info
+
+
+@breaks("the last frame is its own episodes")
+class LastFrameIsTheOneBefore(Honest):
+    def step(self, action: Any) -> Any:
+        before = self.seen()
+        seen, reward, terminated, truncated, info = super().step(action)
+        return before if truncated else seen, reward, terminated, truncated, info
+
+
+@breaks("no start is skipped")
+class ResetsItself(Honest):  # huggingface/lerobot#4242: the vector env resets once more
+    def step(self, action: Any) -> Any:
+        answer = super().step(action)
+        if answer[2] or answer[3]:
+            self.reset()
+        return answer
+
+
+@breaks("held actions are repeated steps")
+class HeldTwice(Honest):  # opendilab/LightZero#494: the env repeats, and so does the wrapper
+    def __init__(self, action_repeat: int = 1, **config: Any) -> None:
+        super().__init__(**config)
+        self.action_repeat = action_repeat
+
+    def move(self, action: Any) -> None:
+        for _ in range(self.action_repeat**2):
+            super().move(0.1 * action)
+
+
+@breaks("seeds differ")
+class TwoSeeds(Honest):
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return super().reset(seed=None if seed is None else seed % 2)
+
+
+@breaks("seeds differ")
+class TwoSeedsOfItsOwn(Honest):
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        if seed is not None:
+            self.own = np.random.default_rng(seed % 2)
+        return super().reset(seed=seed)
+
+    def begin(self) -> None:
+        super().begin()
+        self.place = self.own.uniform(-0.5, 0.5, 3).astype(np.float32)
+
+
+@breaks("terminated is no clock")
+class EndsSwapped(Honest):
+    def ends(self, terminated: bool) -> tuple[Any, Any]:
+        return self.time >= self.clock, terminated
+
+
+@breaks("terminated is no clock")
+class BothEndsAtOnce(Honest):
+    def ends(self, terminated: bool) -> tuple[Any, Any]:
+        over = terminated or self.time >= self.clock
+        return over, over
+
+
+@breaks("terminated is no clock")
+class ClockTerminatesToo(Taskless):
+    max_steps = 13
+
+    def ends(self, terminated: bool) -> tuple[Any, Any]:
+        return terminated or self.time >= self.clock, False
+
+
+@breaks("a vector env is single ones")
+class ResetsTwice(Honest):  # huggingface/lerobot#4242
+    class batch(Batch):
+        def step(self, actions: Any) -> Any:
+            seen, reward, terminated, truncated, info = super().step(actions)
+            ended = np.flatnonzero(terminated | truncated)
+            if self.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP and len(ended):
+                seen = {key: value.copy() for key, value in seen.items()}
+                for slot in ended:
+                    for key, value in self.envs[slot].reset()[0].items():
+                        seen[key][slot] = value
+            return seen, reward, terminated, truncated, info

@@ -47,12 +47,19 @@ def blank(module: torch.nn.Module) -> None:
 
 @contextmanager
 def global_generators_at_rest(who: str, advice: str) -> Iterator[None]:
-    """Raise Broken if the block changes the random state of torch, numpy or Python."""
+    """Raise Broken if the block changes the random state of torch, numpy or Python, which is restored."""
+    kept = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    torch.rand(1), np.random.random(), random.random()  # noqa: NPY002  # no seed leads to what is compared
     before = _random_states()
-    yield
-    for name, state in _random_states().items():
-        if state != before[name]:
-            raise Broken(f"{who} draws from {name}'s global generator", advice)
+    try:
+        yield
+        for name, state in _random_states().items():
+            if state != before[name]:
+                raise Broken(f"{who} draws from {name}'s global generator", advice)
+    finally:
+        torch.set_rng_state(kept[0])
+        np.random.set_state(kept[1])  # noqa: NPY002
+        random.setstate(kept[2])
 
 
 def _random_states() -> dict[str, Any]:

@@ -37,7 +37,11 @@ def try_env(run: Settings) -> Report:
     """Build an env and check it."""
     chosen = env_config(run)
     env = build_env(chosen)
-    report = check_env(env, partial(build_env, chosen), seed=run.seed, verbose=True)
+
+    def make(num_envs: Any = None, num_workers: int = 0, autoreset: Any = "same_step", **changed: Any) -> Any:
+        return build_env({**chosen, **changed}, num_envs, num_workers, autoreset)
+
+    report = check_env(env, make, seed=run.seed, verbose=True)
     env.close()  # unless it is refused: then it may have no close()
     return report
 

@@ -155,6 +155,37 @@ class GymEnv(gymnasium.Env[Observation, Any]):
         return resized(frame, self._size)
 
 
+class InOurForm(gymnasium.Wrapper[Observation, Any, Any, Any]):
+    """An env that was made elsewhere, with the observations and actions of ``GymEnv``.
+
+    Raises:
+        SpaceError: for spaces that have no such form.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        super().__init__(env)
+        name = str(env.spec.id if env.spec is not None else type(env.unwrapped).__name__)
+        self._parts = _told(parts(env.observation_space, f"observation of '{name}'"), name)
+        self.observation_space: Space[Any] = Dict(self._parts.spaces)
+        self.action_space = action_space(env.action_space, f"action of '{name}'")
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin an episode."""
+        seen, info = self.env.reset(seed=seed, options=options)
+        return self._parts.read(seen), info
+
+    def step(self, action: Any) -> tuple[Observation, Any, bool, bool, dict[str, Any]]:
+        """Take a step.
+
+        Raises:
+            ActionError: for an action of the wrong shape or type, or with NaN.
+        """
+        seen, *outcome = self.env.step(_executable(action, self.env.action_space, self.action_space))
+        return self._parts.read(seen), *outcome  # type: ignore[return-value]
+
+
 class GymVectorEnv(VectorEnv[Any, Any, Any]):
     """The vector env registered for a Gymnasium id, with the observations and actions of ``GymEnv``.
 

@@ -91,10 +91,27 @@ def expect_single_ones(
             arrived = with_final(now, ended, info, spaces)
         led_to, following = slots.step(each)
         _expect(_slots(arrived, reward, terminated, truncated), led_to, where)
-        _expect(_slots(now), [Moment(each.observation) for each in following], f"{where}, the next episode,")
+        begun = [Moment(each.observation) for each in following]
+        if slots.autoreset == "same_step":
+            _expect_no_start_skipped(_slots(now), begun, slots, np.flatnonzero(ended))
+        _expect(_slots(now), begun, f"{where}, the next episode,")
         since_end = np.where(ended | (since_end >= 0), since_end + 1, -1)
         if since_end.min() >= INTO_THE_NEXT:
             return
+
+
+def _expect_no_start_skipped(
+    got: Sequence[Moment], begun: Sequence[Moment], slots: Slots, ended: Array
+) -> None:
+    """Raise Broken if a slot that has just ended begins the start after the next."""
+    for slot in ended:
+        if difference(got[slot], begun[slot], TOLERANCE) is not None:
+            later = Moment(copied(slots.envs[slot].reset()[0]))
+            if difference(got[slot], later, TOLERANCE) is None:
+                raise Broken(
+                    f"slot {slot} of {len(got)} begins the start after the next: every second one is skipped",
+                    "reset an env once at each end: who does, the env, its wrappers or the vector env?",
+                )
 
 
 def _stepped(env: gymnasium.Env[Any, Any], action: Any) -> Moment:

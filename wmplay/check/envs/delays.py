@@ -1,0 +1,208 @@
+"""Properties of the time rule: an action shows in the frame that it leads to, in every key, to the last step.
+
+Most are tried by forks: two plays under one seed that differ in a single action. What differs afterwards is
+that action's effect alone, however noisy the world is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from gymnasium.spaces import Box
+
+from wmplay.check.fixtures.explained import FEWEST, placed, transitions, unexplained
+from wmplay.check.fixtures.played_env import (
+    AFTERWARDS,
+    FORKED_AT,
+    LIMIT,
+    EnvTrial,
+    Fork,
+    Moment,
+    first_difference,
+    fork,
+    play,
+    same_key,
+)
+from wmplay.check.report import Broken, NotTried
+from wmplay.contracts import Array, observation_spaces
+from wmplay.contracts.data import GOAL_PREFIX
+
+ENOUGH = 5  # forks that must agree
+AT_ONCE = 1.25  # growth of an effect after its first step, up to which it is no inertia
+
+
+def actions_show_in_their_own_step(trial: EnvTrial) -> None:
+    """Check that action[t] changes the observation at t + 1."""
+    if trial.claims("passive"):
+        raise NotTried("its metadata claim that it is passive")
+    late = [found for found in (each.first_seen for each in trial.forks) if found is not None]
+    if not late:
+        _expect_any_effect(trial)
+    allowed = int(trial.claims("delay") or 0)
+    if min(late) <= allowed:
+        return
+    steps = f"{min(late)} step{'s' * (min(late) > 1)} late, never in its own"
+    if min(late) > 1:
+        raise NotTried(f"an action first shows {steps}: put 'delay': {min(late)} into metadata if it shall")
+    growth = _growth(trial.forks)
+    if growth is None or growth > AT_ONCE:
+        raise NotTried(f"an action first shows {steps}, as it does where velocities are hidden")
+    raise Broken(
+        f"an action changes what is seen {steps}",
+        "step() first acts and then observes; if it shall be late, put 'delay': 1 into metadata",
+    )
+
+
+def _expect_any_effect(trial: EnvTrial) -> None:
+    """Raise Broken if no action ever makes a difference, NotTried where it makes one to rewards or late."""
+    if any(each.any_difference for each in trial.forks):
+        raise NotTried("actions change rewards or ends, and nothing that is seen")
+    first, *others = trial.extremes()
+    for other in others:
+        for seed in (trial.seed, trial.seed + 1):
+            plays = [play(trial.env, seed, [action] * LIMIT) for action in (first, other)]
+            if len(plays[0]) != len(plays[1]) or first_difference(*plays) is not None:
+                raise NotTried(f"an action shows nothing within {AFTERWARDS} steps, and something in time")
+    raise Broken(
+        f"no action changes anything that is seen within {LIMIT} steps",
+        "use the action in step(); if there is nothing to move, put 'passive': True into metadata",
+    )
+
+
+def _growth(forks: list[Fork]) -> float | None:
+    """Return by how much the effect on float vectors is larger a step after it is first seen."""
+    found = []
+    for each in forks:
+        first = each.first_seen
+        if first is not None and first + 1 < len(each.pairs):
+            at, after = (_distance(*each.pairs[first + shift]) for shift in (0, 1))
+            if at > 0:
+                found.append(after / at)
+    return float(np.median(found)) if found else None
+
+
+def _distance(one: Moment, other: Moment, key: str | None = None) -> float:
+    """Return the distance of the float vectors of two observations, or of one of them."""
+    parts = [
+        np.square(value.astype(np.float64) - other.observation[name]).sum()
+        for name, value in one.observation.items()
+        if value.dtype.kind == "f" and key in (None, name)
+    ]
+    return float(np.sqrt(sum(parts)))
+
+
+def each_key_is_on_time(trial: EnvTrial) -> None:
+    """Check that no key shows the state of the step before while the others show the present one."""
+    keys = list(observation_spaces(trial.env.observation_space))
+    if len(keys) < 2 or trial.claims("passive") or trial.claims("delay"):
+        raise NotTried("there is one key alone, or no promise of when actions show")
+    first: dict[str, list[int]] = {
+        key: [
+            delay
+            for each in trial.forks
+            if (delay := each.first(lambda a, b, key=key: not same_key(a, b, key))) is not None  # type: ignore[misc]
+        ]
+        for key in keys
+    }
+    on_time = [key for key in keys if 0 in first[key]]
+    for key in keys:
+        if on_time and len(first[key]) >= ENOUGH and min(first[key]) == 1 and _is_late(trial, key, on_time):
+            raise Broken(
+                f"observation '{key}' shows each action a step later than {_listed(on_time)}",
+                f"make all keys of a frame of one state, also '{key}'; if it shall be late, put 'delay': 1 "
+                "into metadata",
+            )
+
+
+def _is_late(trial: EnvTrial, key: str, others: list[str]) -> bool:
+    """Return whether a key tells of the other keys' last frame, or moves at once a step after them.
+
+    A position that is moved by the velocity of the frame before responds as late, but not at once: its
+    changes are explained by the other keys.
+    """
+    steps = transitions(trial.plays, trial.env.action_space)
+    if len(steps.rows) < FEWEST:
+        return False
+    value = placed(steps.values(key, 1))
+    by_last, by_own = (unexplained(value, steps.frames(shift, others), steps.group) for shift in (0, 1))
+    if by_last < 0.6 and by_last < 0.7 * by_own:
+        return True
+    is_float = steps.values(key, 0).dtype.kind == "f"
+    if not is_float or by_own < 0.5 or by_own < by_last:
+        return False
+    change = value - placed(steps.values(key, 0))
+    if unexplained(change, steps.frames(0, others), steps.group) < 0.5:
+        return False
+    grown = [
+        _distance(*each.pairs[2], key) / before
+        for each in trial.forks
+        if len(each.pairs) > 2 and (before := _distance(*each.pairs[1], key)) > 0
+    ]
+    return bool(grown) and float(np.median(grown)) <= AT_ONCE
+
+
+def goals_stand(trial: EnvTrial) -> None:
+    """Check that actions do not move what the ``goal_`` keys show: models take the goal as it is."""
+    goals = [key for key in observation_spaces(trial.env.observation_space) if key.startswith(GOAL_PREFIX)]
+    if not goals:
+        raise NotTried("it has no goal_ keys")
+    for key in goals:
+        moved = [each.first(lambda a, b, key=key: not same_key(a, b, key)) for each in trial.forks]  # type: ignore[misc]
+        if len(moved) >= ENOUGH and np.mean([delay == 0 for delay in moved]) > 0.8:
+            raise Broken(
+                f"observation '{key}' changes with every action",
+                "show where the goal is, not how far: goal_ keys stay as they are while a model imagines",
+            )
+
+
+def each_entry_of_the_action_counts(trial: EnvTrial) -> None:
+    """Check that each entry of a continuous action makes a difference while the others stay as they are."""
+    space = trial.env.action_space
+    if not isinstance(space, Box) or space.shape is None or int(np.prod(space.shape)) < 2:
+        raise NotTried("actions have no entries")
+    if trial.claims("passive"):
+        raise NotTried("its metadata claim that it is passive")
+    unused = set(trial.claims("unused_actions") or ())
+    dead = [
+        entry
+        for entry in range(int(np.prod(space.shape)))
+        if entry not in unused and not any(each.any_difference for each in _forks_of(trial, entry))
+    ]
+    dead = [entry for entry in dead if not _changes_an_episode(trial, entry)]
+    if dead:
+        raise Broken(
+            f"entry {dead[0]} of the action changes nothing in {LIMIT} steps: no frame, no reward",
+            f"use it in step(); if it has no use, put 'unused_actions': {dead} into metadata",
+        )
+
+
+def _forks_of(trial: EnvTrial, entry: int) -> Iterator[Fork]:
+    low, high = trial.extremes()
+    for number, at in enumerate(FORKED_AT):
+        usual = trial.actions(trial.seed + number, at + AFTERWARDS)
+        usual[at] = _with_entry(usual[at], entry, low)
+        yield fork(trial.env, trial.seed + number, usual, at, _with_entry(usual[at], entry, high))
+
+
+def _changes_an_episode(trial: EnvTrial, entry: int) -> bool:
+    """Return whether anything differs in long plays in which an entry is held low, or high."""
+    for seed in range(trial.seed, trial.seed + 3):
+        actions = trial.actions(seed)
+        plays = [
+            play(trial.env, seed, [_with_entry(action, entry, bound) for action in actions])
+            for bound in trial.extremes()
+        ]
+        if len(plays[0]) != len(plays[1]) or first_difference(*plays) is not None:
+            return True
+    return False
+
+
+def _with_entry(action: Array, entry: int, source: Array) -> Array:
+    changed = np.array(action)
+    changed.flat[entry] = source.flat[entry]
+    return changed
+
+
+def _listed(keys: list[str]) -> str:
+    return ", ".join(f"'{key}'" for key in keys)

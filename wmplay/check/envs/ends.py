@@ -1,0 +1,148 @@
+"""Properties of the ends of episodes: the world's are terminated, the clock's truncated."""
+
+from __future__ import annotations
+
+from itertools import islice, pairwise
+
+import numpy as np
+import torch
+
+from wmplay.check.compare import TOLERANCE
+from wmplay.check.fixtures.played_env import LONG, SEEDS, EnvTrial, Moment, moments
+from wmplay.check.report import Broken, NotTried
+from wmplay.contracts import HasReward, env_spec
+
+FEW = 3  # ends
+
+
+def terminated_is_no_clock(trial: EnvTrial) -> None:
+    """Check that the end of the world is terminated, and the time limit truncated."""
+    clock = env_spec(trial.env).max_steps
+    ends: list[Moment] = []
+    for play in trial.plays:
+        beyond = next((each for each in play.moments if clock is not None and each.step > clock), None)
+        if beyond is not None:
+            raise Broken(
+                f"its max_steps is {clock}, and an episode (seed {play.seed}) goes on after that",
+                "return truncated=True from that step on: evaluation waits for the end of each episode",
+            )
+        ends += [one[-1] for one, _ in play.ended]
+    if not ends:
+        raise NotTried(f"no episode ended within {LONG} steps")
+    _expect_one_cause(ends, bool(trial.claims("fixed_length")))
+    _expect_flags_in_their_roles(trial, ends)
+
+
+def _expect_one_cause(ends: list[Moment], fixed_length: bool) -> None:
+    """Raise Broken if all ends are both terminated and truncated."""
+    lengths = {end.step for end in ends}
+    if len(ends) < FEW or lengths == {1} or (fixed_length and len(lengths) == 1):
+        return
+    if all(end.terminated and end.truncated for end in ends):
+        raise Broken(
+            f"all {len(ends)} ends of episodes are terminated and truncated at once",
+            "return terminated where the world brings an end about, truncated where only the time is over",
+        )
+
+
+def _expect_flags_in_their_roles(trial: EnvTrial, ends: list[Moment]) -> None:
+    terminated = [end.step for end in ends if end.terminated and not end.truncated]
+    truncated = [end.step for end in ends if end.truncated and not end.terminated]
+    longest = max(end.step for end in ends)
+    if terminated.count(longest) > FEW and longest not in truncated and longest > 1:
+        _expect_no_clock_terminates(trial, longest, terminated, truncated)
+    elif truncated and not terminated and len(set(truncated)) > 1 and _depends_on_actions(trial):
+        raise Broken(
+            f"episodes end as truncated after steps {_listed(truncated)}, as actions have it, and never as "
+            "terminated",
+            "return terminated where the world brings an end about; truncated is the clock's",
+        )
+
+
+def _expect_no_clock_terminates(
+    trial: EnvTrial, longest: int, terminated: list[int], truncated: list[int]
+) -> None:
+    """Raise Broken if the clock's number of steps, or the same number in all episodes, terminates them."""
+    usual = longest == env_spec(trial.env).max_steps or set(terminated) == {longest}
+    for action in trial.extremes()[:5]:
+        for number in range(FEW):
+            end = _first_end(trial, trial.seed + number, [action] * (longest + 1))
+            if end is None or end.step > longest or (end.step == longest and not end.terminated):
+                return
+            (truncated if end.truncated else terminated).append(end.step)
+    if truncated and set(terminated) == {longest}:
+        raise Broken(
+            f"episodes end as terminated after {longest} steps, and as truncated before that, such as after "
+            f"{_listed(truncated)}",
+            "swap them: terminated is the end that the world brings about, truncated the clock's",
+        )
+    if (
+        not usual
+        or terminated.count(longest) < SEEDS
+        or trial.claims("fixed_length")
+        or _frames_tell_time(trial)
+    ):
+        return
+    raise Broken(
+        f"{terminated.count(longest)} episodes end as terminated after step {longest}, and none lasts longer",
+        "return truncated, not terminated, where only the time is over; if the task itself has that many "
+        "steps, put 'fixed_length': True into metadata",
+    )
+
+
+def _listed(lengths: list[int]) -> str:
+    return ", ".join(map(str, sorted(set(lengths))[:5]))
+
+
+def _depends_on_actions(trial: EnvTrial) -> bool:
+    """Return whether an episode lasts longer, or less long, under other actions: its limit is not drawn."""
+    for play in trial.plays[:FEW]:
+        first = play.episodes[0][0][-1]
+        if first.truncated:
+            random = list(islice(trial.draws(play.seed + SEEDS), first.step + 1))
+            held = [[action] * (first.step + 1) for action in trial.extremes()[:3]]
+            others = [_first_end(trial, play.seed, actions) for actions in (random, *held)]
+            if any(end is None or end.step != first.step for end in others):
+                return True
+    return False
+
+
+def _first_end(trial: EnvTrial, seed: int, actions: list[object]) -> Moment | None:
+    return next((each for each in moments(trial.env, seed, actions) if each.over), None)
+
+
+def _frames_tell_time(trial: EnvTrial) -> bool:
+    """Return whether an entry of the frames has the same value at the same step of every episode, and no
+    value twice."""
+    ended = [one for play in trial.plays for one, _ in play.ended]
+    shortest = min(map(len, ended))
+    for key in ended[0][0].observation:
+        values = np.stack([[each.observation[key].ravel() for each in one[:shortest]] for one in ended])
+        steps = values[0].astype(np.float64)
+        alike = (values == values[:1]).all(axis=(0, 1))
+        grows = (np.diff(steps, axis=0) > 0).all(axis=0) | (np.diff(steps, axis=0) < 0).all(axis=0)
+        if (alike & grows).any():
+            return True
+    return False
+
+
+def its_task_agrees(trial: EnvTrial) -> None:
+    """Check that ``env.task.reward_and_terminated``, which a learned env uses, agrees with step()."""
+    task = env_spec(trial.env).task
+    if not isinstance(task, HasReward):
+        raise NotTried("it has no task.reward_and_terminated")
+    for before, after in pairwise(trial.plays[0].moments):
+        if after.step == 0:
+            continue
+        reward, terminated = task.reward_and_terminated(_row(before), _row(after))
+        said, did = (float(reward[0]), bool(terminated[0])), (float(after.reward), bool(after.terminated))
+        if abs(said[0] - did[0]) > TOLERANCE or said[1] != did[1]:
+            raise Broken(
+                f"task.reward_and_terminated says {said[0]:.4g} and {said[1]} where step() returned "
+                f"{did[0]:.4g} and {did[1]} ({after})",
+                "let step() ask the task, about the observations before and after",
+            )
+
+
+def _row(moment: Moment) -> dict[str, torch.Tensor]:
+    return {key: torch.from_numpy(value[None]) for key, value in moment.observation.items()}
