@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := wmplay hydra_plugins tests scripts plugins
+SOURCES := wmplay hydra_plugins pytest_wmplay tests scripts plugins
 
 .PHONY: demo test lint docs bench clean
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -19,6 +20,15 @@ from wmplay.models.mlp import MLP
 class Leaky(MLP):
     def predict(self, belief, action, **draws):
         return super().predict(belief, action + action.mean(1, keepdim=True), **draws)
+"""
+
+COST = """
+import wmplay
+
+@wmplay.register("objective", "cost")
+class Cost:
+    def __call__(self, prediction, observation):
+        return -prediction.reward.sum(1)
 """
 
 STALE = """
@@ -96,6 +106,19 @@ def test_a_plugin_env_that_observes_before_it_acts_does_not(capsys: pytest.Captu
     assert "FAIL actions show in their own step: an action changes what is seen 1 step late" in seen.out
     assert seen.err.startswith("wmplay: error: env=stale: 1 of 11 properties do not hold")
     assert seen.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("objective", ["sum_of_rewards", "cost"])
+def test_a_report_is_one_json_object(objective: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("plugins").mkdir()
+    Path("plugins/cost.py").write_text(COST)
+    code = main(["check", f"objective={objective}", "env.physics=fast", "--json", "--quick"])
+    seen = capsys.readouterr()
+    report = json.loads(seen.out)
+    status = {finding["name"]: finding["status"] for finding in report["findings"]}
+    expected = (2, False, "failed") if objective == "cost" else (0, True, "ok")
+    assert (code, report["passed"], status["better is higher"]) == expected
+    assert set(status.values()) <= {"ok", "failed", "not tried"}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Progress where no bar can be drawn: plain lines, now and then."""
+"""Progress: plain lines where no bar can be drawn, and lines that go away."""
 
 from io import StringIO
 
@@ -20,3 +20,13 @@ def test_a_file_gets_plain_lines(every: float, monkeypatch: pytest.MonkeyPatch) 
     assert not {"\r", "\x1b"} & set(written.getvalue())
     assert len(lines) == (3 if every == 0 else 1)
     assert all("updates" in line and "[loss]" in line for line in lines)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_is_being_done_is_shown_and_taken_away(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = StringIO()
+    monkeypatch.setattr(progress, "console", Console(file=written, force_terminal=terminal))
+    with progress.doing("[no] peeking"):
+        during = written.getvalue()
+    assert during == ("...  [no] peeking\r" if terminal else "")
+    assert written.getvalue().removeprefix(during) == ("\r\x1b[2K" if terminal else "")

@@ -5,17 +5,20 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from wmplay.config.plugins import failed_at
 from wmplay.errors import WmplayError
 from wmplay.system.printing import say
+from wmplay.system.progress import doing
 
 S = TypeVar("S")
 S_contra = TypeVar("S_contra", contravariant=True)
 KIT = Path(__file__).parent
+FIELDS = ("name", "status", "message", "advice", "seconds")  # of a finding, in JSON
 
 
 class Broken(Exception):
@@ -58,6 +61,13 @@ class Finding:
     tried: bool = True
     seconds: float = 0.0
 
+    @property
+    def status(self) -> Literal["ok", "failed", "not tried"]:
+        """The result in a word."""
+        if not self.tried:
+            return "not tried"
+        return "ok" if self.passed else "failed"
+
     def __str__(self) -> str:
         if not self.tried:
             return f"--   {self.name}: not tried, {self.message}"
@@ -87,8 +97,10 @@ class Report:
         return tuple(finding for finding in self.findings if not finding.passed)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report as JSON data: ``piece``, ``passed`` and the fields of each of ``findings``."""
-        return {"piece": self.piece, "passed": self.passed, "findings": [asdict(x) for x in self.findings]}
+        """Return the report as JSON data: ``piece``, ``passed``, and of each of ``findings`` what ``FIELDS``
+        names."""
+        findings = [{name: getattr(finding, name) for name in FIELDS} for finding in self.findings]
+        return {"piece": self.piece, "passed": self.passed, "findings": findings}
 
     def __str__(self) -> str:
         return "\n".join([self.piece, *map(str, self.findings)])
@@ -117,7 +129,8 @@ def examine(
         elif quick and each.slow:
             finding = _not_tried(each.name, "it takes long")
         else:
-            finding = _try(each, subject)
+            with doing(each.name) if verbose else nullcontext():
+                finding = _try(each, subject)
         findings.append(replace(finding, seconds=time.perf_counter() - start))
         if verbose:
             say(str(finding))

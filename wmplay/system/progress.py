@@ -11,8 +11,9 @@ from types import FrameType
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
+from rich.control import Control
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.segment import Segment
+from rich.segment import ControlType, Segment
 from rich.text import Text
 
 from wmplay.system.printing import printable
@@ -102,6 +103,20 @@ class Interrupt:
         """Raise Interrupted if Ctrl-C was pressed."""
         if self.pressed:
             raise Interrupted
+
+
+@contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Show a line while the block runs, where there is a terminal, and take it away after."""
+    if not console.is_terminal:
+        yield
+        return
+    console.print(Text(f"...  {what}"), end="", soft_wrap=True)
+    console.control(Control(ControlType.CARRIAGE_RETURN))
+    try:
+        yield
+    finally:
+        console.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
 
 
 Advance = Callable[[int, str], None]  # (units done so far, a short note such as "loss 1.23")
