@@ -18,12 +18,13 @@ from wmplay import registry
 from wmplay.check import envs, loggers, models, objectives, planners
 from wmplay.check.envs import check_env
 from wmplay.check.explorers import EXPLORING, check_explorer
-from wmplay.check.learners import LEARNING
 from wmplay.check.loggers import check_logger
 from wmplay.check.models import check_model
 from wmplay.check.objectives import check_objective
 from wmplay.check.planners import check_planner
-from wmplay.check.policies import ACTING, check_policy
+from wmplay.check.policies import POLICY, check_policy
+from wmplay.check.policies.acting import ACTING
+from wmplay.check.policies.learning import LEARNING
 from wmplay.check.report import Property, Report
 from wmplay.config.references import settings
 from wmplay.config.settings import Settings
@@ -42,7 +43,7 @@ EPISODES, STEPS = 7, 23  # of what a policy that is checked may learn from
 def properties(kind: str, piece: Any) -> list[str]:
     """Return the names of the properties that a class of pieces is tried for, in their order."""
     if kind == "policy" and missing_methods(piece, ("improve",)):
-        return [each.name for each in ACTING]
+        return [each.name for each in POLICY]
     return [each.name for each in PROPERTIES[kind]]
 
 
@@ -159,7 +160,7 @@ PROPERTIES: Mapping[str, Sequence[Property[Any]]] = {
     "env": envs.PROPERTIES,
     "model": models.PROPERTIES,
     "planner": planners.PROPERTIES,
-    "policy": (*ACTING, *LEARNING),
+    "policy": (*POLICY, *LEARNING),
     "explorer": (*ACTING, *EXPLORING),
     "objective": objectives.PROPERTIES,
     "logger": loggers.PROPERTIES,

@@ -70,6 +70,32 @@ def a_score_for_each_future(trial: Judged) -> None:
     trial.score(frames=half, reward=trial.reward.bfloat16(), discount=trial.discount.bfloat16())
 
 
+def same_numbers_again(trial: Judged) -> None:
+    """Check that nothing is drawn, so that the same question has the same score."""
+    advice = "draw nothing: break ties by order"
+    with global_generators_at_rest("it", advice):
+        one, two = trial.score(), trial.score()
+    _same(one, two, "scored twice, a future has two scores", advice, 0)
+
+
+def isolation(trial: Judged) -> None:
+    """Check that arguments are not changed, and that calls do not affect each other."""
+    usual = trial.score()
+    future, seen = trial.future(), {key: x.clone() for key, x in trial.now.items()}
+    kept = {name: x.clone() for name, x in _parts(trial.now, future).items()}
+    trial.objective(future, seen)
+    after = _parts(seen, future)
+    same = {name for name in kept if name in after and torch.equal(after[name], kept[name])}
+    changed = [name for name in {**kept, **after} if name not in same]
+    if changed:
+        raise Broken(
+            f"it changes the {changed[0]} that it is given", "work on new tensors: no `*=`, no `out=`"
+        )
+    trial.score(reward=trial.reward * 100, rows=slice(0, 2))
+    advice = "keep nothing between calls: a planner compares the scores of many"
+    _same(trial.score(), usual, "the same futures have other scores after other calls", advice, 0)
+
+
 def predictions_matter(trial: Judged) -> None:
     """Check that other predictions have other scores, because a planner would search in vain."""
     if not trial.discerns():
@@ -221,34 +247,10 @@ def gradients_go_through(trial: Judged) -> None:
         raise NotTried("no score follows a prediction smoothly")
 
 
-def isolation(trial: Judged) -> None:
-    """Check that arguments are not changed, and that calls do not affect each other."""
-    usual = trial.score()
-    future, seen = trial.future(), {key: x.clone() for key, x in trial.now.items()}
-    kept = {name: x.clone() for name, x in _parts(trial.now, future).items()}
-    trial.objective(future, seen)
-    after = _parts(seen, future)
-    same = {name for name in kept if name in after and torch.equal(after[name], kept[name])}
-    changed = [name for name in {**kept, **after} if name not in same]
-    if changed:
-        raise Broken(
-            f"it changes the {changed[0]} that it is given", "work on new tensors: no `*=`, no `out=`"
-        )
-    trial.score(reward=trial.reward * 100, rows=slice(0, 2))
-    advice = "keep nothing between calls: a planner compares the scores of many"
-    _same(trial.score(), usual, "the same futures have other scores after other calls", advice, 0)
-
-
-def same_numbers_again(trial: Judged) -> None:
-    """Check that nothing is drawn, so that the same question has the same score."""
-    advice = "draw nothing: break ties by order"
-    with global_generators_at_rest("it", advice):
-        one, two = trial.score(), trial.score()
-    _same(one, two, "scored twice, a future has two scores", advice, 0)
-
-
 PROPERTIES: tuple[Property[Judged], ...] = (
     Property(a_score_for_each_future, decisive=True),
+    Property(same_numbers_again, decisive=True),
+    Property(isolation, decisive=True),
     Property(predictions_matter, decisive=True),
     Property(batch_invariance, decisive=True),
     Property(better_is_higher),
@@ -257,8 +259,6 @@ PROPERTIES: tuple[Property[Judged], ...] = (
     Property(what_comes_after_the_end),
     Property(models_without_a_head),
     Property(gradients_go_through),
-    Property(isolation),
-    Property(same_numbers_again),
 )
 
 
