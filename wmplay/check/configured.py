@@ -80,15 +80,11 @@ def try_env(run: Settings, **how: Any) -> Report:
     """Build an env and check it."""
     chosen = env_config(run)
     env = build_env(chosen)
-<<<<<<< HEAD
 
     def make(num_envs: Any = None, num_workers: int = 0, autoreset: Any = "same_step", **changed: Any) -> Any:
         return build_env({**chosen, **changed}, num_envs, num_workers, autoreset)
 
-    report = check_env(env, make, seed=run.seed, verbose=True)
-=======
-    report = check_env(env, partial(build_env, chosen), **how)
->>>>>>> 2f802d3 (Check: --quick, --json, a line for what is being tried; pytest --wmplay-check)
+    report = check_env(env, make, **how)
     env.close()  # unless it is refused: then it may have no close()
     return report
 
