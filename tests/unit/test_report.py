@@ -63,7 +63,7 @@ def test_every_picture_is_whole_described_and_beside_the_page(run_dir, page):
 
 
 def test_page_says_what_was_found_and_how(page):
-    assert "Shown 3 frames, the model predicts lcd with a foreground IoU of" in page.text
+    assert "After 3 frames of context, the model predicts lcd with a foreground IoU of" in page.text
     assert (
         "the policy reaches the goal in 100.0% [56.6, 100.0] of 5 episodes, a random one in 0.0%" in page.text
     )

@@ -41,9 +41,9 @@ def test_a_learned_simulator_is_shown_from_all_sides(simulator):
         "model (at most)",  # a bound is called one
         "0.100",  # bits per pixel: 5.5 of 55
         "future to future",
-        "Does the screen show what place says",
+        "Agreement of screen and place",
         "real (floor)",
-        "Always guessing the mean action has an error of 0.330",
+        "The mean action has an error of 0.330",
         "Learned world: the policy in the world model that it practised in",
         "20.0% [3.6, 62.4] of 5 episodes (40.0% with sampled actions, 60.0% sampled in the learned world)",
     ):

@@ -56,12 +56,12 @@ def _import_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="A=B",
-        help="call observation A by another name, B; may be given several times",
+        help="rename observation A to B; may be given several times",
     )
     parser.add_argument(
         "--episode-length",
         type=at_least(1),
-        help="steps of each episode, for hdf5 in D4RL's layout that does not say where episodes end",
+        help="largest number of steps of an episode, for hdf5 in D4RL's layout without ends of episodes",
     )
 
 
@@ -74,12 +74,12 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 def _renaming(text: str) -> tuple[str, str]:
     old, equals, new = text.rpartition("=")
     if not (old and equals and new):
-        raise UsageError(f"--rename got '{text}'", expected="A=B, such as vector=state")
+        raise UsageError(f"--rename got '{text}'", expected="A=B, for example vector=state")
     return old, new
 
 
 VERBS: Mapping[str, Verb] = {
-    "info": Verb("print what is in a store", store_argument),
+    "info": Verb("print the content of a store", store_argument),
     "import": Verb("read data in another format into a store", _import_arguments),
     "export": Verb("write a store in another format", _export_arguments),
 }

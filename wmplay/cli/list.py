@@ -42,7 +42,7 @@ class Head:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("kind", nargs="?", help=f"of these alone: {', '.join((*KINDS, EXPERIMENT))}")
+    parser.add_argument("kind", nargs="?", help=f"one kind only: {', '.join((*KINDS, EXPERIMENT))}")
     parser.add_argument("name", nargs="?", help="show the settings of this piece of the kind")
 
 

@@ -21,14 +21,14 @@ CLOSED = 141  # 128 + SIGPIPE
 
 COMMANDS: Mapping[str, str] = {
     "train": "run the loop (collect episodes, fit a model, improve a policy, evaluate) into a run directory",
-    "eval": "evaluate a run again: its predictions by horizon, its policy beside the random one",
+    "eval": "evaluate a run again: predictions by horizon, the policy compared with the random one",
     "simulate": "collect episodes of an env into a store of trajectories",
-    "report": "write report.html and its pictures anew from the files of a run or a sweep",
-    "list": "show the pieces that can be swapped in: what each is, and its settings",
-    "check": "try what a piece of your own promises: one line per property",
-    "new": "write a piece of your own to begin with: it works, and has a test",
-    "data": "show what is in a store; make stores from other formats, and the reverse",
-    "export": "write a run as one portable folder, to act and to predict with elsewhere",
+    "report": "write report.html and its pictures again, from the files of a run or a sweep",
+    "list": "list all pieces with descriptions, or the settings of one piece",
+    "check": "check the contract of your own piece: one line per property",
+    "new": "write a first version of your own piece, which works and has a test",
+    "data": "show the content of a store; convert stores from and to other formats",
+    "export": "write a run as one portable folder, to use its policy and model elsewhere",
     "completion": "print a script that lets your shell complete commands, pieces and settings",
 }
 
@@ -119,7 +119,7 @@ def _failed(error: Exception, *, debug: bool) -> int:
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     elif isinstance(error, MemoryError):
-        text = f"out of memory ({error}): ask for fewer or smaller things at once"
+        text = f"out of memory ({error}): use smaller settings, for example fewer envs or a smaller batch"
     elif not isinstance(error, WmplayError | OSError):
         from wmplay.config import plugins
 

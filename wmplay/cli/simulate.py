@@ -24,11 +24,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     overrides_argument(parser, "settings of the env: task=body_goal physics=fast ...")
     out_store_option(parser)
     add = parser.add_argument
-    add("--episodes", type=at_least(1), default=100, help="how many to collect (default %(default)s)")
+    add("--episodes", type=at_least(1), default=100, help="number of episodes (default %(default)s)")
     add("--run", type=Path, help="act by the policy of this run (default: uniformly at random)")
-    add("--explore", action="store_true", help="act with the exploration of that run")
+    add("--explore", action="store_true", help="act with the exploration of the run")
     add("--other-world", action="store_true", help="allow a policy that was trained in another world")
-    add("--seed", type=at_least(0, LARGEST_SEED), default=0, help="of all random draws (default %(default)s)")
+    add(
+        "--seed",
+        type=at_least(0, LARGEST_SEED),
+        default=0,
+        help="of all random draws (default %(default)s)",
+    )
     add("--num-envs", type=at_least(1), default=64, help="envs stepped together (default %(default)s)")
     add("--num-workers", type=at_least(0), help="processes that share the envs (default: none)")
     add(

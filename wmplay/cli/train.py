@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-m", "--multirun", action="store_true", help="one run for each of comma-separated values: seed=0,1,2"
     )
-    parser.add_argument("--cfg", action="store_true", help="print the config of such a run, and stop")
+    parser.add_argument("--cfg", action="store_true", help="print the config and do not run")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-METRICS = {  # what a metric is called, with its unit
+METRICS = {  # label of a metric, with its unit
     "iou": "foreground IoU",
     "mse": "mean squared error (pixels 0 to 1)",
     "mae": "mean absolute error",
 }
 
-QUALITIES = {  # of a model as a whole, by the name that they are logged under; lower is better
+QUALITIES = {  # of a model as a whole, by logged name; lower is better
     "arbiter/frechet": "Frechet distance to real clips",
     "surprise/bits": "bits per frame",
 }
@@ -22,11 +22,11 @@ POLICY = "policy"  # the name of the run's own policy among the scores
 RANDOM = "random"
 SAMPLED = "_sampled"  # ends the name of a score whose actions were sampled, as the policy learned
 
-POLICIES: Mapping[str, tuple[str, str]] = {  # what to call other scores, and what they are
+POLICIES: Mapping[str, tuple[str, str]] = {  # labels of other scores, and their meaning
     "learned": ("learned world", "the policy in the world model that it practised in"),
     "untrained": ("untrained", "a policy of the same kind that has learned nothing"),
     "real": ("trained in reality", "a policy of another run, which practised in the real world"),
-    RANDOM: ("random", "actions drawn evenly"),
+    RANDOM: ("random", "actions drawn uniformly"),
 }
 
 

@@ -100,19 +100,19 @@ def _clips(run: RunFiles) -> Iterator[Picture]:
         yield Picture(
             f"clips_{names[key]}.gif",
             clips.clips_gif(shown, key),
-            f"Held-out clips of {key}. Green: the context, real frames that the model is shown. Blue: its "
-            "own prediction, given the real actions and no further frame.",
+            f"Held-out clips of {key}. Green: the context, real frames that the model observes. Blue: the "
+            "model's prediction from the real actions, without further frames.",
         )
         yield Picture(
             f"strip_{names[key]}.png",
             clips.film_strip(shown, key),
-            "The same clips, still: the frames of context, up to frame 0, then the steps predicted.",
+            "The same clips as single frames: the context, up to frame 0, then the predicted steps.",
         )
     for key in _vector_keys(shown):
         yield Picture(
             f"vector_{names[key]}.png",
             png(lines.vector_plot(shown, key)),
-            f"Entries of {key} in a held-out clip: what happened and what was predicted.",
+            f"Entries of {key} in a held-out clip, real and predicted.",
         )
 
 
@@ -124,9 +124,9 @@ def _futures(run: RunFiles) -> Iterator[Picture]:
             "spread.png",
             png(simulator.spread_plot(spread)),
             f"{counted(spread.futures, 'sampled future')} of each of {counted(spread.clips, 'beginning')} "
-            "under the same actions: how far they are from each other, and from what happened. Where the "
-            "model is right about what it cannot know, the two lines meet; where the first lies far below "
-            "the second, it is too sure. Unrelated clips give the scale.",
+            "under the same actions: their distance from each other, and from the real future. If the "
+            "model's uncertainty is right, the two lines are equal; if the first is far below the second, "
+            "the model is too certain. Unrelated clips give the scale.",
         )
     if shown is not None:
         names = file_names(shown.truth)
@@ -134,8 +134,8 @@ def _futures(run: RunFiles) -> Iterator[Picture]:
             yield Picture(
                 f"futures_{names[key]}.png",
                 clips.futures_strip(shown, key),
-                f"Sampled futures of one beginning of {key}, under the same actions, below what happened. "
-                "Green: the frames that the model is shown.",
+                f"Sampled futures of one beginning of {key}, under the same actions, below the real "
+                "future. Green: the frames that the model observes.",
             )
         for key in _vector_keys(shown):
             yield Picture(
@@ -148,8 +148,8 @@ def _futures(run: RunFiles) -> Iterator[Picture]:
         yield Picture(
             "agreement.png",
             png(simulator.agreement_plot(agreement)),
-            f"Whether a sampled future agrees with itself: its {agreement.key}, drawn by the world's own "
-            "renderer, beside its screen. True frames are the ceiling, the screen of another clip the floor.",
+            f"Agreement of a sampled future's {agreement.key}, drawn by the world's own renderer, with the "
+            "future's screen. Real frames are the ceiling, the screen of another clip is the floor.",
         )
 
 
@@ -162,8 +162,8 @@ def _dreams(run: RunFiles) -> Iterator[Picture]:
         yield Picture(
             f"unprompted_{names[key]}.gif",
             clips.clips_gif(shown, key, clips.DREAM_ROWS),
-            "Sampled from a reset's first frame alone, under random actions. Above, what the real world "
-            "made of the same beginning and actions: after a while the two may well differ.",
+            "Sampled from the first frame of a reset, under random actions. Above: the real world, from the "
+            "same frame under the same actions. After some steps the two may differ.",
         )
 
 
@@ -171,7 +171,7 @@ def _episodes(run: RunFiles) -> Iterator[Picture]:
     if not run.episodes:
         return
     sampled = run.evaluation is not None and POLICY + SAMPLED in run.evaluation.policies
-    how = "its actions sampled" if sampled else "without exploration"
+    how = "with sampled actions" if sampled else "without exploration"
     worlds = {"real": run.episodes}
     caption = f"Episodes of the policy in the real world, {how}."
     both = {**worlds, "learned": run.learned_episodes}
@@ -197,8 +197,9 @@ def _quality(run: RunFiles) -> Iterator[Picture]:
         yield Picture(
             "quality.png",
             png(figure),
-            "Each point is one evaluation of this run. Spearman's rank correlation, from five evaluations on "
-            "with a 95% bootstrap interval; those of one run are not independent: read it with care.",
+            "Each point is one evaluation of this run. Spearman's rank correlation has a 95% bootstrap "
+            "interval from five evaluations on, which may be too narrow, because evaluations of one run are "
+            "not independent.",
         )
 
 
@@ -209,12 +210,10 @@ def _learning(run: RunFiles) -> Iterator[Picture]:
         yield Picture("progress.png", png(progress), caption)
     practice = lines.practice_plot(run.log)
     if practice is not None:
-        yield Picture("practice.png", png(practice), "What the policy's practice logged.")
+        yield Picture("practice.png", png(practice), "Metrics of the policy's practice.")
     losses = lines.loss_plot(run.log)
     if losses is not None:
-        caption = (
-            "What fitting the model logged. Long curves have their running mean; a steep start is cut off."
-        )
+        caption = "Metrics of fitting the model. Long curves have a running mean; a steep start is cut off."
         yield Picture("losses.png", png(losses), caption)
 
 

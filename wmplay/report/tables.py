@@ -91,7 +91,7 @@ def _prediction_grid(key: str, result: KeyScore, score: PredictionScore) -> Grid
         if name == MODEL:
             rows.append(["  95% interval", *(plus_minus(curve.at(h)) for h in horizons)])
     columns = ["steps predicted", *(str(h) for h in horizons)]
-    note = f"{score.context} frames of context, {score.clips:,} clips of as many held-out episodes."
+    note = f"{score.context} frames of context, {score.clips:,} held-out episodes with one clip each."
     direction = "higher is better" if result.higher_is_better else "lower is better"
     return Grid(f"{key}: {METRICS[result.metric]} ({direction})", columns, rows, note)
 
@@ -114,10 +114,10 @@ def _surprise_grid(score: SurpriseScore) -> Grid:
     label = "model (at most)" if score.kind == "bound" else "model"
     named = {label: score.bits, **{SURPRISE_BASELINES[name]: x for name, x in score.baselines.items()}}
     rows = [[name, interval(bits), number(bits.value / score.pixels)] for name, bits in named.items()]
-    bound = " The model's is an upper bound: its true number may be lower." if score.kind == "bound" else ""
+    bound = " The model's is an upper bound of the exact number." if score.kind == "bound" else ""
     note = (
-        f"What a screen costs, given all before it: {counted(score.frames, 'frame')} of each of "
-        f"{counted(score.clips, 'held-out clip')}. 95% intervals over clips.{bound}"
+        f"Negative log-likelihood of a screen given all earlier ones: {counted(score.frames, 'frame')} of "
+        f"each of {counted(score.clips, 'held-out clip')}. 95% intervals over clips.{bound}"
     )
     return Grid("Surprise (lower is better)", ["", "bits per frame", "bits per pixel"], rows, note)
 
@@ -133,13 +133,11 @@ def _spread_grid(score: SpreadScore) -> Grid:
     ]
     note = (
         f"{counted(score.futures, 'sampled future')} of each of {counted(score.clips, 'beginning')}, under "
-        "the same actions. A model that knows how much it cannot know has the first two columns equal; if "
-        "the first is much smaller, it is too sure."
+        "the same actions. If the model's uncertainty is right, the first two columns are equal; if the "
+        "first is much smaller, the model is too certain."
     )
     columns = ["", "future to future", "future to truth", "unrelated clips"]
-    return Grid(
-        f"How far apart sampled futures are after {counted(score.horizon, 'step')}", columns, rows, note
-    )
+    return Grid(f"Distance of sampled futures after {counted(score.horizon, 'step')}", columns, rows, note)
 
 
 def _agreement_grid(score: AgreementScore) -> Grid:
@@ -152,9 +150,9 @@ def _agreement_grid(score: AgreementScore) -> Grid:
             rows.append(["  95% interval", *(plus_minus(curve.at(h)) for h in horizons)])
     note = (
         f"The screen and the {score.key} of one sampled future of each of {counted(score.clips, 'clip')}: "
-        f"the {score.key} is drawn as the world would draw it and held against the predicted screen."
+        f"the world's renderer draws the {score.key}, and the drawing is compared with the screen."
     )
-    title = f"Does the screen show what {score.key} says: {AGREEMENTS[score.measure]} (higher is better)"
+    title = f"Agreement of screen and {score.key}: {AGREEMENTS[score.measure]} (higher is better)"
     return Grid(title, ["steps predicted", *(str(h) for h in horizons)], rows, note)
 
 
@@ -170,16 +168,16 @@ def _arbiter_grid(score: ArbiterScore) -> Grid:
     chance = ""
     if all(error is not None for error in errors):
         rows.append(["action error", *(broken(interval(x)) for x in errors if x is not None)])
-        chance = f" Always guessing the mean action has an error of {number(score.chance or 0)}."
+        chance = f" The mean action has an error of {number(score.chance or 0)}."
     note = (
-        "Frechet distance and action error: lower is better. Precision: generated clips that might be real; "
-        f"recall: real ones that might be generated. Arbiter {score.arbiter}, "
+        "Frechet distance and action error: lower is better. Precision: the part of generated clips near "
+        f"real ones; recall: the part of real clips near generated ones. Arbiter {score.arbiter}, "
         f"{counted(score.clips, 'clip')} of five frames in each set, from "
         f"{counted(score.episodes, 'episode')}, {counted(score.context, 'frame')} of context and "
         f"{counted(score.horizon, 'step')}. 95% jackknife intervals over episodes.{chance}"
     )
     columns = ["", *(labels.get(name, name) for name in score.likeness)]
-    return Grid("As an arbiter sees it", columns, rows, note)
+    return Grid("Realism, by the arbiter", columns, rows, note)
 
 
 def result_table(run_dir: Path) -> Group:

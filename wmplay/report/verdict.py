@@ -42,13 +42,13 @@ def _prediction(score: PredictionScore) -> str:
     first = f"{number(curve.mean[0])} at 1 step"
     last = f", {number(curve.mean[-1])} at {score.horizon}" if score.horizon > 1 else ""
     shown, ahead = counted(score.context, "frame"), _ahead(result, score.horizon)
-    return f"Shown {shown}, the model predicts {key} with a {metric} of {first}{last}, {ahead}"
+    return f"After {shown} of context, the model predicts {key} with a {metric} of {first}{last}, {ahead}"
 
 
 def _ahead(result: KeyScore, horizon: int) -> str:
     """Return a description of the horizons at which the model is better than all baselines."""
     if not result.baselines:
-        return "with no baseline beside it"
+        return "without a baseline"
     until = result.ahead_until()
     side = "above" if result.higher_is_better else "below"
     if until == 0:

@@ -25,7 +25,7 @@ NOT_NAMES = frozenset({"null", "true", "false", "yes", "no", "on", "off", "nan",
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("kind", metavar="KIND", help=", ".join(registry.KINDS))
-    parser.add_argument("name", metavar="NAME", help="in snake_case, such as my_idea")
+    parser.add_argument("name", metavar="NAME", help="in snake_case, for example my_idea")
     parser.add_argument(
         "--package", action="store_true", help="write an installable package (./NAME), not a file (./plugins)"
     )

@@ -29,13 +29,13 @@ PAGE_COLUMNS = 110  # characters that fit in a row of the page
 JOBS = "Jobs"
 
 SEEDS = (
-    "Each dot is one seed; the mark is their interquartile mean (below 4 seeds: mean), the bar its 95% "
-    "bootstrap interval over seeds."
+    "Each dot is one seed; the mark is the interquartile mean of the seeds (below 4 seeds: mean), the bar "
+    "its 95% bootstrap interval over seeds."
 )
-EPISODES = "One seed of each: the bars are 95% intervals over its episodes, and say nothing of other seeds."
+EPISODES = "One seed of each: the bars are 95% intervals over its episodes, and do not cover other seeds."
 QUALITY = (
-    "Each point is one evaluation of one run. Spearman's rank correlation, from five runs on with a 95% "
-    "bootstrap interval, in which whole runs are drawn, since evaluations of one run are alike."
+    "Each point is one evaluation of one run. Spearman's rank correlation has a 95% bootstrap interval from "
+    "five runs on. The bootstrap draws whole runs, because evaluations of one run are alike."
 )
 
 
