@@ -198,7 +198,7 @@ class OneNoiseForAll(OneChanceForAll):
         return super().noise(action[:1], generator).expand_as(action)
 
 
-@breaks("episodes are apart")
+@breaks("a later episode is explored alike", "episodes are apart")
 class NoiseOfTheEpisodeBefore(Honest):
     def kept(self, noise: Tensor, first: Tensor) -> Tensor:
         return noise
@@ -232,6 +232,25 @@ class NoiseOfTheWholeEpisode(Honest):
         drawn = 0.3 * torch.randn(action.shape, generator=generator)
         noise = torch.where(told[2].unsqueeze(1), drawn, carry["noise"])
         return self.cut(action + noise if explore else action), {"policy": inside, "noise": noise}
+
+
+@breaks("a later episode is explored alike")
+class ColdStartOnce(Honest):
+    """Random actions for the first steps, of the first episode alone."""
+
+    actions = DISCRETE
+
+    def act(self, carry: Any, *told: Any, explore: bool = False, generator: Any = None) -> Any:
+        action, inside = self.ask(carry, *told, explore=explore, generator=generator)
+        drawn = torch.randint(0, self.choices, action.shape, generator=generator)
+        if explore:
+            action = torch.where(carry["noise"].squeeze(1) < 11, drawn, action)
+        return action, {"policy": inside, "noise": carry["noise"] + 1}
+
+
+@breaks("each row takes its own chance")
+class OneChanceForAllDiscreteActions(OneChanceForAll):
+    actions = DISCRETE
 
 
 @breaks("every entry explores")

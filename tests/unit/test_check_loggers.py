@@ -105,7 +105,7 @@ class ColumnsOfTheFirstLine(Honest):
         csv.writer(self.file).writerow([metrics.get(name) for name in self.columns or ()])
 
 
-@breaks("every name is kept")
+@breaks("every line is kept")
 class OneLineForAStep(Honest):
     last: int | None = None
 

@@ -164,6 +164,12 @@ class DividesByTheDiscount(Honest):
         return (reward / 0.9 ** torch.arange(reward.shape[1])).sum(1)
 
 
+@breaks("small differences count")
+class WholeNumbers(Honest):
+    def sum(self, reward: Tensor) -> Tensor:
+        return super().sum(reward).round()
+
+
 @breaks("every reward counts")
 class LeavesTheFirstRewardOut(Honest):
     def sum(self, reward: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
 
+from wmplay.check.compare import same
 from wmplay.check.explorers.exploring import LONG, MANY, Exploring, Make
 from wmplay.check.fixtures.fitted_model import ROWS
 from wmplay.check.fixtures.scripts import flat
@@ -21,6 +22,7 @@ from wmplay.check.report import Broken, NotTried, Property, Report, examine
 SIGMAS = 5.0  # deviation beyond chance
 EPISODES = 11  # seeds of the draws
 SELDOM = 2  # episodes in which some rows explore, if all have the same chance and others never do
+TOGETHER = 20  # times the variance of independent rows
 ENOUGH = 20  # draws for each discrete action, so that all of them occur
 RATES = ("epsilon", "probability")  # attributes that say how often an explorer acts at random
 
@@ -171,13 +173,29 @@ def every_discrete_action_comes_up(trial: Exploring) -> None:
         )
 
 
+def a_later_episode_is_explored_alike(trial: Exploring) -> None:
+    """Check that a row explores in its second episode as in its first, also after many steps."""
+    one, two = trial.actions(trial.constant), trial.second_episode(trial.constant)
+    same(
+        two,
+        one,
+        f"after an episode of {LONG} steps, with the same generator, the next one is explored otherwise",
+        "where first is True, begin that row's memory anew: torch.where(first, beginning, carried)",
+    )
+
+
 def each_row_takes_its_own_chance(trial: Exploring) -> None:
     """Check that each row decides on its own whether to explore."""
-    patterns = [trial.chances(seed) for seed in range(EPISODES)]
-    together = all(bool((pattern == pattern[:1]).all()) for pattern in patterns)
-    if together and any(not torch.equal(pattern, patterns[0]) for pattern in patterns):
+    counts = (
+        torch.stack([trial.chances(seed) for seed in range(EPISODES)]).double().sum(1)
+    )  # [EPISODES, LONG]
+    rate = counts.mean(0) / MANY
+    alone = MANY * (rate * (1 - rate)).mean()  # the variance that independent rows have
+    if float(counts.var(0).mean()) > TOGETHER * max(float(alone), 1.0):
+        step = int(counts.var(0).argmax())
+        few, many = int(counts[:, step].min()), int(counts[:, step].max())
         raise Broken(
-            f"in each step all {MANY} rows explore or none does, by one chance",
+            f"rows explore together: in step {step}, {few} of {MANY} do in one episode and {many} in another",
             "draw a chance for every row: torch.rand(B, generator=generator) < probability",
         )
 
@@ -260,6 +278,7 @@ EXPLORING: tuple[Property[Exploring], ...] = (
     Property(only_while_exploring),
     Property(it_explores),
     Property(steps_draw_for_themselves, after=(it_explores,)),
+    Property(a_later_episode_is_explored_alike, after=(it_explores,)),
     Property(bounds_are_kept_at_the_edge),
     Property(it_does_not_lean),
     Property(every_discrete_action_comes_up),

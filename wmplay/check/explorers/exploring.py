@@ -109,12 +109,21 @@ class Exploring(Acting):
         """
         key = (id(around), seed, anew)
         if key not in self.played:
-            self.played[key] = self._actions(around, seed, anew)
+            outside = self.make(Scripted(around))
+            self.played[key] = self.episode(outside, outside.initial(MANY), around, seed, anew)[0]
         return self.played[key]
 
-    def _actions(self, around: Tensor, seed: int, anew: bool) -> Tensor:
-        outside = self.make(Scripted(around))
-        carry, generator = outside.initial(MANY), torch.Generator().manual_seed(self.seed + seed)
+    def second_episode(self, around: Tensor, seed: int = 0) -> Tensor:
+        """Return ``actions`` of an episode that follows another one."""
+        outside = self.make(Scripted(around.repeat(2, *[1] * (around.ndim - 1))))
+        _, carry = self.episode(outside, outside.initial(MANY), around, seed + 1)
+        return self.episode(outside, carry, around, seed)[0]
+
+    def episode(
+        self, outside: Any, carry: Any, around: Tensor, seed: int, anew: bool = False
+    ) -> tuple[Tensor, Any]:
+        """Return the actions [MANY, LONG, N] of an explorer and its carry after them."""
+        generator = torch.Generator().manual_seed(self.seed + seed)
         last, actions = torch.zeros_like(around[0]), []
         for step in range(LONG):
             first = torch.full((MANY,), anew or step == 0)
@@ -124,7 +133,7 @@ class Exploring(Acting):
             with torch.no_grad():
                 last, carry = outside.act(carry, seen, last, first, explore=True, generator=generator)
             actions.append(flat(last))
-        return torch.stack(actions, 1)
+        return torch.stack(actions, 1), carry
 
     @cached_property
     def seen(self) -> list[dict[str, Tensor]]:

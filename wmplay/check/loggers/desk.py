@@ -25,7 +25,8 @@ BRIEF = (
     Line(11, {"fit/third_name": 0.27}),
     Line(11, {"evaluate/fourth_name": -123456.75}),
 )
-LINES = (*BRIEF, *lines(13, ("fit/first_name", "evaluate/first_name", "fit/second_name"), step=101))
+OFTEN = ("fit/first_name", "evaluate/first_name", "fit/second_name", "fit/third_name", "evaluate/fourth_name")
+LINES = (*BRIEF, *lines(13, OFTEN, step=101))
 LATER = (Line(7, {"fit/fifth_name": 0.59}),)
 PATIENCE = 2.0  # seconds
 LONGEST_CALL = 20.0  # seconds

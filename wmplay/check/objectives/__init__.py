@@ -171,6 +171,25 @@ def discounts_go_forward(trial: Judged) -> None:
         )
 
 
+def small_differences_count(trial: Judged) -> None:
+    """Check that scores which grow with rewards are not cut to steps, in which small differences get lost."""
+    reward = trial.reward.double()
+
+    def score(more: float) -> Tensor:
+        return trial.score(reward=reward + more).double()
+
+    slope, further = ((score(more) - score(-more)) / (2 * more) for more in (100.0, 200.0))
+    if not (slope > 0).all() or not torch.allclose(slope, further, rtol=0.02):
+        raise NotTried("its scores are not in proportion to rewards")
+    lost = [score(place + NUDGE) == score(place) for place in (0.0, 0.17, 0.34, 0.51, 0.68)]
+    if float(torch.stack(lost).double().mean()) > 0.7:
+        raise Broken(
+            f"rewards that are all higher by {NUDGE:g} mostly leave the score as it is, by 100 they add "
+            f"{100 * float(slope[0]):.3g}",
+            "do not round scores: plans that differ by less look equal",
+        )
+
+
 def what_comes_after_the_end(trial: Judged) -> None:
     """Check that an ending step is rewarded and later steps are not, if discounts have an effect."""
     ended = []
@@ -256,6 +275,7 @@ PROPERTIES: tuple[Property[Judged], ...] = (
     Property(better_is_higher),
     Property(every_reward_counts, after=(better_is_higher,)),
     Property(discounts_go_forward, after=(better_is_higher,)),
+    Property(small_differences_count, after=(better_is_higher,)),
     Property(what_comes_after_the_end),
     Property(models_without_a_head),
     Property(gradients_go_through),
