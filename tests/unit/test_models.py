@@ -225,7 +225,11 @@ def test_goals_are_left_alone(model: str) -> None:
 
 @pytest.mark.parametrize(
     ("config", "updates"),
-    [({"classes": 0}, 150), ({"classes": 7, "stoch": 11, "free_nats": 0.0}, 300), ({"frames": 2}, 150)],
+    [
+        ({"classes": 0, "stoch": 11, "deter": 61, "hidden": 61, "image_hidden": 61}, 150),
+        ({"classes": 7, "stoch": 11, "free_nats": 0.0}, 300),
+        ({"frames": 2, "hidden": 61}, 150),
+    ],
     ids=str,
 )
 def test_learns_to_move_a_point(config: dict[str, Any], updates: int) -> None:

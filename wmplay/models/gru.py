@@ -33,26 +33,10 @@ class GRU(nn.Module):
     decoded from the state by heads that are fitted on real states.
 
     Args:
-        observation_space: a Dict of the kinds in ``wmplay.nets.modalities``.
-        action_space: a one-dimensional Box, or Discrete.
         hidden: size D of the GRU's state, and units of each hidden layer outside the image networks.
-        image_hidden: units of each hidden layer of the networks from and to images.
-        layers: hidden layers of the networks that predict the change and the outcomes.
         burn_in: first steps without a loss in a segment from the middle of an episode, because the GRU has
             seen too few frames.
-        change_scale: the typical change of a state entry in a step, in half-ranges; the unit in which changes
-            are read and predicted.
-        min_sigma: the smallest width of the Gaussian over the next state, in the same unit.
-        beta: above 0, entries that are hard to predict keep a gradient despite their wide Gaussian; see
-            ``NextState``.
-        code: size of the learned code of the screens in the state; None = 64 without a vector observation, 0
-            with one.
-        vector_sigma: width of the Gaussian around decoded vectors, in half-ranges of their space.
-        pixel_sigma: width of the Gaussian around pixels, as a part of 0..255.
-        position_features: octaves of sines and cosines of the vectors that enter the image heads.
-        symlog: whether to squash vectors without bounds.
-        reward_weight: weight of the reward's loss; 0 = no reward head.
-        continuation_weight: weight of the continuation's loss; 0 = no continuation head.
+        others: as for ``MLP``.
 
     Raises:
         SpaceError: for other spaces.

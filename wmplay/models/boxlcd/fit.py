@@ -33,22 +33,9 @@ class FIT(nn.Module):
     pixels are a sample; without one they are probabilities, while the more likely value is fed back.
 
     Args:
-        observation_space: a Dict with one binary screen [H, W] and any number of float vectors.
-        action_space: a one-dimensional Box, or Discrete.
-        size: size E of a token.
-        layers: of the transformer.
-        heads: of its attention.
-        context: frames that the transformer sees; at most the length of the segments it is fitted on.
-        hidden: units of the hidden layers of the heads for reward and continuation.
         vectors: whether vectors are read and predicted; False, as published, models the screen alone.
-        vector_sigma: width of the Gaussian around decoded vectors, in half-ranges of their space.
-        change_scale: the typical change of a vector's number in a step, in half-ranges; the unit in which
-            changes are read and predicted.
-        min_sigma: the smallest width of the Gaussian over a number's change, in the same unit.
-        position_features: octaves of sines and cosines of the vectors that enter the network.
         code_weight: of the loss per pixel, relative to the loss per number of the vectors.
-        reward_weight: weight of the reward's loss; 0 = no reward head.
-        continuation_weight: weight of the continuation's loss; 0 = no continuation head.
+        others: as for ``FBT``.
 
     Raises:
         SpaceError: for other spaces.
