@@ -295,6 +295,86 @@ class DividesItsCandidatesAmongTheRows(Honest):
         return smaller.search(model, belief, *args)
 
 
+@breaks("rows draw for themselves")
+class OneNoiseForAllRows(Honest):
+    def noise(self, shape: Any, generator: Any) -> Tensor:
+        return torch.randn((1, *shape[1:]), generator=generator).repeat(shape[0], *[1] * (len(shape) - 1))
+
+
+@breaks("rows draw for themselves")
+class BeginsItsDrawsAgain(Honest):
+    def noise(self, shape: Any, generator: Any) -> Tensor:
+        return super().noise(shape, torch.Generator().manual_seed(generator.initial_seed()))
+
+
+@breaks("rows draw for themselves")
+class SeedsTheGenerator(Honest):
+    def noise(self, shape: Any, generator: Any) -> Tensor:
+        return super().noise(shape, generator and generator.manual_seed(generator.initial_seed() + 1))
+
+
+@breaks("every candidate counts")
+class LeavesOutTheRemainder(Honest):
+    """Of its candidates, it takes whole dozens."""
+
+    def __init__(self, action_space: Any, horizon: int = 5, candidates: int = 53) -> None:
+        super().__init__(action_space, horizon, max(candidates // 12, 1) * 12)
+
+
+@breaks("every candidate counts")
+class ForgetsTheLastScores(Honest):
+    def scores(self, scores: Tensor, batch: int) -> Tensor:
+        rows = super().scores(scores, batch).clone()
+        rows[:, 20:] = -torch.inf
+        return rows
+
+
+@breaks("later candidates are better")
+class FitsToTheWorst(Honest):
+    def search(self, model: Any, belief: Any, score: Any, *args: Any) -> Plan:
+        return super().search(model, belief, lambda future: -score(future), *args)
+
+
+@breaks("each step has its own action")
+class HoldsOneAction(Honest):
+    def within(self, drawn: Tensor) -> Tensor:
+        return super().within(drawn)[:, :, :1].repeat_interleave(self.horizon, 2)
+
+
+@breaks("each step has its own action")
+class HoldsTheFirstKnot(Honest):
+    def __init__(self, action_space: Any, horizon: int = 5, candidates: int = 53, hold: int = 2) -> None:
+        super().__init__(action_space, horizon, candidates)
+        self.hold = hold
+
+    def within(self, drawn: Tensor) -> Tensor:
+        within = super().within(drawn)
+        return within if self.hold == 1 else within[:, :, :1].repeat_interleave(self.horizon, 2)
+
+
+@breaks("a bad warm start is left")
+class NeverLeavesTheWarmStart(Honest):
+    def start(self, batch: int, warm_start: Any) -> Any:
+        state = super().start(batch, warm_start)
+        if self.classes or warm_start is None:
+            return state
+        return state[0], 0.01 * state[1]
+
+
+@breaks("a bad warm start is left")
+class ReturnsTheWarmStart(Honest):
+    def search(self, model: Any, belief: Any, score: Any, warm_start: Any, generator: Any) -> Plan:
+        if warm_start is None:
+            return super().search(model, belief, score, warm_start, generator)
+        return Plan(warm_start, score(model.predict(belief, warm_start)))
+
+
+@breaks("bad scores do no harm")
+class TakesNanForZero(Honest):
+    def scores(self, scores: Tensor, batch: int) -> Tensor:
+        return scores.nan_to_num(nan=0.0).reshape(batch, self.candidates)
+
+
 @breaks("more candidates are not worse")
 class HasABudgetOfCandidates(Honest):
     def __init__(self, action_space: Any, horizon: int = 5, candidates: int = 53) -> None:
@@ -417,3 +497,78 @@ class LeavesGradientsInTheModel(Honest):
             future = model.predict(belief, plan.action)
             future.reward.sum().backward()
         return plan
+
+
+# ---- unusual, and right --------------------------------------------------------------------------
+
+
+class OnlyContinuous(Honest):
+    """For continuous actions only."""
+
+    def __init__(self, action_space: Any, horizon: int = 5, candidates: int = 53) -> None:
+        if not isinstance(action_space, Box):
+            raise SpaceError(f"action space is {action_space}, expected a Box")
+        super().__init__(action_space, horizon, candidates)
+
+
+class OneStepAhead(Honest):
+    """Plans one step, whatever it is asked for."""
+
+    def __init__(self, action_space: Any, candidates: int = 53) -> None:
+        super().__init__(action_space, 1, candidates)
+
+
+class UpTheSlope(OnlyContinuous):
+    """Follows the gradient of the score from many starts, and keeps the best of starts and ends."""
+
+    def search(self, model: Any, belief: Any, score: Any, warm_start: Any, generator: Any) -> Plan:
+        batch, number = len(belief["goal"]), self.candidates
+        shape = (batch, number, self.horizon, len(self.low))
+        place = torch.rand(shape, generator=generator)
+        span = self.high - self.low
+        if warm_start is not None:
+            place[:, 0] = (warm_start - self.low) / span
+        many = {key: value.repeat_interleave(number, 0) for key, value in belief.items()}
+        rounds = []
+        with torch.enable_grad():
+            for _ in range(7):
+                place = place.clamp(0, 1).detach().requires_grad_()
+                value = score(model.predict(many, (self.low + span * place).flatten(0, 1)))
+                rounds.append((place.detach(), value.detach().nan_to_num(nan=-1e9, neginf=-1e9)))
+                (slope,) = torch.autograd.grad(value.sum(), place)
+                place = place.detach() + 0.1 * slope.nan_to_num().sign() * 0.6 ** len(rounds)
+        places = torch.cat([place for place, _ in rounds], 1)
+        values = torch.cat([value.reshape(batch, number) for _, value in rounds], 1)
+        best = values.argmax(1)
+        rows = torch.arange(batch)
+        return Plan(self.low + span * places[rows, best], values[rows, best])
+
+
+class Grid(Honest):
+    """Tries the same grid of held actions each time, in chunks, and draws nothing."""
+
+    hold = 99
+
+    def __init__(self, action_space: Any) -> None:
+        super().__init__(action_space, 3)
+        if self.classes:
+            self.actions = torch.arange(self.classes)
+        else:
+            side = torch.linspace(0, 1, 13)
+            self.actions = self.low + (self.high - self.low) * torch.cartesian_prod(side, side)
+
+    def search(self, model: Any, belief: Any, score: Any, warm_start: Any, generator: Any) -> Plan:
+        batch, plans, values = len(belief["goal"]), [], []
+        for chunk in self.actions.split(40):
+            held = chunk.unsqueeze(1).repeat_interleave(self.horizon, 1)
+            plans.append(held.expand(batch, *held.shape))
+            if warm_start is not None and not values:
+                plans[0] = torch.cat([warm_start.unsqueeze(1), plans[0]], 1)
+            many = {key: value.repeat_interleave(plans[-1].shape[1], 0) for key, value in belief.items()}
+            found = score(model.predict(many, plans[-1].flatten(0, 1))).nan_to_num(nan=-1e9, neginf=-1e9)
+            values.append(found.reshape(batch, -1))
+        best, rows = torch.cat(values, 1).max(1), torch.arange(batch)
+        return Plan(torch.cat(plans, 1)[rows, best.indices], best.values)
+
+
+UNUSUAL = (OneStepAhead, UpTheSlope, Grid)

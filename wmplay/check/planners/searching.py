@@ -1,0 +1,190 @@
+"""Properties of what a planner finds, one function each."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wmplay.check.compare import TOLERANCE
+from wmplay.check.fixtures.planning_problems import (
+    ROWS,
+    Problem,
+    Solver,
+    Value,
+    in_turns,
+    problem,
+    quadratic,
+    solve,
+    two_valleys,
+)
+from wmplay.check.planners.regrets import (
+    FEW,
+    FEWEST,
+    HORIZON,
+    MANY,
+    PLENTY,
+    SEEDS,
+    difference,
+    percent,
+    regrets,
+)
+from wmplay.check.report import Broken, NotTried
+
+FOLLOWS = 0.25  # part of the distance to goals that change with every step
+
+
+def scores_are_true(solver: Solver) -> None:
+    """Check that a plan's score is the objective's score of its actions."""
+    for kind, space in solver.each():
+        task = problem(space, quadratic)
+        plan = solve(solver.build(space), task, solver.seed)
+        truth = task.worth(plan.action)
+        wrong = (~torch.isclose(plan.score, truth, rtol=TOLERANCE, atol=TOLERANCE)).nonzero().flatten()
+        if len(wrong):
+            row = int(wrong[0])
+            raise Broken(
+                f"the score of a plan of {kind} actions is {float(plan.score[row]):.4g} (row {row}), but its "
+                f"actions are worth {float(truth[row]):.4g}",
+                "return the score of the very actions that are returned",
+            )
+
+
+def finds_the_best_of_a_quadratic(solver: Solver) -> None:
+    """Check that many candidates come near the known optimum of two steps, in every row."""
+    advice = "see that better candidates draw the search to them, and that the best one is returned"
+    _reaches(solver, quadratic, 2, solver.tolerance, advice)
+
+
+def finds_the_deeper_of_two_valleys(solver: Solver) -> None:
+    """Check that many candidates find a narrow valley that is deeper than a wide one."""
+    advice = "search all of the range at first (a wider first draw), and keep the best that was seen"
+    _reaches(solver, two_valleys, 1, 2 * solver.tolerance, advice)
+
+
+def plans_are_on_time(solver: Solver) -> None:
+    """Check that each step's best action is planned for that step, also from a warm start."""
+    followed = False
+    for kind, space in solver.each():
+        task = problem(space, quadratic, turns=True)
+        for who, candidates in (("a plan", PLENTY), ("what becomes of the best plan", FEWEST)):
+            planner = solver.build(space, candidates=candidates, horizon=HORIZON, hold=1)
+            steps = solve(planner, task, solver.seed).action.shape[1]
+            goals = in_turns(task.goal, torch.arange(-1, steps + 1).expand(ROWS, -1))  # and one step around
+            start = task.model.action_at(goals[:, 1:-1]) if candidates == FEWEST else None
+            seeds = range(solver.seed, solver.seed + 5)
+            plans = torch.stack([solve(planner, task, seed, warm_start=start).action for seed in seeds])
+            place = task.model.place(plans) - 0.5  # [5, B, H, A], from the middle
+            late, own, early = (_along(place, goals[:, shift : shift + steps] - 0.5) for shift in range(3))
+            followed |= own > FOLLOWS
+            if max(late, early) > max(FOLLOWS, 2 * own):
+                when, step = ("late", "h - 1") if late > early else ("early", "h + 1")
+                raise Broken(
+                    f"{who} of {kind} actions is one step {when}: its action h is the best for step {step}",
+                    "return the very actions that were predicted, from the first on, and take warm_start "
+                    "for a plan that begins with the first step, too: who passes it has moved it",
+                )
+    if not followed:
+        raise NotTried("its plans follow no goal that changes with every step")
+
+
+def each_step_has_its_own_action(solver: Solver) -> None:
+    """Check that a plan is not one action for all steps where goals change, unless it claims to ``hold``."""
+    tried = False
+    for kind, space in solver.each():
+        for hold in (1, 2) if "hold" in solver.parameters else (1,):
+            planner = solver.build(space, candidates=MANY, horizon=2 * hold + 1, hold=hold)
+            held = max(hold, int(getattr(planner, "hold", 1)))
+            task = problem(space, quadratic, turns=True)
+            plan = solve(planner, task, solver.seed).action
+            if plan.shape[1] <= held:
+                continue
+            tried = True
+            if torch.equal(plan, plan[:, :1].expand_as(plan)):
+                raise Broken(
+                    f"a plan of {plan.shape[1]} {kind} actions is the same action in all steps, where each "
+                    f"step's goal is another{f' and hold is {held}' if held > 1 else ''}",
+                    "search an action for each step; a planner that means to hold one says for how many "
+                    "steps by the attribute hold",
+                )
+    if not tried:
+        raise NotTried("its plans are not longer than what it holds")
+
+
+def more_candidates_are_not_worse(solver: Solver) -> None:
+    """Check that many candidates are no worse than few, averaged over seeds."""
+    solver.needs("candidates")
+    for kind, space in solver.each():
+        task = problem(space, quadratic)
+        planners = (solver.build(space, candidates=number, horizon=HORIZON) for number in (FEW, MANY))
+        few, many = (regrets(solver, planner, task) for planner in planners)
+        if difference(many, few)[0] > 0:
+            raise Broken(
+                f"plans of {kind} actions lack {percent(few)} with {FEW} candidates and {percent(many)} with "
+                f"{MANY}, over {SEEDS} seeds",
+                "see what else depends on the number of candidates: elites, noise, a budget",
+            )
+
+
+def warm_start_helps(solver: Solver) -> None:
+    """Check that a search with few candidates is better from the best plan, averaged over seeds."""
+    for kind, space in solver.each():
+        task = problem(space, quadratic)
+        planner = solver.build(space, candidates=FEW, iterations=1)
+        steps = solve(planner, task, solver.seed).action.shape[1]
+        best = task.model.action_at(task.goal).unsqueeze(1).repeat_interleave(steps, 1)
+        cold, warm = (regrets(solver, planner, task, start) for start in (None, best))
+        if float(cold.mean()) > TOLERANCE and not difference(warm, cold)[1] < 0:
+            raise Broken(
+                f"plans of {kind} actions that start at the best one lack {percent(warm)}, those without a "
+                f"start {percent(cold)}, over {SEEDS} seeds",
+                "search around warm_start [B, H, ...], and let it be a candidate itself",
+            )
+
+
+def any_number_of_elites(solver: Solver) -> None:
+    """Check that candidates are finite and plans better than random, from one elite to all candidates."""
+    name = solver.needs("elite_fraction", "elites")
+    for kind, space in solver.each():
+        for elites in (1, 2, MANY // 2, MANY):
+            task = problem(space, quadratic)
+            value = elites / MANY if name == "elite_fraction" else elites
+            plan = solve(solver.build(space, candidates=MANY, **{name: value}), task, solver.seed)
+            lacking = task.regret(plan.action)
+            if not task.model.finite or not float(lacking.mean()) < 1:
+                wrong = f"plans of {kind} actions lack {percent(lacking)} of what a random one lacks"
+                raise Broken(
+                    f"with {elites} of {MANY} candidates as elites, "
+                    + (wrong if task.model.finite else f"candidates of {kind} actions are not finite"),
+                    "look at the elites' weights and at their standard deviation where there is 1, or all",
+                )
+
+
+# ---- helpers ------------------------------------------------------------------------------------
+
+
+def _reaches(solver: Solver, value: Value, steps: int, tolerance: float, advice: str) -> None:
+    for kind, space in solver.each():
+        for seed in range(solver.seed, solver.seed + 3):
+            task = problem(space, value)
+            plan = solve(solver.build(space, candidates=PLENTY, horizon=steps), task, seed)
+            lacking = task.regret(plan.action).nan_to_num(torch.inf)
+            if not bool((lacking <= tolerance).all()):
+                uneven = _uneven(task, plan.action)
+                raise Broken(
+                    f"a plan of {kind} actions lacks {percent(lacking.max())} of what a random one lacks, "
+                    f"more than {tolerance:.0%} (seed {seed}, row {int(lacking.argmax())}){uneven}",
+                    advice,
+                )
+
+
+def _uneven(task: Problem, plan: Tensor) -> str:
+    """Return which of a plan's steps lacks by far the most, if one does."""
+    lacking = torch.stack([task.regret(plan[:, step : step + 1]).mean() for step in range(plan.shape[1])])
+    step = int(lacking.argmax())
+    rest = (lacking.sum() - lacking[step]) / max(len(lacking) - 1, 1)
+    return f", almost all of it in action {step}" if len(lacking) > 1 and lacking[step] > 4 * rest else ""
+
+
+def _along(place: Tensor, goal: Tensor) -> float:
+    """Return how far places [..., B, H, A] go the way to goals [B, H, A]; 1 = all of it."""
+    return float((place * goal).sum((-3, -2, -1)).mean() / goal.square().sum().clamp_min(1e-6))
