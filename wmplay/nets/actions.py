@@ -15,7 +15,7 @@ from wmplay.nets.units import Units
 
 class ActionEncoder(nn.Module):
     """An encoder of actions [..., A] to about -1..1, and of discrete actions [...] to one-hot, as [...,
-    size].
+    size]. Relaxed discrete actions, floats [..., size], are passed on.
 
     Raises:
         SpaceError: unless the space is a one-dimensional Box, or Discrete from 0.
@@ -35,6 +35,8 @@ class ActionEncoder(nn.Module):
     def forward(self, action: Tensor) -> Tensor:
         """Return the encoded actions [..., size] as float32."""
         if self.discrete:
+            if action.is_floating_point() and action.shape[-1:] == (self.size,):
+                return action
             return F.one_hot(action.long(), self.size).float()
         encoded: Tensor = self.units(action)
         return encoded

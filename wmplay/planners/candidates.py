@@ -7,6 +7,7 @@ from torch import Tensor
 
 from wmplay.contracts import Belief, Plan, Score, WorldModel
 from wmplay.errors import ShapeError
+from wmplay.nets.trees import repeat_rows
 
 
 def score_candidates(model: WorldModel, belief: Belief, score: Score, candidates: Tensor) -> Tensor:
@@ -36,3 +37,14 @@ def best_plan(candidates: Tensor, scores: Tensor) -> Plan:
     """Return the best candidate of each row, given candidates [B, N, H, ...] and scores [B, N]."""
     score, index = scores.max(dim=1)
     return Plan(candidates[torch.arange(len(index), device=index.device), index], score)
+
+
+def scored(model: WorldModel, belief: Belief, score: Score, candidates: Tensor) -> Plan:
+    """Return the best of a few candidates [B, N, H, ...], scored in the model."""
+    repeated = repeat_rows(belief, candidates.shape[1])
+    return best_plan(candidates, score_candidates(model, repeated, score, candidates))
+
+
+def held(drawn: Tensor, hold: int, horizon: int) -> Tensor:
+    """Return plans [B, N, H, ...] that hold each drawn action of [B, N, K, ...] for some steps."""
+    return drawn if hold == 1 else drawn.repeat_interleave(hold, dim=2)[:, :, :horizon]

@@ -11,8 +11,8 @@ from torch import Tensor
 from wmplay.contracts import Belief, Plan, Score, WorldModel
 from wmplay.errors import check_values
 from wmplay.nets.actions import random_actions
-from wmplay.nets.trees import device_of, repeat_rows, rows
-from wmplay.planners.candidates import best_plan, score_candidates
+from wmplay.nets.trees import device_of, rows
+from wmplay.planners.candidates import held, scored
 
 
 class RandomShooting:
@@ -52,8 +52,7 @@ class RandomShooting:
         batch, device = rows(belief), device_of(belief)
         knots = -(-self.horizon // self.hold)
         drawn = random_actions(self.action_space, (batch, self.candidates, knots), generator, device)
-        plans = drawn.repeat_interleave(self.hold, dim=2)[:, :, : self.horizon]
+        plans = held(drawn, self.hold, self.horizon)
         if warm_start is not None:
             plans[:, 0] = warm_start
-        scores = score_candidates(model, repeat_rows(belief, self.candidates), score, plans)
-        return best_plan(plans, scores)
+        return scored(model, belief, score, plans)

@@ -1,0 +1,103 @@
+"""Model predictive path integral control (Williams et al. 2017, arXiv 1509.01149).
+
+The next distribution is a mean of all candidates, weighted by exp(score / temperature). With several
+iterations, elites and a standard deviation that follows them it is the planner of TD-MPC2 (arXiv 2310.16828,
+section 3.2).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import torch
+from torch import Tensor
+
+from wmplay.contracts import Belief, Plan, Score, WorldModel
+from wmplay.errors import ConfigError, check_values
+from wmplay.nets.trees import device_of, repeat_rows, rows
+from wmplay.planners.candidates import held, score_candidates, scored
+from wmplay.planners.proposals import Proposals
+
+
+class MPPI:
+    """A planner by weighted means of candidates; it returns the middle of the last distribution.
+
+    Args:
+        action_space: Discrete from 0, or a bounded one-dimensional Box.
+        horizon: steps H to plan.
+        candidates: plans per iteration and row.
+        iterations: rounds of sampling and averaging.
+        elite_fraction: part of the candidates that are averaged; 1 = all, as published by Williams et al.
+        temperature: of the weights exp(score / temperature), in standard deviations of the elites' scores.
+        hold: steps for which each action is held; the search is over ceil(H / hold) actions.
+        std: first standard deviation of continuous actions, in half-ranges of the space.
+        min_std: their smallest standard deviation, in half-ranges of the space.
+        smoothing: part of a uniform distribution kept in the distribution of discrete actions.
+
+    Raises:
+        SpaceError: for other spaces.
+        ConfigError: for numbers out of range.
+    """
+
+    def __init__(
+        self,
+        action_space: gym.Space[Any],
+        horizon: int = 12,
+        candidates: int = 64,
+        iterations: int = 6,
+        elite_fraction: float = 0.125,
+        temperature: float = 0.5,
+        hold: int = 2,
+        std: float = 0.7,
+        min_std: float = 0.05,
+        smoothing: float = 0.05,
+    ) -> None:
+        sizes = {"horizon": horizon, "candidates": candidates, "iterations": iterations, "hold": hold}
+        positive = {"std": std, "temperature": temperature}
+        check_values("mppi", at_least_one=sizes, positive=positive, not_negative={"min_std": min_std})
+        for name, value in (("elite_fraction", elite_fraction), ("smoothing", smoothing)):
+            if not 0 < value <= 1:
+                raise ConfigError(f"mppi: {name} is {value}", expected="more than 0 and at most 1")
+        self.horizon, self.candidates, self.iterations, self.hold = horizon, candidates, iterations, hold
+        self.elites = max(1, round(elite_fraction * candidates))
+        self.temperature = temperature
+        self.proposals = Proposals(action_space, std, min_std, smoothing)
+
+    @torch.no_grad()
+    def plan(
+        self,
+        model: WorldModel,
+        belief: Belief,
+        score: Score,
+        *,
+        warm_start: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Plan:
+        """Return for each row the better of the last middle and ``warm_start`` [B, H, A] (or [B, H]
+        int64)."""
+        batch, device = rows(belief), device_of(belief)
+        knots = -(-self.horizon // self.hold)
+        first = None if warm_start is None else warm_start[:, :: self.hold]
+        proposal = self.proposals.start(batch, knots, first, device)
+        repeated = repeat_rows(belief, self.candidates)
+        row = torch.arange(batch, device=device).unsqueeze(1)
+        for _ in range(self.iterations):
+            drawn = proposal.sample(self.candidates, generator)  # [B, N, K, ...]
+            scores = score_candidates(model, repeated, score, held(drawn, self.hold, self.horizon))
+            top = scores.topk(self.elites, dim=1)
+            proposal = proposal.fit(drawn[row, top.indices], path_weights(top.values, self.temperature))
+        plans = held(proposal.middle().unsqueeze(1), self.hold, self.horizon)
+        if warm_start is not None:
+            plans = torch.cat([plans, warm_start.unsqueeze(1)], 1)
+        return scored(model, belief, score, plans)
+
+
+def path_weights(scores: Tensor, temperature: float) -> Tensor:
+    """Return weights [B, E] proportional to exp(score / (temperature x deviation of the row's scores)).
+
+    Equal scores have equal weights; of scores too far apart for a standard deviation the best one counts.
+    """
+    spread = scores.std(1, correction=0, keepdim=True).nan_to_num(posinf=torch.finfo(scores.dtype).max)
+    tiny = torch.finfo(scores.dtype).tiny
+    return ((scores - scores[:, :1]) / (temperature * spread).clamp(min=tiny)).softmax(1)

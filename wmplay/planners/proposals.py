@@ -1,0 +1,153 @@
+"""Distributions over action sequences that planners draw candidates from, for all rows at once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gymnasium as gym
+import torch
+from gymnasium.spaces import Discrete
+from torch import Tensor
+from torch.nn import functional as F
+
+from wmplay.nets.actions import ActionEncoder, action_bounds
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Independent Gaussians over bounded actions."""
+
+    mean: Tensor  # [B, K, A]
+    std: Tensor  # [B, K, A]
+    low: Tensor  # [A]
+    high: Tensor  # [A]
+    min_std: Tensor  # [A]
+
+    def sample(self, number: int, generator: torch.Generator | None, beta: float = 0.0) -> Tensor:
+        """Draw [B, N, K, A], clipped to the bounds; candidate 0 is the mean itself.
+
+        ``beta`` is the exponent of the noise's spectrum over the steps K, see ``coloured_noise``.
+        """
+        batch, knots, actions = self.mean.shape
+        if beta:
+            shape = (batch, number, actions, knots)
+            drawn = coloured_noise(shape, beta, generator, self.mean.device).transpose(2, 3).contiguous()
+        else:
+            drawn = torch.randn(batch, number, knots, actions, device=self.mean.device, generator=generator)
+        drawn[:, 0] = 0
+        # in place, because allocating memory at each step costs more than the arithmetic
+        torch.addcmul(self.mean.unsqueeze(1), self.std.unsqueeze(1), drawn, out=drawn)
+        return drawn.clamp_(self.low, self.high)
+
+    def fit(self, elites: Tensor, weights: Tensor | None = None) -> Gaussian:
+        """Return the Gaussian fitted to elites [B, E, K, A], with weights [B, E] that sum to 1 if given."""
+        if weights is None:
+            std, mean = torch.std_mean(elites, dim=1, correction=0)
+        else:
+            each = weights[..., None, None]
+            mean = (each * elites).sum(1)
+            std = (each * (elites - mean.unsqueeze(1)).square()).sum(1).sqrt()
+        return replace(self, mean=mean, std=torch.maximum(std, self.min_std))
+
+    def blend(self, old: Gaussian, momentum: float) -> Gaussian:
+        """Return this Gaussian with a part ``momentum`` of the old one's mean and standard deviation."""
+        mean = momentum * old.mean + (1 - momentum) * self.mean
+        return replace(self, mean=mean, std=momentum * old.std + (1 - momentum) * self.std)
+
+    def middle(self) -> Tensor:
+        """Return the mean actions [B, K, A]."""
+        return self.mean
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """Independent categorical actions."""
+
+    probabilities: Tensor  # [B, K, C]
+    smoothing: float
+
+    def sample(self, number: int, generator: torch.Generator | None, beta: float = 0.0) -> Tensor:
+        """Draw [B, N, K] int64, each step by itself; candidate 0 is the most likely action of each step."""
+        batch, knots, classes = self.probabilities.shape
+        flat = self.probabilities.reshape(batch * knots, classes)
+        drawn = torch.multinomial(flat, number, replacement=True, generator=generator)
+        drawn = drawn.reshape(batch, knots, number).transpose(1, 2).contiguous()
+        drawn[:, 0] = self.middle()
+        return drawn
+
+    def fit(self, elites: Tensor, weights: Tensor | None = None) -> Categorical:
+        """Return the frequencies of elites [B, E, K], mixed with a part of the uniform distribution."""
+        classes = self.probabilities.shape[-1]
+        chosen = F.one_hot(elites, classes).float()
+        frequencies = chosen.mean(1) if weights is None else (weights[..., None, None] * chosen).sum(1)
+        return replace(self, probabilities=(1 - self.smoothing) * frequencies + self.smoothing / classes)
+
+    def blend(self, old: Categorical, momentum: float) -> Categorical:
+        """Return this distribution with a part ``momentum`` of the old one."""
+        mixed = momentum * old.probabilities + (1 - momentum) * self.probabilities
+        return replace(self, probabilities=mixed)
+
+    def middle(self) -> Tensor:
+        """Return the most likely actions [B, K] int64."""
+        return self.probabilities.argmax(-1)
+
+
+class Proposals:
+    """The first distributions of a search, for one action space.
+
+    Args:
+        action_space: Discrete from 0, or a bounded one-dimensional Box.
+        std: first standard deviation of continuous actions, in half-ranges of the space.
+        min_std: their smallest standard deviation, in half-ranges of the space.
+        smoothing: part of a uniform distribution kept in the distribution of discrete actions.
+
+    Raises:
+        SpaceError: for other spaces.
+    """
+
+    def __init__(self, action_space: gym.Space[Any], std: float, min_std: float, smoothing: float) -> None:
+        self.std, self.min_std, self.smoothing = std, min_std, smoothing
+        self.classes = ActionEncoder(action_space).size if isinstance(action_space, Discrete) else None
+        self.bounds = action_bounds(action_space) if self.classes is None else None
+
+    def start(
+        self, batch: int, knots: int, warm_start: Tensor | None, device: torch.device
+    ) -> Gaussian | Categorical:
+        """Return the first distribution: around the warm start [B, K, ...], or over the whole space."""
+        if self.classes is not None:
+            uniform = torch.full((batch, knots, self.classes), 1 / self.classes, device=device)
+            if warm_start is None:
+                return Categorical(uniform, self.smoothing)
+            return Categorical((uniform + F.one_hot(warm_start, self.classes)) / 2, self.smoothing)
+        assert self.bounds is not None
+        low, high = (bound.to(device) for bound in self.bounds)
+        middle, half_range = (high + low) / 2, (high - low) / 2
+        shape = (batch, knots, len(low))
+        mean = middle.expand(shape) if warm_start is None else warm_start
+        return Gaussian(mean, (self.std * half_range).expand(shape), low, high, self.min_std * half_range)
+
+
+def coloured_noise(
+    shape: tuple[int, ...], beta: float, generator: torch.Generator | None, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Draw noise [..., K] of unit variance whose power falls with frequency f as f^-beta, over the last axis.
+
+    Timmer and Koenig 1995: independent Gaussian Fourier coefficients. The lowest frequency is 1 / K, so that
+    a constant offset is as strong as the slowest wave.
+    """
+    steps = shape[-1]
+    frequency = torch.fft.rfftfreq(steps, device=device)
+    amplitude = frequency.clamp(min=1 / steps) ** (-beta / 2)
+    real, imaginary = (
+        torch.randn(*shape[:-1], len(frequency), generator=generator, device=device) for _ in range(2)
+    )
+    power = 4 * amplitude.square()  # of a coefficient and its conjugate, in units of 1 / K^2
+    alone = [0, len(frequency) - 1] if steps % 2 == 0 else [0]  # coefficients that are their own conjugates
+    real[..., alone] *= math.sqrt(2)
+    imaginary[..., alone] = 0
+    power[alone] /= 2
+    wave = torch.fft.irfft(torch.complex(amplitude * real, amplitude * imaginary), n=steps)
+    noise: Tensor = wave * (steps / power.sum().sqrt())
+    return noise
