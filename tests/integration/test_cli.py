@@ -47,6 +47,8 @@ import wmplay
 
 @wmplay.register("policy", "recall")
 class Recall(torch.nn.Module):
+    open_loop = True
+
     def __init__(self, action_space, planner, objective):
         super().__init__()
         self.parts = planner, objective  # the untrained one beside it is built with these, too
