@@ -9,7 +9,7 @@ from gymnasium.spaces import Discrete
 import wmplay
 from wmplay.envs.atari import AtariEnv
 from wmplay.errors import ActionError, ConfigError, UnknownName
-from wmplay.simulation import simulate
+from wmplay.vector.stepping import Stepper
 
 ale_py = pytest.importorskip("ale_py")
 
@@ -71,27 +71,26 @@ def test_the_clocks_end_is_truncation_and_counts_frames():
 @pytest.mark.parametrize("autoreset", ["same_step", "next_step", "disabled"])
 def test_a_batch_is_its_single_games_over_several_episodes(autoreset):
     options = {"game": "space_invaders", "max_steps": 44, "noops": 13, "size": 19}
-    batch = wmplay.make_env("atari", num_envs=3, autoreset=autoreset, **options)
-    # A policy of what is seen alone, so that rows do not depend on one another.
-    together = simulate(batch, Looker(), 9, seed=11)
-    for slot in range(3):
-        alone = simulate(AtariEnv(**options), Looker(), 3, seed=11 + slot)
-        for a, b in zip(alone, together[slot::3], strict=True):
-            np.testing.assert_array_equal(a.action, b.action)
-            np.testing.assert_array_equal(a.observation["pixels"], b.observation["pixels"])
-            np.testing.assert_array_equal(a.reward, b.reward)
-            assert b.truncated.tolist() == [False] * (len(b) - 1) + [True]
-    batch.close()
-
-
-class Looker:
-    """Acts on the sum of all pixels."""
-
-    def initial(self, batch_size):
-        return None
-
-    def act(self, carry, observation, last_action, first, *, explore=False, generator=None):
-        return observation["pixels"].long().flatten(1).sum(1) % 6, None
+    batch = Stepper(wmplay.make_env("atari", num_envs=3, autoreset=autoreset, **options))
+    games = [AtariEnv(**options) for _ in range(3)]
+    batch.reset(seed=11)
+    frames = [game.reset(seed=11 + slot)[0] for slot, game in enumerate(games)]
+    endings = 0
+    for action in np.random.default_rng(3).integers(0, 6, (36, 3)):
+        np.testing.assert_array_equal(batch.frames["pixels"], [frame["pixels"] for frame in frames])
+        step = batch.step(action, last=np.zeros(3, np.bool_))
+        for slot in np.flatnonzero(step.stepped):
+            frames[slot], reward, terminated, truncated, _ = games[slot].step(action[slot])
+            np.testing.assert_array_equal(step.arrived["pixels"][slot], frames[slot]["pixels"])
+            assert step.reward[slot] == np.float32(reward)
+            assert (step.terminated[slot], step.truncated[slot]) == (terminated, truncated)
+            if truncated and autoreset != "next_step":
+                frames[slot], _ = games[slot].reset()
+            endings += truncated
+        for slot in np.flatnonzero(~step.stepped):
+            frames[slot], _ = games[slot].reset()
+    assert endings == 9
+    batch.env.close()
 
 
 def test_seeds_repeat_and_differ():
