@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from wmplay.contracts import Segment, Stage
+from wmplay.contracts import Group, Segment, Stage
 from wmplay.errors import ConfigError, DivergedError, WmplayError
 from wmplay.loop.fitter import WATCH_FROM, Fitter
+from wmplay.nets.optimizers import LaProp, clip_by_weight_
 
 CPU = torch.device("cpu")
 PLAIN: dict[str, Any] = {"lr": 0.01, "warmup": 0, "weight_decay": 0.0, "precision": "float32"}
@@ -252,3 +254,139 @@ def test_a_loss_that_breaks_leaves_the_weights_as_they_were(times: float, messag
     with pytest.raises(DivergedError, match=message):
         fitter.update(segment(), 110, (0, 200))
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+# ---- groups, recurring stages, what moves after an update, another optimiser ------------------------
+
+
+class Grouped(Model):
+    """Two layers; the first is fitted slowly and clipped by itself, and a slow copy follows the second."""
+
+    def __init__(self, **group: Any) -> None:
+        super().__init__()
+        self.eye = nn.Linear(3, 3)
+        self.group, self.progress = group, list[float]()
+        self.register_buffer("slow", self.guess.weight.detach().clone())
+
+    def groups(self) -> list[Group]:
+        return [Group(list(self.eye.parameters()), **self.group)]
+
+    def after_update(self, progress: float) -> None:
+        assert not torch.is_grad_enabled()
+        self.progress.append(progress)
+        self.slow.lerp_(self.guess.weight, 0.5)
+
+    def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
+        x = segment.observation["x"]
+        return (self.guess(self.eye(x)) - 2 * x).square().mean(), {}
+
+
+def moved(model: Grouped, optimizer: Any = "adamw", **settings: Any) -> dict[str, Tensor]:
+    """How far each weight moves in the first update."""
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    Fitter(model, CPU, 1, **{**PLAIN, "schedule": "constant", "optimizer": optimizer, **settings}).update(
+        segment(), 0, (0, 1)
+    )
+    return {name: weight.detach() - before[name] for name, weight in model.named_parameters()}
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "laprop"])
+def test_a_group_has_its_own_rate(optimizer: Any) -> None:
+    step = moved(Grouped(rate=0.25), optimizer)
+    torch.testing.assert_close(step["guess.weight"].abs(), torch.full((3, 3), 0.01), rtol=1e-3, atol=0)
+    torch.testing.assert_close(step["eye.weight"].abs(), torch.full((3, 3), 0.0025), rtol=1e-3, atol=0)
+
+
+def test_a_group_has_its_own_weight_decay() -> None:
+    plain, decayed = (moved(Grouped(weight_decay=decay)) for decay in (None, 0.5))
+    assert torch.equal(plain["guess.weight"], decayed["guess.weight"])
+    assert not torch.equal(plain["eye.weight"], decayed["eye.weight"])
+
+
+def test_a_group_is_clipped_by_itself() -> None:
+    model, free = Grouped(clip=1e-6), Grouped()
+    for each in (model, free):
+        moved(each)
+    norm = lambda layer: float(torch.cat([w.grad.flatten() for w in layer.parameters()]).norm())  # noqa: E731
+    assert norm(model.eye) == pytest.approx(1e-6, rel=1e-3)
+    assert norm(model.guess) == pytest.approx(norm(free.guess), rel=1e-6)
+
+
+def test_groups_that_share_weights_are_refused() -> None:
+    model = Grouped()
+    model.groups = lambda: [Group([model.eye.weight]), Group([model.eye.weight, model.eye.bias])]  # type: ignore[method-assign]
+    with pytest.raises(WmplayError) as error:
+        Fitter(model, CPU, 1, **PLAIN)
+    assert (error.value.got, "Grouped.groups" in error.value.problem) == (1, True)
+
+
+def test_a_slow_copy_follows_after_each_update() -> None:
+    model = Grouped()
+    slow = model.slow.clone()
+    fitter = Fitter(model, CPU, 4, **PLAIN)
+    for number in range(4):
+        fitter.update(segment(number), number, (0, 4))
+        slow = 0.5 * slow + 0.5 * model.guess.weight.detach()
+        torch.testing.assert_close(model.slow, slow)
+    assert model.progress == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_stages_recur_with_their_later_shares() -> None:
+    class Recurring(Staged):
+        def stages(self) -> list[Stage]:
+            later = {"eye": 0.0, "code": 0.25, "forecast": 0.75}
+            return [replace(stage, later=later[stage.name]) for stage in super().stages()]
+
+    model = Recurring()
+    lines = run(Fitter(model, CPU, 20, **PLAIN), [(0, 10), (10, 14), (14, 18)])
+    first, second, third = model.calls[:10], model.calls[10:14], model.calls[14:]
+    assert first == ["eye"] * 3 + ["code"] * 5 + ["forecast"] * 2
+    assert second == third == ["code"] + ["forecast"] * 3
+    assert lines[9]["lr"] > lines[17]["lr"] > 0  # the forecast's rate falls over the run
+
+
+@pytest.mark.parametrize("later", [(0.5, 0.2, 0.2), (-0.5, 1.0, 0.5)])
+def test_later_shares_that_do_not_add_up_are_refused(later: tuple[float, ...]) -> None:
+    model = Staged()
+    stages = [replace(stage, later=share) for stage, share in zip(model.stages(), later, strict=True)]
+    model.stages = lambda: stages  # type: ignore[method-assign]
+    with pytest.raises(WmplayError, match="later"):
+        Fitter(model, CPU, 20, **PLAIN)
+
+
+def test_the_first_step_of_laprop_is_the_rate_and_later_ones_keep_their_momentum() -> None:
+    weight = nn.Parameter(torch.tensor([2.0, -3.0]))
+    optimizer = LaProp([weight], lr=0.1)
+    weight.grad = torch.tensor([1e-6, -40.0])
+    optimizer.step()
+    torch.testing.assert_close(weight.detach(), torch.tensor([1.9, -2.9]))
+    weight.grad = torch.zeros(2)
+    optimizer.step()  # momentum .1 x .9 of the first, without bias: .09 / .19
+    torch.testing.assert_close(
+        weight.detach(), torch.tensor([1.9, -2.9]) + torch.tensor([-0.1, 0.1]) * 0.09 / 0.19
+    )
+
+
+def test_gradients_are_clipped_by_the_norm_of_their_weights() -> None:
+    weight, zero = nn.Parameter(torch.tensor([2.0, 0.0])), nn.Parameter(torch.zeros(2))
+    weight.grad, zero.grad = torch.tensor([0.0, 3.0]), torch.tensor([3.0, 0.0])
+    clip_by_weight_([weight, zero], 0.3)
+    torch.testing.assert_close(weight.grad, torch.tensor([0.0, 3.0]) * 0.2)
+    torch.testing.assert_close(zero.grad, torch.tensor([0.3e-3, 0.0]))
+    clip_by_weight_([weight], 0.3)
+    torch.testing.assert_close(weight.grad, torch.tensor([0.0, 3.0]) * 0.2)  # small ones are left
+
+
+def test_a_run_with_another_optimiser_goes_on_as_if_nothing_had_been() -> None:
+    settings: dict[str, Any] = {**PLAIN, "optimizer": "laprop", "agc": 0.3}
+    whole, first = Grouped(rate=0.5), Grouped(rate=0.5)
+    run(Fitter(whole, CPU, 6, **settings), [(0, 6)])
+    fitter = Fitter(first, CPU, 6, **settings)
+    run(fitter, [(0, 6)], until=3)
+    second = copy.deepcopy(first)
+    again = Fitter(second, CPU, 6, **settings)
+    again.load_state_dict(fitter.state_dict())
+    for number in range(3, 6):
+        again.update(segment(number), number, (0, 6))
+    for one, other in zip(whole.parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, other)

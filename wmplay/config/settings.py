@@ -27,6 +27,7 @@ Positive: TypeAlias = Annotated[float, Meta(gt=0)]
 NotNegative: TypeAlias = Annotated[float, Meta(ge=0)]
 Fraction: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 Piece: TypeAlias = Mapping[str, Any]  # {"_piece_": "kind/name", setting: value, ...}
+Optimizer: TypeAlias = Literal["adamw", "laprop"]
 Schedule: TypeAlias = Literal["cosine", "cosine_restarts", "constant"]
 
 Section = TypeVar("Section")
@@ -77,6 +78,8 @@ class FitSettings:
     length: Some = 12
     lr: Positive = 3e-3
     weight_decay: NotNegative = 1e-6
+    optimizer: Optimizer = "adamw"
+    agc: Positive | None = None
     schedule: Schedule = "cosine"
     warmup: Count = 50
     clip: Positive = 100.0

@@ -54,9 +54,22 @@ class Stage:
     """A part of a model's fit: a module and its loss, while all other weights are frozen."""
 
     name: str
-    share: float  # of the updates of the first iteration; later iterations fit the last stage only
+    share: float  # of the updates of the first iteration
     module: nn.Module  # the model itself, or a part of it
     loss: Callable[[Segment], tuple[Tensor, dict[str, Tensor]]]  # as WorldModel.loss
+    later: float = (
+        0.0  # share of the updates of each later iteration; if all are 0, the last stage has them all
+    )
+
+
+@dataclass(frozen=True)
+class Group:
+    """Weights of a model that are fitted in their own way. All other weights are fitted as configured."""
+
+    parameters: Sequence[nn.Parameter]
+    rate: float = 1.0  # times fit.lr
+    clip: float | None = None  # largest gradient norm of this group; None = within fit.clip with the others
+    weight_decay: float | None = None  # None = fit.weight_decay
 
 
 @dataclass(frozen=True)
@@ -64,6 +77,10 @@ class Capabilities:
     """The optional parts of a world model. A model has one by having the attribute."""
 
     stages: Callable[[], Sequence[Stage]] | None = None  # of a model that is fitted in stages
+    groups: Callable[[], Sequence[Group]] | None = None  # of a model whose weights differ in rate or clipping
+    # Called after each update with the part 0..1 of all updates that are done: the only place where a model
+    # may change what is not a weight under a gradient (slow copies, scales, ramps).
+    after_update: Callable[[float], None] | None = None
     surprise: Callable[[Segment], Surprise] | None = None  # of a model with a likelihood of screens
     predicted: Sequence[str] | None = None  # the observation keys that it predicts; None = all modelled ones
     compiles: Sequence[str] = ()  # those of "loss" and "predict" that ``torch.compile`` captures whole
@@ -73,12 +90,16 @@ class Capabilities:
 
 
 def capabilities(model: Any) -> Capabilities:
-    """Return the capabilities of a world model, or of a part of one."""
-    offered: dict[str, Any] = {
-        each.name: getattr(model, each.name, each.default)
-        for each in fields(Capabilities)
-        if each.name != "temperature"
-    }
+    """Return the capabilities of a world model, or of a part of one.
+
+    An attribute of another meaning, such as the ``groups`` of a convolution, is none.
+    """
+    offered: dict[str, Any] = {}
+    for each in fields(Capabilities):
+        value = getattr(model, each.name, each.default)
+        a_method = "Callable" in str(each.type)
+        offered[each.name] = value if callable(value) or not a_method else each.default
+    del offered["temperature"]
     predicts = isinstance(model, WorldModel)
     return Capabilities(
         **offered, temperature=predicts and "temperature" in inspect.signature(model.predict).parameters

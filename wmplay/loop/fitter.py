@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from wmplay.config.settings import Schedule, Settings
-from wmplay.contracts import Segment, Stage, capabilities
+from wmplay.config.settings import Optimizer, Schedule, Settings
+from wmplay.contracts import Group, Segment, Stage, capabilities
 from wmplay.errors import ConfigError, DivergedError, WmplayError
+from wmplay.nets.optimizers import LaProp, clip_by_weight_
 from wmplay.system.device import Precision, autocast
 from wmplay.system.processes import Team
 
+OPTIMIZERS: Mapping[Optimizer, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": partial(torch.optim.AdamW, fused=True),
+    "laprop": LaProp,
+}
 WATCH_FROM = 100  # updates before an explosion is looked for: early losses fall by orders of magnitude
 
 
 class Fitter:
     """All updates of a model in a run, in stages if it has any.
 
-    In the first iteration the stages follow each other, each with its share of the updates; later iterations
-    continue the last stage. A model without stages is fitted by its ``loss``.
+    In each iteration the stages follow each other, each with its share of the updates; if no stage has a
+    share ``later``, later iterations continue the last one. A model without stages is fitted by its ``loss``.
 
     Args:
         model: an ``nn.Module`` with ``loss(segment) -> (scalar, metrics)``, and optionally ``stages()``.
@@ -34,7 +42,8 @@ class Fitter:
 
     Raises:
         ConfigError: if the model, or a stage of it, has no weights.
-        WmplayError: if the shares of its stages are not positive, or do not sum to 1.
+        WmplayError: if the shares of its stages are not positive, or do not sum to 1; if a group of weights
+            holds what is not its own.
     """
 
     def __init__(
@@ -43,11 +52,20 @@ class Fitter:
         name = type(model).__name__
         self.stages = stages_of(model)
         shares = [stage.share for stage in self.stages]
+        later = [stage.later for stage in self.stages]
         if not shares or min(shares) <= 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
             raise WmplayError(
                 f"{name}.stages have the shares {shares}", expected="positive ones that sum to 1"
             )
+        if any(later) and (min(later) < 0 or not math.isclose(sum(later), 1, abs_tol=1e-6)):
+            raise WmplayError(
+                f"{name}.stages have the later shares {later}", expected="numbers from 0 that sum to 1"
+            )
+        self.recurs = any(later)
         self.total, self.schedule = total, schedule
+        self.after_update = capabilities(model).after_update
+        groups = capabilities(model).groups
+        settings["groups"] = () if groups is None else tuple(groups())
         self.fitters = {stage.name: StageFitter(name, stage, device, **settings) for stage in self.stages}
 
     def update(self, segment: Segment, number: int, span: tuple[int, int]) -> dict[str, float]:
@@ -63,25 +81,35 @@ class Fitter:
         """
         stage, begin, end = self._stage(number, span)
         fitter = self.fitters[stage.name]
-        if self.schedule == "cosine" and stage is self.stages[-1]:  # it goes on in later iterations
+        if self.schedule == "cosine" and self.recurs:
+            length = span[1] - span[0]  # of every iteration
+            begin = number - fitter.count
+            end = begin + round(stage.share * length + stage.later * (self.total - length))
+        elif self.schedule == "cosine" and stage is self.stages[-1]:  # it goes on in later iterations
             begin, end = number - fitter.count, self.total
         progress = min(1.0, (number - begin) / max(end - begin, 1))
         falling = 1.0 if self.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * progress))
-        return fitter.update(segment, number, falling)
+        metrics = fitter.update(segment, number, falling)
+        if self.after_update is not None:
+            with torch.no_grad():
+                self.after_update(min(1.0, (number + 1) / max(self.total, 1)))
+        return metrics
 
     def _stage(self, number: int, span: tuple[int, int]) -> tuple[Stage, int, int]:
         """Return the stage of an update, with the stage's first update and end within the span."""
-        begin, end = span
-        if begin > 0:
-            return self.stages[-1], begin, end
-        share = 0.0
-        for stage in self.stages[:-1]:
-            share += stage.share
-            change = max(round(share * end), begin + 1)  # no stage is left out
+        first, end = span
+        if first > 0 and not self.recurs:
+            return self.stages[-1], first, end
+        shares = {stage.name: stage.later if first else stage.share for stage in self.stages}
+        *stages, last = (stage for stage in self.stages if shares[stage.name] > 0)
+        share, begin = 0.0, first
+        for stage in stages:
+            share += shares[stage.name]
+            change = max(first + round(share * (end - first)), begin + 1)  # no stage is left out
             if number < change:
                 return stage, begin, change
             begin = change
-        return self.stages[-1], begin, end
+        return last, begin, end
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that a continued run needs besides the weights."""
@@ -124,6 +152,8 @@ def make_fitter(settings: Settings, model: Any, device: torch.device, team: Team
         team=team,
         lr=cfg.lr,
         weight_decay=cfg.weight_decay,
+        optimizer=cfg.optimizer,
+        agc=cfg.agc,
         warmup=cfg.warmup,
         clip=cfg.clip,
         precision=cfg.precision,
@@ -143,15 +173,18 @@ def stages_of(model: Any) -> list[Stage]:
 
 
 class StageFitter:
-    """AdamW (Loshchilov & Hutter, arXiv 1711.05101) on the loss of a stage, after a linear warm-up.
+    """Gradient steps on the loss of a stage, after a linear warm-up.
 
     Args:
         model: the name of the model.
         stage: the module and its loss.
         device: of the model.
         team: the processes that take each step together, by the gradient of their joint batch.
+        groups: weights with a rate, a clip or a weight decay of their own.
         lr: the peak learning rate.
-        weight_decay: of AdamW.
+        weight_decay: see the optimiser.
+        optimizer: "adamw" (Loshchilov & Hutter, arXiv 1711.05101) or "laprop" (see ``LaProp``).
+        agc: the largest norm of a tensor's gradient, as a part of the norm of its weights; None = no limit.
         warmup: updates.
         clip: the largest gradient norm.
         precision: see ``wmplay.system.device``.
@@ -168,8 +201,11 @@ class StageFitter:
         device: torch.device,
         *,
         team: Team = Team(),  # noqa: B008 (frozen)
+        groups: Sequence[Group] = (),
         lr: float = 3e-3,
         weight_decay: float = 1e-6,
+        optimizer: Optimizer = "adamw",
+        agc: float | None = None,
         warmup: int = 50,
         clip: float = 100.0,
         precision: Precision = "auto",
@@ -177,13 +213,20 @@ class StageFitter:
     ) -> None:
         self.model, self.stage, self.device, self.team = model, stage, device, team
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
-        self.clip, self.precision, self.explode = clip, precision, explode
+        self.agc, self.clip, self.precision, self.explode = agc, clip, precision, explode
         self.count = 0  # updates so far
         self.loss_scale = 0.0  # running mean of |loss|
         weights = list(stage.module.parameters())
         if not weights:
             raise ConfigError(f"{model} has no weights to fit", advice="leave out fitting with fit.steps=0")
-        self.optimizer = torch.optim.AdamW(weights, lr=lr, weight_decay=weight_decay, fused=True)
+        self.groups = _groups(model, stage.module, groups)
+        self.optimizer = OPTIMIZERS[optimizer](
+            [
+                {"params": list(group.parameters), "rate": group.rate, "weight_decay": self._decay(group)}
+                for group in self.groups
+            ],
+            lr=lr,
+        )
         self.loss = team.parallel(stage.module, stage.loss)
 
     def update(self, segment: Segment, number: int, falling: float = 1.0) -> dict[str, float]:
@@ -203,12 +246,12 @@ class StageFitter:
         self._check_loss(metrics, number)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = float(nn.utils.clip_grad_norm_(self.stage.module.parameters(), self.clip))
+        norm = self._clip()
         if not math.isfinite(norm):
             raise DivergedError(f"update {number}: the gradient of {self._culprit()} is not finite")
         rate = self.lr * falling * min(1.0, (self.count + 1) / max(self.warmup, 1))
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate"]
         self.optimizer.step()
         self.count += 1
         return {**metrics, "grad_norm": norm, "lr": rate}
@@ -224,9 +267,22 @@ class StageFitter:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore ``state_dict``."""
         self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:
-            group["weight_decay"] = self.weight_decay  # it may be another from here on
+        for group, own in zip(self.optimizer.param_groups, self.groups, strict=True):
+            # they may be others from here on, and 0.1 saved no rate
+            group["rate"], group["weight_decay"] = own.rate, self._decay(own)
         self.loss_scale, self.count = state["loss_scale"], state["count"]
+
+    def _decay(self, group: Group) -> float:
+        return self.weight_decay if group.weight_decay is None else group.weight_decay
+
+    def _clip(self) -> float:
+        """Clip the gradients, those of a group with a clip by themselves; return the norm of all before."""
+        if self.agc is not None:
+            clip_by_weight_(self.stage.module.parameters(), self.agc)
+        own = [(group.parameters, group.clip) for group in self.groups if group.clip is not None]
+        together = [weight for group in self.groups if group.clip is None for weight in group.parameters]
+        parts = [*own, (together, self.clip)]
+        return math.hypot(*(float(nn.utils.clip_grad_norm_(weights, most)) for weights, most in parts))
 
     def _checked(self, answer: Any) -> tuple[Tensor, dict[str, float]]:
         """Return the loss and all metrics. Raise WmplayError unless the model's loss has the required
@@ -277,6 +333,22 @@ class StageFitter:
             if parameter.grad is not None and not parameter.grad.isfinite().all():
                 return str(name)
         return "the model"
+
+
+def _groups(model: str, module: nn.Module, groups: Sequence[Group]) -> list[Group]:
+    """Return the groups of a module's weights; the first has all weights that are in no other one."""
+    own = {id(weight): weight for weight in module.parameters()}
+    found = []
+    for group in groups:
+        weights = [own.pop(id(weight)) for weight in group.parameters if id(weight) in own]
+        if weights and len(weights) < len(group.parameters):
+            raise WmplayError(
+                f"a group of {model}.groups has {len(group.parameters)} weights",
+                got=len(weights),
+                expected="each weight of a stage once, in one group",
+            )
+        found += [replace(group, parameters=weights)] if weights else []
+    return [Group(list(own.values())), *found] if own else found
 
 
 def _shown(value: Any) -> str:
