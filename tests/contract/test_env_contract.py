@@ -14,6 +14,7 @@ from gymnasium.vector import AutoresetMode
 import wmplay
 from wmplay import registry
 from wmplay.envs.registration import register_envs
+from wmplay.errors import ActionError, ConfigError
 from wmplay.system import extras
 
 register_envs()
@@ -142,6 +143,34 @@ def test_batched_is_single(name, autoreset):
             action = np.zeros(3, np.int64)
         frames, *_ = batch.step(action)
     batch.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("num_envs", [None, 2])
+def test_what_is_no_action_is_refused(name, num_envs):
+    env, same = (wmplay.make_env(name, num_envs=num_envs) for _ in range(2))
+    env.reset(seed=3)
+    same.reset(seed=3)
+    good = np.zeros(env.action_space.shape, env.action_space.dtype)
+    values = [np.nan] if isinstance(env.action_space, Box) else [-1, 99, 0.5]
+    shapes = ["up", [[1], [2, 3]], np.zeros((3, *good.shape), good.dtype)]
+    for wrong in [*shapes, *(np.full(good.shape, value) for value in values)]:
+        with pytest.raises(ActionError):
+            env.step(wrong)
+    if num_envs is None:  # a batch may have moved those of its envs that came before the wrong one
+        np.testing.assert_equal(env.step(good)[:4], same.step(good)[:4])
+    env.close()
+    same.close()
+
+
+@pytest.mark.parametrize("name", [name for name in registry.names("env") if extras.extra_of(name)])
+def test_an_env_whose_package_is_not_here_says_what_to_install(name, monkeypatch):
+    extra = extras.extra_of(name)
+    package = extras.PACKAGES[extra].replace("-", "_")
+    for module in [package, *(each for each in sys.modules if each.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigError, match=rf"needs the package {package}, .*pip install 'wmplay\[{extra}\]'"):
+        wmplay.make_env(name)
 
 
 def test_env_modules_import_nothing_heavy():

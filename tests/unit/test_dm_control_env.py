@@ -160,25 +160,6 @@ def test_bad_options_are_refused_in_one_line(options, error, message):
         DmControlEnv(**options)
 
 
-@pytest.mark.parametrize(
-    ("action", "message"),
-    [([np.nan], r"NaN at \[0\]"), ([0, 0], r"shape \[2\], expected \[1\]"), ("up", "is a str")],
-)
-def test_bad_actions_are_refused_in_one_line(action, message):
-    env = DmControlEnv()
-    env.reset(seed=0)
-    with pytest.raises(ActionError, match=message):
-        env.step(action)
-
-
-def test_the_package_is_not_there(monkeypatch):
-    monkeypatch.setitem(sys.modules, "dm_control", None)
-    with pytest.raises(
-        ConfigError, match=r"dm_control, which is not here: pip install 'wmplay\[dm-control\]'"
-    ):
-        DmControlEnv()
-
-
 # ------------------------------------------------------------------------------------ pictures
 
 

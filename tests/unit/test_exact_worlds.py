@@ -16,7 +16,7 @@ from wmplay.envs.exact.ring import Ring, occupancy
 from wmplay.envs.exact.shapes16 import DIRECTIONS, SIZE, Shapes16
 from wmplay.envs.exact.springs import Springs
 from wmplay.envs.exact.two_rooms import MOVES, TwoRooms
-from wmplay.errors import ActionError, ConfigError, WmplayError
+from wmplay.errors import ConfigError, WmplayError
 
 NAMES = ("catch", "deep_sea", "lottery", "pendulum_screen", "ring", "shapes16", "springs", "two_rooms")
 
@@ -74,13 +74,6 @@ def test_settings_out_of_range(name: str, wrong: dict[str, Any]) -> None:
     with pytest.raises(WmplayError) as error:
         wmplay.make_env(name, **wrong)
     assert "\n" not in str(error.value)
-
-
-def test_wrong_actions() -> None:
-    env = wmplay.make_env("catch")
-    env.reset(seed=0)
-    with pytest.raises(ActionError):
-        env.step(3)
 
 
 # ---- Catch ---------------------------------------------------------------------------------------
