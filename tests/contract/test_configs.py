@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import types
 import typing
 from collections.abc import Iterator
@@ -19,7 +20,9 @@ from wmplay import registry
 from wmplay.config import plugins
 from wmplay.config.references import MOVED
 from wmplay.config.settings import Settings, field_types, settings_of
+from wmplay.runs.sweep_directory import LATER_SETTINGS
 
+FIXTURES = Path(__file__).parent.parent / "fixtures"
 BUILT_IN = plugins.config_folders()[0][1]
 UNIONS = (types.UnionType, typing.Union)
 ENGINES = sorted((BUILT_IN / "hydra").rglob("*.yaml"))
@@ -93,3 +96,30 @@ def test_every_kind_has_a_piece(kind: str) -> None:
 def test_experiments_compose(name: str) -> None:
     config = registry.compose([f"experiment={name}"])
     assert config.name == name
+
+
+# ---- settings that came after the first release -----------------------------------------------------
+
+
+def settings_since(release: Path) -> Iterator[tuple[str, Any]]:
+    """Each setting that the pieces and the loop of a release did not have, by its path, and its default."""
+    for where, before in json.loads(release.read_text()).items():
+        if where == "train":
+            now = yaml.safe_load((BUILT_IN / "train.yaml").read_text())
+            flat = {
+                f"{key}.{name}": x
+                for key, part in now.items()
+                if isinstance(part, dict)
+                for name, x in part.items()
+            }
+            yield from ((path, value) for path, value in flat.items() if path not in before)
+        else:
+            kind, _, name = where.partition("/")
+            config = registry.piece_config(kind, name)
+            yield from ((f"{kind}.{key}", x) for key, x in config.items() if key not in ("_piece_", *before))
+
+
+def test_jobs_of_an_older_sweep_are_known_whatever_settings_came_since() -> None:
+    for path, default in settings_since(FIXTURES / "settings_0_1.json"):
+        assert path in LATER_SETTINGS, f"{path} makes the jobs of a sweep by 0.1 others"
+        assert LATER_SETTINGS[path] == default, path

@@ -41,7 +41,16 @@ PATIENCE = 10.0  # seconds, against others who write the sweep's file
 ASIDE = ".aside"  # jobs that could not go on, and were begun anew
 ELSEWHERE = ("dir", "run")  # where a run is written is no part of what it is
 # Settings that came after the first release: at these values a job is the one that it was without them.
-LATER_SETTINGS: Mapping[str, Any] = {"env.screen": "outwards", "fit.minutes": None}
+LATER_SETTINGS: Mapping[str, Any] = {
+    "env.action_limit": None,
+    "env.screen": "outwards",
+    "fit.agc": None,
+    "fit.minutes": None,
+    "fit.optimizer": "adamw",
+    "planner.returns": "best",
+    "policy.anneal": False,
+    "policy.changes": False,
+}
 SAMPLER = re.compile(r"hydra\.sweeper\.sampler\._target_=optuna\.samplers\.\w+Sampler")
 HYDRAS = re.compile(  # what a sweep that goes on takes over of Hydra's own overrides
     rf"hydra/(sweeper|launcher)=\w+|{SAMPLER.pattern}"
