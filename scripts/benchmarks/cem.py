@@ -15,7 +15,7 @@ from wmplay.contracts import Prediction
 from wmplay.planners.cem import CEM
 
 from .measure import Result, Side, take_turns, time_ratio
-from .peers import load_stable_worldmodel, not_installed
+from .peers import load_without_init, not_installed
 
 CANDIDATES, HORIZON, ITERATIONS = 1000, 12, 10
 STATE, ACTION, HIDDEN = 16, 3, 200
@@ -92,7 +92,7 @@ def benchmark() -> Result:
 
 
 def _stable_worldmodel(model: Dynamics, state: Tensor) -> Side:
-    load_stable_worldmodel()
+    load_without_init()
     from stable_worldmodel.solver.cem import CEMSolver
 
     solver = CEMSolver(model, num_samples=CANDIDATES, n_steps=ITERATIONS, topk=CANDIDATES // 10)

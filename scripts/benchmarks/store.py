@@ -14,7 +14,7 @@ import wmplay
 from wmplay.contracts import Trajectory
 
 from .measure import Check, Result, Side, speed_ratio, take_turns
-from .peers import load_stable_worldmodel, not_installed
+from .peers import load_without_init, not_installed
 
 EPISODES, EPISODE, ENVS = 2000, 100, 64
 STEPS = EPISODES * EPISODE
@@ -73,7 +73,7 @@ def benchmark_write() -> Result:
         _writer("numpy.save", lambda path: _save_arrays(path, data)),
     ]
     if missing is None:
-        load_stable_worldmodel()
+        load_without_init()
         sides.append(_writer("stable-worldmodel, Lance", lambda path: write_lance(path / "x.lance", data)))
     timings = take_turns(sides, WRITES)
     ours = timings[0]
@@ -159,7 +159,7 @@ def _memory_maps(root: Path, data: list[Trajectory]) -> Sampler:
 
 def write_lance(path: Path, data: list[Trajectory]) -> None:
     """Write the episodes as stable-worldmodel records them, in one stream without the last frames."""
-    load_stable_worldmodel()
+    load_without_init()
     from stable_worldmodel.data import LanceWriter
 
     def episodes() -> Iterator[dict[str, list[np.ndarray]]]:
@@ -173,7 +173,7 @@ def write_lance(path: Path, data: list[Trajectory]) -> None:
 
 
 def _lance_reader(path: Path) -> Sampler:
-    load_stable_worldmodel()
+    load_without_init()
     from stable_worldmodel.data import load_dataset
 
     dataset = load_dataset(path, num_steps=LENGTH)

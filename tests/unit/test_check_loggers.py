@@ -237,6 +237,22 @@ class StepOfTheLineBefore(Changed):
 
 
 @breaks("steps are kept")
+class GoesOnCounting(Changed):
+    """In a run that goes on, steps follow the last of those that were logged before."""
+
+    def at(self, step: int) -> int:
+        rows = (self.run_dir / self.filename).read_text().splitlines()
+        last = json.loads(rows[-1])["step"] if rows else 0
+        return max(step, last)
+
+
+@breaks("values are kept")
+class TwoDecimals(Changed):
+    def change(self, name: str, value: Any) -> Any:
+        return round(value, 2) if isinstance(value, float) else value
+
+
+@breaks("steps are kept")
 class NoSteps(Honest):
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
         self.file.write(json.dumps(dict(metrics)) + "\n")

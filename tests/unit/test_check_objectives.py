@@ -170,16 +170,30 @@ class WholeNumbers(Honest):
         return super().sum(reward).round()
 
 
-@breaks("every reward counts")
+@breaks("every step counts")
 class LeavesTheFirstRewardOut(Honest):
     def sum(self, reward: Tensor) -> Tensor:
         return reward[:, 1:].sum(1)
 
 
-@breaks("every reward counts")
+@breaks("every step counts")
 class LeavesTheLastRewardOut(Honest):
     def sum(self, reward: Tensor) -> Tensor:
         return reward[:, :-1].sum(1)
+
+
+@breaks("every step counts")
+class LeavesTheLastObservationOut(Honest):
+    def distance(self, prediction: Prediction, observation: Any) -> Tensor:
+        seen = prediction.observation["x"]
+        seen = seen[:, :-1] if seen.shape[1] > 1 else seen
+        return (seen - self.goal(observation).unsqueeze(1)).square().mean((1, 2))
+
+
+@breaks("discounts go forward")
+class DiscountsByTheStepAfter(Honest):
+    def sum(self, reward: Tensor) -> Tensor:
+        return (reward.roll(1, 1) * 0.9 ** torch.arange(reward.shape[1])).sum(1)
 
 
 @breaks("better is higher")

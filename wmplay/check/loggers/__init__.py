@@ -6,7 +6,7 @@ A run continues without its logger if the logger fails: metrics that a logger re
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +87,9 @@ def every_line_is_kept(desk: Desk) -> None:
 
 def values_are_kept(desk: Desk) -> None:
     """Check that the numbers written are those logged."""
-    stopped = _readable(desk)
-    for step, name, value in entries(LINES):
-        if not any(record.has(name, value) for record in stopped.records):
-            near = [r for r in stopped.records if r.of(name) and r.stands_at(step)]
+    for written, step, name, value in _each_number(desk):
+        if not any(record.has(name, value) for record in written.records):
+            near = [r for r in written.records if r.of(name) and r.stands_at(step)]
             got = [x for r in near for x in (*r.named.values(), *r.numbers) if x != step]
             beside = ", ".join(f"{x:g}" for x in got[:4]) or "no other number"
             raise Broken(
@@ -101,14 +100,13 @@ def values_are_kept(desk: Desk) -> None:
 
 def steps_are_kept(desk: Desk) -> None:
     """Check that each number stands at the step it was logged with."""
-    stopped = _readable(desk)
-    steps = {line.step for line in LINES}
-    for step, name, value in entries(LINES):
-        at = [record for record in stopped.records if record.has(name, value)]
+    steps = {line.step for line in (*LINES, *LATER)}
+    for written, step, name, value in _each_number(desk):
+        at = [record for record in written.records if record.has(name, value)]
         if any(record.stands_at(step) for record in at):
             continue
         others = sorted(other for other in steps - {step} if any(record.stands_at(other) for record in at))
-        if others or not any(record.stands_at(step) for record in stopped.records):
+        if others or not any(record.stands_at(step) for record in written.records):
             stands = f"it stands at step {others[0]}" if others else "this step is nowhere in its files"
             raise Broken(
                 f"'{name}' is logged as {value:g} in step {step}; {stands}",
@@ -256,6 +254,13 @@ PROPERTIES: tuple[Property[Desk], ...] = (
 
 
 # ---- helpers ------------------------------------------------------------------------------------
+
+
+def _each_number(desk: Desk) -> Iterator[tuple[Written, int, str, float]]:
+    """Yield what was written of a run's two parts, with step, name and value of each number of the part."""
+    for written, of in ((_readable(desk), LINES), (desk.run().end, LATER)):
+        for entry in entries(of):
+            yield written, *entry
 
 
 def _readable(desk: Desk) -> Written:

@@ -22,12 +22,12 @@ Make: TypeAlias = Callable[[Path], Any]
 
 BRIEF = (
     Line(0, {"collect/first_name": 0.53, "collect/second_name": 7}),
-    Line(11, {"fit/third_name": 0.27}),
+    Line(11, {"fit/third_name": 0.00037}),
     Line(11, {"evaluate/fourth_name": -123456.75}),
 )
 OFTEN = ("fit/first_name", "evaluate/first_name", "fit/second_name", "fit/third_name", "evaluate/fourth_name")
 LINES = (*BRIEF, *lines(13, OFTEN, step=101))
-LATER = (Line(7, {"fit/fifth_name": 0.59}),)
+LATER = (Line(53, {"fit/fifth_name": 0.59}),)
 PATIENCE = 2.0  # seconds
 LONGEST_CALL = 20.0  # seconds
 OF_THE_RUN = ("config.yaml", "run.json", "metrics.jsonl", "checkpoints/updates_7.pt", "report.html")

@@ -60,8 +60,8 @@ def _names(text: str, name: str) -> bool:
 
 
 def near(got: float, expected: float) -> bool:
-    """Return whether two numbers are the same but for rounding to three digits."""
-    return abs(got - expected) <= NEAR * abs(expected)
+    """Return whether two numbers are the same but for rounding, to three digits or four decimals."""
+    return abs(got - expected) <= NEAR * abs(expected) + 5e-5
 
 
 def lines(count: int, names: tuple[str, ...], step: int = 0) -> list[Line]:

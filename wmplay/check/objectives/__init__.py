@@ -144,31 +144,41 @@ def better_is_higher(trial: Judged) -> None:
             )
 
 
-def every_reward_counts(trial: Judged) -> None:
-    """Check that neither the first nor the last reward is left out."""
-    weights = trial.weights
+def every_step_counts(trial: Judged) -> None:
+    """Check that neither the first nor the last reward or observation is left out."""
     if trial.sensitive(latent=tree_map(lambda x: x.flip(0), trial.latent)):
-        raise NotTried("what its latents are worth may stand for a reward")
-    for step, others in ((0, weights[:, 1:]), (LONG - 1, weights[:, :-1])):
-        if not (weights[:, step] != 0).any() and (others != 0).all():
-            raise Broken(
-                f"the reward of step {step} of {LONG} counts for nothing, all others do",
-                "reward[:, h] is what step h pays: use all of prediction.reward",
-            )
+        raise NotTried("what its latents are worth may stand for a step")
+    for what, counts in (("reward", trial.weights != 0), ("observation", trial.observed)):
+        for step, others in ((0, counts[:, 1:]), (LONG - 1, counts[:, :-1])):
+            if others.all() and not counts[:, step].any():
+                raise Broken(
+                    f"the {what} of step {step} of {LONG} counts for nothing, all others do",
+                    f"entry h of the predicted {what}s is what step h leads to: use all of them",
+                )
 
 
 def discounts_go_forward(trial: Judged) -> None:
-    """Check that a later reward does not count more, by the same factor from each step to the next."""
+    """Check that later rewards do not count more by a constant factor, and that the first counts most if they
+    count less."""
     weights = trial.weights
+    if not weights.any():
+        raise NotTried("it does not look at rewards")
     if bool((weights <= 1e-9).any()):
         raise NotTried("it does not add up the rewards of all steps")
-    factor = weights[:, 1:] / weights[:, :-1]
-    grows = float(factor.mean())
-    if grows > 1 + 1e-4 and bool((factor - grows).abs().max() < 0.2 * (grows - 1)):
+    advice = "discount what comes later: weight reward[:, h] by gamma ** h, h = 0 for the next step"
+    factor = _constant_factor(weights)
+    if factor is not None and factor > 1:
         raise Broken(
-            f"the reward of each step counts {grows:.4g} times as much as that of the step before it",
-            "discount what comes later: weight reward[:, h] by gamma ** h, h = 0 for the next step",
+            f"the reward of each step counts {factor:.4g} times as much as that of the step before it", advice
         )
+    for step in range(1, LONG):
+        factor = _constant_factor(weights.roll(-step, 1))
+        if factor is not None:
+            raise Broken(
+                f"the reward of step {step} counts most, each after it {factor:.4g} times as much as that of "
+                "the step before, and then those of the first steps",
+                f"{advice}; see which steps it puts together",
+            )
 
 
 def small_differences_count(trial: Judged) -> None:
@@ -273,7 +283,7 @@ PROPERTIES: tuple[Property[Judged], ...] = (
     Property(predictions_matter, decisive=True),
     Property(batch_invariance, decisive=True),
     Property(better_is_higher),
-    Property(every_reward_counts, after=(better_is_higher,)),
+    Property(every_step_counts, after=(better_is_higher,)),
     Property(discounts_go_forward, after=(better_is_higher,)),
     Property(small_differences_count, after=(better_is_higher,)),
     Property(what_comes_after_the_end),
@@ -283,6 +293,14 @@ PROPERTIES: tuple[Property[Judged], ...] = (
 
 
 # ---- helpers ------------------------------------------------------------------------------------
+
+
+def _constant_factor(weights: Tensor) -> float | None:
+    """Return by how much weights [R, H] grow from each step to the next; None if they do not, or unevenly."""
+    factors = weights[:, 1:] / weights[:, :-1]
+    mean = float(factors.mean())
+    even = bool((factors - mean).abs().max() < 0.2 * abs(mean - 1))
+    return mean if even and abs(mean - 1) > 1e-4 else None
 
 
 def _parts(observation: Mapping[str, Tensor], future: Prediction) -> dict[str, Tensor]:

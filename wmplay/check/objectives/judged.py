@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 
 from wmplay.check.compare import shown
 from wmplay.check.fixtures.fitted_model import AHEAD, ROWS, record
-from wmplay.check.report import Broken, NotTried
+from wmplay.check.report import Broken
 from wmplay.contracts import GOAL_PREFIX, LazyMapping, Prediction, WorldModel, modelled
 
 FEATURES = 7  # size of a latent, whose content has no meaning
@@ -78,19 +78,24 @@ class Judged:
 
     @cached_property
     def weights(self) -> Tensor:
-        """The change of scores by 1 more of each step's reward, [R, LONG] float64, if no episode ends.
-
-        Raises:
-            NotTried: if scores do not depend on rewards.
-        """
+        """The change of scores by 1 more of each step's reward, [R, LONG] float64, if no episode ends."""
         heads: dict[str, Any] = {"discount": torch.ones_like(self.discount).double(), "horizon": LONG}
         reward = self.reward.double()
         usual = self.score(reward=reward, **heads)
         more = [reward + torch.nn.functional.one_hot(torch.tensor(step), LONG) for step in range(LONG)]
         weights = torch.stack([self.score(reward=each, **heads) - usual for each in more], 1)
-        if not weights.any():
-            raise NotTried("it does not look at rewards")
         return weights.double()
+
+    @cached_property
+    def observed(self) -> Tensor:
+        """For each step, True if another observation in it changes the score, [R, LONG]."""
+        usual, changes = self.score(horizon=LONG), []
+        for step in range(LONG):
+            frames = {key: x.clone() for key, x in self.frames.items()}
+            for x in frames.values():
+                x[:, step] = x[:, step].roll(1, 0)
+            changes.append(self.score(frames=frames, horizon=LONG) != usual)
+        return torch.stack(changes, 1)
 
     def discerns(self, **without: Any) -> bool:
         """Return whether some futures have other scores, from a model that lacks some heads."""
