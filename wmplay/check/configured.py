@@ -22,9 +22,8 @@ from wmplay.check.loggers import check_logger
 from wmplay.check.models import check_model
 from wmplay.check.objectives import check_objective
 from wmplay.check.planners import check_planner
-from wmplay.check.policies import POLICY, check_policy
+from wmplay.check.policies import LEARNING, POLICY, check_policy
 from wmplay.check.policies.acting import ACTING
-from wmplay.check.policies.learning import LEARNING
 from wmplay.check.report import Property, Report
 from wmplay.config.references import settings
 from wmplay.config.settings import Settings

@@ -9,13 +9,16 @@ import torch
 
 from wmplay.check.fixtures.scripts import Acting
 from wmplay.check.policies.acting import ACTING as ACTING
-from wmplay.check.policies.learning import LEARNING, Practised
+from wmplay.check.policies.learning import MANNERS
+from wmplay.check.policies.lessons import LESSONS
 from wmplay.check.policies.planning import PLANNING
+from wmplay.check.policies.practising import Practised
 from wmplay.check.policies.seeing import SEEING
 from wmplay.check.report import Report, examine
 from wmplay.contracts import StoreView, WorldModel, missing_methods
 
 POLICY = (*ACTING, *PLANNING, *SEEING)
+LEARNING = (*MANNERS, *LESSONS)
 
 
 def check_policy(

@@ -1,0 +1,168 @@
+"""Properties of what a policy learns, one function each: in an env, in a lent model or from a store.
+
+All three are of the same artificial world, whose best actions are known (``practice_world``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wmplay.check.fixtures.practice_world import CUT, WORTH, Ends, Limits, Paid, PaidAndTakenBack, Rule
+from wmplay.check.policies.practising import ROUND, Practised, moved, weights
+from wmplay.check.report import Broken, NotTried, Property
+
+STEPS = 10_000  # within which it must learn the simplest world
+CLEARLY = 0.75  # of the range of actions: the place that counts as learned
+COPIES = 7  # practices with the store
+SHOWS = 0.15  # of the range: an effect of frames that is learned
+
+
+class Lesson:
+    """A copy that practises in a world until its actions have clearly moved, from one end of their range.
+
+    Attributes:
+        place: of its actions then, from the other end: 1 is the best.
+        takes: whether it took steps in the env.
+        imagines: whether it read rewards that the lent model predicts.
+    """
+
+    def __init__(self, trial: Practised, rule: Rule) -> None:
+        if not all(bound.isfinite().all() for bound in trial.bounds):
+            raise NotTried("the action space has no bounds, so no high and low")
+        policy, taken, number = trial.copy(), 0, 0
+        self.takes = self.imagines = False
+        self.place = self._from_the_end(trial.taste(policy), rule)
+        while taken < STEPS and self.place < CLEARLY:
+            lent = trial.practise(policy, rule, number=100 + number)
+            taken, number = taken + max(ROUND, lent.told[-1][0]), number + 1
+            self.takes, self.imagines = self.takes or lent.world.taken > 0, self.imagines or lent.model.read
+            if not self.takes and not self.imagines:
+                raise NotTried("it neither practises in practice.env nor reads rewards of practice.model")
+            place = trial.taste(policy)
+            if not self.takes and lent.model.asked:  # it may never see the frames that it is watched on
+                place = max(place, _last(lent), key=lambda x: self._from_the_end(x, rule))
+            self.place = self._from_the_end(place, rule)
+
+    @staticmethod
+    def _from_the_end(place: float, rule: Rule) -> float:
+        return place if rule.upward else 1 - place
+
+
+def _last(lent: Any) -> float:
+    """Return the mean place of the last actions that it imagined."""
+    asked = lent.model.asked[-max(len(lent.model.asked) // 4, 1) :]
+    return float(sum(asked) / len(asked))
+
+
+# ---- the properties ------------------------------------------------------------------------------
+
+
+def it_learns(trial: Practised) -> None:
+    """Check that actions move up, or down, if the reward is how far up, or down, they are."""
+    upward = trial.taste(trial.copy()) <= 0.5
+    place = Lesson(trial, PaidAndTakenBack(upward)).place
+    if place >= CLEARLY:
+        return
+    simple = Lesson(trial, Paid(upward))
+    if simple.place < CLEARLY:
+        raise Broken(
+            f"after {STEPS:,} steps in a world that pays for {'high' if upward else 'low'} actions, they are "
+            f"at {simple.place:.2f} of the way there",
+            "look for a wrong sign, for actions and rewards that do not belong together (action[t] brings "
+            "reward[t]), or a learning rate that is too low",
+        )
+    if place <= 1 - CLEARLY:
+        raise Broken(
+            "an action is credited with rewards of the next episode: it avoids what pays, if the next "
+            "episode pays less for it",
+            "end returns, advantages and imagined futures where the episode ends, by the flag or the "
+            "discount of that very step, and see that each reward belongs to its own action",
+        )
+
+
+def over_is_over(trial: Practised) -> None:
+    """Check that it would rather go on than take a little more now and end the episode."""
+    if limits(trial).place >= CLEARLY:
+        return  # it has learned both
+    place = Lesson(trial, Ends(limits_upward(trial))).place
+    if place <= 1 - CLEARLY:
+        raise Broken(
+            f"it would rather end an episode for a reward of {WORTH} than go on for {CUT * WORTH} in each "
+            "step: it takes the end for none",
+            "where an episode is terminated, or by the predicted discount, nothing follows: reward + gamma * "
+            "(1 - terminated) * value",
+        )
+
+
+def out_of_time_is_not_over(trial: Practised) -> None:
+    """Check that a truncated state has the value of its future, and a terminated one none."""
+    lesson, upward = limits(trial), limits_upward(trial)
+    if not lesson.takes:
+        raise NotTried("no episode that it imagines runs out of time")
+    advice = (
+        "where truncated and not terminated, add the discounted value of the episode's last frame, as "
+        "wmplay.vector.stepping.TensorEnv gives it (arrived)"
+    )
+    if lesson.place <= 1 - CLEARLY:
+        raise Broken(
+            f"it would rather have an episode over for a reward of {WORTH} than run out of time for one of "
+            f"{CUT * WORTH} in each step: it takes both for the end",
+            advice,
+        )
+    if lesson.place < CLEARLY:
+        if Lesson(trial, Paid(upward)).place < CLEARLY:
+            raise Broken(
+                f"it learns to go {'down' if upward else 'up'}, and in {STEPS:,} steps not to go "
+                f"{'up' if upward else 'down'}",
+                "see that each reward belongs to the action of its own step and slot",
+            )
+        raise NotTried(f"{STEPS:,} steps were too few to tell")
+    twins = [trial.copy(), trial.copy()]
+    for twin, strange in zip(twins, (False, True), strict=True):
+        trial.practise(twin, Limits(upward), number=98, strange_ends=strange)
+    if not moved(twins[0], weights(twins[1])):
+        raise Broken("it does not look at the frame with which an episode ran out of time", advice)
+
+
+def actions_follow_their_frames(trial: Practised) -> None:
+    """Check that what is learned from a store alone takes each action for that of the frame before it."""
+    policy, number = trial.copy(), 0
+    after = before = 0.0
+    while number < COPIES and max(abs(after), abs(before)) < SHOWS:
+        lent = trial.practise(policy, Rule(), number=100 + number)
+        if lent.world.taken or lent.model.read or not lent.store.read:
+            raise NotTried("it does not learn from the store alone")
+        number += 1
+        after, before = trial.effects(policy)
+    if abs(before) > SHOWS and abs(before) > 2 * abs(after):
+        raise Broken(
+            "it acts as was done one step before the recorded frame: actions do not belong to their frames",
+            "action[t] is taken at observation[t], and leads to observation[t + 1]",
+        )
+
+
+LESSONS: tuple[Property[Practised], ...] = (
+    Property(it_learns),
+    Property(over_is_over, after=(it_learns,), slow=True),
+    Property(out_of_time_is_not_over, after=(it_learns, over_is_over), slow=True),
+    Property(actions_follow_their_frames),
+)
+
+
+# ---- helpers ------------------------------------------------------------------------------------
+
+
+def limits_upward(trial: Practised) -> bool:
+    """Return the opposite of the direction of ``it_learns``, so that no movement by chance passes both."""
+    taste = trial.taste(trial.policy)
+    upward = taste <= 0.5
+    return not upward if 1 - CLEARLY < taste < CLEARLY else upward
+
+
+def limits(trial: Practised) -> Lesson:
+    """Return the lesson in a world where good actions lead to the time limit, the same one again."""
+    known = getattr(trial, "limits", None)
+    if not isinstance(known, Lesson):
+        known = Lesson(trial, Limits(limits_upward(trial)))
+        trial.limits = known  # type: ignore[attr-defined]
+    return known
