@@ -31,6 +31,8 @@ class Catch(ExactWorld):
         render_mode: see ``ExactWorld``.
     """
 
+    metadata = {**ExactWorld.metadata, "fixed_length": True}  # noqa: RUF012
+
     def __init__(
         self, rows: int = 10, columns: int = 5, windy: bool = False, render_mode: RenderMode | None = None
     ) -> None:

@@ -32,6 +32,8 @@ class DeepSea(ExactWorld):
         render_mode: see ``ExactWorld``.
     """
 
+    metadata = {**ExactWorld.metadata, "fixed_length": True}  # noqa: RUF012
+
     def __init__(
         self, size: int = 10, shuffled: int | None = None, render_mode: RenderMode | None = None
     ) -> None:
