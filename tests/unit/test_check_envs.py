@@ -10,6 +10,7 @@ import pytest
 from broken_worlds import MUTANTS, IgnoresActions, SometimesNan
 from honest_world import Honest, make
 from mutants import expect_failures, named
+from odd_worlds import ODD
 
 import wmplay
 from wmplay.check import check_env
@@ -47,6 +48,12 @@ def test_a_mutant_fails_what_it_breaks(mutant: str) -> None:
     trial = EnvTrial(cls(**settings), partial(make, cls, **settings), 0)
     concerned = [holds for holds in PROPERTIES if named([holds]) == expected]
     expect_failures(examine(mutant, concerned, trial), expected)
+
+
+@pytest.mark.parametrize("world", ODD, ids=lambda world: world.__name__)
+def test_a_right_world_of_unusual_style_is_not_accused(world: Any) -> None:
+    report = check_env(world(), world)
+    assert report.passed, str(report)
 
 
 def test_each_property_is_broken_by_a_mutant() -> None:

@@ -73,7 +73,7 @@ def parts(space: Space[Any], what: str) -> Parts:
     spaces: dict[str, Space[Any]] = {}
     readers: dict[str, Reader] = {}
     for leaf in found:
-        if not isinstance(leaf.space, Text):
+        if not _is_text(leaf.space):
             spaces[leaf.name], read = observed(leaf.space, what, screen=bool(leaf.path))
             readers[leaf.name] = lambda seen, leaf=leaf, read=read: read(leaf.of(seen))  # type: ignore[misc]
     if not spaces:
@@ -143,6 +143,11 @@ def one_hot(numbers: Any, count: int, dtype: Any = np.float32) -> Array:
 def is_image(space: Space[Any]) -> bool:
     """Return whether a space holds uint8 images."""
     return isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
+
+
+def _is_text(space: Space[Any]) -> bool:
+    """Return whether a space holds texts: Gymnasium's own, or one of another library such as MiniGrid's."""
+    return isinstance(space, Text) or (space.dtype is not None and space.dtype.kind == "U")
 
 
 def _leaves(space: Space[Any], path: Path) -> Iterator[Leaf]:

@@ -45,7 +45,7 @@ from wmplay.errors import CheckError
 
 PROPERTIES: tuple[Property[EnvTrial], ...] = (
     Property(spaces_that_other_pieces_take),
-    Property(observations_are_of_their_space, decisive=True),
+    Property(observations_are_of_their_space),
     Property(rewards_and_flags, decisive=True),
     Property(same_seed_same_numbers, decisive=True),
     Property(seeds_differ),

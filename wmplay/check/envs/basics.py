@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import gymnasium
@@ -60,10 +61,10 @@ def gymnasiums_checker_passes(trial: EnvTrial) -> None:
 def observations_are_of_their_space(trial: EnvTrial) -> None:
     """Check that each key has the shape and dtype of its space, and values within its bounds."""
     spaces = observation_spaces(trial.env.observation_space)
-    plays = [trial.actions(0), *([action] * LIMIT for action in trial.extremes()[:5])]
-    for number, actions in enumerate(plays):
-        for moment in moments(trial.env, trial.seed + number, actions):
-            where = f"(seed {trial.seed + number}, {moment})"
+    held = ((trial.seed, moments(trial.env, trial.seed, [action] * LIMIT)) for action in trial.extremes()[:4])
+    for seed, played in chain(((each.seed, each.moments) for each in trial.plays), held):
+        for moment in played:
+            where = f"(seed {seed}, {moment})"
             if moment.observation.keys() != spaces.keys():
                 odd = sorted(moment.observation.keys() ^ spaces.keys())[0]
                 there = "is not in the space" if odd in moment.observation else "is missing"
@@ -74,7 +75,7 @@ def observations_are_of_their_space(trial: EnvTrial) -> None:
 
 def rewards_and_flags(trial: EnvTrial) -> None:
     """Check that rewards are finite numbers, and that terminated and truncated are bools."""
-    for moment in moments(trial.env, trial.seed, trial.actions(0)):
+    for moment in chain.from_iterable(each.moments for each in trial.plays):
         reward = np.asarray(moment.reward)
         if reward.shape != () or reward.dtype.kind not in "fiu" or not np.isfinite(reward):
             raise Broken(f"the reward is {moment.reward!r} ({moment})", "return a finite float")
