@@ -37,11 +37,13 @@ from wmplay.check.envs.seeds import (
     seeds_differ,
 )
 from wmplay.check.envs.slots import a_vector_env_is_single_ones, workers_are_single_ones
-from wmplay.check.fixtures.played_env import EnvTrial
+from wmplay.check.fixtures.played_env import SEEDS, EnvTrial
 from wmplay.check.report import Property, Report, examine
 from wmplay.contracts.envs import provenance_of
 from wmplay.envs.gym import InOurForm
 from wmplay.errors import CheckError
+
+FEW = 3  # random plays, to be quick
 
 PROPERTIES: tuple[Property[EnvTrial], ...] = (
     Property(spaces_that_other_pieces_take),
@@ -49,8 +51,8 @@ PROPERTIES: tuple[Property[EnvTrial], ...] = (
     Property(rewards_and_flags, decisive=True),
     Property(same_seed_same_numbers, decisive=True),
     Property(seeds_differ),
-    Property(reset_forgets_the_episode, decisive=True),
-    Property(instances_are_apart, decisive=True),
+    Property(reset_forgets_the_episode, decisive=True, slow=True),
+    Property(instances_are_apart, decisive=True, slow=True),
     Property(what_is_returned_is_the_callers, decisive=True),
     Property(actions_are_only_read, decisive=True),
     Property(gymnasiums_checker_passes),
@@ -58,16 +60,16 @@ PROPERTIES: tuple[Property[EnvTrial], ...] = (
     Property(each_key_is_on_time),
     Property(each_entry_of_the_action_counts),
     Property(goals_stand),
-    Property(the_last_frame_is_its_own_episodes),
-    Property(no_start_is_skipped, after=(the_last_frame_is_its_own_episodes,)),
+    Property(the_last_frame_is_its_own_episodes, slow=True),
+    Property(no_start_is_skipped, slow=True, after=(the_last_frame_is_its_own_episodes,)),
     Property(terminated_is_no_clock),
     Property(its_task_agrees),
     Property(rewards_belong_to_their_step, after=(its_task_agrees, each_key_is_on_time)),
     Property(the_last_step_is_paid, after=(its_task_agrees, rewards_belong_to_their_step)),
-    Property(held_actions_are_repeated_steps),
+    Property(held_actions_are_repeated_steps, slow=True),
     Property(pictures),
-    Property(a_vector_env_is_single_ones),
-    Property(workers_are_single_ones, after=(a_vector_env_is_single_ones,)),
+    Property(a_vector_env_is_single_ones, slow=True),
+    Property(workers_are_single_ones, slow=True, after=(a_vector_env_is_single_ones,)),
 )
 
 
@@ -109,7 +111,8 @@ def check_env(
     if _of_another_library(env):
         make = make or (partial(gymnasium.make, env.spec) if env.spec is not None else None)
         env, make = InOurForm(env), None if make is None else _in_our_form(make)
-    return examine(name, PROPERTIES, EnvTrial(env, make, seed), verbose, quick)
+    trial = EnvTrial(env, make, seed, plays=FEW if quick else SEEDS)
+    return examine(name, PROPERTIES, trial, verbose, quick)
 
 
 def _of_another_library(env: gymnasium.Env[Any, Any]) -> bool:
