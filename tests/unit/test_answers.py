@@ -10,7 +10,6 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from refusals import refused
 
 import wmplay
 from wmplay.envs.learned.starts import real_starts
@@ -185,19 +184,16 @@ class Wrapped(gym.Wrapper[Any, Any, Any, Any]):
 
 
 @pytest.mark.parametrize(
-    ("make", "fields"),
+    ("make", "message"),
     [
-        (Seedless, {"about": ("Seedless.reset", "seed", "options"), "got": ["'seed'", "'options'"]}),
-        (Optionless, {"about": ("Optionless.reset", "options"), "got": ["'options'"]}),
-        (
-            lambda: Wrapped(World()),
-            {"about": ("World.reset", "seed", "options"), "got": ["'seed'", "'options'"]},
-        ),
+        (Seedless, "Seedless.reset takes no 'seed' and no 'options'"),
+        (Optionless, "Optionless.reset takes no 'options'"),
+        (lambda: Wrapped(World()), "World.reset takes no 'seed' and no 'options'"),
     ],
 )
-def test_a_reset_that_cannot_be_seeded_is_named(make: Any, fields: dict[str, object]) -> None:
+def test_a_reset_that_cannot_be_seeded_is_named(make: Any, message: str) -> None:
     for env in (make(), many(make)):
-        with refused(ConfigError, **fields):
+        with pytest.raises(ConfigError, match=message):
             wmplay.simulate(env, episodes=1)
 
 
@@ -333,5 +329,5 @@ def test_the_last_step_of_an_episode_is_named(mode: AutoresetMode) -> None:
             return answer
 
     for env in (Late(), many(Late, mode)):
-        with refused(SpaceError, f"step {LENGTH}"):
+        with pytest.raises(SpaceError, match=rf"episode \d+, step {LENGTH}\)"):
             wmplay.simulate(env, episodes=200)

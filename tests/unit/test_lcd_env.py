@@ -8,7 +8,6 @@ import types
 import gymnasium
 import numpy as np
 import pytest
-from refusals import refused
 
 from wmplay.envs.lcd import WORLDS, LcdEnv
 from wmplay.errors import ConfigError
@@ -172,7 +171,7 @@ def test_a_copy_goes_on_with_the_same_numbers(world, copied):
 def test_a_window_without_pygame_is_refused_in_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "pygame", None)
     env = LcdEnv("luxo", render_mode="human")
-    with refused(ConfigError, got="human"):
+    with pytest.raises(ConfigError, match="needs pygame: pip install"):
         env.reset(seed=0)
 
 
@@ -229,7 +228,7 @@ def test_a_window_shows_every_step(monkeypatch):
 
 def test_a_window_without_a_display_is_refused_in_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "pygame", Pygame(display=False))
-    with refused(ConfigError, got="human"):
+    with pytest.raises(ConfigError, match="needs a display"):
         LcdEnv("luxo", render_mode="human").reset(seed=0)
 
 

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from refusals import refused
 
 from wmplay.errors import ArbiterError
 from wmplay.evaluation.arbiter.set_distances import distances, frechet_distance, likeness, precision_recall
@@ -65,9 +64,9 @@ def test_a_set_is_at_no_distance_from_itself():
 
 
 def test_too_few_points_for_a_covariance_of_full_rank():
-    with refused(ArbiterError, got=3, expected="4"):
+    with pytest.raises(ArbiterError, match="3 dimensions from 3 clips, expected at least 4: "):
         frechet_distance(normal(3), normal(53))
-    with refused(ArbiterError, got=2):
+    with pytest.raises(ArbiterError, match="full rank"):
         frechet_distance(normal(53), normal(2))
     frechet_distance(normal(4), normal(5))
 
@@ -118,7 +117,7 @@ def test_equal_distributions_have_a_density_of_one():
 
 
 def test_too_few_points_for_so_many_neighbours():
-    with refused(ArbiterError, "5 clips", got=5, expected="6"):
+    with pytest.raises(ArbiterError, match="5 nearest neighbours among 5 clips, expected at least 6"):
         compared(normal(53), normal(5))
 
 
@@ -159,5 +158,5 @@ def test_all_numbers_have_intervals_within_their_range():
 
 def test_intervals_need_full_rank_without_any_group():
     likeness(windows(3, 3), windows(3, 3, seed=1))
-    with refused(ArbiterError, got=3):
+    with pytest.raises(ArbiterError, match="full rank"):
         likeness(windows(2, 3), windows(2, 3, seed=1))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +10,6 @@ from threading import Event
 from typing import Any
 
 import pytest
-from refusals import refused
 
 from wmplay import loggers, registry
 from wmplay.errors import ConfigError, WriteError
@@ -97,9 +94,9 @@ def test_a_logger_that_does_not_start_or_close_leaves_the_run_alone(
 
 def test_a_logger_that_refuses_its_settings_refuses_the_run() -> None:
     def refuse() -> Failing:
-        raise ConfigError("no such project", got="walks")
+        raise ConfigError("no such project")
 
-    with refused(ConfigError, got="walks"):
+    with pytest.raises(ConfigError, match="no such project"):
         Guarded(refuse)
 
 
@@ -178,12 +175,12 @@ def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch,
         raise ImportError(name)
 
     monkeypatch.setattr(importlib, "import_module", fail)
-    with refused(ConfigError, "wmplay[wandb]"):
+    with pytest.raises(ConfigError, match=r"pip install 'wmplay\[wandb\]'"):
         loggers.WandbLogger(tmp_path, {})
 
 
 def test_a_full_disk_is_named() -> None:
     logger = Jsonl(Path("/dev/full"))
-    with refused(WriteError, ("/dev/full", os.strerror(errno.ENOSPC))):
+    with pytest.raises(WriteError, match=r"cannot write /dev/full \(No space left on device\)"):
         logger.log({"loss": 0.5}, step=3)
     logger.close()

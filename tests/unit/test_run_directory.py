@@ -16,7 +16,6 @@ import pytest
 import torch
 from few_settings import few_settings
 from omegaconf import OmegaConf
-from refusals import refused
 
 from wmplay.errors import DamagedError, RunError, WriteError
 from wmplay.runs.disk.directory import RunDirectory
@@ -128,8 +127,8 @@ def test_a_second_process_at_a_run_is_refused_with_who_is_at_it(run: RunDirector
     with run.held():
         assert RunDirectory(run.path).status() == "running"
         before = contents()
-        holder = (os.getpid(), socket.gethostname())
-        with refused(RunError, holder, got=run.path), RunDirectory(run.path).held():
+        told = f"process {os.getpid()} on {socket.gethostname()}, for 0:00:"
+        with pytest.raises(RunError, match=told), RunDirectory(run.path).held():
             pass
         assert contents() == before
     with RunDirectory(run.path).held():

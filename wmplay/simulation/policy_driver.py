@@ -32,8 +32,7 @@ class PolicyDriver:
         else:
             raise SpaceError(
                 f"the action space is {space}: expected a float Box with one axis, or a Discrete; "
-                "wrap the env (gymnasium.wrappers.TransformAction)",
-                got=space,
+                "wrap the env (gymnasium.wrappers.TransformAction)"
             )
         self.single_space = space
         self.policy = policy

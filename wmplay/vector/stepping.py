@@ -176,6 +176,5 @@ def autoreset_mode(env: Any) -> AutoresetMode:
     except ValueError as error:
         raise WmplayError(
             f"{type(env).__name__}.metadata['autoreset_mode'] is {mode!r}: expected "
-            "a gymnasium.vector.AutoresetMode, so that episodes are cut in the right place",
-            got=mode,
+            "a gymnasium.vector.AutoresetMode, so that episodes are cut in the right place"
         ) from error

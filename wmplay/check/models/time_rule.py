@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from wmplay.check.compare import TOLERANCE, same
-from wmplay.check.fixtures.alignment_episodes import SAFE, Clockwork, Told
-from wmplay.check.fixtures.fitted_model import AHEAD, CPU, ROWS, Trial, numbers, sample, silent
+from wmplay.check.fixtures.alignment_episodes import REWARD, SAFE, Clockwork, Told
+from wmplay.check.fixtures.fitted_model import AHEAD, CPU, ROWS, Trial, loss_value, numbers, sample, silent
 from wmplay.check.report import Broken, NotTried
-from wmplay.contracts import Segment, modelled
-from wmplay.loop.fitter import Fitter
+from wmplay.contracts import Belief, Prediction, Segment, modelled
+from wmplay.loop.fitter import Fitter, stages_of
 from wmplay.nets.units import measure_units
 from wmplay.system.device import seed_draws
 from wmplay.system.progress import Advance, bar
@@ -25,6 +25,16 @@ from wmplay.system.progress import Advance, bar
 ROUNDS = (150, 300, 900)  # updates; most models need few, and each round starts anew
 ENOUGH = {"time": 0.25, "action": 0.25, "end": 0.1}  # of the largest amount; ends are rare
 ASKED = 293  # episodes
+FOUND = {"action": 0.5, "end": 0.2}  # of what is told, where data was moved
+OPPOSITE = 0.6  # of what is told
+TOO_MUCH = 2.0  # of what is told, where all is 1
+SURELY_EARLY = 0.6  # of what is told
+LEVEL = 0.5  # difference of means, in units of the codes
+BATCHES = 8  # of episodes, on which the loss is asked what it knows
+SURELY = 5.0  # standard errors
+MISPLACED = 0.2  # part of the entries
+_PLACES = "see whether decode gives each entry its own place: axes, channels, the order of keys, units"
+_SCALE = "predict in the units of what is observed and paid: undo symlog, normalisation, logits, division"
 ON_TIME = "on time"
 RULE = "the time rule: action[t] leads from observation[t] to observation[t + 1], with reward[t]"
 
@@ -87,10 +97,8 @@ def actions_matter(trial: Trial) -> None:
 def predictions_are_on_time(trial: Trial) -> None:
     """Check that a model fitted to a world whose numbers encode their place predicts each for its own
     step."""
-    if trial.fit_failed is not None or trial.stuck is not None:
-        raise NotTried("it does not learn what it is shown")
-    oracle = Oracle(trial)
-    told = oracle.told()
+    oracle = _asked(trial)
+    told = oracle.told
     if not told:
         raise NotTried("it predicts neither observations nor rewards nor ends")
     advice = f"see which steps loss, observe and predict put together, and {RULE}"
@@ -99,39 +107,105 @@ def predictions_are_on_time(trial: Trial) -> None:
         raise Broken(
             f"{who} is one step {when}: its entry t tells the {what} that belongs to step {step}", advice
         )
-    untold = _untold(told)
-    for kind in untold:
+    for kind in _untold(told):
         shift = oracle.found_when_moved(kind)
         if shift is not None:
             raise Broken(
                 f"predictions tell nothing of the {kind}: the loss takes it one step {shift}", advice
             )
-    if untold:
-        nothing = f"after {ROUNDS[-1]} updates on a world that tells it, they tell nothing of the {untold[0]}"
-        if "time" not in untold:  # may be a slow learner; actions_matter checks it directly
+    for kind in _untold(told):
+        nothing = f"after {ROUNDS[-1]} updates on a world that tells it, they tell nothing of the {kind}"
+        if kind != "time":  # may be a slow learner; actions_matter checks it directly
             raise NotTried(nothing)
         raise Broken(nothing, f"see whether predict does what the loss trains, and {RULE}")
 
 
+def each_head_tells_what_the_loss_knows(trial: Trial) -> None:
+    """Check that each predicted key, the reward and the discount have the sign, the scale and the places of
+    what the loss compares them with."""
+    oracle = _asked(trial)
+    for problem, advice in _off_scale(oracle.told, oracle.off_level):
+        raise Broken(problem, advice)
+    for kind in _untold(oracle.told):
+        if oracle.loss_tells(kind):
+            raise Broken(
+                f"predictions tell nothing of the {kind}, although the loss does",
+                "let predict read actions as the loss does: their order, units, one-hot numbers",
+            )
+    off = oracle.off_by_parts()
+    for who, gap in off.items():
+        if gap > TOLERANCE:
+            raise Broken(
+                f"{who} of the second of two steps is another than after the first alone, by {gap:.2g}",
+                "predict each step's own reward and its own probability to go on, not sums or products",
+            )
+    for who, part in oracle.misplaced.items():
+        if part > MISPLACED:
+            raise Broken(f"{part:.0%} of {who} vary otherwise than the time that they should tell", _PLACES)
+    for who in _heads_without_time(oracle.told):
+        if who == "reward" and not _untold(oracle.told):
+            raise Broken(
+                f"after {ROUNDS[-1]} updates the reward tells nothing of the time, but frames do",
+                "see whether predict returns the head that the loss trains, and from which features",
+            )
+        if who != "reward" and oracle.loss_knows(who.strip("'")):
+            raise Broken(
+                f"{who} tells nothing of the time, although the loss knows another time's from its own",
+                _PLACES,
+            )
+
+
+def _asked(trial: Trial) -> Oracle:
+    """Return the oracle of a trial, asked once for all properties."""
+    if trial.fit_failed is not None or trial.stuck is not None:
+        raise NotTried("it does not learn what it is shown")
+    if trial.oracle is None:
+        trial.oracle = Oracle(trial)
+    oracle: Oracle = trial.oracle
+    return oracle
+
+
 class Oracle:
-    """An examiner of copies of a model that are fitted to the artificial world."""
+    """An examiner of a copy of a model that is fitted to the artificial world until it tells what it can.
+
+    ``told`` and ``off_level`` are what the copy ``model`` predicts; see ``Clockwork``.
+    """
 
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
         self.world = Clockwork(trial.spaces, trial.action_space)
-
-    def told(self) -> Told:
-        """Return what the predictions encode, of a copy fitted until they do, or for all rounds."""
-        progress = bar("alignment", sum(ROUNDS), "updates") if self.trial.verbose else nullcontext(silent)
+        self.asked = self.world.episodes(ASKED, SAFE + 2, torch.Generator().manual_seed(trial.seed + 1))
+        progress = bar("alignment", sum(ROUNDS), "updates") if trial.verbose else nullcontext(silent)
         done = 0
         with progress as advance:
             for updates in ROUNDS:
-                told = self.ask(self.fitted(updates, done, advance))
+                self.model = self.fitted(updates, done, advance)
+                self.ask()
                 done += updates
-                shifts = set(_off_time(told).values())
-                if "early" in shifts or not (shifts or _untold(told)):  # most begin late, with the last frame
+                if self._settled():
                     break
-        return told
+
+    def _settled(self) -> bool:
+        surely = any(amounts["early"] > SURELY_EARLY for amounts in self.told.values())  # most begin late
+        missing = (
+            _untold(self.told) or _heads_without_time(self.told) or _off_scale(self.told, self.off_level)
+        )
+        return surely or not (_off_time(self.told) or missing)
+
+    @torch.no_grad()
+    def loss_knows(self, key: str) -> bool:
+        """Return whether the loss is surely lower for frames of the right time than of another."""
+        generator = torch.Generator().manual_seed(self.trial.seed + 2)
+        gaps = []
+        for _ in range(BATCHES):
+            episodes = self.world.episodes(ROWS, SAFE, generator)
+            losses = [
+                sum(loss_value(stage.loss, segment, self.trial.seed) for stage in stages_of(self.model))
+                for segment in (episodes.segment, self.world.mistimed(episodes, key))
+            ]
+            gaps.append(losses[1] - losses[0])
+        gap = torch.tensor(gaps)
+        return bool(gap.mean() > SURELY * gap.std() / BATCHES**0.5)
 
     def found_when_moved(self, kind: str) -> str | None:
         """Return the direction in which the loss shifts actions, or ends, or None.
@@ -143,11 +217,13 @@ class Oracle:
         for when, steps in (("late", -1), ("early", 1)):
 
             def move(segment: Segment, steps: int = steps) -> Segment:
+                segment = replace(segment, reward=segment.reward - REWARD)  # what else there is to learn
                 if kind == "action":
                     return replace(segment, action=segment.action.roll(steps, 1))
                 return replace(segment, terminated=segment.terminated.roll(steps, 1))
 
-            if kind not in _untold(self.ask(self.fitted(ROUNDS[1], change=move))):
+            told = self.answer(self.fitted(ROUNDS[1], change=move))
+            if any(amounts[ON_TIME] > FOUND[kind] for (_, what), amounts in told.items() if what == kind):
                 return when
         return None
 
@@ -174,21 +250,73 @@ class Oracle:
         return model.eval()
 
     @torch.no_grad()
-    def ask(self, model: Any) -> Told:
-        """Return what the model's prediction encodes, for the first step after those that all episodes
-        have."""
-        asked = self.world.episodes(ASKED, SAFE + 2, torch.Generator().manual_seed(self.trial.seed + 1))
-        frames = modelled(asked.segment.observation)
+    def predicted(self, model: Any) -> Prediction:
+        """Return the model's prediction of the first step after those that all episodes have."""
+        future: Prediction = model.predict(self._belief(model), self.asked.segment.action[:, SAFE : SAFE + 1])
+        return future
+
+    def _belief(self, model: Any) -> Belief:
+        frames, action = modelled(self.asked.segment.observation), self.asked.segment.action
         belief = model.initial({key: value[:, 0] for key, value in frames.items()})
         seen = {key: value[:, 1 : SAFE + 1] for key, value in frames.items()}
-        belief = model.observe(belief, asked.segment.action[:, :SAFE], seen)
-        return self.world.told(asked, model.predict(belief, asked.segment.action[:, SAFE : SAFE + 1]), SAFE)
+        return model.observe(belief, action[:, :SAFE], seen)
+
+    @torch.no_grad()
+    def answer(self, model: Any) -> Told:
+        """Return what the model's prediction encodes."""
+        return self.world.told(self.asked, self.predicted(model), SAFE)
+
+    @torch.no_grad()
+    def ask(self) -> None:
+        """Set what the fitted copy's prediction encodes, and how far its level and its places are off."""
+        future = self.predicted(self.model)
+        self.told = self.world.told(self.asked, future, SAFE)
+        self.off_level = self.world.off_level(self.asked, future, SAFE)
+        self.misplaced = self.world.misplaced(self.asked, future, SAFE)
+
+    @torch.no_grad()
+    def off_by_parts(self) -> dict[str, float]:
+        """Return how far a step's reward and discount differ if the step before is predicted by another call.
+
+        Unlike on a batch without ends, discounts differ from 1 here.
+        """
+        belief = self._belief(self.model)
+        action = self.asked.segment.action[:, SAFE : SAFE + 2]
+        whole = self.model.predict(belief, action)
+        first = self.model.predict(belief, action[:, :1])
+        second = self.model.predict(first.belief, action[:, 1:])
+        pairs = {"reward": (whole.reward, second.reward), "discount": (whole.discount, second.discount)}
+        return {
+            who: float((one[:, 1] - two[:, 0]).abs().max())
+            for who, (one, two) in pairs.items()
+            if one is not None and two is not None
+        }
+
+    def loss_tells(self, kind: str) -> bool:
+        """Return whether the rewards that the loss is least for encode the action at its own step."""
+        if kind != "action":
+            return False
+        segment = self.asked.segment
+        higher = replace(segment, reward=segment.reward + 1)
+        here, there = (self.trial.pull(x, model=self.model) for x in (segment, higher))
+        if here is None or there is None:
+            return False
+        least = (segment.reward - here / (there - here))[:, SAFE : SAFE + 1]  # of a quadratic
+        if not least.isfinite().all():
+            return False
+        expected = Prediction(least, least, None, None, lambda latent: {})
+        told = self.world.told(self.asked, expected, SAFE)
+        amounts = told["reward", "action"]
+        return max(amounts, key=lambda name: amounts[name]) == ON_TIME and _on_time("action", amounts)
 
 
 def _off_time(told: Told) -> dict[tuple[str, str], str]:
     """Return what is encoded at another step than its own, and the direction."""
     off = {}
+    opposite = {who for (who, what), x in told.items() if what != "time" and x[ON_TIME] < -OPPOSITE}
     for (who, what), amounts in told.items():
+        if who in opposite:
+            continue  # of three phases, the opposite of one is the other two
         most = max(amounts, key=lambda name: amounts[name])
         copied = what == "action" and most == "late" and _on_time("time", told.get((who, "time"), {}))
         if most != ON_TIME and amounts[most] > max(ENOUGH[what], 2 * amounts[ON_TIME]) and not copied:
@@ -199,7 +327,31 @@ def _off_time(told: Told) -> dict[tuple[str, str], str]:
 def _untold(told: Told) -> list[str]:
     """Return what no prediction encodes at its own step."""
     kinds = dict.fromkeys(what for _, what in told)
-    return [kind for kind in kinds if not any(_on_time(w, x) for (_, w), x in told.items() if w == kind)]
+    found = {what for (_, what), x in told.items() if x[ON_TIME] > ENOUGH[what] or x[ON_TIME] < -OPPOSITE}
+    return [kind for kind in kinds if kind not in found]
+
+
+def _off_scale(told: Told, off_level: dict[str, float]) -> list[tuple[str, str]]:
+    """Return what has another sign, scale or level than the truth, each with advice."""
+    found = []
+    for (who, what), amounts in told.items():
+        amount = amounts[ON_TIME]
+        if amount < -OPPOSITE:
+            opposite = f"{who} tells the opposite of the {what}: {amount:.2g} of it, where all is 1"
+            found.append(
+                (opposite, "return it with the sign that the loss trains; a discount is for going on")
+            )
+        elif amount > TOO_MUCH:
+            found.append((f"{who} tells {amount:.2g} of the {what}, where all is 1", _SCALE))
+    for who, off in off_level.items():
+        if off > LEVEL:
+            found.append((f"on average {who} is off by {off:.2g}, in units of what it varies by", _SCALE))
+    return found
+
+
+def _heads_without_time(told: Told) -> list[str]:
+    """Return the keys, and the reward, that do not encode the time at its own step."""
+    return [who for (who, what), amounts in told.items() if what == "time" and not _on_time(what, amounts)]
 
 
 def _on_time(what: str, amounts: dict[str, float]) -> bool:

@@ -1,0 +1,131 @@
+"""Agreement of a model's loss with what it says after ``observe``: one belief, whether fitted or used."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from wmplay.check.fixtures.fitted_model import SEEN, Trial, numbers
+from wmplay.check.report import Broken, NotTried
+from wmplay.contracts import Segment
+from wmplay.loop.fitter import stages_of
+from wmplay.system.device import seed_draws
+
+FELT = 1e-3  # part of a pull by which a change in the past must move it to count
+MOST = 7  # entries, or numbers, of an action
+NOTHING = 1e-7  # change of a prediction, in units of the largest number in it
+
+
+def observe_agrees_with_the_loss(trial: Trial) -> None:
+    """Check that what the loss takes from the past, observe takes as well: each action, each key."""
+    whole = trial.segment.steps(0, SEEN + 1)
+    usual, expected = _pull(trial, whole), _predicted(trial, whole)
+    seen = {key: frames.clone() for key, frames in whole.observation.items()}
+    for frames in seen.values():
+        frames[:, SEEN] = frames[:, SEEN].roll(1, 0)
+    elsewhere = replace(whole, observation=seen)
+    for step in (SEEN - 1, SEEN - 2):
+        action = whole.action.clone()
+        action[:, step] = trial.other(action[:, step])
+        changed, both = replace(whole, action=action), replace(elsewhere, action=action)
+        # a loss of unrolled steps, each from a frame of its own, is a sum in which the two do not meet
+        felt = _pull(trial, both) - _pull(trial, elsewhere) - _pull(trial, changed) + usual
+        if _exceeds(felt, usual, FELT) and not _exceeds(
+            _predicted(trial, changed) - expected, expected, NOTHING
+        ):
+            raise Broken(f"another action[{step}] {_UNHEARD}", _ONE_BELIEF)
+    for key, frames in seen.items():
+        changed = replace(whole, observation={**whole.observation, key: frames})
+        felt = _pull(trial, changed) - usual
+        if _exceeds(felt, usual, FELT) and not _exceeds(
+            _predicted(trial, changed) - expected, expected, NOTHING
+        ):
+            raise Broken(f"another '{key}' in frame {SEEN} {_UNHEARD}", _ONE_BELIEF)
+
+
+def predict_agrees_with_the_loss(trial: Trial) -> None:
+    """Check that predict tells all actions apart that the loss tells apart: in each entry, over its range."""
+    row = trial.segment.steps(0, SEEN + 1).rows(slice(0, 1))
+    action, names = _levels(trial, row.action[0, SEEN])
+    count = len(action)
+    whole = Segment(
+        {key: value.expand(count, *value.shape[1:]).clone() for key, value in row.observation.items()},
+        torch.cat([row.action[:, :SEEN].expand(count, SEEN, *row.action.shape[2:]), action.unsqueeze(1)], 1),
+        row.reward.expand(count, -1).clone(),
+        row.terminated.expand(count, -1),
+        row.mask.expand(count, -1),
+        None if row.first is None else row.first.expand(count),
+    )
+    pull, said = _pull(trial, whole), _predicted(trial, whole)
+    for one, two, name in names:
+        felt, told = pull[one] - pull[two], said[one] - said[two]
+        if _exceeds(felt, pull, FELT) and not _exceeds(told, said, NOTHING):
+            raise Broken(
+                f"{name} are the same to predict, but not to the loss",
+                "let predict encode actions as the loss does: units, clipping, one-hot numbers, all entries",
+            )
+
+
+def _levels(trial: Trial, usual: Tensor) -> tuple[Tensor, list[tuple[int, int, str]]]:
+    """Return actions [R, A], or [R] int64, and pairs of them that differ in a single entry, with a name."""
+    low, high = trial.choices
+    if trial.discrete:
+        numbers = torch.arange(int(low), min(int(high), int(low) + MOST) + 1)
+        pairs = [
+            (i, i + 1, f"actions {int(numbers[i])} and {int(numbers[i + 1])}")
+            for i in range(len(numbers) - 1)
+        ]
+        return numbers, pairs
+    rows, pairs = [], []
+    for entry in range(min(len(usual), MOST)):
+        for part in (0.0, 0.5, 1.0):
+            rows.append(usual.clone())
+            rows[-1][entry] = low[entry] + part * (high[entry] - low[entry])
+        last = len(rows) - 1
+        for one, two in ((last - 2, last - 1), (last - 1, last)):
+            values = " and ".join(f"{float(rows[i][entry]):.2g}" for i in (one, two))
+            pairs.append((one, two, f"the values {values} of action[{SEEN}, {entry}]"))
+    return torch.stack(rows), pairs
+
+
+def _exceeds(difference: Tensor, unit: Tensor, part: float) -> bool:
+    return bool(difference.abs().max() > part * (NOTHING + unit.abs().max()))
+
+
+_UNHEARD = f"changes what the loss expects of step {SEEN}, but not what predict says of it after observe"
+_ONE_BELIEF = "let observe take the same steps as the loss: each frame with the action that led to it"
+
+
+def _predicted(trial: Trial, segment: Segment) -> Tensor:
+    """Return what is predicted of the segment's last step after all others, [B, N]."""
+    seen = copy.copy(trial)
+    seen.segment = segment
+    with torch.no_grad():
+        future = trial.model.predict(seen.believe(trial.model), segment.action[:, SEEN : SEEN + 1])
+    return numbers(future)[:, 0]
+
+
+def _pull(trial: Trial, segment: Segment) -> Tensor:
+    """Return the gradient of the loss with respect to the last reward and the last vectors, [B, N]."""
+    reward = segment.reward.clone().requires_grad_()
+    frames = {
+        key: value.clone().requires_grad_() if value.is_floating_point() else value
+        for key, value in segment.observation.items()
+    }
+    leaves = [reward, *(value for value in frames.values() if value.requires_grad)]
+    pulls = [torch.zeros_like(leaf) for leaf in leaves]
+    for stage in stages_of(trial.model):
+        seed_draws(trial.seed)
+        loss, _ = stage.loss(replace(segment, reward=reward, observation=frames))
+        if loss.requires_grad:
+            found = torch.autograd.grad(loss, leaves, allow_unused=True)
+            pulls = [
+                total if pull is None else total + pull for total, pull in zip(pulls, found, strict=True)
+            ]
+    last = torch.cat([pull[:, -1].flatten(1) if pull.ndim > 2 else pull[:, -1:] for pull in pulls], 1)
+    if not bool(last.any()):
+        raise NotTried("its loss has no gradient with respect to rewards or vectors, by which this is tried")
+    return last
