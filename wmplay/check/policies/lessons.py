@@ -84,6 +84,8 @@ def over_is_over(trial: Practised) -> None:
     """Check that it would rather go on than take a little more now and end the episode."""
     if limits(trial).place >= CLEARLY:
         return  # it has learned both
+    if limits(trial).place > 1 - CLEARLY:
+        raise NotTried(f"{STEPS:,} steps were too few to tell")
     place = Lesson(trial, Ends(limits_upward(trial))).place
     if place <= 1 - CLEARLY:
         raise Broken(
@@ -110,12 +112,6 @@ def out_of_time_is_not_over(trial: Practised) -> None:
             advice,
         )
     if lesson.place < CLEARLY:
-        if Lesson(trial, Paid(upward)).place < CLEARLY:
-            raise Broken(
-                f"it learns to go {'down' if upward else 'up'}, and in {STEPS:,} steps not to go "
-                f"{'up' if upward else 'down'}",
-                "see that each reward belongs to the action of its own step and slot",
-            )
         raise NotTried(f"{STEPS:,} steps were too few to tell")
     twins = [trial.copy(), trial.copy()]
     for twin, strange in zip(twins, (False, True), strict=True):
@@ -126,12 +122,13 @@ def out_of_time_is_not_over(trial: Practised) -> None:
 
 def actions_follow_their_frames(trial: Practised) -> None:
     """Check that what is learned from a store alone takes each action for that of the frame before it."""
+    _, lent = trial.went_on
+    if lent.world.taken or lent.model.read or not lent.store.read:
+        raise NotTried("it does not learn from the store alone")
     policy, number = trial.copy(), 0
     after = before = 0.0
     while number < COPIES and max(abs(after), abs(before)) < SHOWS:
-        lent = trial.practise(policy, Rule(), number=100 + number)
-        if lent.world.taken or lent.model.read or not lent.store.read:
-            raise NotTried("it does not learn from the store alone")
+        trial.practise(policy, Rule(), number=100 + number)
         number += 1
         after, before = trial.effects(policy)
     if abs(before) > SHOWS and abs(before) > 2 * abs(after):

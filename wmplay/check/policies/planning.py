@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wmplay.check.fixtures.held_parts import held_parts, holding
+from wmplay.check.fixtures.held_parts import holding
 from wmplay.check.fixtures.known_course import Call, Course, Scout, same_frame
 from wmplay.check.fixtures.scripts import ANEW, BEFORE, Acting, Script, flat
 from wmplay.check.report import Broken, NotTried, Property
@@ -41,7 +41,7 @@ def flown(trial: Acting) -> Flight:
     """Return a play of a copy of the policy with other parts; raise NotTried for one that takes none."""
     if isinstance(getattr(trial, "flight", None), Flight):
         return trial.flight  # type: ignore[attr-defined,no-any-return]
-    parts = held_parts(trial.policy)
+    parts = trial.parts
     if not parts.models:
         raise NotTried("it holds no model")
     course = Course(trial.segment.observation)

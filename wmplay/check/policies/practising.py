@@ -55,6 +55,7 @@ class Practised(Acting):
         self.dream = Dream(held[0] if held else Still() if model is None else model, env.action_space)
         self.dream = copy.deepcopy(self.dream)
         self.given = holding(policy, dict.fromkeys(map(id, held), self.dream)) if held else policy
+        self.holds = bool(held)
         self.failure: Exception | None = None
         self.own_store = True
         try:
@@ -125,8 +126,7 @@ class Practised(Acting):
         """Return the arguments of a practice."""
         world = Yard(self.env, SLOTS, rule, strange_ends=strange_ends)
         if model is None:
-            held = [part for part in held_parts(policy).models if isinstance(part, Dream)]
-            model = held[0] if held else copy.deepcopy(self.dream)
+            model = self.lent_to(policy)
         model.rule, model.read = rule, False
         model.asked.clear()
         model.eval()
@@ -135,6 +135,10 @@ class Practised(Acting):
         seed, cpu = 1000 * self.seed + number, torch.device("cpu")
         given = store if self.own_store else self.store
         return Practice(world, steps, seed, cpu, store=given, model=model, advance=advance), lent
+
+    def lent_to(self, policy: Any) -> Any:
+        """Return the model that a copy of the policy holds, or a new one to lend."""
+        return held_parts(policy).models[0] if self.holds else copy.deepcopy(self.dream)
 
     def copy(self) -> Any:
         """Return a copy of the policy that has practised."""
@@ -146,8 +150,7 @@ class Practised(Acting):
     def went_on(self) -> tuple[Any, Practiced]:
         """A copy that has practised once more, and what it was given and told."""
         policy = self.copy()
-        held = held_parts(policy).models
-        model = held[0] if held else copy.deepcopy(self.dream)
+        model = self.lent_to(policy)
         model.zero_grad()
         model.eval()
         self.lent = state_of(model)
@@ -155,7 +158,7 @@ class Practised(Acting):
 
     def own(self, policy: Any) -> dict[str, Tensor]:
         """Return its parameters by name, without those of a model that it holds."""
-        lent = {id(p) for model in held_parts(policy).models for p in model.parameters()}
+        lent = {id(p) for p in self.lent_to(policy).parameters()}
         return {name: p for name, p in policy.named_parameters() if id(p) not in lent}
 
     # ---- what it likes -------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from gymnasium.spaces import Discrete
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from wmplay.check.fixtures.held_parts import held_parts
 from wmplay.check.fixtures.scripts import Acting, Changes, flat
 from wmplay.check.policies.planning import flown
 from wmplay.check.report import Broken, NotTried, Property
@@ -40,7 +39,7 @@ def frames_matter(trial: Acting) -> None:
         "it has weights"
         if _has_weights(trial.policy)
         else "it holds a model"
-        if held_parts(trial.policy).models
+        if trial.parts.models
         else "it reads last_action"
         if any(changes.deed.any() for changes in _changes(trial))
         else None
@@ -112,7 +111,7 @@ def explore_is_heeded(trial: Acting) -> None:
         raise NotTried("it never draws: an explorer around it explores")
     if getattr(trial.policy, "stochastic", False):
         raise NotTried("it claims to be stochastic")
-    if held_parts(trial.policy).planners or held_parts(trial.policy).models:
+    if trial.parts.planners or trial.parts.models:
         raise NotTried("it plans, and may draw for that")
     if not _has_weights(trial.policy):
         raise NotTried("it draws by nature, as a law without weights may")
