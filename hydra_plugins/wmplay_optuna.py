@@ -88,8 +88,8 @@ class OptunaSweeper(Sweeper):
         """Raise ConfigError unless the overrides have a search space."""
         if not _Plan(arguments).space:
             raise ConfigError(
-                "there is nothing to search in: give a key several values or a range, as in "
-                "'fit.lr=tag(log, interval(1e-4, 1e-2))'"
+                "there is nothing to search in",
+                advice="give a key several values or a range, as in 'fit.lr=tag(log, interval(1e-4, 1e-2))'",
             )
 
     def sweep(self, arguments: list[str]) -> None:
@@ -102,8 +102,8 @@ class OptunaSweeper(Sweeper):
         with claimed(self._directory / LOCK) as free:
             if not free:
                 raise ConfigError(
-                    f"another search is at work in {self._directory}: wait for its end, or choose another "
-                    "hydra.sweep.dir=<path>"
+                    f"another search is at work in {self._directory}",
+                    advice="wait for its end, or choose another hydra.sweep.dir=<path>",
                 )
             self._search(arguments)
 

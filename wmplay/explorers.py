@@ -109,6 +109,7 @@ class GaussianNoise(Explorer):
         if isinstance(action_space, gym.spaces.Discrete):
             raise SpaceError(
                 f"action space is {action_space}",
+                got=action_space,
                 expected="a one-dimensional Box",
                 advice="use explorer=epsilon_greedy for discrete actions",
             )

@@ -34,7 +34,9 @@ class DiscountedReturn:
 
     def __init__(self, gamma: float = 0.99) -> None:
         if not 0 < gamma <= 1:
-            raise ConfigError(f"discounted_return: gamma is {gamma}", expected="more than 0 and at most 1")
+            raise ConfigError(
+                f"discounted_return: gamma is {gamma}", got=gamma, expected="more than 0 and at most 1"
+            )
         self.gamma = gamma
 
     def __call__(self, prediction: Prediction, observation: Mapping[str, Tensor]) -> Tensor:
@@ -111,6 +113,7 @@ def _mean_absolute_difference(env: Any) -> Distance:
     if not keys:
         raise ConfigError(
             f"goal_distance: no goal in the observations ({', '.join(sorted(known))})",
+            got=sorted(known),
             expected="x beside goal_x",
             advice="choose an env or a task with a goal, or plan for sum_of_rewards",
         )

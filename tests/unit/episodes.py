@@ -1,19 +1,11 @@
 """Trajectories for the tests of the store."""
 
-import re
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from wmplay.contracts import Trajectory
-from wmplay.errors import StoreError
 from wmplay.store import Store
-
-
-def refuses(pattern: str):
-    """Expects a StoreError of one line."""
-    return pytest.raises(StoreError, match=re.compile(rf"\A(?=.*{pattern})[^\n]+\Z"))
 
 
 def with_observation(one: Trajectory, **observation: np.ndarray) -> Trajectory:

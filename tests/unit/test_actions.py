@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
+from refusals import refused
 
 from wmplay.errors import ActionError
 from wmplay.vector.actions import checked_action, clipped
@@ -34,35 +35,36 @@ def test_discrete_actions_are_of_64_bits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("action", "space", "envs", "message"),
+    ("action", "space", "envs", "fields"),
     [
-        ([0, np.nan, 0], BOX, None, r"has NaN at \[1\], expected numbers"),
-        (np.full((2, 3), [[0], [np.nan]]), BOX, ENVS, r"has NaN at \[7, 0\], expected numbers"),
-        ([0, 0], BOX, None, r"has shape \[2\], expected \[3\]"),
-        (np.zeros((3, 3)), BOX, ENVS, r"has shape \[3, 3\], expected \[2, 3\]"),
-        (np.zeros(3), BOX, ENVS, r"has shape \[3\], expected \[2, 3\]"),
-        ("up", BOX, None, "is a str, expected an array of numbers"),
-        ([[1], [2, 3]], BOX, None, "is a list, expected an array of numbers"),
-        ([None, 0, 0], BOX, None, "is a list, expected an array of numbers"),
-        (1, CHOICE, None, r"is 1, expected an integer in 2 \.\. 6"),
-        (7, CHOICE, None, r"is 7, expected an integer in 2 \.\. 6"),
-        (3.0, CHOICE, None, r"is 3\.0, expected an integer in 2 \.\. 6"),
-        ("up", CHOICE, None, r"is 'up', expected an integer in 2 \.\. 6"),
-        ([3], CHOICE, None, r"has shape \[1\], expected an integer"),
-        ([3, 9], CHOICE, ENVS, r"is 9, expected an integer in 2 \.\. 6, one for each of 2 envs"),
-        ([3.0, 4.0], CHOICE, ENVS, r"is float64 \[2\], expected an integer"),
-        ([3, 4, 5], CHOICE, ENVS, r"has shape \[3\], expected an integer .* 2 envs"),
+        ([0, np.nan, 0], BOX, None, {"about": ("NaN", "[1]"), "expected": "numbers"}),
+        (np.full((2, 3), [[0], [np.nan]]), BOX, ENVS, {"about": ("NaN", "[7, 0]"), "expected": "numbers"}),
+        ([0, 0], BOX, None, {"got": (2,), "expected": "[3]"}),
+        (np.zeros((3, 3)), BOX, ENVS, {"got": (3, 3), "expected": "[2, 3]"}),
+        (np.zeros(3), BOX, ENVS, {"got": (3,), "expected": "[2, 3]"}),
+        ("up", BOX, None, {"got": "str", "expected": "array"}),
+        ([[1], [2, 3]], BOX, None, {"got": "list", "expected": "array"}),
+        ([None, 0, 0], BOX, None, {"got": "list", "expected": "array"}),
+        (1, CHOICE, None, {"got": 1, "expected": "2 .. 6"}),
+        (7, CHOICE, None, {"got": 7, "expected": "2 .. 6"}),
+        (3.0, CHOICE, None, {"got": "3.0", "expected": "2 .. 6"}),
+        ("up", CHOICE, None, {"got": "'up'", "expected": "2 .. 6"}),
+        ([3], CHOICE, None, {"got": (1,), "expected": "2 .. 6"}),
+        ([3, 9], CHOICE, ENVS, {"got": 9, "expected": ("2 .. 6", "2 envs")}),
+        ([3.0, 4.0], CHOICE, ENVS, {"got": "float64 [2]", "expected": "2 .. 6"}),
+        ([3, 4, 5], CHOICE, ENVS, {"got": (3,), "expected": ("2 .. 6", "2 envs")}),
     ],
 )
-def test_what_is_no_action_is_one_line(action: Any, space: Any, envs: Any, message: str) -> None:
-    with pytest.raises(ActionError, match=f"^it {message}"):
+def test_what_is_no_action_is_one_line(action: Any, space: Any, envs: Any, fields: dict[str, object]) -> None:
+    with refused(ActionError, **fields) as caught:
         checked_action(action, space, envs, who="it")
+    assert caught.value.problem.startswith("it ")
 
 
 def test_a_policys_actions_are_finite_floats() -> None:
     strict = {"floats": True, "finite": True}
     assert checked_action(np.zeros(3), BOX, **strict).tolist() == [0, 0, 0]
-    with pytest.raises(ActionError, match="is int64, expected floats"):
+    with refused(ActionError, got=np.dtype("int64"), expected="floats"):
         checked_action(np.zeros(3, np.int64), BOX, **strict)
-    with pytest.raises(ActionError, match=r"has infinity at \[2\], expected finite numbers"):
+    with refused(ActionError, ("infinity", "[2]"), expected="finite"):
         checked_action([0.0, 0.0, np.inf], BOX, **strict)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 from torch import nn
 
 import wmplay
@@ -128,5 +129,5 @@ def test_other_envs_and_models_without_vectors_are_passed_over():
 
     drawing = Drawing(env.unwrapped.world, "proprio")
     assert evaluate_agreement(Blind(drawing, truths(store, "proprio")), cut_clips(store), env) is None
-    with pytest.raises(WmplayError, match="shorter horizon"):
+    with refused(WmplayError, got=100):
         evaluate_agreement(Blind(drawing, truths(store, "proprio")), cut_clips(store, horizon=200), env)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Dict
+from refusals import refused
 from small_models import (
     ACTIONS,
     LCD,
@@ -105,7 +106,7 @@ def test_temperature_zero_is_the_most_likely_future(name: str) -> None:
     distances = [float((codes(temperature) - likely).abs().mean()) for temperature in (0.1, 1.0, 3.0)]
     assert distances == sorted(distances)
     assert distances[0] < distances[-1]
-    with pytest.raises(ConfigError, match="temperature is -1"):
+    with refused(ConfigError, ("temperature", "-1"), got=-1.0):
         model.predict(belief, future, temperature=-1.0)
 
 
@@ -299,9 +300,9 @@ def test_screens_of_any_size(name: str, shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize("make", [FBT, FIT, FRNLD])
 @pytest.mark.parametrize("observation", ["vector", "pixels", "large pixels"])
 def test_spaces_without_one_binary_screen_are_refused(make: Any, observation: str) -> None:
-    with pytest.raises(SpaceError, match="expected one binary screen"):
+    with refused(SpaceError, got=list(OBSERVATIONS[observation].spaces), expected=("screen", "[H, W]")):
         make(OBSERVATIONS[observation], MOVES)
-    with pytest.raises(SpaceError, match="expected one binary screen"):
+    with refused(SpaceError, got=["lcd", "map"], expected=("screen", "[H, W]")):
         make(Dict({"lcd": LCD, "map": LCD}), MOVES)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from refusals import refused
 
 import wmplay
 from wmplay.envs.learned.starts import real_starts
@@ -184,16 +185,19 @@ class Wrapped(gym.Wrapper[Any, Any, Any, Any]):
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("make", "fields"),
     [
-        (Seedless, "Seedless.reset takes no 'seed' and no 'options'"),
-        (Optionless, "Optionless.reset takes no 'options'"),
-        (lambda: Wrapped(World()), "World.reset takes no 'seed' and no 'options'"),
+        (Seedless, {"about": ("Seedless.reset", "seed", "options"), "got": ["'seed'", "'options'"]}),
+        (Optionless, {"about": ("Optionless.reset", "options"), "got": ["'options'"]}),
+        (
+            lambda: Wrapped(World()),
+            {"about": ("World.reset", "seed", "options"), "got": ["'seed'", "'options'"]},
+        ),
     ],
 )
-def test_a_reset_that_cannot_be_seeded_is_named(make: Any, message: str) -> None:
+def test_a_reset_that_cannot_be_seeded_is_named(make: Any, fields: dict[str, object]) -> None:
     for env in (make(), many(make)):
-        with pytest.raises(ConfigError, match=message):
+        with refused(ConfigError, **fields):
             wmplay.simulate(env, episodes=1)
 
 
@@ -329,5 +333,5 @@ def test_the_last_step_of_an_episode_is_named(mode: AutoresetMode) -> None:
             return answer
 
     for env in (Late(), many(Late, mode)):
-        with pytest.raises(SpaceError, match=rf"episode \d+, step {LENGTH}\)"):
+        with refused(SpaceError, f"step {LENGTH}"):
             wmplay.simulate(env, episodes=200)

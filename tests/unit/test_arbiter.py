@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conveyor import Conveyor, episodes
+from refusals import refused
 
 import wmplay
 from wmplay.contracts import Trajectory
@@ -85,15 +86,11 @@ def test_without_a_robot_there_are_only_screens():
 
 def test_what_it_cannot_judge_is_one_clear_line():
     arbiter, frames = untrained(), clips()
-    with pytest.raises(
-        ArbiterError, match="judges lcd and proprio, got lcd: it needs a model that predicts 'proprio'"
-    ):
+    with refused(ArbiterError, "proprio", got=["lcd"]):
         arbiter({"lcd": frames["lcd"]})
-    with pytest.raises(
-        ArbiterError, match=r"clips of 'lcd' \[5, 11, 13\], got \[5, 13, 11\]: are they of another world"
-    ):
+    with refused(ArbiterError, ("lcd", "[5, 11, 13]"), got=[5, 13, 11]):
         arbiter({**frames, "lcd": frames["lcd"].mT})
-    with pytest.raises(ArbiterError, match=r"clips of 'proprio' \[5, 3\], got \[5, 2\]"):
+    with refused(ArbiterError, ("proprio", "[5, 3]"), got=[5, 2]):
         arbiter({**frames, "proprio": frames["proprio"][..., :2]})
 
 
@@ -196,21 +193,21 @@ def test_saved_and_loaded_it_says_the_same(arbiter, store, tmp_path):
 
 
 def test_an_arbiter_that_is_not_there():
-    with pytest.raises(ArbiterError, match="no arbiter judges the world 'luxi': did you mean 'luxo'"):
+    with refused(ArbiterError, "luxo", got="luxi"):
         load_arbiter("luxi")
 
 
 def test_of_another_world_or_version(arbiter, tmp_path):
     path = tmp_path / "belt.npz"
     save_arbiter(arbiter, path)
-    with pytest.raises(ArbiterError, match="is of world 'belt' and version 1, expected 'luxo' and 1"):
+    with refused(ArbiterError, ("belt", "1"), got=("belt", 1), expected="luxo"):
         load_arbiter("luxo", path)
-    with pytest.raises(ArbiterError, match="expected 'luxo_cube' and 2"):
+    with refused(ArbiterError, got=("belt", 1), expected=("luxo_cube", "2")):
         load_arbiter("luxo_cube", path)
     later = untrained()
     later.about["version"] = 2
     save_arbiter(later, path)
-    with pytest.raises(ArbiterError, match="version 2, expected 'nowhere' and 1: scores of"):
+    with refused(ArbiterError, ("2", "nowhere"), got=("nowhere", 2), expected="1"):
         load_arbiter("nowhere", path)
 
 
@@ -218,17 +215,17 @@ def test_damaged_files(arbiter, tmp_path):
     path = tmp_path / "belt.npz"
     for content in (b"", b"nonsense", b"PK\x03\x04 half an archive"):
         path.write_bytes(content)
-        with pytest.raises(ArbiterError, match="is no arbiter, or damaged"):
+        with refused(ArbiterError, got=path):
             load_arbiter("belt", path)
     save_arbiter(arbiter, path)
     arrays = dict(np.load(path))
     changed = arrays["screens.0.bias"].copy()
     changed[3] += 0.5
     np.savez(path, **{**arrays, "screens.0.bias": changed})
-    with pytest.raises(ArbiterError, match=f"is damaged: its weights are .*, expected {arbiter.digest}"):
+    with refused(ArbiterError, path, expected=arbiter.digest):
         load_arbiter("belt", path)
     np.savez(path, **{**arrays, "screens.0.bias": changed[1:]})
-    with pytest.raises(ArbiterError, match="damaged: its weights do not fit its sizes"):
+    with refused(ArbiterError, "sizes", got=path):
         load_arbiter("belt", path)
 
 
@@ -289,11 +286,11 @@ def test_screens_are_judged_as_a_player_sees_them(arbiter):
 def test_fewer_clips_than_asked_for_or_than_needed(arbiter):
     held_out = belt(200, seed=4)
     assert judge(Belt(), cut_clips(held_out, horizon=5, number=134), arbiter).clips == 67
-    with pytest.raises(ArbiterError, match="full rank; give it more episodes"):
+    with refused(ArbiterError, "48", got=28, expected="49"):
         judge(Belt(), cut_clips(held_out[:16]), arbiter)
-    with pytest.raises(ArbiterError, match="1 episode is long enough"):
+    with refused(ArbiterError, "episode", got=1, expected="many"):
         judge(Belt(), cut_clips(held_out[:1]), arbiter)
-    with pytest.raises(ArbiterError, match="horizon is 4 steps, expected at least 5"):
+    with refused(ArbiterError, "horizon", got=4, expected="5"):
         judge(Belt(), cut_clips(held_out, horizon=4), arbiter)
 
 
@@ -302,7 +299,7 @@ def test_a_model_that_does_not_predict_screens(arbiter):
         def decode(self, latent):
             return {"proprio": super().decode(latent)["proprio"]}
 
-    with pytest.raises(ArbiterError, match="got proprio: it needs a model that predicts 'lcd' too"):
+    with refused(ArbiterError, "lcd", got=["proprio"]):
         judge(Blind(), cut_clips(belt(150)), arbiter)
 
 
@@ -312,7 +309,7 @@ def test_a_model_that_has_diverged(arbiter):
             decoded = super().decode(latent)
             return {**decoded, "proprio": decoded["proprio"] / 0}
 
-    with pytest.raises(ArbiterError, match="not finite: has the model diverged"):
+    with refused(ArbiterError, "finite"):
         judge(Broken(), cut_clips(belt(150)), arbiter)
 
 
@@ -321,7 +318,7 @@ def test_a_store_of_another_world(arbiter):
         lcd = np.pad(t.observation["lcd"], ((0, 0), (0, 0), (0, 2)))
         return dataclasses.replace(t, observation={**t.observation, "lcd": lcd})
 
-    with pytest.raises(ArbiterError, match="another world"):
+    with refused(ArbiterError, ("lcd", "[5, 5, 11]"), got=[5, 5, 13]):
         judge(Belt(), cut_clips([wider(t) for t in belt(150)]), arbiter)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 from gymnasium.vector import SyncVectorEnv
+from refusals import refused
 from torch import nn
 
 import wmplay
@@ -123,5 +124,5 @@ def test_missing_methods(piece: Any) -> None:
 
 def test_observations_without_names_and_without_arrays() -> None:
     assert observation_spaces(ACTED) == {"observation": ACTED}
-    with pytest.raises(SpaceError, match="expected arrays"):
+    with refused(SpaceError, "'a'", got=SEEN):
         observation_spaces(Dict(a=SEEN))

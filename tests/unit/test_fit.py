@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from refusals import refused
 from torch import Tensor, nn
 
 from wmplay.contracts import Group, Segment, Stage
@@ -169,25 +170,21 @@ def test_a_model_without_stages_is_fitted_by_its_loss() -> None:
 
 @pytest.mark.parametrize("shares", [(0.5, 0.6), (0.5,), (1.5, -0.5), (1.0, 0.0), ()])
 def test_shares_that_do_not_add_up_are_refused(shares: tuple[float, ...]) -> None:
-    with pytest.raises(
-        WmplayError, match=r"Staged.stages have the shares .*, expected positive ones that sum"
-    ):
+    with refused(WmplayError, "Staged.stages"):
         Fitter(Staged(shares), CPU, 10)
 
 
 def test_a_stage_without_weights_is_refused() -> None:
     model = Staged()
     model.code = nn.Identity()  # type: ignore[assignment]
-    with pytest.raises(ConfigError, match="Staged has no weights to fit"):
+    with refused(ConfigError, "Staged"):
         Fitter(model, CPU, 10)
 
 
 def test_an_error_names_the_stage() -> None:
     model = Staged()
     model.through = lambda name, modules: lambda segment: torch.zeros(())  # type: ignore[method-assign]
-    with pytest.raises(
-        WmplayError, match="Staged's eye loss returned Tensor, expected a scalar tensor and a dict"
-    ):
+    with refused(WmplayError, got="Tensor", expected="dict"):
         Fitter(model, CPU, 10, **PLAIN).update(segment(), 0, (0, 10))
 
 
@@ -237,21 +234,21 @@ class Wild(Model):
 
 
 @pytest.mark.parametrize(
-    ("times", "message"),
+    ("times", "fields"),
     [
-        (math.nan, "update 110: the loss is nan; loss/culprit is nan"),
-        (math.inf, "update 110: the loss is inf; loss/culprit is inf"),
-        (1e9, r"update 110: the loss exploded to .*, 1000 times .*; the largest term is loss/culprit"),
+        (math.nan, {"about": ("110", "nan", "loss/culprit")}),
+        (math.inf, {"about": ("110", "inf", "loss/culprit")}),
+        (1e9, {"about": ("110", "1000", "loss/culprit")}),
     ],
 )
-def test_a_loss_that_breaks_leaves_the_weights_as_they_were(times: float, message: str) -> None:
+def test_a_loss_that_breaks_leaves_the_weights_as_they_were(times: float, fields: dict[str, object]) -> None:
     model = Wild()
     fitter = Fitter(model, CPU, 200, **PLAIN)
     run(fitter, [(0, 110)])
     assert WATCH_FROM <= 110
     before = copy.deepcopy(model.state_dict())
     model.times = times
-    with pytest.raises(DivergedError, match=message):
+    with refused(DivergedError, **fields):
         fitter.update(segment(), 110, (0, 200))
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from refusals import refused
 
 from wmplay.contracts import provenance_of
 from wmplay.envs import make_env
@@ -61,7 +62,7 @@ def test_the_original_screen_is_pillows(name):
 
 
 def test_original_and_outwards_are_told_apart():
-    with pytest.raises(UnknownName, match="'originl'"):
+    with refused(UnknownName, got="originl", advice="original"):
         LcdEnv("luxo", screen="originl")
     one, other = (provenance_of(make_env("luxo", screen=screen)) for screen in ("original", "outwards"))
     assert not same_world(one, other)

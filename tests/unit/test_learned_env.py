@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.wrappers import vector as wrappers
 from learned_push import N, drawn, learned, play, starts
 from push import CONTINUOUS, DISCRETE, STEPS, Fixed, Push, Reach, Truth, vector
+from refusals import refused
 from torch import Tensor
 
 import wmplay
@@ -216,9 +217,9 @@ def test_actions_of_another_shape_are_refused() -> None:
     env = learned()
     env.reset(seed=0)
     for actions in (np.zeros((N, 3), np.float32), np.zeros(2, np.float32), np.zeros((N + 1, 2), np.float32)):
-        with pytest.raises(ActionError, match=rf"action has shape .*, expected \[{N}, 2\]"):
+        with refused(ActionError, "action", expected="[5, 2]"):
             env.step(actions)
-        with pytest.raises(ActionError, match=rf"action has shape .*, expected \[{N}, 2\]"):
+        with refused(ActionError, "action", expected="[5, 2]"):
             env.step_tensors(torch.from_numpy(actions))
 
 
@@ -271,9 +272,7 @@ def test_temperature_0_is_the_most_likely_future() -> None:
 def test_a_temperature_that_cannot_be_is_refused() -> None:
     for temperature in (0, 1):
         learned(Fixed(noise=0.1), temperature=temperature)
-    with pytest.raises(
-        ConfigError, match=r"Fixed has no temperature to set: leave learned.temperature at 1 or 0"
-    ):
+    with refused(ConfigError, "Fixed", advice=("learned.temperature", "1", "0")):
         learned(Fixed(), temperature=0.5)
-    with pytest.raises(ConfigError, match=r"learned.temperature is -1, expected at least 0"):
+    with refused(ConfigError, "learned.temperature", got=-1, expected="0"):
         learned(temperature=-1)

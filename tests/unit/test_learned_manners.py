@@ -10,6 +10,7 @@ import pytest
 import torch
 from learned_push import STARTS, N, learned
 from push import CONTINUOUS, DISCRETE
+from refusals import refused
 from torch import Tensor, nn
 
 from wmplay.errors import ActionError, DivergedError
@@ -83,7 +84,7 @@ def test_actions_that_are_no_numbers_are_refused(native: bool) -> None:
     env.reset_tensors(seed=1)
     action = torch.zeros(N, 2)
     action[3, 1] = torch.nan
-    with pytest.raises(ActionError, match=r"^action has NaN at \[3, 1\], expected numbers$"):
+    with refused(ActionError, ("action", "NaN", "[3, 1]"), expected="numbers"):
         env.step_tensors(action) if native else env.step(action.numpy())
 
 
@@ -91,9 +92,7 @@ def test_actions_that_are_no_numbers_are_refused(native: bool) -> None:
 def test_discrete_actions_that_there_are_not_are_refused(wrong: int) -> None:
     env = learned(actions=DISCRETE)
     env.reset_tensors(seed=1)
-    with pytest.raises(
-        ActionError, match=f"^action is {wrong}, expected an integer in 0 .. 4, one for each of {N} "
-    ):
+    with refused(ActionError, "action", got=wrong, expected=("0 .. 4", f"{N} envs")):
         env.step(np.array([0, 1, wrong, 2, 3]))
 
 
@@ -105,6 +104,5 @@ def test_a_world_that_explodes_says_so_before_anybody_learns_from_it(number: flo
     env.belief["v"][3] = number
     env._spaces["x"] = gym.spaces.Box(-np.inf, np.inf, (2,))
     env.model.move = lambda belief, action: {**belief, "x": belief["x"] + belief["v"]}
-    line = r"^1 of 5 episodes imagined by Truth have a reward that is not finite, the first at step \d: .*$"
-    with pytest.raises(DivergedError, match=line):
+    with refused(DivergedError, ("1 of 5", "Truth", "reward"), advice="learned.max_steps"):
         env.step_tensors(torch.zeros(N, 2))

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from refusals import refused
 
 from wmplay.errors import ArbiterError
 from wmplay.evaluation.arbiter.set_distances import distances, frechet_distance, likeness, precision_recall
@@ -64,9 +65,9 @@ def test_a_set_is_at_no_distance_from_itself():
 
 
 def test_too_few_points_for_a_covariance_of_full_rank():
-    with pytest.raises(ArbiterError, match="3 dimensions from 3 clips, expected at least 4: "):
+    with refused(ArbiterError, got=3, expected="4"):
         frechet_distance(normal(3), normal(53))
-    with pytest.raises(ArbiterError, match="full rank"):
+    with refused(ArbiterError, got=2):
         frechet_distance(normal(53), normal(2))
     frechet_distance(normal(4), normal(5))
 
@@ -117,7 +118,7 @@ def test_equal_distributions_have_a_density_of_one():
 
 
 def test_too_few_points_for_so_many_neighbours():
-    with pytest.raises(ArbiterError, match="5 nearest neighbours among 5 clips, expected at least 6"):
+    with refused(ArbiterError, "5 clips", got=5, expected="6"):
         compared(normal(53), normal(5))
 
 
@@ -158,5 +159,5 @@ def test_all_numbers_have_intervals_within_their_range():
 
 def test_intervals_need_full_rank_without_any_group():
     likeness(windows(3, 3), windows(3, 3, seed=1))
-    with pytest.raises(ArbiterError, match="full rank"):
+    with refused(ArbiterError, got=3):
         likeness(windows(2, 3), windows(2, 3, seed=1))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +12,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+from refusals import refused
 
 from wmplay import loggers, registry
 from wmplay.errors import ConfigError, WriteError
@@ -94,9 +97,9 @@ def test_a_logger_that_does_not_start_or_close_leaves_the_run_alone(
 
 def test_a_logger_that_refuses_its_settings_refuses_the_run() -> None:
     def refuse() -> Failing:
-        raise ConfigError("no such project")
+        raise ConfigError("no such project", got="walks")
 
-    with pytest.raises(ConfigError, match="no such project"):
+    with refused(ConfigError, got="walks"):
         Guarded(refuse)
 
 
@@ -175,12 +178,12 @@ def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch,
         raise ImportError(name)
 
     monkeypatch.setattr(importlib, "import_module", fail)
-    with pytest.raises(ConfigError, match=r"pip install 'wmplay\[wandb\]'"):
+    with refused(ConfigError, "wmplay[wandb]"):
         loggers.WandbLogger(tmp_path, {})
 
 
 def test_a_full_disk_is_named() -> None:
     logger = Jsonl(Path("/dev/full"))
-    with pytest.raises(WriteError, match=r"cannot write /dev/full \(No space left on device\)"):
+    with refused(WriteError, ("/dev/full", os.strerror(errno.ENOSPC))):
         logger.log({"loss": 0.5}, step=3)
     logger.close()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete, Text
+from refusals import refused
 from small_models import (
     ACTIONS,
     LCD,
@@ -300,7 +301,7 @@ def test_an_unsupported_observation_space_is_one_line(make: Any, space: Any) -> 
     "space", [Box(-1, 1, (2, 3)), Discrete(3, start=1), Dict({"a": Discrete(2)})], ids=str
 )
 def test_an_unsupported_action_space_is_one_line(make: Any, space: Any) -> None:
-    with pytest.raises(SpaceError, match=r"action space .* expected"):
+    with refused(SpaceError, "action", got=space, expected="Discrete"):
         make(OBSERVATIONS["screen"], space)
 
 
@@ -327,14 +328,14 @@ def test_an_unsupported_action_space_is_one_line(make: Any, space: Any) -> None:
     ],
 )
 def test_values_out_of_range_are_refused(make: Any, config: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"expected|at least"):
+    with refused(ConfigError, "channels" if "bits" in config else next(iter(config))):
         make(Dict({"lcd": LCD, "proprio": PROPRIO}), ACTIONS["continuous"], **config)
 
 
 def test_a_code_needs_a_screen() -> None:
-    with pytest.raises(ConfigError, match="expected 0 without a screen"):
+    with refused(ConfigError, got=3, expected="0"):
         MLP(Dict({"proprio": PROPRIO}), ACTIONS["continuous"], code=3)
-    with pytest.raises(ConfigError, match="more than 0 without a vector"):
+    with refused(ConfigError, got=0):
         MLP(Dict({"lcd": LCD}), ACTIONS["continuous"], code=0)
 
 

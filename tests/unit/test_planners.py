@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete
+from refusals import refused
 from torch import Tensor, nn
 
 from wmplay.contracts import Prediction
@@ -182,7 +183,7 @@ def test_the_planner_survives_futures_that_are_not_numbers(make: Any) -> None:
 
 @each_planner
 def test_a_score_of_the_wrong_shape_is_one_line(make: Any) -> None:
-    with pytest.raises(ShapeError, match=r"score has shape \[\d+, 2\], expected \[\d+\]"):
+    with refused(ShapeError, ("score", "2")):
         make(BOX).plan(Walk(), belief(), lambda p: p.reward[:, :2], generator=seeded())
 
 
@@ -191,20 +192,20 @@ def test_a_score_of_the_wrong_shape_is_one_line(make: Any) -> None:
     "space", [Box(-np.inf, np.inf, (3,)), Box(-1, 1, (2, 3)), Dict({"a": CHOICE})], ids=str
 )
 def test_unsupported_spaces_are_one_line(make: Any, space: Any) -> None:
-    with pytest.raises(SpaceError, match="expected"):
+    with refused(SpaceError, "action", got=space):
         make(space)
 
 
 @each_planner
 @pytest.mark.parametrize("name", ["horizon", "candidates"])
 def test_numbers_out_of_range(make: Any, name: str) -> None:
-    with pytest.raises(ConfigError, match="at least 1"):
+    with refused(ConfigError, got=0, expected="1"):
         make(BOX, **{name: 0})
 
 
 @each_that_holds
 def test_holding_for_no_step(make: Any) -> None:
-    with pytest.raises(ConfigError, match="at least 1"):
+    with refused(ConfigError, got=0, expected="1"):
         make(BOX, hold=0)
 
 
@@ -212,5 +213,5 @@ def test_holding_for_no_step(make: Any) -> None:
     "config", [{"elite_fraction": 0.0}, {"smoothing": 2.0}, {"std": 0.0}, {"iterations": 0}]
 )
 def test_cem_numbers_out_of_range(config: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="cem"):
+    with refused(ConfigError, ("cem", next(iter(config))), got=next(iter(config.values()))):
         CEM(BOX, **config)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conveyor import Conveyor, episodes
 from PIL import Image, ImageSequence
+from refusals import refused
 from report_run import page_of, write_run
 from rich.console import Console
 
@@ -267,10 +268,10 @@ def test_drawing_leaves_matplotlib_as_it_was(run_dir):
 
 
 def test_not_a_run(tmp_path):
-    with pytest.raises(RunError, match="is not a run"):
+    with refused(RunError, "run.json", got=tmp_path):
         write_report(tmp_path)
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(RunError, match=r"run\.json is damaged"):
+    with refused(RunError, (tmp_path / "run.json", "damaged")):
         write_report(tmp_path)
 
 

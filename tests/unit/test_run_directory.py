@@ -16,6 +16,7 @@ import pytest
 import torch
 from few_settings import few_settings
 from omegaconf import OmegaConf
+from refusals import refused
 
 from wmplay.errors import DamagedError, RunError, WriteError
 from wmplay.runs.disk.directory import RunDirectory
@@ -127,8 +128,8 @@ def test_a_second_process_at_a_run_is_refused_with_who_is_at_it(run: RunDirector
     with run.held():
         assert RunDirectory(run.path).status() == "running"
         before = contents()
-        told = f"process {os.getpid()} on {socket.gethostname()}, for 0:00:"
-        with pytest.raises(RunError, match=told), RunDirectory(run.path).held():
+        holder = (os.getpid(), socket.gethostname())
+        with refused(RunError, holder, got=run.path), RunDirectory(run.path).held():
             pass
         assert contents() == before
     with RunDirectory(run.path).held():

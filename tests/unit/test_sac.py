@@ -12,6 +12,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from refusals import refused
 from torch import Tensor
 from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
@@ -242,9 +243,9 @@ def test_part_of_a_batch_is_real(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_real_experience_that_is_not_there_is_one_line() -> None:
-    with pytest.raises(ConfigError, match="there is no real experience: collect some"):
+    with refused(ConfigError, ("real_fraction", "collect.episodes", "env.data")):
         practise(learner(real_fraction=0.5))
-    with pytest.raises(ConfigError, match=r"has no 'x' \(it has lcd\): collect with the task"):
+    with refused(ConfigError, ("real_fraction", "'x'", "lcd", "collect.env.task")):
         practise(learner(real_fraction=0.5), store=Store("lcd"))
 
 
@@ -284,20 +285,20 @@ def test_a_checkpoint_goes_on_to_the_same_numbers(tmp_path: Path) -> None:
     for (name, value), again in zip(policy.state_dict().items(), other.state_dict().values(), strict=True):
         assert torch.equal(value, again), name
     assert policy.inputs.count == 175
-    with pytest.raises(ConfigError, match="replay is 97, in the checkpoint it is 89"):
+    with refused(ConfigError, ("replay", "89"), got=97):
         learner(replay=97).load_learner_state(saved["learner"])
 
 
 @pytest.mark.parametrize(
-    ("space", "action", "line"),
+    ("space", "action", "fields"),
     [
-        (SPACE, Discrete(3), "action space is Discrete.* expected a one-dimensional Box"),
-        (SPACE, Box(-np.inf, np.inf, (2,), np.float32), "expected finite bounds"),
-        (Dict({"lcd": SPACE["lcd"]}), ACTION, "the observations are lcd, expected a vector among them"),
+        (SPACE, Discrete(3), {"got": Discrete(3), "expected": "Box"}),
+        (SPACE, Box(-np.inf, np.inf, (2,), np.float32), {"about": "inf", "expected": "finite"}),
+        (Dict({"lcd": SPACE["lcd"]}), ACTION, {"got": ["lcd"]}),
     ],
 )
-def test_other_spaces_are_refused(space: Any, action: Any, line: str) -> None:
-    with pytest.raises(SpaceError, match=line):
+def test_other_spaces_are_refused(space: Any, action: Any, fields: dict[str, object]) -> None:
+    with refused(SpaceError, **fields):
         SAC(space, action)
 
 
@@ -314,5 +315,5 @@ def test_other_spaces_are_refused(space: Any, action: Any, line: str) -> None:
     ids=str,
 )
 def test_values_out_of_range_are_refused(config: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"^sac: .* expected"):
+    with refused(ConfigError, "sac"):
         learner(**config)

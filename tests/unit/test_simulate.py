@@ -8,6 +8,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from refusals import refused
 
 import wmplay
 from wmplay.errors import ActionError, SpaceError, WmplayError
@@ -316,17 +317,17 @@ BOX = Box(-1, 1, (2,))
 
 
 @pytest.mark.parametrize(
-    ("observation", "action", "message"),
+    ("observation", "action", "fields"),
     [
-        (BOX, MultiDiscrete([2, 3]), "action space is MultiDiscrete"),
-        (BOX, Box(-1, 1, (2, 3)), "Box with one axis"),
-        (BOX, Box(0, 5, (2,), np.int32), "float Box"),
-        (Tuple([BOX, BOX]), BOX, "observation 'observation' has the space Tuple"),
-        (Dict(a=Dict(b=BOX)), BOX, "observation 'a' has the space Dict"),
+        (BOX, MultiDiscrete([2, 3]), {"about": "MultiDiscrete"}),
+        (BOX, Box(-1, 1, (2, 3)), {"got": Box(-1, 1, (2, 3))}),
+        (BOX, Box(0, 5, (2,), np.int32), {"about": "float"}),
+        (Tuple([BOX, BOX]), BOX, {"about": "observation"}),
+        (Dict(a=Dict(b=BOX)), BOX, {"about": "a"}),
     ],
 )
-def test_spaces_it_does_not_take(observation, action, message: str) -> None:
-    with pytest.raises(SpaceError, match=message):
+def test_spaces_it_does_not_take(observation, action, fields: dict[str, object]) -> None:
+    with refused(SpaceError, **fields):
         simulate(Odd(observation, action))
 
 
@@ -345,32 +346,43 @@ class Wrong:
 
 
 @pytest.mark.parametrize(
-    ("actions", "action", "message"),
+    ("actions", "action", "fields"),
     [
         (
             "continuous",
             torch.tensor([[0.1] * 3, [0.1, float("nan"), 0]]),
-            r"NaN at \[1, 1\], expected finite",
+            {"about": ("NaN", "[1, 1]"), "expected": "finite"},
         ),
-        ("continuous", torch.tensor([[float("inf")] * 3] * 2), r"infinity at \[0, 0\], expected finite"),
-        ("continuous", torch.zeros(2, 4), r"shape \[2, 4\], expected \[2, 3\]"),
-        ("continuous", torch.zeros(3), r"shape \[3\], expected \[2, 3\]"),
-        ("continuous", torch.zeros(2, 3, dtype=torch.int64), "int64, expected floats"),
-        ("discrete", torch.zeros(2), r"float32 \[2\], expected an integer in 0 \.\. 4"),
-        ("discrete", torch.tensor([0, 5]), r"is 5, expected an integer in 0 \.\. 4"),
-        ("discrete", torch.tensor([-1, 3]), r"is -1, expected an integer in 0 \.\. 4"),
-        ("discrete", torch.zeros(2, 1, dtype=torch.int64), r"shape \[2, 1\], expected an integer"),
+        (
+            "continuous",
+            torch.tensor([[float("inf")] * 3] * 2),
+            {"about": ("infinity", "[0, 0]"), "expected": "finite"},
+        ),
+        ("continuous", torch.zeros(2, 4), {"got": (2, 4), "expected": "[2, 3]"}),
+        ("continuous", torch.zeros(3), {"got": (3,), "expected": "[2, 3]"}),
+        (
+            "continuous",
+            torch.zeros(2, 3, dtype=torch.int64),
+            {"got": np.dtype("int64"), "expected": "floats"},
+        ),
+        ("discrete", torch.zeros(2), {"got": "float32 [2]", "expected": "0 .. 4"}),
+        ("discrete", torch.tensor([0, 5]), {"got": 5, "expected": "0 .. 4"}),
+        ("discrete", torch.tensor([-1, 3]), {"got": -1, "expected": "0 .. 4"}),
+        ("discrete", torch.zeros(2, 1, dtype=torch.int64), {"got": (2, 1), "expected": "0 .. 4"}),
     ],
 )
-def test_actions_that_cannot_be_executed(actions: str, action: torch.Tensor, message: str) -> None:
-    with pytest.raises(ActionError, match="^policy Wrong returned .*" + message):
+def test_actions_that_cannot_be_executed(
+    actions: str, action: torch.Tensor, fields: dict[str, object]
+) -> None:
+    with refused(ActionError, **fields) as caught:
         simulate(vector(2, AutoresetMode.SAME_STEP, actions), Wrong(action))
+    assert "policy Wrong" in caught.value.problem
 
 
 def test_an_env_that_does_not_say_how_it_resets() -> None:
     env = vector(2, AutoresetMode.SAME_STEP)
     env.metadata = {}
-    with pytest.raises(WmplayError, match="autoreset_mode'] is None"):
+    with refused(WmplayError, ("autoreset_mode", "None")):
         simulate(env)
 
 
@@ -380,7 +392,7 @@ def test_an_env_that_hides_the_last_frame() -> None:
             return *super().step(actions)[:4], {}
 
     env = Forgetful([Diary, Diary], autoreset_mode=AutoresetMode.SAME_STEP)
-    with pytest.raises(WmplayError, match="no 'final_obs'"):
+    with refused(WmplayError, ("Diary.step", "final_obs")):
         simulate(env, episodes=2)
 
 

@@ -12,6 +12,7 @@ from gymnasium.spaces import Box, Dict, Discrete, Graph, MultiBinary, Sequence, 
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import vector as wrappers
 from push import CONTINUOUS, DISCRETE, Push, Truth, vector
+from refusals import refused
 
 from wmplay.contracts import observation_spaces
 from wmplay.envs.learned.env import LearnedVectorEnv
@@ -88,14 +89,14 @@ def test_a_learned_env_is_used_as_it_is_and_a_wrapped_one_through_its_wrapper() 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED])
 def test_an_env_that_does_not_reset_itself_at_once_is_refused(mode: AutoresetMode) -> None:
-    with pytest.raises(ConfigError, match="make it with autoreset='same_step'"):
+    with refused(ConfigError, advice=("autoreset=", "same_step")):
         TensorEnv(SyncVectorEnv([Push] * 2, autoreset_mode=mode), CPU)
 
 
 def test_an_env_that_does_not_say_when_it_resets_is_refused() -> None:
     env = vector()
     env.metadata = {"autoreset_mode": "sometimes"}
-    with pytest.raises(WmplayError, match=r"SyncVectorEnv.metadata\['autoreset_mode'\] is 'sometimes'"):
+    with refused(WmplayError, "SyncVectorEnv.metadata", got="sometimes"):
         autoreset_mode(env)
 
 
@@ -110,7 +111,7 @@ def test_last_frames_may_come_one_by_one_or_as_a_batch() -> None:
         np.testing.assert_allclose(arrived["x"], [[0, 0], [0.5, 0.5], [0.7, 0.7]], rtol=1e-6)
         assert arrived["x"].dtype == np.float32
     assert not now["x"].any()
-    with pytest.raises(WmplayError, match="its info has no 'final_obs'"):
+    with refused(WmplayError, "final_obs"):
         with_final(now, ended, {}, spaces)
 
 
@@ -122,9 +123,9 @@ def test_observations_by_key() -> None:
     assert frames["observation"].dtype == np.float32
     assert not frames["observation"].any()
     for space in (Tuple((vector_space,)), Dict(a=Dict(b=vector_space)), Graph(vector_space, None), Text(3)):
-        with pytest.raises(SpaceError, match=r"expected arrays .*; wrap the env"):
+        with refused(SpaceError, ("observation", "gymnasium.wrappers.FlattenObservation")):
             observation_spaces(space)
-    with pytest.raises(SpaceError, match="observation 'a' has the space Sequence"):
+    with refused(SpaceError, ("'a'", "Sequence")):
         observation_spaces(Dict(a=Sequence(vector_space)))
 
 

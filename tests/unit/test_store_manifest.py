@@ -1,16 +1,18 @@
 """What a manifest may say: files on disk are somebody else's word."""
 
+import errno
 import json
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from episodes import episode, on_disk, refuses, shards
+from episodes import episode, on_disk, shards
+from refusals import refused
 
+from wmplay.errors import StoreError
 from wmplay.store import Store, load_trajectories, save_trajectories
 
 
@@ -151,7 +153,7 @@ LIES = {
 def test_a_lie_in_the_manifest_is_refused_everywhere(store: Store, lie: str) -> None:
     manifest = json.loads((store.path / "manifest.json").read_text())
     LIES[lie](manifest)
-    with refuses("is damaged"):
+    with refused(StoreError, "damaged"):
         Store.restore(store.path, manifest)
     (store.path / "manifest.json").write_text(json.dumps(manifest))
     before = sorted(store.path.rglob("*"))
@@ -160,7 +162,7 @@ def test_a_lie_in_the_manifest_is_refused_everywhere(store: Store, lie: str) -> 
         "append": lambda: save_trajectories([episode(6, 5)], store.path),
     }
     for use in uses.values():
-        with refuses("is damaged"):
+        with refused(StoreError, "damaged"):
             use()
     assert sorted(store.path.rglob("*")) == before
 
@@ -169,7 +171,11 @@ def test_lengths_that_do_not_add_up(store: Store) -> None:
     file = store.path / "shards" / shards(store)[0] / "episodes.npy"
     for lengths in ([5, 5, 6], [0, 5, 10], [-5, 10, 10], [2**62, 2**62, 15 - 2**63]):
         np.save(file, np.array(lengths))
-        with refuses(f"{re.escape(str(file))} is damaged .its lengths do not add up.*3 of 5 episodes"):
+        with refused(
+            StoreError,
+            file,
+            advice="3 of 5",
+        ):
             load_trajectories(store.path)
 
 
@@ -192,7 +198,7 @@ def test_what_is_no_plain_file_is_not_read(store: Store, other: Callable[[Path],
     file.rename(file.with_name(f"{file.name}-moved"))
     other(file)
     for use in (load_trajectories, lambda path: save_trajectories([episode(6, 5)], path)):
-        with refuses(rf"{re.escape(str(file))}.* is damaged .*2 of 5 episodes"):
+        with refused(StoreError, file, advice="2 of 5"):
             use(store.path)
     assert len(load_trajectories(store.path, skip_damaged=True)) == 2
 
@@ -202,9 +208,9 @@ def test_a_directory_of_shards_that_is_a_link(store: Store, tmp_path: Path) -> N
     (tmp_path / "thesis" / "mine").mkdir()
     (store.path / "shards").rename(store.path / "moved")
     (store.path / "shards").symlink_to(tmp_path / "thesis")
-    with refuses("is a link"):
+    with refused(StoreError, got=store.path / "shards"):
         store.vacuum()
-    with refuses("is damaged"):
+    with refused(StoreError, store.path / "shards", advice="0 of 5"):
         save_trajectories([episode(6, 5)], store.path)
     assert (tmp_path / "thesis" / "mine").exists()
 
@@ -214,7 +220,7 @@ def test_a_lock_that_is_none_keeps_nobody_waiting(store: Store, other: Callable[
     (store.path / ".lock").unlink()
     other(store.path / ".lock")
     if other is endless:
-        with refuses("cannot write to the store"):
+        with refused(StoreError, os.strerror(errno.ELOOP), got=store.path):
             store.append([episode(6, 5)])
     else:
         assert len(store.append([episode(6, 5)])) == 6
@@ -245,5 +251,5 @@ def test_a_header_that_is_none(store: Store, header: str) -> None:
     file = store.path / "shards" / shards(store)[0] / "action.npy"
     content = file.read_bytes()
     file.write_bytes(content[:10] + header.encode("latin-1").ljust(117)[:117] + b"\n" + content[128:])
-    with refuses(f"{re.escape(str(file))} is damaged"):
+    with refused(StoreError, file, advice="3 of 5"):
         load_trajectories(store.path)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from refusals import refused
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -106,5 +107,5 @@ def test_where_a_token_is_matters_only_relative_to_the_one_that_looks() -> None:
 
 @pytest.mark.parametrize("sizes", [(0, 1, 1, 1), (5, 0, 1, 1), (5, 1, 0, 1), (5, 1, 1, 0), (5, 1, 2, 1)])
 def test_sizes_out_of_range_are_refused(sizes: tuple[int, int, int, int]) -> None:
-    with pytest.raises(ConfigError, match=r"expected|at least"):
+    with refused(ConfigError, ("size", "1") if 0 in sizes else "size"):
         CausalTransformer(*sizes)

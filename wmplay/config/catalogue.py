@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from wmplay.config import plugins
 from wmplay.config.kinds import EXPERIMENT, KINDS, TARGET
-from wmplay.errors import ConfigError, PluginError, UnknownName
+from wmplay.errors import ConfigError, PluginError, UnknownName, suggestion
 from wmplay.system.reading import read_yaml
 
 C = TypeVar("C", bound=type)
@@ -46,6 +46,7 @@ def register(kind: str, name: str) -> Callable[[C], C]:
             owner = path_of(holder) if holder else "a built-in piece"
             raise PluginError(
                 f"{kind} '{name}' is taken by {owner}",
+                got=name,
                 advice=f"register {cls.__qualname__} under another name",
             )
         _registered[kind, name] = cls
@@ -161,7 +162,8 @@ def check_loads(kind: str, name: str) -> None:
     for plugin in plugins.plugins():
         if plugin.source in failures and (kind, name) in plugins.declared(plugin):
             raise PluginError(
-                f"{kind} '{name}' is in {plugin.source}, which does not load: {failures[plugin.source]}"
+                f"{kind} '{name}' is in {plugin.source}, which does not load: {failures[plugin.source]}",
+                got=name,
             )
 
 
@@ -171,7 +173,6 @@ def unknown_piece(kind: str, name: str) -> UnknownName:
     These are plugins that do not load, plugins that register nothing, and a package in the working directory
     that is not installed.
     """
-    error = UnknownName(kind, name, names(kind))
     failures = plugins.failures()
     hints = [f"{source} does not load ({why})" for source, why in failures.items()]
     hints += [
@@ -181,9 +182,8 @@ def unknown_piece(kind: str, name: str) -> UnknownName:
     ]
     if not failures and plugins.is_package(Path(name)):
         hints.append(f"./{name} is not installed: pip install --editable {name}")
-    if hints:
-        error.args = (f"{error.args[0]} [{'; '.join(hints)}]",)
-    return error
+    advice = f"{suggestion(name, names(kind))} [{'; '.join(hints)}]" if hints else ""
+    return UnknownName(kind, name, names(kind), advice)
 
 
 def _registers_nothing(plugin: plugins.Plugin) -> bool:

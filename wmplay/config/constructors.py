@@ -61,7 +61,7 @@ def check_settings(make: Callable[..., Any], settings: Mapping[str, Any]) -> Non
             raise UnknownSetting(label(make), key, configurable)
         if key in hints and not _is_a(value, hints[key]):
             got = "null" if value is None else f"{shortened(value)} ({type(value).__name__})"
-            raise ConfigError(f"{label(make)}: {key} is {got}", expected=f"{in_words(hints[key])}")
+            raise ConfigError(f"{label(make)}: {key} is {got}", got=got, expected=f"{in_words(hints[key])}")
         if isinstance(value, int) and abs(value) > LARGEST_SEED:
             raise ConfigError(f"{label(make)}: {key} is {shortened(value)}", expected="a number of 64 bits")
 

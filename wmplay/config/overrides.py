@@ -31,7 +31,9 @@ def parse(overrides: Sequence[str]) -> list[Override]:
             override = parser.parse_override(text)
         except (HydraException, RecursionError) as error:
             shown = repr(text) if len(text) < SHOWN else f"{text[:SHOWN]!r} ..."
-            raise ConfigError(f"{shown} is no override: expected key=value{_quoting_hint(text)}") from error
+            raise ConfigError(
+                f"{shown} is no override: expected key=value{_quoting_hint(text)}", got=text
+            ) from error
         if not override.key_or_group:
             raise ConfigError(f"{text!r} is no override: expected key=value, it has no key")
         if override.value_type is ValueType.GLOB_CHOICE_SWEEP:

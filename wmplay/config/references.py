@@ -89,10 +89,14 @@ def target(config: Mapping[str, Any]) -> Callable[..., Any]:
             plugins.load_all()
             reference = reference_of(path)
         if reference is None:
-            raise ConfigError(_not_here(f"no piece is the class {shortened(path)}", _plugin_in(path)))
+            raise ConfigError(
+                _not_here(f"no piece is the class {shortened(path)}", _plugin_in(path)), got=path
+            )
     parts = REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
     if parts is None or parts[1] not in KINDS:
-        raise ConfigError(f"{PIECE} is {shortened(reference)}", expected="<kind>/<name>, as in model/rssm")
+        raise ConfigError(
+            f"{PIECE} is {shortened(reference)}", got=reference, expected="<kind>/<name>, as in model/rssm"
+        )
     return class_of(parts[1], parts[2])
 
 
@@ -109,7 +113,7 @@ def class_of(kind: str, name: str) -> Callable[..., Any]:
             plugins.load_all()  # one may register in ways that cannot be read off its text
         found = registered().get((kind, name)) or still_loaded(kind, name)
         if found is None:
-            raise ConfigError(_not_here(str(unknown_piece(kind, name)), None))
+            raise ConfigError(_not_here(str(unknown_piece(kind, name)), None), got=name)
         return found
     path = declared_path(kind, name)
     if path is None:  # a variant of another piece

@@ -87,6 +87,7 @@ def observation_spaces(space: Space[Any]) -> dict[str, Space[Any]]:
         if each.shape is None or each.dtype is None:
             raise SpaceError(
                 f"observation '{key}' has the space {each}: expected arrays (Box, Discrete, MultiBinary "
-                "or MultiDiscrete); wrap the env (gymnasium.wrappers.FlattenObservation)"
+                "or MultiDiscrete); wrap the env (gymnasium.wrappers.FlattenObservation)",
+                got=each,
             )
     return spaces

@@ -94,10 +94,14 @@ def build_env(
 def _build(config: Mapping[str, Any], num_envs: int | None, num_workers: int, autoreset: Autoreset) -> Any:
     if num_envs is None:
         if num_workers:
-            raise ConfigError(f"num_workers={num_workers} needs num_envs: one env cannot be spread")
+            raise ConfigError(
+                f"num_workers={num_workers} needs num_envs: one env cannot be spread", got=num_workers
+            )
         return registry.build(config)
     if num_envs < 1:
-        raise ConfigError(f"num_envs is {num_envs}", expected="at least 1 (None for a single env)")
+        raise ConfigError(
+            f"num_envs is {num_envs}", got=num_envs, expected="at least 1 (None for a single env)"
+        )
     if num_workers:
         from wmplay.envs.worker_processes import WorkerVectorEnv
 

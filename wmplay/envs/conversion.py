@@ -40,6 +40,7 @@ def action_space(space: Space[Any], what: str, limit: float | None = None) -> Bo
         return Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
     raise SpaceError(
         f"{what} is {space}",
+        got=space,
         expected="a Box of floats or a Discrete",
         advice="make one of it by gymnasium.wrappers.TransformAction",
     )
@@ -81,9 +82,9 @@ def made(make: Callable[[], Any], env_id: str, what: str) -> Any:
     except gymnasium.error.UnregisteredEnv:
         raise UnknownName(what, env_id, gymnasium.registry, _who_has(env_id)) from None
     except ImportError as error:
-        raise ConfigError(f"{what} '{env_id}' needs a module: {one_line(error)}") from error
+        raise ConfigError(f"{what} '{env_id}' needs a module: {one_line(error)}", got=env_id) from error
     except (gymnasium.error.Error, TypeError, ValueError, AssertionError) as error:
-        raise ConfigError(f"{what} '{env_id}' cannot be made: {one_line(error)}") from error
+        raise ConfigError(f"{what} '{env_id}' cannot be made: {one_line(error)}", got=env_id) from error
 
 
 def _who_has(env_id: str) -> str:

@@ -163,10 +163,14 @@ class DmControlEnv(gymnasium.Env[Observation, Array]):
         if isinstance(self._camera, str) and self._camera not in names:
             raise UnknownName(what, self._camera, names)
         if isinstance(self._camera, int) and not -1 <= self._camera < model.ncam:
-            raise ConfigError(f"{what} is {self._camera}", expected=f"-1 .. {model.ncam - 1} or a name")
+            raise ConfigError(
+                f"{what} is {self._camera}", got=self._camera, expected=f"-1 .. {model.ncam - 1} or a name"
+            )
         largest = min(model.vis.global_.offwidth, model.vis.global_.offheight)
         if self._size > largest:
-            raise ConfigError(f"size is {self._size}", expected=f"at most {largest}, the renderer's buffer")
+            raise ConfigError(
+                f"size is {self._size}", got=self._size, expected=f"at most {largest}, the renderer's buffer"
+            )
         try:
             self._env.reset()
             self._picture(self._size, self._size)

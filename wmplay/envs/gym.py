@@ -231,6 +231,7 @@ class GymVectorEnv(VectorEnv[Any, Any, Any]):
             if mine != alone:
                 raise SpaceError(
                     f"the vector env of '{id}' has the {name} {mine}, the env alone {alone}",
+                    got=mine,
                     advice="give kwargs that make them the same, or use vectorization=sync",
                 )
         self.observation_space = batch_space(self.single_observation_space, num_envs)

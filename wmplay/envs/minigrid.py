@@ -66,7 +66,7 @@ class MiniGridEnv(gymnasium.Env[Observation, Any]):
         wrappers = import_extra("minigrid.wrappers", "minigrid", "env minigrid")
         self._env: Any = registered(id, {}, max_steps, "MiniGrid world")
         if not isinstance(self._env.unwrapped, package.MiniGridEnv):
-            raise ConfigError(f"'{id}' is not a world of MiniGrid", advice=f"use env=gym env.id={id}")
+            raise ConfigError(f"'{id}' is not a world of MiniGrid", got=id, advice=f"use env=gym env.id={id}")
         inner: Any = self._env.observation_space
         if full:
             self._env = wrappers.FullyObsWrapper(self._env)
@@ -153,6 +153,7 @@ def _missions(space: Any, env_id: str) -> dict[str, Array]:
     if type(space).__name__ != "MissionSpace":
         raise SpaceError(
             f"the missions of '{env_id}' are free sentences, which are not encoded",
+            got=env_id,
             advice="set mission=false",
         )
     words = space.ordered_placeholders or []

@@ -78,7 +78,7 @@ def parts(space: Space[Any], what: str) -> Parts:
             readers[leaf.name] = lambda seen, leaf=leaf, read=read: read(leaf.of(seen))  # type: ignore[misc]
     if not spaces:
         raise SpaceError(
-            f"{what} is {space}", expected="numbers or images in it: nothing is learned of texts"
+            f"{what} is {space}", got=space, expected="numbers or images in it: nothing is learned of texts"
         )
     return Parts(spaces, readers, tuple(leaf.name for leaf in found if leaf.name not in spaces))
 
@@ -93,7 +93,9 @@ def leaves(space: Space[Any], what: str) -> list[Leaf]:
     names = [leaf.name for leaf in found]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise SpaceError(f"{what} has two parts that would be called '{twice}'", advice="rename one of them")
+        raise SpaceError(
+            f"{what} has two parts that would be called '{twice}'", got=twice, advice="rename one of them"
+        )
     return found
 
 
@@ -119,6 +121,7 @@ def observed(space: Space[Any], what: str, *, screen: bool) -> tuple[Box, Reader
         return _flat(space.shape, space.low, space.high) if image is None else image
     raise SpaceError(
         f"{what} is {space}",
+        got=space,
         expected="a Box, Discrete, MultiDiscrete or MultiBinary, or a Dict or Tuple of these",
         advice="make one of it by gymnasium.wrappers.TransformObservation",
     )

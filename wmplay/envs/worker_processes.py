@@ -63,7 +63,9 @@ class WorkerVectorEnv(VectorEnv[Any, Any, Any]):
     ) -> None:
         if not 1 <= num_workers <= num_envs:
             raise ConfigError(
-                f"num_workers is {num_workers}", expected=f"1 to {num_envs}, the number of envs"
+                f"num_workers is {num_workers}",
+                got=num_workers,
+                expected=f"1 to {num_envs}, the number of envs",
             )
         self._processes: list[Any] = []
         self._pipes: list[Connection] = []
@@ -114,7 +116,9 @@ class WorkerVectorEnv(VectorEnv[Any, Any, Any]):
             seed = [int(seed) + i for i in range(self.num_envs)]
         elif seed is not None and len(seed) != self.num_envs:
             raise ConfigError(
-                f"{len(seed)} seeds for {self.num_envs} envs", advice="pass one for each, or one int"
+                f"{len(seed)} seeds for {self.num_envs} envs",
+                got=len(seed),
+                advice="pass one for each, or one int",
             )
         by_row = {key: self._rows_of(key, value) for key, value in (options or {}).items()}
         asked = []

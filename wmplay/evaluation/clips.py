@@ -111,6 +111,7 @@ def cut_clips(
     if not chosen:
         raise WmplayError(
             f"the longest of {len(episodes)} held-out episodes has {longest} steps",
+            got=longest,
             expected=(
                 f"at least {steps}: {context} frames of context and {horizon} steps of "
                 "prediction; ask for a shorter horizon"

@@ -55,5 +55,6 @@ def data_format(name: str) -> Format:
     except ImportError as error:
         raise DataError(
             f"the format {name} needs a package that is not here ({error}): "
-            + how_to_install(FORMATS[name] or name)
+            + how_to_install(FORMATS[name] or name),
+            got=name,
         ) from error

@@ -51,7 +51,9 @@ def to_numpy(column: pa.ChunkedArray, shape: Sequence[int], what: str) -> Array:
     while True:
         if flat.null_count:
             raise DataError(
-                f"{what} has {flat.null_count} nulls too many", advice="leave this episode out, or fix it"
+                f"{what} has {flat.null_count} nulls too many",
+                got=flat.null_count,
+                advice="leave this episode out, or fix it",
             )
         if not is_list(flat.type):
             break
@@ -61,6 +63,7 @@ def to_numpy(column: pa.ChunkedArray, shape: Sequence[int], what: str) -> Array:
     if values.size != rows * int(np.prod(shape)):
         raise DataError(
             f"{what} has {values.size} numbers in {rows} rows",
+            got=values.size,
             expected=f"shape {list(shape)} in each",
             advice="fix it",
         )

@@ -61,7 +61,12 @@ class Encoding:
             }
             action = self._action(trajectory.action)
         except SpaceError as error:
-            raise DataError(f"{self.source}, episode {self._episode}: {error}") from error
+            raise DataError(
+                f"{self.source}, episode {self._episode}: {error.problem}",
+                got=error.got,
+                expected=error.expected,
+                advice=error.advice,
+            ) from error
         return replace(trajectory, observation=frames, action=action)
 
     def _begin(self, first: Trajectory) -> None:
@@ -97,7 +102,9 @@ class Encoding:
         twice = next((name for name, times in Counter(renamed.values()).items() if times > 1), None)
         if twice is not None:
             raise DataError(
-                f"two observations would be called '{twice}'", advice="give one of them another name"
+                f"two observations would be called '{twice}'",
+                got=twice,
+                advice="give one of them another name",
             )
         return renamed
 
@@ -145,7 +152,10 @@ class Encoding:
 
 def _no_numbers(key: str, rows: Array) -> SpaceError:
     return SpaceError(
-        f"observation '{key}' has dtype {rows.dtype}", expected="numbers", advice="leave it out"
+        f"observation '{key}' has dtype {rows.dtype}",
+        got=rows.dtype,
+        expected="numbers",
+        advice="leave it out",
     )
 
 

@@ -61,13 +61,19 @@ def trajectory_of(observation: Mapping[str, Any], steps: Mapping[str, Any], wher
     length = len(arrays["action"])
     for name, array in arrays.items():
         if len(array) != length:
-            raise DataError(f"{where}: {name} has {len(array)} rows, action has {length}: expected the same")
+            raise DataError(
+                f"{where}: {name} has {len(array)} rows, action has {length}: expected the same",
+                got=len(array),
+            )
         if name != "action" and array.ndim != 1:
-            raise DataError(f"{where}: {name} has shape {list(array.shape)}", expected=f"[{length}]")
+            raise DataError(
+                f"{where}: {name} has shape {list(array.shape)}", got=array.shape, expected=f"[{length}]"
+            )
     for key, array in frames.items():
         if len(array) == length:
             raise DataError(
                 f"{where}: observation '{key}' has {length} rows for {length} actions",
+                got=length,
                 expected=(
                     f"{length + 1}: the reset's frame (or the last one) is missing; keep both when recording"
                 ),
@@ -75,13 +81,15 @@ def trajectory_of(observation: Mapping[str, Any], steps: Mapping[str, Any], wher
         if len(array) != length + 1:
             raise DataError(
                 f"{where}: observation '{key}' has {len(array)} rows",
+                got=len(array),
                 expected=f"{length + 1} for {length} actions",
             )
     terminated, truncated = (_flags(arrays[name], f"{where}: {name}") for name in STEPS[2:])
     ends = np.flatnonzero(terminated | truncated)
     if len(ends) and ends[0] < length - 1:
         raise DataError(
-            f"{where} goes on after its end at step {ends[0]} of {length}: cut it into an episode for each"
+            f"{where} goes on after its end at step {ends[0]} of {length}: cut it into an episode for each",
+            got=int(ends[0]),
         )
     reward = _as(np.dtype(np.float32), arrays["reward"], f"{where}: reward")
     return Trajectory(frames, _action(arrays["action"], where), reward, terminated, truncated)
@@ -130,7 +138,9 @@ def parse_json(text: str | bytes, where: str) -> dict[str, Any]:
     """Return metadata from JSON. Raise DataError for anything but an object."""
     content = reading.parse_json(text if isinstance(text, bytes) else text.encode(), where, DataError)
     if not isinstance(content, dict):
-        raise DataError(f"{where} holds a {type(content).__name__}", expected="a JSON object")
+        raise DataError(
+            f"{where} holds a {type(content).__name__}", got=type(content).__name__, expected="a JSON object"
+        )
     return content
 
 
@@ -158,7 +168,9 @@ def _numbers(value: Any, what: str, *, frames: bool = False, texts: bool = False
             f"{what} is a single number", expected=f"one row per {('frame' if frames else 'step')}"
         )
     if bad := first_not_finite(array):
-        raise DataError(f"{what} is {bad[1]} in row {bad[0]}", advice="leave this episode out, or fix it")
+        raise DataError(
+            f"{what} is {bad[1]} in row {bad[0]}", got=bad[1], advice="leave this episode out, or fix it"
+        )
     return array
 
 

@@ -77,7 +77,9 @@ def write(trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str,
     rest = iter(trajectories)
     first = next(rest, None)
     if first is None:
-        raise DataError(f"there are no episodes to make the dataset {path} of", advice="give at least one")
+        raise DataError(
+            f"there are no episodes to make the dataset {path} of", got=path, advice="give at least one"
+        )
     schema = _schema(first, metadata)
     failed: list[BaseException] = []
 
@@ -113,13 +115,15 @@ def _schema(trajectory: Trajectory, metadata: Mapping[str, Any]) -> pa.Schema:
         shape = array.shape[1:]
         if 0 in shape:
             raise DataError(
-                f"empty arrays (of shape {list(shape)}) cannot be in a Lance dataset", advice="leave them out"
+                f"empty arrays (of shape {list(shape)}) cannot be in a Lance dataset",
+                got=shape,
+                advice="leave them out",
             )
         try:
             kind = pa.from_numpy_dtype(array.dtype)
         except pa.ArrowNotImplementedError as error:
             raise DataError(
-                f"{array.dtype} arrays cannot be in a Lance dataset", advice="leave them out"
+                f"{array.dtype} arrays cannot be in a Lance dataset", got=array.dtype, advice="leave them out"
             ) from error
         if shape:
             kind = pa.list_(kind, math.prod(shape))

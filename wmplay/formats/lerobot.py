@@ -196,12 +196,15 @@ def _frames(video: Path, times: Array, fps: float) -> Array:
 def _info(path: Path) -> dict[str, Any]:
     file = path / INFO
     if not file.exists():
-        raise DataError(f"{path} is not a LeRobot dataset (it has no {INFO}): expected the folder of one")
+        raise DataError(
+            f"{path} is not a LeRobot dataset (it has no {INFO}): expected the folder of one", got=path
+        )
     info = parse_json(read_bytes(file, DataError, JSON_BYTES), str(file))
     version = str(info.get("codebase_version"))
     if not version.startswith(VERSION):
         raise DataError(
             f"{path} has LeRobot's format {version}",
+            got=version,
             expected="v3.0",
             advice=(
                 "convert it by LeRobot's own script (python -m "

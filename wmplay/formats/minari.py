@@ -110,7 +110,8 @@ def write(trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str,
     """
     if not re.fullmatch(r"[-\w]+-v\d+", path.name):
         raise DataError(
-            f"a Minari dataset is called <name>-v<number>: {path.name} is not, try {path.name}-v0"
+            f"a Minari dataset is called <name>-v<number>: {path.name} is not, try {path.name}-v0",
+            got=path.name,
         )
     rest = iter(trajectories)
     first = next(rest, None)
@@ -164,7 +165,7 @@ def _dataset(path: Path) -> minari.MinariDataset:
     except (KeyError, OSError, ValueError, AssertionError, ImportError, gymnasium.error.Error) as error:
         why = str(error) or type(error).__name__
         raise DataError(
-            f"cannot read the Minari dataset {path} ({why})", advice="see docs/data.md"
+            f"cannot read the Minari dataset {path} ({why})", got=path, advice="see docs/data.md"
         ) from error
 
 
@@ -174,7 +175,8 @@ def _data(path: Path) -> Path:
             return folder
     raise DataError(
         f"{path} is not a Minari dataset (it has no {DATA}/{METADATA_FILE_NAME}): expected the folder that "
-        "`minari download` fills"
+        "`minari download` fills",
+        got=path,
     )
 
 
@@ -194,7 +196,9 @@ def _known(metadata: Mapping[str, Any]) -> tuple[dict[str, gymnasium.Space[Any]]
     for name in NAMES:
         if name in metadata and name not in given:
             raise DataError(
-                f"the metadata's {name} is not a space that is known", advice="fix it, or take it out"
+                f"the metadata's {name} is not a space that is known",
+                got=name,
+                advice="fix it, or take it out",
             )
     if len(worlds) != 1:
         return given, {}
@@ -217,7 +221,7 @@ def _observation_space(trajectory: Trajectory, given: gymnasium.Space[Any] | Non
     for key in frames:
         if key in ("", ".", "..") or "/" in key:
             raise DataError(
-                f"observation '{key}' cannot be in a Minari dataset", advice="rename it, without '/'"
+                f"observation '{key}' cannot be in a Minari dataset", got=key, advice="rename it, without '/'"
             )
     parts = given.spaces if isinstance(given, Dict) else {"observation": given}
     spaces = {}
@@ -236,7 +240,9 @@ def _space(rows: Array) -> gymnasium.Space[Any]:
     shape, dtype = rows.shape[1:], rows.dtype
     if 0 in shape:
         raise DataError(
-            f"empty arrays (of shape {list(shape)}) cannot be in a Minari dataset", advice="leave them out"
+            f"empty arrays (of shape {list(shape)}) cannot be in a Minari dataset",
+            got=shape,
+            advice="leave them out",
         )
     if dtype.kind == "f":
         return Box(-np.inf, np.inf, shape, dtype.type)
@@ -244,4 +250,4 @@ def _space(rows: Array) -> gymnasium.Space[Any]:
         return Box(0, 1, shape, np.bool_)
     if dtype.kind in "iu":
         return Box(np.iinfo(dtype).min, np.iinfo(dtype).max, shape, dtype.type)
-    raise DataError(f"{dtype} arrays cannot be in a Minari dataset", advice="leave them out")
+    raise DataError(f"{dtype} arrays cannot be in a Minari dataset", got=dtype, advice="leave them out")

@@ -38,7 +38,9 @@ def read(path: Path) -> Iterator[Trajectory]:
             with file.open("rb") as opened:
                 arrays = arrays_in(opened, LARGEST)
         except Exception as error:  # zipfile raises errors of many types
-            raise DataError(f"cannot read {file} ({error}): expected an .npz file of arrays") from error
+            raise DataError(
+                f"cannot read {file} ({error}): expected an .npz file of arrays", got=file
+            ) from error
         observation = {
             key: array for name, array in arrays.items() if (key := observation_key(name)) is not None
         }
@@ -64,8 +66,8 @@ def write(trajectories: Iterable[Trajectory], path: Path, metadata: Mapping[str,
 
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
-        raise DataError(f"{path} is not a folder: expected one with an .npz file for each episode")
+        raise DataError(f"{path} is not a folder: expected one with an .npz file for each episode", got=path)
     files = sorted(path.glob("*.npz"), key=lambda file: natural_order(file.name))
     if not files:
-        raise DataError(f"{path} has no .npz files: expected one for each episode")
+        raise DataError(f"{path} has no .npz files: expected one for each episode", got=path)
     return files

@@ -55,7 +55,7 @@ def import_data(
     options = {} if episode_length is None else {"episode_length": episode_length}
     if options and name != "hdf5":
         raise DataError(
-            f"an episode length is for hdf5 in D4RL's layout, {name} data says where episodes end"
+            f"an episode length is for hdf5 in D4RL's layout, {name} data says where episodes end", got=name
         )
     total, metadata = chosen.count(source, **options), chosen.read_metadata(source)
     encoding = Encoding(str(source), metadata, rename or {})
@@ -95,11 +95,12 @@ def export_data(source: Path, name: str, out: Path) -> None:
     if name in READ_ONLY:
         raise DataError(
             f"{name} data is read, not written",
+            got=name,
             advice=f"choose from {', '.join(sorted(FORMATS.keys() - READ_ONLY))}",
         )
     store = load_trajectories(source)
     if out.exists():
-        raise DataError(f"{out} is there already", advice="choose another name, or move it away")
+        raise DataError(f"{out} is there already", got=out, advice="choose another name, or move it away")
     metadata = {**read_metadata(source), ARRAYS: OURS}
     chosen.write(_shown("export", store, len(store)), out, metadata)
     console.print(f"{out}: {len(store):,} episodes, {store.steps:,} steps")
@@ -143,6 +144,7 @@ def _check_plain(source: Path) -> None:
         if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
             raise DataError(
                 f"{path} is a link to elsewhere, a pipe or a device, which is not read",
+                got=path,
                 advice="import a copy of the data that holds the files themselves (cp -rL)",
             )
 

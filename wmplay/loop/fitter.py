@@ -142,6 +142,7 @@ def make_fitter(settings: Settings, model: Any, device: torch.device, team: Team
     if cfg.batch_size % team.size:
         raise ConfigError(
             f"fit.batch_size is {cfg.batch_size}",
+            got=cfg.batch_size,
             expected=f"a multiple of {team.size}, the number of processes that share each batch",
         )
     return Fitter(
@@ -293,7 +294,9 @@ class StageFitter:
         if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], dict):
             parts = answer if isinstance(answer, tuple) else (answer,)
             got = ", ".join(type(part).__name__ for part in parts)
-            raise WmplayError(f"{name} returned {got}", expected="a scalar tensor and a dict of scalars")
+            raise WmplayError(
+                f"{name} returned {got}", got=got, expected="a scalar tensor and a dict of scalars"
+            )
         loss, terms = answer
         if not isinstance(loss, Tensor) or loss.ndim != 0:
             raise WmplayError(

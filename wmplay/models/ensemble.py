@@ -86,7 +86,7 @@ class Ensemble(nn.Module):
     ) -> None:
         super().__init__()
         if members < 1:
-            raise ConfigError(f"ensemble: members is {members}", expected="at least 1")
+            raise ConfigError(f"ensemble: members is {members}", got=members, expected="at least 1")
         config = registry.piece_config("model", of)
         weights = {"reward_weight": reward_weight, "continuation_weight": continuation_weight}
         config |= {key: value for key, value in weights.items() if key in config or value != 1.0} | settings
@@ -138,7 +138,9 @@ class Ensemble(nn.Module):
         """
         if temperature != 1.0 and not self.has_temperature:
             raise ConfigError(
-                f"ensemble: temperature is {temperature}", expected=f"1: {self.of} takes no other"
+                f"ensemble: temperature is {temperature}",
+                got=temperature,
+                expected=f"1: {self.of} takes no other",
             )
         sampling: dict[str, Any] = {"generator": generator}
         if self.has_temperature:
@@ -181,6 +183,7 @@ class Ensemble(nn.Module):
         if rows < members:
             raise ConfigError(
                 f"ensemble: a batch has {rows} segments for {members} members",
+                got=rows,
                 expected="one for each at least",
                 advice="raise fit.batch_size",
             )

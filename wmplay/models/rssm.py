@@ -95,7 +95,9 @@ class RSSM(nn.Module):
             fractions={"kl_balance": kl_balance, "unimix": unimix},
         )
         if classes < 0 or classes == 1:
-            raise ConfigError(f"rssm: classes is {classes}", expected="0 (Gaussian) or at least 2")
+            raise ConfigError(
+                f"rssm: classes is {classes}", got=classes, expected="0 (Gaussian) or at least 2"
+            )
         self.free_nats, self.kl_weight, self.kl_balance = free_nats, kl_weight, kl_balance
 
         self.modalities = modalities(
@@ -237,7 +239,9 @@ class RSSM(nn.Module):
         screens = [key for key, m in self.modalities.items() if isinstance(m, Binary) and len(m.shape) == 2]
         if not screens:
             raise SpaceError(
-                f"rssm: observations are {', '.join(self.modalities)}", expected="a binary screen"
+                f"rssm: observations are {', '.join(self.modalities)}",
+                got=list(self.modalities),
+                expected="a binary screen",
             )
         latent, posterior, prior = self.reconstruct(segment)
         decoded = self.decode(latent)

@@ -59,7 +59,7 @@ class FrameStates(nn.Module):
             code = 0 if self.vectors else CODE
         if code < 0 or (code > 0 and not screens) or (code == 0 and not self.vectors):
             needed = "more than 0 without a vector observation" if screens else "0 without a screen"
-            raise ConfigError(f"code is {code}", expected=f"{needed}")
+            raise ConfigError(f"code is {code}", got=code, expected=f"{needed}")
         self.vector_size = sum(m.size for m in self.vectors.values())
         self.size = self.vector_size + code
         self.register_buffer("code_limit", torch.ones(code), persistent=False)  # a code is a tanh
@@ -147,10 +147,10 @@ class NextState(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 <= beta <= 1:
-            raise ConfigError(f"beta is {beta}", expected="0 to 1")
+            raise ConfigError(f"beta is {beta}", got=beta, expected="0 to 1")
         for name, value in (("change_scale", change_scale), ("min_sigma", min_sigma)):
             if not value > 0:
-                raise ConfigError(f"{name} is {value}", expected="a positive number")
+                raise ConfigError(f"{name} is {value}", got=value, expected="a positive number")
         self.change_scale, self.min_sigma, self.beta = change_scale, min_sigma, beta
         self._states = (states,)  # in a tuple, so that its weights are not registered here
         self.change = mlp(inputs, hidden, layers, 2 * states.size)

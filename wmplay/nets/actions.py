@@ -30,7 +30,9 @@ class ActionEncoder(nn.Module):
             self.size = space.shape[0]
             self.units = Units(space, None)
         else:
-            raise SpaceError(f"action space is {space}", expected="a one-dimensional Box or Discrete from 0")
+            raise SpaceError(
+                f"action space is {space}", got=space, expected="a one-dimensional Box or Discrete from 0"
+            )
 
     def forward(self, action: Tensor) -> Tensor:
         """Return the encoded actions [..., size] as float32."""
@@ -49,10 +51,11 @@ def action_bounds(space: gym.Space[Any]) -> tuple[Tensor, Tensor]:
         SpaceError: unless it is a one-dimensional Box with finite bounds.
     """
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
-        raise SpaceError(f"action space is {space}", expected="a one-dimensional Box")
+        raise SpaceError(f"action space is {space}", got=space, expected="a one-dimensional Box")
     if not space.is_bounded():
         raise SpaceError(
             f"action space is {space}",
+            got=space,
             expected="finite bounds",
             advice="give env=gym some, env.action_limit=1, or the action space of an env of your own",
         )

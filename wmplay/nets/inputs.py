@@ -47,6 +47,7 @@ class VectorInputs(nn.Module):
         if not self.keys:
             raise SpaceError(
                 f"the observations are {', '.join(spaces)}",
+                got=list(spaces),
                 expected="a vector among them: this policy sees no images",
             )
         self.ways = [key for key in self.keys if GOAL_PREFIX + key in self.keys]

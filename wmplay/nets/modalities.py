@@ -147,10 +147,11 @@ def modalities(
     """
     for name, value in (("vector_sigma", vector_sigma), ("pixel_sigma", pixel_sigma)):
         if not value > 0:
-            raise ConfigError(f"{name} is {value}", expected="more than 0")
+            raise ConfigError(f"{name} is {value}", got=value, expected="more than 0")
     if not isinstance(space, gym.spaces.Dict) or not model_keys(space.spaces):
         raise SpaceError(
             f"observation space is {space}",
+            got=space,
             expected="a Dict with a Box for each observation",
             advice=(
                 "give them names, or register the env with Gymnasium and use env=gym env.id=<id>, which does"
@@ -185,6 +186,7 @@ def _modality(
             return Vector(key, space, vector_sigma, use_symlog)
     raise SpaceError(
         f"observation '{key}' is {space}",
+        got=space,
         expected="a Box of zeros and ones, a uint8 image or a float vector",
         advice="give one, or register the env with Gymnasium and use env=gym env.id=<id>, which does",
     )
@@ -196,6 +198,7 @@ def _check_channels(key: str, shape: tuple[int, ...]) -> None:
         c, h, w = shape
         raise SpaceError(
             f"observation '{key}' is an image {list(shape)}, whose channels come first",
+            got=list(shape),
             expected=f"{[h, w, c]}",
             advice="return np.moveaxis(image, 0, -1), and give its space that shape",
         )

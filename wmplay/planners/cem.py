@@ -58,9 +58,9 @@ class CEM:
         check_values("cem", at_least_one=sizes, positive={"std": std}, not_negative={"min_std": min_std})
         for name, value in (("elite_fraction", elite_fraction), ("smoothing", smoothing)):
             if not 0 < value <= 1:
-                raise ConfigError(f"cem: {name} is {value}", expected="more than 0 and at most 1")
+                raise ConfigError(f"cem: {name} is {value}", got=value, expected="more than 0 and at most 1")
         if returns not in ("best", "mean"):
-            raise ConfigError(f"cem: returns is {returns!r}", expected="best or mean")
+            raise ConfigError(f"cem: returns is {returns!r}", got=returns, expected="best or mean")
         self.horizon, self.candidates, self.iterations = horizon, candidates, iterations
         self.elites = max(1, round(elite_fraction * candidates))
         self.hold, self.returns = hold, returns

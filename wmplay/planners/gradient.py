@@ -38,7 +38,7 @@ class Climber:
 
     def __init__(self, action_space: gym.Space[Any], lr: float, optimizer: Literal["adam", "sgd"]) -> None:
         if optimizer not in ("adam", "sgd"):
-            raise ConfigError(f"optimizer is {optimizer!r}", expected="adam or sgd")
+            raise ConfigError(f"optimizer is {optimizer!r}", got=optimizer, expected="adam or sgd")
         self.lr, self.optimizer = lr, optimizer
         self.classes = ActionEncoder(action_space).size if isinstance(action_space, Discrete) else None
         self.bounds = None if self.classes is not None else action_bounds(action_space)

@@ -68,7 +68,9 @@ class ICEM:
             fractions={"kept": kept, "momentum": momentum, "smoothing": smoothing},
         )
         if momentum == 1:
-            raise ConfigError("icem: momentum is 1", expected="less than 1, or nothing is learned")
+            raise ConfigError(
+                "icem: momentum is 1", got=momentum, expected="less than 1, or nothing is learned"
+            )
         self.horizon, self.iterations, self.noise_beta = horizon, iterations, noise_beta
         self.elites, self.kept, self.momentum = min(elites, candidates), kept, momentum
         least = min(2 * self.elites, candidates)

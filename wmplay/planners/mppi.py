@@ -58,7 +58,7 @@ class MPPI:
         check_values("mppi", at_least_one=sizes, positive=positive, not_negative={"min_std": min_std})
         for name, value in (("elite_fraction", elite_fraction), ("smoothing", smoothing)):
             if not 0 < value <= 1:
-                raise ConfigError(f"mppi: {name} is {value}", expected="more than 0 and at most 1")
+                raise ConfigError(f"mppi: {name} is {value}", got=value, expected="more than 0 and at most 1")
         self.horizon, self.candidates, self.iterations, self.hold = horizon, candidates, iterations, hold
         self.elites = max(1, round(elite_fraction * candidates))
         self.temperature = temperature

@@ -62,7 +62,11 @@ class MPC:
     ) -> None:
         horizon = planner.horizon if isinstance(planner, HasHorizon) else replan_every
         if not 1 <= replan_every <= horizon:
-            raise ConfigError(f"mpc: replan_every is {replan_every}", expected=f"1 to the horizon, {horizon}")
+            raise ConfigError(
+                f"mpc: replan_every is {replan_every}",
+                got=replan_every,
+                expected=f"1 to the horizon, {horizon}",
+            )
         self.model, self.planner, self.objective = model, planner, objective
         self.replan_every, self.precision = replan_every, precision
 

@@ -109,7 +109,9 @@ class PPO(nn.Module):
         self.inputs = VectorInputs(observation_space, changes)
         if isinstance(action_space, gym.spaces.Discrete):
             if action_space.start != 0:
-                raise SpaceError(f"ppo: action space is {action_space}", expected="a Discrete from 0")
+                raise SpaceError(
+                    f"ppo: action space is {action_space}", got=action_space, expected="a Discrete from 0"
+                )
             outputs = int(action_space.n)
         else:
             low, high = action_bounds(action_space)

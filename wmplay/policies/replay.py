@@ -60,6 +60,7 @@ class Replay:
         if state["capacity"] != self.capacity:
             raise ConfigError(
                 f"replay is {self.capacity}, in the checkpoint it is {state['capacity']}",
+                got=self.capacity,
                 advice="leave it at that",
             )
         self.rows = torch.empty(self.capacity, sum(self.widths), device=device)

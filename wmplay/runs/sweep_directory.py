@@ -85,6 +85,7 @@ class SweepDirectory:
         if not isinstance(overrides, list) or not all(isinstance(text, str) for text in overrides):
             raise DamagedError(
                 f"{path} is damaged (it lists no overrides)",
+                got=path,
                 advice="restore it, or sweep into another directory",
             )
         for text in overrides:
@@ -114,8 +115,9 @@ class SweepDirectory:
         if here != wanted:
             theirs, ours = (", ".join(sorted(only)) or "nothing" for only in (here - wanted, wanted - here))
             raise RunError(
-                f"{self.path} is another sweep: besides what both have, it has {theirs}, this one {ours}: "
-                f"{advice}"
+                f"{self.path} is another sweep: besides what both have, it has {theirs}, this one {ours}",
+                got=self.path,
+                advice=advice,
             )
 
     def _is_sweep_or_free(self) -> bool:
@@ -137,7 +139,9 @@ class SweepDirectory:
                 self.path.mkdir(parents=True, exist_ok=not new)
             except FileExistsError:
                 raise RunError(
-                    f"{self.path} is another sweep, begun in the same second", advice="try again"
+                    f"{self.path} is another sweep, begun in the same second",
+                    got=self.path,
+                    advice="try again",
                 ) from None
         with claimed(self.path / LOCKS / SWEEP_FILE, PATIENCE) as free:
             if not free:

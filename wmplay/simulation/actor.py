@@ -65,11 +65,15 @@ class Actor:
         if not isinstance(observation, Mapping):
             raise SpaceError(
                 f"the observation is a {type(observation).__name__}",
+                got=type(observation).__name__,
                 expected=f"a dict of {', '.join(self._spaces)}",
             )
         for key, space in self._spaces.items():
             if key not in observation:
-                raise SpaceError(f"the policy needs the observation '{key}', got {', '.join(observation)}")
+                raise SpaceError(
+                    f"the policy needs the observation '{key}', got {', '.join(observation)}",
+                    got=list(observation),
+                )
             if np.shape(observation[key]) != space.shape:
                 raise ShapeError(f"observation '{key}'", np.shape(observation[key]), space.shape or ())
         last = self._last if last_action is None else self._executed(last_action)

@@ -142,7 +142,9 @@ class _Simulator:
         self.env = env() if callable(env) else env
         if not isinstance(self.env, gymnasium.Env | VectorEnv):
             raise SpaceError(
-                f"env is a {type(self.env).__name__}", expected="an env or a function that makes one"
+                f"env is a {type(self.env).__name__}",
+                got=type(self.env).__name__,
+                expected="an env or a function that makes one",
             )
         self.batch = self.env if isinstance(self.env, VectorEnv) else BatchOfOne(self.env)
         self.stepper = Stepper(self.batch)

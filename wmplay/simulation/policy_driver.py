@@ -32,7 +32,8 @@ class PolicyDriver:
         else:
             raise SpaceError(
                 f"the action space is {space}: expected a float Box with one axis, or a Discrete; "
-                "wrap the env (gymnasium.wrappers.TransformAction)"
+                "wrap the env (gymnasium.wrappers.TransformAction)",
+                got=space,
             )
         self.single_space = space
         self.policy = policy

@@ -35,6 +35,7 @@ def connect(ray: ModuleType, number: int) -> None:
             ) from error
         raise ConfigError(
             f"RAY_ADDRESS is {address}, where there is no Ray cluster ({why})",
+            got=address,
             advice="start one with ray start --head, or unset RAY_ADDRESS",
         ) from error
 

@@ -79,6 +79,7 @@ class Manifest:
         if schema != SCHEMA:
             raise StoreError(
                 f"{source} has schema {schema!r:.20}, this version of wmplay reads schema {SCHEMA}",
+                got=schema,
                 advice="read it with the version that wrote it",
             )
         try:
@@ -87,7 +88,9 @@ class Manifest:
             check_columns(columns)
             _check_shards(columns, found.shards, found.dropped)
         except ValueError as error:
-            raise StoreError(f"{source} is damaged ({error})", advice="restore it from a copy") from error
+            raise StoreError(
+                f"{source} is damaged ({error})", got=source, advice="restore it from a copy"
+            ) from error
         return Manifest(columns, found.shards, found.dropped)
 
 
@@ -171,8 +174,11 @@ class Contents:
         if self.damages:
             more = f" and {len(self.damages) - 1} more" if len(self.damages) > 1 else ""
             raise StoreError(
-                f"{self.damages[0]}{more}: {len(self.lengths)} of {self.manifest.episodes} episodes are "
-                f"readable, by load_trajectories('{path}', skip_damaged=True); to go on, save those elsewhere"
+                f"{self.damages[0]}{more}",
+                advice=(
+                    f"{len(self.lengths)} of {self.manifest.episodes} episodes are readable, by "
+                    f"load_trajectories('{path}', skip_damaged=True); to go on, save those elsewhere"
+                ),
             )
 
 
@@ -189,7 +195,8 @@ def read_manifest(path: Path) -> Manifest:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreError(
             f"{path} is not a trajectory store (it has no {MANIFEST}): expected a directory made by "
-            "save_trajectories"
+            "save_trajectories",
+            got=path,
         ) from error
     return Manifest.from_json(content, str(file))
 

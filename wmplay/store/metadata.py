@@ -36,6 +36,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise StoreError(
             f"{file} holds a {type(content).__name__}",
+            got=type(content).__name__,
             expected="a JSON object",
             advice="restore it or delete it",
         )

@@ -48,6 +48,7 @@ def hold_out(store: Store, episodes: int, seed: int) -> tuple[Part, Part]:
             raise ConfigError(
                 f"evaluate.prediction.episodes is {episodes}, {store.path} has {len(valid)} episodes in "
                 "its split's 'valid'",
+                got=episodes,
                 advice="lower it",
             )
         drawn = np.random.default_rng(seed).permutation(valid)[:episodes].tolist()

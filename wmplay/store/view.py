@@ -166,10 +166,16 @@ class Store:
             StoreError: if the store is empty, or if a size is below 1.
         """
         if min(batch_size, length) < 1:
-            raise StoreError(f"batch_size is {batch_size} and length {length}", expected="at least 1 of each")
+            raise StoreError(
+                f"batch_size is {batch_size} and length {length}",
+                got=(batch_size, length),
+                expected="at least 1 of each",
+            )
         if len(self) == 0:
             raise StoreError(
-                f"store {self.path} has no episodes to sample", advice="save some trajectories first"
+                f"store {self.path} has no episodes to sample",
+                got=self.path,
+                advice="save some trajectories first",
             )
         starts = np.maximum(self.lengths - length + 1, 1)
         ends = np.cumsum(starts)
@@ -190,7 +196,10 @@ class Store:
         episodes, starts = np.asarray(episodes), np.asarray(starts)
         left = self.lengths[episodes] - starts
         if length < 1 or np.any(starts < 0) or np.any(left < 1):
-            raise StoreError("a window must have a length of at least 1 and start inside of its episode")
+            raise StoreError(
+                "a window must have a length of at least 1 and start inside of its episode",
+                got=(starts.tolist(), length),
+            )
         arrays = {
             name: torch.from_numpy(self._gather(name, episodes, starts, length))
             for name in self._columns
@@ -283,8 +292,11 @@ class Store:
             return self._contents.shards[number].verified()
         except Damaged as damage:
             raise StoreError(
-                f"{damage}: the other episodes are readable by load_trajectories('{self.path}', "
-                "skip_damaged=True); to go on, save those elsewhere"
+                f"{damage}",
+                advice=(
+                    f"the other episodes are readable by load_trajectories('{self.path}', "
+                    "skip_damaged=True); to go on, save those elsewhere"
+                ),
             ) from damage
 
     def _per_episode(self, values: Sequence[Array]) -> Array:

@@ -52,7 +52,9 @@ def append(
     ``save_trajectories`` for the other arguments.
     """
     if max_steps is not None and max_steps < 1:
-        raise StoreError(f"max_steps is {max_steps}", expected="at least 1, or None to keep every episode")
+        raise StoreError(
+            f"max_steps is {max_steps}", got=max_steps, expected="at least 1, or None to keep every episode"
+        )
     contents = read_contents(path, known) if exists(path) else None
     if contents:
         contents.check(path)
@@ -71,7 +73,9 @@ def append(
             ):
                 return _commit(path, room, fresh, max_steps, contents.shards if contents else ())
     if contents is None:
-        raise StoreError(f"there are no trajectories to make the store {path} of", advice="give at least one")
+        raise StoreError(
+            f"there are no trajectories to make the store {path} of", got=path, advice="give at least one"
+        )
     return contents
 
 
@@ -83,6 +87,7 @@ def restore(path: Path, manifest: Manifest) -> None:
             raise StoreError(
                 f"store {path} cannot go back to the snapshot: {len(gone)} of its {len(manifest.shards)} "
                 "shards are gone, by a vacuum or by hand",
+                got=len(gone),
                 advice="restore them from a copy",
             )
         write_manifest(path, manifest)
@@ -92,7 +97,9 @@ def vacuum(path: Path) -> None:
     """Delete all shards that the store does not refer to, and the folders of writers that died."""
     with _explained(path), locked(path / LOCK):
         if (path / SHARDS).is_symlink():
-            raise StoreError(f"{path / SHARDS} is a link: nothing is deleted where it leads")
+            raise StoreError(
+                f"{path / SHARDS} is a link: nothing is deleted where it leads", got=path / SHARDS
+            )
         entries = list((path / SHARDS).iterdir())
         _sweep(path, {entry.name for entry in entries if not is_claimed(entry / LOCK)})
 
@@ -135,7 +142,11 @@ def _check_layout(got: Layout, expected: Layout, what: str) -> None:
                 f"{what}: {name} is {got[name]}, the store has {column}; save it to another store"
             )
     for name in got.keys() - expected.keys():
-        raise StoreError(f"{what} has '{name}', which the store does not have: {suggestion(name, expected)}")
+        raise StoreError(
+            f"{what} has '{name}', which the store does not have",
+            got=name,
+            advice=suggestion(name, expected),
+        )
 
 
 def _commit(
@@ -239,6 +250,7 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(
-            f"cannot write to the store {path} ({error.strerror or error}): it is as it was before; "
-            "make room, get permission or choose another directory"
+            f"cannot write to the store {path} ({error.strerror or error})",
+            got=path,
+            advice="it is as it was before; make room, get permission or choose another directory",
         ) from error

@@ -94,7 +94,8 @@ def _account(sweep: SweepDirectory, jobs: Sequence[Path]) -> None:
     if failed:
         raise WmplayError(
             f"{len(failed)} of {len(states)} jobs failed, such as {failed[0]}: {sweep.failure(failed[0])}; "
-            f"when the cause is fixed, go on with {_again(sweep)}"
+            f"when the cause is fixed, go on with {_again(sweep)}",
+            got=len(failed),
         )
     if died:
         raise WmplayError(

@@ -32,13 +32,16 @@ def choose_device(name: str, local_rank: int | None = None) -> torch.device:
         if name != "cuda":
             raise ConfigError(
                 f"device is '{name}', on which several processes cannot fit together",
+                got=name,
                 advice="use device=cuda, which gives each of them its own",
             )
         name = f"cuda:{local_rank}"
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"device is '{name}'", expected="auto, cpu, cuda or cuda:<number>") from None
+        raise ConfigError(
+            f"device is '{name}'", got=name, expected="auto, cpu, cuda or cuda:<number>"
+        ) from None
     if device.type != "cuda":
         try:
             torch.zeros((), device=device).item()
@@ -49,7 +52,8 @@ def choose_device(name: str, local_rank: int | None = None) -> torch.device:
     elif (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
             f"device is '{name}', but {torch.cuda.device_count()} CUDA devices are here: use device=cpu"
-            + ("" if local_rank is None else ", or start no more processes than there are devices")
+            + ("" if local_rank is None else ", or start no more processes than there are devices"),
+            got=name,
         )
     return device
 

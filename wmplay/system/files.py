@@ -186,10 +186,14 @@ def unsealed(content: Any, source: Path) -> dict[str, Any]:
         DamagedError: if the checksum differs, or if the content is not an object.
     """
     if not isinstance(content, dict):
-        raise DamagedError(f"{source} is damaged: it holds a {type(content).__name__}", expected="an object")
+        raise DamagedError(
+            f"{source} is damaged: it holds a {type(content).__name__}",
+            got=type(content).__name__,
+            expected="an object",
+        )
     value = {key: item for key, item in content.items() if key != CHECKSUM}
     if CHECKSUM in content and content[CHECKSUM] != _digest_of(value):
-        raise DamagedError(f"{source} is damaged: its checksum differs; restore it from a copy")
+        raise DamagedError(f"{source} is damaged: its checksum differs; restore it from a copy", got=source)
     return value
 
 

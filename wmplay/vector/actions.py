@@ -39,26 +39,32 @@ def checked_action(
     try:
         values = np.asarray(action)
     except (TypeError, ValueError):
-        raise ActionError(f"{who} is a {type(action).__name__}", expected="an array of numbers") from None
+        raise ActionError(
+            f"{who} is a {type(action).__name__}", got=type(action).__name__, expected="an array of numbers"
+        ) from None
     if isinstance(space, Discrete):
         first, last = int(space.start), int(space.start + space.n - 1)
-        expected = f"expected an integer in {first} .. {last}{each}"
+        expected = f"an integer in {first} .. {last}{each}"
         if values.dtype.kind not in "iu":
             shown = repr(action) if values.ndim == 0 else f"{values.dtype} {list(values.shape)}"
-            raise ActionError(f"{who} is {shown}, {expected}")
+            raise ActionError(f"{who} is {shown}", got=shown, expected=expected)
         if values.shape != batch:
-            raise ActionError(f"{who} has shape {list(values.shape)}, {expected}")
+            raise ActionError(f"{who} has shape {list(values.shape)}", got=values.shape, expected=expected)
         if values.min(initial=first) < first or values.max(initial=last) > last:
             worst = values.ravel()[np.argmax((values < first) | (values > last))]
-            raise ActionError(f"{who} is {worst}, {expected}")
+            raise ActionError(f"{who} is {worst}", got=int(worst), expected=expected)
         return values.astype(np.int64)
     if values.dtype.kind not in "biuf":
-        raise ActionError(f"{who} is a {type(action).__name__}", expected="an array of numbers")
+        raise ActionError(
+            f"{who} is a {type(action).__name__}", got=type(action).__name__, expected="an array of numbers"
+        )
     if values.shape != (*batch, *(space.shape or ())):
         shape = [*batch, *(space.shape or ())]
-        raise ActionError(f"{who} has shape {list(values.shape)}", expected=f"{shape}{each}")
+        raise ActionError(
+            f"{who} has shape {list(values.shape)}", got=values.shape, expected=f"{shape}{each}"
+        )
     if floats and values.dtype.kind != "f":
-        raise ActionError(f"{who} is {values.dtype}", expected="floats")
+        raise ActionError(f"{who} is {values.dtype}", got=values.dtype, expected="floats")
     bad = ~np.isfinite(values) if finite else np.isnan(values)
     if np.count_nonzero(bad):
         index = np.argwhere(bad)[0].tolist()

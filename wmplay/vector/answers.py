@@ -247,7 +247,7 @@ def _parts(answer: Any, method: str, name: str) -> tuple[Any, ...]:
     returns = RETURNS[method]
     if not isinstance(answer, tuple) or len(answer) != len(returns):
         given = f"{len(answer)} values" if isinstance(answer, tuple) else f"a {type(answer).__name__}"
-        raise ConfigError(f"{name}.{method} returned {given}", expected=f"({', '.join(returns)})")
+        raise ConfigError(f"{name}.{method} returned {given}", got=given, expected=f"({', '.join(returns)})")
     return answer
 
 
@@ -265,6 +265,7 @@ def _check_methods(env: gymnasium.Env[Any, Any], name: str) -> None:
         if unknown:
             raise ConfigError(
                 f"{name}.reset takes no {' and no '.join(unknown)}",
+                got=unknown,
                 advice="write it as reset(self, *, seed=None, options=None)",
             )
         layer = layer.env if isinstance(layer, gymnasium.Wrapper) else None
@@ -328,4 +329,5 @@ def _again(slip: WmplayError, where: str) -> WmplayError:
     """Return the same error with its place before the message."""
     again = type(slip).__new__(type(slip))
     again.args = (f"{where}: {slip}",)
+    vars(again).update(vars(slip), problem=f"{where}: {slip.problem}")
     return again

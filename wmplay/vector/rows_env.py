@@ -50,7 +50,7 @@ class RowsVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         metadata: Mapping[str, Any],
     ) -> None:
         if num_envs < 1:
-            raise ConfigError(f"num_envs is {num_envs}", expected="at least 1")
+            raise ConfigError(f"num_envs is {num_envs}", got=num_envs, expected="at least 1")
         self.num_envs = num_envs
         self.autoreset = autoreset_mode(autoreset)
         self.metadata = {**metadata, "autoreset_mode": self.autoreset}
@@ -99,6 +99,7 @@ class RowsVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         if states is not None and len(states) != self.num_envs:
             raise ConfigError(
                 f"reset option 'state' has {len(states)} rows",
+                got=len(states),
                 expected=f"one for each of {self.num_envs} envs",
             )
         self._begin(rows, None if states is None else [states[row] for row in rows])
@@ -143,7 +144,9 @@ class RowsVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
     def _seed(self, seed: int | Sequence[int | None] | None, rows: Array) -> None:
         if seed is not None and not isinstance(seed, (int, np.integer)) and len(seed) != self.num_envs:
             raise ConfigError(
-                f"{len(seed)} seeds for {self.num_envs} envs", advice="pass one for each, or one int"
+                f"{len(seed)} seeds for {self.num_envs} envs",
+                got=len(seed),
+                advice="pass one for each, or one int",
             )
         fresh = not self._generators
         if fresh:

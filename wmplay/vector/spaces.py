@@ -34,7 +34,10 @@ def space_to_json(space: Space[Any]) -> dict[str, Any]:
             "high": _bound(space.high),
         }
     raise SpaceError(
-        f"{space} cannot be exported", expected="a Box, a Discrete, or a Dict of these", advice="wrap the env"
+        f"{space} cannot be exported",
+        got=space,
+        expected="a Box, a Discrete, or a Dict of these",
+        advice="wrap the env",
     )
 
 

@@ -176,5 +176,6 @@ def autoreset_mode(env: Any) -> AutoresetMode:
     except ValueError as error:
         raise WmplayError(
             f"{type(env).__name__}.metadata['autoreset_mode'] is {mode!r}: expected "
-            "a gymnasium.vector.AutoresetMode, so that episodes are cut in the right place"
+            "a gymnasium.vector.AutoresetMode, so that episodes are cut in the right place",
+            got=mode,
         ) from error

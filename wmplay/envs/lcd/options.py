@@ -48,5 +48,5 @@ def check_options(world: World, physics: str, max_steps: int | None, render_mode
     if render_mode is not None and render_mode not in RENDER_MODES:
         raise UnknownName("render_mode", render_mode, RENDER_MODES)
     if max_steps is not None and max_steps < 1:
-        raise ConfigError(f"max_steps is {max_steps}", expected="at least 1")
+        raise ConfigError(f"max_steps is {max_steps}", got=max_steps, expected="at least 1")
     return max_steps or world.steps

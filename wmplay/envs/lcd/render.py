@@ -123,7 +123,8 @@ class Window:
             import pygame
         except ImportError:
             raise ConfigError(
-                "render_mode 'human' needs pygame: pip install 'wmplay[human]', or use 'rgb_array'"
+                "render_mode 'human' needs pygame: pip install 'wmplay[human]', or use 'rgb_array'",
+                got="human",
             ) from None
         self._pygame = pygame
         size = round(world.width * PIXELS_PER_METRE), round(world.height * PIXELS_PER_METRE)
@@ -132,7 +133,7 @@ class Window:
             self._surface = pygame.display.set_mode(size)
         except pygame.error as error:
             raise ConfigError(
-                f"render_mode 'human' needs a display ({error})", advice="use 'rgb_array'"
+                f"render_mode 'human' needs a display ({error})", got="human", advice="use 'rgb_array'"
             ) from None
         pygame.display.set_caption("wmplay")
         self._clock, self._fps = pygame.time.Clock(), world.fps

@@ -84,7 +84,9 @@ def given_state(world: World, state: Any) -> Array:
         array = np.asarray(state, np.float64)
     except (TypeError, ValueError):
         raise ConfigError(
-            f"reset option 'state' is a {type(state).__name__}", expected="an array of numbers"
+            f"reset option 'state' is a {type(state).__name__}",
+            got=type(state).__name__,
+            expected="an array of numbers",
         ) from None
     if array.shape not in ((count, 6), (count * 4,)):
         hint = f"or a full_state observation [{count * 4}]"
@@ -98,7 +100,8 @@ def given_state(world: World, state: Any) -> Array:
             body = int(beyond.max(1).argmax())
             raise ConfigError(
                 f"reset option 'state' puts body {body} at {placed[body, :2].round(3).tolist()}, outside of "
-                f"{world.width:g} x {world.height:g}: place all bodies between the walls"
+                f"{world.width:g} x {world.height:g}: place all bodies between the walls",
+                got=placed[body, :2].round(3).tolist(),
             )
     return _unwound(world, placed)
 

@@ -34,9 +34,9 @@ class Task(ABC):
 
     def __init__(self, world: World, threshold: float, reward: Reward) -> None:
         if not threshold > 0:
-            raise ConfigError(f"goal_threshold is {threshold}", expected="a positive number")
+            raise ConfigError(f"goal_threshold is {threshold}", got=threshold, expected="a positive number")
         if reward not in ("distance", "progress"):
-            raise ConfigError(f"reward is '{reward}'", expected="'distance' or 'progress'")
+            raise ConfigError(f"reward is '{reward}'", got=reward, expected="'distance' or 'progress'")
         self.world = world
         self.threshold = threshold
         self.reward = reward

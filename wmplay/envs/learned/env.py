@@ -381,7 +381,7 @@ def as_observed(value: Tensor, space: gymnasium.Space[Any]) -> Tensor:
 def _sampling(model: Any, temperature: float) -> dict[str, Any] | None:
     """Return the arguments of ``predict`` besides the generator, or None for the most likely future."""
     if temperature < 0:
-        raise ConfigError(f"learned.temperature is {temperature}", expected="at least 0")
+        raise ConfigError(f"learned.temperature is {temperature}", got=temperature, expected="at least 0")
     if temperature == 0:
         return None
     if temperature == 1:

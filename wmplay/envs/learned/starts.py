@@ -53,7 +53,9 @@ def real_starts(env: VectorEnv[Any, Any, Any], count: int, context: int, seed: i
         if found >= count:
             break
     if found < count:
-        raise ConfigError(f"learned.context is {context}: the env's episodes end before so many frames")
+        raise ConfigError(
+            f"learned.context is {context}: the env's episodes end before so many frames", got=context
+        )
     observations = {key: np.concatenate([row[key] for row in rows])[:count] for key in spaces}
     return _as_segment(observations, np.concatenate(actions)[:count])
 
@@ -74,7 +76,9 @@ def stored_starts(store: StoreView, goals: Segment | None, count: int, context: 
     windows = store.sample(count, max(context - 1, 1), seed)
     kept = windows.mask[:, : context - 1].all(1)
     if not kept.any():
-        raise ConfigError(f"learned.context is {context} frames, the trajectories in the store have fewer")
+        raise ConfigError(
+            f"learned.context is {context} frames, the trajectories in the store have fewer", got=context
+        )
     observation = {key: value[kept, :context] for key, value in windows.observation.items()}
     if goals is not None:
         row = np.random.default_rng(seed).integers(len(goals.action), size=int(kept.sum()))

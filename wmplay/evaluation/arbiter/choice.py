@@ -23,12 +23,14 @@ def arbiter_of(env: gymnasium.Env[Any, Any]) -> Arbiter:
     if not names:
         raise ArbiterError(
             f"{type(env.unwrapped).__name__} shows no built-in world",
+            got=type(env.unwrapped).__name__,
             expected=f"one with an arbiter ({', '.join(shipped_arbiters())})",
             advice="leave evaluate.arbiter.clips at 0",
         )
     if names[0] not in shipped_arbiters():
         raise ArbiterError(
             f"no arbiter judges the world '{names[0]}' as yet ({', '.join(shipped_arbiters())} have one)",
+            got=names[0],
             advice=(
                 f"make one by python scripts/train_arbiter.py {names[0]}, or leave "
                 "evaluate.arbiter.clips at 0"
@@ -42,6 +44,7 @@ def check_arbiter(env: gymnasium.Env[Any, Any], horizon: int) -> None:
     if horizon < FRAMES:
         raise ArbiterError(
             f"evaluate.prediction.horizon is {horizon}",
+            got=horizon,
             expected=(
                 f"at least {FRAMES}, the frames of a clip of the arbiter's; or evaluate.arbiter.clips=0"
             ),

@@ -132,13 +132,15 @@ class Arbiter(nn.Module):
             if key not in clips:
                 raise ArbiterError(
                     f"arbiter {self.name} judges {' and '.join(self.shapes)}, got "
-                    f"{' and '.join(clips) or 'neither'}: it needs a model that predicts '{key}' too"
+                    f"{' and '.join(clips) or 'neither'}: it needs a model that predicts '{key}' too",
+                    got=list(clips),
                 )
             if clips[key].shape[1:] != shape:
                 got = list(clips[key].shape[1:])
                 raise ArbiterError(
                     f"arbiter {self.name} judges clips of '{key}' {list(shape)}, got {got}: are they of "
-                    "another world?"
+                    "another world?",
+                    got=got,
                 )
 
 
@@ -175,7 +177,7 @@ def load_arbiter(world: str, path: Path | None = None) -> Arbiter:
         path = shipped(world)
         if not path.exists():
             raise ArbiterError(
-                f"no arbiter judges the world '{world}': {suggestion(world, shipped_arbiters())}"
+                f"no arbiter judges the world '{world}': {suggestion(world, shipped_arbiters())}", got=world
             )
     try:
         with path.open("rb") as file:
@@ -183,10 +185,13 @@ def load_arbiter(world: str, path: Path | None = None) -> Arbiter:
         about = parse_json(str(arrays.pop(ABOUT)).encode(), path, ArbiterError)
         found, sizes, digest = (about["world"], about["version"]), about.pop("sizes"), about.pop("digest")
     except Exception as error:  # a damaged archive fails in many ways
-        raise ArbiterError(f"{path} is no arbiter, or damaged ({type(error).__name__}: {error})") from error
+        raise ArbiterError(
+            f"{path} is no arbiter, or damaged ({type(error).__name__}: {error})", got=path
+        ) from error
     if found != (world, version_of(world)):
         raise ArbiterError(
             f"{path} is of world '{found[0]}' and version {found[1]}",
+            got=found,
             expected=f"'{world}' and {version_of(world)}: scores of different arbiters do not compare",
         )
     try:
@@ -195,9 +200,11 @@ def load_arbiter(world: str, path: Path | None = None) -> Arbiter:
         weights = {name: torch.tensor(value).float() for name, value in arrays.items()}
         arbiter.load_state_dict(weights, assign=True)
     except Exception as error:  # sizes may be anything
-        raise ArbiterError(f"{path} is damaged: its weights do not fit its sizes") from error
+        raise ArbiterError(f"{path} is damaged: its weights do not fit its sizes", got=path) from error
     if arbiter.digest != digest:
-        raise ArbiterError(f"{path} is damaged: its weights are {arbiter.digest}", expected=f"{digest}")
+        raise ArbiterError(
+            f"{path} is damaged: its weights are {arbiter.digest}", got=arbiter.digest, expected=f"{digest}"
+        )
     return arbiter.eval().requires_grad_(False)
 
 

@@ -40,12 +40,14 @@ def judge(model: WorldModel, clips: ClipSet, arbiter: Arbiter) -> ArbiterScore:
     """
     if clips.horizon < FRAMES:
         raise ArbiterError(
-            f"horizon is {clips.horizon} steps", expected=f"at least {FRAMES}, the frames of a clip"
+            f"horizon is {clips.horizon} steps",
+            got=clips.horizon,
+            expected=f"at least {FRAMES}, the frames of a clip",
         )
     half = len(clips) // 2
     if not half:
         raise ArbiterError(
-            "1 episode is long enough", expected="many: some to prompt with, others to compare with"
+            "1 episode is long enough", got=1, expected="many: some to prompt with, others to compare with"
         )
     prompts = clips.first(half)
     keys = [key for key in arbiter.shapes if key in clips.truth]

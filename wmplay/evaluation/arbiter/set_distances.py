@@ -104,6 +104,7 @@ def precision_recall(
     if min(across.shape) <= most:
         raise ArbiterError(
             f"{most} nearest neighbours among {min(across.shape)} clips",
+            got=min(across.shape),
             expected=f"at least {most + 1}",
             advice="give it more episodes",
         )
@@ -134,6 +135,7 @@ def _check_rank(points: int, dimensions: int) -> None:
     if points <= dimensions:
         raise ArbiterError(
             f"a Frechet distance in {dimensions} dimensions from {points} clips",
+            got=points,
             expected=(f"at least {dimensions + 1}: their covariance has no full rank; give it more episodes"),
         )
 

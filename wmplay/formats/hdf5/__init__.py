@@ -101,5 +101,7 @@ def _groups(file: h5py.File, path: Path) -> list[str]:
     groups = sorted((name for name in file if isinstance(file[name], h5py.Group)), key=natural_order)
     if not groups:
         held = f"only {', '.join(sorted(file))}" if len(file) else "nothing"
-        raise DataError(f"{path} holds {held}: expected a group for each episode, with its arrays in it")
+        raise DataError(
+            f"{path} holds {held}: expected a group for each episode, with its arrays in it", got=held
+        )
     return groups

@@ -39,7 +39,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise DataError(f"cannot read {path} ({error}): expected an HDF5 file") from error
+        raise DataError(f"cannot read {path} ({error}): expected an HDF5 file", got=path) from error
     with file:
         try:
             problem = _problem(file)

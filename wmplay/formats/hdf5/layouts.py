@@ -87,7 +87,9 @@ class Robomimic:
             absent = [name for name in names if name not in self.names]
             if absent:
                 raise DataError(
-                    f"{self.path}: mask/{part} names {absent[0]}, which is not there", advice="take it out"
+                    f"{self.path}: mask/{part} names {absent[0]}, which is not there",
+                    got=absent[0],
+                    advice="take it out",
                 )
             split[part] = sorted(self.names.index(name) for name in names)
         return split
@@ -118,6 +120,7 @@ class Flat:
             if file[name].shape[:1] != (self.rows,):
                 raise DataError(
                     f"{path}: {name} has shape {list(file[name].shape)}",
+                    got=file[name].shape,
                     expected=f"a row for each of {self.rows} actions",
                 )
         if "next_observations" in file:
@@ -180,7 +183,8 @@ class Flat:
             raise DataError(
                 f"{self.path}: row {row + 1} does not go on from row {row}, where no episode ends "
                 f"({breaks.sum():,} rows are so): correct the flags, or what contradicts them "
-                "(next_observations, a counter of steps)"
+                "(next_observations, a counter of steps)",
+                got=row + 1,
             )
         self.timeout[:-1] |= breaks
         if self.episode_length is not None:
@@ -191,7 +195,8 @@ class Flat:
             raise DataError(
                 f"{self.path} does not say where an episode ends (it has no timeouts, and terminals say "
                 "nothing of one that was cut): say after how many steps at the latest, by --episode-length, "
-                "or give it 'timeouts'"
+                "or give it 'timeouts'",
+                got=self.path,
             )
 
     def _ends_are_known(self) -> bool:
@@ -205,7 +210,8 @@ class Flat:
         if isinstance(limit, int | np.integer) and longest > limit:
             raise DataError(
                 f"{self.path} has an episode of {longest} steps, its max_episode_steps is {limit}: some end "
-                f"where no flag says so; give --episode-length {limit} if none ends before"
+                f"where no flag says so; give --episode-length {limit} if none ends before",
+                got=longest,
             )
 
     def _breaks(self) -> Array:
@@ -261,7 +267,9 @@ def known_layout(file: h5py.File, path: Path, episode_length: int | None = None)
     if Flat.fits(file) and not Robomimic.fits(file):
         return Flat(file, path, episode_length)
     if episode_length is not None:
-        raise DataError(f"{path} has a group for each episode: an episode length is for D4RL's flat arrays")
+        raise DataError(
+            f"{path} has a group for each episode: an episode length is for D4RL's flat arrays", got=path
+        )
     return Robomimic(file, path) if Robomimic.fits(file) else None
 
 
@@ -291,6 +299,7 @@ def _check_following(following: Any, frames: Any, what: str) -> None:
         shown = None if got is None else list(got)
         raise DataError(
             f"{what} has the shape {shown}",
+            got=shown,
             expected=f"that of the frames before, {list(frames.shape)}",
             advice="fix it, or leave out all that is next",
         )

@@ -123,6 +123,7 @@ def the_screen(modalities: Mapping[str, Modality]) -> str:
     if len(screens) != 1 or others:
         raise SpaceError(
             f"observations are {', '.join(modalities)}",
+            got=list(modalities),
             expected="one binary screen [H, W] and float vectors",
             advice="use rssm or mlp for other kinds",
         )

@@ -98,7 +98,7 @@ class FrameTransformer(nn.Module):
             ("code_weight", code_weight),
         ):
             if not value > 0:
-                raise ConfigError(f"{name} is {value}", expected="a positive number")
+                raise ConfigError(f"{name} is {value}", got=value, expected="a positive number")
         self.symbols, self.change_scale, self.min_sigma = symbols, change_scale, min_sigma
         self.position_features, self.code_weight = position_features, code_weight
         self.vectors = dict(vectors)
@@ -150,7 +150,7 @@ class FrameTransformer(nn.Module):
             ConfigError: for a negative temperature.
         """
         if not temperature >= 0:
-            raise ConfigError(f"temperature is {temperature}", expected="at least 0")
+            raise ConfigError(f"temperature is {temperature}", got=temperature, expected="at least 0")
         code, change, cache = belief["code"].unsqueeze(1), belief["change"].unsqueeze(1), belief["cache"]
         codes, outputs, hiddens = [], [], []
         for t in range(action.shape[1]):

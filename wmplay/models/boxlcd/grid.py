@@ -99,5 +99,5 @@ class ResidualBlock(nn.Module):
 def _halvings(patch: int) -> int:
     halvings = {1: 2, 2: 1, 4: 0}
     if patch not in halvings:
-        raise ConfigError(f"patch is {patch}", expected="1, 2 or 4")
+        raise ConfigError(f"patch is {patch}", got=patch, expected="1, 2 or 4")
     return halvings[patch]

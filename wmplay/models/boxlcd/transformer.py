@@ -41,7 +41,9 @@ class CausalTransformer(nn.Module):
         if min(size, layers, heads, context) < 1:
             raise ConfigError("size, layers, heads and context of a transformer must be at least 1")
         if size % heads:
-            raise ConfigError(f"size is {size}", expected=f"a multiple of the number of heads, {heads}")
+            raise ConfigError(
+                f"size is {size}", got=size, expected=f"a multiple of the number of heads, {heads}"
+            )
         self.size, self.heads, self.context = size, heads, context
         self.blocks = nn.ModuleList(Block(size, heads, context) for _ in range(layers))
         self.norm = nn.LayerNorm(size)

@@ -51,7 +51,9 @@ class TwoStage(nn.Module, ABC):
         super().__init__()
         if not 0 < autoencoder_share < 1:
             raise ConfigError(
-                f"autoencoder_share is {autoencoder_share}", expected="more than 0, less than 1"
+                f"autoencoder_share is {autoencoder_share}",
+                got=autoencoder_share,
+                expected="more than 0, less than 1",
             )
         found = modalities(observation_space, vector_sigma=vector_sigma, pixel_sigma=1.0)
         beside = vectors(found) if direct_vectors else {}

@@ -58,7 +58,7 @@ def summarise_sweep(sweep_dir: Path) -> Sweep:
         except WmplayError as error:
             damaged[str(path.relative_to(sweep_dir))] = str(error)
     if not records and not stillborn and not damaged:
-        raise RunError(f"{sweep_dir} has no runs in it: expected directories with a run.json")
+        raise RunError(f"{sweep_dir} has no runs in it: expected directories with a run.json", got=sweep_dir)
     records.sort(key=lambda run: str(run.info.get("started", "not yet")))  # words sort after dates
     every = alike([*(run.info.get("overrides", []) for run in records), *stillborn.values()])
     common = [text for text in every[0] if all(text in other for other in every)] if len(every) > 1 else []

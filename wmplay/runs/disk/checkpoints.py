@@ -76,7 +76,7 @@ class Checkpoints:
                 continue
             except OSError as error:
                 raise RunError(
-                    f"cannot read {left[-1]} ({error.strerror or error})", advice="try again"
+                    f"cannot read {left[-1]} ({error.strerror or error})", got=left[-1], advice="try again"
                 ) from error
             except DamagedError as error:
                 problems[left[-1]] = str(error).replace(str(left[-1]), left[-1].name)
@@ -109,8 +109,11 @@ def _read(path: Path) -> dict[str, Any]:
                 f"cannot read {path} ({type(error).__name__}: {why}): was it written by another version?"
             ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT or not state.keys() >= PARTS.keys():
-        raise RunError(f"{path} is not a checkpoint of format {FORMAT}")
+        raise RunError(f"{path} is not a checkpoint of format {FORMAT}", got=path)
     wrong = [name for name, kind in PARTS.items() if not isinstance(state[name], kind)]
     if wrong:
-        raise RunError(f"{path} is not a checkpoint: its {wrong[0]} is a {type(state[wrong[0]]).__name__}")
+        raise RunError(
+            f"{path} is not a checkpoint: its {wrong[0]} is a {type(state[wrong[0]]).__name__}",
+            got=type(state[wrong[0]]).__name__,
+        )
     return state

@@ -127,7 +127,7 @@ class RunDirectory:
         check_links(self.path, RunError)
         with claimed(self.path / LOCK, PATIENCE) as free:
             if not free:
-                raise RunError(_busy(self.path))
+                raise RunError(_busy(self.path), got=self.path)
             for folder in (self.path, *(path for path in self.path.iterdir() if path.is_dir())):
                 remove_leftovers(folder)
             yield
@@ -142,11 +142,11 @@ class RunDirectory:
         try:
             content = unsealed(read_json(path, RunError), path)
         except (FileNotFoundError, NotADirectoryError):
-            raise RunError(f"{self.path} is not a run: it has no run.json") from None
+            raise RunError(f"{self.path} is not a run: it has no run.json", got=self.path) from None
         try:
             msgspec.convert(content, _Content)
         except msgspec.ValidationError as error:
-            raise DamagedError(f"{path} is damaged: {error}; restore it from a copy") from error
+            raise DamagedError(f"{path} is damaged: {error}; restore it from a copy", got=path) from error
         return content
 
     def update(self, **fields: Any) -> None:
@@ -226,7 +226,7 @@ def _unused(folder: Path) -> Path:
 def _claim(path: Path) -> tuple[Path, bool]:
     """Make the chosen directory; return whether it is new. Raise RunError or WriteError."""
     if path.exists() and not _is_free(path, (path / LOCK).exists()):
-        raise RunError(_taken(path))
+        raise RunError(_taken(path), got=path)
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -71,9 +71,11 @@ def _read(path: Path) -> Mapping[str, Any]:
     try:
         content = read_yaml(path, ConfigError)
     except (FileNotFoundError, NotADirectoryError):
-        raise ConfigError(f"world file '{path}' cannot be read: there is no such file") from None
+        raise ConfigError(f"world file '{path}' cannot be read: there is no such file", got=path) from None
     if not isinstance(content, Mapping):
-        raise ConfigError(f"world file '{path}' holds no mapping", advice="give it the fields of a world")
+        raise ConfigError(
+            f"world file '{path}' holds no mapping", got=path, advice="give it the fields of a world"
+        )
     return content
 
 
@@ -101,7 +103,7 @@ def _build(cls: type, data: Any, where: str) -> Any:
             raise UnknownName("robot", data, ROBOTS)
         return ROBOTS[data]()
     if not isinstance(data, Mapping):
-        raise ConfigError(f"{where} is {data!r}", expected="a mapping")
+        raise ConfigError(f"{where} is {data!r}", got=data, expected="a mapping")
     given = dict(data)
     shapes = [_shape(name, given.pop(name), where) for name in SHAPES if name in given]
     if cls is Object and shapes:
@@ -136,7 +138,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _point(value, where)
     if origin is tuple:
         if not isinstance(value, Sequence) or isinstance(value, str):
-            raise ConfigError(f"{where} is {value!r}", expected="a list")
+            raise ConfigError(f"{where} is {value!r}", got=value, expected="a list")
         return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if dataclasses.is_dataclass(hint):
         assert isinstance(hint, type)
@@ -144,14 +146,14 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if hint is float:
         return _number(value, where)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ConfigError(f"{where} is {value!r}", expected=f"{hint.__name__}")
+        raise ConfigError(f"{where} is {value!r}", got=value, expected=f"{hint.__name__}")
     return value
 
 
 def _one_shape(value: Any, where: str) -> Shape:
     if not isinstance(value, Mapping) or len(value) != 1 or next(iter(value)) not in SHAPES:
         raise ConfigError(
-            f"{where} is {value!r}", expected=f"one of {', '.join(SHAPES)}, as in {{circle: 0.5}}"
+            f"{where} is {value!r}", got=value, expected=f"one of {', '.join(SHAPES)}, as in {{circle: 0.5}}"
         )
     name = next(iter(value))
     return _shape(name, value[name], where)
@@ -169,11 +171,11 @@ def _shape(name: str, value: Any, where: str) -> Shape:
 
 def _point(value: Any, where: str) -> Point:
     if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
-        raise ConfigError(f"{where} is {value!r}", expected="two numbers, as in [1, 0.5]")
+        raise ConfigError(f"{where} is {value!r}", got=value, expected="two numbers, as in [1, 0.5]")
     return _number(value[0], where), _number(value[1], where)
 
 
 def _number(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ConfigError(f"{where} is {value!r}", expected="a number")
+        raise ConfigError(f"{where} is {value!r}", got=value, expected="a number")
     return float(value)

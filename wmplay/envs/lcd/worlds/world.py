@@ -55,7 +55,11 @@ class Polygon:
 
     def __post_init__(self) -> None:
         if not 3 <= len(self.vertices) <= MAX_VERTICES:
-            raise ConfigError(f"a polygon has {len(self.vertices)} vertices", expected=f"3 to {MAX_VERTICES}")
+            raise ConfigError(
+                f"a polygon has {len(self.vertices)} vertices",
+                got=len(self.vertices),
+                expected=f"3 to {MAX_VERTICES}",
+            )
         if not _is_convex(self.vertices):
             raise ConfigError(f"polygon {list(self.vertices)} is not convex: split it into convex ones")
 
@@ -116,7 +120,9 @@ class Joint:
     def __post_init__(self) -> None:
         if self.limits[0] > self.limits[1]:
             raise ConfigError(
-                f"joint of '{self.child}' has limits {list(self.limits)}", expected="the lower one first"
+                f"joint of '{self.child}' has limits {list(self.limits)}",
+                got=self.limits,
+                expected="the lower one first",
             )
         _positive(f"joint speed of '{self.child}'", self.speed)
         _positive(f"joint torque of '{self.child}'", self.torque)
@@ -251,7 +257,9 @@ class World:
         if not (self.objects or self.robots):
             raise ConfigError("the world is empty", advice="give it at least one object or robot")
         if self.control not in ("speed", "torque"):
-            raise ConfigError(f"world control is '{self.control}'", expected="'speed' or 'torque'")
+            raise ConfigError(
+                f"world control is '{self.control}'", got=self.control, expected="'speed' or 'torque'"
+            )
         if self.lcd_width < 1:
             raise ConfigError(f"world of {self.width} x {self.height} leaves the screen no column")
         if not (self.walls or self.robots):
@@ -324,23 +332,25 @@ def _check_matter(what: str, body: Body | Object) -> None:
 
 def _positive(what: str, value: float) -> None:
     if not (value > 0 and math.isfinite(value)):
-        raise ConfigError(f"{what} is {value}", expected="a positive number")
+        raise ConfigError(f"{what} is {value}", got=value, expected="a positive number")
 
 
 def _not_negative(what: str, value: float) -> None:
     if not (value >= 0 and math.isfinite(value)):
-        raise ConfigError(f"{what} is {value}", expected="zero or more")
+        raise ConfigError(f"{what} is {value}", got=value, expected="zero or more")
 
 
 def _check_color(what: str, color: str) -> None:
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", color):
-        raise ConfigError(f"{what} has color '{color}'", expected="one like '#e8590c'")
+        raise ConfigError(f"{what} has color '{color}'", got=color, expected="one like '#e8590c'")
 
 
 def _check_unique(what: str, names: Sequence[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ConfigError(f"two {what} are called '{twice[0]}'", advice="give each its own name")
+        raise ConfigError(
+            f"two {what} are called '{twice[0]}'", got=twice[0], advice="give each its own name"
+        )
 
 
 def _is_convex(vertices: Sequence[Point]) -> bool:
