@@ -37,12 +37,13 @@ def test_tasks_and_workers_and_pictures_pass(task: str) -> None:
     assert [each.name for each in report.findings if not each.tried] == ["held actions are repeated steps"]
 
 
-FEWER_STEPS = {"gradient": 5, "gradcem": 2}  # of gradients, for the test's sake
+CHEAPER: dict[str, Any] = {"gradient": {"steps": 5}, "gradcem": {"steps": 2}, "mcts": {"simulations": 40}}
 
 
 @pytest.mark.parametrize("name", registry.names("planner"))
 def test_built_in_planners_pass(name: str) -> None:
     planner = registry.target(registry.piece_config("planner", name))
-    settings = {"steps": FEWER_STEPS[name]} if name in FEWER_STEPS else {}
-    report = check_planner(partial(planner, **settings))
+    few = name == "mcts"  # simulations, one after the other
+    made = partial(planner, **CHEAPER.get(name, {}))
+    report = check_planner(made, tolerance=0.4 if few else 0.1, quick=few)
     assert report.passed, str(report)

@@ -49,6 +49,37 @@ class WorldModel(Protocol):
         """
 
 
+class Actions(Protocol):
+    """A distribution over actions, of B rows."""
+
+    logits: Tensor | None  # [B, C] of discrete actions
+
+    def mode(self) -> Tensor:
+        """Return the most likely actions [B, A], or [B] int64."""
+
+    def sample(self, generator: torch.Generator | None) -> Tensor:
+        """Draw actions; of continuous ones the draw has a gradient."""
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Return the log-likelihood [B] of actions."""
+
+    def entropy(self) -> Tensor:
+        """Return the entropies [B]."""
+
+
+@runtime_checkable
+class Valued(WorldModel, Protocol):
+    """A world model that also predicts returns and proposes actions. Its belief holds the goal, if any."""
+
+    gamma: float  # discount per step of the returns
+
+    def value(self, belief: Belief) -> Tensor:
+        """Return the expected discounted return [B] from here on."""
+
+    def policy(self, belief: Belief) -> Actions:
+        """Return the proposed actions of each row."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """A part of a model's fit: a module and its loss, while all other weights are frozen."""

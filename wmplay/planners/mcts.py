@@ -1,0 +1,115 @@
+"""Monte Carlo tree search over discrete actions: Gumbel MuZero's (Danihelka et al. 2022) or PUCT (see
+``nets/search.py``).
+
+A model that is ``Valued`` gives the values of leaves, the prior and the discount; otherwise values are 0 and
+the prior is uniform. PUCT needs a prior: it takes an action that was never tried for as bad as the worst one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import gymnasium as gym
+import torch
+from gymnasium.spaces import Discrete
+from torch import Tensor
+
+from wmplay.contracts import Belief, Plan, Score, Valued, WorldModel
+from wmplay.errors import ConfigError, SpaceError, check_values
+from wmplay.nets.search import Reached, Search, search
+from wmplay.nets.trees import device_of, rows
+from wmplay.planners.candidates import scored
+
+
+class MCTS:
+    """A planner by tree search. The score of a plan of one step is the reward of that step.
+
+    The plan is the most visited path of the tree. Steps beyond its end are the best of some random ones.
+
+    Args:
+        action_space: Discrete from 0.
+        horizon: steps H to plan, and the largest depth of the tree.
+        simulations: steps of the model in each row's tree.
+        tails: random ends of the path that are tried.
+        rule: "gumbel" or "puct".
+        considered: the largest number of actions that "gumbel" tries at the root.
+        gamma: discount per step, in (0, 1], for a model that is not ``Valued``.
+
+    Raises:
+        SpaceError: for other spaces.
+        ConfigError: for numbers out of range.
+    """
+
+    def __init__(
+        self,
+        action_space: gym.Space[Any],
+        horizon: int = 12,
+        simulations: int = 128,
+        tails: int = 16,
+        rule: Literal["gumbel", "puct"] = "gumbel",
+        considered: int = 16,
+        gamma: float = 1.0,
+    ) -> None:
+        if not isinstance(action_space, Discrete) or action_space.start != 0:
+            raise SpaceError(f"action space is {action_space}", expected="Discrete from 0")
+        sizes = {"horizon": horizon, "simulations": simulations, "tails": tails, "considered": considered}
+        check_values("mcts", at_least_one=sizes, positive={"gamma": gamma}, fractions={"gamma": gamma})
+        if rule not in ("gumbel", "puct"):
+            raise ConfigError(f"mcts: rule is {rule!r}", expected="gumbel or puct")
+        self.horizon, self.simulations, self.tails = horizon, simulations, tails
+        self.rule: Literal["gumbel", "puct"] = rule
+        self.actions, self.considered, self.gamma = int(action_space.n), considered, gamma
+
+    @torch.no_grad()
+    def plan(
+        self,
+        model: WorldModel,
+        belief: Belief,
+        score: Score,
+        *,
+        warm_start: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Plan:
+        """Return the best plan found for each row, never worse than ``warm_start`` [B, H] int64."""
+        batch, device = rows(belief), device_of(belief)
+        gamma = model.gamma if isinstance(model, Valued) else self.gamma
+
+        def expand(belief: Belief, action: Tensor) -> Reached:
+            future = model.predict(belief, action.unsqueeze(1))
+            reward = score(future).nan_to_num(nan=torch.finfo(torch.float32).min)
+            goes_on = torch.ones_like(reward) if future.discount is None else future.discount[:, 0]
+            return self._valued(model, future.belief, reward, gamma * goes_on)
+
+        nothing = torch.zeros(batch, device=device)
+        root = self._valued(model, belief, nothing, nothing)
+        found = search(
+            expand, root, self.simulations, rule=self.rule, depth=self.horizon, considered=self.considered
+        )
+        path, known = self._path(found)
+        tails = torch.randint(
+            self.actions, (batch, self.tails, self.horizon), generator=generator, device=device
+        )
+        plans = torch.where(known.unsqueeze(1), path.unsqueeze(1), tails)
+        if warm_start is not None:
+            plans = torch.cat([plans, warm_start.unsqueeze(1)], 1)
+        return scored(model, belief, score, plans)
+
+    def _valued(self, model: WorldModel, belief: Belief, reward: Tensor, discount: Tensor) -> Reached:
+        logits, value = reward.new_zeros(len(reward), self.actions), torch.zeros_like(reward)
+        if isinstance(model, Valued):
+            proposed = model.policy(belief).logits
+            logits, value = logits if proposed is None else proposed, model.value(belief)
+        return Reached(belief, reward, discount, logits, value)
+
+    def _path(self, found: Search) -> tuple[Tensor, Tensor]:
+        """Return the most visited path [B, H] and where it is known [B, H] bool."""
+        tree, node, action = found.tree, torch.zeros_like(found.action), found.action
+        path, known = [action], [torch.ones_like(action, dtype=torch.bool)]
+        for _ in range(self.horizon - 1):
+            following = tree.child[tree.row, node, action]
+            node = following.clamp(min=0)
+            visits = tree.child_visits[tree.row, node]
+            known.append(known[-1] & (following >= 0) & (visits.sum(1) > 0))
+            action = visits.argmax(1)
+            path.append(action)
+        return torch.stack(path, 1), torch.stack(known, 1)
