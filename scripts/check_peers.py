@@ -12,8 +12,10 @@ mask, it is given the rows of one length at a time.
 from __future__ import annotations
 
 import math
+import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any
@@ -211,11 +213,17 @@ class Dreamer(Recurrent):
 
 
 class DreamerV3(Recurrent):
-    """torchrl: ``RSSMRolloutV3`` over ``RSSMPriorV3`` and ``RSSMPosteriorV3``, ``DreamerV3ModelLoss``."""
+    """torchrl: ``RSSMRolloutV3`` over ``RSSMPriorV3`` and ``RSSMPosteriorV3``, ``DreamerV3ModelLoss``.
+
+    Args:
+        env: to be made for.
+        two_hot: whether rewards are chances of bins, or numbers: the loss takes both.
+        outscale: of the first weights that the reward's last layer has; 0 in the paper.
+    """
 
     state = CATEGORIES * CLASSES
 
-    def __init__(self, env: Any) -> None:
+    def __init__(self, env: Any, two_hot: bool = True, outscale: float = 0.0) -> None:
         from tensordict.nn import TensorDictModule
         from torchrl.modules import DreamerV3MLP, RSSMPosteriorV3, RSSMPriorV3, RSSMRolloutV3, SymExpTwoHot
         from torchrl.objectives import DreamerV3ModelLoss
@@ -223,8 +231,9 @@ class DreamerV3(Recurrent):
         super().__init__(env)
         latent = self.state + HIDDEN
         self.encoder, self.decoder = _mlp(self.width, EMBEDDING), _mlp(latent, self.width)
-        self.reward_head = DreamerV3MLP(latent, BINS, depth=1, num_cells=HIDDEN, outscale=0.0)
-        self.bins = SymExpTwoHot(BINS)
+        outputs = BINS if two_hot else 1
+        self.reward_head = DreamerV3MLP(latent, outputs, depth=1, num_cells=HIDDEN, outscale=outscale)
+        self.bins = SymExpTwoHot(BINS) if two_hot else nn.Identity()
         sizes = {"hidden_dim": HIDDEN, "num_categoricals": CATEGORIES, "num_classes": CLASSES}
         self.prior_net = RSSMPriorV3(
             action_shape=(self.actions,), action_dim=self.actions, rnn_hidden_dim=HIDDEN, **sizes
@@ -242,9 +251,9 @@ class DreamerV3(Recurrent):
                 out_keys=[("next", "posterior_logits"), ("next", "state")],
             ),
         )
-        world = self.wired(rollout, [("next", "reward_logits")])
+        world = self.wired(rollout, [("next", "reward_logits" if two_hot else "reward")])
         self.criterion = DreamerV3ModelLoss(
-            world, free_bits=FREE_NATS, num_reward_bins=BINS, reco_symlog=False
+            world, free_bits=FREE_NATS, num_reward_bins=BINS, reward_two_hot=two_hot, reco_symlog=False
         )
 
     def prior(self, carry: Tensor, action: Tensor, generator: Any) -> Tensor:
@@ -280,11 +289,17 @@ def _likeliest(logits: Tensor) -> Tensor:
 
 
 class TDMPC2(Peer):
-    """stable-worldmodel: ``TDMPC2``, fitted by ``tdmpc2_forward``. It predicts latents and rewards alone."""
+    """stable-worldmodel: ``TDMPC2``, fitted by ``tdmpc2_forward``. It predicts latents and rewards alone.
+
+    Args:
+        env: to be made for.
+        seeded: whether the adapter seeds Python's generator for the loss, by torch's, and puts back the scale
+            that the loss moves.
+    """
 
     predicted = ()
 
-    def __init__(self, env: Any) -> None:
+    def __init__(self, env: Any, seeded: bool = False) -> None:
         from omegaconf import OmegaConf
         from stable_worldmodel.wm.tdmpc2 import TDMPC2 as Theirs
 
@@ -309,7 +324,7 @@ class TDMPC2(Peer):
         }
         sizes = {"action_dim": self.actions, "extra_dims": {"state": self.width}}
         self.cfg = OmegaConf.create({**sizes, "wm": world})
-        self.model = Theirs(self.cfg)
+        self.model, self.seeded = Theirs(self.cfg), seeded
 
     def initial(self, observation: dict[str, Tensor]) -> Tensor:
         return self.model.encode({"state": self.vector(observation)})
@@ -338,13 +353,22 @@ class TDMPC2(Peer):
         last = [torch.cat([x, torch.zeros_like(x[:, :1])], 1) for x in (action, reward)]  # of the last frame
         batch = {"state": frames, "action": last[0], "reward": last[1]}
         trainer = SimpleNamespace(model=self.model, log_dict=lambda *_, **__: None)
-        return tdmpc2_forward(trainer, batch, "validate", cfg)["loss"]
+        scale = self.model.scale.value.clone()
+        if self.seeded:
+            random.seed(int(torch.randint(2**31, ())))
+        loss = tdmpc2_forward(trainer, batch, "validate", cfg)["loss"]
+        if self.seeded:
+            self.model.scale.value = scale
+        return loss
 
 
 PEERS: Mapping[str, tuple[str, Callable[[Any], nn.Module]]] = {
     "dreamer": ("torchrl", Dreamer),
     "dreamer_v3": ("torchrl", DreamerV3),
+    "dreamer_v3_numbers": ("torchrl", partial(DreamerV3, two_hot=False)),
+    "dreamer_v3_numbers_scaled": ("torchrl", partial(DreamerV3, two_hot=False, outscale=1.0)),
     "tdmpc2": ("stable-worldmodel", TDMPC2),
+    "tdmpc2_seeded": ("stable-worldmodel", partial(TDMPC2, seeded=True)),
 }
 
 
