@@ -218,12 +218,11 @@ class DreamerV3(Recurrent):
     Args:
         env: to be made for.
         two_hot: whether rewards are chances of bins, or numbers: the loss takes both.
-        outscale: of the first weights that the reward's last layer has; 0 in the paper.
     """
 
     state = CATEGORIES * CLASSES
 
-    def __init__(self, env: Any, two_hot: bool = True, outscale: float = 0.0) -> None:
+    def __init__(self, env: Any, two_hot: bool = True) -> None:
         from tensordict.nn import TensorDictModule
         from torchrl.modules import DreamerV3MLP, RSSMPosteriorV3, RSSMPriorV3, RSSMRolloutV3, SymExpTwoHot
         from torchrl.objectives import DreamerV3ModelLoss
@@ -232,7 +231,7 @@ class DreamerV3(Recurrent):
         latent = self.state + HIDDEN
         self.encoder, self.decoder = _mlp(self.width, EMBEDDING), _mlp(latent, self.width)
         outputs = BINS if two_hot else 1
-        self.reward_head = DreamerV3MLP(latent, outputs, depth=1, num_cells=HIDDEN, outscale=outscale)
+        self.reward_head = DreamerV3MLP(latent, outputs, depth=1, num_cells=HIDDEN, outscale=0.0)
         self.bins = SymExpTwoHot(BINS) if two_hot else nn.Identity()
         sizes = {"hidden_dim": HIDDEN, "num_categoricals": CATEGORIES, "num_classes": CLASSES}
         self.prior_net = RSSMPriorV3(
@@ -366,7 +365,6 @@ PEERS: Mapping[str, tuple[str, Callable[[Any], nn.Module]]] = {
     "dreamer": ("torchrl", Dreamer),
     "dreamer_v3": ("torchrl", DreamerV3),
     "dreamer_v3_numbers": ("torchrl", partial(DreamerV3, two_hot=False)),
-    "dreamer_v3_numbers_scaled": ("torchrl", partial(DreamerV3, two_hot=False, outscale=1.0)),
     "tdmpc2": ("stable-worldmodel", TDMPC2),
     "tdmpc2_seeded": ("stable-worldmodel", partial(TDMPC2, seeded=True)),
 }
@@ -375,7 +373,7 @@ PEERS: Mapping[str, tuple[str, Callable[[Any], nn.Module]]] = {
 def main(arguments: list[str]) -> None:
     names = [each for each in arguments if "=" not in each] or list(PEERS)
     settings = dict(each.split("=", 1) for each in arguments if "=" in each)
-    env = wmplay.make_env(settings.pop("env", "luxo"), **{"physics": "fast", **settings})
+    env = wmplay.make_env(settings.pop("env", "luxo"), **{"physics": "fast", "task": "body_goal", **settings})
     for name, line in _reports(names, env):
         print(f"{name}: {line}", flush=True)
 
