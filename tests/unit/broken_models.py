@@ -348,6 +348,8 @@ class LossOfLateActions(Honest):
 
 @shifts("predictions tell nothing of the action: the loss takes it one step early")
 class LossOfEarlyActions(Honest):
+    """As danijar/dreamerv2's ensemble: the next frame is guessed by the action after it."""
+
     def loss(self, segment: Segment) -> Any:
         return super().loss(dataclasses.replace(segment, action=moved(segment.action, 1)))
 

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import torch
-from broken_models import Honest, breaks, changed, shifts
+from broken_models import Honest, breaks, changed
 from torch import Tensor, nn
 from unusual_models import symlog
 
@@ -247,15 +247,6 @@ class RewardsWithTheWrongSign(Honest):
 
 
 # ---- faults of public code bases -----------------------------------------------------------------
-
-
-@shifts("predictions tell nothing of the action: the loss takes it one step early")
-class EnsembleOfTheWrongAction(Honest):
-    """danijar/dreamerv2: members that guess the next frame by the action after it."""
-
-    def loss(self, segment: Segment) -> Any:
-        action = torch.cat([segment.action[:, 1:], torch.zeros_like(segment.action[:, :1])], 1)
-        return super().loss(dataclasses.replace(segment, action=action))
 
 
 @breaks("actions matter")

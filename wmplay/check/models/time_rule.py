@@ -186,7 +186,7 @@ class Oracle:
                     break
 
     def _settled(self) -> bool:
-        surely = any(amounts["early"] > SURELY_EARLY for amounts in self.told.values())  # most begin late
+        surely = any(x["early"] > SURELY_EARLY + x["late"] for x in self.told.values())  # most begin late
         missing = (
             _untold(self.told) or _heads_without_time(self.told) or _off_scale(self.told, self.off_level)
         )
@@ -313,7 +313,7 @@ class Oracle:
 def _off_time(told: Told) -> dict[tuple[str, str], str]:
     """Return what is encoded at another step than its own, and the direction."""
     off = {}
-    opposite = {who for (who, what), x in told.items() if what != "time" and x[ON_TIME] < -OPPOSITE}
+    opposite = _opposite(told)
     for (who, what), amounts in told.items():
         if who in opposite:
             continue  # of three phases, the opposite of one is the other two
@@ -322,6 +322,15 @@ def _off_time(told: Told) -> dict[tuple[str, str], str]:
         if most != ON_TIME and amounts[most] > max(ENOUGH[what], 2 * amounts[ON_TIME]) and not copied:
             off[who, what] = most
     return off
+
+
+def _opposite(told: Told) -> set[str]:
+    """Return who tells the opposite of the truth, so that it seems to be late, or late and early at once."""
+    found = {who for (who, what), x in told.items() if what != "time" and x[ON_TIME] < -OPPOSITE}
+    times = {who: (x["late"], x["early"]) for (who, what), x in told.items() if what == "time"}
+    early = {who for who, (late, early) in times.items() if early > late}
+    both = {who for who, pair in times.items() if min(pair) > 0.5 * max(pair) > ENOUGH["time"]}
+    return found - early | both
 
 
 def _untold(told: Told) -> list[str]:
