@@ -72,36 +72,38 @@ def _expect_any_effect(trial: EnvTrial) -> None:
 
 
 def _growth(forks: list[Fork], key: str | None = None) -> float:
-    """Return by how much the effect of an action is larger a step after it is first seen; infinity if that
-    cannot be told.
+    """Return by how much the effect of an action is larger a step after it is first seen, in the entry where
+    it grows least; infinity if that cannot be told.
 
     A picture tells only by the place of what it shows, and only if every action shows as soon: small moves of
     a slow thing are first seen sooner or later.
     """
-    grown: dict[bool, list[float]] = {True: [], False: []}
     firsts = [each.first(partial(_differs, key=key)) for each in forks]
-    for each, first in zip(forks, firsts, strict=True):
-        for name in each.pairs[0][0].observation if key is None else (key,):
-            if first is not None and first + 1 < len(each.pairs):
-                at, after = (_distance(*each.pairs[first + shift], name) for shift in (0, 1))
-                is_vector = each.pairs[0][0].observation[name].dtype.kind == "f"
-                if at > 0:
-                    grown[is_vector].append(after / at)
-    seen = [first for first in firsts if first is not None]
-    chosen = grown[True] or (grown[False] if seen.count(1) >= 0.9 * len(firsts) else [])
-    return float(np.median(chosen)) if len(chosen) >= ENOUGH else np.inf
+    seen = [(each, first) for each, first in zip(forks, firsts, strict=True) if first is not None]
+    whole = [(each, first) for each, first in seen if first + 1 < len(each.pairs)]
+    as_soon = len(seen) >= 0.9 * len(forks) and all(first == 1 for _, first in seen)
+    by_entry = []
+    for name in forks[0].pairs[0][0].observation if key is None else (key,):
+        effects = [[_effect(*each.pairs[first + shift], name) for each, first in whole] for shift in (0, 1)]
+        if as_soon or forks[0].pairs[0][0].observation[name].dtype.kind == "f":
+            by_entry += [
+                np.median(after[at > 0] / at[at > 0])
+                for at, after in zip(*(np.array(each).T for each in effects), strict=True)
+                if np.count_nonzero(at > 0) >= ENOUGH
+            ]
+    return float(min(by_entry, default=np.inf))
 
 
 def _differs(one: Moment, other: Moment, key: str | None) -> bool:
     return not same_observation(one, other) if key is None else not same_key(one, other, key)
 
 
-def _distance(one: Moment, other: Moment, key: str) -> float:
-    """Return the distance of two vectors, or of the places of what two pictures show."""
+def _effect(one: Moment, other: Moment, key: str) -> Array:
+    """Return the differences [D] of two vectors, or of the places of what two pictures show."""
     values = [each.observation[key] for each in (one, other)]
     if values[0].dtype.kind != "f" and values[0].ndim > 1:
         values = [placed(value[None]) for value in values]
-    return float(np.linalg.norm(values[0].astype(np.float64) - values[1]))
+    return np.abs(values[0].astype(np.float64) - values[1]).ravel()
 
 
 def each_key_is_on_time(trial: EnvTrial) -> None:
@@ -133,15 +135,20 @@ def _is_late(trial: EnvTrial, key: str, others: list[str]) -> bool:
     if len(steps.rows) < FEWEST:
         return False
     value = placed(steps.values(key, 1))
-    seen = [steps.frames(shift, others) for shift in (0, 1)]
-    by_last, by_own = (unexplained(value, frames, steps.group) for frames in seen)
-    if by_last < 0.6 and by_last < 0.7 * by_own:
-        with_itself = unexplained(value, [*seen[0], *steps.frames(0, [key])], steps.group)
-        return by_last < 2 * with_itself + 0.02  # else it has a life of its own
-    if by_own < 0.5 or by_own < by_last:
-        return False
+    for known in (others, *([other] for other in others if len(others) > 1)):
+        seen = [steps.frames(shift, known) for shift in (0, 1)]
+        by_last, by_own = (unexplained(value, frames, steps.group) for frames in seen)
+        if by_last < 0.6 and by_last < 0.7 * by_own:
+            with_itself = unexplained(value, [*seen[0], *steps.frames(0, [key])], steps.group)
+            if by_last < 2 * with_itself + 0.02:  # else it has a life of its own
+                return True
+    by_own = unexplained(value, steps.frames(1, others), steps.group)
     change = value - placed(steps.values(key, 0))
-    return unexplained(change, seen[0], steps.group) > 0.5 and _growth(trial.forks, key) <= AT_ONCE
+    return (
+        by_own > 0.5
+        and unexplained(change, steps.frames(0, others), steps.group) > 0.5
+        and _growth(trial.forks, key) <= AT_ONCE
+    )
 
 
 def goals_stand(trial: EnvTrial) -> None:

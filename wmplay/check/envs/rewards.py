@@ -79,7 +79,8 @@ def _expect_effects_are_paid_at_once(trial: EnvTrial, by: Explained) -> None:
     if slow and by.left(reward, *slow) < 0.2:
         return
     earlier = min(by.left(reward, *by.frames(0)), by.by_last)
-    if earlier < 0.5 and earlier < 0.5 * by.left(reward, *by.frames(1)):
+    after = by.left(reward, *by.frames(1))
+    if earlier < (0.9 if earlier < 0.1 else 0.5) * min(after, 1.0) and earlier < 0.5:
         what = "the state before the action" if _first_rewards_vary(trial) else "the step before"
         raise _late(f"{what}: an action shows at once, and changes rewards from the next step on")
 
