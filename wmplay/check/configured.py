@@ -135,7 +135,7 @@ def try_objective(run: Settings, **how: Any) -> Report:
         return check_objective(objective, env, model=parts.get("model"), **how)
 
 
-def try_logger(run: Settings, *, seed: int, **how: Any) -> Report:
+def try_logger(run: Settings, *, seed: int = 0, **how: Any) -> Report:
     """Build a logger and check it."""
     require_logger(run)
     config = run.config()

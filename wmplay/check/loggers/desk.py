@@ -147,13 +147,14 @@ class Desk:
 
     def settled(self, run_dir: Path, expected: tuple[Line, ...]) -> Written:
         """Return what is in a run's files, after waiting for loggers that write in a process of their own."""
-        until = time.monotonic() + PATIENCE
+        until, pause = time.monotonic() + PATIENCE, 0.01
         while True:
-            own = self.files(run_dir)
             written = self.written(run_dir)
-            if not own or written.complete(expected) or time.monotonic() > until:
+            nothing = not self.files(run_dir)
+            if nothing or written.complete(expected) or time.monotonic() > until:
                 return written
-            time.sleep(0.05)
+            pause *= 2  # reading costs more than waiting
+            time.sleep(min(pause, max(0.0, until - time.monotonic())))
 
     @staticmethod
     def files(run_dir: Path) -> list[Path]:
