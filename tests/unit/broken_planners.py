@@ -335,6 +335,12 @@ class FitsToTheWorst(Honest):
         return super().search(model, belief, lambda future: -score(future), *args)
 
 
+@breaks("later candidates are better")
+class NeverFits(Honest):
+    def fit(self, elites: Tensor, scores: Tensor) -> Any:
+        return self.start(len(elites), None)
+
+
 @breaks("each step has its own action")
 class HoldsOneAction(Honest):
     def within(self, drawn: Tensor) -> Tensor:
@@ -520,6 +526,9 @@ class OneStepAhead(Honest):
 
 class UpTheSlope(OnlyContinuous):
     """Follows the gradient of the score from many starts, and keeps the best of starts and ends."""
+
+    def __init__(self, action_space: Any, horizon: int = 5) -> None:
+        super().__init__(action_space, horizon, 61)
 
     def search(self, model: Any, belief: Any, score: Any, warm_start: Any, generator: Any) -> Plan:
         batch, number = len(belief["goal"]), self.candidates

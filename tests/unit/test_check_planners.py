@@ -9,7 +9,7 @@ import pytest
 import torch
 from broken_planners import MUTANTS, UNUSUAL, Honest
 from gymnasium.spaces import Box, Dict, Discrete
-from mutants import expect_failures, named
+from mutants import edited, expect_failures, named
 
 import wmplay
 from wmplay import registry
@@ -18,6 +18,7 @@ from wmplay.check.fixtures.planning_problems import Solver
 from wmplay.check.planners import PROPERTIES
 from wmplay.check.report import examine
 from wmplay.errors import SpaceError
+from wmplay.planners.cem import CEM
 
 
 def failures(report: Any) -> set[str]:
@@ -42,6 +43,14 @@ def test_a_mutant_fails_what_it_breaks(mutant: str) -> None:
 
 def test_each_property_is_broken_by_a_mutant() -> None:
     assert MUTANTS.broken() == named(PROPERTIES)
+
+
+def test_a_warm_start_is_taken_knot_by_knot() -> None:
+    wrong = edited(CEM, ("warm_start[:, :: self.hold]", "warm_start[:, :knots]"))
+    for make, expected in ((CEM, set()), (wrong, {"plans are on time"})):
+        group = [each for each in PROPERTIES if each.name == "plans are on time"]
+        with torch.random.fork_rng(devices=[]):
+            assert failures(examine("cem", group, Solver(make, None, 0.1, 0))) == expected
 
 
 @pytest.mark.parametrize("planner", UNUSUAL)

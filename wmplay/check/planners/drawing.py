@@ -97,8 +97,15 @@ def later_candidates_are_better(solver: Solver) -> None:
             scores = [
                 x for x, size in zip(scores, task.scored, strict=True) if len(size) == len(task.scored[0])
             ]
-            if len(scores) < 2 or torch.equal(task.tried[-1], turned.tried[-1]):
-                continue  # its candidates do not follow from the scores
+            if len(scores) < 2:
+                continue
+            if torch.equal(task.tried[-1], turned.tried[-1]):  # they do not follow from the scores
+                if {"elite_fraction", "elites"} & set(solver.parameters):
+                    raise Broken(
+                        f"it takes elites, but its last {kind} candidates do not follow from earlier scores",
+                        "draw the candidates of a round around the elites of the round before",
+                    )
+                continue
             best, usual = task.scale
             change.append(float(((scores[0] - scores[-1]) / (2 * (best - usual))).mean()))
         rounds = rounds or bool(change)

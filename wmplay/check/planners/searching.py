@@ -64,24 +64,37 @@ def finds_the_deeper_of_two_valleys(solver: Solver) -> None:
 def plans_are_on_time(solver: Solver) -> None:
     """Check that each step's best action is planned for that step, also from a warm start."""
     followed = False
+    plan, warm = "a plan", "what becomes of the best plan"
+    tries = [(plan, PLENTY, 1), (warm, FEWEST, 1), *[(warm, FEWEST, 2)] * ("hold" in solver.parameters)]
     for kind, space in solver.each():
-        task = problem(space, quadratic, turns=True)
-        for who, candidates in (("a plan", PLENTY), ("what becomes of the best plan", FEWEST)):
-            planner = solver.build(space, candidates=candidates, horizon=HORIZON, hold=1)
+        for who, candidates, hold in tries:
+            task = problem(space, quadratic, turns=hold)
+            planner = solver.build(space, candidates=candidates, horizon=HORIZON * hold, hold=hold)
             steps = solve(planner, task, solver.seed).action.shape[1]
-            goals = in_turns(task.goal, torch.arange(-1, steps + 1).expand(ROWS, -1))  # and one step around
-            start = task.model.action_at(goals[:, 1:-1]) if candidates == FEWEST else None
+            turn = torch.arange(-hold, steps + hold).div(hold, rounding_mode="floor")
+            goals = in_turns(task.goal, turn.expand(ROWS, -1))  # and one turn around
+            start = task.model.action_at(goals[:, hold:-hold]) if who is warm else None
             seeds = range(solver.seed, solver.seed + 5)
             plans = torch.stack([solve(planner, task, seed, warm_start=start).action for seed in seeds])
             place = task.model.place(plans) - 0.5  # [5, B, H, A], from the middle
-            late, own, early = (_along(place, goals[:, shift : shift + steps] - 0.5) for shift in range(3))
+            late, own, early = (
+                _along(place, goals[:, shift : shift + steps] - 0.5) for shift in (0, hold, 2 * hold)
+            )
             followed |= own > FOLLOWS
             if max(late, early) > max(FOLLOWS, 2 * own):
-                when, step = ("late", "h - 1") if late > early else ("early", "h + 1")
+                when, step = ("late", f"h - {hold}") if late > early else ("early", f"h + {hold}")
                 raise Broken(
-                    f"{who} of {kind} actions is one step {when}: its action h is the best for step {step}",
+                    f"{who} of {kind} actions is {_steps(hold)} {when}: its action h is the best for step "
+                    f"{step}",
                     "return the very actions that were predicted, from the first on, and take warm_start "
                     "for a plan that begins with the first step, too: who passes it has moved it",
+                )
+            if hold > 1 and own < FOLLOWS:
+                raise Broken(
+                    f"with hold={hold}, little is left of the best plan of {kind} actions as a warm start: "
+                    f"{own:.0%}",
+                    "take the action of each knot from the first step that it is held for: "
+                    "warm_start[:, :: hold]",
                 )
     if not followed:
         raise NotTried("its plans follow no goal that changes with every step")
@@ -94,7 +107,7 @@ def each_step_has_its_own_action(solver: Solver) -> None:
         for hold in (1, 2) if "hold" in solver.parameters else (1,):
             planner = solver.build(space, candidates=MANY, horizon=2 * hold + 1, hold=hold)
             held = max(hold, int(getattr(planner, "hold", 1)))
-            task = problem(space, quadratic, turns=True)
+            task = problem(space, quadratic, turns=1)
             plan = solve(planner, task, solver.seed).action
             if plan.shape[1] <= held:
                 continue
@@ -175,6 +188,10 @@ def _reaches(solver: Solver, value: Value, steps: int, tolerance: float, advice:
                     f"more than {tolerance:.0%} (seed {seed}, row {int(lacking.argmax())}){uneven}",
                     advice,
                 )
+
+
+def _steps(number: int) -> str:
+    return "one step" if number == 1 else f"{number} steps"
 
 
 def _uneven(task: Problem, plan: Tensor) -> str:

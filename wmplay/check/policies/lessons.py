@@ -13,6 +13,7 @@ from wmplay.check.report import Broken, NotTried, Property
 
 STEPS = 10_000  # within which it must learn the simplest world
 CLEARLY = 0.75  # of the range of actions: the place that counts as learned
+KEPT = 3  # practices after which its actions must still be there
 COPIES = 7  # practices with the store
 SHOWS = 0.15  # of the range: an effect of frames that is learned
 
@@ -32,7 +33,8 @@ class Lesson:
         policy, taken, number = trial.copy(), 0, 0
         self.takes = self.imagines = False
         self.place = self._from_the_end(trial.taste(policy), rule)
-        while taken < STEPS and self.place < CLEARLY:
+        kept = 0  # practices in a row after which it was there: it must not only pass by
+        while taken < STEPS and kept < KEPT:
             lent = trial.practise(policy, rule, number=100 + number)
             taken, number = taken + max(ROUND, lent.told[-1][0]), number + 1
             self.takes, self.imagines = self.takes or lent.world.taken > 0, self.imagines or lent.model.read
@@ -42,6 +44,7 @@ class Lesson:
             if not self.takes and lent.model.asked:  # it may never see the frames that it is watched on
                 place = max(place, _last(lent), key=lambda x: self._from_the_end(x, rule))
             self.place = self._from_the_end(place, rule)
+            kept = kept + 1 if self.place >= CLEARLY else 0
 
     @staticmethod
     def _from_the_end(place: float, rule: Rule) -> float:
