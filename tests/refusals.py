@@ -49,7 +49,7 @@ def refused(
 
 
 def assert_tokens(text: str | None, tokens: Tokens) -> None:
-    """Assert that a text has each of the tokens, at its start and end no part of a longer word."""
+    """Assert that a text contains each of the tokens as a whole word."""
     for token in [tokens] if isinstance(tokens, str | int | Path) else tokens:
         assert re.search(rf"(?<!\w){re.escape(str(token))}(?!\w)", text or ""), (token, text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from refusals import contents, failure, refusal
+from refusals import assert_tokens, contents, failure, refusal, refused
 
 import wmplay
 from wmplay.cli import main
@@ -81,104 +82,104 @@ ACT = ("simulate", "luxo", "task=body_goal", "physics=fast", "--run", "run", "--
 
 
 @pytest.mark.parametrize(
-    ("damage", "commands", "message"),
+    ("damage", "commands", "tokens"),
     [
-        (half("run.json"), (GO_ON, EVAL, REPORT, ACT), "run/run.json is damaged ("),
+        (half("run.json"), (GO_ON, EVAL, REPORT, ACT), ("run/run.json", "damaged")),
         (
             text("run.json", "[]"),
             (GO_ON, EVAL, REPORT),
-            "run/run.json is damaged: it holds a list, expected an",
+            ("run/run.json", "list"),
         ),
-        (text("config.yaml", "seed: ["), (GO_ON, EVAL, ACT), "run/config.yaml is damaged (while parsing"),
-        (text("config.yaml", "seed: 3"), (GO_ON, EVAL, ACT), "run/config.yaml: there is no 'env'"),
+        (text("config.yaml", "seed: ["), (GO_ON, EVAL, ACT), ("run/config.yaml", "damaged")),
+        (text("config.yaml", "seed: 3"), (GO_ON, EVAL, ACT), ("run/config.yaml", "env")),
         (
             replaced("hidden: 97", "hidden: x"),
             (GO_ON, EVAL),
-            "run/config.yaml: MLP: hidden is 'x' (str), exp",
+            ("run/config.yaml", "MLP", "hidden", "x", "str"),
         ),
         (
             replaced("model/mlp", "model/mpl"),
             (GO_ON, EVAL),
-            "run/config.yaml: unknown model 'mpl': did you mean 'mlp'",
+            ("run/config.yaml", "model", "mpl", "mlp"),
         ),
         (
             replaced("hidden: 97", "hidden: 5"),
             (GO_ON, EVAL, ACT),
-            "the checkpoint in run is of another model than",
+            ("run", "model", "MLP", "weights"),
         ),
-        (checkpoints(b"half"), (GO_ON, EVAL, ACT), "run has no checkpoint that can be read; 0000"),
+        (checkpoints(b"half"), (GO_ON, EVAL, ACT), ("run", "checkpoint", "000005.pt", "damaged")),
         (
             checkpoints(None),
             (GO_ON, EVAL, ACT),
-            "run has no checkpoint that can be read: restore one from a copy",
+            ("run", "checkpoint", "copy"),
         ),
-        (foreign_checkpoints, (GO_ON, EVAL, ACT), ".pt is not a checkpoint of format 2"),
-        (cut_shard, (GO_ON, EVAL), "action.npy is damaged ("),
-        (half("evaluation.json"), (REPORT,), "run/evaluation.json is damaged "),
-        (text("evaluation.json", '{"random": {}}'), (REPORT,), "run/evaluation.json is damaged ("),
-        (half("clips.npz"), (REPORT,), "run/clips.npz is damaged ("),
+        (foreign_checkpoints, (GO_ON, EVAL, ACT), ("run/checkpoints", "format 2")),
+        (cut_shard, (GO_ON, EVAL), ("action.npy", "damaged")),
+        (half("evaluation.json"), (REPORT,), ("run/evaluation.json", "damaged")),
+        (text("evaluation.json", '{"random": {}}'), (REPORT,), ("run/evaluation.json", "'random'")),
+        (half("clips.npz"), (REPORT,), ("run/clips.npz", "damaged")),
         (
             half("held_out/seed1000-8/manifest.json"),
             (EVAL,),
-            "; or delete run/held_out/seed1000-8: its episodes",
+            "run/held_out/seed1000-8",
         ),
     ],
 )
 def test_a_damaged_run_is_refused_and_left_as_it_is(
     damage: Callable[[Path], object],
     commands: tuple[tuple[str, ...], ...],
-    message: str,
+    tokens: str | tuple[str, ...],
     run: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     damage(run)
     for command in commands:
-        assert message in refusal(capsys, *command)
+        assert_tokens(refusal(capsys, *command), tokens)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "tokens"),
     [
         (
             ("train", "experiment=tiny", "dir=run"),
-            "run is a run: go on with it by run=run, or choose another dir=",
+            ("run=run", "dir="),
         ),
         (
             ("train", "run=run", "experiment=tiny"),
-            "cannot override 'experiment': a run that goes on keeps its pi",
+            ("'experiment'", "run="),
         ),
-        (("train", "run=run", "model=rssm"), "cannot override 'model': a run that goes on keeps its pieces"),
-        (("train", "run=run", "iteratons=2"), "no key 'iteratons': did you mean 'iterations'"),
-        (("train", "run=run", "fit.lr=fast"), "fit.lr is 'fast' (str), expected float > 0"),
-        (("train", "run=run", "+fit.lr=1"), "'+fit.lr=1': expected key=value with a single value here"),
+        (("train", "run=run", "model=rssm"), ("'model'", "run=")),
+        (("train", "run=run", "iteratons=2"), ("iteratons", "iterations")),
+        (("train", "run=run", "fit.lr=fast"), ("fit.lr", "fast", "str", "float", "0")),
+        (("train", "run=run", "+fit.lr=1"), ("'+fit.lr=1'", "key=value")),
         (
             ("train", "run=run", "evaluate.prediction.horizon=29"),
-            "a horizon of 29 take 31 steps, an episode has at",
+            ("evaluate.prediction", "29", "31 steps"),
         ),
-        (("eval", "run", "evaluate.prediction.horizon=29"), "has 30 steps, expected at least 31"),
-        (("eval", "run", "evaluate.policy.episodes=-1"), "evaluate.policy.episodes is -1, expected int >= 0"),
-        (("report", "run/checkpoints"), "run/checkpoints is not a run: it has no run.json"),
-        (("report", "run/run.json"), "run/run.json is not a run: it has no run.json"),
+        (("eval", "run", "evaluate.prediction.horizon=29"), ("30 steps", "31")),
+        (("eval", "run", "evaluate.policy.episodes=-1"), ("evaluate.policy.episodes", "-1", "int", "0")),
+        (("report", "run/checkpoints"), ("run/checkpoints", "run.json")),
+        (("report", "run/run.json"), "run/run.json"),
         (
             ("simulate", "luxo", "physics=fast", "--run", "run", "--out", "x"),
-            "needs the observation 'goal_lcd', the env has lcd, pr",
+            ("'goal_lcd'", "lcd", "proprio"),
         ),
         (
             (*ACT[:-1], "run/trajectories", "full_state=true"),
-            "full_state, which the env gives (it has observation",
+            ("full_state", "observation"),
         ),
     ],
 )
 def test_what_cannot_be_done_with_a_run(
-    arguments: tuple[str, ...], message: str, run: Path, capsys: pytest.CaptureFixture[str]
+    arguments: tuple[str, ...], tokens: str | tuple[str, ...], run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert message in refusal(capsys, *arguments)
+    assert_tokens(refusal(capsys, *arguments), tokens)
 
 
 def test_a_run_that_another_process_is_at(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with RunDirectory(run).held():
         for command in (GO_ON, EVAL):
-            assert f"run is in use by process {os.getpid()} on " in refusal(capsys, *command)
+            assert_tokens(refusal(capsys, *command), ("run", f"process {os.getpid()}"))
         assert main(REPORT) == 0, "which only reads it, and may be looked at meanwhile"
 
 
@@ -202,37 +203,37 @@ def store() -> Path:
 
 
 @pytest.mark.parametrize(
-    ("path", "content", "message"),
+    ("path", "content", "tokens"),
     [
-        ("store/manifest.json", "half a manif", "store/manifest.json is damaged (Expecting value"),
+        ("store/manifest.json", "half a manif", ("store/manifest.json", "line 1")),
         (
             "store/manifest.json",
             '{"schema": 2}',
-            "has schema 2, this version of wmplay reads schema 1: read it",
+            ("store/manifest.json", "schema 2", "schema 1"),
         ),
-        ("store/manifest.json", '{"schema": 1}', "store/manifest.json is damaged ("),
-        ("store", "a file", "cannot write to the store store (File exists): it is as it was before"),
+        ("store/manifest.json", '{"schema": 1}', ("store/manifest.json", "columns")),
+        ("store", "a file", ("store", "File exists")),
     ],
 )
 def test_a_store_that_is_none(
-    path: str, content: str, message: str, capsys: pytest.CaptureFixture[str]
+    path: str, content: str, tokens: str | tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path(path).parent.mkdir(exist_ok=True)
     Path(path).write_text(content)
-    assert message in refusal(capsys, *SIMULATE, "store")
+    assert_tokens(refusal(capsys, *SIMULATE, "store"), tokens)
 
 
 def test_a_store_of_other_trajectories(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for env, message in (
-        (("crab", "physics=fast"), "store store was made with lcd(world=luxo, physics=fast"),
+    for env, tokens in (
+        (("crab", "physics=fast"), ("world=luxo, physics=fast", "world=crab")),
         (
             ("luxo", "physics=fast", "task=body_goal"),
-            "has no observation.goal_lcd, which the env gives (it has observation.lcd",
+            ("store", "observation.goal_lcd", "observation.lcd"),
         ),
-        (("Pendulum-v1",), "the env here is gym(id=Pendulum-v1"),
+        (("Pendulum-v1",), ("world=luxo", "id=Pendulum-v1")),
     ):
-        assert message in refusal(capsys, "simulate", *env, "--out", "store")
-    assert "has no observation.goal_lcd" in refusal(capsys, "train", *SMALL, "env.data=store")
+        assert_tokens(refusal(capsys, "simulate", *env, "--out", "store"), tokens)
+    assert_tokens(refusal(capsys, "train", *SMALL, "env.data=store"), "observation.goal_lcd")
 
 
 def test_a_store_with_a_damaged_file_says_how_many_episodes_are_readable(
@@ -242,20 +243,20 @@ def test_a_store_with_a_damaged_file_says_how_many_episodes_are_readable(
     shard = min((store / "shards").glob("*/reward.npy"))
     shard.unlink()
     message = refusal(capsys, *SIMULATE, "store")
-    assert message.startswith(f"{shard} is damaged (")
-    assert "3 of 6 episodes are readable" in message
+    assert_tokens(message, (shard, "damaged"))
+    assert_tokens(message, "3 of 6")
     assert len(wmplay.load_trajectories("store", skip_damaged=True)) == 3
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "fields"),
     [
-        ({"observation": {"x": np.zeros((5, 3))}}, r"observation 'x' has shape \[5, 3\], expected \[6, 3\]"),
-        ({"reward": np.zeros(4)}, r"trajectory reward has shape \[4\], expected \[5\]"),
-        ({"terminated": np.zeros((5, 1), bool)}, r"trajectory terminated has shape \[5, 1\], expected \[5\]"),
+        ({"observation": {"x": np.zeros((5, 3))}}, {"about": "x", "got": (5, 3), "expected": "[6, 3]"}),
+        ({"reward": np.zeros(4)}, {"about": "reward", "got": (4,), "expected": "[5]"}),
+        ({"terminated": np.zeros((5, 1), bool)}, {"about": "terminated", "got": (5, 1), "expected": "[5]"}),
     ],
 )
-def test_a_trajectory_of_wrong_lengths(changes: dict[str, object], message: str) -> None:
+def test_a_trajectory_of_wrong_lengths(changes: dict[str, object], fields: dict[str, object]) -> None:
     arrays = {
         "observation": {"x": np.zeros((6, 3))},
         "action": np.zeros((5, 2)),
@@ -263,20 +264,20 @@ def test_a_trajectory_of_wrong_lengths(changes: dict[str, object], message: str)
         "terminated": np.zeros(5, bool),
         "truncated": np.zeros(5, bool),
     }
-    with pytest.raises(ShapeError, match=message):
+    with refused(ShapeError, **fields):
         wmplay.Trajectory(**{**arrays, **changes})
 
 
 @pytest.mark.parametrize(("batch_size", "length"), [(0, 7), (-3, 7), (5, 0)])
 def test_a_sample_of_nothing(store: Path, batch_size: int, length: int) -> None:
-    with pytest.raises(StoreError, match="expected at least 1 of each"):
+    with refused(StoreError, ("batch_size", "length"), got=(batch_size, length), expected="1"):
         wmplay.load_trajectories(store).sample(batch_size, length, np.random.default_rng(0))
 
 
 def test_a_limit_that_would_drop_everything(store: Path) -> None:
     before = contents(store)
     trajectories = list(wmplay.load_trajectories(store))
-    with pytest.raises(StoreError, match="max_steps is 0, expected at least 1"):
+    with refused(StoreError, "max_steps", got=0, expected="1"):
         wmplay.save_trajectories(trajectories, store, max_steps=0)
     assert contents(store) == before
 
@@ -286,8 +287,8 @@ def test_a_limit_that_would_drop_everything(store: Path) -> None:
 
 @pytest.mark.parametrize("place", ["/proc/nowhere", "/dev/null/nowhere"])
 def test_a_place_without_permission(place: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert f"cannot write {place} (" in refusal(capsys, "train", "experiment=tiny", f"dir={place}")
-    assert f"cannot write to the store {place} (" in refusal(capsys, *SIMULATE, place)
+    assert_tokens(refusal(capsys, "train", "experiment=tiny", f"dir={place}"), place)
+    assert_tokens(refusal(capsys, *SIMULATE, place), ("store", place))
 
 
 @pytest.fixture
@@ -314,14 +315,14 @@ def test_no_space_for_a_store(disk: Callable[[int], Path], capsys: pytest.Captur
     assert main([*SIMULATE, str(store)]) == 0
     before = contents(store)
     message = failure(capsys, *SIMULATE, str(store), "--episodes", "60")
-    assert f"cannot write to the store {store} (No space left on device): it is as it was before" in message
+    assert_tokens(message, (store, os.strerror(errno.ENOSPC)))
     assert contents(store) == before
 
 
 def test_no_space_for_a_run(disk: Callable[[int], Path], capsys: pytest.CaptureFixture[str]) -> None:
     path = disk(4) / "run"
-    assert f"cannot write {path}/config.yaml (No space left" in failure(
-        capsys, "train", *SMALL, f"dir={path}"
+    assert_tokens(
+        failure(capsys, "train", *SMALL, f"dir={path}"), (f"{path}/config.yaml", os.strerror(errno.ENOSPC))
     )
     assert not path.exists()
 
@@ -332,8 +333,8 @@ def test_no_space_for_checkpoints_and_on_when_there_is(
     size = max(path.stat().st_size for path in (finished / "checkpoints").iterdir()) // 1024
     path = disk(size + 200) / "run"  # before fitting they are smaller: the optimiser has no state yet
     message = failure(capsys, "train", *SMALL, f"dir={path}")
-    assert f"cannot write {path}/checkpoints/0000" in message
-    assert "(No space left on device): what was there is as it was" in message
+    assert f"{path}/checkpoints/0000" in message
+    assert_tokens(message, os.strerror(errno.ENOSPC))
     run = wmplay.load_run(path)
     saved = run.directory.read_checkpoint()
     assert all(name.suffix == ".pt" and name.stem.isdigit() for name in (path / "checkpoints").iterdir())
@@ -361,6 +362,6 @@ def test_no_space_for_a_report(
     (copy / "report").mkdir()
     before = contents(copy)
     message = failure(capsys, "report", str(copy))
-    assert f"cannot write {copy}/report" in message
-    assert "(No space left on device)" in message
+    assert f"{copy}/report" in message
+    assert_tokens(message, os.strerror(errno.ENOSPC))
     assert contents(copy) == before

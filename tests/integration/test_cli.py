@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -78,7 +79,7 @@ def test_a_policy_may_learn_from_the_store_alone(capsys: pytest.CaptureFixture[s
     Path("plugins").mkdir()
     Path("plugins/recall.py").write_text(RECALL)
     assert main(["check", "policy=recall"]) == 0
-    assert "ok   every weight is trained" in capsys.readouterr().out
+    assert re.search("^ok .*weight", capsys.readouterr().out, re.MULTILINE)
     learn = ["improve.steps=1", "improve.world=real", "iterations=1", "report=false", "dir=run"]
     assert main(["train", "experiment=tiny", "policy=recall", *learn]) == 0
     out, err = capsys.readouterr()
@@ -134,7 +135,7 @@ def test_functions_keep_their_names_beside_modules_of_the_same_name() -> None:
     assert wmplay.simulate is simulate
     assert wmplay.train is train
     assert set(wmplay.__all__) <= set(dir(wmplay))
-    with pytest.raises(AttributeError, match="no attribute 'simulat'"):
+    with pytest.raises(AttributeError, match="'simulat'"):
         _ = wmplay.simulat
 
 

@@ -7,7 +7,7 @@ import minari
 import numpy as np
 import pytest
 from minari.data_collector.episode_buffer import EpisodeBuffer
-from refusals import contents, failure, refusal
+from refusals import assert_tokens, contents, failure, refusal
 
 import wmplay
 from wmplay.cli import main
@@ -67,28 +67,28 @@ def test_from_store_to_every_format_and_back(capsys: pytest.CaptureFixture[str])
             np.testing.assert_array_equal(a.action, b.action)
     assert "5 episodes, 65 steps" in capsys.readouterr().err
     before = contents()
-    assert "is there already" in failure(capsys, "data", "export", "s", "--to", "npz", "npz-v0")
+    assert_tokens(failure(capsys, "data", "export", "s", "--to", "npz", "npz-v0"), "npz-v0")
     assert contents() == before
 
 
 @pytest.mark.parametrize(
-    ("command", "message"),
+    ("command", "tokens"),
     [
-        ("data", "the following arguments are required: info|import|export"),
-        ("data inform s", "invalid choice: 'inform'"),
-        ("data info nowhere", "nowhere is not a trajectory store"),
-        ("data info s --long", "data takes no '--long'"),
-        ("data export nowhere --to npz out", "nowhere is not a trajectory store"),
-        ("data export nowhere out", "the following arguments are required: --to"),
-        ("data export nowhere --to hdf out", "unknown data format 'hdf': did you mean 'hdf5'?"),
-        ("data import --from npz nowhere --out s", "nowhere is not a folder"),
-        ("data import --from hdf5 nowhere --out s", "cannot read nowhere"),
-        ("data import --from minari nowhere --out s", "nowhere is not a Minari dataset"),
-        ("data import --from lance nowhere --out s", "expected a Lance dataset, whole"),
-        ("data import --from lerobot nowhere --out s", "nowhere is not a LeRobot dataset"),
-        ("data export nowhere --to lerobot out", "lerobot data is read, not written"),
-        ("data import --from npz nowhere", "the following arguments are required: --out"),
+        ("data", "info|import|export"),
+        ("data inform s", "inform"),
+        ("data info nowhere", ("nowhere", "manifest.json")),
+        ("data info s --long", ("data", "--long")),
+        ("data export nowhere --to npz out", ("nowhere", "manifest.json")),
+        ("data export nowhere out", "--to"),
+        ("data export nowhere --to hdf out", ("hdf", "hdf5")),
+        ("data import --from npz nowhere --out s", ("nowhere", ".npz")),
+        ("data import --from hdf5 nowhere --out s", ("nowhere", "HDF5")),
+        ("data import --from minari nowhere --out s", ("nowhere", "Minari")),
+        ("data import --from lance nowhere --out s", ("nowhere", "Lance")),
+        ("data import --from lerobot nowhere --out s", ("nowhere", "LeRobot")),
+        ("data export nowhere --to lerobot out", ("lerobot", "hdf5, lance, minari, npz")),
+        ("data import --from npz nowhere", "--out"),
     ],
 )
-def test_refusals(capsys: pytest.CaptureFixture[str], command: str, message: str) -> None:
-    assert message in refusal(capsys, *command.split())
+def test_refusals(capsys: pytest.CaptureFixture[str], command: str, tokens: str | tuple[str, ...]) -> None:
+    assert_tokens(refusal(capsys, *command.split()), tokens)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Text, Tuple
 from minari.data_collector.episode_buffer import EpisodeBuffer
-from refusals import failure
+from refusals import assert_tokens, failure, refused
 
 import wmplay
 from wmplay.cli import main
@@ -106,7 +106,7 @@ def test_a_recording_is_what_the_env_gives(kind: str, capsys: pytest.CaptureFixt
     first, _ = live.reset(seed=1)
     for key, value in first.items():
         np.testing.assert_array_equal(store[1].observation[key][0], value)
-    assert ("texts are left out: mission" in capsys.readouterr().err) == (kind == "with a text")
+    assert ("mission\n" in capsys.readouterr().err) == (kind == "with a text")
 
 
 @pytest.mark.parametrize(
@@ -248,8 +248,8 @@ def test_texts_are_left_out_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     source = npz({"observation.x": np.zeros((4, 2)), "observation.said": words})
     store = import_data("npz", source, Path("store"))
     assert list(store[0].observation) == ["x"]
-    assert "texts are left out: said" in capsys.readouterr().err
-    with pytest.raises(DataError, match="observation 'observation' has dtype"):
+    assert_tokens(capsys.readouterr().err, "said")
+    with refused(DataError, ("words, episode 0", "'observation'"), got=np.dtype("U4"), expected="numbers"):
         import_data("npz", npz({"observation": words}, "words"), Path("other"))
 
 
@@ -260,9 +260,9 @@ def test_observations_are_renamed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "store", "--rename", "x=vector", "--rename", "a=b=goal_vector"]) == 0
     assert list(load_trajectories("store")[0].observation) == ["vector", "goal_vector"]
     capsys.readouterr()
-    for wrong, kind in (("y=z", "unknown observation"), ("x", "expected A=B"), ("x=", "A=B"), ("=x", "A=B")):
-        assert kind in failure(capsys, *command, "other", "--rename", wrong)
-    with pytest.raises(DataError, match="would be called 'x'"):
+    for wrong, tokens in (("y=z", ("observation", "y")), ("x", "A=B"), ("x=", "A=B"), ("=x", "A=B")):
+        assert_tokens(failure(capsys, *command, "other", "--rename", wrong), tokens)
+    with refused(DataError, got="x"):
         import_data("npz", Path("data"), Path("other"), rename={"a=b": "x"})
     with pytest.raises(UnknownName):
         import_data("npz", Path("data"), Path("other"), rename={"vektor": "x"})
@@ -277,6 +277,6 @@ def test_what_is_not_in_its_space_is_refused(part: str) -> None:
     key = f'"{part}_space": "'
     start = text.index(key)
     file.write_text(text[:start] + text[start:].replace('\\"n\\": 5', '\\"n\\": 2', 1))
-    with pytest.raises(DataError, match="toy-v0, episode 0"):
+    with refused(DataError, ("toy-v0", "episode 0")):
         import_data("minari", path, Path("store"))
     assert not Path("store").exists()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from refusals import failure, refusal
+from refusals import assert_tokens, failure, refusal
 from tiny_sweep import TINY, runs, timeless, write_plugin
 
 import wmplay
@@ -85,8 +85,7 @@ def test_ray_says_where_there_is_no_cluster(capsys: pytest.CaptureFixture[str]) 
     pytest.importorskip("ray")
     where = ["hydra/launcher=ray", "hydra.launcher.address=nowhere"]
     message = failure(capsys, "train", "-m", *TINY, "seed=0,1", *where)
-    assert message.startswith("hydra.launcher.address is nowhere, where there is no Ray cluster (")
-    assert message.endswith("start one with ray start --head, or leave the address out")
+    assert_tokens(message, ("hydra.launcher.address", "nowhere", "ray start --head"))
 
 
 @pytest.mark.parametrize(
@@ -123,9 +122,9 @@ def test_slurm_is_given_a_script(capsys: pytest.CaptureFixture[str], monkeypatch
     slurm = ["partition=gpu", "timeout_min=90", "cpus_per_task=3", "gpus_per_node=1", "max_num_timeout=5"]
     overrides = ["hydra/launcher=submitit_slurm", *(f"hydra.launcher.{each}" for each in slurm)]
     message = failure(capsys, "train", "-m", *TINY, "seed=0,1,2", "hydra.sweep.dir=s", *overrides)
-    assert message.startswith("the launcher gave up (FailedJobError: ")
-    assert "no such partition" in message
-    assert message.endswith("): go on with wmplay train -m hydra.sweep.dir=s")
+    assert_tokens(message, "FailedJobError")
+    assert_tokens(message, "no such partition")
+    assert message.endswith("wmplay train -m hydra.sweep.dir=s")
     script = Path("script").read_text()
     for line in ("partition=gpu", "time=90", "cpus-per-task=3", "gpus-per-node=1", "array=0-2%3"):
         assert f"#SBATCH --{line}\n" in script
@@ -139,7 +138,7 @@ def test_slurm_is_given_a_script(capsys: pytest.CaptureFixture[str], monkeypatch
 def test_a_search_optimises_a_number_of_the_runs(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("optuna")
     multirun([*SEARCH, "hydra.sweeper.n_trials=2"])
-    assert "best of 2 trials: prediction/proprio/mae@1 0." in capsys.readouterr().err
+    assert_tokens(capsys.readouterr().err, ("2 trials", "prediction/proprio/mae@1 0"))
     trials = json.loads(Path("s/search.json").read_text())["trials"]
     evaluations = {
         str(run.config.model.hidden): json.loads((run.path / "evaluation.json").read_text())
@@ -159,33 +158,33 @@ def test_a_metric_that_there_is_not_costs_no_run(capsys: pytest.CaptureFixture[s
     pytest.importorskip("optuna")
     wrong = "hydra.sweeper.metric=prediction/propio/mae@1"
     message = failure(capsys, "train", "-m", *SEARCH, "hydra.sweeper.n_trials=1", wrong)
-    assert "did you mean 'prediction/proprio/mae@1'" in message
+    assert_tokens(message, "'prediction/proprio/mae@1'")
     multirun([*SEARCH, "hydra.sweeper.n_trials=1"])
-    assert "1 of 1 jobs: finished already" in capsys.readouterr().err
+    assert_tokens(capsys.readouterr().err, ("1 of 1", "finished"))
 
 
 @pytest.mark.parametrize(
-    ("overrides", "message"),
+    ("overrides", "tokens"),
     [
-        (["hydra.sweeper.metric=null"], "there is nothing to optimise: name a number that runs log"),
+        (["hydra.sweeper.metric=null"], "hydra.sweeper.metric=policy/success"),
         (
             ["hydra.sweeper.direction=up"],
-            "OptunaSweeper: direction is 'up' (str), expected 'maximize' or 'minimize'",
+            ("OptunaSweeper", "direction", "up", "str", "maximize", "minimize"),
         ),
-        (["hydra.sweeper.n_trials=0"], "hydra.sweeper: n_trials is 0, expected at least 1"),
-        (["model.hidden=7"], "there is nothing to search in: give a key several values or a range"),
-        (["hydra.sweeper.trials=3"], "no key 'trials' in hydra.sweeper: did you mean 'n_trials'"),
+        (["hydra.sweeper.n_trials=0"], ("hydra.sweeper", "n_trials", "0", "1")),
+        (["model.hidden=7"], "fit.lr=tag(log, interval(1e-4, 1e-2))"),
+        (["hydra.sweeper.trials=3"], ("trials", "hydra.sweeper", "n_trials")),
         (
             ["hydra.sweeper.sampler._target_=optuna.samplers.Tea"],
-            "Error locating target 'optuna.samplers.Tea'",
+            "optuna.samplers.Tea",
         ),
     ],
 )
 def test_a_search_that_makes_no_sense_stops_before_it_starts(
-    overrides: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    overrides: list[str], tokens: str | tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("optuna")
-    assert message in refusal(capsys, "train", "-m", *SEARCH, *overrides)
+    assert_tokens(refusal(capsys, "train", "-m", *SEARCH, *overrides), tokens)
 
 
 # ---- wandb ---------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from refusals import failure, refusal
+from refusals import assert_tokens, failure, refusal, refused
 from torch.utils._pytree import tree_flatten
 
 import wmplay
@@ -214,40 +214,40 @@ class Blind(MLP):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "message"),
+    ("overrides", "tokens"),
     [
         (
             ("model=blind",),
-            "the task's reward needs 'proprio', but Blind predicts lcd and the starts have goal_lcd,",
+            ("'proprio'", "Blind", "goal_lcd"),
         ),
         (
             ("model=blind", "learned.reward=model"),
-            "this policy looks at the vector 'proprio' of size 16, which is missing in the observations",
+            ("'proprio'", "16", "missing"),
         ),
         (
             ("model=blind", "learned.temperature=0.5"),
-            "Blind has no temperature to set: leave learned.temperature at 1 or 0",
+            ("Blind", "learned.temperature", "1", "0"),
         ),
-        (("learned.temperature=-1",), "learned.temperature is -1, expected float >= 0"),
-        (("learned.reward=model", "model.reward_weight=0"), "MLP predicts no reward"),
-        (("learned.reward=heads",), "learned.reward is 'heads', expected 'task' or 'model'"),
-        (("env.task=null", "objective=sum_of_rewards"), "this env has none: give learned.reward=model"),
+        (("learned.temperature=-1",), ("learned.temperature", "-1", "float", "0")),
+        (("learned.reward=model", "model.reward_weight=0"), ("MLP", "reward")),
+        (("learned.reward=heads",), ("learned.reward", "heads", "task", "model")),
+        (("env.task=null", "objective=sum_of_rewards"), "learned.reward=model"),
         (
             ("learned.context=31", "env.max_steps=30"),
-            "learned.context is 31: the env's episodes end before so",
+            ("learned.context", "31"),
         ),
-        (("learned.count=0",), "learned.count is 0, expected int >= 1"),
-        (("learned.starts=reset",), "learned.starts is 'reset', expected 'env' or 'store'"),
+        (("learned.count=0",), ("learned.count", "0", "int", "1")),
+        (("learned.starts=reset",), ("learned.starts", "reset", "env", "store")),
         (
             ("model=null", "planner=null", "objective=null", "policy=ppo"),
-            "there is no world model to practise in: choose a model, or improve.world=real",
+            ("model", "improve.world=real"),
         ),
-        (("improve.world=dream",), "improve.world is 'dream', expected 'learned' or 'real'"),
+        (("improve.world=dream",), ("improve.world", "dream", "learned", "real")),
         (
             ("fit.replay_ratio=0.5",),
-            "fit.schedule is 'cosine', which has to know all updates of the run beforehand",
+            ("fit.schedule", "cosine"),
         ),
-        (("policy.gamma=1.5",), "ppo: gamma is 1.5, expected 0 to 1"),
+        (("policy.gamma=1.5",), ("ppo", "gamma", "1.5", "0")),
         (
             (
                 "env=gym",
@@ -256,12 +256,12 @@ class Blind(MLP):
                 "env.state=false",
                 "objective=sum_of_rewards",
             ),
-            "the observations are pixels, expected a vector among them: this policy sees no images",
+            ("pixels", "vector"),
         ),
     ],
 )
 def test_what_cannot_be_practised_is_one_line(
-    overrides: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+    overrides: tuple[str, ...], tokens: str | tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("plugins").mkdir()
     Path("plugins/blind.py").write_text(BLIND)
@@ -274,7 +274,7 @@ def test_what_cannot_be_practised_is_one_line(
     if "env=gym" in overrides:
         settings = [part for part in settings if not part.startswith(("experiment", "collect.env"))]
         settings += ["planner=null"]
-    assert message in refusal(capsys, "train", *settings, *overrides)
+    assert_tokens(refusal(capsys, "train", *settings, *overrides), tokens)
 
 
 @pytest.mark.parametrize("policy", ["mpc", "random"])
@@ -282,8 +282,7 @@ def test_a_policy_that_does_not_learn_cannot_practise(
     policy: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     message = refusal(capsys, "train", "experiment=tiny", f"policy={policy}", "improve.steps=40")
-    assert message.startswith("improve.steps is 40, but ")
-    assert message.endswith(" does not learn: choose a policy that does (policy=ppo), or improve.steps=0")
+    assert_tokens(message, ("improve.steps is 40", "policy=ppo", "improve.steps=0"))
 
 
 def stored(name: str, path: str, steps: int, **settings: Any) -> None:
@@ -296,8 +295,8 @@ OFFLINE = ["env.data=data", "collect.random_episodes=0", "collect.episodes=0", "
 
 def test_a_context_longer_than_the_stored_trajectories(capsys: pytest.CaptureFixture[str]) -> None:
     stored("luxo", "data", steps=9)
-    message = "learned.context is 11 frames, the trajectories in the store have fewer"
-    assert message in refusal(capsys, "train", *PPO, *OFFLINE, "fit.length=5", "learned.context=11")
+    message = refusal(capsys, "train", *PPO, *OFFLINE, "fit.length=5", "learned.context=11")
+    assert_tokens(message, ("learned.context", "11", "store"))
 
 
 @pytest.mark.parametrize("starts", ["store", "env"])
@@ -312,13 +311,13 @@ def test_a_store_of_another_world(starts: str, capsys: pytest.CaptureFixture[str
 def test_a_policy_in_another_world_than_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     run = wmplay.train([*PPO, "iterations=1"])
     other = wmplay.make_env("crab", task="body_goal", physics="fast")
-    with pytest.raises(SpaceError, match=r"'goal_proprio' of size 16, which is of size 68 in the obs"):
+    with refused(SpaceError, ("goal_proprio", "16", "68")):
         wmplay.simulate(other, policy=run.policy, episodes=1)
-    with pytest.raises(SpaceError, match=r"'goal_proprio' of size 16, which is missing in the observations"):
+    with refused(SpaceError, ("goal_proprio", "16", "missing")):
         wmplay.simulate(wmplay.make_env("luxo", physics="fast"), policy=run.policy, episodes=1)
     message = refusal(capsys, "simulate", "crab", "task=body_goal", "--out", "x", "--run", str(run.path))
-    assert f"the policy of {run.path} was made with lcd(world=luxo" in message
-    assert "the env here is lcd(world=crab" in message
+    assert_tokens(message, (run.path, "world=luxo"))
+    assert_tokens(message, "world=crab")
 
 
 class Cut:
@@ -342,14 +341,9 @@ def test_a_checkpoint_from_before_the_observation_normaliser(capsys: pytest.Capt
             del weights[key]
 
     Cut(run.path)(forget)
-    message = (
-        rf"the checkpoint in {run.path} is from before PPO kept inputs.mean with its weights: train .* anew"
-    )
-    with pytest.raises(RunError, match=message):
+    with refused(RunError, (run.path, "PPO", "inputs.mean")):
         _ = wmplay.load_run(run.path).policy
-    assert "is from before PPO kept inputs.mean with its weights" in failure(
-        capsys, "train", f"run={run.path}"
-    )
+    assert_tokens(failure(capsys, "train", f"run={run.path}"), ("PPO", "inputs.mean"))
 
 
 def test_weights_of_another_action_space() -> None:
@@ -359,6 +353,5 @@ def test_weights_of_another_action_space() -> None:
         weights["log_std"] = weights["log_std"][:1]
 
     Cut(run.path)(shrink)
-    message = r"of another policy than PPO as configured: 1 weights differ in name or shape, such as log_std"
-    with pytest.raises(RunError, match=message):
+    with refused(RunError, ("PPO", "1", "log_std")):
         _ = wmplay.load_run(run.path).policy

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from refusals import refusal
+from refusals import refusal, refused
 from tiny_sweep import TINY, runs, timeless, write_plugin
 
 import wmplay
@@ -43,7 +43,7 @@ def test_a_job_of_a_sweep_is_the_run_of_its_overrides() -> None:
 
 
 def test_a_failed_job_leaves_the_others_running() -> None:
-    with pytest.raises(WmplayError, match=r"1 of 2 jobs failed, such as .*: ConfigError: .*frames.*; when"):
+    with refused(WmplayError, ("2", "ConfigError"), got=1):
         multirun([*TINY, "model.frames=0,2"])
     (directory,) = Path("runs/tiny").iterdir()
     (failure,) = directory.glob("*/failure.txt")

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from refusals import refusal
+from refusals import assert_tokens, refusal, refused
 from tiny_sweep import TINY, runs, timeless, write_plugin
 
 import wmplay
@@ -47,7 +47,7 @@ def test_what_is_finished_is_not_done_again(capsys: pytest.CaptureFixture[str]) 
     multirun([*WATCHED, "hydra.sweep.dir=s"])
     before = {path: path.stat().st_mtime_ns for path in Path("s").glob("*/*.json")}
     multirun([*WATCHED, "model.name=b,a", "hydra.sweep.dir=s"])
-    assert "2 of 2 jobs: finished already" in capsys.readouterr().err
+    assert_tokens(capsys.readouterr().err, ("2 of 2", "finished"))
     assert (updates("a"), updates("b")) == (3, 3)
     assert {path: path.stat().st_mtime_ns for path in Path("s").glob("*/*.json")} == before
 
@@ -71,8 +71,7 @@ def test_more_seeds_go_with_what_the_sweep_was_run_with() -> None:
 
 def test_what_failed_is_run_again() -> None:
     Path("fail-b").touch()
-    told = r"1 of 2 jobs failed.*RuntimeError: as b was told: fix .*watched\.py, line \d+.*; when the cause"
-    with pytest.raises(WmplayError, match=told):
+    with refused(WmplayError, ("2", "RuntimeError", "watched.py"), got=1):
         multirun([*WATCHED, "hydra.sweep.dir=s"])
     Path("fail-b").unlink()
     multirun(["hydra.sweep.dir=s"])  # its own overrides
@@ -127,8 +126,8 @@ def test_what_runs_is_not_started_twice(capsys: pytest.CaptureFixture[str]) -> N
         assert free
         multirun([*WATCHED, "hydra.sweep.dir=s"])
         error = capsys.readouterr().err
-    assert "1 of 2 jobs: running already" in error
-    assert "1 jobs run elsewhere; once they are done: wmplay report s" in error
+    assert_tokens(error, ("1 of 2", "running"))
+    assert_tokens(error, ("1 jobs", "wmplay report s"))
     assert (updates("a"), updates("b")) == (3, 0)
     multirun([*WATCHED, "hydra.sweep.dir=s"])
     assert (updates("a"), updates("b")) == (3, 3)
@@ -152,21 +151,21 @@ def other_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "message"),
+    ("overrides", "tokens"),
     [
         (
             ["fit.lr=1e-2,1e-3"],
-            "is another sweep: besides what both have, it has nothing, this one fit.lr swept",
+            ("fit.lr", "hydra.sweep.dir=<path>"),
         ),
-        (["fit.steps=5"], "it has fit.steps=3, this one fit.steps=5: choose another hydra.sweep.dir=<path>"),
+        (["fit.steps=5"], ("fit.steps=3", "fit.steps=5", "hydra.sweep.dir=")),
     ],
 )
 def test_another_sweeps_directory_is_left_alone(
-    overrides: list[str], message: str, other_sweep: Path, capsys: pytest.CaptureFixture[str]
+    overrides: list[str], tokens: str | tuple[str, ...], other_sweep: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = f"hydra.sweep.dir={other_sweep}"
     before = sorted(other_sweep.rglob("*"))
-    assert message in refusal(capsys, "train", "-m", *TINY, "seed=0,1", *overrides, where)
+    assert_tokens(refusal(capsys, "train", "-m", *TINY, "seed=0,1", *overrides, where), tokens)
     assert sorted(other_sweep.rglob("*")) == before
 
 
@@ -174,9 +173,7 @@ def test_a_directory_that_is_no_sweeps_is_left_alone(capsys: pytest.CaptureFixtu
     Path("thesis").mkdir()
     Path("thesis/chapter").write_text("1")
     line = refusal(capsys, "train", "-m", *TINY, "seed=0,1", "hydra.sweep.dir=thesis")
-    assert line == "thesis exists, and is not a sweep to go on with: choose another hydra.sweep.dir=<path>"
-    assert "thesis is not a sweep: it has no sweep.json" in refusal(
-        capsys, "train", "-m", "hydra.sweep.dir=thesis"
-    )
+    assert_tokens(line, ("thesis", "sweep", "hydra.sweep.dir=<path>"))
+    assert_tokens(refusal(capsys, "train", "-m", "hydra.sweep.dir=thesis"), ("thesis", "sweep.json"))
     Path("thesis/sweep.json").write_text('{"overrides"')
-    assert "sweep.json is damaged" in refusal(capsys, "train", "-m", "hydra.sweep.dir=thesis")
+    assert_tokens(refusal(capsys, "train", "-m", "hydra.sweep.dir=thesis"), ("sweep.json", "damaged"))

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from refusals import assert_tokens, refused
 
 import wmplay
-from wmplay.errors import ConfigError, DivergedError, RunError, WmplayError
+from wmplay.errors import ConfigError, DamagedError, DivergedError, RunError, WmplayError
 from wmplay.runs.disk.directory import RunDirectory
 from wmplay.system import progress
 
@@ -160,7 +161,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on() -> None:
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate()
     assert process.returncode == 130
-    assert "wmplay train run=stopped" in output
+    assert_tokens(output, "wmplay train run=stopped")
     assert "Traceback" not in output
     saved = RunDirectory(Path("stopped")).read_checkpoint()["state"]
     assert saved["phase"] == "fit"
@@ -206,16 +207,16 @@ class Diverging(MLP):
 
 
 @pytest.mark.parametrize(
-    ("way", "message"),
+    ("way", "fields"),
     [
-        ("breaks", r"update 4: the loss is nan; loss/culprit is nan; the last good checkpoint is .*\.pt"),
-        ("explode", r"update 109: the loss exploded.*the largest term is loss/culprit"),
+        ("breaks", {"about": ("update 4", "nan", "loss/culprit"), "advice": "fit.lr"}),
+        ("explode", {"about": ("update 109", "loss/culprit"), "advice": "fit.lr"}),
     ],
 )
-def test_a_loss_that_diverges_stops_the_run(way: str, message: str) -> None:
+def test_a_loss_that_diverges_stops_the_run(way: str, fields: dict[str, object]) -> None:
     Path("plugins").mkdir()
     Path("plugins/diverging.py").write_text(DIVERGING)
-    with pytest.raises(DivergedError, match=message):
+    with refused(DivergedError, **fields):
         wmplay.train([*TINY, "model=diverging", f"model.way={way}", "fit.steps=120", "dir=bad"])
     about = RunDirectory(Path("bad"))
     assert about.read()["status"] == "failed"
@@ -229,7 +230,7 @@ from wmplay.errors import ConfigError
 @wmplay.register("logger", "refusing")
 class Refusing:
     def __init__(self):
-        raise ConfigError("no such project")
+        raise ConfigError("no such project", got="walks")
 
     def log(self, metrics, step): pass
 
@@ -240,7 +241,7 @@ class Refusing:
 def test_a_logger_that_refuses_ends_the_run_as_failed() -> None:
     Path("plugins").mkdir()
     Path("plugins/refusing.py").write_text(REFUSING)
-    with pytest.raises(ConfigError, match="no such project"):
+    with refused(ConfigError, got="walks"):
         wmplay.train([*TINY, "iterations=1", "logger=refusing", "dir=bad"])
     assert RunDirectory(Path("bad")).read()["status"] == "failed"
 
@@ -257,7 +258,7 @@ def test_a_run_whose_report_fails_is_not_finished(monkeypatch: pytest.MonkeyPatc
 def test_a_loss_that_is_no_loss_is_found_before_anything_is_written() -> None:
     Path("plugins").mkdir()
     Path("plugins/diverging.py").write_text(DIVERGING)
-    with pytest.raises(WmplayError, match=r"Diverging\.loss"):
+    with refused(WmplayError, "Diverging.loss"):
         wmplay.train([*TINY, "model=diverging", "model.way=vector", "dir=bad"])
     assert not Path("bad").exists()
 
@@ -275,7 +276,7 @@ def test_minutes_of_fitting_become_updates_that_a_run_keeps() -> None:
 
     again = wmplay.train([f"run={run.path}", "iterations=2"])
     assert max(line["step"] for line in again.metrics) == 2 * steps
-    with pytest.raises(ConfigError, match=r"fit\.minutes"):
+    with refused(ConfigError, "fit.minutes", advice="fit.steps"):
         wmplay.train([f"run={run.path}", "fit.minutes=1"])
 
 
@@ -285,8 +286,8 @@ def test_what_a_run_goes_on_with_is_written_down(capsys: pytest.CaptureFixture[s
     capsys.readouterr()
     wmplay.train(["run=r", "iterations=2", "fit.lr=1e-5", "fit.weight_decay=0.5", "seed=0"])
     told = capsys.readouterr().err
-    assert "seed=0 changes nothing" in told
-    assert told.count("changes nothing") == 1
+    assert_tokens(told, "seed=0")
+    assert "fit.lr=" not in told
     config = wmplay.load_run("r").config
     assert (config.iterations, config.fit.lr, config.fit.weight_decay) == (2, 1e-5, 0.5)
     assert max(line["fit/lr"] for line in run.metrics[-4:] if line["phase"] == "fit") <= 1e-5
@@ -307,13 +308,13 @@ def test_a_change_without_effect_is_told(
     override: str, short: wmplay.Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wmplay.train([f"run={short.path}", override])
-    assert f"{override} changes nothing: " in capsys.readouterr().err
+    assert_tokens(capsys.readouterr().err, override)
 
 
 def test_a_run_directory_that_exists_is_left_alone() -> None:
     Path("taken").mkdir()
     (Path("taken") / "thesis.txt").write_text("do not touch")
-    with pytest.raises(RunError, match="taken exists, and is not a run to go on with"):
+    with refused(RunError, "dir=<path>", got=Path("taken")):
         wmplay.train([*TINY, "dir=taken"])
     assert [path.name for path in Path("taken").iterdir()] == ["thesis.txt"]
 
@@ -321,9 +322,9 @@ def test_a_run_directory_that_exists_is_left_alone() -> None:
 def test_a_checkpoint_of_another_model_is_refused(short: wmplay.Run) -> None:
     text = (short.path / "config.yaml").read_text()
     (short.path / "config.yaml").write_text(text.replace("deter: 200", "deter: 100"))
-    with pytest.raises(RunError, match="another model than RSSM as configured"):
+    with refused(RunError, (short.path, "model", "RSSM")):
         _ = wmplay.load_run(short.path).model
-    with pytest.raises(RunError, match="another model than RSSM as configured"):
+    with refused(RunError, (short.path, "model", "RSSM")):
         wmplay.train([f"run={short.path}"])
 
 
@@ -332,15 +333,18 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(short: wmplay.Ru
     last.write_bytes(last.read_bytes()[:1000])
     assert short.directory.read_checkpoint()["state"]["phase"] == "evaluate"
     before.write_bytes(b"")
-    with pytest.raises(RunError, match="no checkpoint that can be read"):
+    with refused(DamagedError, (short.path, before.name, last.name)):
         short.directory.read_checkpoint()
 
 
 def test_a_continued_run_takes_values_and_keeps_its_pieces(short: wmplay.Run) -> None:
     longer = wmplay.train([f"run={short.path}", "iterations=2"])
     assert [line["step"] for line in longer.metrics if line["phase"] == "fit"][-1] == 6
-    for override, message in (("model=mlp", "keeps its pieces"), ("itrations=3", "no key 'itrations'")):
-        with pytest.raises(ConfigError, match=message):
+    for override, fields in (
+        ("model=mlp", {"about": ("'model'", "run=")}),
+        ("itrations=3", {"got": "itrations", "advice": "iterations"}),
+    ):
+        with refused(ConfigError, **fields):
             wmplay.train([f"run={short.path}", override])
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from refusals import refused
+from refusals import assert_tokens, refused
 
 import wmplay
 from wmplay.envs.learned.starts import real_starts
@@ -58,50 +58,50 @@ def state(*values: Any) -> Any:
     return seen(state=np.array(values, np.float32))
 
 
-SLIPS: dict[str, tuple[Any, type[WmplayError], str]] = {
-    "nan": (state(0, np.nan, 0), SpaceError, "observation 'state' is nan at [1], expected finite numbers"),
-    "infinite": (state(0, np.inf, 0), SpaceError, "observation 'state' is inf at [1]"),
-    "overflow": (seen(state=np.array([0, 1e300, 0])), SpaceError, "observation 'state' is inf at [1]"),
-    "outside": (state(0, 0, 7.5), SpaceError, "observation 'state' is 7.5 at [2], outside of 0 to 7"),
+SLIPS: dict[str, tuple[Any, type[WmplayError], tuple[str, ...]]] = {
+    "nan": (state(0, np.nan, 0), SpaceError, ("'state'", "nan at [1]", "finite")),
+    "infinite": (state(0, np.inf, 0), SpaceError, ("'state'", "inf at [1]")),
+    "overflow": (seen(state=np.array([0, 1e300, 0])), SpaceError, ("'state'", "inf at [1]")),
+    "outside": (state(0, 0, 7.5), SpaceError, ("'state'", "7.5 at [2]", "0 to 7")),
     "pixel": (
         seen(screen=np.full((2, 5), 2, np.uint8)),
         SpaceError,
-        "observation 'screen' is 2 at [0, 0], outside of 0 to 1",
+        ("'screen'", "2 at [0, 0]", "0 to 1"),
     ),
-    "wraps": (seen(screen=np.full((2, 5), 256)), SpaceError, "observation 'screen' is 256, outside of uint8"),
-    "negative": (seen(screen=np.full((2, 5), -1)), SpaceError, "'screen' is -1, outside of uint8"),
-    "none": (seen(state=None), ShapeError, "observation 'state' has shape [], expected [3]"),
-    "objects": (seen(state=[None] * 3), SpaceError, "observation 'state' is object, expected float32"),
-    "complex": (seen(state=np.zeros(3, complex)), SpaceError, "'state' is complex128, expected float32"),
-    "shape": (state(0, 0), ShapeError, "observation 'state' has shape [2], expected [3]"),
-    "ragged": (seen(state=[[1], [2, 3]]), SpaceError, "observation 'state' is a list, expected an array"),
-    "kind": (seen(screen=np.ones((2, 5))), SpaceError, "observation 'screen' is float64, expected uint8"),
-    "missing": (lambda o, *rest: ({"state": o["state"]}, *rest), SpaceError, "observation has state; its"),
-    "extra": (seen(more=1), SpaceError, "observation has more, screen, state; its"),
-    "no dict": (lambda o, *rest: (o["state"], *rest), SpaceError, "observation has ndarray; its"),
-    "reward shape": (lambda o, r, *rest: (o, np.ones(1), *rest), ShapeError, "reward has shape [1]"),
-    "reward none": (lambda o, r, *rest: (o, None, *rest), SpaceError, "reward is None, expected a finite"),
-    "reward nan": (lambda o, r, *rest: (o, np.nan, *rest), SpaceError, "reward is nan, expected a finite"),
-    "reward infinite": (lambda o, r, *rest: (o, -np.inf, *rest), SpaceError, "reward is -inf"),
-    "reward complex": (lambda o, r, *rest: (o, 1j, *rest), SpaceError, "reward is 1j, expected a finite"),
-    "reward text": (lambda o, r, *rest: (o, "1", *rest), SpaceError, "reward is '1', expected a finite"),
+    "wraps": (seen(screen=np.full((2, 5), 256)), SpaceError, ("'screen'", "256", "uint8")),
+    "negative": (seen(screen=np.full((2, 5), -1)), SpaceError, ("'screen'", "-1", "uint8")),
+    "none": (seen(state=None), ShapeError, ("'state'", "[]", "[3]")),
+    "objects": (seen(state=[None] * 3), SpaceError, ("'state'", "object", "float32")),
+    "complex": (seen(state=np.zeros(3, complex)), SpaceError, ("'state'", "complex128", "float32")),
+    "shape": (state(0, 0), ShapeError, ("'state'", "[2]", "[3]")),
+    "ragged": (seen(state=[[1], [2, 3]]), SpaceError, ("'state'", "list", "array")),
+    "kind": (seen(screen=np.ones((2, 5))), SpaceError, ("'screen'", "float64", "uint8")),
+    "missing": (lambda o, *rest: ({"state": o["state"]}, *rest), SpaceError, ("has state", "screen, state")),
+    "extra": (seen(more=1), SpaceError, ("has more, screen, state")),
+    "no dict": (lambda o, *rest: (o["state"], *rest), SpaceError, ("ndarray", "screen, state")),
+    "reward shape": (lambda o, r, *rest: (o, np.ones(1), *rest), ShapeError, ("reward", "[1]")),
+    "reward none": (lambda o, r, *rest: (o, None, *rest), SpaceError, ("reward", "None", "finite")),
+    "reward nan": (lambda o, r, *rest: (o, np.nan, *rest), SpaceError, ("reward", "nan", "finite")),
+    "reward infinite": (lambda o, r, *rest: (o, -np.inf, *rest), SpaceError, ("reward", "-inf")),
+    "reward complex": (lambda o, r, *rest: (o, 1j, *rest), SpaceError, ("reward", "1j", "finite")),
+    "reward text": (lambda o, r, *rest: (o, "1", *rest), SpaceError, ("reward", "'1'", "finite")),
     "terminated": (
         lambda o, r, _, *rest: (o, r, None, *rest),
         SpaceError,
-        "terminated is None, expected True",
+        ("terminated", "None", "True"),
     ),
     "truncated": (
         lambda o, r, t, _, i: (o, r, t, 2, i),
         SpaceError,
-        "truncated is 2, expected True or False",
+        ("truncated", "2", "True or False"),
     ),
-    "info": (lambda *all_: (*all_[:4], []), ConfigError, "info is a list, expected a dict"),
+    "info": (lambda *all_: (*all_[:4], []), ConfigError, ("info", "list", "dict")),
     "old gym": (
         lambda o, r, t, _, i: (o, r, t, i),
         ConfigError,
-        "step returned 4 values, expected (observation",
+        ("4", "observation, reward, terminated"),
     ),
-    "nothing": (lambda *_: None, ConfigError, "step returned a NoneType, expected (observation, reward"),
+    "nothing": (lambda *_: None, ConfigError, ("NoneType", "observation, reward, terminated")),
 }
 
 
@@ -109,35 +109,31 @@ def many(make: Any, mode: AutoresetMode = AutoresetMode.SAME_STEP, slots: int = 
     return SyncVectorEnv([make] * slots, autoreset_mode=mode)
 
 
-@pytest.mark.parametrize(("changed", "error", "message"), SLIPS.values(), ids=SLIPS)
+@pytest.mark.parametrize(("changed", "error", "tokens"), SLIPS.values(), ids=SLIPS)
 @pytest.mark.parametrize("slots", [1, 2], ids=["single", "vector"])
-def test_a_slip_of_a_step_is_named(changed: Any, error: type, message: str, slots: int) -> None:
+def test_a_slip_of_a_step_is_named(changed: Any, error: type, tokens: tuple[str, ...], slots: int) -> None:
     env = World(changed) if slots == 1 else many(lambda: World(changed))
-    with pytest.raises(error) as caught:
+    with refused(error, "World.step") as caught:
         wmplay.simulate(env, episodes=2)
-    told = str(caught.value)
     assert type(caught.value) is error
-    assert told.startswith("World.step")
-    assert message.removeprefix("step ") in told
-    assert "\n" not in told
-    if error is not ConfigError or "info" in message:
-        assert "episode 1, step 3" in told
+    assert_tokens(str(caught.value), tokens)
+    if error is not ConfigError or "info" in tokens:
+        assert_tokens(caught.value.problem, "episode 1, step 3")
 
 
-@pytest.mark.parametrize("message", ["nan", "outside", "reward nan", "missing", "terminated"])
-def test_a_slip_is_named_wherever_steps_are_taken(message: str) -> None:
-    changed, error, text = SLIPS[message]
+@pytest.mark.parametrize("slip", ["nan", "outside", "reward nan", "missing", "terminated"])
+def test_a_slip_is_named_wherever_steps_are_taken(slip: str) -> None:
+    changed, error, tokens = SLIPS[slip]
     tensors = TensorEnv(many(lambda: World(changed)), torch.device("cpu"))
     tensors.reset(seed=0)
     for _ in range(SLIP - 1):
         tensors.step(torch.zeros(2, 2))
-    with pytest.raises(error) as practised:
+    with refused(error, "World.step") as practised:
         tensors.step(torch.zeros(2, 2))
-    with pytest.raises(error) as begun:
+    with refused(error, "World.step") as begun:
         real_starts(many(lambda: World(changed)), 4, SLIP + 1, 0)
     for caught in (practised, begun):
-        assert text in str(caught.value)
-        assert "World.step" in str(caught.value)
+        assert_tokens(str(caught.value), tokens)
 
 
 def test_rehearsing_and_adapting_name_slips_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,27 +142,26 @@ def test_rehearsing_and_adapting_name_slips_as_well(monkeypatch: pytest.MonkeyPa
     for how in ("reward none", "reward shape", "terminated", "shape", "old gym", "info", "nan", "outside"):
         for count in (None, 2):
             env = wmplay.make_env("Slips-v0", num_envs=count, kwargs={"how": how})
-            with pytest.raises(SLIPS[how][1]) as caught:
+            with refused(SLIPS[how][1]) as caught:
                 wmplay.simulate(env, episodes=2)
-            assert SLIPS[how][2].removeprefix("step ") in str(caught.value)
+            assert_tokens(str(caught.value), SLIPS[how][2])
 
 
-BEGINNINGS: dict[str, tuple[Any, str]] = {
-    "nan": (lambda o, i: ({**o, "state": np.full(3, np.nan, np.float32)}, i), "'state' is nan at [0]"),
-    "old gym": (lambda o, i: o, "World.reset returned a dict, expected (observation, info)"),
-    "info": (lambda o, i: (o, None), "info is a NoneType, expected a dict"),
-    "keys": (lambda o, i: ({}, i), "observation has ; its observation_space has screen, state"),
+BEGINNINGS: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "nan": (lambda o, i: ({**o, "state": np.full(3, np.nan, np.float32)}, i), ("'state'", "nan at [0]")),
+    "old gym": (lambda o, i: o, ("dict", "observation, info")),
+    "info": (lambda o, i: (o, None), ("info", "NoneType", "dict")),
+    "keys": (lambda o, i: ({}, i), ("observation", "screen, state")),
 }
 
 
-@pytest.mark.parametrize(("begun", "message"), BEGINNINGS.values(), ids=BEGINNINGS)
+@pytest.mark.parametrize(("begun", "tokens"), BEGINNINGS.values(), ids=BEGINNINGS)
 @pytest.mark.parametrize("slots", [1, 2], ids=["single", "vector"])
-def test_a_slip_of_a_reset_is_named(begun: Any, message: str, slots: int) -> None:
+def test_a_slip_of_a_reset_is_named(begun: Any, tokens: tuple[str, ...], slots: int) -> None:
     env = World(begun=begun) if slots == 1 else many(lambda: World(begun=begun))
-    with pytest.raises(WmplayError) as caught:
+    with refused(WmplayError, "World.reset") as caught:
         wmplay.simulate(env, episodes=1)
-    assert message in str(caught.value)
-    assert "World.reset" in str(caught.value)
+    assert_tokens(str(caught.value), tokens)
 
 
 class Seedless(World):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from refusals import refused
+from refusals import assert_tokens, refused
 
 import wmplay
 from wmplay.check.fixtures.alignment_env import AlignmentWorld, check_alignment
@@ -237,8 +237,7 @@ def test_without_a_renderer_the_state_is_there_and_pixels_are_refused_in_one_lin
     )
     state, line = done.stdout.splitlines()
     assert state == "['position', 'velocity']"
-    assert line.startswith("pictures cannot be rendered here (")
-    assert "apt-get install libegl1" in line
+    assert_tokens(line, "apt-get install libegl1")
 
 
 @pytest.mark.parametrize(

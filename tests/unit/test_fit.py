@@ -347,7 +347,7 @@ def test_later_shares_that_do_not_add_up_are_refused(later: tuple[float, ...]) -
     model = Staged()
     stages = [replace(stage, later=share) for stage, share in zip(model.stages(), later, strict=True)]
     model.stages = lambda: stages  # type: ignore[method-assign]
-    with pytest.raises(WmplayError, match="later"):
+    with refused(WmplayError, "later"):
         Fitter(model, CPU, 20, **PLAIN)
 
 

@@ -12,7 +12,7 @@ from refusals import refused
 import wmplay
 from wmplay import registry
 from wmplay.config import catalogue, plugins
-from wmplay.errors import ConfigError, PluginError, UnknownName
+from wmplay.errors import ConfigError, PluginError, UnknownName, UnknownSetting
 
 MODEL = """
     import wmplay
@@ -137,9 +137,9 @@ def test_an_edited_plugin_is_read_again_when_asked_to_be(folder: Path) -> None:
     assert registry.reload() == []
 
     write(folder / "tiny.py", MODEL.replace("int = 7", "int = 8"), name="tiny")  # as long, in the same second
-    with pytest.warns(UserWarning, match=r"changed since it was imported: wmplay.registry.reload\(\), or a"):
+    with pytest.warns(UserWarning, match=r"wmplay\.registry\.reload\(\)"):
         assert wmplay.make("model", "tiny", env=Spaces()).width == 7
-    with pytest.warns(UserWarning, match="changed since it was imported"):
+    with pytest.warns(UserWarning, match="import"):
         assert registry.compose(["model=tiny"]).model["width"] == 7
     assert registry.reload() == ["plugins/tiny.py"]
     assert wmplay.make("model", "tiny", env=Spaces()).width == 8
@@ -268,22 +268,25 @@ def test_build_says_what_is_wrong(
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
+    ("override", "kind", "fields"),
     [
-        ("model=rsm", "unknown model 'rsm': did you mean 'rssm'"),
-        ("experiment=quikstart", "unknown experiment 'quikstart': did you mean 'quickstart'"),
-        ("model.deterr=3", "RSSM takes no 'deterr': did you mean 'deter'"),
-        ("itrations=3", "no key 'itrations': did you mean 'iterations'"),
-        ("fit.stps=3", "no key 'stps' in fit: did you mean 'steps'"),
-        ("seed.x=3", "seed is {'x': 3} (dict), expected int >= 0"),
-        ("just words", "'just words' is no override: expected key=value"),
-        ("seed=[1", "'seed=[1' is no override: expected key=value; quote"),
+        ("model=rsm", UnknownName, {"about": "model", "got": "rsm", "advice": "rssm"}),
+        (
+            "experiment=quikstart",
+            UnknownName,
+            {"about": "experiment", "got": "quikstart", "advice": "quickstart"},
+        ),
+        ("model.deterr=3", UnknownSetting, {"about": "RSSM", "got": "deterr", "advice": "deter"}),
+        ("itrations=3", ConfigError, {"got": "itrations", "advice": "iterations"}),
+        ("fit.stps=3", ConfigError, {"about": "fit", "got": "stps", "advice": "steps"}),
+        ("seed.x=3", ConfigError, {"about": ("seed", "{'x': 3}", "dict"), "expected": "int >= 0"}),
+        ("just words", ConfigError, {"about": "key=value", "got": "just words"}),
+        ("seed=[1", ConfigError, {"about": ("key=value", "quote"), "got": "seed=[1"}),
     ],
 )
-def test_a_typo_in_an_override_is_one_line(override: str, message: str) -> None:
-    with pytest.raises((ConfigError, UnknownName)) as caught:
+def test_a_typo_in_an_override_is_one_line(override: str, kind: type, fields: dict[str, object]) -> None:
+    with refused(kind, **fields):
         registry.compose([override])
-    assert message in str(caught.value)
 
 
 def test_composed_settings_are_frozen() -> None:

@@ -203,10 +203,9 @@ def test_a_checkpoint_that_is_not_understood_is_refused_and_no_other_is_taken(
         path.mkdir()
     else:
         torch.save(content, path)
-    with pytest.raises(RunError) as raised:
+    with refused(RunError, "000002.pt") as caught:
         run.read_checkpoint()
-    assert not isinstance(raised.value, DamagedError)
-    assert "000002.pt" in str(raised.value)
+    assert not isinstance(caught.value, DamagedError)
 
 
 def test_a_checkpoint_of_the_version_before_is_read(run: RunDirectory) -> None:
