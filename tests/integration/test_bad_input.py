@@ -91,12 +91,12 @@ def test_a_name_of_what_is_not_there(
     [
         # no key that anything takes
         ("modle=rssm", ("modle", "model")),
-        ("+wings=2", "wings"),
+        ("+wings=2", ("'wings'", "iterations")),
         ("fit.btch_size=3", ("btch_size", "batch_size")),
         ("model.detr=3", ("RSSM", "detr", "deter")),
         ("env.pysics=fast", ("LcdEnv", "pysics", "physics")),
         ("collect.env.max_step=3", ("LcdEnv", "max_step", "max_steps")),
-        ("~fit.lr", "lr"),
+        ("~fit.lr", ("'lr'", "fit")),
         # wrong types
         ("fit.steps=many", ("fit.steps", "many", "str", "int", "0")),
         ("fit.steps=1.5", ("fit.steps", "1.5", "float", "int", "0")),
@@ -140,12 +140,12 @@ def test_a_name_of_what_is_not_there(
         ("explorer.std=-0.1", ("gaussian_noise", "std", "-0.1")),
         ("env.physics=slow", ("LcdEnv", "physics", "slow", "str", "faithful", "fast")),
         ("env.task=body", ("task", "body", "str", "body_goal", "cube_goal", "null")),
-        ("env.task=cube_goal", "cube_goal"),
-        ("env=bounce", "body_goal"),
+        ("env.task=cube_goal", ("cube_goal", "robot", "object")),
+        ("env=bounce", ("body_goal", "robot")),
         ("env.max_steps=0", ("max_steps", "0", "1")),
         ("collect.env.max_steps=-1", ("max_steps", "-1")),
-        ("device=cuda:99", ("device", "cuda:99")),
-        ("device=banana", ("device", "banana")),
+        ("device=cuda:99", ("device", "cuda:99", "device=cpu")),
+        ("device=banana", ("device", "banana", "cuda:<number>")),
         # no override at all
         ("seed", ("seed", "key=value")),
         ("=3", ("=3", "key=value")),
@@ -153,9 +153,9 @@ def test_a_name_of_what_is_not_there(
         ("name=${nmae}", "nmae"),
         ("seed=1,2", ("'seed=1,2'", "list", "[1,2]")),
         # pieces that do not go together
-        ("env=null", "env="),
-        ("model=null", ("MPC", "model=")),
-        ("logger=null", "logger="),
+        ("env=null", "env=<name>"),
+        ("model=null", ("MPC", "model=...")),
+        ("logger=null", "logger=<name>"),
         (
             "collect.env={task: null}",
             ("goal_distance", "goal_proprio", "proprio"),
@@ -175,7 +175,7 @@ def test_an_override_that_cannot_be(
             ("objective=sum_of_rewards", "model.reward_weight=0"),
             ("sum_of_rewards", "reward"),
         ),
-        (("env.task=null",), "goal_distance"),
+        (("env.task=null",), ("goal_distance", "lcd, proprio")),
         (
             ("collect.random_episodes=0", "collect.episodes=0"),
             ("collect.random_episodes", "env.data=<store>"),

@@ -291,10 +291,8 @@ def test_new_runs_say_which_plugins_they_need(capsys: pytest.CaptureFixture[str]
     sys.modules.pop("wmplay_plugins.own")  # as in another process
     for run in ("mine", "mine-out"):
         assert "wmplay" not in (Path(run) / "config.yaml").read_text()
-        with pytest.raises(ConfigError) as caught:
+        with refused(ConfigError, ("'own'", "own.py")):
             _ = wmplay.load_run(run).policy
-        assert "'own'" in str(caught.value)
-        assert "own.py" in str(caught.value)
 
 
 def test_a_report_shows_text_as_text() -> None:

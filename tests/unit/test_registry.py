@@ -139,7 +139,7 @@ def test_an_edited_plugin_is_read_again_when_asked_to_be(folder: Path) -> None:
     write(folder / "tiny.py", MODEL.replace("int = 7", "int = 8"), name="tiny")  # as long, in the same second
     with pytest.warns(UserWarning, match=r"wmplay\.registry\.reload\(\)"):
         assert wmplay.make("model", "tiny", env=Spaces()).width == 7
-    with pytest.warns(UserWarning, match="import"):
+    with pytest.warns(UserWarning, match=r"wmplay\.registry\.reload\(\)"):
         assert registry.compose(["model=tiny"]).model["width"] == 7
     assert registry.reload() == ["plugins/tiny.py"]
     assert wmplay.make("model", "tiny", env=Spaces()).width == 8
