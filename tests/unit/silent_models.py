@@ -257,7 +257,7 @@ class LatentActionOfThePast(Honest):
         return super().step(belief, belief["frame"][:, -2:])
 
 
-@breaks("the loss sees no future")
+@breaks("padding counts for nothing")
 class EncodesWholeClips(Honest):
     """huggingface/lerobot#4381: context frames are encoded together with those that they should predict."""
 

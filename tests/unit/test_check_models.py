@@ -46,7 +46,7 @@ def test_each_property_is_broken_by_a_mutant() -> None:
 def test_a_claim_to_compile_that_is_true_passes() -> None:
     report = check_model(Compiles(), env())
     assert report.passed, str(report)
-    assert {f.name for f in report.findings if not f.tried} <= {"cpu and cuda agree"}
+    assert "compiles as claimed" in {f.name for f in report.findings if f.tried}
 
 
 def test_what_is_not_predicted_may_be_claimed() -> None:
