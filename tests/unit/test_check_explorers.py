@@ -387,6 +387,16 @@ class RandomThroughout(Honest):
         return torch.zeros(first.shape)
 
 
+class Waves(Honest):
+    """A wave in each entry, by the time of the episode: it draws nothing."""
+
+    def act(self, carry: Any, *told: Any, explore: bool = False, generator: Any = None) -> Any:
+        action, inside = self.ask(carry, *told, explore=explore, generator=generator)
+        time = self.kept(carry["noise"], told[2])
+        wave = 0.3 * torch.sin(time + torch.arange(2))
+        return self.cut(action + wave if explore else action), {"policy": inside, "noise": time + 1}
+
+
 class AShareOfTheRows(Honest):
     """Exactly every third row, drawn anew in each step; one row alone by chance."""
 
@@ -404,6 +414,7 @@ UNUSUAL = (
     ScalesActions,
     OneEntryAtATime,
     RandomThroughout,
+    Waves,
     AShareOfTheRows,
 )
 
