@@ -45,14 +45,14 @@ def test_an_honest_env_has_every_property(discrete: bool) -> None:
 def test_a_mutant_fails_what_it_breaks(mutant: str) -> None:
     cls, expected = MUTANTS[mutant]
     settings = {"render_mode": "rgb_array"}
-    trial = EnvTrial(cls(**settings), partial(make, cls, **settings), 0)
+    trial = EnvTrial(cls(**settings), partial(make, cls, **settings), 0, plays=3)
     concerned = [holds for holds in PROPERTIES if named([holds]) == expected]
     expect_failures(examine(mutant, concerned, trial), expected)
 
 
 @pytest.mark.parametrize("world", ODD, ids=lambda world: world.__name__)
 def test_a_right_world_of_unusual_style_is_not_accused(world: Any) -> None:
-    report = check_env(world(), world)
+    report = check_env(world(), world, quick=True)
     assert report.passed, str(report)
 
 
@@ -64,7 +64,7 @@ def test_a_world_that_claims_to_be_passive_may_ignore_actions() -> None:
     class Claims(IgnoresActions):
         metadata: ClassVar = {**Honest.metadata, "passive": True}
 
-    report = check(Claims)
+    report = check_env(Claims(), quick=True)
     assert report.passed, str(report)
     assert "actions show in their own step" in untried(report)
 
@@ -74,7 +74,7 @@ def test_a_world_without_chance_may_begin_always_alike() -> None:
         def begin(self) -> None:
             self.place, self.time = np.full(3, 0.1, np.float32), 0
 
-    report = check(NoChance)
+    report = check_env(NoChance(), quick=True)
     assert report.passed, str(report)
     assert "all its episodes begin alike" in untried(report)["seeds differ"]
 
