@@ -142,7 +142,7 @@ def actions_follow_their_frames(trial: Practised) -> None:
 
 
 LESSONS: tuple[Property[Practised], ...] = (
-    Property(it_learns),
+    Property(it_learns, slow=True),
     Property(over_is_over, after=(it_learns,), slow=True),
     Property(out_of_time_is_not_over, after=(it_learns, over_is_over), slow=True),
     Property(actions_follow_their_frames),
