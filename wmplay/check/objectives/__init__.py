@@ -94,6 +94,8 @@ def isolation(trial: Judged) -> None:
     trial.score(reward=trial.reward * 100, rows=slice(0, 2))
     advice = "keep nothing between calls: a planner compares the scores of many"
     _same(trial.score(), usual, "the same futures have other scores after other calls", advice, 0)
+    used, unused = (trial.score(now=trial.other_goals, objective=each) for each in (None, trial.unused))
+    _same(used, unused, "after a first call the scores for other goals are others than at once", advice, 0)
 
 
 def predictions_matter(trial: Judged) -> None:

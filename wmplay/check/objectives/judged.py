@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -25,6 +26,7 @@ class Judged:
 
     def __init__(self, objective: Any, env: gymnasium.Env[Any, Any], seed: int, model: Any = None) -> None:
         self.objective, self.model = objective, model or _model_of(objective)
+        self.unused = copy.deepcopy(objective)  # never called before
         segment, _ = record(env, seed, AHEAD, "an objective")
         generator = torch.Generator().manual_seed(seed)
         self.now = {
@@ -61,11 +63,15 @@ class Judged:
         return Prediction(latent, reward, discount, belief, decode)
 
     def score(
-        self, rows: slice = slice(None), now: dict[str, Tensor] | None = None, **changed: Any
+        self,
+        rows: slice = slice(None),
+        now: dict[str, Tensor] | None = None,
+        objective: Any = None,
+        **changed: Any,
     ) -> Tensor:
         """Return the scores [R]. Raise Broken unless they are one finite float for each row."""
         seen = {key: value[rows].clone() for key, value in (self.now if now is None else now).items()}
-        scores = self.objective(self.future(rows, **changed), seen)
+        scores = (objective or self.objective)(self.future(rows, **changed), seen)
         expected = (len(self.reward[rows]),)
         if not isinstance(scores, Tensor) or tuple(scores.shape) != expected:
             raise Broken(

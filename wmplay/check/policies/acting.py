@@ -142,6 +142,9 @@ def draws_go_on(trial: Acting) -> None:
         raise Broken(f"act gives the generator a seed ({mode_of(explore)})", advice)
     if trial.draws[explore]:
         if all(torch.equal(action, actions[0]) for action in actions[1:]):
+            other = trial.play(trial.script(), explore=explore, seed=trial.seed + 1)
+            if torch.equal(trial.usual[explore][:, 0], other[:, 0]):
+                raise NotTried("it draws nothing in the first step of an episode")
             raise Broken(f"each call draws the same numbers ({mode_of(explore)})", advice)
         return
     if explore and not isinstance(trial.space, Discrete):
