@@ -60,7 +60,7 @@ def test_an_unusual_planner_is_not_accused(planner: Any) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-@pytest.mark.parametrize("name", registry.names("planner"))
+@pytest.mark.parametrize("name", ["cem", "random_shooting"])  # the cheap ones; contract tests try all
 def test_built_in_planners_pass_under_other_seeds(name: str, seed: int) -> None:
     report = check_planner(registry.target(registry.piece_config("planner", name)), seed=seed)
     assert report.passed, str(report)
