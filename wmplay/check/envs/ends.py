@@ -36,13 +36,14 @@ def terminated_is_no_clock(trial: EnvTrial) -> None:
 
 
 def _expect_one_cause(ends: list[Moment], fixed_length: bool) -> None:
-    """Raise Broken if all ends are both terminated and truncated."""
-    lengths = {end.step for end in ends}
-    if len(ends) < FEW or lengths == {1} or (fixed_length and len(lengths) == 1):
+    """Raise Broken if all ends by the clock are terminated as well."""
+    cut = [end for end in ends if end.truncated]
+    lengths = {end.step for end in cut}
+    if len(cut) < FEW or lengths == {1} or (fixed_length and len(lengths) == 1):
         return
-    if all(end.terminated and end.truncated for end in ends):
+    if all(end.terminated for end in cut):
         raise Broken(
-            f"all {len(ends)} ends of episodes are terminated and truncated at once",
+            f"all {len(cut)} ends of episodes that are truncated are terminated at once",
             "return terminated where the world brings an end about, truncated where only the time is over",
         )
 

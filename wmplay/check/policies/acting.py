@@ -113,10 +113,13 @@ def rows_draw_for_themselves(trial: Acting) -> None:
     if not drawing:
         raise NotTried("it draws nothing")
     script = pick(trial.script(), torch.zeros(ROWS, dtype=torch.long))
+    plays = []
     for attempt in range(TRIES):  # rare draws of discrete actions may be equal by chance
-        actions = trial.play(script, explore=drawing[-1], seed=trial.seed + attempt)
-        if not torch.equal(actions, actions[:1].expand_as(actions)):
+        plays.append(trial.play(script, explore=drawing[-1], seed=trial.seed + attempt))
+        if not torch.equal(plays[-1], plays[-1][:1].expand_as(plays[-1])):
             return
+    if all(torch.equal(each, plays[0]) for each in plays):  # a search that finds the best action every time
+        raise NotTried("no draw changes what rows with these observations do")
     raise Broken(
         f"{ROWS} rows with the same observations always draw the same action ({mode_of(drawing[-1])})",
         "draw numbers of the batch's shape, [B, ...], not one for all rows",
