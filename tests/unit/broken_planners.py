@@ -488,6 +488,12 @@ class ReturnsTheSameMemoryAgain(Honest):
 
 
 @breaks("isolation")
+class PutsTheModelIntoTraining(Honest):
+    def search(self, model: Any, *args: Any) -> Plan:
+        return super().search(model.train(), *args)
+
+
+@breaks("isolation")
 class MovesTheBelief(Honest):
     def search(self, model: Any, belief: Any, *args: Any) -> Plan:
         plan = super().search(model, belief, *args)

@@ -305,3 +305,17 @@ class SeesTheNextFrame(EncodesWholeClips):
     def __init__(self) -> None:
         super().__init__()
         self.clip = nn.Conv1d(23, 23, 3, padding=1)
+
+
+@breaks("actions matter")
+class OneEntryForBoth(Honest):
+    """In the loss as well as in predictions."""
+
+    def step(self, belief: Any, action: Tensor) -> Tensor:
+        return super().step(belief, action[..., :1].expand_as(action))
+
+
+@breaks("observations matter")
+class PlaceUnseenAtFirst(Honest):
+    def initial(self, observation: Any) -> Any:
+        return super().initial({**observation, "x": torch.zeros_like(observation["x"])})

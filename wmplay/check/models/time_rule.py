@@ -4,12 +4,14 @@ it."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import torch
+from gymnasium.spaces import Discrete
 from torch import Tensor
 
 from wmplay.check.compare import TOLERANCE, same
@@ -33,6 +35,7 @@ LEVEL = 0.5  # difference of means, in units of the codes
 BATCHES = 8  # of episodes, on which the loss is asked what it knows
 SURELY = 5.0  # standard errors
 MISPLACED = 0.2  # part of the entries
+MOST = 12  # entries, or numbers, of actions that are tried one by one
 _PLACES = "see whether decode gives each entry its own place: axes, channels, the order of keys, units"
 _SCALE = "predict in the units of what is observed and paid: undo symlog, normalisation, logits, division"
 ON_TIME = "on time"
@@ -92,6 +95,28 @@ def actions_matter(trial: Trial) -> None:
                 f"was{late or early}",
                 f"see that each action enters before its own step is predicted, and {RULE}",
             )
+    held = {name: futures(action) for name, action in _held_actions(trial)}
+    for (name, one), (other, two) in combinations(held.items(), 2):
+        alike = name.partition(" = ")[0] == other.partition(" = ")[0]  # values of the same part of the action
+        if alike and torch.equal(one, two):
+            raise Broken(
+                f"{name} and {other}, held for {AHEAD} steps, lead to the same predictions to the last bit",
+                "let every entry and every number of the action enter: see slices, clamps and one-hot sizes",
+            )
+
+
+def _held_actions(trial: Trial) -> Iterator[tuple[str, Tensor]]:
+    """Yield the actions of ``future`` with an entry held at a bound, or one discrete action in all steps."""
+    if isinstance(trial.action_space, Discrete):
+        start = int(trial.action_space.start)
+        for number in range(start, start + min(int(trial.action_space.n), MOST)):
+            yield f"action = {number}", torch.full_like(trial.future, number)
+        return
+    for entry in range(min(trial.future.shape[-1], MOST)):
+        for name, bound in zip(("low", "high"), trial.choices, strict=True):
+            action = trial.future.clone()
+            action[..., entry] = bound[entry]
+            yield f"action[{entry}] = {name}", action
 
 
 def predictions_are_on_time(trial: Trial) -> None:

@@ -77,6 +77,7 @@ def isolation(solver: Solver) -> None:
     for kind, space in solver.each():
         task, other = problem(space, quadratic), problem(space, two_valleys)
         planner = solver.build(space, candidates=FEW)
+        task.model.eval()
         first = solve(planner, task, solver.seed)
         kept = first.action.clone(), first.score.clone()
         start = first.action.clone()
@@ -100,6 +101,8 @@ def isolation(solver: Solver) -> None:
                 f"after calls about other rows, the same call plans other {kind} actions",
                 "keep nothing in the planner between calls: what goes on from plan to plan is warm_start",
             )
+        if task.model.training:
+            raise Broken("planning puts the model into training mode", "leave the model's mode as it is")
         if any(p.grad is not None for p in task.model.parameters()):
             raise Broken("planning leaves gradients in the model's weights", "plan under torch.no_grad()")
 
