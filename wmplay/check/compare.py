@@ -32,6 +32,11 @@ def shown(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
+def claim(piece: Any, name: str, default: Any = None) -> Any:
+    """Return what a piece says of itself by an attribute."""
+    return getattr(piece, name, default)
+
+
 def listed(names: Sequence[str], limit: int = 5) -> str:
     """Return the first names, and the number of the remaining ones."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""

@@ -18,7 +18,6 @@ from wmplay.system.progress import doing
 S = TypeVar("S")
 S_contra = TypeVar("S_contra", contravariant=True)
 KIT = Path(__file__).parent
-FIELDS = ("name", "status", "message", "advice", "seconds")  # of a finding, in JSON
 
 
 class Broken(Exception):
@@ -97,9 +96,18 @@ class Report:
         return tuple(finding for finding in self.findings if not finding.passed)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report as JSON data: ``piece``, ``passed``, and of each of ``findings`` what ``FIELDS``
-        names."""
-        findings = [{name: getattr(finding, name) for name in FIELDS} for finding in self.findings]
+        """Return the report as JSON data: ``piece``, ``passed``, and ``findings`` with name, status, message,
+        advice and seconds."""
+        findings = [
+            {
+                "name": finding.name,
+                "status": finding.status,
+                "message": finding.message,
+                "advice": finding.advice,
+                "seconds": finding.seconds,
+            }
+            for finding in self.findings
+        ]
         return {"piece": self.piece, "passed": self.passed, "findings": findings}
 
     def __str__(self) -> str:

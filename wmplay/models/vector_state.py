@@ -18,8 +18,7 @@ from torch.nn import functional as F
 from wmplay.contracts import LazyMapping, Segment
 from wmplay.errors import ConfigError
 from wmplay.nets.by_key import ModulesByKey, term
-from wmplay.nets.gaussian import nats
-from wmplay.nets.heads import OutcomeHeads, masked_mean
+from wmplay.nets.heads import OutcomeHeads, masked_mean, nats
 from wmplay.nets.layers import mlp
 from wmplay.nets.modalities import modalities
 from wmplay.nets.observations import ImageHead, ObservationEncoder, vectors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -12,6 +13,8 @@ from wmplay.contracts import LazyMapping, Segment
 from wmplay.errors import ConfigError
 from wmplay.nets.layers import mlp
 from wmplay.system.processes import joint_count
+
+HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
 
 class OutcomeHeads(nn.Module):
@@ -73,3 +76,8 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     (``wmplay.system.processes.joint_count``).
     """
     return torch.where(mask, values, 0.0).sum() / joint_count(mask)
+
+
+def nats(value: Tensor, mean: Tensor, sigma: Tensor) -> Tensor:
+    """Return the negative log density of each number [...] under Gaussians, in nats."""
+    return 0.5 * ((value - mean) / sigma).square() + sigma.log() + HALF_LOG_TAU

@@ -12,7 +12,7 @@ import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
 
-from wmplay.check.compare import same
+from wmplay.check.compare import claim, same
 from wmplay.check.explorers.exploring import LONG, MANY, Exploring, Make
 from wmplay.check.fixtures.fitted_model import ROWS
 from wmplay.check.fixtures.scripts import flat
@@ -263,7 +263,7 @@ def it_explores_around_the_policys_action(trial: Exploring) -> None:
 
 def it_explores_as_often_as_it_says(trial: Exploring) -> None:
     """Check that it acts at random no more often than by its attribute ``epsilon`` or ``probability``."""
-    says = {name: getattr(trial.policy, name, None) for name in RATES}
+    says = {name: claim(trial.policy, name) for name in RATES}
     rates = {name: x for name, x in says.items() if isinstance(x, float) and 0 <= x <= 1}
     if len(rates) != 1:
         raise NotTried("it has no attribute epsilon or probability")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from wmplay.check.compare import shown
+from wmplay.check.compare import claim, shown
 from wmplay.check.fixtures.fitted_model import AHEAD, ROWS, record
 from wmplay.check.report import Broken
 from wmplay.contracts import GOAL_PREFIX, LazyMapping, Prediction, WorldModel, modelled
@@ -151,7 +151,7 @@ class Judged:
 
 def _model_of(objective: Any) -> Any:
     """Return the world model among an objective's attributes, or None."""
-    held = {**getattr(objective, "__dict__", {}), **getattr(objective, "_modules", {})}.values()
+    held = {**claim(objective, "__dict__", {}), **claim(objective, "_modules", {})}.values()
     return next((each for each in held if isinstance(each, WorldModel)), None)
 
 

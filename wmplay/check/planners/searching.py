@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wmplay.check.compare import TOLERANCE
+from wmplay.check.compare import TOLERANCE, claim
 from wmplay.check.fixtures.planning_problems import (
     ROWS,
     Problem,
@@ -106,7 +106,7 @@ def each_step_has_its_own_action(solver: Solver) -> None:
     for kind, space in solver.each():
         for hold in (1, 2) if "hold" in solver.parameters else (1,):
             planner = solver.build(space, candidates=MANY, horizon=2 * hold + 1, hold=hold)
-            held = max(hold, int(getattr(planner, "hold", 1)))
+            held = max(hold, int(claim(planner, "hold", 1)))
             task = problem(space, quadratic, turns=1)
             plan = solve(planner, task, solver.seed).action
             if plan.shape[1] <= held:

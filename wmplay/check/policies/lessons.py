@@ -161,7 +161,7 @@ def limits_upward(trial: Practised) -> bool:
 
 def limits(trial: Practised) -> Lesson:
     """Return the lesson in a world where good actions lead to the time limit, the same one again."""
-    known = getattr(trial, "limits", None)
+    known = vars(trial).get("limits")
     if not isinstance(known, Lesson):
         known = Lesson(trial, Limits(limits_upward(trial)))
         trial.limits = known  # type: ignore[attr-defined]

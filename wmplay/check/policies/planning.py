@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wmplay.check.compare import claim
 from wmplay.check.fixtures.held_parts import holding
 from wmplay.check.fixtures.known_course import Call, Course, Scout, same_frame
 from wmplay.check.fixtures.scripts import ANEW, BEFORE, Acting, Script, flat
@@ -39,8 +40,9 @@ class Flight:
 
 def flown(trial: Acting) -> Flight:
     """Return a play of a copy of the policy with other parts; raise NotTried for one that takes none."""
-    if isinstance(getattr(trial, "flight", None), Flight):
-        return trial.flight  # type: ignore[attr-defined,no-any-return]
+    known = vars(trial).get("flight")
+    if isinstance(known, Flight):
+        return known
     parts = trial.parts
     if not parts.models:
         raise NotTried("it holds no model")
@@ -342,7 +344,7 @@ def _shift(warm: Tensor, old: Tensor, first: int) -> int | None:
 
 def _as_long_as_it_says(trial: Acting, since: list[Tensor]) -> None:
     """Check the attribute ``replan_every``, if it has one: the steps that each plan is followed."""
-    every: Any = getattr(trial.policy, "replan_every", None)
+    every: Any = claim(trial.policy, "replan_every")
     longest = int(torch.stack(since).max()) + 1
     if isinstance(every, int) and (longest > every or longest < min(every, BEFORE)):
         raise Broken(

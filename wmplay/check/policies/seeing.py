@@ -13,6 +13,7 @@ from gymnasium.spaces import Discrete
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from wmplay.check.compare import claim
 from wmplay.check.fixtures.scripts import Acting, Changes, flat
 from wmplay.check.policies.planning import flown
 from wmplay.check.report import Broken, NotTried, Property
@@ -29,7 +30,7 @@ def frames_matter(trial: Acting) -> None:
     ``open_loop``."""
     if any(seen.any() for changes in _changes(trial) for seen in changes.frame):
         return
-    if getattr(trial.policy, "open_loop", False):
+    if claim(trial.policy, "open_loop"):
         raise NotTried("it claims to be open_loop")
     if trial.reacts_to_extremes:
         return
@@ -109,7 +110,7 @@ def explore_is_heeded(trial: Acting) -> None:
         return
     if not draws[False]:
         raise NotTried("it never draws: an explorer around it explores")
-    if getattr(trial.policy, "stochastic", False):
+    if claim(trial.policy, "stochastic"):
         raise NotTried("it claims to be stochastic")
     if trial.parts.planners or trial.parts.models:
         raise NotTried("it plans, and may draw for that")

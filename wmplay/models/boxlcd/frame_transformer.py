@@ -18,8 +18,7 @@ from wmplay.models.boxlcd.symbols import Symbols
 from wmplay.models.boxlcd.transformer import CausalTransformer
 from wmplay.nets.actions import ActionEncoder
 from wmplay.nets.by_key import ModulesByKey, term
-from wmplay.nets.gaussian import nats
-from wmplay.nets.heads import OutcomeHeads, masked_mean
+from wmplay.nets.heads import OutcomeHeads, masked_mean, nats
 from wmplay.nets.layers import fourier_features
 from wmplay.nets.modalities import Vector
 
