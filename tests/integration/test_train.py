@@ -249,7 +249,7 @@ def test_a_logger_that_refuses_ends_the_run_as_failed() -> None:
 def test_a_run_whose_report_fails_is_not_finished(monkeypatch: pytest.MonkeyPatch) -> None:
     short = [*TINY[:1], "iterations=1", "fit.steps=2", "evaluate.policy.episodes=0", "dir=bad"]
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["wmplay.loop.train"], "write_report", lambda path: 1 / 0)
+        patch.setattr("wmplay.report.write_report", lambda path: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             wmplay.train(short)
     assert RunDirectory(Path("bad")).read()["status"] == "failed"

@@ -82,7 +82,7 @@ class LeavesOutTheStepThatEnds(Honest):
         return super().compare(guess, outcome, frames, dataclasses.replace(segment, reward=paid))
 
 
-@breaks("each head tells what the loss knows")
+@breaks("predictions come nearer")
 class DiscountOfTheEnd(Honest):
     def predict(self, belief: Any, action: Tensor, **draws: Any) -> Prediction:
         future = super().predict(belief, action, **draws)

@@ -86,19 +86,16 @@ class Remembering:
 
 @pytest.mark.parametrize("explore", [False, True])
 def test_an_actor_does_what_simulate_does(explore: bool) -> None:
-    expected = wmplay.simulate(AlignmentWorld(), Remembering(), episodes=3, seed=7, explore=explore)
     env = AlignmentWorld()
     act = Actor(Remembering(), env, explore=explore, seed=7)
     observation, _ = env.reset(seed=7)
-    for trajectory in expected:
+    for trajectory in wmplay.simulate(AlignmentWorld(), Remembering(), 1, seed=7, explore=explore):
         for action in trajectory.action:
             taken = act(observation)
             np.testing.assert_array_equal(taken, action)
             assert taken.dtype == env.action_space.dtype
             observation, _, terminated, truncated, _ = env.step(taken)
         assert terminated or truncated
-        observation, _ = env.reset()
-        act.reset()
 
 
 def test_an_actor_is_told_what_was_executed_instead() -> None:

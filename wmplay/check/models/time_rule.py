@@ -351,7 +351,11 @@ def _off_time(told: Told) -> dict[tuple[str, str], str]:
 
 def _opposite(told: Told) -> set[str]:
     """Return who tells the opposite of the truth, so that it seems to be late, or late and early at once."""
-    found = {who for (who, what), x in told.items() if what != "time" and x[ON_TIME] < -OPPOSITE}
+    found = {
+        who
+        for (who, what), x in told.items()
+        if what != "time" and x[ON_TIME] < -OPPOSITE and max(x["late"], x["early"]) < OPPOSITE
+    }
     times = {who: (x["late"], x["early"]) for (who, what), x in told.items() if what == "time"}
     early = {who for who, (late, early) in times.items() if early > late}
     both = {who for who, pair in times.items() if min(pair) > 0.5 * max(pair) > ENOUGH["time"]}
