@@ -133,7 +133,7 @@ def test_gradients_pass_through_a_fitted_kind_of_model_and_the_tasks_of_the_worl
 
 def test_a_rollout_is_what_the_env_would_do() -> None:
     env = learned(temperature=0.0)
-    observation = env.reset_tensors(seed=1)
+    observation = env.reset_tensors(seed=0)
     torch.manual_seed(5)
     tape = 2 * torch.rand(N, 3, 2) - 1
     imagined = env.rollout(env.belief, Tape(tape), observation, 3)

@@ -90,7 +90,7 @@ def test_a_context_longer_than_the_stored_trajectories_is_refused(tmp_path: Any)
 
 def test_episodes_begin_with_the_starts_in_order_and_go_on_with_any() -> None:
     env, pool = learned(num_envs=37), starts().observation
-    seen = env.reset_tensors(seed=1)
+    seen = env.reset_tensors(seed=0)
     assert torch.equal(seen["x"], torch.cat([pool["x"], pool["x"][:6]])[:, 0])
     later: set[int] = set()
     for action in drawn(env, 41):

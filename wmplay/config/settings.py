@@ -191,7 +191,7 @@ class Settings:
 
     def pieces(self) -> dict[str, Piece]:
         """Return {kind: the config of its piece}, without the kinds that the run does without."""
-        return {kind: piece for kind in KINDS if (piece := getattr(self, kind)) is not None}
+        return {kind: piece for kind in KINDS if (piece := vars(self)[kind]) is not None}
 
     def config(self) -> dict[str, Any]:
         """Return the settings as plain values, as in ``config.yaml``; ``settings_of`` is the inverse."""

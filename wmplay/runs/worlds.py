@@ -85,4 +85,5 @@ def learned_env(
         temperature=cfg.temperature,
         max_steps=cfg.max_steps,
         device=device,
+        seed=seed,
     )

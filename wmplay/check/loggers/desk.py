@@ -35,7 +35,7 @@ OF_THE_RUN = ("config.yaml", "run.json", "metrics.jsonl", "checkpoints/updates_7
 
 @dataclass(frozen=True)
 class Written:
-    """What the files of a run hold."""
+    """Content of the files of a run."""
 
     names: set[str]  # the last parts of metrics' names
     records: list[Record]

@@ -1,4 +1,4 @@
-"""How much plans lack of the best ones, over seeds, and other numbers that the properties share."""
+"""Regrets of plans over seeds, and other numbers that the properties share."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ WATCHED = 61  # observations to measure the place on
 
 
 class Practiced(NamedTuple):
-    """What a practice was given, and what it told."""
+    """A practice: its arguments and what it reported."""
 
     world: Yard
     model: Dream

@@ -68,6 +68,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         max_steps: time limit of an episode; None is the real env's, if it has one.
         precision: of the model's products, see ``wmplay.system.device``; ``rollout`` keeps float32.
         device: of the model.
+        seed: of the starts: a reset with it begins slot i with start i; with another seed starts are drawn.
 
     Raises:
         ConfigError: if the model does not predict the inputs of the reward, or if it takes no temperature.
@@ -85,8 +86,9 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         max_steps: int | None = None,
         precision: Precision = "auto",
         device: torch.device | str = "cpu",
+        seed: int = 0,
     ) -> None:
-        self.num_envs = num_envs
+        self.num_envs, self._seed = num_envs, seed
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
         known = env_spec(env)
         self.single_action_space = known.action_space
@@ -115,12 +117,14 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
     def reset_tensors(self, seed: int | None = None) -> Observation:
         """Begin episodes in all slots and return their last real frames {key: [N, ...]}.
 
-        With a seed, slot i begins with start i. Without one, as in all later episodes, the start is drawn.
+        With the seed of the starts, slot i begins with start i. With another seed or none, as in all later
+        episodes, the start is drawn.
         """
-        if seed is None:
+        if seed is not None:
+            self._generator.manual_seed(seed)
+        if seed != self._seed:
             start = self._any_start(self.num_envs)
         else:
-            self._generator.manual_seed(seed)
             start = torch.arange(self.num_envs, device=self.device) % len(self._starts.action)
         self.belief, self._observation, self._goal = self.begin(start)
         self._time = torch.zeros(self.num_envs, dtype=torch.long, device=self.device)
