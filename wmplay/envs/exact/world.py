@@ -168,7 +168,10 @@ def given_state(value: Any, size: int) -> Array:
     """Return a state [S] from ``reset``'s options. Raise ConfigError unless it is S finite numbers."""
     state = np.array(value, np.float64)
     if state.shape != (size,) or not np.isfinite(state).all():
-        raise ConfigError("reset option 'state'", got=list(state.shape), expected=f"{size} finite numbers")
+        what = f"reset option 'state' has the shape {list(state.shape)}"
+        if state.shape == (size,):
+            what = f"reset option 'state' is {state.tolist()}"
+        raise ConfigError(what, got=list(state.shape), expected=f"{size} finite numbers")
     return state
 
 
