@@ -1,0 +1,1 @@
+"""Parts of agents that learn values and policies, shared by their families."""
