@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from benchmarks import plain_search
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor, nn
 
 from wmplay.contracts import Prediction
 from wmplay.envs.exact.two_rooms import MOVES, TwoRooms
 from wmplay.errors import ConfigError, SpaceError
-from wmplay.nets.search import Reached, halving, search
+from wmplay.nets.search import Reached, exploration_rate, halving, search
 from wmplay.planners.mcts import MCTS
 
 RULES: Any = ("gumbel", "puct")
@@ -125,9 +127,101 @@ def test_values_are_discounted_sums_along_the_path() -> None:
 
     nothing = torch.zeros(2)
     root = Reached(torch.zeros(2, 1), nothing, nothing, torch.zeros(2, 1), nothing)
-    found = search(expand, root, 3)
-    returns = [0, 1, 1.5, 1.75]  # of the root at first, and of each simulation
-    torch.testing.assert_close(found.value, torch.full((2,), sum(returns) / 4))
+    returns = [1, 1.5, 1.75]  # of each simulation; PUCT counts what the root was worth before, 0, as well
+    for rule, mean in (("gumbel", sum(returns) / 3), ("puct", sum(returns) / 4)):
+        found = search(expand, root, 3, rule=rule)  # type: ignore[arg-type]
+        torch.testing.assert_close(found.value, torch.full((2,), mean))
+
+
+def test_the_weight_of_the_prior_grows_with_the_visits() -> None:
+    rates = exploration_rate(torch.tensor([1.0, 19_652 * 2]))
+    assert rates.tolist() == pytest.approx([1.2501, 1.25 + math.log(3)], abs=1e-4)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_of_one_simulation_the_action_is_the_priors(rule: Any) -> None:
+    expand, root = bandit(torch.zeros(2, 3), torch.tensor([[0.0, 2, 1], [3.0, 2, 1]]), 0.0)
+    assert search(expand, root, 1, rule=rule).visits.tolist() == [[0, 1, 0], [1, 0, 0]]
+
+
+class Lines(nn.Module):
+    """A random model: a state of 7 numbers, 3 actions with K outcomes each."""
+
+    def __init__(self, outcomes: int, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.outcomes = outcomes
+
+        def random(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator)
+
+        self.moves, self.said, self.chances = (
+            random(3 * outcomes, 7, 7),
+            random(7, 5),
+            random(7, 3 * outcomes),
+        )
+
+    def at(self, belief: Tensor, reward: Tensor) -> Reached:
+        said = belief @ self.said
+        chance = (belief @ self.chances).unflatten(1, (3, -1)).softmax(-1) if self.outcomes > 1 else None
+        return Reached(belief, reward, torch.full_like(reward, 0.9), said[:, :3], said[:, 3], chance)
+
+    def expand(self, belief: Tensor, action: Tensor, outcome: Tensor | int = 0) -> Reached:
+        after = (belief.unsqueeze(1) @ self.moves[action * self.outcomes + outcome]).squeeze(1).tanh()
+        return self.at(after, (after @ self.said)[:, 4])
+
+    def said_of(self, reached: Reached) -> Any:
+        chance = None if reached.chance is None else reached.chance[0].tolist()
+        numbers = (float(reached.reward), float(reached.discount), reached.logits[0].tolist())
+        return plain_search.Said(reached.belief, *numbers, float(reached.value), chance)
+
+    def step(self, belief: Any, action: int, outcome: int) -> Any:
+        return self.said_of(self.expand(belief, torch.tensor([action]), torch.tensor([outcome])))
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("outcomes", [1, 2])
+def test_searches_are_those_of_the_plain_reference(rule: Any, outcomes: int) -> None:
+    model = Lines(outcomes, 3)
+    belief = torch.randn(5, 7, generator=torch.Generator().manual_seed(4)).tanh()
+    root = model.at(belief, torch.zeros(5))
+    found = search(model.expand, root, 23, rule=rule)
+    for row in range(5):
+        alone = model.said_of(model.at(belief[row : row + 1], torch.zeros(1)))
+        visits, policy, value = plain_search.plain_search(model.step, alone, 23, rule)
+        assert found.visits[row].tolist() == visits
+        assert found.policy[row].tolist() == pytest.approx(policy, abs=1e-4)
+        assert float(found.value[row]) == pytest.approx(value, abs=1e-4)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_with_one_outcome_chance_changes_nothing(rule: Any) -> None:
+    model = Lines(1, 5)
+    root = model.at(torch.randn(5, 7, generator=torch.Generator().manual_seed(6)), torch.zeros(5))
+
+    def certain(reached: Reached) -> Reached:
+        return replace(reached, chance=torch.ones(5, 3, 1))
+
+    usual = search(model.expand, root, 19, rule=rule)
+    sure = search(lambda b, a, *_: certain(model.expand(b, a)), certain(root), 19, rule=rule)
+    assert torch.equal(usual.visits, sure.visits)
+    torch.testing.assert_close(usual.policy, sure.policy)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("fair", [True, False])
+def test_a_sure_prize_is_better_than_a_fair_coin(rule: Any, fair: bool) -> None:
+    """Action 0 pays .6, action 1 pays 1 or nothing; a model that knows one outcome alone expects a win."""
+    nothing = torch.zeros(3)
+    chance = torch.tensor([[1.0, 0], [0.5, 0.5] if fair else [1, 0]]).expand(3, 2, 2)
+
+    def expand(belief: Tensor, action: Tensor, outcome: Tensor) -> Reached:
+        reward = torch.where(action == 0, 0.6, 1.0 - outcome)
+        return Reached(belief, reward, nothing, torch.zeros(3, 2), nothing, chance)
+
+    root = Reached(torch.zeros(3, 1), nothing, nothing, torch.zeros(3, 2), nothing, chance)
+    found = search(expand, root, 32, rule=rule)
+    assert found.action.tolist() == [0 if fair else 1] * 3
 
 
 # ---- the planner -----------------------------------------------------------------------------------

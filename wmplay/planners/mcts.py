@@ -1,8 +1,10 @@
 """Monte Carlo tree search over discrete actions: Gumbel MuZero's (Danihelka et al. 2022) or PUCT (see
 ``nets/search.py``).
 
-A model that is ``Valued`` gives the values of leaves, the prior and the discount; otherwise values are 0 and
-the prior is uniform. PUCT needs a prior: it takes an action that was never tried for as bad as the worst one.
+A model that is ``Valued`` gives the values of leaves, the prior and the discount, and its plan is the most
+taken path of the tree; no other plan is compared with it, because a sum of rewards does not count the values.
+Of other models values are 0 and the prior is uniform. PUCT needs a prior: it takes an action that was never
+tried for as bad as the worst one.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from wmplay.contracts import Belief, Plan, Score, Valued, WorldModel
 from wmplay.errors import ConfigError, SpaceError, check_values
-from wmplay.nets.search import Reached, Search, search
+from wmplay.nets.search import Reached, search
 from wmplay.nets.trees import device_of, rows
 from wmplay.planners.candidates import scored
 
@@ -24,7 +26,8 @@ from wmplay.planners.candidates import scored
 class MCTS:
     """A planner by tree search. The score of a plan of one step is the reward of that step.
 
-    The plan is the most visited path of the tree. Steps beyond its end are the best of some random ones.
+    The plan is the most visited path of the tree. Steps beyond its end are the best of some random ones, or,
+    of a ``Valued`` model, repeat the last one.
 
     Args:
         action_space: Discrete from 0.
@@ -70,7 +73,10 @@ class MCTS:
         warm_start: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Plan:
-        """Return the best plan found for each row, never worse than ``warm_start`` [B, H] int64."""
+        """Return the best plan found for each row, never worse than ``warm_start`` [B, H] int64.
+
+        The search in a ``Valued`` model does without a warm start, and scores the plan by its value.
+        """
         batch, device = rows(belief), device_of(belief)
         gamma = model.gamma if isinstance(model, Valued) else self.gamma
 
@@ -85,7 +91,9 @@ class MCTS:
         found = search(
             expand, root, self.simulations, rule=self.rule, depth=self.horizon, considered=self.considered
         )
-        path, known = self._path(found)
+        path, known = found.tree.path(found.action, self.horizon)
+        if isinstance(model, Valued):
+            return Plan(path, found.value)
         tails = torch.randint(
             self.actions, (batch, self.tails, self.horizon), generator=generator, device=device
         )
@@ -100,16 +108,3 @@ class MCTS:
             proposed = model.policy(belief).logits
             logits, value = logits if proposed is None else proposed, model.value(belief)
         return Reached(belief, reward, discount, logits, value)
-
-    def _path(self, found: Search) -> tuple[Tensor, Tensor]:
-        """Return the most visited path [B, H] and where it is known [B, H] bool."""
-        tree, node, action = found.tree, torch.zeros_like(found.action), found.action
-        path, known = [action], [torch.ones_like(action, dtype=torch.bool)]
-        for _ in range(self.horizon - 1):
-            following = tree.child[tree.row, node, action]
-            node = following.clamp(min=0)
-            visits = tree.child_visits[tree.row, node]
-            known.append(known[-1] & (following >= 0) & (visits.sum(1) > 0))
-            action = visits.argmax(1)
-            path.append(action)
-        return torch.stack(path, 1), torch.stack(known, 1)
