@@ -19,6 +19,13 @@ from wmplay.contracts import Prediction, Segment
 NUMBERS = 37  # of a frame of Push: a screen of 5 x 7, and a place
 
 
+def unrolled(cell: nn.GRUCell, x: Tensor, hidden: Tensor) -> Tensor:
+    """The states of a cell over inputs [B, T, N]."""
+    weights = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
+    one_layer = (True, 1, 0.0, cell.training, False, True)
+    return torch.gru(x, hidden.unsqueeze(0), weights, *one_layer)[0]
+
+
 class Honest(nn.Module):
     """Reads frames and actions with a GRU, guesses the change of the next frame, goes on from its guesses."""
 
@@ -34,10 +41,9 @@ class Honest(nn.Module):
         return {"hidden": frame.new_zeros(len(frame), 23), "frame": frame}
 
     def observe(self, belief: Any, action: Tensor, observation: Any) -> Any:
-        frames = self.flat(observation, 2)
-        for t in range(action.shape[1]):
-            belief = {"hidden": self.step(belief, action[:, t]), "frame": frames[:, t]}
-        return belief
+        frames = torch.cat([belief["frame"].unsqueeze(1), self.flat(observation, 2)], 1)
+        hidden = self.along(frames[:, :-1], action, belief["hidden"])
+        return {"hidden": hidden[:, -1], "frame": frames[:, -1]}
 
     def predict(self, belief: Any, action: Tensor, *, generator: Any = None) -> Prediction:
         features = []
@@ -57,13 +63,8 @@ class Honest(nn.Module):
 
     def loss(self, segment: Segment) -> Any:
         frames = self.flat(segment.observation, 2)
-        belief = {"hidden": frames.new_zeros(len(frames), 23), "frame": frames[:, 0]}
-        steps = []
-        for t in range(segment.action.shape[1]):
-            hidden = self.step(belief, segment.action[:, t])
-            belief = {"hidden": hidden, "frame": frames[:, t + 1]}
-            steps.append(hidden)
-        change, outcome = self.guess(torch.stack(steps, 1))
+        hidden = self.along(frames[:, :-1], segment.action, frames.new_zeros(len(frames), 23))
+        change, outcome = self.guess(hidden)
         loss = self.compare(frames[:, :-1] + change, outcome, frames, segment)
         return loss, {"loss/frame": loss.detach()}
 
@@ -81,9 +82,16 @@ class Honest(nn.Module):
         parts = [observation[key].float().flatten(batch_dims) for key in ("lcd", "x")]
         return torch.cat(parts, -1)
 
-    def step(self, belief: Any, action: Tensor) -> Tensor:
+    def inputs(self, frame: Tensor, action: Tensor) -> Tensor:
         moved = F.one_hot(action, self.classes).float() if self.classes else action
-        return self.cell(torch.cat([belief["frame"], moved], -1), belief["hidden"])
+        return torch.cat([frame, moved], -1)
+
+    def step(self, belief: Any, action: Tensor) -> Tensor:
+        return self.cell(self.inputs(belief["frame"], action), belief["hidden"])
+
+    def along(self, frames: Tensor, action: Tensor, hidden: Tensor) -> Tensor:
+        """What ``step`` leaves after each of T steps, [B, T, 23], in one call: fits take most of the time."""
+        return unrolled(self.cell, self.inputs(frames, action), hidden)
 
     def guess(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         both = self.head(hidden)
@@ -224,11 +232,7 @@ class LossThatIsGivenTheAnswer(Honest):
     def loss(self, segment: Segment) -> Any:
         frames = self.flat(segment.observation, 2)
         told = torch.cat([frames[:, :-1, :35], frames[:, 1:, 35:]], -1)
-        hidden, steps = frames.new_zeros(len(frames), 23), []
-        for t in range(segment.action.shape[1]):
-            hidden = self.step({"hidden": hidden, "frame": told[:, t]}, segment.action[:, t])
-            steps.append(hidden)
-        guess, outcome = self.guess(torch.stack(steps, 1))
+        guess, outcome = self.guess(self.along(told, segment.action, frames.new_zeros(len(frames), 23)))
         error = self.frame_error(told + guess, frames[:, 1:]) + 0 * outcome.sum(-1)
         loss = (error * segment.mask).sum() / segment.mask.sum()
         return loss, {"loss/frame": loss.detach()}
@@ -364,8 +368,8 @@ class BeliefOfTheFrameBefore(Honest):
 
 @breaks("actions matter")
 class IgnoresActions(Honest):
-    def step(self, belief: Any, action: Tensor) -> Tensor:
-        return super().step(belief, torch.ones_like(action))
+    def inputs(self, frame: Tensor, action: Tensor) -> Tensor:
+        return super().inputs(frame, torch.ones_like(action))
 
 
 @breaks("observations matter")

@@ -253,8 +253,8 @@ class RewardsWithTheWrongSign(Honest):
 class LatentActionOfThePast(Honest):
     """p-doom/jasmine#122: what stands for the action is inferred from the frame that was left."""
 
-    def step(self, belief: Any, action: Tensor) -> Tensor:
-        return super().step(belief, belief["frame"][:, -2:])
+    def inputs(self, frame: Tensor, action: Tensor) -> Tensor:
+        return super().inputs(frame, frame[..., -2:])
 
 
 @breaks("padding counts for nothing")
@@ -311,8 +311,8 @@ class SeesTheNextFrame(EncodesWholeClips):
 class OneEntryForBoth(Honest):
     """In the loss as well as in predictions."""
 
-    def step(self, belief: Any, action: Tensor) -> Tensor:
-        return super().step(belief, action[..., :1].expand_as(action))
+    def inputs(self, frame: Tensor, action: Tensor) -> Tensor:
+        return super().inputs(frame, action[..., :1].expand_as(action))
 
 
 @breaks("observations matter")

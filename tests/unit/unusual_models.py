@@ -21,6 +21,12 @@ def symexp(x: Tensor) -> Tensor:
     return x.sign() * x.abs().expm1()
 
 
+def threes(x: Tensor) -> Tensor:
+    """Each step of [B, T, ...] and the two after it, [B * T, 3, ...]; zeros after the last."""
+    more = torch.cat([x, torch.zeros_like(x[:, :1]), torch.zeros_like(x[:, :1])], 1)
+    return torch.stack([more[:, k : k + x.shape[1]] for k in range(3)], 2).flatten(0, 1)
+
+
 class Deterministic(Honest):
     """Draws nothing, and predicts no end."""
 
@@ -110,10 +116,7 @@ class RewardOnly(Honest):
         return self.cell(torch.cat([frame, blank], -1), frame.new_zeros(len(frame), 23))
 
     def observe(self, belief: Any, action: Tensor, observation: Any) -> Any:
-        frames = self.flat(observation, 2)
-        for t in range(action.shape[1]):
-            belief = self.cell(torch.cat([frames[:, t], action[:, t]], -1), belief)
-        return belief
+        return self.along(self.flat(observation, 2), action, belief)[:, -1]
 
     def predict(self, belief: Any, action: Tensor, *, generator: Any = None) -> Prediction:
         steps = []
@@ -128,16 +131,17 @@ class RewardOnly(Honest):
 
     def loss(self, segment: Segment) -> Any:
         """Of three steps ahead from each."""
-        belief = self.initial({key: value[:, 0] for key, value in segment.observation.items()})
-        frames, error = self.flat(segment.observation, 2), 0.0
-        steps = segment.action.shape[1]
-        for t in range(steps):
-            ahead = min(3, steps - t)
-            reward = self.predict(belief, segment.action[:, t : t + ahead]).reward
-            off = (reward - segment.reward[:, t : t + ahead]).square() * segment.mask[:, t : t + ahead]
-            error = error + off.sum() / ahead
-            belief = self.cell(torch.cat([frames[:, t + 1], segment.action[:, t]], -1), belief)
-        return error / segment.mask.sum(), {}
+        action, reward, counts = map(threes, (segment.action, segment.reward, segment.mask))
+        told = self.predict(self.beliefs(segment).flatten(0, 1), action).reward
+        steps = torch.ones_like(segment.reward[0]).cumsum(0).flip(0)  # from each to the last
+        error = ((told - reward).square() * counts).sum(-1).unflatten(0, segment.mask.shape)
+        return (error / steps.clamp(max=3)).sum() / segment.mask.sum(), {}
+
+    def beliefs(self, segment: Segment) -> Tensor:
+        """The belief before each step, [B, T, 23]."""
+        first = self.initial({key: value[:, 0] for key, value in segment.observation.items()})
+        later = self.along(self.flat(segment.observation, 2)[:, 1:], segment.action, first)
+        return torch.cat([first.unsqueeze(1), later[:, :-1]], 1)
 
 
 class Contrastive(RewardOnly):
@@ -161,20 +165,16 @@ class Contrastive(RewardOnly):
             for slow, fast in zip(self.target.parameters(), self.code.parameters(), strict=True):
                 slow.lerp_(fast, 0.05 if self.training else 0.0)
             codes = self.target(frames[:, 1:])
-        belief = self.initial({key: value[:, 0] for key, value in segment.observation.items()})
-        for t in range(segment.action.shape[1]):
-            after = self.imagine(segment.action[:, t], belief)
-            off = (self.ahead(after) - codes[:, t]).square().mean(-1)
-            counts = segment.mask[:, t : t + 1].float()
-            code = self.code(frames[:, t]) * counts
-            spread = code.square().sum(0) / counts.sum().clamp(min=1)
-            off = off + 0.1 * (spread - 1).square().mean()
-            ends = F.binary_cross_entropy_with_logits(
-                self.ends(after).squeeze(-1), 1 - segment.terminated[:, t].float(), reduction="none"
-            )
-            error = error + ((off + ends) * segment.mask[:, t]).sum() / segment.mask.sum()
-            belief = self.cell(torch.cat([frames[:, t + 1], segment.action[:, t]], -1), belief)
-        return error, metrics
+        after = self.imagine(segment.action.flatten(0, 1), self.beliefs(segment).flatten(0, 1))
+        off = (self.ahead(after).unflatten(0, segment.mask.shape) - codes).square().mean(-1)
+        counts = segment.mask.unsqueeze(-1).float()
+        code = self.code(frames[:, :-1]) * counts
+        spread = code.square().sum(0) / counts.sum(0).clamp(min=1)  # [T, 11]
+        off = off + 0.1 * (spread - 1).square().mean(-1)
+        ends = F.binary_cross_entropy_with_logits(
+            self.ends(after).view(segment.mask.shape), 1 - segment.terminated.float(), reduction="none"
+        )
+        return error + ((off + ends) * segment.mask).sum() / segment.mask.sum(), metrics
 
 
 class Dropout(Honest):
@@ -194,8 +194,8 @@ class Double(Honest):
     def flat(self, observation: Any, batch_dims: int) -> Tensor:
         return super().flat(observation, batch_dims).double()
 
-    def step(self, belief: Any, action: Tensor) -> Tensor:
-        return super().step(belief, action.double())
+    def inputs(self, frame: Tensor, action: Tensor) -> Tensor:
+        return super().inputs(frame, action.double())
 
 
 class Staged(Honest):
@@ -239,7 +239,10 @@ class Memoryless(Honest):
         self.cell = nn.Linear(NUMBERS + 2, 23)
 
     def step(self, belief: Any, action: Tensor) -> Tensor:
-        return self.cell(torch.cat([belief["frame"], action], -1)).tanh()
+        return self.cell(self.inputs(belief["frame"], action)).tanh()
+
+    def along(self, frames: Tensor, action: Tensor, hidden: Tensor) -> Tensor:
+        return self.cell(self.inputs(frames, action)).tanh()
 
 
 UNUSUAL: tuple[type[Honest], ...] = (
