@@ -8,8 +8,9 @@ own shape. Observations are always a dict of named arrays.
 
 Discrete actions are int64 without the A axis.
 
-**Observation keys that start with ``goal_`` belong to the task.** Policies and objectives receive them. World
-models do not: ``initial``, ``observe``, ``loss`` and ``surprise`` receive the keys that ``modelled`` keeps.
+**Observation keys that start with ``goal_`` belong to the task.** Policies and objectives receive them. A
+world model receives them in ``initial``, ``observe``, ``loss`` and ``surprise`` only if it has
+``goals = True``; ``seen_by`` returns the part of an observation that a model receives.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class Segment:
         )
 
     def modelled(self) -> Segment:
-        """Return the segment without the task's goals, as a world model is fitted on it."""
+        """Return the segment without the task's goals; see ``seen_by``."""
         return replace(self, observation=modelled(self.observation))
 
     def rows(self, which: slice) -> Segment:
@@ -207,5 +207,5 @@ def model_keys(observation: Mapping[str, Any]) -> list[str]:
 
 
 def modelled(observation: Mapping[str, V]) -> dict[str, V]:
-    """Return the part of an observation that a world model receives: its ``model_keys``."""
+    """Return an observation without the task's goals: its ``model_keys``. See ``seen_by``."""
     return {key: observation[key] for key in model_keys(observation)}

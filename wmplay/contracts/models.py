@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, overload, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from wmplay.contracts.data import Belief, Decoded, Prediction, Segment, Surprise
+from wmplay.contracts.data import Belief, Decoded, Prediction, Segment, Surprise, modelled
+
+V = TypeVar("V")
 
 
 @runtime_checkable
 class WorldModel(Protocol):
     """A predictor of observations, rewards and endings. Every world model is also an ``nn.Module``.
 
-    A model receives observations without the task's goals (``modelled``). All state is in the arguments and
-    results: no call may change the module.
+    A model receives observations without the task's goals, unless it has ``goals = True`` (``seen_by``). All
+    state is in the arguments and results: no call may change the module.
 
     Optional methods and attributes are read by ``capabilities``.
     """
@@ -116,6 +118,7 @@ class Capabilities:
     predicted: Sequence[str] | None = None  # the observation keys that it predicts; None = all modelled ones
     compiles: Sequence[str] = ()  # those of "loss" and "predict" that ``torch.compile`` captures whole
     least_length: int = 1  # steps that a segment needs for all of the model to be fitted on it
+    goals: bool = False  # receives the task's ``goal_`` keys too, which stay the same during an episode
     temperature: bool = False
     # ``predict`` takes ``temperature``, the spread of samples: 1 as fitted, towards 0 the most likely future
 
@@ -130,8 +133,29 @@ def capabilities(model: Any) -> Capabilities:
         value = getattr(model, each.name, each.default)
         a_method = "Callable" in str(each.type)
         offered[each.name] = value if callable(value) or not a_method else each.default
+    offered["goals"] = offered["goals"] is True
     del offered["temperature"]
     predicts = isinstance(model, WorldModel)
     return Capabilities(
         **offered, temperature=predicts and "temperature" in inspect.signature(model.predict).parameters
     )
+
+
+@overload
+def seen_by(model: Any, given: Segment) -> Segment: ...
+
+
+@overload
+def seen_by(model: Any, given: Mapping[str, V]) -> dict[str, V]: ...
+
+
+def seen_by(model: Any, given: Any) -> Any:
+    """Return the part of an observation, or of a segment, that a world model receives.
+
+    Whoever calls ``initial``, ``observe``, ``loss`` or ``surprise`` of a model passes this part: without the
+    task's goals, unless the model takes them (``Capabilities.goals``).
+    """
+    segment = isinstance(given, Segment)
+    if capabilities(model).goals:
+        return given if segment else dict(given)
+    return given.modelled() if segment else modelled(given)

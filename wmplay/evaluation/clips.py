@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wmplay.contracts import Array, Segment, Trajectory, model_keys
+from wmplay.contracts import Array, Segment, Trajectory, model_keys, modelled
 from wmplay.errors import WmplayError
 
 BATCH = 64  # clips predicted at once: bounds the memory, has no influence on the numbers of a mode rollout
@@ -51,7 +51,12 @@ class ClipSet:
     @property
     def truth(self) -> dict[str, Tensor]:
         """{key: [B, H, ...]}: the true frames after the context."""
-        return {key: frames[:, self.context :] for key, frames in self.segment.observation.items()}
+        return {key: frames[:, self.context :] for key, frames in self.frames.items()}
+
+    @property
+    def frames(self) -> dict[str, Tensor]:
+        """{key: [B, context + H, ...]}: all frames, without the task's goals."""
+        return modelled(self.segment.observation)
 
     @property
     def actions(self) -> Tensor:
@@ -119,7 +124,7 @@ def cut_clips(
         )
     keys = model_keys(chosen[0].observation)
     frames = _some_frames(episodes if reference is None else reference, keys, number, seed)
-    return ClipSet(_stacked(chosen, keys), context, seed, frames, device)
+    return ClipSet(_stacked(chosen), context, seed, frames, device)
 
 
 def cut_from_resets(
@@ -130,13 +135,13 @@ def cut_from_resets(
     return cut_clips(episodes, 1, steps, number, seed, from_reset=True, device=device)
 
 
-def _stacked(chosen: list[Trajectory], keys: list[str]) -> Segment:
+def _stacked(chosen: list[Trajectory]) -> Segment:
     def stack(arrays: Iterator[Array]) -> Tensor:
         return torch.from_numpy(np.stack(list(arrays)))
 
     action = stack(t.action for t in chosen)
     return Segment(
-        {key: stack(t.observation[key] for t in chosen) for key in keys},
+        {key: stack(t.observation[key] for t in chosen) for key in chosen[0].observation},
         action,
         stack(t.reward for t in chosen),
         stack(t.terminated for t in chosen),

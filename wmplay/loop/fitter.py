@@ -66,6 +66,7 @@ class Fitter:
         self.after_update = capabilities(model).after_update
         groups = capabilities(model).groups
         settings["groups"] = () if groups is None else tuple(groups())
+        settings["goals"] = capabilities(model).goals
         self.fitters = {stage.name: StageFitter(name, stage, device, **settings) for stage in self.stages}
 
     def update(self, segment: Segment, number: int, span: tuple[int, int]) -> dict[str, float]:
@@ -182,6 +183,7 @@ class StageFitter:
         device: of the model.
         team: the processes that take each step together, by the gradient of their joint batch.
         groups: weights with a rate, a clip or a weight decay of their own.
+        goals: whether the loss receives the task's goals.
         lr: the peak learning rate.
         weight_decay: see the optimiser.
         optimizer: "adamw" (Loshchilov & Hutter, arXiv 1711.05101) or "laprop" (see ``LaProp``).
@@ -203,6 +205,7 @@ class StageFitter:
         *,
         team: Team = Team(),  # noqa: B008 (frozen)
         groups: Sequence[Group] = (),
+        goals: bool = False,
         lr: float = 3e-3,
         weight_decay: float = 1e-6,
         optimizer: Optimizer = "adamw",
@@ -212,7 +215,7 @@ class StageFitter:
         precision: Precision = "auto",
         explode: float = 1000.0,
     ) -> None:
-        self.model, self.stage, self.device, self.team = model, stage, device, team
+        self.model, self.stage, self.device, self.team, self.goals = model, stage, device, team, goals
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.agc, self.clip, self.precision, self.explode = agc, clip, precision, explode
         self.count = 0  # updates so far
@@ -242,7 +245,7 @@ class StageFitter:
                 fault. The weights are those before the step.
         """
         with autocast(self.device, self.precision):
-            loss, metrics = self._checked(self.loss(segment.modelled()))
+            loss, metrics = self._checked(self.loss(segment if self.goals else segment.modelled()))
         metrics = self.team.mean(metrics)
         self._check_loss(metrics, number)
         self.optimizer.zero_grad(set_to_none=True)

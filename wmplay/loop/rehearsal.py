@@ -20,7 +20,7 @@ from wmplay.contracts import (
     Policy,
     Practice,
     env_spec,
-    modelled,
+    seen_by,
 )
 from wmplay.envs import build_env
 from wmplay.envs.recorded import RecordedEnv
@@ -178,7 +178,7 @@ def _predict(env: gymnasium.Env[Any, Any], model: Any, device: torch.device) -> 
         (trajectory,) = simulate(env, None, 1, seed=0, max_steps=STEPS)
     first = {key: torch.from_numpy(value[:1]).to(device) for key, value in trajectory.observation.items()}
     with torch.no_grad():
-        belief = model.initial(modelled(first))
+        belief = model.initial(seen_by(model, first))
         prediction = predict(model, belief, torch.from_numpy(trajectory.action[None]).to(device))
         for key, value in prediction.observation.items():
             expected = (1, len(trajectory), *first[key].shape[1:]) if key in first else tuple(value.shape)

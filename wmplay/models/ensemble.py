@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from wmplay import registry
 from wmplay.contracts import (
+    GOAL_PREFIX,
     LazyMapping,
     LazyPrediction,
     Prediction,
@@ -36,7 +37,8 @@ from wmplay.contracts import (
 from wmplay.errors import ConfigError
 from wmplay.nets.trees import take_rows, where_rows
 
-# member [B] int64: the member that predicts the row, -1 while undecided; members: each member's own belief.
+# member [B] int64: the member that predicts the row, -1 while undecided; members: each member's own belief;
+# goal {key: [B, ...]}: the task's, if the members take it.
 # In a row whose member is decided, the first entry of members is the belief of that member, and the others
 # are out of date.
 Belief: TypeAlias = dict[str, Any]
@@ -98,7 +100,7 @@ class Ensemble(nn.Module):
         spaces = observation_spaces(observation_space)
         self.keys = model_keys(spaces)
         self.whole = [key for key in self.keys if not np.issubdtype(spaces[key].dtype, np.floating)]
-        self.has_temperature = offered[0].temperature
+        self.has_temperature, self.goals = offered[0].temperature, offered[0].goals
         if all(each.stages is not None for each in offered):
             self.stages = self._stages
         if all(each.surprise is not None for each in offered):
@@ -111,7 +113,9 @@ class Ensemble(nn.Module):
         yet."""
         rows = len(observation[self.keys[0]])
         member = torch.full((rows,), -1, device=observation[self.keys[0]].device)
-        return {"member": member, "members": tuple(member.initial(observation) for member in self._each)}
+        members = tuple(each.initial(observation) for each in self._each)
+        goal = {key: observation[key] for key in observation if self.goals and key.startswith(GOAL_PREFIX)}
+        return {"member": member, "members": members, "goal": goal}
 
     def observe(self, belief: Belief, action: Tensor, observation: Mapping[str, Tensor]) -> Belief:
         """Return the belief after action [B, T, A] and the frames that it led to, {key: [B, T, ...]}."""
@@ -121,7 +125,7 @@ class Ensemble(nn.Module):
             return self._each[i].observe(own, action[rows], seen)
 
         after = self._by_member(self._all(belief["member"]), belief, look)
-        return {"member": belief["member"], "members": _columns(after(lambda own: own))}
+        return {**belief, "members": _columns(after(lambda own: own))}
 
     def predict(
         self,
@@ -250,18 +254,18 @@ class Ensemble(nn.Module):
             "own": tree_map(lambda x: x.transpose(1, 2), future(lambda own: own.latent)),
             "member": member.unsqueeze(1).expand(-1, action.shape[1], -1),
         }
-        last = {"member": settled, "members": after}
+        last = {**belief, "member": settled, "members": after}
         return LazyPrediction(latent, LazyMapping(("reward", "discount"), outcome), last, self.decode)
 
     def _switching(self, belief: Belief, action: Tensor, sampling: Mapping[str, Any]) -> Prediction:
         """Return a sampled future with another member in every step, which all others observe."""
-        steps = []
+        steps, goal = [], {key: value.unsqueeze(1) for key, value in belief["goal"].items()}
         for step in range(action.shape[1]):
             now = action[:, step : step + 1]
             member = self._draw(belief["member"], sampling["generator"]).unsqueeze(1)
             steps.append(self._predict(belief, member, now, sampling))
             expected = steps[-1].observation
-            seen = LazyMapping(expected, lambda key, expected=expected: self._as_seen(key, expected[key]))  # type: ignore[misc]
+            seen = LazyMapping([*expected, *goal], partial(self._as_seen, goal, expected))
             belief = self.observe(belief, now, seen)
         latent = tree_map(lambda *values: torch.cat(values, 1), *[step.latent for step in steps])
 
@@ -272,10 +276,11 @@ class Ensemble(nn.Module):
 
         return LazyPrediction(latent, LazyMapping(("reward", "discount"), outcome), belief, self.decode)
 
-    def _as_seen(self, key: str, expected: Tensor) -> Tensor:
-        """Return the expected frame, rounded if its space has whole numbers; the gradient passes straight
-        through."""
-        return expected + (expected.round() - expected).detach() if key in self.whole else expected
+    def _as_seen(self, goal: Mapping[str, Tensor], expected: Mapping[str, Tensor], key: str) -> Tensor:
+        """Return a goal, or an expected frame: rounded if its space has whole numbers; the gradient passes
+        straight through."""
+        value = goal[key] if key in goal else expected[key]
+        return value + (value.round() - value).detach() if key in self.whole else value
 
     def _by_member(
         self, member: Tensor, belief: Belief, call: Callable[..., Any]

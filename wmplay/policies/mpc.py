@@ -17,7 +17,7 @@ from wmplay.contracts import (
     Prediction,
     Score,
     WorldModel,
-    modelled,
+    seen_by,
 )
 from wmplay.errors import ConfigError, ShapeError
 from wmplay.nets.trees import repeat_rows, rows, take_rows, where_rows
@@ -107,13 +107,12 @@ class MPC:
     def _update(
         self, carry: Carry | None, observation: dict[str, Tensor], last_action: Tensor, first: Tensor
     ) -> Belief:
+        seen = seen_by(self.model, observation)
         if carry is None or bool(first.all()):
-            return self.model.initial(modelled(observation))
-        new = {key: value.unsqueeze(1) for key, value in modelled(observation).items()}
+            return self.model.initial(seen)
+        new = {key: value.unsqueeze(1) for key, value in seen.items()}
         belief = self.model.observe(carry.belief, last_action.unsqueeze(1), new)
-        if not bool(first.any()):
-            return belief
-        return where_rows(first, self.model.initial(modelled(observation)), belief)
+        return where_rows(first, self.model.initial(seen), belief) if bool(first.any()) else belief
 
     def _plan(
         self,

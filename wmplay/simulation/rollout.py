@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wmplay.contracts import Belief, Prediction, Segment, WorldModel, modelled
+from wmplay.contracts import Belief, Prediction, Segment, WorldModel, seen_by
 from wmplay.errors import ShapeError, WmplayError
 from wmplay.nets.trees import rows
 
@@ -29,7 +29,7 @@ def observe(model: WorldModel, segment: Segment, context: int | None = None) -> 
     shown = most if context is None else context
     if not 1 <= shown <= most:
         raise WmplayError(f"context is {shown} frames", expected=f"1 to {most}: the segment has no more")
-    frames = modelled(segment.observation)
+    frames = seen_by(model, segment.observation)
     with torch.no_grad():
         belief = model.initial({key: value[:, 0] for key, value in frames.items()})
         if shown == 1:

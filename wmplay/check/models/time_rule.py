@@ -18,7 +18,7 @@ from wmplay.check.compare import TOLERANCE, same
 from wmplay.check.fixtures.alignment_episodes import REWARD, SAFE, Clockwork, Told
 from wmplay.check.fixtures.fitted_model import AHEAD, CPU, ROWS, Trial, loss_value, numbers, sample, silent
 from wmplay.check.report import Broken, NotTried
-from wmplay.contracts import Belief, Prediction, Segment, modelled
+from wmplay.contracts import Belief, Prediction, Segment, seen_by
 from wmplay.loop.fitter import Fitter, stages_of
 from wmplay.nets.units import measure_units
 from wmplay.system.device import seed_draws
@@ -225,7 +225,10 @@ class Oracle:
         for _ in range(BATCHES):
             episodes = self.world.episodes(ROWS, SAFE, generator)
             losses = [
-                sum(loss_value(stage.loss, segment, self.trial.seed) for stage in stages_of(self.model))
+                sum(
+                    loss_value(stage.loss, seen_by(self.model, segment), self.trial.seed)
+                    for stage in stages_of(self.model)
+                )
                 for segment in (episodes.segment, self.world.mistimed(episodes, key))
             ]
             gaps.append(losses[1] - losses[0])
@@ -281,7 +284,7 @@ class Oracle:
         return future
 
     def _belief(self, model: Any) -> Belief:
-        frames, action = modelled(self.asked.segment.observation), self.asked.segment.action
+        frames, action = seen_by(model, self.asked.segment.observation), self.asked.segment.action
         belief = model.initial({key: value[:, 0] for key, value in frames.items()})
         seen = {key: value[:, 1 : SAFE + 1] for key, value in frames.items()}
         return model.observe(belief, action[:, :SAFE], seen)

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map
 from wmplay.check.compare import claim, shown
 from wmplay.check.fixtures.fitted_model import AHEAD, ROWS, record
 from wmplay.check.report import Broken
-from wmplay.contracts import GOAL_PREFIX, LazyMapping, Prediction, WorldModel, modelled
+from wmplay.contracts import GOAL_PREFIX, LazyMapping, Prediction, WorldModel, modelled, seen_by
 
 FEATURES = 7  # size of a latent, whose content has no meaning
 LONG = 11  # steps of a future whose rewards are weighed one by one
@@ -42,7 +42,7 @@ class Judged:
         self.belief: Any = self.latent[:, -1]
         if self.model is not None:
             with torch.no_grad():
-                first = self.model.initial(modelled(self.now))
+                first = self.model.initial(seen_by(self.model, self.now))
                 predicted = self.model.predict(first, _longer(segment.action))
             self.latent, self.belief = predicted.latent, predicted.belief
 

@@ -24,8 +24,8 @@ from wmplay.contracts import (
     Segment,
     capabilities,
     env_spec,
-    modelled,
     observation_spaces,
+    seen_by,
 )
 from wmplay.errors import ConfigError, DivergedError
 from wmplay.nets.trees import put_rows, take_rows
@@ -138,7 +138,7 @@ class LearnedVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
             The model's belief after the real frames, the last of these {key: [B, ...]} with the goals, and
             the goals alone.
         """
-        frames = {key: value[row] for key, value in modelled(self._starts.observation).items()}
+        frames = {key: value[row] for key, value in seen_by(self.model, self._starts.observation).items()}
         belief = self.model.initial({key: value[:, 0] for key, value in frames.items()})
         if self._starts.action.shape[1]:
             later = {key: value[:, 1:] for key, value in frames.items()}

@@ -98,7 +98,7 @@ def evaluate_agreement(
         The score by horizon, or None if nothing can be drawn (see ``drawing_of``) or the model does not
         predict the screen and the vectors.
     """
-    drawing = drawing_of(env, clips.segment.observation)
+    drawing = drawing_of(env, clips.frames)
     if drawing is None:
         return None
     screens, vectors = [], []

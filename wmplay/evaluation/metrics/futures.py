@@ -23,7 +23,7 @@ def likely_futures(model: WorldModel, clips: ClipSet) -> Iterator[tuple[Segment,
     for batch in clips.batches():
         belief = observe(model, batch, clips.context)
         future = predict(model, belief, batch.action[:, clips.context - 1 :]).observation
-        yield batch, {key: future[key] for key in future if key in batch.observation}
+        yield batch, {key: future[key] for key in future if key in clips.frames}
 
 
 @torch.no_grad()
@@ -44,7 +44,7 @@ def sample_futures(
             {
                 key: future[key].reshape(-1, futures, *future[key].shape[1:])
                 for key in future
-                if key in batch.observation
+                if key in clips.frames
             },
         )
 
@@ -64,7 +64,7 @@ def shown_futures(model: WorldModel, clips: ClipSet, futures: int = 0) -> ShownC
         ]
     else:
         batches = [future for _, future in likely_futures(model, clips)]
-    frames = clips.segment.observation
+    frames = clips.frames
     return ShownClips(
         clips.context,
         truth={key: frames[key].numpy().repeat(max(futures, 1), 0) for key in batches[0]},

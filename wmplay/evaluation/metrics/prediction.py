@@ -22,7 +22,7 @@ def evaluate_prediction(model: WorldModel, clips: ClipSet) -> PredictionScore:
         model: any world model.
         clips: held-out; the marginal and the mean are fitted on their reference frames.
     """
-    metrics = {key: metric_of(frames) for key, frames in clips.segment.observation.items()}
+    metrics = {key: metric_of(frames) for key, frames in clips.frames.items()}
     baselines = fit_baselines(clips.reference, metrics)
     batches = [
         {

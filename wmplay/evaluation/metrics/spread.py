@@ -25,7 +25,7 @@ def evaluate_spread(model: WorldModel, clips: ClipSet, futures: int = 8) -> Spre
         futures: of each start, at least 2.
     """
     assert futures >= 2, f"{futures} futures have no distance"
-    metrics = {key: metric_of(frames) for key, frames in clips.segment.observation.items()}
+    metrics = {key: metric_of(frames) for key, frames in clips.frames.items()}
     batches = [
         {
             key: _distances(metrics[key], several, batch.observation[key][:, clips.context :])

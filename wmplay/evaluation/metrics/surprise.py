@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from wmplay.contracts import Array, Surprise, WorldModel, capabilities
+from wmplay.contracts import Array, Surprise, WorldModel, capabilities, seen_by
 from wmplay.errors import ShapeError
 from wmplay.evaluation.clips import ClipSet
 from wmplay.evaluation.observation_metrics import metric_of
@@ -33,7 +33,7 @@ def evaluate_surprise(model: WorldModel, clips: ClipSet) -> SurpriseScore | None
     Raises:
         ShapeError: if the model's answer is not [B, T].
     """
-    observation, surprise = clips.segment.observation, capabilities(model).surprise
+    observation, surprise = clips.frames, capabilities(model).surprise
     screens = [key for key, frames in observation.items() if metric_of(frames) == "iou"]
     if surprise is None or not screens:
         return None
@@ -41,7 +41,7 @@ def evaluate_surprise(model: WorldModel, clips: ClipSet) -> SurpriseScore | None
     with torch.random.fork_rng(devices=[clips.device] if torch.device(clips.device).type == "cuda" else []):
         torch.manual_seed(clips.seed)
         for batch in clips.batches():
-            answer = surprise(batch)
+            answer = surprise(seen_by(model, batch))
             if answer.nats.shape != batch.mask.shape:
                 raise ShapeError(f"{type(model).__name__}.surprise", answer.nats.shape, batch.mask.shape)
             answers.append(answer)
