@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from wmplay.contracts.data import Belief, Decoded, Prediction, Segment, Surprise, modelled
 
-V = TypeVar("V")
+_V = TypeVar("_V")
 
 
 @runtime_checkable
@@ -146,7 +146,7 @@ def seen_by(model: Any, given: Segment) -> Segment: ...
 
 
 @overload
-def seen_by(model: Any, given: Mapping[str, V]) -> dict[str, V]: ...
+def seen_by(model: Any, given: Mapping[str, _V]) -> dict[str, _V]: ...
 
 
 def seen_by(model: Any, given: Any) -> Any:
