@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from refusals import refused
 
 import wmplay
 from wmplay.errors import WmplayError
+from wmplay.runs.weights import load_weights
 
 TINY = ["experiment=tiny", "report=false", "iterations=1", "collect.random_episodes=2", "fit.steps=2"]
 
@@ -110,3 +112,75 @@ def test_what_else_is_done_to_a_lent_model_is_put_back(plugins: Path) -> None:
     marks = "practice.model.requires_grad_(False).train(); self.train()"
     run = train_with(plugins, "freezer", improve=marks, act="self.borrowed[0].train()")
     assert run.metrics[-1]["phase"] == "evaluate"
+
+
+HOLDER = """
+import torch
+import wmplay
+from wmplay.contracts import featured, seen_by
+
+@wmplay.register("policy", "{name}")
+class Holder(torch.nn.Module):
+    def __init__(self, observation_space, action_space, model):
+        super().__init__()
+        self.model = featured(model, "holder")
+        zeros = {{key: torch.zeros(1, *space.shape) for key, space in observation_space.items()}}
+        size = model.features(model.initial(seen_by(model, zeros))).shape[1]
+        self.actor = torch.nn.Linear(size, action_space.shape[0])
+
+    def initial(self, batch_size):
+        return None
+
+    def act(self, carry, observation, last_action, first, *, explore=False, generator=None):
+        belief = self.model.initial(seen_by(self.model, observation))
+        return self.actor(self.model.features(belief)).tanh().detach(), belief
+
+    def improve(self, practice):
+        assert practice.model is self.model
+        {steps}
+        with torch.no_grad():
+            for weight in {trained}.parameters():
+                weight.add_(0.25)
+        practice.advance(practice.steps, {{"moved": 1.0}})
+        return {{}}
+
+    def learner_state(self):
+        return {{}}
+
+    def load_learner_state(self, state):
+        pass
+"""
+
+
+def hold(plugins: Path, name: str, trained: str = "self.actor", steps: str = "pass") -> wmplay.runs.load.Run:
+    (plugins / f"{name}.py").write_text(HOLDER.format(name=name, trained=trained, steps=steps))
+    model = ["model=mlp", "model.hidden=13", "model.image_hidden=11", "evaluate.prediction.episodes=0"]
+    practice = ["improve.world=none", "improve.steps=4", "evaluate.policy.episodes=2", "dir=held"]
+    return wmplay.train([*TINY, *model, f"policy={name}", *practice])
+
+
+def test_a_policy_that_holds_the_model_saves_its_own_weights_alone(plugins: Path) -> None:
+    run = hold(plugins, "holder")
+    assert run.metrics[-1]["learned_steps"] == 4
+    assert run.policy.model is run.model
+    weights = run.directory.read_checkpoint()["weights"]
+    assert {*weights["policy"]} == {"actor.weight", "actor.bias"}
+    # as a version before this one wrote it, with the model's weights twice
+    policy = {**weights["policy"], **{f"model.{key}": 0 * value for key, value in weights["model"].items()}}
+    load_weights(run.parts.modules(), {**weights, "policy": policy}, run.path)
+    assert all(torch.equal(value, weights["model"][key]) for key, value in run.model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "says"),
+    [
+        ("greedy", {"trained": "self"}, ("Holder.improve", "model")),
+        ("walker", {"steps": "practice.env.reset(seed=0)"}, ("improve.world", "none")),
+    ],
+)
+def test_a_policy_that_trains_the_held_model_or_steps_no_world_is_refused_before_the_run(
+    plugins: Path, name: str, how: dict[str, str], says: tuple[str, ...]
+) -> None:
+    with refused(WmplayError, says):
+        hold(plugins, name, **how)
+    assert not Path("held").exists()

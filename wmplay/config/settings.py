@@ -93,7 +93,7 @@ class ImproveSettings:
     """The section ``improve``."""
 
     steps: Count = 0
-    world: Literal["learned", "real"] = "learned"
+    world: Literal["learned", "real", "none"] = "learned"
     num_envs: Some = 512
     num_workers: Count = 0
 

@@ -108,7 +108,8 @@ def find_swaps(overrides: Sequence[Override], pieces: Pieces) -> Swaps:
             others = {TASK: defaults[TASK]} if pieces.differ(TASK, now[TASK], defaults[TASK]) else {}
             fallen += _keys(settings, TASK) if others else []
         others |= _missing(kind, now, given, defaults, pieces)
-        in_model = pieces.practises(now.get("policy")) and loading.select(settings, WORLD) != "real"
+        elsewhere = loading.select(settings, WORLD) in ("real", "none")
+        in_model = pieces.practises(now.get("policy")) and not elsewhere
         if kind == "env" and in_model and REWARD not in keys:
             others[REWARD] = "model"  # of any env; the experiment may count on the task of its own
         if {TASK, REWARD} & {kind, *others} and "model" not in given:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wmplay.contracts.data import Belief, Decoded, Prediction, Segment, Surprise, modelled
+from wmplay.errors import ConfigError
 
 _V = TypeVar("_V")
 
@@ -70,6 +71,26 @@ class Actions(Protocol):
 
 
 @runtime_checkable
+class Featured(WorldModel, Protocol):
+    """A world model that shows its knowledge as numbers, for agents that act and imagine with it."""
+
+    def features(self, belief: Belief) -> Tensor:
+        """Return the knowledge in a belief, [B, F]: all that the future depends on, so that an actor needs no
+        memory of its own.
+
+        After ``predict`` it is that of the last predicted step. Gradients pass.
+        """
+
+    def track(self, segment: Segment) -> Belief:
+        """Return the belief at every frame of a segment, all in about the time of one ``observe``.
+
+        Returns:
+            A belief of B * (T + 1) rows. Row b * (T + 1) + t is the belief after frames 0 to t of row b, as
+            by ``initial`` and ``observe``; rows of frames that the mask leaves out have no meaning.
+        """
+
+
+@runtime_checkable
 class Valued(WorldModel, Protocol):
     """A world model that also predicts returns and proposes actions. Its belief holds the goal, if any."""
 
@@ -118,6 +139,8 @@ class Capabilities:
     predicted: Sequence[str] | None = None  # the observation keys that it predicts; None = all modelled ones
     compiles: Sequence[str] = ()  # those of "loss" and "predict" that ``torch.compile`` captures whole
     least_length: int = 1  # steps that a segment needs for all of the model to be fitted on it
+    features: Callable[[Belief], Tensor] | None = None  # of a ``Featured`` model, and so is ``track``
+    track: Callable[[Segment], Belief] | None = None
     goals: bool = False  # receives the task's ``goal_`` keys too, which stay the same during an episode
     temperature: bool = False
     # ``predict`` takes ``temperature``, the spread of samples: 1 as fitted, towards 0 the most likely future
@@ -134,6 +157,8 @@ def capabilities(model: Any) -> Capabilities:
         a_method = "Callable" in str(each.type)
         offered[each.name] = value if callable(value) or not a_method else each.default
     offered["goals"] = offered["goals"] is True
+    if None in (offered["features"], offered["track"]):
+        offered["features"] = offered["track"] = None
     del offered["temperature"]
     predicts = isinstance(model, WorldModel)
     return Capabilities(
@@ -159,3 +184,16 @@ def seen_by(model: Any, given: Any) -> Any:
     if capabilities(model).goals:
         return given if segment else dict(given)
     return given.modelled() if segment else modelled(given)
+
+
+def featured(model: Any, who: str) -> Featured:
+    """Return a model that has features. Raise ConfigError, naming who needs them, for any other."""
+    if capabilities(model).features is None:
+        raise ConfigError(
+            f"{who} needs the features of a model, and {type(model).__name__} has none",
+            got=type(model).__name__,
+            expected="a model with features(belief) and track(segment)",
+            advice="choose another model (model=rssm)",
+        )
+    found: Featured = model
+    return found

@@ -71,10 +71,18 @@ class Policy(Protocol):
     """A choice of actions for a batch of envs.
 
     A policy that learns is a ``Learner`` as well.
+
+    A policy that needs the run's model to act (to keep a belief, to plan, to act on features) has the
+    constructor parameter ``model`` and keeps the model as an attribute. The weights remain the model's: a run
+    saves them with the model alone, and refuses a policy that changes them.
     """
 
     def initial(self, batch_size: int) -> Carry:
-        """Return the carry before any step, for a batch."""
+        """Return the carry before the first observation, for a batch.
+
+        It may be None if the carry is made from observations (a belief): the first ``act`` then receives
+        None, with ``first`` True in all rows.
+        """
 
     def act(
         self,
@@ -89,7 +97,8 @@ class Policy(Protocol):
         """Return the next action of each row.
 
         Args:
-            carry: from ``initial`` or the last ``act``.
+            carry: from ``initial`` or the last ``act``; rows where ``first`` is True begin anew, whatever is
+                in them.
             observation: {key: [B, ...]}, now.
             last_action: [B, A] (or [B] int64), as it was *executed*, with noise and clipping. Zero in rows
                 where ``first`` is True.
@@ -106,12 +115,16 @@ class Policy(Protocol):
 class Practice:
     """The env, steps and data that a learner trains with in one iteration of the loop."""
 
-    env: VectorEnv[Any, Any, Any]  # real or learned, in same-step mode
-    steps: int  # transitions to take, over all slots: at least these, and less than one round more
+    # By ``improve.world``: real, or learned (the model as an env), in same-step mode. With none it has spaces
+    # only, for learners that imagine with ``model``, or learn from ``store``, by themselves.
+    env: VectorEnv[Any, Any, Any]
+    # Transitions to take, over all slots: at least these, and less than one round more. R imagined rows of H
+    # steps are R * H transitions, however often a learner learns from them.
+    steps: int
     seed: int  # of all random draws of this practice
     device: torch.device  # of the policy
     store: StoreView | None = None  # the real experience so far
-    model: WorldModel | None = None
+    model: WorldModel | None = None  # the very model that the policy was built with, in evaluation mode
     advance: Callable[[int, Mapping[str, float]], None] = lambda steps, metrics: None
     # called after each round with the transitions taken so far and metrics; may raise
 
@@ -120,7 +133,9 @@ class Practice:
 class Learner(Protocol):
     """A policy that trains itself. It is also an ``nn.Module``.
 
-    A checkpoint keeps its weights and the buffers of a normaliser to act with.
+    A checkpoint keeps its weights and the buffers of a normaliser to act with, without those of a model that
+    it holds. Optimisers, and ``train()``, are for the learner's own parts: ``self.parameters()`` has the held
+    model's weights in it.
     """
 
     def improve(self, practice: Practice) -> dict[str, float]:

@@ -13,7 +13,7 @@ from wmplay.loop.fitter import Fitter
 from wmplay.loop.state import State
 from wmplay.runs.disk.directory import RunDirectory
 from wmplay.runs.pieces import Parts
-from wmplay.runs.weights import load_weights
+from wmplay.runs.weights import load_weights, weights_of
 from wmplay.store import Store, load_trajectories
 from wmplay.store.manifest import exists as is_store
 from wmplay.system.files import explained
@@ -45,7 +45,7 @@ class Checkpoints:
         self.directory.save_checkpoint(
             {
                 "state": asdict(state),
-                "weights": {name: module.state_dict() for name, module in self.parts.modules().items()},
+                "weights": weights_of(self.parts.modules()),
                 "fitter": None if self.fitter is None else self.fitter.state_dict(),
                 "learner": None if self.learner is None else self.learner.learner_state(),
                 "store": None if store is None else store.snapshot(),

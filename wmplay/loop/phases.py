@@ -130,7 +130,7 @@ def improve(s: Session) -> None:
         def tell(steps: int, metrics: Mapping[str, float]) -> None:
             s.interrupt.check()
             s.state.real_steps = real + steps * (cfg.world == "real")
-            s.state.learned_steps = learned + steps * (cfg.world == "learned")
+            s.state.learned_steps = learned + steps * (cfg.world != "real")
             s.log("improve", dict(metrics))
             note = "reward" if "reward" in metrics else next(iter(metrics), None)
             advance(min(steps, cfg.steps), "" if note is None else f"{note} {metrics[note]:.3f}")

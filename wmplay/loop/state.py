@@ -19,7 +19,7 @@ class State:
     fit_from: int = 0  # ``updates`` when this iteration's fitting began
     fit_until: int = 0  # ``updates`` at which this iteration's fitting ends
     real_steps: int = 0  # taken in the real env for learning, without evaluation
-    learned_steps: int = 0  # taken in the learned env
+    learned_steps: int = 0  # of practice outside the real env
     wall: dict[str, float] = field(  # seconds, by phase
         default_factory=lambda: dict.fromkeys(PHASE_NAMES, 0.0)
     )

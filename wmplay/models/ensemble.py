@@ -58,7 +58,8 @@ class Ensemble(nn.Module):
     An update fits each member on its own part of the batch: as much arithmetic as one model's update, with M
     times the overhead. Over a run each member is fitted on all of the data, in an order of its own. Stages of
     the members are fitted together. If the members have a likelihood of screens, the ensemble has that of
-    their even mixture.
+    their even mixture; if they have features, it has those of all of them with ``choose="step"``, where each
+    member keeps its own belief.
 
     Args:
         observation_space: as the members take it.
@@ -101,6 +102,8 @@ class Ensemble(nn.Module):
         self.keys = model_keys(spaces)
         self.whole = [key for key in self.keys if not np.issubdtype(spaces[key].dtype, np.floating)]
         self.has_temperature, self.goals = offered[0].temperature, offered[0].goals
+        if choose == "step" and all(each.features is not None for each in offered):
+            self.features, self.track = self._features, self._track
         if all(each.stages is not None for each in offered):
             self.stages = self._stages
         if all(each.surprise is not None for each in offered):
@@ -111,11 +114,7 @@ class Ensemble(nn.Module):
     def initial(self, observation: Mapping[str, Tensor]) -> Belief:
         """Return the members' beliefs after an episode's first frame {key: [B, ...]}; no row has a member
         yet."""
-        rows = len(observation[self.keys[0]])
-        member = torch.full((rows,), -1, device=observation[self.keys[0]].device)
-        members = tuple(each.initial(observation) for each in self._each)
-        goal = {key: observation[key] for key in observation if self.goals and key.startswith(GOAL_PREFIX)}
-        return {"member": member, "members": members, "goal": goal}
+        return self._undecided(observation, tuple(each.initial(observation) for each in self._each))
 
     def observe(self, belief: Belief, action: Tensor, observation: Mapping[str, Tensor]) -> Belief:
         """Return the belief after action [B, T, A] and the frames that it led to, {key: [B, T, ...]}."""
@@ -217,11 +216,30 @@ class Ensemble(nn.Module):
         first = torch.zeros_like(mixed[:, :1])
         return Surprise(mixed.diff(dim=1, prepend=first), each[0].kind)
 
+    # ---- as features -----------------------------------------------------------------------------
+
+    def _features(self, belief: Belief) -> Tensor:
+        """Return the features of all members, [B, M F]."""
+        every = zip(self._each, belief["members"], strict=True)
+        return torch.cat([member.features(own) for member, own in every], dim=-1)
+
+    def _track(self, segment: Segment) -> Belief:
+        """Return the belief at every frame of a segment: row b * (T + 1) + t is after frames 0 to t."""
+        frames = LazyMapping(segment.observation, lambda key: segment.observation[key].flatten(0, 1))
+        return self._undecided(frames, tuple(member.track(segment) for member in self._each))
+
     # ---- members ---------------------------------------------------------------------------------
 
     @property
     def _each(self) -> Sequence[Any]:
         return cast(Sequence[Any], self.members)
+
+    def _undecided(self, observation: Mapping[str, Tensor], members: tuple[Any, ...]) -> Belief:
+        """Return the belief of rows that have no member yet."""
+        some = observation[self.keys[0]]
+        goal = {key: observation[key] for key in observation if self.goals and key.startswith(GOAL_PREFIX)}
+        member = torch.full((len(some),), -1, device=some.device)
+        return {"member": member, "members": members, "goal": goal}
 
     def _draw(self, like: Tensor, generator: torch.Generator) -> Tensor:
         return torch.randint(len(self.members), like.shape, generator=generator, device=like.device)

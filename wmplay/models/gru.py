@@ -100,7 +100,8 @@ class GRU(nn.Module):
     def observe(self, belief: Belief, action: Tensor, observation: Mapping[str, Tensor]) -> Belief:
         """Return the belief after action [B, T, A] and the frames that it led to, {key: [B, T, ...]}."""
         seen = torch.cat([belief["state"].unsqueeze(1), self.states(observation)], dim=1)
-        return self._read(belief, seen, self.encode_action(action))[1]
+        _, beliefs = self._read(belief, seen, self.encode_action(action))
+        return {name: value[:, -1] for name, value in beliefs.items()}
 
     def predict(
         self,
@@ -134,6 +135,19 @@ class GRU(nn.Module):
         use."""
         return self.states.decode(latent)
 
+    # ---- as features -----------------------------------------------------------------------------
+
+    def features(self, belief: Belief) -> Tensor:
+        """Return the memory, the state and its last change, [B, D + 2 S]: all that the next state depends
+        on."""
+        return torch.cat([belief["hidden"], belief["state"], belief["change"]], dim=-1)
+
+    def track(self, segment: Segment) -> Belief:
+        """Return the belief at every frame of a segment: row b * (T + 1) + t is after frames 0 to t."""
+        state = self.states(segment.observation)
+        _, beliefs = self._read(self._blank(state[:, 0]), state, self.encode_action(segment.action))
+        return {name: value.flatten(0, 1) for name, value in beliefs.items()}
+
     # ---- training --------------------------------------------------------------------------------
 
     def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
@@ -155,13 +169,13 @@ class GRU(nn.Module):
         T, A].
 
         Returns:
-            the input of ``next`` for each step, [B, T, F], and the belief after the last step.
+            the input of ``next`` for each step, [B, T, F], and the beliefs at all frames, [B, T + 1, ...].
         """
         changes = torch.cat([belief["change"].unsqueeze(1), state.diff(dim=1) / self.change_scale], dim=1)
         inputs = torch.cat([state[:, :-1], changes[:, :-1], action], dim=-1)
-        hidden, hiddens = belief["hidden"], []
+        hiddens = [belief["hidden"]]
         for x in inputs.unbind(1):
-            hidden = self.cell(x, hidden)
-            hiddens.append(hidden)
-        last = {"hidden": hidden, "state": state[:, -1], "change": changes[:, -1]}
-        return torch.cat([torch.stack(hiddens, 1), inputs], dim=-1), last
+            hiddens.append(self.cell(x, hiddens[-1]))
+        hidden = torch.stack(hiddens, 1)
+        beliefs = {"hidden": hidden, "state": state, "change": changes}
+        return torch.cat([hidden[:, 1:], inputs], dim=-1), beliefs

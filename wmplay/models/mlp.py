@@ -14,6 +14,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.nn import functional as F
 
 from wmplay.contracts import LazyPrediction, Prediction, Segment
 from wmplay.errors import check_values
@@ -151,6 +152,18 @@ class MLP(nn.Module):
         use."""
         return self.states.decode(latent)
 
+    # ---- as features -----------------------------------------------------------------------------
+
+    def features(self, belief: Belief) -> Tensor:
+        """Return the last state, the changes before it, and the actions between, [B, k S + (k - 1) A]: all
+        that the next state depends on."""
+        return self.inputs(belief["state"], belief["action"])
+
+    def track(self, segment: Segment) -> Belief:
+        """Return the belief at every frame of a segment: row b * (T + 1) + t is after frames 0 to t."""
+        states, actions = self.windows(self.states(segment.observation), self.encode_action(segment.action))
+        return {"state": states.flatten(0, 1), "action": actions.flatten(0, 1)}
+
     # ---- training --------------------------------------------------------------------------------
 
     def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
@@ -160,19 +173,20 @@ class MLP(nn.Module):
         count. Metrics: ``loss/<key>``, ``loss/code``, ``loss/reward``, ``loss/continuation``, each before its
         weight.
         """
-        state = self.states(segment.observation)
-        x = self.inputs(*self.windows(state, self.encode_action(segment.action)))
+        state, action = self.states(segment.observation), self.encode_action(segment.action)
+        states, before = self.windows(state, action)
+        x = self.inputs(states[:, :-1], torch.cat([before[:, :-1], action.unsqueeze(2)], dim=2))
         return self.next.loss(x, state, self.states, segment, with_history(segment, self.frames))
 
     def windows(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the k states [B, T, k, S] and actions [B, T, k, A] before each step of states [B, T + 1,
-        S]."""
+        """Return the last k states [B, T + 1, k, S] and k - 1 actions [B, T + 1, k - 1, A] at each of states
+        [B, T + 1, S]."""
         before = self.frames - 1
-        padded = torch.cat([states[:, :1].expand(-1, before, -1), states[:, :-1]], dim=1)
-        acted = torch.cat([torch.zeros_like(actions[:, :1]).expand(-1, before, -1), actions], dim=1)
-        return tuple(x.unfold(1, self.frames, 1).transpose(-1, -2) for x in (padded, acted))  # type: ignore[return-value]
+        padded = torch.cat([states[:, :1].expand(-1, before, -1), states], dim=1)
+        acted = F.pad(actions, (0, 0, before, 0))
+        return padded.unfold(1, before + 1, 1).transpose(-1, -2), acted.unfold(1, before, 1).transpose(-1, -2)
 
     def inputs(self, states: Tensor, actions: Tensor) -> Tensor:
-        """Return the networks' input [..., inputs] for k states [..., k, S] and k actions [..., k, A]."""
+        """Return the networks' input [..., inputs] for k states [..., k, S] and any actions [..., n, A]."""
         changes = (states[..., 1:, :] - states[..., :-1, :]) / self.change_scale
         return torch.cat([states[..., -1, :], changes.flatten(-2), actions.flatten(-2)], dim=-1)

@@ -197,6 +197,17 @@ class RSSM(nn.Module):
 
         return LazyMapping(self.modalities, distribution)
 
+    # ---- as features -----------------------------------------------------------------------------
+
+    def features(self, belief: Belief) -> Tensor:
+        """Return the latents [B, D + S] of beliefs."""
+        return torch.cat([belief["deter"], belief["stoch"]], dim=-1)
+
+    def track(self, segment: Segment) -> Belief:
+        """Return the belief at every frame of a segment: row b * (T + 1) + t is after frames 0 to t."""
+        deter, stoch, _ = self._along(segment)
+        return {"deter": deter.flatten(0, 1), "stoch": stoch.flatten(0, 1)}
+
     # ---- training --------------------------------------------------------------------------------
 
     def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
@@ -253,13 +264,16 @@ class RSSM(nn.Module):
     def reconstruct(self, segment: Segment) -> tuple[Tensor, Tensor, Tensor]:
         """Return sampled posterior latents [B, T+1, D+S] of all frames, and the statistics of posterior and
         prior."""
+        deter, stoch, posterior = self._along(segment, sampled=True)
+        return torch.cat([deter, stoch], dim=-1), posterior, self.prior(deter)
+
+    def _along(self, segment: Segment, sampled: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the posterior states of all frames of a segment, as ``rollout`` does."""
         embedding = self.encoder({key: segment.observation[key] for key in self.modalities})
         action = F.pad(self.encode_action(segment.action), (0, 0, 1, 0))  # no action led to the first frame
         batch, frames = embedding.shape[:2]
-        noise = self.latent.noise((frames, batch), embedding.device)
-        start = self._blank(batch, embedding.device)
-        deter, stoch, posterior = self.rollout(start, action, embedding, noise)
-        return torch.cat([deter, stoch], dim=-1), posterior, self.prior(deter)
+        noise = self.latent.noise((frames, batch), embedding.device) if sampled else None
+        return self.rollout(self._blank(batch, embedding.device), action, embedding, noise)
 
     def rollout(
         self, start: Belief, action: Tensor, embedding: Tensor, noise: Tensor | None = None

@@ -8,6 +8,7 @@ from wmplay.contracts import provenance_of
 from wmplay.errors import RunError
 from wmplay.runs.disk.portable import write_portable
 from wmplay.runs.load import Run
+from wmplay.runs.weights import weights_of
 
 TOLD = (
     "name",
@@ -36,7 +37,7 @@ def export_run(path: Path, out: Path) -> None:
     run = Run(path)
     if out.exists():
         raise RunError(f"{out} is there already", advice="choose another --out, or move it away")
-    weights = {name: module.state_dict() for name, module in run.parts.modules().items()}
+    weights = weights_of(run.parts.modules())
     config = {**run.settings.config(), "device": "auto"}  # it may act on another machine
     env = run.env
     about = {key: value for key, value in run.directory.read().items() if key in TOLD}

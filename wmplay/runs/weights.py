@@ -18,6 +18,22 @@ from wmplay.nets.units import missing_units
 MOST_PARAMETERS = 1000  # tensors of pieces, plus ten for each saved one: more is refused as hostile
 
 
+def weights_of(modules: Mapping[str, nn.Module]) -> dict[str, dict[str, Any]]:
+    """Return the state of each module, by name.
+
+    A tensor that several modules hold (a model, and a policy that acts with it) is in the state of the first
+    one alone.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    others: set[int] = set()
+    for name, module in modules.items():
+        state = module.state_dict(keep_vars=True)
+        own = {key: value for key, value in state.items() if id(value) not in others}
+        others |= {id(value) for value in own.values()}
+        found[name] = {k: v.detach() if isinstance(v, Tensor) else v for k, v in own.items()}
+    return found
+
+
 def load_weights(modules: Mapping[str, nn.Module], weights: Mapping[str, Any], source: Path) -> None:
     """Load a checkpoint's weights into modules of the same names.
 
@@ -26,7 +42,7 @@ def load_weights(modules: Mapping[str, nn.Module], weights: Mapping[str, Any], s
             (for example those of a policy's observations).
     """
     for name, given in fitting_weights(modules, weights, source).items():
-        modules[name].load_state_dict(given)
+        modules[name].load_state_dict(given, strict=False)  # all are there, except another module's
 
 
 def fitting_weights(
@@ -34,14 +50,17 @@ def fitting_weights(
 ) -> dict[str, dict[str, Tensor]]:
     """Return the weights to load into each module. Raise RunError as ``load_weights`` does."""
     found = {}
-    for name, module in modules.items():
+    for name, state in weights_of(modules).items():
+        module = modules[name]
         saved = weights.get(name, {})
         if not isinstance(saved, Mapping) or not all(isinstance(value, Tensor) for value in saved.values()):
             raise RunError(
                 f"the checkpoint in {source} has no weights of the {name}", advice="restore it from a copy"
             )
-        found[name] = given = {**missing_units(module), **saved}
-        own, saved = ({key: value.shape for key, value in w.items()} for w in (module.state_dict(), given))
+        others = module.state_dict().keys() - state.keys()
+        given = {**missing_units(module), **saved}
+        found[name] = given = {key: value for key, value in given.items() if key not in others}
+        own, saved = ({key: value.shape for key, value in w.items()} for w in (state, given))
         differing = [key for key in {**own, **saved} if own.get(key) != saved.get(key)]
         statistics = {key for key, _ in module.named_buffers()} - saved.keys()
         if differing and statistics.issuperset(differing):

@@ -7,9 +7,11 @@ from contextlib import closing
 from typing import Any
 
 import torch
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
 
 from wmplay.config.settings import Settings
+from wmplay.contracts import EnvSpec, env_spec
 from wmplay.envs import build_env
 from wmplay.envs.learned.env import LearnedVectorEnv
 from wmplay.envs.learned.starts import real_starts, stored_starts
@@ -18,13 +20,41 @@ from wmplay.runs.pieces import Parts, env_config
 from wmplay.store import Store
 
 
+class NoWorld(VectorEnv[Any, Any, Any]):
+    """The env of a practice without steps in an env: its spaces are known, and it refuses to begin.
+
+    Args:
+        known: the real env's spec.
+        num_envs: its number of slots.
+    """
+
+    def __init__(self, known: EnvSpec, num_envs: int) -> None:
+        self.num_envs, self.metadata = num_envs, {"autoreset_mode": AutoresetMode.SAME_STEP}
+        self.single_observation_space, self.single_action_space = known.observation_space, known.action_space
+        self.observation_space = batch_space(known.observation_space, num_envs)
+        self.action_space = batch_space(known.action_space, num_envs)
+
+    def reset(self, **_: Any) -> Any:
+        """Raise ConfigError."""
+        raise ConfigError(
+            "improve.world is none, and the policy practises in an env",
+            advice="give improve.world=real, or learned",
+        )
+
+    def step(self, actions: Any) -> Any:
+        """Raise ConfigError."""
+        self.reset()
+
+
 def practice_env(
     settings: Settings, parts: Parts, store: Store | None, device: torch.device, seed: int
 ) -> VectorEnv[Any, Any, Any]:
     """Return the vector env that a policy practises in, as ``improve`` asks for."""
     cfg = settings.improve
     env: VectorEnv[Any, Any, Any]
-    if cfg.world == "learned":
+    if cfg.world == "none":
+        env = NoWorld(env_spec(parts.env), cfg.num_envs)
+    elif cfg.world == "learned":
         env = learned_env(settings, parts, store, device, cfg.num_envs, seed)
     else:
         workers = min(cfg.num_workers, cfg.num_envs)

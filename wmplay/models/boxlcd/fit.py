@@ -121,6 +121,16 @@ class FIT(nn.Module):
 
         return LazyMapping(self.predicted, distribution)
 
+    # ---- as features -----------------------------------------------------------------------------
+
+    def features(self, belief: Belief) -> Tensor:
+        """Return ``FrameTransformer.features`` of beliefs, [B, F]."""
+        return self.dynamics.features(belief)
+
+    def track(self, segment: Segment) -> Belief:
+        """Return the belief at every frame of a segment: row b * (T + 1) + t is after frames 0 to t."""
+        return self.dynamics.track(self._code(segment.observation), segment.action)
+
     # ---- training --------------------------------------------------------------------------------
 
     def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:

@@ -26,7 +26,7 @@ BETA = 0.5
 
 Belief: TypeAlias = dict[str, Any]
 # code [B, S + V] of the newest frame; change [B, V] of its numbers since the frame before, 0 at first; cache
-# of the tokens before it
+# of the tokens before it, and hidden [B, E], what the last of them led to, 0 at first
 
 
 @dataclass(frozen=True)
@@ -130,15 +130,30 @@ class FrameTransformer(nn.Module):
     def initial(self, code: Tensor) -> Belief:
         """Return the belief after a first frame, code [B, S + V]."""
         change = torch.zeros_like(self.split(code)[1])
-        return {"code": code, "change": change, "cache": self.trunk.blank(len(code), code.device)}
+        hidden = code.new_zeros(len(code), self.trunk.size)
+        cache = self.trunk.blank(len(code), code.device)
+        return {"code": code, "change": change, "hidden": hidden, "cache": cache}
 
     def observe(self, belief: Belief, action: Tensor, code: Tensor) -> Belief:
         """Return the belief after action [B, T, A] and the frames that it led to, code [B, T, S + V]."""
         frames = torch.cat([belief["code"].unsqueeze(1), code], dim=1)
         changes = torch.cat([belief["change"].unsqueeze(1), self._changes(frames)], dim=1)
         tokens = self._tokens(frames[:, :-1], changes[:, :-1], action)
-        _, cache = self.trunk.extend(belief["cache"], tokens)
-        return {"code": frames[:, -1], "change": changes[:, -1], "cache": cache}
+        hidden, cache = self.trunk.extend(belief["cache"], tokens)
+        hidden = torch.cat([belief["hidden"].unsqueeze(1), hidden], dim=1)[:, -1]
+        return {"code": frames[:, -1], "change": changes[:, -1], "hidden": hidden, "cache": cache}
+
+    def features(self, belief: Belief) -> Tensor:
+        """Return the memory of the frames before, and the last frame with its changes, [B, E + S + 2 V]."""
+        return torch.cat([belief["hidden"], belief["code"], belief["change"]], dim=-1)
+
+    def track(self, code: Tensor, action: Tensor) -> Belief:
+        """Return the belief at every frame of code [B, T + 1, S + V]: row b * (T + 1) + t is after frames 0
+        to t."""
+        change = F.pad(self._changes(code), (0, 0, 1, 0))
+        hidden, cache = self.trunk.track(self._tokens(code[:, :-1], change[:, :-1], action))
+        frames = {"code": code, "change": change, "hidden": F.pad(hidden, (0, 0, 1, 0))}
+        return {**{name: value.flatten(0, 1) for name, value in frames.items()}, "cache": cache}
 
     def predict(
         self, belief: Belief, action: Tensor, generator: torch.Generator | None, temperature: float
@@ -164,7 +179,8 @@ class FrameTransformer(nn.Module):
             hiddens.append(hidden)
         latent = torch.cat(codes, dim=1)
         outcomes = self.outcome(lambda: torch.cat([torch.cat(hiddens, dim=1), latent], dim=-1))
-        belief = {"code": code.squeeze(1), "change": change.squeeze(1), "cache": cache}
+        belief = {"code": code.squeeze(1), "change": change.squeeze(1), "hidden": hidden.squeeze(1)}
+        belief["cache"] = cache
         return Rollout(latent, torch.cat(outputs, dim=1), outcomes, belief)
 
     # ---- training --------------------------------------------------------------------------------

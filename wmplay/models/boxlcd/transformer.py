@@ -59,6 +59,29 @@ class CausalTransformer(nn.Module):
 
     def extend(self, cache: Cache, tokens: Tensor) -> tuple[Tensor, Cache]:
         """Return features [B, T, E] of the next tokens [B, T, E], and a new cache that includes them."""
+        x, keys, values = self._run(cache, tokens)
+        past, age = keys[0].shape[2] - tokens.shape[1], cache["age"]
+        assert isinstance(age, Tensor)
+        return x, {
+            "keys": [each[:, :, tokens.shape[1] :] for each in keys],
+            "values": [each[:, :, tokens.shape[1] :] for each in values],
+            "age": (age + tokens.shape[1]).clamp(max=past),
+        }
+
+    def track(self, tokens: Tensor) -> tuple[Tensor, Cache]:
+        """Return features [B, T, E] of whole sequences of tokens [B, T, E], and the cache before each token
+        and after the last one: row b * (T + 1) + t is after t tokens."""
+        rows, steps = tokens.shape[:2]
+        x, keys, values = self._run(self.blank(rows, tokens.device), tokens)
+
+        def windows(slots: Tensor) -> Tensor:
+            return slots.unfold(2, self.context - 1, 1).permute(0, 2, 1, 4, 3).flatten(0, 1)
+
+        age = torch.arange(steps + 1, device=tokens.device).clamp(max=self.context - 1).repeat(rows)
+        return x, {"keys": [*map(windows, keys)], "values": [*map(windows, values)], "age": age}
+
+    def _run(self, cache: Cache, tokens: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Return features of the next tokens, and all keys and values of each layer, old and new."""
         keys, values, age = cache["keys"], cache["values"], cache["age"]
         assert isinstance(age, Tensor)
         past, steps = keys[0].shape[2], tokens.shape[1]
@@ -71,10 +94,9 @@ class CausalTransformer(nn.Module):
         x, new_keys, new_values = tokens, [], []
         for block, layer_keys, layer_values in zip(self.blocks, keys, values, strict=True):
             x, layer_keys, layer_values = block(x, layer_keys, layer_values, distance, visible)
-            new_keys.append(layer_keys[:, :, steps:])
-            new_values.append(layer_values[:, :, steps:])
-        age = (age + steps).clamp(max=past)
-        return self.norm(x), {"keys": new_keys, "values": new_values, "age": age}
+            new_keys.append(layer_keys)
+            new_values.append(layer_values)
+        return self.norm(x), new_keys, new_values
 
     def _cache(self, rows: int, slots: int, device: torch.device) -> Cache:
         shape = (rows, self.heads, slots, self.size // self.heads)

@@ -97,6 +97,16 @@ class TwoStage(nn.Module, ABC):
 
         return LazyMapping(self.keys, distribution)
 
+    # ---- as features -----------------------------------------------------------------------------
+
+    def features(self, belief: Belief) -> Tensor:
+        """Return ``FrameTransformer.features`` of beliefs, [B, F]."""
+        return self.dynamics.features(belief)
+
+    def track(self, segment: Segment) -> Belief:
+        """Return the belief at every frame of a segment: row b * (T + 1) + t is after frames 0 to t."""
+        return self.dynamics.track(self._likely_code(segment.observation), segment.action)
+
     # ---- training --------------------------------------------------------------------------------
 
     def stages(self) -> Sequence[Stage]:
