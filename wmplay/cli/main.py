@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = {
     "new": "write a first version of your own piece, which works and has a test",
     "data": "show the content of a store; convert stores from and to other formats",
     "export": "write a run as one portable folder, to use its policy and model elsewhere",
+    "play": "play a learned world in the browser, next to the real one",
     "completion": "print a script that lets your shell complete commands, pieces and settings",
 }
 

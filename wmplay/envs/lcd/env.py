@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import gymnasium
 
 from wmplay.envs.lcd.batch import Batch
 from wmplay.envs.lcd.options import RENDER_MODES, Observation, RenderMode, check_options, enlarged, make_task
-from wmplay.envs.lcd.physics import Physics
+from wmplay.envs.lcd.physics import Blueprint, Physics, Simulation
 from wmplay.envs.lcd.screen import Rounding
+from wmplay.envs.lcd.start import Start, given_state
 from wmplay.envs.lcd.tasks import Reward
 from wmplay.envs.lcd.worlds.built_in import WORLDS
 from wmplay.envs.lcd.worlds.parse import find_world
@@ -102,6 +103,16 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
     def state(self) -> Array:
         """The state [bodies, 6]: x, y, angle and their velocities, in metres, radians and seconds."""
         return self._batch.simulations[0].state
+
+    def touches(self, state: Array, bodies: Collection[int]) -> bool:
+        """Return whether any of these bodies would touch another body in a state [bodies, 6].
+
+        Raises:
+            ConfigError, ShapeError: for a state that no reset takes.
+        """
+        simulation = Simulation(Blueprint(self.world, "fast"))
+        simulation.start(Start(given_state(self.world, state), tuple(self._batch.shape[0].tolist())))
+        return any((first in bodies) != (second in bodies) for first, second in simulation.touching())
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

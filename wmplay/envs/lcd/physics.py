@@ -123,6 +123,16 @@ class Simulation:
         for _ in self._substeps:
             step(*self._pace)
 
+    def touching(self) -> list[tuple[int | None, int | None]]:
+        """Return the pairs of bodies that touch at the start; None is a static one, walls are left out."""
+        self.b2world.Step(0.0, 0, 0)  # no time passes: Box2D only finds the contacts
+        meet = [(each.fixtureA.body, each.fixtureB.body) for each in self.b2world.contacts if each.touching]
+        number = {body: index for index, body in enumerate(self._bodies)}
+        ground = self.b2world.bodies[0]  # made first
+        return [
+            (number.get(first), number.get(second)) for first, second in meet if ground not in (first, second)
+        ]
+
     def read_pose(self, into: list[float]) -> None:
         """Append x, y and angle of each body."""
         for position, body in self._positions:
