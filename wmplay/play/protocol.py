@@ -20,6 +20,7 @@ MOST_FUTURES = 16
 MOST_BRANCHES = 6
 LONGEST_MESSAGE = 4096  # bytes that the page may send at once
 
+Choice: TypeAlias = Annotated[int, msgspec.Meta(ge=-1_000_000, le=1_000_000)]
 Moment: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 
 
@@ -30,7 +31,7 @@ class Message(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag=
 class Act(Message):
     """Hold an action until the next one; only while the player drives."""
 
-    action: list[float] | int
+    action: list[float] | Choice
 
 
 class Drive(Message):

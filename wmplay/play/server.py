@@ -16,7 +16,7 @@ from contextlib import suppress
 from importlib.resources import files
 from typing import Any, TypeVar
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from wmplay.errors import WmplayError
 from wmplay.play import protocol
@@ -59,7 +59,7 @@ class Server:
         self._make_session, self._world, self._fps = make_session, world, fps
         self._host, self._port = host, port
         self.token = secrets.token_urlsafe(16)
-        self._games = 0
+        self._sockets: set[web.WebSocketResponse] = set()
         self._threads = ThreadPoolExecutor(MOST_GAMES, thread_name_prefix="game")
 
     async def start(self) -> str:
@@ -72,7 +72,8 @@ class Server:
         app.router.add_get("/", self._page)
         app.router.add_get("/play.ws", self._game)
         app.router.add_get("/{name}", self._file)
-        self._runner = web.AppRunner(app, access_log=None)
+        app.on_shutdown.append(self._close_games)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._host, self._port)
         try:
@@ -89,6 +90,10 @@ class Server:
         """Close all games and stop to listen."""
         await self._runner.cleanup()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _close_games(self, app: web.Application) -> None:
+        for socket in [*self._sockets]:
+            await socket.close(code=WSCloseCode.GOING_AWAY)
 
     @property
     def _shown_host(self) -> str:
@@ -124,16 +129,16 @@ class Server:
     async def _game(self, request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse(max_msg_size=protocol.LONGEST_MESSAGE, heartbeat=30, compress=False)
         await socket.prepare(request)
-        if self._games >= MOST_GAMES:
+        if len(self._sockets) >= MOST_GAMES:
             full = f"{MOST_GAMES} pages are open already: close one and reload"
             await socket.send_str(protocol.written(protocol.Notice(full, wrong=True)))
             await socket.close()
             return socket
-        self._games += 1
+        self._sockets.add(socket)
         try:
             await _Game(socket, self._threads, self._fps).play(self._make_session, self._world)
         finally:
-            self._games -= 1
+            self._sockets.discard(socket)
         return socket
 
 
