@@ -150,8 +150,36 @@ def test_games_are_isolated_and_limited() -> None:
 def mutant(rng: random.Random) -> str | bytes:
     """A message that is nearly one, or nothing like one."""
     kinds = ["act", "drive", "clock", "step", "resync", "rewind", "fork", "choose", "reset", "move", "tune"]
-    keys = ["action", "who", "running", "speed", "at", "branch", "seed", "body", "right", "down", "futures", "name"]
-    values: list[Any] = [0, 1, -1, 2**40, 10**400, 0.5, float("nan"), "player", "", [0.0] * 3, [1e9] * 3, None, True, {}]
+    keys = [
+        "action",
+        "who",
+        "running",
+        "speed",
+        "at",
+        "branch",
+        "seed",
+        "body",
+        "right",
+        "down",
+        "futures",
+        "name",
+    ]
+    values: list[Any] = [
+        0,
+        1,
+        -1,
+        2**40,
+        10**400,
+        0.5,
+        float("nan"),
+        "player",
+        "",
+        [0.0] * 3,
+        [1e9] * 3,
+        None,
+        True,
+        {},
+    ]
     fields = {rng.choice(keys): rng.choice(values) for _ in range(rng.randrange(4))}
     text = json.dumps({"type": rng.choice(kinds), **fields})
     match rng.randrange(6):
@@ -216,7 +244,7 @@ def test_what_cannot_begin_is_said() -> None:
         raise ConfigError("no such world")
 
     async def test() -> None:
-        async with served(broken) as (client, address, server):
+        async with served(broken) as (client, address, _):
             socket = await joined(client, address)
             notice = await heard(socket, "notice")
             assert (notice["text"], notice["wrong"]) == ("no such world", True)

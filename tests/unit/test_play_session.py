@@ -220,7 +220,13 @@ def test_what_cannot_be_done_is_one_line() -> None:
         session.answer(Rewind(7))
     with refused(ActionError):
         session.answer(Act([0.0]))
-    for wrong in ("[]", '{"type": "act"}', '{"type": "clock", "running": true, "speed": 99}', "[" * 2000, "\xff"):
+    for wrong in (
+        "[]",
+        '{"type": "act"}',
+        '{"type": "clock", "running": true, "speed": 99}',
+        "[" * 2000,
+        "\xff",
+    ):
         with refused(WmplayError):
             protocol.read_request(wrong)
     with refused(ConfigError, "vector"):

@@ -1,22 +1,53 @@
-"""The command ``wmplay eval``: evaluate a run again."""
+"""The command ``wmplay eval``: evaluate a run again, or try its model in kept cases."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from wmplay.cli.arguments import overrides_argument, run_argument
+from wmplay.errors import UsageError
+
+CASES = "cases="
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     run_argument(parser)
-    overrides_argument(parser, "settings of the evaluation: evaluate.policy.episodes=1000 ...")
+    overrides_argument(parser, "settings of the evaluation: evaluate.policy.episodes=1000 ...; or cases=DIR")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Evaluate a run, and print its results."""
+    """Evaluate a run, and print its results; with ``cases=DIR``, print what its model does in these cases.
+
+    Raises:
+        WmplayError: for any mistake that the user can fix; one line.
+    """
+    chosen = [text.removeprefix(CASES) for text in options.overrides if text.startswith(CASES)]
+    if chosen:
+        if len(options.overrides) > 1:
+            raise UsageError("cases= goes with no other setting")
+        _try_cases(options.run, Path(chosen[0]))
+        return
     from wmplay.cli.report import print_results
     from wmplay.loop.train import evaluate_again
 
     evaluate_again(options.run, options.overrides)
     print_results(options.run)
+
+
+def _try_cases(run: Path, folder: Path) -> None:
+    """Print for each case the steps that the run's model holds, and those of the model it was kept with."""
+    from wmplay.evaluation.cases import load_cases, score_case
+    from wmplay.runs.load import load_run
+    from wmplay.system.printing import say
+
+    loaded = load_run(run)
+    scores = [score_case(loaded.model, case, loaded.device) for case in load_cases(folder)]
+    for score in scores:
+        about, steps = score.case.about, score.case.steps
+        result = "passed" if score.passed else "failed"
+        say(
+            f"{about.name}: {result}, held {score.held} of {steps} steps (with {about.model}: {about.held})"
+        )
+    say(f"{sum(score.passed for score in scores)} of {len(scores)} cases passed")

@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = {
     "data": "show the content of a store; convert stores from and to other formats",
     "export": "write a run as one portable folder, to use its policy and model elsewhere",
     "play": "play a learned world in the browser, next to the real one",
+    "cases": "list the cases that were kept while playing, and replay them",
     "completion": "print a script that lets your shell complete commands, pieces and settings",
 }
 

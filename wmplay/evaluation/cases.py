@@ -19,12 +19,14 @@ import torch
 from torch import Tensor
 
 from wmplay.contracts import Array, Provenance, Segment, Trajectory, WorldModel
+from wmplay.envs import build_env
 from wmplay.errors import RunError, WmplayError
 from wmplay.evaluation.observation_metrics import Metric, distance, measure, metric_of
 from wmplay.simulation import observe, predict
 from wmplay.store import load_trajectories, save_trajectories
 from wmplay.system.files import folder_written_beside, unsealed, write_sealed_json
 from wmplay.system.reading import read_json
+from wmplay.vector.frames import by_key
 
 CASE_FILE = "case.json"
 LEAST_IOU = 0.5  # of a step that a model still holds
@@ -126,6 +128,27 @@ def score_case(model: WorldModel, case: Case, device: torch.device | str = "cpu"
     metric, truth = metric_of(frames), frames[:, since + 1 :]
     copied = frames[:, since : since + 1].expand(truth.shape)
     return CaseScore(case, *_held(metric, future[key], truth, copied))
+
+
+def replay(case: Case) -> int:
+    """Take a case's actions again in its real world, and return the number of leading frames that are the
+    same.
+
+    Raises:
+        WmplayError: if the case does not name its world, or if that cannot be made.
+    """
+    if not case.made_with:
+        raise RunError(f"{case.path} does not name its world", advice="keep it again while playing a run")
+    env = build_env(case.made_with[0])
+    options = None if case.about.state is None else {"state": np.array(case.about.state)}
+    frame, _ = env.reset(seed=case.about.seed, options=options)
+    frames = [by_key(frame, case.real.observation)]
+    for action in case.real.action:
+        frames.append(by_key(env.step(action)[0], case.real.observation))
+    env.close()
+    kept = case.real.observation
+    same = [all(np.array_equal(frame[key], kept[key][i]) for key in kept) for i, frame in enumerate(frames)]
+    return same.index(False) if False in same else len(same)
 
 
 def _held(metric: Metric, guess: Tensor, truth: Tensor, copied: Tensor) -> tuple[Array, int]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wmplay.contracts import Array, Belief, WorldModel, capabilities, modelled
+from wmplay.contracts import Array, Belief, WorldModel, capabilities, seen_by
 from wmplay.errors import ConfigError
 from wmplay.nets.trees import repeat_rows, rows, take_rows
 from wmplay.play.screen import Shown
@@ -144,7 +144,10 @@ class LearnedWorld:
 
     def _tensors(self, frame: Frames) -> dict[str, Tensor]:
         """Return what the model receives of a frame, as {key: [1, ...]}."""
-        return {key: torch.from_numpy(value[None]).to(self.device) for key, value in modelled(frame).items()}
+        return {
+            key: torch.from_numpy(value[None]).to(self.device)
+            for key, value in seen_by(self.model, frame).items()
+        }
 
     def _action(self, action: Array) -> Tensor:
         """Return the action as [1, A], or [1] int64."""
