@@ -47,7 +47,5 @@ def _try_cases(run: Path, folder: Path) -> None:
     for score in scores:
         about, steps = score.case.about, score.case.steps
         result = "passed" if score.passed else "failed"
-        say(
-            f"{about.name}: {result}, held {score.held} of {steps} steps (with {about.model}: {about.held})"
-        )
+        say(f"{about.name}: {result}, held {score.held} of {steps} steps (with {about.model}: {about.held})")
     say(f"{sum(score.passed for score in scores)} of {len(scores)} cases passed")
