@@ -8,7 +8,15 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from wmplay.contracts import GOAL_PREFIX, HasDistance, LazyMapping, Prediction, env_spec, observation_spaces
+from wmplay.contracts import (
+    GOAL_PREFIX,
+    HasDistance,
+    HasReward,
+    LazyMapping,
+    Prediction,
+    env_spec,
+    observation_spaces,
+)
 from wmplay.errors import ConfigError, ShapeError
 
 Distance: TypeAlias = Callable[[Mapping[str, Tensor]], Tensor]  # {key: [R, H, ...]} -> [R, H]
@@ -49,6 +57,51 @@ class DiscountedReturn:
         return (weights * rewards).sum(dim=1)
 
 
+class TaskReward:
+    """The sum of the rewards that the env's own task computes from predicted observations.
+
+    The reward is then known, as in PETS (arXiv 1805.12114), and the model need not learn it. Steps after one
+    that the task says to end the episode do not count.
+
+    Args:
+        env: the environment, for its task.
+        gamma: discount per step, in (0, 1].
+
+    Raises:
+        ConfigError: if the env has no task with a reward, or ``gamma`` is out of range; when called, if a key
+            that the reward needs is neither predicted nor observed.
+    """
+
+    def __init__(self, env: Any, gamma: float = 1.0) -> None:
+        if not 0 < gamma <= 1:
+            raise ConfigError(f"task_reward: gamma is {gamma}", got=gamma, expected="more than 0, at most 1")
+        task = env_spec(env).task
+        if not isinstance(task, HasReward):
+            raise ConfigError(
+                "task_reward: this env has no task that computes rewards from observations",
+                expected="env.unwrapped.task.reward_and_terminated",
+                advice="choose another env or a task (env.task), or objective=sum_of_rewards",
+            )
+        self.task, self.gamma = task, gamma
+
+    def __call__(self, prediction: Prediction, observation: Mapping[str, Tensor]) -> Tensor:
+        """Return scores [R] from predicted observations and the present {key: [R, ...]}, goals included."""
+        after = _with_goals(prediction.observation, observation)
+
+        def earlier(key: str) -> Tensor:
+            if key.startswith(GOAL_PREFIX):
+                return after[key]
+            return torch.cat([observation[key].unsqueeze(1), after[key][:, :-1]], dim=1)
+
+        try:
+            reward, ended = self.task.reward_and_terminated(LazyMapping(after, earlier), after)
+        except KeyError as error:
+            raise _missing("task_reward", error, after) from error
+        goes_on = self.gamma * (~ended).to(reward.dtype)
+        weights = torch.cat([torch.ones_like(reward[:, :1]), goes_on[:, :-1].cumprod(dim=1)], dim=1)
+        return (weights * reward).sum(dim=1)
+
+
 class GoalDistance:
     """The negative distance to the goal: its minimum over the plan, and its mean.
 
@@ -74,21 +127,32 @@ class GoalDistance:
     def __call__(self, prediction: Prediction, observation: Mapping[str, Tensor]) -> Tensor:
         """Return scores [R] from predicted observations and the goals in ``observation`` {goal_key: [R,
         ...]}."""
-        predicted = prediction.observation
-
-        def value(key: str) -> Tensor:
-            return observation[key].unsqueeze(1) if key.startswith(GOAL_PREFIX) else predicted[key]
-
-        goals = [key for key in observation if key.startswith(GOAL_PREFIX)]
+        seen = _with_goals(prediction.observation, observation)
         try:
-            # lazy, so that a distance between positions never decodes a screen
-            distance: Tensor = self.distance(LazyMapping([*predicted, *goals], value))  # [R, H]
+            distance: Tensor = self.distance(seen)  # [R, H]
         except KeyError as error:
-            raise ConfigError(
-                f"goal_distance: there is no {error} in {', '.join([*predicted, *goals])}: the env acted in "
-                "needs the run's task (while collecting too: collect.env), the model its observations"
-            ) from error
+            raise _missing("goal_distance", error, seen) from error
         return -(self.minimum_weight * distance.amin(dim=1) + self.mean_weight * distance.mean(dim=1))
+
+
+def _with_goals(predicted: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return predicted observations {key: [R, H, ...]} and the goals of the present [R, 1, ...].
+
+    Each is computed at its first use, so that a task of positions never decodes a screen.
+    """
+    goals = [key for key in now if key.startswith(GOAL_PREFIX)]
+
+    def value(key: str) -> Tensor:
+        return now[key].unsqueeze(1) if key.startswith(GOAL_PREFIX) else predicted[key]
+
+    return LazyMapping([*predicted, *goals], value)
+
+
+def _missing(objective: str, error: KeyError, seen: Mapping[str, Tensor]) -> ConfigError:
+    return ConfigError(
+        f"{objective}: there is no {error} in {', '.join(seen)}: the env acted in "
+        "needs the run's task (while collecting too: collect.env), the model its observations"
+    )
 
 
 def _rewards(prediction: Prediction, objective: str) -> Tensor:

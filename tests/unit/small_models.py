@@ -16,6 +16,7 @@ from wmplay.models.boxlcd.frnld import FRNLD
 from wmplay.models.ensemble import Ensemble
 from wmplay.models.gru import GRU
 from wmplay.models.mlp import MLP
+from wmplay.models.pets import PETS
 from wmplay.models.rssm import RSSM
 
 B, T, H, A = 2, 5, 3, 11
@@ -39,6 +40,7 @@ MODELS: dict[str, Callable[..., Any]] = {
     "mlp": lambda o, a: MLP(o, a, hidden=17, image_hidden=19),
     "gru": lambda o, a: GRU(o, a, hidden=17, image_hidden=19, burn_in=0),
     "ensemble": lambda o, a: Ensemble(o, a, members=2, settings={"hidden": 17, "image_hidden": 19}),
+    "pets": lambda o, a: PETS(o, a, members=2, hidden=17),
     "fbt": lambda o, a: FBT(o, a, bits=5, width=7, **TRANSFORMER),
     "fbt published": lambda o, a: FBT(o, a, bits=5, width=7, **PUBLISHED, **TRANSFORMER),
     "fit": lambda o, a: FIT(o, a, **TRANSFORMER),
@@ -49,6 +51,8 @@ ONLY_SCREENS = ("fbt", "fbt published", "fit", "frnld")  # they need one binary 
 
 def takes(model: str, observation: str) -> bool:
     """Whether a model of MODELS takes that kind of OBSERVATIONS."""
+    if model == "pets":  # neither reads nor predicts screens
+        return observation == "vector"
     return model not in ONLY_SCREENS or "screen" in observation
 
 

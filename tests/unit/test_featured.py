@@ -16,6 +16,7 @@ from wmplay.contracts import Featured, Segment, capabilities, featured
 from wmplay.errors import ConfigError
 from wmplay.models.ensemble import Ensemble
 from wmplay.models.mlp import MLP
+from wmplay.models.vector_state import histories
 from wmplay.nets.trees import take_rows
 
 SPACE, ACTED = OBSERVATIONS["screen and vector"], ACTIONS["continuous"]
@@ -113,7 +114,7 @@ def test_fitting_by_windows_is_as_it_was() -> None:
     """The loss of ``mlp`` reads the frames up to each step, and no later one."""
     trial, data = model("mlp"), segment(SPACE, ACTED)
     states = trial.states(data.observation)
-    seen, before = trial.windows(states, data.action)
+    seen, before = histories(states, data.action, 3).values()
     assert seen.shape[:3] == (B, T + 1, 3)
     assert before.shape == (B, T + 1, 2, A)
     assert torch.equal(seen[:, 3], states[:, 1:4])

@@ -3,6 +3,7 @@
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium.spaces import Box, Dict, Discrete, Graph, MultiBinary, MultiDiscrete, Sequence, Text, Tuple
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import concatenate, create_empty_array
@@ -441,3 +442,58 @@ def test_actions_without_bounds_get_some():
     np.testing.assert_array_equal(inner.actions[0], [-5, 5, 3])
     with refused(ConfigError, "action_limit", got=0.0):
         made(action_limit=0.0)
+
+
+# ---- tasks of classic envs ---------------------------------------------------------------------------
+
+
+def told(env, before, after):
+    """What the task says of a step between two observations."""
+    rows = ({key: torch.from_numpy(value) for key, value in seen.items()} for seen in (before, after))
+    reward, terminated = env.unwrapped.task.reward_and_terminated(*rows)
+    return float(reward), bool(terminated)
+
+
+@pytest.mark.parametrize("config", [{}, {"kwargs": {"g": 3.0}}, {"max_steps": 11}])
+def test_the_reward_of_a_pendulum_from_its_observations(config):
+    env = GymEnv("Pendulum-v1", **config)
+    env.action_space.seed(2)
+    for seed in range(3):
+        before, _ = env.reset(seed=seed)
+        env._env.unwrapped.state[1] *= 5
+        before = {"vector": env._env.unwrapped._get_obs()}
+        for _ in range(10):
+            after, reward, terminated, _, _ = env.step(2 * env.action_space.sample())
+            limited = abs(after["vector"][2]) >= 8
+            assert told(env, before, after) == (
+                pytest.approx(reward, abs=0.004 if limited else 1e-4),
+                terminated,
+            )
+            before = after
+
+
+def test_the_end_of_a_cart_pole_from_its_observations():
+    env = GymEnv("CartPole-v1")
+    ends = 0
+    for seed in range(3):
+        before, _ = env.reset(seed=seed)
+        over = False
+        while not over:
+            after, reward, over, _, _ = env.step(seed % 2)
+            assert told(env, before, after) == (reward, over)
+            before, ends = after, ends + over
+    assert ends == 3
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"id": "Pendulum-v1", "action_repeat": 2},
+        {"id": "CartPole-v1", "kwargs": {"sutton_barto_reward": True}},
+        {"id": "Acrobot-v1"},
+        {"id": "Pendulum-v1", "state": False, "pixels": True},
+    ],
+)
+def test_where_the_reward_is_no_function_of_the_observations_there_is_no_task(config):
+    pytest.importorskip("pygame")
+    assert GymEnv(**config).task is None

@@ -356,7 +356,11 @@ def test_the_temperature_is_the_spread_of_sampled_futures(model: str) -> None:
     def spread(temperature: float) -> float:
         return float(torch.stack([draw(temperature, seed) for seed in range(11)]).var(0).mean())
 
-    if model not in ("ensemble", "fit"):  # members still differ; a most likely screen of fit's is grey
+    if model not in (
+        "ensemble",
+        "fit",
+        "pets",
+    ):  # members still differ; a most likely screen of fit's is grey
         same(draw(0.0), numbers(case.model.predict(belief, case.future)))
     assert spread(0.2) < spread(1.0) < spread(3.0)
 

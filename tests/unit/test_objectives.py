@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wmplay.contracts import EnvSpec, LazyMapping, Prediction
 from wmplay.errors import ConfigError
-from wmplay.objectives import DiscountedReturn, GoalDistance, SumOfRewards
+from wmplay.objectives import DiscountedReturn, GoalDistance, SumOfRewards, TaskReward
 
 REWARD = torch.tensor([[1.0, 2.0, 4.0], [3.0, 0.0, -1.0]])
 
@@ -103,3 +103,35 @@ def test_goal_distance_decodes_only_what_it_looks_at() -> None:
 def test_an_env_without_goals_is_one_line() -> None:
     with refused(ConfigError, got=["place"]):
         GoalDistance(plain_env(place=PLACE))
+
+
+# ---- the task's own reward --------------------------------------------------------------------------
+
+
+class Steps:
+    """A task: the reward is the way made towards the goal, and 3 is the end."""
+
+    def reward_and_terminated(self, before: Any, after: Any) -> tuple[Tensor, Tensor]:
+        near = [(seen["goal_x"] - seen["x"]).abs() for seen in (before, after)]
+        return near[0] - near[1], after["x"] == 3
+
+
+def stepping(task: Any) -> EnvSpec:
+    line = Box(-9, 9, (), np.float32)
+    return EnvSpec(Dict({"x": line, "goal_x": line}), PLACE, task=task)
+
+
+def test_the_tasks_own_reward_of_predicted_steps() -> None:
+    now = {"x": torch.tensor([0.0, 0.0]), "goal_x": torch.tensor([5.0, -1.0])}
+    future = prediction(None, x=torch.tensor([[1.0, 3, 5], [1, 2, 4]]))
+    assert TaskReward(stepping(Steps()))(future, now).tolist() == [3, -4]  # the last step comes after the end
+    assert TaskReward(stepping(Steps()), gamma=0.5)(future, now).tolist() == [1 + 1, -1 - 0.5 - 0.5]
+
+
+def test_a_task_without_a_reward_and_gamma_out_of_range() -> None:
+    with refused(ConfigError, "task_reward"):
+        TaskReward(stepping(None))
+    with refused(ConfigError, ("task_reward", "gamma"), got=0.0):
+        TaskReward(stepping(Steps()), gamma=0.0)
+    with refused(ConfigError, ("task_reward", "goal_x")):
+        TaskReward(stepping(Steps()))(prediction(None, x=torch.zeros(2, 3)), {"x": torch.zeros(2)})

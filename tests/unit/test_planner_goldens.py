@@ -18,6 +18,7 @@ from wmplay.planners.gradient import Gradient, project_to_simplex
 from wmplay.planners.icem import ICEM
 from wmplay.planners.mppi import MPPI, path_weights
 from wmplay.planners.proposals import Gaussian, coloured_noise
+from wmplay.planners.random_shooting import RandomShooting
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -37,6 +38,27 @@ def test_the_best_tenth_of_a_linear_score_moves_by_their_mean() -> None:
     fitted = proposal.fit(elites)
     assert float(fitted.mean) == pytest.approx(1.755, abs=0.01)
     assert float(fitted.std) == pytest.approx(0.4113, abs=0.01)
+
+
+def test_a_truncated_gaussian_is_narrower_and_within_its_bounds() -> None:
+    one = torch.ones(1)
+    wide = Gaussian(torch.zeros(1, 1, 1), torch.ones(1, 1, 1), -50 * one, 50 * one, 0 * one, truncated=True)
+    drawn = wide.sample(200_000, seeded())
+    assert float(drawn.std()) == pytest.approx(0.8796, abs=0.005)
+    assert float(drawn.abs().max()) <= 2
+    near = Gaussian(torch.full((1, 1, 1), 0.7), torch.ones(1, 1, 1), -one, one, 0 * one, truncated=True)
+    drawn = near.sample(200_000, seeded())  # .3 from the upper bound: a deviation of .15
+    assert float(drawn.std()) == pytest.approx(0.15 * 0.8796, abs=0.002)
+    assert float(drawn.max()) <= 1
+    assert float(drawn[:, 0]) == pytest.approx(0.7)
+
+
+def test_momentum_is_the_old_part_of_mean_and_deviation() -> None:
+    proposal, drawn = standard(200_000)
+    elites = drawn.sort(1, descending=True).values[:, :20_000]
+    blended = proposal.fit(elites).blend(proposal, 0.1)
+    assert float(blended.mean) == pytest.approx(0.9 * 1.755, abs=0.01)
+    assert float(blended.std) == pytest.approx(0.1 + 0.9 * 0.4113, abs=0.01)
 
 
 def test_path_weights_multiply_two_gaussians() -> None:
@@ -184,3 +206,50 @@ def test_a_score_without_gradient_is_one_line() -> None:
 def test_settings_out_of_range(kind: Any, wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         kind(SPACE, **wrong)
+
+
+# ---- a gamble, whose mean no most likely future shows ----------------------------------------------
+
+
+class Gamble:
+    """A step a >= 0 is worth a for sure; below 0 it is worth 3 |a| in one of two futures, else -|a|."""
+
+    def predict(
+        self, belief: Tensor, action: Tensor, *, generator: torch.Generator | None = None
+    ) -> Prediction:
+        won = torch.zeros(len(action), 1, dtype=torch.bool)
+        if generator is not None:
+            won = torch.rand(len(action), 1, generator=generator) < 0.5
+        step = action[..., 0]
+        reward = torch.where(step >= 0, 0.5 * step, step.abs() * torch.where(won, 3.0, -1.0))
+        return Prediction(action, reward, None, belief, lambda latent: {})
+
+
+SAMPLING: dict[str, Any] = {"cem": CEM, "icem": ICEM, "mppi": MPPI, "random_shooting": RandomShooting}
+
+
+@pytest.mark.parametrize("name", SAMPLING)
+def test_particles_score_a_plan_by_the_mean_of_its_futures(name: str) -> None:
+    space, rows = Box(-1, 1, (1,), np.float32), torch.zeros(2, 1)
+    score = lambda prediction: prediction.reward.sum(1)  # noqa: E731
+    for particles, sign in ((0, 1), (61, -1)):
+        planner = SAMPLING[name](space, horizon=1, candidates=67, particles=particles)
+        plan = planner.plan(Gamble(), rows, score, generator=seeded(3))
+        assert plan.action.shape == (2, 1, 1)
+        assert (plan.action.sign() == sign).all()
+
+
+def test_particles_of_an_unseeded_search_follow_torchs_seed() -> None:
+    space = Box(-1, 1, (1,), np.float32)
+    planner = CEM(space, horizon=1, candidates=5, particles=3)
+    plans = []
+    for _ in range(2):
+        torch.manual_seed(7)
+        plans.append(planner.plan(Gamble(), torch.zeros(1, 1), lambda p: p.reward.sum(1)))
+    assert torch.equal(plans[0].score, plans[1].score)
+
+
+@pytest.mark.parametrize("wrong", [{"particles": -1}, {"momentum": 1.0}, {"momentum": -0.1}])
+def test_settings_of_cem_out_of_range(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        CEM(SPACE, **wrong)

@@ -15,6 +15,7 @@ from gymnasium.vector.utils import batch_space
 
 from wmplay.contracts import env_spec
 from wmplay.envs.conversion import action_space, made, one_line, registered, resized
+from wmplay.envs.gym_tasks import KEY, task_of
 from wmplay.envs.observations import Observation, Parts, parts
 from wmplay.errors import ConfigError, SpaceError, check_values
 from wmplay.system.arrays import Array
@@ -30,6 +31,7 @@ class GymEnv(gymnasium.Env[Observation, Any]):
     An image becomes ``pixels`` [H, W, C] uint8, any other observation ``vector`` [D] float32 (choices
     one-hot). The parts of a Dict or a Tuple keep their names; texts are left out (``observations.parts``).
     Actions are a Box of floats, flat (float32, any bounds; clipped to them), or Discrete (counted from 0).
+    The task is that of the environment, or for some ids one that computes the reward (``gym_tasks``).
 
     Args:
         id: as in ``gymnasium.make``; ``module:Name-v0`` imports the module first.
@@ -80,12 +82,14 @@ class GymEnv(gymnasium.Env[Observation, Any]):
         self._repeat, self._size = action_repeat, size
         self.metadata = self._env.metadata
         self.spec = self._env.spec
-        self.task = env_spec(self._env).task
         space = self._env.observation_space
         self._parts = _told(parts(space, f"observation of '{id}'"), id) if state else Parts({}, {}, ())
         if pixels:
             self._parts.spaces["pixels"] = Box(0, 255, (size, size, 3), np.uint8)
             self._parts.readers["pixels"] = lambda _: self._rendered()
+        self.task = env_spec(self._env).task
+        if self.task is None and KEY in self._parts.spaces and action_repeat == 1:
+            self.task = task_of(id, kwargs or {})
         self.observation_space: Space[Any] = Dict(self._parts.spaces)
         self.action_space = action_space(self._env.action_space, f"action of '{id}'", action_limit)
 

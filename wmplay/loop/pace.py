@@ -22,7 +22,7 @@ import gymnasium
 import torch
 
 from wmplay.config.settings import Settings
-from wmplay.contracts import Learner, Policy, Practice, Trajectory, env_spec
+from wmplay.contracts import HasDistance, Learner, Policy, Practice, Trajectory, env_spec
 from wmplay.envs import build_env
 from wmplay.envs.recorded import RecordedEnv
 from wmplay.errors import DivergedError
@@ -325,7 +325,7 @@ def _clock(settings: Settings, env: gymnasium.Env[Any, Any]) -> float:
     known = env_spec(env)
     limits = known.max_steps, settings.collect.max_episode_steps
     longest = min((limit for limit in limits if limit), default=CLOCK)
-    return longest * (1.0 if known.task is None else EARLY)
+    return longest * (EARLY if isinstance(known.task, HasDistance) else 1.0)
 
 
 def _shared(workers: int) -> int:

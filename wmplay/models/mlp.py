@@ -14,11 +14,19 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
-from torch.nn import functional as F
 
 from wmplay.contracts import LazyPrediction, Prediction, Segment
 from wmplay.errors import check_values
-from wmplay.models.vector_state import FrameStates, NextState, with_history
+from wmplay.models.vector_state import (
+    FrameStates,
+    NextState,
+    begin_history,
+    extend_history,
+    histories,
+    history_inputs,
+    step_inputs,
+    with_history,
+)
 from wmplay.nets.actions import ActionEncoder
 
 Belief: TypeAlias = dict[str, Tensor]  # state [B, k, S], action [B, k - 1, A]
@@ -107,20 +115,11 @@ class MLP(nn.Module):
     def initial(self, observation: Mapping[str, Tensor]) -> Belief:
         """Return the belief after an episode's first frame {key: [B, ...]}, as if nothing had moved before
         it."""
-        state = self.states(observation)
-        return {
-            "state": state.unsqueeze(1).repeat(1, self.frames, 1),
-            "action": state.new_zeros(len(state), self.frames - 1, self.encode_action.size),
-        }
+        return begin_history(self.states(observation), self.frames, self.encode_action.size)
 
     def observe(self, belief: Belief, action: Tensor, observation: Mapping[str, Tensor]) -> Belief:
         """Return the belief after action [B, T, A] and the frames that it led to, {key: [B, T, ...]}."""
-        states = torch.cat([belief["state"], self.states(observation)], dim=1)
-        actions = torch.cat([belief["action"], self.encode_action(action)], dim=1)
-        return {
-            "state": states[:, -self.frames :],
-            "action": actions[:, actions.shape[1] - self.frames + 1 :],
-        }
+        return extend_history(belief, self.encode_action(action), self.states(observation))
 
     def predict(
         self,
@@ -137,7 +136,7 @@ class MLP(nn.Module):
         states, actions = belief["state"], torch.cat([belief["action"], self.encode_action(action)], dim=1)
         latents, seen = [], []
         for step in range(action.shape[1]):
-            x = self.inputs(states, actions[:, step : step + self.frames])
+            x = history_inputs(states, actions[:, step : step + self.frames], self.change_scale)
             state = self.next.pick(x, states[:, -1], generator, temperature)
             latents.append(state)
             seen.append(x)
@@ -157,12 +156,12 @@ class MLP(nn.Module):
     def features(self, belief: Belief) -> Tensor:
         """Return the last state, the changes before it, and the actions between, [B, k S + (k - 1) A]: all
         that the next state depends on."""
-        return self.inputs(belief["state"], belief["action"])
+        return history_inputs(belief["state"], belief["action"], self.change_scale)
 
     def track(self, segment: Segment) -> Belief:
         """Return the belief at every frame of a segment: row b * (T + 1) + t is after frames 0 to t."""
-        states, actions = self.windows(self.states(segment.observation), self.encode_action(segment.action))
-        return {"state": states.flatten(0, 1), "action": actions.flatten(0, 1)}
+        states, actions = self.states(segment.observation), self.encode_action(segment.action)
+        return {key: value.flatten(0, 1) for key, value in histories(states, actions, self.frames).items()}
 
     # ---- training --------------------------------------------------------------------------------
 
@@ -174,19 +173,5 @@ class MLP(nn.Module):
         weight.
         """
         state, action = self.states(segment.observation), self.encode_action(segment.action)
-        states, before = self.windows(state, action)
-        x = self.inputs(states[:, :-1], torch.cat([before[:, :-1], action.unsqueeze(2)], dim=2))
+        x = step_inputs(state, action, self.frames, self.change_scale)
         return self.next.loss(x, state, self.states, segment, with_history(segment, self.frames))
-
-    def windows(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the last k states [B, T + 1, k, S] and k - 1 actions [B, T + 1, k - 1, A] at each of states
-        [B, T + 1, S]."""
-        before = self.frames - 1
-        padded = torch.cat([states[:, :1].expand(-1, before, -1), states], dim=1)
-        acted = F.pad(actions, (0, 0, before, 0))
-        return padded.unfold(1, before + 1, 1).transpose(-1, -2), acted.unfold(1, before, 1).transpose(-1, -2)
-
-    def inputs(self, states: Tensor, actions: Tensor) -> Tensor:
-        """Return the networks' input [..., inputs] for k states [..., k, S] and any actions [..., n, A]."""
-        changes = (states[..., 1:, :] - states[..., :-1, :]) / self.change_scale
-        return torch.cat([states[..., -1, :], changes.flatten(-2), actions.flatten(-2)], dim=-1)

@@ -112,6 +112,52 @@ class FrameStates(nn.Module):
         return torch.cat([state[..., : self.vector_size], state[..., self.vector_size :].detach()], dim=-1)
 
 
+def begin_history(state: Tensor, frames: int, action_size: int) -> dict[str, Tensor]:
+    """Return the last k states [B, k, S] and k - 1 actions at an episode's first state [B, S], as if nothing
+    had moved before it."""
+    return {
+        "state": state.unsqueeze(1).repeat(1, frames, 1),
+        "action": state.new_zeros(len(state), frames - 1, action_size),
+    }
+
+
+def extend_history(before: Mapping[str, Tensor], actions: Tensor, states: Tensor) -> dict[str, Tensor]:
+    """Return the last k states and k - 1 actions after actions [B, T, A] and the states [B, T, S] that they
+    led to."""
+    frames = before["state"].shape[1]
+    states = torch.cat([before["state"], states], dim=1)
+    actions = torch.cat([before["action"], actions], dim=1)
+    return {"state": states[:, -frames:], "action": actions[:, actions.shape[1] - frames + 1 :]}
+
+
+def histories(states: Tensor, actions: Tensor, frames: int) -> dict[str, Tensor]:
+    """Return the last k states [B, T + 1, k, S] and k - 1 actions [B, T + 1, k - 1, A] at each of states
+    [B, T + 1, S]."""
+    before = frames - 1
+    padded = torch.cat([states[:, :1].expand(-1, before, -1), states], dim=1)
+    acted = F.pad(actions, (0, 0, before, 0))
+    return {
+        "state": padded.unfold(1, frames, 1).transpose(-1, -2),
+        "action": acted.unfold(1, before, 1).transpose(-1, -2),
+    }
+
+
+def history_inputs(states: Tensor, actions: Tensor, change_scale: float) -> Tensor:
+    """Return a network's input [..., inputs] for k states [..., k, S] and any actions [..., n, A].
+
+    It is the last state, the changes before it in the unit ``change_scale``, and the actions.
+    """
+    changes = (states[..., 1:, :] - states[..., :-1, :]) / change_scale
+    return torch.cat([states[..., -1, :], changes.flatten(-2), actions.flatten(-2)], dim=-1)
+
+
+def step_inputs(states: Tensor, actions: Tensor, frames: int, change_scale: float) -> Tensor:
+    """Return the network's input [B, T, inputs] of each step between states [B, T + 1, S]."""
+    before = histories(states, actions, frames)
+    taken = torch.cat([before["action"][:, :-1], actions.unsqueeze(2)], dim=2)
+    return history_inputs(before["state"][:, :-1], taken, change_scale)
+
+
 class NextState(nn.Module):
     """Heads of the next state, state[t + 1] ~ N(state[t] + m, s) with (m, s) = f(x), and of its outcome.
 

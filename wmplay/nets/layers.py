@@ -21,6 +21,54 @@ def mlp(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(*stack, nn.Linear(sizes[-1], outputs))
 
 
+class ParallelNets(nn.Module):
+    """``count`` networks in parallel, from [M, inputs] or [count, M, inputs] to [count, M, outputs] float32.
+
+    The last layer is in full precision, because values differ by little where actions do.
+
+    Args:
+        count: of networks.
+        inputs: size of each input.
+        hidden: units of each hidden layer.
+        layers: hidden layers.
+        outputs: size of each output.
+        silu: whether the units are SiLU; else ReLU.
+    """
+
+    def __init__(
+        self, count: int, inputs: int, hidden: int, layers: int, outputs: int, silu: bool = False
+    ) -> None:
+        super().__init__()
+        self.silu = silu
+        sizes = [inputs] + [hidden] * layers
+        bounds = [size**-0.5 for size in sizes]  # as in nn.Linear
+        ends = [*sizes[1:], outputs]
+        self.weights, self.biases = (
+            nn.ParameterList(
+                nn.Parameter(torch.empty(count, rows, end).uniform_(-bound, bound))
+                for rows, end, bound in zip(heights, ends, bounds, strict=True)
+            )
+            for heights in (sizes, [1] * len(sizes))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs of all networks, for the same rows [M, inputs] or for rows of their own."""
+        if x.ndim == 2:
+            x = x.expand(len(self.weights[0]), *x.shape)
+        *hidden, (weight, bias) = zip(self.weights, self.biases, strict=True)
+        for inner, offset in hidden:
+            x = torch.bmm(x, inner)
+            x = x.add_(offset.to(x.dtype))
+            x = F.silu(x) if self.silu else x.relu_()
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.float()
+            if weight.shape[-1] == 1:  # faster than a matrix product with one column
+                output: Tensor = (x * weight.mT).sum(-1, keepdim=True) + bias
+            else:
+                output = torch.baddbmm(bias, x, weight)
+        return output
+
+
 class ConvEncoder(nn.Module):
     """Convolutions that halve an image down to about 4 x 4: [..., H, W, C] or [..., H, W] -> [..., size]."""
 

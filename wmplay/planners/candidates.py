@@ -10,26 +10,42 @@ from wmplay.errors import ShapeError
 from wmplay.nets.trees import repeat_rows
 
 
-def score_candidates(model: WorldModel, belief: Belief, score: Score, candidates: Tensor) -> Tensor:
+def score_candidates(
+    model: WorldModel,
+    belief: Belief,
+    score: Score,
+    candidates: Tensor,
+    particles: int = 0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
     """Return the scores [B, N] of candidate plans [B, N, H, A] (or [B, N, H] int64), all finite.
 
     NaN and minus infinity become the lowest finite number, so that differences of scores are numbers as well.
 
     Args:
-        model: predicts each candidate's most likely future.
+        model: predicts each candidate's most likely future, or samples of it.
         belief: of B * N rows, in which row b * N + n belongs to candidate n of row b.
         score: Prediction of B * N rows -> [B * N].
         candidates: action sequences.
+        particles: sampled futures of each candidate, whose mean score is its score; 0 = the most likely one.
+        generator: of the samples; None is one that torch's global generator seeds.
 
     Raises:
         ShapeError: if the score is not one number per candidate.
     """
     batch, number = candidates.shape[:2]
-    scores = score(model.predict(belief, candidates.flatten(0, 1)))
-    if scores.shape != (batch * number,):
-        raise ShapeError(
-            "an objective's score", scores.shape, (batch * number,), advice="one number per plan"
-        )
+    actions = candidates.flatten(0, 1)
+    if particles:
+        if generator is None:
+            generator = torch.Generator(actions.device).manual_seed(int(torch.randint(2**31, ())))
+        futures, actions = repeat_rows((belief, actions), particles)
+        scores = score(model.predict(futures, actions, generator=generator))
+    else:
+        scores = score(model.predict(belief, actions))
+    if scores.shape != (len(actions),):
+        raise ShapeError("an objective's score", scores.shape, (len(actions),), advice="one number per plan")
+    if particles:
+        scores = scores.unflatten(0, (-1, particles)).mean(1)
     return torch.nan_to_num(scores, nan=torch.finfo(scores.dtype).min).reshape(batch, number)
 
 
@@ -39,10 +55,17 @@ def best_plan(candidates: Tensor, scores: Tensor) -> Plan:
     return Plan(candidates[torch.arange(len(index), device=index.device), index], score)
 
 
-def scored(model: WorldModel, belief: Belief, score: Score, candidates: Tensor) -> Plan:
-    """Return the best of a few candidates [B, N, H, ...], scored in the model."""
+def scored(
+    model: WorldModel,
+    belief: Belief,
+    score: Score,
+    candidates: Tensor,
+    particles: int = 0,
+    generator: torch.Generator | None = None,
+) -> Plan:
+    """Return the best of a few candidates [B, N, H, ...], scored as by ``score_candidates``."""
     repeated = repeat_rows(belief, candidates.shape[1])
-    return best_plan(candidates, score_candidates(model, repeated, score, candidates))
+    return best_plan(candidates, score_candidates(model, repeated, score, candidates, particles, generator))
 
 
 def held(drawn: Tensor, hold: int, horizon: int) -> Tensor:

@@ -35,6 +35,10 @@ class CEM:
         smoothing: part of a uniform distribution kept in the distribution of discrete actions.
         returns: "best", the best plan among all iterations, or "mean", the middle of the last distribution:
             the best plan profits most from the errors of a model.
+        momentum: part of the old distribution in the new one (alpha of PETS, arXiv 1805.12114).
+        truncated: whether continuous actions come from Gaussians cut off at two standard deviations, which
+            are at most half of the distance to the nearer bound, as in PETS; else they are clipped.
+        particles: sampled futures of each candidate, whose mean score is its score; 0 = the most likely one.
 
     Raises:
         SpaceError: for other spaces.
@@ -53,9 +57,19 @@ class CEM:
         min_std: float = 0.05,
         smoothing: float = 0.05,
         returns: Literal["best", "mean"] = "best",
+        momentum: float = 0.0,
+        truncated: bool = False,
+        particles: int = 0,
     ) -> None:
         sizes = {"horizon": horizon, "candidates": candidates, "iterations": iterations, "hold": hold}
-        check_values("cem", at_least_one=sizes, positive={"std": std}, not_negative={"min_std": min_std})
+        least = {"min_std": min_std, "particles": particles}
+        check_values("cem", at_least_one=sizes, positive={"std": std}, not_negative=least)
+        if not 0 <= momentum < 1:
+            raise ConfigError(
+                f"cem: momentum is {momentum}",
+                got=momentum,
+                expected="0 to less than 1, or nothing is learned",
+            )
         for name, value in (("elite_fraction", elite_fraction), ("smoothing", smoothing)):
             if not 0 < value <= 1:
                 raise ConfigError(f"cem: {name} is {value}", got=value, expected="more than 0 and at most 1")
@@ -63,8 +77,8 @@ class CEM:
             raise ConfigError(f"cem: returns is {returns!r}", got=returns, expected="best or mean")
         self.horizon, self.candidates, self.iterations = horizon, candidates, iterations
         self.elites = max(1, round(elite_fraction * candidates))
-        self.hold, self.returns = hold, returns
-        self.proposals = Proposals(action_space, std, min_std, smoothing)
+        self.hold, self.returns, self.momentum, self.particles = hold, returns, momentum, particles
+        self.proposals = Proposals(action_space, std, min_std, smoothing, truncated)
 
     @torch.no_grad()
     def plan(
@@ -87,13 +101,15 @@ class CEM:
         winners, winning_scores = [], []
         for _ in range(self.iterations):
             drawn = proposal.sample(self.candidates, generator)  # [B, N, K, ...]
-            scores = score_candidates(model, repeated, score, held(drawn, self.hold, self.horizon))  # [B, N]
+            plans = held(drawn, self.hold, self.horizon)
+            scores = score_candidates(model, repeated, score, plans, self.particles, generator)  # [B, N]
             top = scores.topk(self.elites, dim=1)  # sorted, best first
             elites = drawn[row, top.indices]
-            proposal = proposal.fit(elites)
+            proposal = proposal.fit(elites).blend(proposal, self.momentum)  # type: ignore[arg-type]
             winners.append(elites[:, 0])
             winning_scores.append(top.values[:, 0])
         if self.returns == "mean":
-            return scored(model, belief, score, held(proposal.middle().unsqueeze(1), self.hold, self.horizon))
+            middle = held(proposal.middle().unsqueeze(1), self.hold, self.horizon)
+            return scored(model, belief, score, middle, self.particles, generator)
         best = held(torch.stack(winners, dim=1), self.hold, self.horizon)
         return best_plan(best, torch.stack(winning_scores, dim=1))

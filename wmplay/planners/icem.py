@@ -38,6 +38,7 @@ class ICEM:
         std: first standard deviation of continuous actions, in half-ranges of the space.
         min_std: their smallest standard deviation, in half-ranges of the space.
         smoothing: part of a uniform distribution kept in the distribution of discrete actions.
+        particles: sampled futures of each candidate, whose mean score is its score; 0 = the most likely one.
 
     Raises:
         SpaceError: for other spaces.
@@ -58,13 +59,14 @@ class ICEM:
         std: float = 0.5,
         min_std: float = 0.0,
         smoothing: float = 0.05,
+        particles: int = 0,
     ) -> None:
         sizes = {"horizon": horizon, "candidates": candidates, "iterations": iterations, "elites": elites}
         check_values(
             "icem",
             at_least_one={**sizes, "decay": decay},
             positive={"std": std},
-            not_negative={"min_std": min_std, "noise_beta": noise_beta},
+            not_negative={"min_std": min_std, "noise_beta": noise_beta, "particles": particles},
             fractions={"kept": kept, "momentum": momentum, "smoothing": smoothing},
         )
         if momentum == 1:
@@ -73,6 +75,7 @@ class ICEM:
             )
         self.horizon, self.iterations, self.noise_beta = horizon, iterations, noise_beta
         self.elites, self.kept, self.momentum = min(elites, candidates), kept, momentum
+        self.particles = particles
         least = min(2 * self.elites, candidates)
         self.numbers = [max(round(candidates / decay**i), least) for i in range(iterations)]
         self.proposals = Proposals(action_space, std, min_std, smoothing)
@@ -98,7 +101,8 @@ class ICEM:
             drawn = proposal.sample(number, generator, self.noise_beta)  # [B, N, H, ...], the middle first
             again = elites[:, : round(self.kept * self.elites)]
             candidates = torch.cat([drawn, again], 1)
-            scores = score_candidates(model, repeat_rows(belief, candidates.shape[1]), score, candidates)
+            futures = repeat_rows(belief, candidates.shape[1])
+            scores = score_candidates(model, futures, score, candidates, self.particles, generator)
             top = scores.topk(self.elites, dim=1)
             elites = candidates[row, top.indices]
             proposal = proposal.fit(elites).blend(proposal, self.momentum)  # type: ignore[arg-type]

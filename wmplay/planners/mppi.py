@@ -34,6 +34,7 @@ class MPPI:
         std: first standard deviation of continuous actions, in half-ranges of the space.
         min_std: their smallest standard deviation, in half-ranges of the space.
         smoothing: part of a uniform distribution kept in the distribution of discrete actions.
+        particles: sampled futures of each candidate, whose mean score is its score; 0 = the most likely one.
 
     Raises:
         SpaceError: for other spaces.
@@ -52,16 +53,18 @@ class MPPI:
         std: float = 0.7,
         min_std: float = 0.05,
         smoothing: float = 0.05,
+        particles: int = 0,
     ) -> None:
         sizes = {"horizon": horizon, "candidates": candidates, "iterations": iterations, "hold": hold}
         positive = {"std": std, "temperature": temperature}
-        check_values("mppi", at_least_one=sizes, positive=positive, not_negative={"min_std": min_std})
+        least = {"min_std": min_std, "particles": particles}
+        check_values("mppi", at_least_one=sizes, positive=positive, not_negative=least)
         for name, value in (("elite_fraction", elite_fraction), ("smoothing", smoothing)):
             if not 0 < value <= 1:
                 raise ConfigError(f"mppi: {name} is {value}", got=value, expected="more than 0 and at most 1")
         self.horizon, self.candidates, self.iterations, self.hold = horizon, candidates, iterations, hold
         self.elites = max(1, round(elite_fraction * candidates))
-        self.temperature = temperature
+        self.temperature, self.particles = temperature, particles
         self.proposals = Proposals(action_space, std, min_std, smoothing)
 
     @torch.no_grad()
@@ -84,13 +87,14 @@ class MPPI:
         row = torch.arange(batch, device=device).unsqueeze(1)
         for _ in range(self.iterations):
             drawn = proposal.sample(self.candidates, generator)  # [B, N, K, ...]
-            scores = score_candidates(model, repeated, score, held(drawn, self.hold, self.horizon))
+            plans = held(drawn, self.hold, self.horizon)
+            scores = score_candidates(model, repeated, score, plans, self.particles, generator)
             top = scores.topk(self.elites, dim=1)
             proposal = proposal.fit(drawn[row, top.indices], path_weights(top.values, self.temperature))
         plans = held(proposal.middle().unsqueeze(1), self.hold, self.horizon)
         if warm_start is not None:
             plans = torch.cat([plans, warm_start.unsqueeze(1)], 1)
-        return scored(model, belief, score, plans)
+        return scored(model, belief, score, plans, self.particles, generator)
 
 
 def path_weights(scores: Tensor, temperature: float) -> Tensor:

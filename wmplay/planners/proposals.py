@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 from wmplay.nets.actions import ActionEncoder, action_bounds
 
+TAIL = 2.0  # standard deviations
+
 
 @dataclass(frozen=True)
 class Gaussian:
@@ -24,6 +26,7 @@ class Gaussian:
     low: Tensor  # [A]
     high: Tensor  # [A]
     min_std: Tensor  # [A]
+    truncated: bool = False  # cut off at TAIL standard deviations, and narrowed near the bounds
 
     def sample(self, number: int, generator: torch.Generator | None, beta: float = 0.0) -> Tensor:
         """Draw [B, N, K, A], clipped to the bounds; candidate 0 is the mean itself.
@@ -31,14 +34,18 @@ class Gaussian:
         ``beta`` is the exponent of the noise's spectrum over the steps K, see ``coloured_noise``.
         """
         batch, knots, actions = self.mean.shape
-        if beta:
+        std = self.std
+        if self.truncated:
+            drawn = truncated_noise((batch, number, knots, actions), generator, self.mean.device)
+            std = torch.minimum(std, torch.minimum(self.mean - self.low, self.high - self.mean) / TAIL)
+        elif beta:
             shape = (batch, number, actions, knots)
             drawn = coloured_noise(shape, beta, generator, self.mean.device).transpose(2, 3).contiguous()
         else:
             drawn = torch.randn(batch, number, knots, actions, device=self.mean.device, generator=generator)
         drawn[:, 0] = 0
         # in place, because allocating memory at each step costs more than the arithmetic
-        torch.addcmul(self.mean.unsqueeze(1), self.std.unsqueeze(1), drawn, out=drawn)
+        torch.addcmul(self.mean.unsqueeze(1), std.unsqueeze(1), drawn, out=drawn)
         return drawn.clamp_(self.low, self.high)
 
     def fit(self, elites: Tensor, weights: Tensor | None = None) -> Gaussian:
@@ -102,13 +109,21 @@ class Proposals:
         std: first standard deviation of continuous actions, in half-ranges of the space.
         min_std: their smallest standard deviation, in half-ranges of the space.
         smoothing: part of a uniform distribution kept in the distribution of discrete actions.
+        truncated: see ``Gaussian``.
 
     Raises:
         SpaceError: for other spaces.
     """
 
-    def __init__(self, action_space: gym.Space[Any], std: float, min_std: float, smoothing: float) -> None:
-        self.std, self.min_std, self.smoothing = std, min_std, smoothing
+    def __init__(
+        self,
+        action_space: gym.Space[Any],
+        std: float,
+        min_std: float,
+        smoothing: float,
+        truncated: bool = False,
+    ) -> None:
+        self.std, self.min_std, self.smoothing, self.truncated = std, min_std, smoothing, truncated
         self.classes = ActionEncoder(action_space).size if isinstance(action_space, Discrete) else None
         self.bounds = action_bounds(action_space) if self.classes is None else None
 
@@ -126,7 +141,17 @@ class Proposals:
         middle, half_range = (high + low) / 2, (high - low) / 2
         shape = (batch, knots, len(low))
         mean = middle.expand(shape) if warm_start is None else warm_start
-        return Gaussian(mean, (self.std * half_range).expand(shape), low, high, self.min_std * half_range)
+        std = (self.std * half_range).expand(shape)
+        return Gaussian(mean, std, low, high, self.min_std * half_range, self.truncated)
+
+
+def truncated_noise(
+    shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Draw standard normal noise, given that it is within TAIL; its standard deviation is 0.8796."""
+    most = math.erf(TAIL / math.sqrt(2))
+    drawn = torch.rand(shape, generator=generator, device=device).mul_(2 * most).sub_(most)
+    return drawn.erfinv_().mul_(math.sqrt(2))
 
 
 def coloured_noise(

@@ -23,20 +23,27 @@ class RandomShooting:
         horizon: steps H to plan.
         candidates: sequences to try, per row.
         hold: how many steps each drawn action is held for.
+        particles: sampled futures of each candidate, whose mean score is its score; 0 = the most likely one.
 
     Raises:
         SpaceError: for other spaces.
-        ConfigError: for numbers below 1.
+        ConfigError: for numbers out of range.
     """
 
     def __init__(
-        self, action_space: gym.Space[Any], horizon: int = 12, candidates: int = 256, hold: int = 1
+        self,
+        action_space: gym.Space[Any],
+        horizon: int = 12,
+        candidates: int = 256,
+        hold: int = 1,
+        particles: int = 0,
     ) -> None:
         sizes = {"horizon": horizon, "candidates": candidates, "hold": hold}
-        check_values("random_shooting", at_least_one=sizes)
+        check_values("random_shooting", at_least_one=sizes, not_negative={"particles": particles})
         random_actions(action_space, (1,))  # an unsupported space fails here, not at the first plan
         self.action_space = action_space
         self.horizon, self.candidates, self.hold = horizon, candidates, hold
+        self.particles = particles
 
     @torch.no_grad()
     def plan(
@@ -55,4 +62,4 @@ class RandomShooting:
         plans = held(drawn, self.hold, self.horizon)
         if warm_start is not None:
             plans[:, 0] = warm_start
-        return scored(model, belief, score, plans)
+        return scored(model, belief, score, plans, self.particles, generator)

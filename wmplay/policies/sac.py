@@ -24,6 +24,7 @@ from wmplay.errors import ConfigError, check_values
 from wmplay.nets.actions import action_bounds
 from wmplay.nets.heads import HALF_LOG_TAU
 from wmplay.nets.inputs import VectorInputs
+from wmplay.nets.layers import ParallelNets
 from wmplay.policies.replay import Batch, Replay
 from wmplay.system.device import Precision, autocast
 from wmplay.vector.stepping import TensorEnv
@@ -100,8 +101,8 @@ class SAC(nn.Module):
         self.target_entropy = -float(len(low)) if target_entropy is None else target_entropy
         self.real = round(real_fraction * batch_size)
         self.inputs = VectorInputs(observation_space)
-        self.actor = Networks(1, self.inputs.size, hidden, layers, 2 * len(low))
-        self.critic = Networks(2, self.inputs.size + len(low), hidden, layers, 1)
+        self.actor = ParallelNets(1, self.inputs.size, hidden, layers, 2 * len(low))
+        self.critic = ParallelNets(2, self.inputs.size + len(low), hidden, layers, 1)
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
         self.replay = Replay(replay, self.inputs.size, len(low))
@@ -269,38 +270,3 @@ class SAC(nn.Module):
             optimizer.param_groups[0]["lr"] = lr  # the setting may have changed
         self.replay.load(state["replay"], self.center.device)
         self.owed = state["owed"]
-
-
-class Networks(nn.Module):
-    """``count`` ReLU networks in parallel: [M, inputs] -> [count, M, outputs] float32.
-
-    The last layer is in full precision, because values differ by little where actions do.
-    """
-
-    def __init__(self, count: int, inputs: int, hidden: int, layers: int, outputs: int) -> None:
-        super().__init__()
-        sizes = [inputs] + [hidden] * layers
-        bounds = [size**-0.5 for size in sizes]  # as in nn.Linear
-        ends = [*sizes[1:], outputs]
-        self.weights, self.biases = (
-            nn.ParameterList(
-                nn.Parameter(torch.empty(count, rows, end).uniform_(-bound, bound))
-                for rows, end, bound in zip(heights, ends, bounds, strict=True)
-            )
-            for heights in (sizes, [1] * len(sizes))
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return all networks' outputs for the same inputs."""
-        x = x.expand(len(self.weights[0]), *x.shape)
-        *hidden, (weight, bias) = zip(self.weights, self.biases, strict=True)
-        for inner, offset in hidden:
-            x = torch.bmm(x, inner)
-            x = x.add_(offset.to(x.dtype)).relu_()
-        with torch.autocast(x.device.type, enabled=False):
-            x = x.float()
-            if weight.shape[-1] == 1:  # faster than a matrix product with one column
-                output: Tensor = (x * weight.mT).sum(-1, keepdim=True) + bias
-            else:
-                output = torch.baddbmm(bias, x, weight)
-        return output

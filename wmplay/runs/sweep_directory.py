@@ -47,7 +47,10 @@ LATER_SETTINGS: Mapping[str, Any] = {
     "fit.agc": None,
     "fit.minutes": None,
     "fit.optimizer": "adamw",
+    "planner.momentum": 0.0,
+    "planner.particles": 0,
     "planner.returns": "best",
+    "planner.truncated": False,
     "policy.anneal": False,
     "policy.changes": False,
 }
