@@ -136,7 +136,7 @@ def test_each_layer_has_its_decay() -> None:
     without, _ = model.loss(data)
     model.decays = [2e-4, 5e-4, 5e-4, 1e-3]
     added = (model.loss(data)[0] - without).item()
-    squares = [0.5 * float(weight.square().sum()) for weight in model.nets.weights]
+    squares = [0.5 * weight.square().sum().item() for weight in model.nets.weights]
     assert added == pytest.approx(float(np.dot(model.decays, squares)), abs=1e-5)
     assert PETS(LINE, PUSH, layers=3, weight_decay=2e-4).decays == pytest.approx(model.decays)
 

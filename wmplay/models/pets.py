@@ -239,7 +239,7 @@ class Groups:
     def split(self, x: Tensor) -> Tensor:
         """Return rows [R, D] as [M, most, D], with zeros where a group is smaller."""
         padded = x.new_zeros(self.shape[0] * self.shape[1], x.shape[-1])
-        return padded.index_copy(0, self.place, x).unflatten(0, self.shape)
+        return padded.index_copy(0, self.place, x).reshape(*self.shape, -1)
 
     def join(self, parts: Tensor) -> Tensor:
         """Return rows [R, D] of groups [M, most, D]."""

@@ -45,7 +45,7 @@ def score_candidates(
     if scores.shape != (len(actions),):
         raise ShapeError("an objective's score", scores.shape, (len(actions),), advice="one number per plan")
     if particles:
-        scores = scores.unflatten(0, (-1, particles)).mean(1)
+        scores = scores.reshape(-1, particles).mean(1)
     return torch.nan_to_num(scores, nan=torch.finfo(scores.dtype).min).reshape(batch, number)
 
 
