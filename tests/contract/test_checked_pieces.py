@@ -22,7 +22,27 @@ QUICK_SAC = [
     "policy.tau=0.05",
     "policy.updates_per_step=0.2",
 ]
-SETTINGS = {"policy=mpc": SMALL_MPC, "policy=ppo": ["policy.hidden=31"], "policy=sac": QUICK_SAC}
+SMALL_DREAMER = [
+    "model.deter=17",
+    "model.stoch=3",
+    "model.hidden=17",
+    "model.image_hidden=17",
+    "policy.hidden=31",
+    "policy.layers=1",
+    "policy.batch_size=5",
+    "policy.length=3",
+    "policy.horizon=3",
+    "policy.lr=1e-2",
+    "policy.warmup=3",
+]
+SETTINGS = {
+    "policy=mpc": SMALL_MPC,
+    "policy=ppo": ["policy.hidden=31"],
+    "policy=sac": QUICK_SAC,
+    "policy=dreamer_v1": ["--quick", *SMALL_DREAMER],
+    "policy=dreamer_v2": ["--quick", *SMALL_DREAMER],
+    "policy=dreamer_v3": SMALL_DREAMER,
+}
 KINDS = ("policy", "explorer", "objective", "logger")
 PIECES = [f"{kind}={name}" for kind in KINDS for name in registry.names(kind)]
 

@@ -9,15 +9,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SMALLEST_GRID = 4
+NORM_EPS = 1e-4
 
 
-def mlp(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
-    """Return ``layers`` layers of ``hidden`` SiLU units and a linear layer: [..., inputs] -> [...,
-    outputs]."""
+def mlp(inputs: int, hidden: int, layers: int, outputs: int, norm: bool = False) -> nn.Sequential:
+    """Return ``layers`` layers of ``hidden`` SiLU units and a linear layer: [..., inputs] -> [..., outputs].
+
+    With ``norm``, units are divided by their root mean square before the SiLU, as in DreamerV3.
+    """
     sizes = [inputs] + [hidden] * layers
     stack: list[nn.Module] = []
     for before, after in pairwise(sizes):
-        stack += [nn.Linear(before, after), nn.SiLU()]
+        stack += [nn.Linear(before, after), *([nn.RMSNorm(after, NORM_EPS)] if norm else []), nn.SiLU()]
     return nn.Sequential(*stack, nn.Linear(sizes[-1], outputs))
 
 

@@ -17,10 +17,10 @@ from wmplay.contracts import (
     Prediction,
     Score,
     WorldModel,
-    seen_by,
 )
 from wmplay.errors import ConfigError, ShapeError
-from wmplay.nets.trees import repeat_rows, rows, take_rows, where_rows
+from wmplay.nets.trees import repeat_rows, rows, take_rows
+from wmplay.policies.beliefs import followed
 from wmplay.system.device import Precision, autocast
 
 
@@ -86,7 +86,8 @@ class MPC:
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Carry]:
         """Return the plan's next action for each row: [B, A], or [B] int64."""
-        belief = self._update(carry, observation, last_action, first)
+        before = None if carry is None else carry.belief
+        belief = followed(self.model, before, observation, last_action, first)
         if carry is None:
             plan = self._plan(belief, observation, last_action, None, generator)
             step = torch.zeros_like(first, dtype=torch.long)
@@ -103,16 +104,6 @@ class MPC:
                     step = step.index_fill(0, index, 0)
         action = plan[torch.arange(len(step), device=step.device), step]
         return action, Carry(belief, plan, step + 1)
-
-    def _update(
-        self, carry: Carry | None, observation: dict[str, Tensor], last_action: Tensor, first: Tensor
-    ) -> Belief:
-        seen = seen_by(self.model, observation)
-        if carry is None or bool(first.all()):
-            return self.model.initial(seen)
-        new = {key: value.unsqueeze(1) for key, value in seen.items()}
-        belief = self.model.observe(carry.belief, last_action.unsqueeze(1), new)
-        return where_rows(first, self.model.initial(seen), belief) if bool(first.any()) else belief
 
     def _plan(
         self,

@@ -13,6 +13,7 @@ from wmplay.check.report import Broken, NotTried, Property
 
 STEPS = 10_000  # within which it must learn the simplest world
 CLEARLY = 0.75  # of the range of actions: the place that counts as learned
+ROUNDS = 20  # of a practice: fewer, of many steps each, cannot be expected to suffice
 KEPT = 3  # practices after which its actions must still be there
 COPIES = 7  # practices with the store
 SHOWS = 0.15  # of the range: an effect of frames that is learned
@@ -25,18 +26,20 @@ class Lesson:
         place: of its actions then, from the other end: 1 is the best.
         takes: whether it took steps in the env.
         imagines: whether it read rewards that the lent model predicts.
+        rounds: that it took.
     """
 
     def __init__(self, trial: Practised, rule: Rule) -> None:
         if not all(bound.isfinite().all() for bound in trial.bounds):
             raise NotTried("the action space has no bounds, so no high and low")
-        policy, taken, number = trial.copy(), 0, 0
+        policy, taken, number, self.rounds = trial.copy(), 0, 0, 0
         self.takes = self.imagines = False
         self.place = self._from_the_end(trial.taste(policy), rule)
         kept = 0  # practices in a row after which it was there: it must not only pass by
         while taken < STEPS and kept < KEPT:
             lent = trial.practise(policy, rule, number=100 + number)
             taken, number = taken + max(ROUND, lent.told[-1][0]), number + 1
+            self.rounds += len(lent.told)
             self.takes, self.imagines = self.takes or lent.world.taken > 0, self.imagines or lent.model.read
             if not self.takes and not self.imagines:
                 raise NotTried("it neither practises in practice.env nor reads rewards of practice.model")
@@ -67,6 +70,8 @@ def it_learns(trial: Practised) -> None:
     if place >= CLEARLY:
         return
     simple = Lesson(trial, Paid(upward))
+    if simple.place < CLEARLY and simple.rounds < ROUNDS:
+        raise NotTried(f"{STEPS:,} steps are {simple.rounds} of its rounds: give it smaller ones")
     if simple.place < CLEARLY:
         raise Broken(
             f"after {STEPS:,} steps in a world that pays for {'high' if upward else 'low'} actions, they are "

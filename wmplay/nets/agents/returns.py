@@ -8,7 +8,7 @@ from torch import Tensor, nn
 LOW, HIGH = 0.05, 0.95  # percentiles between which returns spread
 
 
-def lambda_returns(reward: Tensor, discount: Tensor, value: Tensor, decay: float) -> Tensor:
+def lambda_returns(reward: Tensor, discount: Tensor, value: Tensor, decay: float | Tensor) -> Tensor:
     """Return the lambda returns [B, H] of H steps.
 
         R[t] = reward[t] + discount[t] * ((1 - decay) * value[t] + decay * R[t + 1]),  R[H] = value[H - 1]
@@ -18,13 +18,13 @@ def lambda_returns(reward: Tensor, discount: Tensor, value: Tensor, decay: float
         discount: [B, H], of all that follows each step: gamma, times the probability that the episode goes
             on.
         value: [B, H], of the state that each step leads to.
-        decay: lambda: 0 trusts the values, 1 the rewards.
+        decay: lambda, of all steps or of each, [B, H]: 0 trusts the values, 1 the rewards.
     """
+    alone = reward + discount * (1 - decay) * value
+    onward = (discount * decay).unbind(1)
     later, found = value[:, -1], []
-    for now, factor, bootstrap in zip(
-        reward.unbind(1)[::-1], discount.unbind(1)[::-1], value.unbind(1)[::-1], strict=True
-    ):
-        later = now + factor * ((1 - decay) * bootstrap + decay * later)
+    for now, factor in zip(alone.unbind(1)[::-1], onward[::-1], strict=True):
+        later = now + factor * later
         found.append(later)
     return torch.stack(found[::-1], 1)
 

@@ -1,0 +1,242 @@
+"""Dreamer (Hafner et al. 2020, arXiv 1912.01603), DreamerV2 (arXiv 2010.02193), DreamerV3 (arXiv 2301.04104).
+
+An actor and a critic on the features of a world model learn from imagined futures: they begin at every frame
+of replayed segments, and follow the actor through one-step predictions. The model is fitted by the loop and
+only lent here: no gradient reaches it. DreamerV3's loss of the critic on replayed rewards is here, but does
+not shape the features, as it does in the original.
+
+With an ensemble, a second actor and critic explore (Plan2Explore, Sekar et al. 2020, arXiv 2005.05960).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wmplay.contracts import (
+    Belief,
+    Practice,
+    Segment,
+    env_spec,
+    featured,
+    observation_spaces,
+    seen_by,
+)
+from wmplay.errors import ConfigError, check_values
+from wmplay.policies.actor_critic import (
+    Actor,
+    ActorCritic,
+    Critic,
+    CriticLoss,
+    Distribution,
+    Gradient,
+    Optimizer,
+    Rules,
+    SlowCritic,
+)
+from wmplay.policies.beliefs import fixed, followed
+from wmplay.policies.imagination import GoalInputs, Outcome, RewardFrom, imagine, roots_of
+
+
+class Dreamer(nn.Module):
+    """A policy that learns in the imagination of the run's world model, which must be ``Featured``.
+
+    The defaults are DreamerV3's, as published in May 2026. Actors see goals next to the features, because the
+    model does not. A step of practice is an imagined transition.
+
+    Args:
+        env: with a bounded one-dimensional Box or Discrete actions.
+        model: of the run.
+        hidden: units of each hidden layer of actor and critic.
+        layers: their hidden layers.
+        norm: whether units are divided by their root mean square.
+        batch_size: replayed segments per update.
+        length: steps of each; a future begins at each of their ``length + 1`` frames.
+        horizon: steps imagined.
+        reward: of imagined steps: "model" (its heads) or "task" (the env's own function of the predicted
+            observation; a model cannot know the reward of a goal that it does not see).
+        gamma: discount per step.
+        decay: lambda of the returns.
+        gradient: of the actor: "reinforce", or "dynamics" (through the model).
+        distribution: of continuous actions: "bounded_normal", or "tanh_normal" (Dreamer).
+        unimix: part of a uniform distribution in discrete actions.
+        entropy: weight of the actor's entropy.
+        critic: "two_hot" (a distribution over bins), or "mse".
+        slow_critic: a copy that follows the critic: "regulariser" (the critic stays near it), "target"
+            (returns are bootstrapped from it), or "none".
+        slow_rate: how far it follows.
+        slow_every: updates between its moves.
+        return_scale: whether returns are divided by their running spread, if that is above 1.
+        replay_value: weight of the critic's loss on replayed rewards.
+        last_actor: factor of the first weights of the actor's last layer.
+        last_critic: the same for the critic; 0 begins with values of 0.
+        optimizer: "laprop" or "adam".
+        lr: learning rate.
+        eps: of the optimiser.
+        weight_decay: part of the weights taken away in each update, times ``lr``.
+        agc: largest norm of a tensor's gradient, as a part of the norm of its weights; None = no limit.
+        clip: largest gradient norm of the actor, and of the critic; None = no limit.
+        warmup: updates over which the learning rate rises.
+
+    Raises:
+        SpaceError: for other spaces.
+        ConfigError: for values out of range, or a model without features.
+    """
+
+    def __init__(
+        self,
+        env: Any,
+        model: Any,
+        hidden: int = 256,
+        layers: int = 3,
+        norm: bool = True,
+        batch_size: int = 16,
+        length: int = 64,
+        horizon: int = 15,
+        reward: RewardFrom = "model",
+        gamma: float = 0.997,
+        decay: float = 0.95,
+        gradient: Gradient = "reinforce",
+        distribution: Distribution = "bounded_normal",
+        unimix: float = 0.01,
+        entropy: float = 3e-4,
+        critic: CriticLoss = "two_hot",
+        slow_critic: SlowCritic = "regulariser",
+        slow_rate: float = 0.02,
+        slow_every: int = 1,
+        return_scale: bool = True,
+        replay_value: float = 0.3,
+        last_actor: float = 0.01,
+        last_critic: float = 0.0,
+        optimizer: Optimizer = "laprop",
+        lr: float = 4e-5,
+        eps: float = 1e-20,
+        weight_decay: float = 0.0,
+        agc: float | None = 0.3,
+        clip: float | None = None,
+        warmup: int = 1000,
+    ) -> None:
+        super().__init__()
+        sizes = {"hidden": hidden, "layers": layers, "batch_size": batch_size, "length": length}
+        check_values(
+            "dreamer",
+            at_least_one={**sizes, "horizon": horizon, "slow_every": slow_every},
+            positive={"lr": lr, **{k: v for k, v in (("agc", agc), ("clip", clip)) if v is not None}},
+            not_negative={
+                "entropy": entropy,
+                "replay_value": replay_value,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "warmup": warmup,
+                "last_actor": last_actor,
+                "last_critic": last_critic,
+            },
+            fractions={"gamma": gamma, "decay": decay, "unimix": unimix, "slow_rate": slow_rate},
+        )
+        spec = env_spec(env)
+        self.batch_size, self.length, self.horizon = batch_size, length, horizon
+        self.gradient = gradient
+        self.outcome = Outcome(reward, spec)
+        self.goals = GoalInputs(spec.observation_space)
+        self.model = featured(model, "dreamer")
+        size = features_of(self.model, spec.observation_space) + self.goals.size
+        rules = Rules(
+            gamma,
+            decay,
+            gradient,
+            entropy,
+            critic,
+            slow_critic,
+            slow_rate,
+            slow_every,
+            return_scale,
+            replay_value,
+        )
+        self.agent = ActorCritic(
+            Actor(size, spec.action_space, hidden, layers, norm, distribution, unimix, last_actor),
+            Critic(size, hidden, layers, norm, critic, last_critic),
+            rules,
+            kind=optimizer,
+            lr=lr,
+            eps=eps,
+            weight_decay=weight_decay,
+            agc=agc,
+            clip=clip,
+            warmup=warmup,
+        )
+
+    # ---- acting ------------------------------------------------------------------------------------
+
+    def initial(self, batch_size: int) -> None:
+        """Return None: the first observation makes the first belief."""
+
+    @torch.no_grad()
+    def act(
+        self,
+        carry: Belief | None,
+        observation: dict[str, Tensor],
+        last_action: Tensor,
+        first: Tensor,
+        *,
+        explore: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Belief]:
+        """Return the most likely actions [B, A] or [B] int64; with ``explore``, samples."""
+        belief = followed(self.model, carry, observation, last_action, first)
+        state = torch.cat([self.model.features(belief), self.goals(observation)], dim=-1)
+        actions = self.agent.actor(state)
+        return actions.sample(generator) if explore else actions.mode(), belief
+
+    # ---- learning ----------------------------------------------------------------------------------
+
+    def improve(self, practice: Practice) -> dict[str, float]:
+        """Update on replayed segments until ``practice.steps`` transitions are imagined.
+
+        Raises:
+            ConfigError: without real experience, or if the model does not predict the reward.
+        """
+        store, rng = practice.store, np.random.default_rng(practice.seed)
+        if store is None or not store.steps:
+            raise ConfigError(
+                "dreamer imagines from real experience, and there is none",
+                advice="collect some (collect.episodes), or give a store (env.data)",
+            )
+        generator = torch.Generator(practice.device).manual_seed(practice.seed)
+        taken, metrics = 0, dict[str, float]()
+        with fixed(self.model):
+            while taken < practice.steps:
+                segment = store.sample(self.batch_size, self.length, rng).to(practice.device)
+                found = self.update(segment, generator)
+                taken += self.batch_size * (self.length + 1) * self.horizon
+                metrics = {name: float(value) for name, value in found.items()}
+                practice.advance(taken, metrics)
+        return metrics
+
+    def update(self, segment: Segment, generator: torch.Generator) -> dict[str, Tensor]:
+        """Take a gradient step of actor and critic on futures of a segment's frames; return metrics."""
+        roots = roots_of(self.model, segment, self.goals)
+        with torch.set_grad_enabled(self.gradient == "dynamics"):
+            imagined = imagine(self.model, roots, self.agent.actor, self.outcome, self.horizon, generator)
+        return self.agent.learn(imagined, segment)
+
+    def learner_state(self) -> dict[str, Any]:
+        """Return the optimiser's state."""
+        return self.agent.descent.state()
+
+    def load_learner_state(self, state: dict[str, Any]) -> None:
+        """Restore ``learner_state``."""
+        self.agent.descent.load(state)
+
+
+def features_of(model: Any, space: Any) -> int:
+    """Return the number of features of a model of these observations."""
+    device = next(model.parameters()).device
+    frame = {
+        key: torch.from_numpy(np.zeros((1, *(each.shape or ())), each.dtype)).to(device)
+        for key, each in observation_spaces(space).items()
+    }
+    with torch.no_grad():
+        return int(model.features(model.initial(seen_by(model, frame))).shape[-1])
