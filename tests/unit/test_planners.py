@@ -215,3 +215,25 @@ def test_holding_for_no_step(make: Any) -> None:
 def test_cem_numbers_out_of_range(config: dict[str, Any]) -> None:
     with refused(ConfigError, ("cem", next(iter(config))), got=next(iter(config.values()))):
         CEM(BOX, **config)
+
+
+@pytest.mark.parametrize("name", ["cem", "icem"])
+@pytest.mark.parametrize("space", [BOX, CHOICE], ids=["box", "discrete"])
+def test_a_planner_that_explores_says_how_sure_it_is_of_the_first_action(name: str, space: Any) -> None:
+    target = torch.tensor([[1.0] * H, [2.0] * H])
+    found = [
+        EVERY[name](space, iterations=rounds, explores=explores).plan(
+            Walk(), belief(), toward(target), generator=torch.Generator().manual_seed(0)
+        )
+        for rounds, explores in ((1, True), (7, True), (7, False))
+    ]
+    sizes = (B, A) if space is BOX else (B, CHOICE.n)
+    early, late = (plan.spread for plan in found[:2])
+    assert found[2].spread is None
+    assert torch.equal(found[1].action, found[2].action)
+    assert early.shape == late.shape == sizes
+    if space is BOX:
+        assert (late < early).all()
+    else:
+        torch.testing.assert_close(late.sum(1), torch.ones(B))
+        assert late.argmax(1).tolist() == [1, 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from small_models import ACTIONS, OBSERVATIONS, make_model, observations, seed_s
 from torch import Tensor
 
 from wmplay.contracts import Plan, Prediction
-from wmplay.errors import ConfigError, SpaceError
+from wmplay.errors import ConfigError, ShapeError, SpaceError
 from wmplay.explorers import EpsilonGreedy, GaussianNoise, RandomColdStart, Randomizer
 from wmplay.planners.cem import CEM
 from wmplay.policies.mpc import MPC
@@ -125,6 +126,61 @@ def test_mpc_rows_begin_and_replan_on_their_own() -> None:
     assert [call["warm"] is None for call in planner.calls] == [True, True, False, False, True, False]
     assert carry.belief["tape"][1, :2].tolist() == [204, 0]
     assert carry.belief["tape"][0, 0] == 100
+
+
+@dataclass
+class Spreads:
+    """Plans the same for all rows, with a spread."""
+
+    action: Tensor
+    spread: Tensor | None
+    horizon: int = 2
+
+    def plan(self, model: Any, belief: Any, score: Any, **_: Any) -> Plan:
+        rows = len(belief["tape"])
+        spread = self.spread if self.spread is None or len(self.spread) > 1 else self.spread.expand(rows, -1)
+        return Plan(self.action.expand(rows, *self.action.shape), torch.zeros(rows), spread)
+
+
+def first_two(planner: Spreads, rows: int, explore: bool, seed: int = 0) -> Tensor:
+    """The actions [2, rows, ...] of a plan."""
+    policy, first = MPC(Tape(), planner, first_goal), torch.ones(rows, dtype=torch.bool)
+    now = {"x": torch.zeros(rows, 1), "goal_x": torch.zeros(rows, 1)}
+    last = planner.action[:1].expand(rows, *planner.action.shape[1:])
+    one, carry = policy.act(policy.initial(rows), now, last, first, explore=explore, generator=seeded(seed))
+    tape = torch.zeros(rows, dtype=torch.long)
+    two, _ = policy.act(carry, now, tape, ~first, explore=explore, generator=seeded(seed))
+    return torch.stack([one, two])
+
+
+def test_mpc_explores_by_the_widths_of_a_plan() -> None:
+    planner = Spreads(torch.tensor([[0.5, -1.0, 2.0], [7, 8, 9]]), torch.tensor([[0.0, 0.1, 3.0]]))
+    assert torch.equal(first_two(planner, 5, explore=False), planner.action.unsqueeze(1).expand(2, 5, 3))
+    one, two = first_two(planner, 997, explore=True)
+    assert torch.equal(two, planner.action[1].expand(997, 3)), "later steps are the plan's"
+    assert (one[:, 0] == 0.5).all()
+    assert one.mean(0).tolist() == pytest.approx([0.5, -1, 2], abs=0.3)
+    assert one.std(0).tolist() == pytest.approx([0, 0.1, 3], rel=0.1)
+    assert torch.equal(one, first_two(planner, 997, explore=True)[0])
+    assert not torch.equal(one, first_two(planner, 997, explore=True, seed=1)[0])
+    planner.spread = None
+    assert torch.equal(first_two(planner, 5, explore=True)[0], planner.action[0].expand(5, 3))
+
+
+def test_mpc_explores_by_the_probabilities_of_a_plan() -> None:
+    planner = Spreads(torch.tensor([4, 3]), torch.tensor([[0.25, 0.0, 0.0, 0.0, 0.75]]))
+    one, two = first_two(planner, 997, explore=True)
+    assert (two == 3).all()
+    assert (torch.bincount(one, minlength=5) / 997).tolist() == pytest.approx([0.25, 0, 0, 0, 0.75], abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("action", "spread"),
+    [(torch.zeros(2, 3), torch.ones(1, 5)), (torch.zeros(2, dtype=torch.long), torch.ones(7, 1, 5))],
+)
+def test_a_spread_of_another_shape_is_refused(action: Tensor, spread: Tensor) -> None:
+    with refused(ShapeError, "spread"):
+        first_two(Spreads(action, spread), 7, explore=True)
 
 
 @pytest.mark.parametrize("action", ["continuous", "discrete"])

@@ -253,6 +253,8 @@ def test_a_plan_is_valid_and_never_worse_than_the_warm_start(rule: Any) -> None:
     for plan in (cold, warm):
         assert (plan.action.shape, plan.action.dtype) == ((3, 5), torch.int64)
         torch.testing.assert_close(plan.score, total(Counter().predict(belief, plan.action)))
+        assert plan.spread is not None
+        torch.testing.assert_close(plan.spread.sum(1), torch.ones(3))
     torch.testing.assert_close(warm.score, total(Counter().predict(belief, best)))
     assert belief["count"].tolist() == [0, 5, 9]
 
@@ -293,6 +295,8 @@ def test_values_and_proposals_of_the_model_are_used() -> None:
     planner = MCTS(Discrete(4), horizon=1, simulations=12)
     plan = planner.plan(Knowing(), {"count": torch.tensor([0, 2])}, total)
     assert plan.action[:, 0].tolist() == [3, 1]  # where the value is, against the proposal
+    assert plan.spread is not None
+    assert plan.spread.argmax(1).tolist() == [3, 1]
     model = Knowing()
     model.value = lambda belief: 0.0 * belief["count"]  # type: ignore[method-assign]
     model.predict = lambda belief, action, **_: replace(  # type: ignore[method-assign]

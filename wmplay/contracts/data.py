@@ -188,6 +188,8 @@ class Plan:
 
     action: Tensor  # [B, H, A], or [B, H] int64
     score: Tensor  # [B]: the objective's value of the plan; higher is better
+    # Of the first action: [B, C] probabilities, or [B, A] widths; exploration draws from it. None = unknown.
+    spread: Tensor | None = None
 
 
 Score: TypeAlias = Callable[[Prediction], Tensor]  # Prediction of [R, H] rows -> [R]

@@ -7,6 +7,7 @@ once.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import gymnasium as gym
@@ -39,6 +40,8 @@ class CEM:
         truncated: whether continuous actions come from Gaussians cut off at two standard deviations, which
             are at most half of the distance to the nearer bound, as in PETS; else they are clipped.
         particles: sampled futures of each candidate, whose mean score is its score; 0 = the most likely one.
+        explores: whether plans have a spread, from which exploration draws the first action: that of the last
+            distribution.
 
     Raises:
         SpaceError: for other spaces.
@@ -60,6 +63,7 @@ class CEM:
         momentum: float = 0.0,
         truncated: bool = False,
         particles: int = 0,
+        explores: bool = False,
     ) -> None:
         sizes = {"horizon": horizon, "candidates": candidates, "iterations": iterations, "hold": hold}
         least = {"min_std": min_std, "particles": particles}
@@ -79,6 +83,7 @@ class CEM:
         self.elites = max(1, round(elite_fraction * candidates))
         self.hold, self.returns, self.momentum, self.particles = hold, returns, momentum, particles
         self.proposals = Proposals(action_space, std, min_std, smoothing, truncated)
+        self.explores = explores
 
     @torch.no_grad()
     def plan(
@@ -108,8 +113,10 @@ class CEM:
             proposal = proposal.fit(elites).blend(proposal, self.momentum)  # type: ignore[arg-type]
             winners.append(elites[:, 0])
             winning_scores.append(top.values[:, 0])
+        spread = proposal.spread() if self.explores else None
         if self.returns == "mean":
             middle = held(proposal.middle().unsqueeze(1), self.hold, self.horizon)
-            return scored(model, belief, score, middle, self.particles, generator)
+            found = scored(model, belief, score, middle, self.particles, generator)
+            return replace(found, spread=spread)
         best = held(torch.stack(winners, dim=1), self.hold, self.horizon)
-        return best_plan(best, torch.stack(winning_scores, dim=1))
+        return replace(best_plan(best, torch.stack(winning_scores, dim=1)), spread=spread)

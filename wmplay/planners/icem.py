@@ -7,6 +7,7 @@ middle as a candidate of the last iteration. Elites are not kept from one plan t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -39,6 +40,8 @@ class ICEM:
         min_std: their smallest standard deviation, in half-ranges of the space.
         smoothing: part of a uniform distribution kept in the distribution of discrete actions.
         particles: sampled futures of each candidate, whose mean score is its score; 0 = the most likely one.
+        explores: whether plans have a spread, from which exploration draws the first action: that of the last
+            distribution.
 
     Raises:
         SpaceError: for other spaces.
@@ -60,6 +63,7 @@ class ICEM:
         min_std: float = 0.0,
         smoothing: float = 0.05,
         particles: int = 0,
+        explores: bool = False,
     ) -> None:
         sizes = {"horizon": horizon, "candidates": candidates, "iterations": iterations, "elites": elites}
         check_values(
@@ -76,6 +80,7 @@ class ICEM:
         self.horizon, self.iterations, self.noise_beta = horizon, iterations, noise_beta
         self.elites, self.kept, self.momentum = min(elites, candidates), kept, momentum
         self.particles = particles
+        self.explores = explores
         least = min(2 * self.elites, candidates)
         self.numbers = [max(round(candidates / decay**i), least) for i in range(iterations)]
         self.proposals = Proposals(action_space, std, min_std, smoothing)
@@ -108,4 +113,5 @@ class ICEM:
             proposal = proposal.fit(elites).blend(proposal, self.momentum)  # type: ignore[arg-type]
             winners.append(elites[:, 0])
             winning_scores.append(top.values[:, 0])
-        return best_plan(torch.stack(winners, dim=1), torch.stack(winning_scores, dim=1))
+        best = best_plan(torch.stack(winners, dim=1), torch.stack(winning_scores, dim=1))
+        return replace(best, spread=proposal.spread()) if self.explores else best

@@ -9,6 +9,7 @@ tried for as bad as the worst one.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import gymnasium as gym
@@ -27,7 +28,8 @@ class MCTS:
     """A planner by tree search. The score of a plan of one step is the reward of that step.
 
     The plan is the most visited path of the tree. Steps beyond its end are the best of some random ones, or,
-    of a ``Valued`` model, repeat the last one.
+    of a ``Valued`` model, repeat the last one. Its spread, from which exploration draws the first action, is
+    the improved policy; with PUCT the shares of the visits.
 
     Args:
         action_space: Discrete from 0.
@@ -93,14 +95,14 @@ class MCTS:
         )
         path, known = found.tree.path(found.action, self.horizon)
         if isinstance(model, Valued):
-            return Plan(path, found.value)
+            return Plan(path, found.value, found.policy)
         tails = torch.randint(
             self.actions, (batch, self.tails, self.horizon), generator=generator, device=device
         )
         plans = torch.where(known.unsqueeze(1), path.unsqueeze(1), tails)
         if warm_start is not None:
             plans = torch.cat([plans, warm_start.unsqueeze(1)], 1)
-        return scored(model, belief, score, plans)
+        return replace(scored(model, belief, score, plans), spread=found.policy)
 
     def _valued(self, model: WorldModel, belief: Belief, reward: Tensor, discount: Tensor) -> Reached:
         logits, value = reward.new_zeros(len(reward), self.actions), torch.zeros_like(reward)

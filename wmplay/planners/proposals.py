@@ -67,6 +67,10 @@ class Gaussian:
         """Return the mean actions [B, K, A]."""
         return self.mean
 
+    def spread(self) -> Tensor:
+        """Return the widths [B, A] of the first action."""
+        return self.std[:, 0]
+
 
 @dataclass(frozen=True)
 class Categorical:
@@ -99,6 +103,10 @@ class Categorical:
     def middle(self) -> Tensor:
         """Return the most likely actions [B, K] int64."""
         return self.probabilities.argmax(-1)
+
+    def spread(self) -> Tensor:
+        """Return the probabilities [B, C] of the first action."""
+        return self.probabilities[:, 0]
 
 
 class Proposals:

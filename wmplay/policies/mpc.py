@@ -37,7 +37,8 @@ class MPC:
     between.
 
     A row plans anew when its episode begins, or after ``replan_every`` steps of its plan; the search then
-    starts from the remaining actions of the old plan. Rows may be at different steps of their episodes.
+    starts from the remaining actions of the old plan. Rows may be at different steps of their episodes. With
+    ``explore`` the first action of a plan that has a spread is drawn from it.
 
     Args:
         model: keeps the belief and predicts.
@@ -89,7 +90,7 @@ class MPC:
         before = None if carry is None else carry.belief
         belief = followed(self.model, before, observation, last_action, first)
         if carry is None:
-            plan = self._plan(belief, observation, last_action, None, generator)
+            plan = self._plan(belief, observation, last_action, None, explore, generator)
             step = torch.zeros_like(first, dtype=torch.long)
         else:
             plan, step = carry.plan, carry.step
@@ -99,7 +100,7 @@ class MPC:
                 if len(index):
                     left = rest[index] if warm else None
                     here, now = take_rows(belief, index), take_rows(observation, index)
-                    found = self._plan(here, now, last_action[index], left, generator)
+                    found = self._plan(here, now, last_action[index], left, explore, generator)
                     plan = plan.index_copy(0, index, found)
                     step = step.index_fill(0, index, 0)
         action = plan[torch.arange(len(step), device=step.device), step]
@@ -111,6 +112,7 @@ class MPC:
         observation: dict[str, Tensor],
         last_action: Tensor,
         warm_start: Tensor | None,
+        explore: bool,
         generator: torch.Generator | None,
     ) -> Tensor:
         score = _bind(self.objective, observation)
@@ -123,7 +125,27 @@ class MPC:
         shape, one = plan.action.shape, last_action.shape
         if shape[:1] + shape[2:] != one:
             raise ShapeError(f"{who}: the action", shape, (one[0], "H", *one[1:]))
+        if explore and plan.spread is not None:
+            drawn = _drawn(plan.action[:, 0], plan.spread, who, generator)
+            return torch.cat([drawn.unsqueeze(1), plan.action[:, 1:]], 1)
         return plan.action
+
+
+def _drawn(action: Tensor, spread: Tensor, who: str, generator: torch.Generator | None) -> Tensor:
+    """Return actions [B, A] drawn around ``action`` with widths, or [B] int64 drawn by probabilities.
+
+    Who executes an action clips it to its bounds.
+    """
+    discrete = not action.is_floating_point()
+    if (
+        spread.ndim != 2
+        or spread.shape[:1] != action.shape[:1]
+        or not (discrete or spread.shape == action.shape)
+    ):
+        raise ShapeError(f"{who}: the spread", spread.shape, (len(action), "C") if discrete else action.shape)
+    if discrete:
+        return torch.multinomial(spread, 1, generator=generator).squeeze(1)
+    return action + spread * torch.randn(action.shape, generator=generator, device=action.device)
 
 
 def _bind(objective: Objective, observation: Mapping[str, Tensor]) -> Score:

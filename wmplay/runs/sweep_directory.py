@@ -47,6 +47,7 @@ LATER_SETTINGS: Mapping[str, Any] = {
     "fit.agc": None,
     "fit.minutes": None,
     "fit.optimizer": "adamw",
+    "planner.explores": False,
     "planner.momentum": 0.0,
     "planner.particles": 0,
     "planner.returns": "best",
