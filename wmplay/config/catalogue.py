@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -204,5 +205,10 @@ def config_file(kind: str, name: str) -> Path | None:
 def declared_path(kind: str, name: str) -> str | None:
     """Return the class path in the YAML of a piece; None for a variant of another piece."""
     path = config_file(kind, name)
-    content = None if path is None else read_yaml(path, ConfigError)
+    return None if path is None else _path_in(path, plugins.stamp(path))
+
+
+@functools.cache
+def _path_in(file: Path, _: plugins.Stamp) -> str | None:
+    content = read_yaml(file, ConfigError)
     return content.get(TARGET) if isinstance(content, Mapping) else None

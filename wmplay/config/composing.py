@@ -13,7 +13,7 @@ from wmplay.config import catalogue, loading, plugins
 from wmplay.config.constructors import check_settings
 from wmplay.config.kinds import EXPERIMENT, KINDS
 from wmplay.config.loading import plain
-from wmplay.config.overrides import check_single, chosen, is_hydras, lenient, parse
+from wmplay.config.overrides import check_single, chosen, is_hydras, lenient, parse, sets_a_value
 from wmplay.config.references import by_reference, class_of, own_config, settings, target
 from wmplay.config.settings import RUN_KEYS, Settings, settings_of
 from wmplay.config.swaps import Pieces, Swaps, find_swaps
@@ -71,21 +71,29 @@ def check(run: Settings) -> None:
 
 
 def _composed(overrides: Sequence[Override], swaps: Swaps) -> DictConfig:
-    """Return the config as Hydra composes it, but for what the experiment sets for swapped pieces."""
+    """Return the config as Hydra composes it, but for what the experiment sets for swapped pieces.
+
+    Hydra composes what the overrides choose; their values are set in the result.
+    """
     overrides = [*overrides, *parse(swaps.choices)]
     if not swaps.fallen:
-        return loading.load("train", lenient(overrides))
+        config = loading.load("train", lenient([each for each in overrides if not sets_a_value(each)]))
+        with loading.in_one_line():
+            for each in filter(sets_a_value, overrides):
+                OmegaConf.update(config, each.key_or_group, each.value(), force_add=True)
+        return config
     taken_out = {f"~{key}" for key in swaps.fallen}  # by the user, too
     own = [each for each in overrides if each.key_or_group not in (*KINDS, EXPERIMENT)]
     own = [each for each in own if each.input_line not in taken_out]
     pieces = parse([f"{kind}={name or 'null'}" for kind, name in swaps.pieces.items()])
-    config = loading.load("train", lenient([*pieces, *(each for each in own if not each.is_delete())]))
+    options = [each for each in own if not each.is_delete() and not sets_a_value(each)]
+    config = loading.load("train", lenient([*pieces, *options]))
     rest = OmegaConf.create(swaps.settings)
     for key in swaps.fallen:
         _delete(rest, key)
-    with open_dict(config):
+    with open_dict(config), loading.in_one_line():
         config.merge_with({key: rest[key] for key in rest if rest[key] or key not in KINDS})
-        for each in own:  # again, as they come after the experiment
+        for each in own:  # they come after the experiment
             if is_hydras(each.key_or_group):
                 continue
             if each.is_delete():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
+import pickle
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +29,8 @@ from wmplay.config import plugins
 from wmplay.errors import ConfigError, UnknownName, WmplayError, suggestion
 
 EXPERIMENTS = "experiment/"  # begins the path of an experiment's file
+
+_registered: dict[tuple[str, str], dict[str, Any]] = {}  # (kind, name) -> the option that was stored
 
 
 class ConfigFolders(SearchPathPlugin):
@@ -60,11 +64,30 @@ def loader() -> Iterator[ConfigLoader]:
 def load(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """Return a config as Hydra composes it, without Hydra's own part.
 
+    Hydra takes long for it, so a config is kept until a file of any group is edited.
+
     Raises:
         ConfigError, UnknownName: for anything that does not compose, in one line.
     """
+    config: DictConfig = pickle.loads(_composed(config_name, tuple(overrides), _sources()))
+    return config
+
+
+@functools.lru_cache
+def _composed(config_name: str, overrides: tuple[str, ...], _: object) -> bytes:
     with in_one_line(), loader():
-        return hydra.compose(config_name, list(overrides))
+        return pickle.dumps(hydra.compose(config_name, list(overrides)))
+
+
+def _sources() -> object:
+    """Return what tells whether Hydra would compose something else: all files, and what was registered."""
+    files = {
+        os.path.join(path, name): plugins.stamp(Path(path, name))
+        for _, folder in plugins.config_folders()
+        for path, _, names in os.walk(folder)
+        for name in names
+    }
+    return tuple(files.items()), repr(_registered)
 
 
 def load_group(kind: str, name: str) -> dict[str, Any]:
@@ -91,6 +114,14 @@ def experiment(overrides: Sequence[str]) -> tuple[dict[str, str | None], dict[st
         The choices, {group: option}, None for a piece that an experiment takes out; and the settings from the
         files of the experiments and of the experiments that these build upon.
     """
+    found: tuple[dict[str, str | None], dict[str, Any]] = pickle.loads(
+        _experiment(tuple(overrides), _sources())
+    )
+    return found
+
+
+@functools.lru_cache
+def _experiment(overrides: tuple[str, ...], _: object) -> bytes:
     with in_one_line(), loader() as hydras:
         defaults = hydras.compute_defaults_list("train", list(overrides), RunMode.RUN)
         paths = [str(default.config_path) for default in defaults.defaults]
@@ -101,7 +132,7 @@ def experiment(overrides: Sequence[str]) -> tuple[dict[str, str | None], dict[st
         ]
         settings = plain(OmegaConf.merge(*found, {}), resolve=False)
     settings.pop("defaults", None)
-    return dict(defaults.overrides.known_choices), settings
+    return pickle.dumps((dict(defaults.overrides.known_choices), settings))
 
 
 def default_choices() -> dict[str, str | None]:
@@ -133,6 +164,7 @@ def plain(node: Any, *, resolve: bool = True) -> dict[str, Any]:
 
 def store(kind: str, name: str, config: dict[str, Any]) -> None:
     """Make a config an option of its group."""
+    _registered[kind, name] = config
     ConfigStore.instance().store(group=kind, name=name, node=config, provider="wmplay: registered")
 
 

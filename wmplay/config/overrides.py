@@ -66,15 +66,25 @@ def lenient(overrides: Sequence[Override]) -> list[str]:
     texts = []
     for override in overrides:
         key, text = override.key_or_group, str(override.input_line)
-        if override.type is not OverrideType.CHANGE or "@" in text.partition("=")[0] or is_hydras(key):
-            texts.append(text)
-        elif not _is_group(key):
+        if sets_a_value(override):
             texts.append(f"++{text}")
-        elif not override.is_sweep_override() and override.value() is None:
+        elif _changes(override) and not override.is_sweep_override() and override.value() is None:
             texts.append(f"~{key}")
         else:
             texts.append(text)
     return texts
+
+
+def sets_a_value(override: Override) -> bool:
+    """Return whether an override gives a value, or several, to a key, rather than choosing an option of a
+    group."""
+    return _changes(override) and not _is_group(override.key_or_group)
+
+
+def _changes(override: Override) -> bool:
+    """Return whether an override is ``key=value`` without any mark, about a key of wmplay's."""
+    marked = "@" in str(override.input_line).partition("=")[0]
+    return override.type is OverrideType.CHANGE and not marked and not is_hydras(override.key_or_group)
 
 
 def check_single(overrides: Sequence[Override]) -> None:
