@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import wmplay
+from wmplay.envs.exact.breakout import Breakout
 from wmplay.envs.exact.catch import Catch
 from wmplay.envs.exact.deep_sea import DeepSea
 from wmplay.envs.exact.pendulum_screen import PendulumScreen
@@ -18,7 +19,8 @@ from wmplay.envs.exact.springs import Springs
 from wmplay.envs.exact.two_rooms import MOVES, TwoRooms
 from wmplay.errors import ConfigError, WmplayError
 
-NAMES = ("catch", "deep_sea", "lottery", "pendulum_screen", "ring", "shapes16", "springs", "two_rooms")
+BY_SIGHT = ("breakout", "catch", "pendulum_screen", "ring")
+NAMES = (*BY_SIGHT, "deep_sea", "lottery", "shapes16", "springs", "two_rooms")
 
 
 def play(env: gymnasium.Env[Any, Any], choose: Any, seed: int) -> float:
@@ -47,18 +49,20 @@ def test_slots_are_single_envs_and_start_in_given_states(name: str) -> None:
     assert error.value.expected is not None
 
 
-@pytest.mark.parametrize("name", ["catch", "pendulum_screen", "ring"])
+@pytest.mark.parametrize("name", BY_SIGHT)
 def test_a_screen_can_be_rendered(name: str) -> None:
     env = wmplay.make_env(name, render_mode="rgb_array")
     frame, _ = env.reset(seed=0)
     picture = env.render()
     assert picture.shape[2] == 3
-    assert (picture[8::16, 8::16, 0] == 255 * frame["screen"]).all()
+    screen = frame["screen"]
+    assert (picture[8::16, 8::16] == 255 * (screen if screen.ndim == 3 else screen[..., None])).all()
 
 
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
+        ("breakout", {"sticky": 1.5}),
         ("catch", {"columns": 1}),
         ("catch", {"render_mode": "human"}),
         ("deep_sea", {"size": 1}),
@@ -104,6 +108,63 @@ def test_the_optimum_of_catch_is_reached_by_following_the_ball() -> None:
     assert 0 < windy.optimum() < 1
     mean = np.mean([play(windy, follow, seed) for seed in range(2000)])
     assert mean == pytest.approx(windy.optimum(), abs=0.06)
+
+
+# ---- Breakout ------------------------------------------------------------------------------------
+
+
+def played(world: Breakout, choose: Any, episodes: int) -> tuple[float, float]:
+    """The mean return and length of episodes in which ``choose`` gives the actions in states."""
+    generators = [np.random.default_rng(seed) for seed in range(episodes)]
+    state, alive = world.start(generators), np.ones(episodes, bool)
+    total = length = 0.0
+    for _ in range(world.max_steps):
+        state, reward, lost = world.advance(state, choose(state), generators)
+        total, length = total + reward[alive].sum(), length + alive.sum()
+        alive &= ~lost
+        if not alive.any():
+            break
+    return total / episodes, length / episodes
+
+
+def test_random_breakout_ends_after_ten_steps() -> None:
+    rng = np.random.default_rng(0)
+    value, length = played(Breakout(), lambda state: rng.integers(3, size=len(state)), 2000)
+    assert value == pytest.approx(0.39, abs=0.05)
+    assert length == pytest.approx(10, abs=0.5)
+
+
+def test_following_the_ball_hits_twenty_one_bricks() -> None:
+    assert Breakout().optimum() == pytest.approx(21, abs=4)
+    ahead = lambda state: np.sign(state[:, 1] + state[:, 3] - state[:, 7]) + 1  # noqa: E731
+    value, length = played(Breakout(sticky=0.0), ahead, 2)
+    assert length == 500
+    assert value > 10
+
+
+def test_a_ball_bounces_off_walls_bricks_and_the_paddle() -> None:
+    world, still = Breakout(sticky=0.0), np.ones(1)
+    state = world.start([np.random.default_rng(0)])
+    entries = {"ball": slice(0, 2), "moves": slice(2, 4), "bricks": slice(9, None)}
+
+    def after(ball: Any, moves: Any, **changed: float) -> tuple[list[float], list[float], float, float, bool]:
+        here = state.copy()
+        here[0, :2], here[0, 2:4] = ball, moves
+        here[0, 4], here[0, 7] = changed.get("inside", 0), changed.get("paddle", 4)
+        if "bricks" in changed:
+            here[0, 9:] = changed["bricks"]
+        now, reward, lost = world.advance(here, still, [np.random.default_rng(0)])
+        row = {name: now[0, part] for name, part in entries.items()}
+        return row["ball"].tolist(), row["moves"].tolist(), row["bricks"].sum(), reward[0], bool(lost[0])
+
+    assert after([5, 0], [1, -1]) == ([6, 0], [1, 1], 30, 0, False)  # a wall
+    assert after([0, 3], [-1, 1]) == ([0, 4], [1, 1], 30, 0, False)  # the ceiling
+    assert after([4, 3], [-1, 1]) == ([4, 4], [1, 1], 29, 1, False)  # a brick
+    assert after([4, 3], [-1, 1], inside=1) == ([3, 4], [-1, 1], 30, 0, False)  # of two, one breaks
+    assert after([8, 4], [1, 1]) == ([8, 5], [-1, 1], 30, 0, False)  # the paddle, below the ball
+    assert after([8, 3], [1, 1]) == ([8, 4], [-1, -1], 30, 0, False)  # its side
+    assert after([8, 7], [1, 1]) == ([9, 8], [1, 1], 30, 0, True)  # beside it
+    assert after([8, 4], [1, 1], bricks=0)[2] == 30  # a new wall
 
 
 # ---- DeepSea -------------------------------------------------------------------------------------

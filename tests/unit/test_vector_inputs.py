@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Dict
+from refusals import refused
 
+from wmplay.errors import SpaceError
 from wmplay.nets.inputs import LARGEST, VectorInputs
 
 
@@ -49,6 +51,21 @@ def test_changes_of_what_is_no_goal() -> None:
     torch.testing.assert_close(flat[..., -3:], expected)
     assert torch.equal(flat[..., :-3], VectorInputs(space).flat(now))
     assert (inputs.flat(now)[..., -3:] == 0).all()
+
+
+def test_pixels_of_binary_screens_where_they_are_asked_for() -> None:
+    screen, grey = Box(0, 1, (3, 2), np.uint8), Box(0, 255, (3, 2), np.uint8)
+    space = Dict({"screen": screen, "x": Box(-1, 1, (2,)), "picture": grey})
+    seen = {"screen": torch.randint(2, (5, 7, 3, 2)), "x": torch.randn(5, 7, 2)}
+    assert VectorInputs(space).size == 2
+    inputs = VectorInputs(space, screens=True)
+    assert torch.equal(inputs.flat(seen), torch.cat([seen["screen"].flatten(-2), seen["x"]], -1))
+    with refused(SpaceError, ("screen", "3x2", "2x3")):
+        inputs.flat({**seen, "screen": seen["screen"].mT})
+    with refused(SpaceError):
+        VectorInputs(Dict({"screen": screen}))
+    with refused(SpaceError):
+        VectorInputs(Dict({"picture": grey}), screens=True)
 
 
 def test_the_normaliser_knows_many_small_chunks() -> None:

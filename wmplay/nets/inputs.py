@@ -1,4 +1,4 @@
-"""Inputs of policies that see no images: the vectors of an observation, concatenated and normalised."""
+"""Inputs of policies without convolutions: the vectors of an observation, concatenated and normalised."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ SMALLEST = 0.001  # a variance is raised by at most this part of itself, whateve
 
 
 class VectorInputs(nn.Module):
-    """A map from vector observations {key: [..., D]} to normalised inputs [..., size]; images are ignored.
+    """A map from vector observations {key: [..., D]} to normalised inputs [..., size].
+
+    Images are ignored, except for binary screens where these are asked for: each pixel is then an input.
 
     For each x with a ``goal_x``, the difference goal_x - x is an input as well: a policy has to act on it,
     and a network learns differences of its inputs slowly. The mean and variance of all inputs given to
@@ -31,27 +33,29 @@ class VectorInputs(nn.Module):
         space: of the observations.
         changes: whether the change of each vector in the last step is an input as well, except for goals; a
             policy cannot infer velocities from positions alone.
+        screens: whether the pixels of binary screens are inputs as well.
 
     Raises:
-        SpaceError: if the observation space has no vector.
+        SpaceError: if the observation space has no input.
     """
 
     mean: Tensor
     variance: Tensor
     count: Tensor
 
-    def __init__(self, space: gym.Space[Any], changes: bool = False) -> None:
+    def __init__(self, space: gym.Space[Any], changes: bool = False, screens: bool = False) -> None:
         super().__init__()
         spaces = observation_spaces(space)
-        self.keys = [key for key, each in spaces.items() if _is_vector(each)]
+        self.keys = [key for key, x in spaces.items() if _is_vector(x) or (screens and _is_screen(x))]
         if not self.keys:
             raise SpaceError(
                 f"the observations are {', '.join(spaces)}",
                 got=list(spaces),
-                expected="a vector among them: this policy sees no images",
+                expected=f"a vector{' or a binary screen' * screens} among them: this policy sees no images",
             )
         self.ways = [key for key in self.keys if GOAL_PREFIX + key in self.keys]
-        self.sizes = {key: math.prod(spaces[key].shape or ()) for key in self.keys}
+        self.shapes = {key: tuple(spaces[key].shape or ()) for key in self.keys}
+        self.sizes = {key: math.prod(shape) for key, shape in self.shapes.items()}
         self.moving = [key for key in self.keys if changes and not key.startswith(GOAL_PREFIX)]
         self.size = sum(self.sizes[key] for key in [*self.keys, *self.ways, *self.moving])
         self.register_buffer("mean", torch.zeros(self.size))
@@ -59,10 +63,10 @@ class VectorInputs(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
 
     def flat(self, observation: Mapping[str, Tensor], before: Tensor | None = None) -> Tensor:
-        """Return the inputs [..., size] before normalisation; only vectors are read.
+        """Return the inputs [..., size] before normalisation; only ``keys`` are read.
 
         Args:
-            observation: {key: [..., D]}.
+            observation: {key: [..., D]}; screens are [..., *shape].
             before: [..., size], the result of this method for the previous step; None at the start of an
                 episode, for changes of zero.
 
@@ -70,15 +74,16 @@ class VectorInputs(nn.Module):
             SpaceError: if a vector is missing or has another size: the observations belong to another env.
         """
         parts = {}
-        for key, size in self.sizes.items():
-            if key not in observation or observation[key].shape[-1] != size:
-                there = f"of size {observation[key].shape[-1]}" if key in observation else "missing"
+        for key, shape in self.shapes.items():
+            found = tuple(observation[key].shape[-len(shape) :]) if key in observation else None
+            if found != shape:
+                there = "missing" if found is None else f"of size {'x'.join(map(str, found))}"
                 raise SpaceError(
-                    f"this policy looks at the vector '{key}' of size {size}, which is {there} in the "
-                    f"observations ({', '.join(observation)})",
+                    f"this policy looks at the vector '{key}' of size {'x'.join(map(str, shape))}, which is "
+                    f"{there} in the observations ({', '.join(observation)})",
                     advice="let it act in the env it was made for",
                 )
-            parts[key] = observation[key].float()
+            parts[key] = observation[key].float().flatten(-len(shape))
         ways = [parts[GOAL_PREFIX + key] - parts[key] for key in self.ways]
         if not self.moving:
             return torch.cat([*parts.values(), *ways], dim=-1)
@@ -112,3 +117,9 @@ class VectorInputs(nn.Module):
 
 def _is_vector(space: gym.Space[Any]) -> bool:
     return isinstance(space, Box) and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating)
+
+
+def _is_screen(space: gym.Space[Any]) -> bool:
+    if not isinstance(space, Box):
+        return False
+    return space.dtype == np.bool_ or (space.dtype == np.uint8 and bool((space.high == 1).all()))

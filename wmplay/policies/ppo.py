@@ -35,16 +35,18 @@ class Batch(NamedTuple):
 
 
 class PPO(nn.Module):
-    """A policy that learns by practising in a vector env, real or learned; it reads the vector observations.
+    """A policy that learns by practising in a vector env, real or learned; it reads the vector observations,
+    and binary screens if asked to.
 
     Continuous actions are Gaussian, in units of half the range, and are clipped to the bounds when executed.
 
     Args:
-        observation_space: with at least one vector.
+        observation_space: with at least one vector, or a binary screen that is read.
         action_space: a bounded one-dimensional Box, or Discrete.
         hidden: units of each hidden layer.
         layers: hidden layers of the policy, and of the value function.
         changes: whether to read the vectors' changes in the last step as well, see ``VectorInputs``.
+        screens: whether to read the pixels of binary screens.
         log_std: of a new policy's Gaussian, the same in all states; it is learned.
         lr: the highest learning rate of Adam.
         anneal: whether to lower that limit linearly, to zero at the end of each practice.
@@ -76,6 +78,7 @@ class PPO(nn.Module):
         hidden: int = 128,
         layers: int = 2,
         changes: bool = False,
+        screens: bool = False,
         log_std: float = -1.0,
         lr: float = 2e-3,
         anneal: bool = False,
@@ -106,7 +109,7 @@ class PPO(nn.Module):
         self.rollout, self.epochs, self.minibatch = rollout, epochs, minibatch
         self.hidden, self.max_gradient, self.precision = hidden, max_gradient, precision
         self.discrete = isinstance(action_space, gym.spaces.Discrete)
-        self.inputs = VectorInputs(observation_space, changes)
+        self.inputs = VectorInputs(observation_space, changes, screens)
         if isinstance(action_space, gym.spaces.Discrete):
             if action_space.start != 0:
                 raise SpaceError(

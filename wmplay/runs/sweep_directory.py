@@ -54,6 +54,7 @@ LATER_SETTINGS: Mapping[str, Any] = {
     "planner.truncated": False,
     "policy.anneal": False,
     "policy.changes": False,
+    "policy.screens": False,
 }
 SAMPLER = re.compile(r"hydra\.sweeper\.sampler\._target_=optuna\.samplers\.\w+Sampler")
 HYDRAS = re.compile(  # what a sweep that goes on takes over of Hydra's own overrides

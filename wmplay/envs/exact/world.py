@@ -109,8 +109,8 @@ class ExactWorld(gymnasium.Env[dict[str, Array], Any], ABC):
         """Return the screen as an image, uint8 [h, w, 3]; None without a render mode."""
         if self.render_mode is None or "screen" not in self.observation_space.spaces:
             return None
-        grey = 255 * np.kron(self._seen()["screen"], np.ones((PIXEL, PIXEL), np.uint8))
-        return np.repeat(grey[..., None], 3, axis=2)
+        screen = 255 * self._seen()["screen"].repeat(PIXEL, 0).repeat(PIXEL, 1)
+        return screen if screen.ndim == 3 else np.repeat(screen[..., None], 3, axis=2)
 
 
 class ExactVectorEnv(RowsVectorEnv):
