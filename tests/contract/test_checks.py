@@ -37,7 +37,12 @@ def test_tasks_and_workers_and_pictures_pass(task: str) -> None:
     assert [each.name for each in report.findings if not each.tried] == ["held actions are repeated steps"]
 
 
-CHEAPER: dict[str, Any] = {"gradient": {"steps": 5}, "gradcem": {"steps": 2}, "mcts": {"simulations": 40}}
+CHEAPER: dict[str, Any] = {
+    "gradient": {"steps": 5},
+    "gradcem": {"steps": 2},
+    "lagrangian": {"rounds": 2, "steps": 2, "candidates": 5},
+    "mcts": {"simulations": 40},
+}
 
 
 @pytest.mark.parametrize("name", registry.names("planner"))

@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
+from refusals import refused
 from torch import Tensor
 
 from wmplay.contracts import Prediction
-from wmplay.errors import ConfigError
+from wmplay.errors import ConfigError, ShapeError
 from wmplay.planners.cem import CEM
 from wmplay.planners.gradcem import GradCEM
 from wmplay.planners.gradient import Gradient, project_to_simplex
 from wmplay.planners.icem import ICEM
+from wmplay.planners.lagrangian import Lagrangian
 from wmplay.planners.mppi import MPPI, path_weights
 from wmplay.planners.proposals import Gaussian, coloured_noise
 from wmplay.planners.random_shooting import RandomShooting
@@ -253,3 +255,97 @@ def test_particles_of_an_unseeded_search_follow_torchs_seed() -> None:
 def test_settings_of_cem_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         CEM(SPACE, **wrong)
+
+
+# ---- constraints ---------------------------------------------------------------------------------
+
+
+class Shown:
+    """A model that shows the actions."""
+
+    def predict(self, belief: Any, action: Tensor, *, generator: Any = None) -> Prediction:
+        return Prediction(action, None, None, belief, lambda latent: {})
+
+
+class Bounded:
+    """Score -(a - 2)^2 of the first action, with row b's own bounds a <= limit[b]."""
+
+    def __init__(self, *limits: float) -> None:
+        self.limits = torch.tensor(limits)
+
+    def __call__(self, prediction: Prediction) -> Tensor:
+        return -(prediction.latent[:, 0, 0] - 2).square()  # type: ignore[index]
+
+    def constraints(self, prediction: Prediction) -> Tensor:
+        limits = self.limits.repeat_interleave(len(prediction.latent) // len(self.limits))
+        return (prediction.latent[:, 0, 0] - limits).unsqueeze(1)  # type: ignore[index]
+
+
+def lagrangian(**settings: Any) -> Lagrangian:
+    return Lagrangian(Box(-4, 4, (1,), np.float32), **{"horizon": 1, **settings})
+
+
+def test_a_bound_on_a_parabola_has_the_multiplier_of_its_slope() -> None:
+    planner, score = lagrangian(rounds=7, steps=150, decay=0.5), Bounded(1.0)
+    free = torch.tensor([-0.9, -0.2, 0.1, 0.4, 0.9]).reshape(5, 1, 1)
+    ends, multipliers = planner.climb(Shown(), torch.zeros(5, 1), score, free)  # type: ignore[arg-type]
+    assert multipliers is not None
+    assert planner.climber.actions(ends[-1]).flatten().tolist() == pytest.approx([1] * 5, abs=2e-3)
+    assert multipliers.flatten().tolist() == pytest.approx([2] * 5, abs=0.1)
+
+
+def test_a_bound_that_does_not_bind_costs_nothing() -> None:
+    planner = lagrangian(rounds=5, steps=60, decay=0.5)
+    free = torch.tensor([-0.9, 0.1, 0.9]).reshape(3, 1, 1)
+    ends, multipliers = planner.climb(Shown(), torch.zeros(3, 1), Bounded(3.0), free)  # type: ignore[arg-type]
+    assert multipliers is not None
+    assert multipliers.tolist() == [[0]] * 3
+    assert planner.climber.actions(ends[-1]).flatten().tolist() == pytest.approx([2] * 3, abs=0.01)
+
+
+def test_each_row_keeps_its_own_bound() -> None:
+    limits = (1.0, 3.0, -1.5, 0.0, 2.5)
+    plan = lagrangian().plan(Shown(), torch.zeros(5, 1), Bounded(*limits), generator=seeded())  # type: ignore[arg-type]
+    action = plan.action.flatten()
+    assert (action <= torch.tensor(limits) + 1e-3).all()
+    assert action.tolist() == pytest.approx([1, 2, -1.5, 0, 2], abs=0.1)
+
+
+def test_without_a_plan_that_is_allowed_the_least_violation_counts() -> None:
+    plan = lagrangian().plan(Shown(), torch.zeros(2, 1), Bounded(-5.0, -7.0), generator=seeded())  # type: ignore[arg-type]
+    assert plan.action.flatten().tolist() == pytest.approx([-4, -4], abs=1e-3)
+
+
+def test_a_warm_start_that_keeps_the_bound_is_never_lost() -> None:
+    planner = lagrangian(candidates=1, rounds=1, steps=1)
+    plan = planner.plan(  # type: ignore[arg-type]
+        Shown(), torch.zeros(2, 1), Bounded(1.0, -1.0), warm_start=torch.tensor([[[1.0]], [[-1.0]]])
+    )
+    assert plan.action.flatten().tolist() == pytest.approx([1, -1])
+
+
+def test_choices_keep_bounds_that_the_rounded_plan_has_to_keep() -> None:
+    class Numbers(Bounded):
+        """The number of the choice, which relaxed choices mix."""
+
+        def value(self, prediction: Prediction) -> Tensor:
+            latent: Any = prediction.latent
+            return latent.float() if latent.ndim == 2 else latent @ torch.arange(5.0)
+
+        def __call__(self, prediction: Prediction) -> Tensor:
+            return self.value(prediction).sum(1)
+
+        def constraints(self, prediction: Prediction) -> Tensor:
+            return self.value(prediction) - 2.5
+
+    planner = Lagrangian(Discrete(5), horizon=3, candidates=31)
+    plan = planner.plan(Shown(), torch.zeros(2, 1), Numbers(), generator=seeded())  # type: ignore[arg-type]
+    assert (plan.action <= 2).all()
+    assert (plan.action.sum(1) >= 4).all()
+
+
+def test_constraints_of_another_shape_are_refused() -> None:
+    score = Bounded(1.0)
+    score.constraints = lambda prediction: prediction.latent[:, 0, 0]  # type: ignore[method-assign,index]
+    with refused(ShapeError, "constraints"):
+        lagrangian().plan(Shown(), torch.zeros(1, 1), score)  # type: ignore[arg-type]

@@ -183,6 +183,36 @@ def test_a_spread_of_another_shape_is_refused(action: Tensor, spread: Tensor) ->
         first_two(Spreads(action, spread), 7, explore=True)
 
 
+class Fenced:
+    """An objective with the present as a constraint."""
+
+    def __call__(self, prediction: Prediction, observation: dict[str, Tensor]) -> Tensor:
+        return first_goal(prediction, observation)
+
+    def constraints(self, prediction: Prediction, observation: dict[str, Tensor]) -> Tensor:
+        assert len(observation["x"]) == len(prediction.latent)
+        return torch.cat([observation["x"], observation["goal_x"]], 1)
+
+
+class Keeper(Counter):
+    keeps_constraints = True
+
+    def plan(self, model: Any, belief: Any, score: Any, **given: Any) -> Plan:
+        plan = super().plan(model, belief, score, **given)
+        future = model.predict({k: v.repeat_interleave(3, 0) for k, v in belief.items()}, torch.zeros(6, 2))
+        self.calls[-1]["limits"] = score.constraints(future).tolist()
+        return plan
+
+
+def test_constraints_reach_a_planner_that_keeps_them_and_no_other() -> None:
+    planner = Keeper()
+    run(MPC(Tape(), planner, Fenced()), [YES])
+    assert planner.calls[0]["limits"] == [[100, 7]] * 3 + [[200, 8]] * 3
+    assert planner.calls[0]["score"].tolist() == [7, 7, 7, 8, 8, 8]
+    with refused(ConfigError, "constraints", got="Counter"):
+        MPC(Tape(), Counter(), Fenced())
+
+
 @pytest.mark.parametrize("action", ["continuous", "discrete"])
 @pytest.mark.parametrize("model", ["rssm", "mlp"])
 def test_mpc_with_real_pieces(model: str, action: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -193,6 +193,17 @@ class Plan:
 
 
 Score: TypeAlias = Callable[[Prediction], Tensor]  # Prediction of [R, H] rows -> [R]
+
+
+@runtime_checkable
+class ConstrainedScore(Protocol):
+    """A score of an objective that has constraints."""
+
+    def __call__(self, prediction: Prediction) -> Tensor:
+        """Return the scores [R]."""
+
+    def constraints(self, prediction: Prediction) -> Tensor:
+        """Return the constraints [R, C] of each future, kept where they are <= 0."""
 
 
 @dataclass(frozen=True)

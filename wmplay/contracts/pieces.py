@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,6 +23,14 @@ class Objective(Protocol):
 
         ``observation`` {key: [R, ...]} is the present, with the goal in it.
         """
+
+
+@runtime_checkable
+class Constrained(Objective, Protocol):
+    """An objective that only some futures are allowed for, for planners that keep constraints."""
+
+    def constraints(self, prediction: Prediction, observation: dict[str, Tensor]) -> Tensor:
+        """Return the C constraints of R predicted futures, [R, C], kept where they are <= 0."""
 
 
 class StoreView(Protocol):
@@ -54,7 +62,8 @@ class Planner(Protocol):
             model: predicts the futures.
             belief: of B rows.
             score: an objective bound to the present; it takes predictions of B x N rows, in which row b * N +
-                n is candidate n of env b, and returns [B x N].
+                n is candidate n of env b, and returns [B x N]. It is a ``ConstrainedScore`` if the objective
+                has constraints.
             warm_start: [B, H, A], the start of the search (usually the last plan, shifted).
             generator: of all random draws.
         """
@@ -65,6 +74,13 @@ class HasHorizon(Protocol):
     """A planner whose plans all have the same number of steps."""
 
     horizon: int
+
+
+@runtime_checkable
+class KeepsConstraints(Protocol):
+    """A planner that keeps the constraints of a ``ConstrainedScore``."""
+
+    keeps_constraints: Literal[True]
 
 
 class Policy(Protocol):

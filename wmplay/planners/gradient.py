@@ -54,8 +54,20 @@ class Climber:
         """Return the actions of free variables; relaxed ones are rounded."""
         return free.argmax(-1) if self.classes is not None else self._unscaled(free)
 
-    def climb(self, model: WorldModel, belief: Belief, score: Score, free: Tensor, steps: int) -> Tensor:
-        """Return free variables [R, H, ...] after some steps uphill on their scores.
+    def relaxed(self, free: Tensor) -> Tensor:
+        """Return the actions of free variables, discrete ones as probabilities."""
+        return free if self.classes is not None else self._unscaled(free)
+
+    def climb(
+        self,
+        model: WorldModel,
+        belief: Belief,
+        score: Score,
+        free: Tensor,
+        steps: int,
+        lr: float | None = None,
+    ) -> Tensor:
+        """Return free variables [R, H, ...] after some steps uphill on their scores, of size ``lr`` if given.
 
         Raises:
             ConfigError: if no gradient reaches the actions.
@@ -64,8 +76,7 @@ class Climber:
         for step in range(1, steps + 1):
             with torch.enable_grad():
                 free = free.detach().requires_grad_()
-                relaxed = free if self.classes is not None else self._unscaled(free)
-                scores = score(model.predict(belief, relaxed))
+                scores = score(model.predict(belief, self.relaxed(free)))
                 if not scores.requires_grad:
                     raise ConfigError("no gradient leads from the score to the actions", advice="plan by cem")
                 (gradient,) = torch.autograd.grad(scores.sum(), free)
@@ -76,7 +87,7 @@ class Climber:
                 square = second * square + (1 - second) * gradient.square()
                 unbiased = (square / (1 - second**step)).sqrt() + epsilon
                 gradient = mean / (1 - first**step) / unbiased
-            free = self._inside(free.detach() + self.lr * gradient)
+            free = self._inside(free.detach() + (self.lr if lr is None else lr) * gradient)
         return free.detach()
 
     def _inside(self, free: Tensor) -> Tensor:

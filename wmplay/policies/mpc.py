@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from wmplay.contracts import (
     Belief,
+    Constrained,
     HasHorizon,
+    KeepsConstraints,
     Objective,
     Plan,
     Planner,
     Prediction,
-    Score,
     WorldModel,
 )
 from wmplay.errors import ConfigError, ShapeError
@@ -49,7 +50,8 @@ class MPC:
             enough to compare scores.
 
     Raises:
-        ConfigError: if ``replan_every`` is below 1 or longer than a plan.
+        ConfigError: if ``replan_every`` is below 1 or longer than a plan; if the objective has constraints
+            and the planner ignores them.
         ConfigError, ShapeError: when acting, if the planner returns no plan for these rows.
     """
 
@@ -67,6 +69,13 @@ class MPC:
                 f"mpc: replan_every is {replan_every}",
                 got=replan_every,
                 expected=f"1 to the horizon, {horizon}",
+            )
+        if isinstance(objective, Constrained) and not isinstance(planner, KeepsConstraints):
+            raise ConfigError(
+                f"{type(objective).__name__} has constraints, which {type(planner).__name__} ignores",
+                got=type(planner).__name__,
+                expected="a planner that keeps them",
+                advice="choose planner=lagrangian",
             )
         self.model, self.planner, self.objective = model, planner, objective
         self.replan_every, self.precision = replan_every, precision
@@ -115,7 +124,8 @@ class MPC:
         explore: bool,
         generator: torch.Generator | None,
     ) -> Tensor:
-        score = _bind(self.objective, observation)
+        bound = _BoundWithConstraints if isinstance(self.objective, Constrained) else _Bound
+        score = bound(self.objective, observation)
         device = next(iter(observation.values())).device
         with autocast(device, self.precision):
             plan = self.planner.plan(self.model, belief, score, warm_start=warm_start, generator=generator)
@@ -148,17 +158,31 @@ def _drawn(action: Tensor, spread: Tensor, who: str, generator: torch.Generator 
     return action + spread * torch.randn(action.shape, generator=generator, device=action.device)
 
 
-def _bind(objective: Objective, observation: Mapping[str, Tensor]) -> Score:
-    """Bind the objective to ``observation`` {key: [B, ...]}, for predictions of B x N rows."""
-    repeated: dict[int, dict[str, Tensor]] = {}  # planners usually score the same N again and again
+class _Bound:
+    """A score: the objective, bound to ``observation`` {key: [B, ...]}, for predictions of B x N rows."""
 
-    def score(prediction: Prediction) -> Tensor:
-        times = rows(prediction.belief) // rows(observation)
-        if times not in repeated:
-            repeated[times] = repeat_rows(dict(observation), times)
-        return objective(prediction, repeated[times])
+    def __init__(self, objective: Any, observation: Mapping[str, Tensor]) -> None:
+        self.objective, self.observation = objective, observation
+        self.repeated: dict[int, dict[str, Tensor]] = {}  # planners usually score the same N again and again
 
-    return score
+    def __call__(self, prediction: Prediction) -> Tensor:
+        """Return the scores [B * N]."""
+        scores: Tensor = self.objective(prediction, self.present(prediction))
+        return scores
+
+    def present(self, prediction: Prediction) -> dict[str, Tensor]:
+        """Return the observation, repeated for each row of a prediction."""
+        times = rows(prediction.belief) // rows(self.observation)
+        if times not in self.repeated:
+            self.repeated[times] = repeat_rows(dict(self.observation), times)
+        return self.repeated[times]
+
+
+class _BoundWithConstraints(_Bound):
+    def constraints(self, prediction: Prediction) -> Tensor:
+        """Return the constraints [B * N, C]."""
+        limits: Tensor = self.objective.constraints(prediction, self.present(prediction))
+        return limits
 
 
 def _shift(plan: Tensor, step: Tensor) -> Tensor:
