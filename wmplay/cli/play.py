@@ -11,6 +11,7 @@ from wmplay.errors import LARGEST_SEED, UsageError
 
 if TYPE_CHECKING:
     from wmplay.play.games import Games
+    from wmplay.runs.load import LoadedRun
 
 LARGEST_PORT = 65535
 
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--port", type=at_least(0, LARGEST_PORT), default=8765, help="0 = any free one (default %(default)s)")
     add("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
+    add("--export", type=Path, metavar="FILE", help="write the page as one HTML file without a server")
     add("--no-browser", action="store_true", help="print the address without opening it")
     add("--cases", type=Path, default=Path("cases"), help="folder of kept cases (default %(default)s)")
     add(
@@ -30,17 +32,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Serve the page until Ctrl-C.
+    """Serve the page until Ctrl-C; with ``--export``, write it.
 
     Raises:
         WmplayError: no such run or env, nothing to see, a port in use.
     """
+    games, loaded = _games(options)
+    if options.export is not None:
+        _export(options.export, games, loaded, options.seed)
+        return
     from wmplay.play.serving import serve
 
-    serve(_games(options), options.host, options.port, browser=not options.no_browser)
+    serve(games, options.host, options.port, browser=not options.no_browser)
 
 
-def _games(options: argparse.Namespace) -> Games:
+def _export(path: Path, games: Games, run: LoadedRun | None, seed: int) -> None:
+    from wmplay.play.standalone import write_page
+    from wmplay.system.printing import say
+
+    if run is None:
+        raise UsageError("--export is about a run's model", advice="wmplay play RUN --export page.html")
+    write_page(path, games, run, seed)
+    say(f"{path}: {path.stat().st_size / 1e6:.1f} MB; open it in any browser")
+
+
+def _games(options: argparse.Namespace) -> tuple[Games, LoadedRun | None]:
     from wmplay.play.games import games_of_env, games_of_run
     from wmplay.runs.load import load_run
     from wmplay.system.device import use_threads
@@ -49,9 +65,9 @@ def _games(options: argparse.Namespace) -> Games:
     if is_setting and not Path(options.what).exists():
         if key != "env":
             raise UsageError(f"'{options.what}' is neither a run nor env=NAME")
-        return games_of_env(value, options.overrides, options.cases, options.seed)
+        return games_of_env(value, options.overrides, options.cases, options.seed), None
     if options.overrides:
         raise UsageError(f"a run has its own env: no '{options.overrides[0]}'")
     loaded = load_run(Path(options.what))
     use_threads(loaded.threads)
-    return games_of_run(loaded, options.cases, options.seed)
+    return games_of_run(loaded, options.cases, options.seed), loaded

@@ -31,14 +31,17 @@ class Games:
     Attributes:
         world: name of the world.
         fps: its steps per second.
+        config: of its env.
+        shown: its screen.
     """
 
     def __init__(self, config: Mapping[str, Any], run: LoadedRun | None, cases: Path, seed: int) -> None:
         own = default_settings(registry.target(dict(config)))
         endless = {"max_steps": 10 * LONGEST} if "max_steps" in own else {}  # a player is not cut off
-        self._config, self._run, self._cases, self._seed = {**config, **endless}, run, cases, seed
-        with_picture = build_env(self._config)
-        self._shown = shown_key(observation_spaces(with_picture.observation_space))
+        self.config = {**config, **endless}
+        self._run, self._cases, self._seed = run, cases, seed
+        with_picture = build_env(self.config)
+        self.shown = shown_key(observation_spaces(with_picture.observation_space))
         self.world = str(config.get("id") or config.get("world") or name_of(config))
         self.fps = float(with_picture.metadata.get("render_fps") or FPS)
         with_picture.close()
@@ -47,10 +50,10 @@ class Games:
 
     def session(self) -> Session:
         """Return a new game."""
-        env, run = build_env(self._config), self._run
+        env, run = build_env(self.config), self._run
         if run is None:
             return Session(env, seed=self._seed)
-        learned = LearnedWorld(run.model, self._shown, run.device)
+        learned = LearnedWorld(run.model, self.shown, run.device)
         return Session(env, learned, _drivers(run), self._seed, keeper(self._cases, run, env))
 
 
