@@ -6,20 +6,28 @@ Without Chromium (Debian's package) these tests are skipped.
 from __future__ import annotations
 
 import asyncio
+import base64
 import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from playwright.sync_api import Page, expect, sync_playwright
+from refusals import refused
+from torch.utils._pytree import tree_leaves
 
 import wmplay
+from wmplay.contracts import Prediction
+from wmplay.errors import ConfigError
 from wmplay.evaluation.cases import load_cases
 from wmplay.play.games import games_of_run
+from wmplay.play.program import Weights, step_program
 from wmplay.play.server import Server
+from wmplay.play.standalone import write_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
@@ -154,6 +162,101 @@ def test_a_case_is_kept(page: Page, run: Any, tmp_path: Path) -> None:
     assert (case.about.name, case.about.since, case.steps, len(case.real)) == ("a-first-fall", 0, 4, 4)
     page.click("#keep")
     expect(page.locator("#notice")).to_have_class("wrong")
+
+
+def test_a_page_without_a_server(browser: Any, run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    write_page(file, games_of_run(run, tmp_path / "cases"), run)
+    assert file.stat().st_size < 5e6
+    page, asked = browser.new_page(viewport={"width": 360, "height": 700}), list[str]()
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: asked.append(str(error)))
+    page.goto(file.as_uri())
+    page.wait_for_selector("body[data-ready=yes]", timeout=60_000)
+    first = np.array(page.evaluate("window.replay(0, 5)"))
+    assert np.array_equal(first, page.evaluate("window.replay(0, 5)"))
+    page.keyboard.press("n")
+    at_moment(page, 0)
+    learned = picture(page, "learned")
+    page.keyboard.down("ArrowRight")
+    page.keyboard.press("Enter")
+    at_moment(page, 1)
+    assert page.input_value("#driver") == "player"
+    assert picture(page, "learned") != learned
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert asked == [file.as_uri()]
+    page.close()
+
+
+ENGINE = (Path(wmplay.__file__).parent / "play" / "static" / "engine.js").read_text()
+MODELS = {
+    "mlp": {"hidden": 13, "image_hidden": 17},
+    "gru": {"image_hidden": 17},
+    "rssm": {"deter": 13, "hidden": 17, "image_hidden": 19},
+    "fbt": {},
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_page_computes_what_torch_does(browser: Any, name: str) -> None:
+    torch.manual_seed(0)
+    env = wmplay.make_env("luxo")
+    model = wmplay.make("model", name, env=env, **MODELS[name]).eval()
+    (episode,) = wmplay.simulate(env, episodes=1, seed=0)
+    frame = {key: torch.from_numpy(value[:1].copy()) for key, value in episode.observation.items()}
+    actions = torch.from_numpy(episode.action)[:, None, None]
+    with torch.no_grad():
+        belief = model.initial(frame)
+        program = step_program(model, belief, actions[0], "lcd", sampled=False)
+        weights = Weights()
+        given = {
+            "program": program.as_json(weights),
+            "leaves": [[list(leaf.shape), *weights.add(leaf)] for leaf in tree_leaves(belief)],
+            "weights": base64.b64encode(weights.content()).decode(),
+            "actions": actions.flatten(1).tolist(),
+        }
+        screens = []
+        for action in actions:
+            prediction = model.predict(belief, action)
+            belief = prediction.belief
+            screens.append(prediction.observation["lcd"][0, 0].numpy().ravel())
+    page = browser.new_page()
+    page.add_script_tag(content=ENGINE.replace("export class", "window.Program = class") + "\n" + REPLAY)
+    found = np.array(page.evaluate("given => replay(given)", given))
+    page.close()
+    assert found.shape == (100, 512)
+    np.testing.assert_allclose(found, np.array(screens), atol=1e-4)
+
+
+REPLAY = """
+window.replay = ({ program, leaves, weights, actions }) => {
+  const buffer = Uint8Array.from(atob(weights), (c) => c.charCodeAt(0)).buffer;
+  const of = ([shape, offset, isWhole]) => ({
+    data: new (isWhole ? Int32Array : Float32Array)(buffer, 4 * offset, shape.reduce((a, b) => a * b, 1)),
+    shape,
+  });
+  const step = new Program(program, buffer);
+  let now = leaves.map(of);
+  return actions.map((action) => {
+    const outputs = step.run([{ data: Float32Array.from(action), shape: [1, 1, action.length] }, ...now]);
+    const screen = outputs.pop();
+    now = outputs;
+    return Array.from(screen.data);
+  });
+};
+"""
+
+
+def test_what_the_page_cannot_compute_is_refused() -> None:
+    class Odd(torch.nn.Module):
+        def predict(
+            self, belief: torch.Tensor, action: torch.Tensor, *, generator: object = None
+        ) -> Prediction:
+            return Prediction(belief, None, None, torch.linalg.inv(belief), lambda latent: {"lcd": latent})
+
+    belief = torch.eye(3)[None]
+    with refused(ConfigError, "linalg_inv_ex"):
+        step_program(Odd(), belief, torch.zeros(1, 1, 2), "lcd", sampled=False)  # type: ignore[arg-type]
 
 
 def test_small_screens_need_no_sideways_scrolling(page: Page) -> None:

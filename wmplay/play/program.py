@@ -174,7 +174,9 @@ class _Translation:
             self._refuse(f"with the operation '{operation}'")
         result = node.meta.get("val")
         shape = list(result.shape) if isinstance(result, Tensor) else []
-        named: dict[str, Any] = {key: node.kwargs[key] for key in ("alpha", "approximate") if key in node.kwargs}
+        named: dict[str, Any] = {
+            key: node.kwargs[key] for key in ("alpha", "approximate") if key in node.kwargs
+        }
         if operation == "to_copy":
             named["whole"] = isinstance(result, Tensor) and not result.is_floating_point()
         given = list[Any]() if operation in RANDOM else [self._argument(each) for each in node.args]
