@@ -1,0 +1,149 @@
+"""Trains every method on one ground, with equal real steps, and prints one table.
+
+    nice python scripts/methods.py runs/methods                     all runs that are not yet finished
+    nice python scripts/methods.py runs/methods --ground luxo --seeds 0 1 --methods pets mbpo
+    nice python scripts/methods.py runs/methods --table             what the finished runs say, as Markdown
+
+The grounds are Pendulum-v1 from state after 2,000 real steps, and Luxo's body goal after 20,000 at most. Each
+run is a directory <ground>/<method>-<seed>, which `wmplay report` shows; a stopped one goes on. The seeds
+come first, so that a drift of the machine meets all methods alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import wmplay
+from wmplay.evaluation.statistics import mean_interval
+
+EPISODES = {"pendulum": 10, "luxo": 256}  # of each evaluation
+EVERYWHERE = ["threads=1", "report=false", "evaluate.prediction.episodes=0", "evaluate.generation.clips=0"]
+TURNS = 9  # after a random beginning, each with as many real steps
+GROUNDS = {
+    "pendulum": ["env=gym", "env.id=Pendulum-v1", "collect.random_episodes=1", "collect.episodes=1"],
+    "luxo": ["env=luxo", "env.task=body_goal", "collect.random_episodes=20", "collect.episodes=20"],
+}
+WITHOUT_MODEL = ["model=null", "planner=null", "objective=null", "explorer=null", "fit.steps=0"]
+PRACTICE = [  # in the real world alone, in one turn
+    *("collect.random_episodes=0", "collect.episodes=0", "iterations=1", "evaluate.every=1"),
+    *("improve.world=real", "improve.num_envs=10"),
+]
+METHODS = {  # the overrides of each, by ground: those of all grounds, then their own
+    "pets": {"all": ["experiment=pets"], "luxo": ["objective=goal_distance", "model.frames=2"]},
+    "pets, mean": {
+        "all": ["experiment=pets", "planner.particles=0"],
+        "luxo": ["objective=goal_distance", "model.frames=2"],
+    },
+    "mlp + cem": {
+        "all": ["experiment=planet_cartpole"],
+        "luxo": ["objective=goal_distance", "model.reward_weight=0", "model.continuation_weight=0"],
+    },
+    "mbpo": {"all": ["experiment=mbpo"], "luxo": ["model.frames=2", "learned.reward=task"]},
+    "sac, as many updates": {
+        "all": ["experiment=mbpo", "policy.real_fraction=1"],
+        "luxo": ["learned.reward=task"],
+    },
+    "dreamer v3": {"all": ["experiment=dreamer_v3"]},
+    "ppo, real": {
+        "all": ["policy=ppo", *WITHOUT_MODEL, *PRACTICE],
+        "pendulum": ["improve.steps=2000"],
+        "luxo": ["improve.steps=20000"],
+    },
+}
+
+
+def command(method: str, ground: str, seed: int) -> list[str]:
+    """Return the overrides of a run; a method's own come last."""
+    own = METHODS[method]
+    parts = [*own["all"], *own.get(ground, [])]
+    experiment = [text for text in parts if text.startswith("experiment=")]
+    turns = [f"iterations={TURNS}", f"evaluate.every={TURNS}", f"evaluate.policy.episodes={EPISODES[ground]}"]
+    rest = [text for text in parts if text not in experiment]
+    given = {text.partition("=")[0] for text in rest}
+    shared = [text for text in (*EVERYWHERE, *turns, *GROUNDS[ground]) if text.partition("=")[0] not in given]
+    return [*experiment, *shared, *rest, f"seed={seed}"]
+
+
+def place(folder: Path, method: str, ground: str, seed: int) -> Path:
+    """Return the directory of a run."""
+    return folder / ground / f"{method.replace(', ', '_').replace(' ', '_')}-{seed}"
+
+
+def train(folder: Path, method: str, ground: str, seed: int) -> None:
+    """Train a method, or go on; leave a finished run as it is."""
+    path = place(folder, method, ground, seed)
+    if (path / "run.json").exists():
+        if json.loads((path / "run.json").read_text()).get("status") != "finished":
+            wmplay.train([f"run={path}"])
+        return
+    wmplay.train(command(method, ground, seed), dir=path)
+
+
+def scores(path: Path) -> dict[str, Any] | None:
+    """Return {policy: its score} of a run, None unless it is finished."""
+    file = path / "evaluation.json"
+    if not file.exists() or json.loads((path / "run.json").read_text()).get("status") != "finished":
+        return None
+    found: dict[str, Any] = json.loads(file.read_text())["policies"]
+    return found
+
+
+def table(folder: Path, ground: str, seeds: list[int]) -> str:
+    """Return the finished runs of a ground as a Markdown table: the mean over episodes of each seed."""
+    lines = [
+        "| method | real steps | seeds | mean [95% t interval over seeds] | seconds, each |",
+        "|---|---|---|---|---|",
+    ]
+    floor: list[float] = []
+    for method in METHODS:
+        values, steps, seconds = [], [], []
+        for seed in seeds:
+            path = place(folder, method, ground, seed)
+            found = scores(path)
+            if found is None:
+                continue
+            values.append(value(found.get("policy_sampled", found["policy"]), ground))
+            floor.append(value(found["random"], ground))
+            last = json.loads((path / "metrics.jsonl").read_text().splitlines()[-1])
+            steps.append(last["real_steps"])
+            seconds.append(sum(json.loads((path / "run.json").read_text())["wall"].values()))
+        if values:
+            mean, low, high = mean_interval(np.array(values))
+            interval = f" [{low:.3g}, {high:.3g}]" if len(values) > 1 else ""
+            each, took = " / ".join(f"{x:.3g}" for x in values), f"{np.mean(seconds):.0f}"
+            lines.append(f"| {method} | {np.mean(steps):,.0f} | {each} | {mean:.3g}{interval} | {took} |")
+    if floor:
+        lines.append(f"| random | 0 | | {np.mean(floor):.3g} | |")
+    return "\n".join(lines)
+
+
+def value(score: dict[str, Any], ground: str) -> float:
+    """Return the mean return, or the success in percent where there is a goal."""
+    return float(score["mean_return"][0] if ground == "pendulum" else 100 * score["success"][0])
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--ground", choices=GROUNDS, default="pendulum")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--table", action="store_true", help="train nothing")
+    given = parser.parse_args()
+    if not given.table:
+        for seed, method in itertools.product(given.seeds, given.methods):
+            train(given.folder, method, given.ground, seed)
+    print(table(given.folder, given.ground, given.seeds))
+
+
+if __name__ == "__main__":
+    main()

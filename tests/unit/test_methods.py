@@ -1,0 +1,62 @@
+"""The table of methods on one ground: equal real steps, and nothing that does not compose."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from wmplay import registry
+from wmplay.config.settings import Settings
+
+
+@pytest.fixture
+def methods(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))
+    return importlib.import_module("methods")
+
+
+def real_steps(settings: Settings, episode: int) -> int:
+    """The real steps of a run, if every episode has the same length."""
+    per_turn = settings.collect.episodes * episode
+    if settings.improve.steps and settings.improve.world == "real":
+        per_turn += settings.improve.steps
+    return settings.collect.random_episodes * episode + settings.iterations * per_turn
+
+
+@pytest.mark.parametrize(("ground", "episode", "steps"), [("pendulum", 200, 2_000), ("luxo", 100, 20_000)])
+def test_all_methods_have_equal_real_steps(
+    methods: ModuleType, ground: str, episode: int, steps: int
+) -> None:
+    for method in methods.METHODS:
+        settings = registry.compose(methods.command(method, ground, 3))
+        assert real_steps(settings, episode) == steps, method
+        assert settings.seed == 3
+        assert settings.evaluate.policy.episodes == methods.EPISODES[ground]
+        assert settings.evaluate.every == settings.iterations
+
+
+def finished(path: Path, policies: dict[str, Any]) -> None:
+    path.mkdir(parents=True)
+    (path / "run.json").write_text(json.dumps({"status": "finished", "wall": {"fit": 5.0, "collect": 6.0}}))
+    (path / "evaluation.json").write_text(json.dumps({"policies": policies}))
+    (path / "metrics.jsonl").write_text('{"real_steps": 200}\n{"real_steps": 2000}\n')
+
+
+def test_the_table_of_what_is_finished(methods: ModuleType, tmp_path: Path) -> None:
+    for seed, own in ((0, -150.0), (1, -170.0)):
+        scores = {"policy": {"mean_return": [own, 0, 0]}, "random": {"mean_return": [-1300.0, 0, 0]}}
+        finished(methods.place(tmp_path, "pets, mean", "pendulum", seed), scores)
+    sampled = {"policy_sampled": {"mean_return": [-400.0, 0, 0]}, **scores}
+    finished(methods.place(tmp_path, "mbpo", "pendulum", 0), sampled)
+    _, _, *rows = methods.table(tmp_path, "pendulum", [0, 1, 2]).splitlines()
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert [row[0] for row in cells] == ["pets, mean", "mbpo", "random"]
+    assert cells[0][1:3] == ["2,000", "-150 / -170"]
+    assert cells[0][3].startswith("-160 [")
+    assert cells[0][4] == "11"
+    assert cells[1][3] == "-400"
