@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -14,6 +15,8 @@ from wmplay.contracts import (
     HasReward,
     LazyMapping,
     Prediction,
+    Valued,
+    WorldModel,
     env_spec,
     observation_spaces,
 )
@@ -34,27 +37,54 @@ class DiscountedReturn:
     """Rewards weighted by gamma^h and by the probability that the episode has not ended before.
 
     Args:
-        gamma: discount per step, in (0, 1].
+        gamma: discount per step, in (0, 1]; None = the model's.
+        bootstrap: whether to add the model's value of the state after the last step, by the same weights.
+        model: the model that plans are predicted with, for its discount and its values.
 
     Raises:
-        ConfigError: if ``gamma`` is out of range.
+        ConfigError: if ``gamma`` is out of range; for a model without values where its values or its discount
+            are asked for; with ``bootstrap``, if ``gamma`` is not the model's.
     """
 
-    def __init__(self, gamma: float = 0.99) -> None:
-        if not 0 < gamma <= 1:
+    def __init__(
+        self, gamma: float | None = 0.99, bootstrap: bool = False, model: WorldModel | None = None
+    ) -> None:
+        self.valued = model if isinstance(model, Valued) else None
+        if (bootstrap or gamma is None) and self.valued is None:
+            setting = "bootstrap is true" if bootstrap else "gamma is null"
+            raise ConfigError(
+                f"discounted_return: {setting}",
+                got=None if model is None else type(model).__name__,
+                expected="a model with values and a discount (Valued)",
+                advice="choose one that has them (model=tdmpc2), or give a gamma and bootstrap=false",
+            )
+        known = self.valued.gamma if self.valued is not None else 1.0
+        self.gamma = known if gamma is None else gamma
+        if not 0 < self.gamma <= 1:
             raise ConfigError(
                 f"discounted_return: gamma is {gamma}", got=gamma, expected="more than 0 and at most 1"
             )
-        self.gamma = gamma
+        if bootstrap and not math.isclose(self.gamma, known):
+            raise ConfigError(
+                f"discounted_return: gamma is {gamma}, and the values are of another discount",
+                got=gamma,
+                expected=f"{known:g}, the model's",
+                advice="objective.gamma=null takes the model's",
+            )
+        self.bootstrap = bootstrap
 
     def __call__(self, prediction: Prediction, observation: Mapping[str, Tensor]) -> Tensor:
         """Return scores [R] from rewards [R, H] and, if the model predicts them, discounts [R, H]."""
         rewards = _rewards(prediction, "discounted_return")
         goes_on = torch.ones_like(rewards) if prediction.discount is None else prediction.discount
-        per_step = self.gamma * goes_on
         # a step is rewarded if the steps *before* it did not end the episode
-        weights = torch.cat([torch.ones_like(per_step[:, :1]), per_step[:, :-1].cumprod(dim=1)], dim=1)
-        return (weights * rewards).sum(dim=1)
+        reached = (self.gamma * goes_on).cumprod(dim=1)
+        weights = torch.cat([torch.ones_like(reached[:, :1]), reached[:, :-1]], dim=1)
+        scores = (weights * rewards).sum(dim=1)
+        if not self.bootstrap:
+            return scores
+        assert self.valued is not None
+        return scores + reached[:, -1] * self.valued.value(prediction.belief)
 
 
 class TaskReward:

@@ -11,7 +11,8 @@ distributions with an entry point in the group ``wmplay.plugins``.
 
 The parameters of a constructor *with* a default are the piece's settings. The parameters *without* one come
 from the run and are filled in by name: ``env`` (which also gives ``observation_space`` and ``action_space``),
-``model``, ``planner``, ``objective``, ``policy``; for a logger ``run_dir`` and ``config``.
+``model``, ``planner``, ``objective``, ``policy``; for a logger ``run_dir`` and ``config``. Those with the
+name of a kind of piece and the default None are filled in where the run has such a piece.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from wmplay.config.catalogue import names as names
 from wmplay.config.catalogue import pieces as pieces
 from wmplay.config.catalogue import register as register
 from wmplay.config.catalogue import reload as reload
-from wmplay.config.constructors import check_settings, label, required
+from wmplay.config.constructors import check_settings, label, optional_parts, required
 from wmplay.config.kinds import KINDS as KINDS
 from wmplay.config.kinds import PIECE
 from wmplay.config.kinds import Kind as Kind
@@ -98,7 +99,7 @@ def make(kind: str, name: str, *, device: Any = None, **arguments: Any) -> Any:
         UnknownName, ConfigError: see ``piece_config`` and ``build``.
     """
     config = piece_config(kind, name)
-    from_run = {*required(target(config))} | {"env"} - set(config)
+    from_run = {*needs(config)} | {"env"} - set(config)
     run = {key: value for key, value in arguments.items() if key in from_run}
     overrides = {key: value for key, value in arguments.items() if key not in from_run}
     piece = build({**config, **overrides}, **run)
@@ -140,12 +141,15 @@ def build(config: Mapping[str, Any], /, **run: Any) -> Any:
         raise ConfigError(
             f"{label(make_piece)} needs {' and '.join(missing)} from the run", advice=f"give it {source}=..."
         )
+    needed += [name for name in optional_parts(make_piece) if provided.get(name) is not None]
     return make_piece(**given, **{name: provided[name] for name in needed})
 
 
 def needs(config: Mapping[str, Any]) -> list[str]:
-    """Return the names of the parts that a piece needs from the run: its parameters without a default."""
-    return [name for name in required(target(config)) if name not in config]
+    """Return the names of the parts that a piece takes from the run: those that it requires, then optional
+    ones."""
+    make_piece = target(config)
+    return [name for name in (*required(make_piece), *optional_parts(make_piece)) if name not in config]
 
 
 def plugins_of(run: Settings) -> dict[str, str]:

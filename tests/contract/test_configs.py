@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from wmplay import registry
 from wmplay.config import plugins
+from wmplay.config.constructors import optional_parts
 from wmplay.config.references import MOVED
 from wmplay.config.settings import Settings, field_types, settings_of
 from wmplay.runs.sweep_directory import LATER_SETTINGS
@@ -41,7 +42,8 @@ def test_yaml_and_constructor_agree(path: Path) -> None:
     content = yaml.safe_load(path.read_text())
     config = registry.piece_config(path.parent.name, path.stem)
     make = registry.target(config)
-    parameters = inspect.signature(make).parameters
+    parts = optional_parts(make)
+    parameters = {name: p for name, p in inspect.signature(make).parameters.items() if name not in parts}
     defaults = {name: as_yaml(p.default) for name, p in parameters.items() if p.default is not p.empty}
     given = {key: value for key, value in config.items() if key != "_piece_"}
     assert given.keys() == defaults.keys()

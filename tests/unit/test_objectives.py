@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -51,6 +52,45 @@ def test_a_model_without_rewards_is_one_line(objective: Any) -> None:
 def test_gamma_out_of_range(gamma: float) -> None:
     with refused(ConfigError, ("discounted_return", "gamma"), got=gamma):
         DiscountedReturn(gamma=gamma)
+
+
+class Worth:
+    """A model whose beliefs are worth what they hold, with a discount of .5."""
+
+    gamma = 0.5
+    initial = observe = predict = decode = loss = policy = dict  # none is called
+
+    def value(self, belief: Any) -> Tensor:
+        return belief["worth"]
+
+
+def with_worth(*worth: float, discount: Tensor | None = None) -> Prediction:
+    return replace(prediction(discount=discount), belief={"worth": torch.tensor(worth)})
+
+
+@pytest.mark.parametrize("gamma", [None, 0.5])
+def test_a_value_stands_for_what_follows_the_plan(gamma: float | None) -> None:
+    objective = DiscountedReturn(gamma, bootstrap=True, model=Worth())
+    assert objective(with_worth(16, -8), {}).tolist() == [3 + 2, 2.75 - 1]
+    ends = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 0.5]])
+    assert objective(with_worth(16, -8, discount=ends), {}).tolist() == [3, 2.75 - 0.5]
+    assert DiscountedReturn(None, model=Worth())(with_worth(16, -8), {}).tolist() == [3, 2.75]
+
+
+@pytest.mark.parametrize(
+    ("about", "settings"),
+    [
+        ("bootstrap", {"bootstrap": True}),
+        ("bootstrap", {"bootstrap": True, "model": object()}),
+        ("gamma", {"gamma": None}),
+        ("gamma", {"gamma": 0.99, "bootstrap": True, "model": Worth()}),
+    ],
+)
+def test_a_value_that_is_missing_or_of_another_discount_is_one_line(
+    about: str, settings: dict[str, Any]
+) -> None:
+    with refused(ConfigError, ("discounted_return", about)):
+        DiscountedReturn(**settings)
 
 
 PLACE = Box(-1, 1, (2,), np.float32)

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from wmplay.contracts import Prediction
 from wmplay.errors import ConfigError, ShapeError
+from wmplay.nets.agents.distributions import SquashedNormal
+from wmplay.objectives import DiscountedReturn
+from wmplay.planners.candidates import policy_plans
 from wmplay.planners.cem import CEM
 from wmplay.planners.gradcem import GradCEM
 from wmplay.planners.gradient import Gradient, project_to_simplex
@@ -73,6 +76,11 @@ def test_path_weights_multiply_two_gaussians() -> None:
     assert float(fitted.std) == pytest.approx(0.4472, abs=0.01)
 
 
+def test_weights_by_the_score_itself() -> None:
+    weights = path_weights(torch.tensor([[3.0, 1.0, 1.0]]), 2.0, scaled=False)
+    torch.testing.assert_close(weights, torch.tensor([[0.0, -1, -1]]).softmax(1))
+
+
 @pytest.mark.parametrize("scores", [[0.0, 0.0], [0.0, -3e38], [-3e38, -3.4e38]])
 def test_path_weights_of_any_scores_are_a_distribution(scores: list[float]) -> None:
     weights = path_weights(torch.tensor([scores]), 0.5)
@@ -106,6 +114,8 @@ SPACE = Box(-10, 10, (1,), np.float32)
 
 class Integrator:
     """Position and velocity [B, 2], pushed by the action; the reward is minus the cost."""
+
+    initial = observe = decode = loss = dict  # none is called
 
     def predict(self, belief: Tensor, action: Tensor, **_: Any) -> Prediction:
         rewards, state = [], belief
@@ -146,6 +156,83 @@ def test_gradients_find_the_best_control() -> None:
     found, first = cost(Gradient(SPACE, HORIZON, candidates=3, steps=300, lr=0.03))
     assert found == pytest.approx(6.545, abs=0.01)
     assert first == pytest.approx(-7.604, abs=0.2)
+
+
+class Valued(Integrator):
+    """The integrator with the value of its best control from any state on, and a policy that pushes fully."""
+
+    gamma = 1.0
+
+    def __init__(self, cost_to_go: Any) -> None:
+        self.cost_to_go = torch.tensor(cost_to_go, dtype=torch.float32)
+
+    def value(self, belief: Tensor) -> Tensor:
+        return -((belief @ self.cost_to_go) * belief).sum(1)
+
+    def policy(self, belief: Tensor) -> SquashedNormal:
+        one = torch.ones(len(belief), 1)
+        return SquashedNormal(-9 * one, 0.01 * one, -10 * one[0], 10 * one[0])
+
+
+def short(valued: Integrator, **settings: Any) -> float:
+    """The first action of a plan of three steps from position 1."""
+    objective = DiscountedReturn(1.0, bootstrap=isinstance(valued, Valued), model=valued)
+    planner = MPPI(SPACE, 3, candidates=512, hold=1, min_std=0, **settings)
+    state = torch.tensor([[1.0, 0.0]])
+    plan = planner.plan(valued, state, lambda p: objective(p, {}), generator=seeded())
+    assert plan.action.shape == (1, 3, 1)
+    return float(plan.action[0, 0, 0])
+
+
+def test_with_the_value_of_what_follows_a_short_plan_begins_as_the_best_control_does() -> None:
+    a, b = STEP
+    value = np.diag(COST)
+    for _ in range(300):
+        gain = np.linalg.solve(EFFORT + b.T @ value @ b, b.T @ value @ a)
+        value = np.diag(COST) + a.T @ value @ (a - b @ gain)
+    valued = Valued(value - np.diag(COST))  # the last reward has the state that it leads to already
+    assert short(valued, iterations=24) == pytest.approx(-gain[0, 0], abs=0.1)
+    assert short(valued, iterations=24, draws=True) == pytest.approx(-gain[0, 0], abs=0.1)
+    assert short(Integrator(), iterations=24) > -0.7 * gain[0, 0]  # what comes later is not seen
+
+
+def test_a_plan_begins_with_an_elite_drawn_by_its_weight() -> None:
+    planner = MPPI(SPACE, 3, candidates=64, iterations=1, hold=2, draws=True, explores=True, temperature=1e6)
+    belief = torch.zeros(3000, 2)
+    plan = planner.plan(Integrator(), belief, lambda p: p.latent[:, 0, 0], generator=seeded())
+    assert plan.spread is not None
+    first = plan.action[:, 0]
+    assert torch.equal(first, plan.action[:, 1])
+    torch.testing.assert_close(plan.score, first.squeeze(1))
+    # the first action is drawn among 8 of about the same width, the last one is their mean
+    assert float((first - first.mean()).square().mean().sqrt()) > float(plan.spread.mean()) * 0.9
+    assert float(plan.action[:, 2].std()) < 0.6 * float(first.std()) + 3
+
+
+@pytest.mark.parametrize("hold", [1, 2])
+def test_plans_of_the_models_own_policy(hold: int) -> None:
+    valued = Valued(np.eye(2))
+    state = torch.tensor([[1.0, 0.0], [2.0, 0.0]])
+    plans = policy_plans(valued, state, 5, 3, hold, seeded())
+    assert plans is not None
+    assert plans.shape == (2, 5, 3, 1)
+    torch.testing.assert_close(plans, torch.full_like(plans, -10))
+    assert policy_plans(Integrator(), state, 5, 3, hold, seeded()) is None
+    assert policy_plans(valued, state, 0, 3, hold, seeded()) is None
+
+
+@pytest.mark.parametrize("kind", [MPPI, CEM, ICEM])
+def test_plans_of_the_policy_are_candidates(kind: Any) -> None:
+    """A reward that only full pushes to the left have: none is drawn from a narrow distribution, but
+    proposed."""
+
+    def found(model: Integrator) -> float:
+        planner = kind(SPACE, 4, candidates=32, iterations=2, std=0.01)
+        score = lambda p: -(p.latent + 10).abs().sum((1, 2))  # noqa: E731
+        return float(planner.plan(model, torch.zeros(1, 2), score, generator=seeded()).score)
+
+    assert found(Integrator()) < -30
+    assert found(Valued(np.eye(2))) > -10
 
 
 PLANNERS = {

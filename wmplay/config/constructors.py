@@ -1,4 +1,8 @@
-"""Constructors of pieces: a parameter with a default is a setting, one without comes from the run."""
+"""Constructors of pieces: a parameter with a default is a setting, one without comes from the run.
+
+A parameter that has the name of a kind of piece and the default None is an optional part: it comes from the
+run where the run has such a piece, and is no setting.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from wmplay.config.kinds import KINDS
 from wmplay.errors import LARGEST_COUNT, LARGEST_SEED, ConfigError, UnknownSetting
 
 SHOWN = 100  # characters of a value in a message
@@ -23,8 +28,15 @@ def parameters(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def default_settings(make: Callable[..., Any]) -> dict[str, Any]:
-    """Return {name: default} of the parameters that have one: the config of a class or function."""
-    return {name: p.default for name, p in parameters(make).items() if p.default is not p.empty}
+    """Return {name: default} of the settings of a class or function: its config."""
+    parts = optional_parts(make)
+    given = {name: p.default for name, p in parameters(make).items() if p.default is not p.empty}
+    return {name: default for name, default in given.items() if name not in parts}
+
+
+def optional_parts(make: Callable[..., Any]) -> list[str]:
+    """Return the names of the parameters that come from the run where it has such a piece."""
+    return [name for name, p in parameters(make).items() if name in KINDS and p.default is None]
 
 
 def required(make: Callable[..., Any]) -> list[str]:

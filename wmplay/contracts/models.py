@@ -124,6 +124,7 @@ class Group:
     rate: float = 1.0  # times fit.lr
     clip: float | None = None  # largest gradient norm of this group; None = within fit.clip with the others
     weight_decay: float | None = None  # None = fit.weight_decay
+    epsilon: float | None = None  # added to the root of the mean squared gradient; None = the optimiser's own
 
 
 @dataclass(frozen=True)

@@ -227,6 +227,7 @@ class StageFitter:
         self.optimizer = OPTIMIZERS[optimizer](
             [
                 {"params": list(group.parameters), "rate": group.rate, "weight_decay": self._decay(group)}
+                | ({} if group.epsilon is None else {"eps": group.epsilon})
                 for group in self.groups
             ],
             lr=lr,

@@ -131,7 +131,12 @@ class SymlogNormal(Distribution):
 
 
 def modalities(
-    space: gym.Space[Any], *, vector_sigma: float, pixel_sigma: float, symlog: bool = False
+    space: gym.Space[Any],
+    *,
+    vector_sigma: float,
+    pixel_sigma: float,
+    symlog: bool = False,
+    goals: bool = False,
 ) -> dict[str, Modality]:
     """Return the modality of each observation key that world models model (all but ``goal_`` keys).
 
@@ -140,6 +145,7 @@ def modalities(
         vector_sigma: width of predictions of vectors, in half-ranges.
         pixel_sigma: width of predictions of pixels, as a part of 0..255.
         symlog: whether to squash vectors that have unbounded entries.
+        goals: whether to return those of ``goal_`` keys as well.
 
     Raises:
         SpaceError: for other spaces.
@@ -159,7 +165,7 @@ def modalities(
         )
     return {
         key: _modality(key, space.spaces[key], vector_sigma, pixel_sigma, symlog)
-        for key in model_keys(space.spaces)
+        for key in (space.spaces if goals else model_keys(space.spaces))
     }
 
 

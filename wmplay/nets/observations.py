@@ -16,38 +16,58 @@ OUTER_PRODUCTS = 16  # rank of images that are decoded without convolutions
 CONV_FROM = 4096  # images with at least this many numbers get convolutions; smaller ones are flattened
 
 
-class ObservationEncoder(nn.Module):
-    """An encoder of all observation keys to one embedding: {key: [..., *shape]} -> [..., outputs].
+class ObservationInputs(nn.Module):
+    """The numbers of all observation keys in a row: {key: [..., *shape]} -> [..., size].
 
-    Vectors, small images and the convolved features of large images are concatenated as the input of an MLP.
-    Vectors come with sines and cosines of ``frequencies`` octaves, which make the small change of a position
-    from frame to frame as large as any other input.
+    Vectors and small images are taken as they are, large images are convolved. Vectors come with sines and
+    cosines of ``frequencies`` octaves, which make the small change of a position from frame to frame as large
+    as any other input.
+
+    Attributes:
+        sizes: the numbers of each key.
     """
 
-    def __init__(
-        self, modalities: Mapping[str, Modality], frequencies: int, hidden: int, layers: int, outputs: int
-    ) -> None:
+    def __init__(self, modalities: Mapping[str, Modality], frequencies: int) -> None:
         super().__init__()
         self.modalities = dict(modalities)
         self.registered = ModulesByKey(self.modalities)  # so that their buffers move with the model
         convs = {key: ConvEncoder(m.shape) for key, m in modalities.items() if _convolved(m)}
         self.convs = ModulesByKey(convs)
         self.frequencies = frequencies
-        sizes = [
-            convs[key].size if key in convs else m.size * (1 + 2 * frequencies * isinstance(m, Vector))
+        self.sizes = {
+            key: convs[key].size if key in convs else m.size * (1 + 2 * frequencies * isinstance(m, Vector))
             for key, m in modalities.items()
-        ]
-        self.mlp = mlp(sum(sizes), hidden, layers, outputs)
+        }
+
+    def part(self, key: str, value: Tensor) -> Tensor:
+        """Return the numbers [..., sizes[key]] of a value [..., *shape] of a key."""
+        modality = self.modalities[key]
+        x = modality.encode(value)
+        if isinstance(modality, Vector):
+            x = fourier_features(x, self.frequencies)
+        if key in self.convs:
+            convolved: Tensor = self.convs[key](x)
+            return convolved
+        return x.flatten(x.ndim - len(modality.shape))
+
+    def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """Return the numbers of all keys, [..., size]."""
+        return torch.cat([self.part(key, observation[key]) for key in self.modalities], dim=-1)
+
+
+class ObservationEncoder(ObservationInputs):
+    """An encoder of all observation keys to one embedding by an MLP: {key: [..., *shape]} -> [...,
+    outputs]."""
+
+    def __init__(
+        self, modalities: Mapping[str, Modality], frequencies: int, hidden: int, layers: int, outputs: int
+    ) -> None:
+        super().__init__(modalities, frequencies)
+        self.mlp = mlp(sum(self.sizes.values()), hidden, layers, outputs)
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
         """Return the embedding [..., outputs]."""
-        parts = []
-        for key, modality in self.modalities.items():
-            x = modality.encode(observation[key])
-            if isinstance(modality, Vector):
-                x = fourier_features(x, self.frequencies)
-            parts.append(self.convs[key](x) if key in self.convs else x.flatten(x.ndim - len(modality.shape)))
-        embedding: Tensor = self.mlp(torch.cat(parts, dim=-1))
+        embedding: Tensor = self.mlp(super().forward(observation))
         return embedding
 
 

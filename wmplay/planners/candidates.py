@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wmplay.contracts import Belief, Plan, Score, WorldModel
+from wmplay.contracts import Belief, Plan, Score, Valued, WorldModel
 from wmplay.errors import ShapeError
 from wmplay.nets.trees import repeat_rows
 
@@ -71,3 +71,40 @@ def scored(
 def held(drawn: Tensor, hold: int, horizon: int) -> Tensor:
     """Return plans [B, N, H, ...] that hold each drawn action of [B, N, K, ...] for some steps."""
     return drawn if hold == 1 else drawn.repeat_interleave(hold, dim=2)[:, :, :horizon]
+
+
+def policy_plans(
+    model: WorldModel,
+    belief: Belief,
+    number: int,
+    knots: int,
+    hold: int,
+    generator: torch.Generator | None,
+) -> Tensor | None:
+    """Return plans [B, N, K, ...] of the model's own policy, drawn in its own futures; None for a model
+    without one.
+
+    Args:
+        model: any world model; one with a policy is ``Valued``.
+        belief: of B rows.
+        number: N, of the plans for each row.
+        knots: K, of actions in a plan.
+        hold: steps for which each action is held.
+        generator: of the actions.
+    """
+    if not number or not isinstance(model, Valued):
+        return None
+    belief, actions = repeat_rows(belief, number), []
+    for knot in range(knots):
+        actions.append(model.policy(belief).sample(generator))
+        if knot < knots - 1:
+            held_on = actions[-1].unsqueeze(1).repeat_interleave(hold, dim=1)
+            belief = model.predict(belief, held_on).belief
+    plans = torch.stack(actions, 1)
+    return plans.reshape(-1, number, *plans.shape[1:])
+
+
+def joined(drawn: Tensor, *more: Tensor | None) -> Tensor:
+    """Return candidates [B, N, ...] with more of them, if any, along the second axis."""
+    found = [each for each in more if each is not None]
+    return torch.cat([drawn, *found], dim=1) if found else drawn

@@ -17,7 +17,7 @@ from torch import Tensor
 from wmplay.contracts import Belief, Plan, Score, WorldModel
 from wmplay.errors import ConfigError, check_values
 from wmplay.nets.trees import device_of, repeat_rows, rows
-from wmplay.planners.candidates import best_plan, held, score_candidates, scored
+from wmplay.planners.candidates import best_plan, held, joined, policy_plans, score_candidates, scored
 from wmplay.planners.proposals import Proposals
 
 
@@ -42,6 +42,7 @@ class CEM:
         particles: sampled futures of each candidate, whose mean score is its score; 0 = the most likely one.
         explores: whether plans have a spread, from which exploration draws the first action: that of the last
             distribution.
+        proposed: part of the candidates that the policy of a ``Valued`` model draws.
 
     Raises:
         SpaceError: for other spaces.
@@ -64,10 +65,12 @@ class CEM:
         truncated: bool = False,
         particles: int = 0,
         explores: bool = False,
+        proposed: float = 0.05,
     ) -> None:
         sizes = {"horizon": horizon, "candidates": candidates, "iterations": iterations, "hold": hold}
         least = {"min_std": min_std, "particles": particles}
         check_values("cem", at_least_one=sizes, positive={"std": std}, not_negative=least)
+        check_values("cem", fractions={"proposed": proposed})
         if not 0 <= momentum < 1:
             raise ConfigError(
                 f"cem: momentum is {momentum}",
@@ -83,7 +86,7 @@ class CEM:
         self.elites = max(1, round(elite_fraction * candidates))
         self.hold, self.returns, self.momentum, self.particles = hold, returns, momentum, particles
         self.proposals = Proposals(action_space, std, min_std, smoothing, truncated)
-        self.explores = explores
+        self.explores, self.proposed = explores, min(round(proposed * candidates), candidates - 1)
 
     @torch.no_grad()
     def plan(
@@ -103,9 +106,11 @@ class CEM:
         proposal = self.proposals.start(batch, knots, first, device)
         repeated = repeat_rows(belief, self.candidates)
         row = torch.arange(batch, device=device).unsqueeze(1)
+        own = policy_plans(model, belief, self.proposed, knots, self.hold, generator)
+        number = self.candidates - (0 if own is None else self.proposed)
         winners, winning_scores = [], []
         for _ in range(self.iterations):
-            drawn = proposal.sample(self.candidates, generator)  # [B, N, K, ...]
+            drawn = joined(proposal.sample(number, generator), own)  # [B, N, K, ...]
             plans = held(drawn, self.hold, self.horizon)
             scores = score_candidates(model, repeated, score, plans, self.particles, generator)  # [B, N]
             top = scores.topk(self.elites, dim=1)  # sorted, best first

@@ -17,7 +17,7 @@ from torch import Tensor
 from wmplay.contracts import Belief, Plan, Score, WorldModel
 from wmplay.errors import ConfigError, check_values
 from wmplay.nets.trees import device_of, repeat_rows, rows
-from wmplay.planners.candidates import best_plan, score_candidates
+from wmplay.planners.candidates import best_plan, joined, policy_plans, score_candidates
 from wmplay.planners.proposals import Proposals
 
 
@@ -42,6 +42,8 @@ class ICEM:
         particles: sampled futures of each candidate, whose mean score is its score; 0 = the most likely one.
         explores: whether plans have a spread, from which exploration draws the first action: that of the last
             distribution.
+        proposed: number of further candidates, as a part of the first iteration's, that the policy of a
+            ``Valued`` model draws.
 
     Raises:
         SpaceError: for other spaces.
@@ -64,6 +66,7 @@ class ICEM:
         smoothing: float = 0.05,
         particles: int = 0,
         explores: bool = False,
+        proposed: float = 0.05,
     ) -> None:
         sizes = {"horizon": horizon, "candidates": candidates, "iterations": iterations, "elites": elites}
         check_values(
@@ -71,7 +74,7 @@ class ICEM:
             at_least_one={**sizes, "decay": decay},
             positive={"std": std},
             not_negative={"min_std": min_std, "noise_beta": noise_beta, "particles": particles},
-            fractions={"kept": kept, "momentum": momentum, "smoothing": smoothing},
+            fractions={"kept": kept, "momentum": momentum, "smoothing": smoothing, "proposed": proposed},
         )
         if momentum == 1:
             raise ConfigError(
@@ -80,7 +83,7 @@ class ICEM:
         self.horizon, self.iterations, self.noise_beta = horizon, iterations, noise_beta
         self.elites, self.kept, self.momentum = min(elites, candidates), kept, momentum
         self.particles = particles
-        self.explores = explores
+        self.explores, self.proposed = explores, round(proposed * candidates)
         least = min(2 * self.elites, candidates)
         self.numbers = [max(round(candidates / decay**i), least) for i in range(iterations)]
         self.proposals = Proposals(action_space, std, min_std, smoothing)
@@ -101,11 +104,12 @@ class ICEM:
         row = torch.arange(batch, device=device).unsqueeze(1)
         proposal = self.proposals.start(batch, self.horizon, warm_start, device)
         elites = proposal.middle().unsqueeze(1)[:, :0]
+        own = policy_plans(model, belief, self.proposed, self.horizon, 1, generator)
         winners, winning_scores = [], []
         for number in self.numbers:
             drawn = proposal.sample(number, generator, self.noise_beta)  # [B, N, H, ...], the middle first
             again = elites[:, : round(self.kept * self.elites)]
-            candidates = torch.cat([drawn, again], 1)
+            candidates = joined(drawn, again, own)
             futures = repeat_rows(belief, candidates.shape[1])
             scores = score_candidates(model, futures, score, candidates, self.particles, generator)
             top = scores.topk(self.elites, dim=1)

@@ -2,11 +2,12 @@
 
 The next distribution is a mean of all candidates, weighted by exp(score / temperature). With several
 iterations, elites and a standard deviation that follows them it is the planner of TD-MPC2 (arXiv 2310.16828,
-section 3.2).
+section 3.2), whose settings are those of ``mppi_tdmpc2``.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -16,12 +17,12 @@ from torch import Tensor
 from wmplay.contracts import Belief, Plan, Score, WorldModel
 from wmplay.errors import ConfigError, check_values
 from wmplay.nets.trees import device_of, repeat_rows, rows
-from wmplay.planners.candidates import held, score_candidates, scored
+from wmplay.planners.candidates import held, joined, policy_plans, score_candidates, scored
 from wmplay.planners.proposals import Proposals
 
 
 class MPPI:
-    """A planner by weighted means of candidates; it returns the middle of the last distribution.
+    """A planner by weighted means of candidates; it returns the middle of the last distribution, or draws.
 
     Args:
         action_space: Discrete from 0, or a bounded one-dimensional Box.
@@ -29,12 +30,18 @@ class MPPI:
         candidates: plans per iteration and row.
         iterations: rounds of sampling and averaging.
         elite_fraction: part of the candidates that are averaged; 1 = all, as published by Williams et al.
-        temperature: of the weights exp(score / temperature), in standard deviations of the elites' scores.
+        temperature: of the weights exp(score / temperature).
+        scaled: whether the temperature is in standard deviations of the elites' scores, or in units of the
+            score.
         hold: steps for which each action is held; the search is over ceil(H / hold) actions.
         std: first standard deviation of continuous actions, in half-ranges of the space.
         min_std: their smallest standard deviation, in half-ranges of the space.
         smoothing: part of a uniform distribution kept in the distribution of discrete actions.
         particles: sampled futures of each candidate, whose mean score is its score; 0 = the most likely one.
+        proposed: part of the candidates that the policy of a ``Valued`` model draws.
+        draws: whether the first action of a plan is that of an elite, drawn by the last weights.
+        explores: whether plans have a spread, from which exploration draws the first action: that of the last
+            distribution.
 
     Raises:
         SpaceError: for other spaces.
@@ -49,22 +56,29 @@ class MPPI:
         iterations: int = 6,
         elite_fraction: float = 0.125,
         temperature: float = 0.5,
+        scaled: bool = True,
         hold: int = 2,
         std: float = 0.7,
         min_std: float = 0.05,
         smoothing: float = 0.05,
         particles: int = 0,
+        proposed: float = 0.05,
+        draws: bool = False,
+        explores: bool = False,
     ) -> None:
         sizes = {"horizon": horizon, "candidates": candidates, "iterations": iterations, "hold": hold}
         positive = {"std": std, "temperature": temperature}
         least = {"min_std": min_std, "particles": particles}
         check_values("mppi", at_least_one=sizes, positive=positive, not_negative=least)
+        check_values("mppi", fractions={"proposed": proposed})
         for name, value in (("elite_fraction", elite_fraction), ("smoothing", smoothing)):
             if not 0 < value <= 1:
                 raise ConfigError(f"mppi: {name} is {value}", got=value, expected="more than 0 and at most 1")
         self.horizon, self.candidates, self.iterations, self.hold = horizon, candidates, iterations, hold
         self.elites = max(1, round(elite_fraction * candidates))
-        self.temperature, self.particles = temperature, particles
+        self.temperature, self.scaled, self.particles = temperature, scaled, particles
+        self.draws, self.explores = draws, explores
+        self.proposed = min(round(proposed * candidates), candidates - 1)
         self.proposals = Proposals(action_space, std, min_std, smoothing)
 
     @torch.no_grad()
@@ -77,31 +91,47 @@ class MPPI:
         warm_start: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Plan:
-        """Return for each row the better of the last middle and ``warm_start`` [B, H, A] (or [B, H]
-        int64)."""
+        """Return the last middle or, if it scores higher, ``warm_start`` [B, H, A] (or [B, H] int64), for
+        each row; with ``draws``, the last middle after the first action of an elite."""
         batch, device = rows(belief), device_of(belief)
         knots = -(-self.horizon // self.hold)
         first = None if warm_start is None else warm_start[:, :: self.hold]
         proposal = self.proposals.start(batch, knots, first, device)
         repeated = repeat_rows(belief, self.candidates)
         row = torch.arange(batch, device=device).unsqueeze(1)
+        own = policy_plans(model, belief, self.proposed, knots, self.hold, generator)
+        number = self.candidates - (0 if own is None else self.proposed)
         for _ in range(self.iterations):
-            drawn = proposal.sample(self.candidates, generator)  # [B, N, K, ...]
+            drawn = joined(proposal.sample(number, generator), own)  # [B, N, K, ...]
             plans = held(drawn, self.hold, self.horizon)
             scores = score_candidates(model, repeated, score, plans, self.particles, generator)
             top = scores.topk(self.elites, dim=1)
-            proposal = proposal.fit(drawn[row, top.indices], path_weights(top.values, self.temperature))
-        plans = held(proposal.middle().unsqueeze(1), self.hold, self.horizon)
-        if warm_start is not None:
-            plans = torch.cat([plans, warm_start.unsqueeze(1)], 1)
-        return scored(model, belief, score, plans, self.particles, generator)
+            elites = drawn[row, top.indices]
+            weights = path_weights(top.values, self.temperature, self.scaled)
+            proposal = proposal.fit(elites, weights)
+        plans = proposal.middle().unsqueeze(1)
+        if self.draws:
+            one = torch.multinomial(weights, 1, generator=generator)
+            plans = torch.cat([elites[row, one][:, :, :1], plans[:, :, 1:]], 2)
+        plans = held(plans, self.hold, self.horizon)
+        if self.draws:
+            found = Plan(plans.squeeze(1), top.values[row, one].squeeze(1))
+        else:
+            plans = plans if warm_start is None else torch.cat([plans, warm_start.unsqueeze(1)], 1)
+            found = scored(model, belief, score, plans, self.particles, generator)
+        return replace(found, spread=proposal.spread()) if self.explores else found
 
 
-def path_weights(scores: Tensor, temperature: float) -> Tensor:
-    """Return weights [B, E] proportional to exp(score / (temperature x deviation of the row's scores)).
+def path_weights(scores: Tensor, temperature: float, scaled: bool = True) -> Tensor:
+    """Return weights [B, E] proportional to exp(score / temperature), of scores [B, E] whose first is the
+    best.
 
-    Equal scores have equal weights; of scores too far apart for a standard deviation the best one counts.
+    With ``scaled`` the temperature is in standard deviations of the row's scores. Equal scores have equal
+    weights; of scores too far apart for a standard deviation the best one counts.
     """
+    worse = scores - scores[:, :1]
+    if not scaled:
+        return (worse / temperature).softmax(1)
     spread = scores.std(1, correction=0, keepdim=True).nan_to_num(posinf=torch.finfo(scores.dtype).max)
     tiny = torch.finfo(scores.dtype).tiny
-    return ((scores - scores[:, :1]) / (temperature * spread).clamp(min=tiny)).softmax(1)
+    return (worse / (temperature * spread).clamp(min=tiny)).softmax(1)

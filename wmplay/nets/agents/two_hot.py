@@ -42,12 +42,12 @@ class TwoHot(nn.Module):
         self.register_buffer("bins", torch.cat([-upper.flip(0)[:-1], upper]), persistent=False)
 
     def mean(self, logits: Tensor) -> Tensor:
-        """Return the numbers [...] of distributions; the two halves are summed alike, so that equal logits
-        give exactly 0."""
-        weighted = logits.float().softmax(-1) * self.bins
+        """Return the numbers [...] of distributions; bins that mirror each other are summed together, so that
+        equal logits give exactly 0."""
+        weights = logits.float().softmax(-1)
         half = self.size // 2
-        total = (weighted[..., :half].flip(-1) + weighted[..., half + 1 :]).sum(-1)
-        return self.outward(total)
+        above = weights[..., half + 1 :] - weights[..., :half].flip(-1)
+        return self.outward(above @ self.bins[half + 1 :])
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the cross-entropies [...], in nats, of distributions to target numbers [...]."""
