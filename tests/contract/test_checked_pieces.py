@@ -42,6 +42,7 @@ SETTINGS = {
     "policy=dreamer_v1": ["--quick", *SMALL_DREAMER],
     "policy=dreamer_v2": ["--quick", *SMALL_DREAMER],
     "policy=dreamer_v3": SMALL_DREAMER,
+    "policy=plan2explore": ["--quick", "policy.ensemble=3", *SMALL_DREAMER],
 }
 KINDS = ("policy", "explorer", "objective", "logger")
 PIECES = [f"{kind}={name}" for kind in KINDS for name in registry.names(kind)]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from wmplay.contracts import EnvSpec, Practice, Segment
 from wmplay.errors import ConfigError
 from wmplay.policies.actor_critic import real_returns, weights_of
+from wmplay.policies.disagreement import Disagreement
 from wmplay.policies.dreamer import Dreamer
 from wmplay.policies.imagination import Imagined, imagine, roots_of
 
@@ -284,3 +285,41 @@ def test_practice_without_experience_or_features_or_reward_is_refused() -> None:
         Dreamer(spec(1), nn.Linear(1, 1))
     with refused(ConfigError, advice="env.task"):
         dreamer(Clock(), spec(1), reward="task")
+
+
+# ---- exploration ----------------------------------------------------------------------------------
+
+
+def test_an_ensemble_takes_each_action_for_the_one_that_led_to_the_next_features() -> None:
+    torch.manual_seed(0)
+    ensemble = Disagreement(2, ACTION, members=3, hidden=31, layers=1, lr=1e-2)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(150):
+        action = torch.rand(61, 5, 2, generator=generator) * 2 + 1
+        features = torch.randn(61, 6, 2, generator=generator)  # the second tells the action before the frame
+        features[:, 1:, 0] = action[..., 0]
+        mask = torch.ones(61, 5, dtype=torch.bool)
+        mask[:, 3:] = False
+        features[:, 4:] = 100.0  # where the mask leaves out steps
+        loss = ensemble.learn(features, action, mask, generator)
+    assert loss < 0.6  # the other feature alone makes 0.5; an action that is not known, 0.17 more
+    known = features[:, :3].repeat(2, 1, 1)
+    seen, unseen = ensemble(known, torch.cat([action[:, :3], action[:, :3] + 20])).detach().chunk(2)
+    assert unseen.mean() > 20 * seen.mean()
+
+
+def test_the_explorer_is_paid_by_disagreement_and_acts_where_the_policy_explores() -> None:
+    policy = dreamer(Linear(), spec(2), ensemble=3)
+    assert policy.explorer is not None
+    roots = roots_of(policy.model, segments(size=2), policy.goals)
+    found = policy.imagined(roots, policy.explorer, torch.Generator().manual_seed(0))
+    assert policy.disagreement is not None
+    paid = policy.disagreement(found.state[:, :-1], found.action)
+    torch.testing.assert_close(found.reward / found.reward.mean(), paid / paid.mean())
+    with torch.no_grad():
+        policy.explorer.actor.network[-1].bias.copy_(torch.tensor([5.0, 5.0, -9.0, -9.0]))
+        policy.agent.actor.network[-1].bias.copy_(torch.tensor([-5.0, -5.0, -9.0, -9.0]))
+    now, still, first = {"x": torch.zeros(7, 2)}, torch.zeros(7, 2), torch.ones(7, dtype=torch.bool)
+    for explore in (False, True):
+        action, _ = policy.act(None, now, still, first, explore=explore)
+        assert bool((action > 0.9 * torch.tensor([0.5, 3.5])).all()) == explore

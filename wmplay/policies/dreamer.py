@@ -10,6 +10,7 @@ With an ensemble, a second actor and critic explore (Plan2Explore, Sekar et al. 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,8 @@ from wmplay.policies.actor_critic import (
     SlowCritic,
 )
 from wmplay.policies.beliefs import fixed, followed
-from wmplay.policies.imagination import GoalInputs, Outcome, RewardFrom, imagine, roots_of
+from wmplay.policies.disagreement import Disagreement
+from wmplay.policies.imagination import GoalInputs, Imagined, Outcome, RewardFrom, Roots, imagine, roots_of
 
 
 class Dreamer(nn.Module):
@@ -80,6 +82,9 @@ class Dreamer(nn.Module):
         agc: largest norm of a tensor's gradient, as a part of the norm of its weights; None = no limit.
         clip: largest gradient norm of the actor, and of the critic; None = no limit.
         warmup: updates over which the learning rate rises.
+        ensemble: networks whose disagreement a second actor seeks, which acts where the policy explores; 0 =
+            the actor itself explores.
+        ensemble_lr: learning rate of these networks.
 
     Raises:
         SpaceError: for other spaces.
@@ -118,19 +123,26 @@ class Dreamer(nn.Module):
         agc: float | None = 0.3,
         clip: float | None = None,
         warmup: int = 1000,
+        ensemble: int = 0,
+        ensemble_lr: float = 3e-4,
     ) -> None:
         super().__init__()
         sizes = {"hidden": hidden, "layers": layers, "batch_size": batch_size, "length": length}
         check_values(
             "dreamer",
             at_least_one={**sizes, "horizon": horizon, "slow_every": slow_every},
-            positive={"lr": lr, **{k: v for k, v in (("agc", agc), ("clip", clip)) if v is not None}},
+            positive={
+                "lr": lr,
+                "ensemble_lr": ensemble_lr,
+                **{k: v for k, v in (("agc", agc), ("clip", clip)) if v is not None},
+            },
             not_negative={
                 "entropy": entropy,
                 "replay_value": replay_value,
                 "eps": eps,
                 "weight_decay": weight_decay,
                 "warmup": warmup,
+                "ensemble": ensemble,
                 "last_actor": last_actor,
                 "last_critic": last_critic,
             },
@@ -142,7 +154,8 @@ class Dreamer(nn.Module):
         self.outcome = Outcome(reward, spec)
         self.goals = GoalInputs(spec.observation_space)
         self.model = featured(model, "dreamer")
-        size = features_of(self.model, spec.observation_space) + self.goals.size
+        self.features = features_of(self.model, spec.observation_space)
+        size = self.features + self.goals.size
         rules = Rules(
             gamma,
             decay,
@@ -155,18 +168,22 @@ class Dreamer(nn.Module):
             return_scale,
             replay_value,
         )
-        self.agent = ActorCritic(
-            Actor(size, spec.action_space, hidden, layers, norm, distribution, unimix, last_actor),
-            Critic(size, hidden, layers, norm, critic, last_critic),
-            rules,
-            kind=optimizer,
-            lr=lr,
-            eps=eps,
-            weight_decay=weight_decay,
-            agc=agc,
-            clip=clip,
-            warmup=warmup,
-        )
+        descent: dict[str, Any] = {"kind": optimizer, "lr": lr, "eps": eps, "weight_decay": weight_decay}
+        descent |= {"agc": agc, "clip": clip, "warmup": warmup}
+
+        def agent() -> ActorCritic:
+            actor = Actor(size, spec.action_space, hidden, layers, norm, distribution, unimix, last_actor)
+            return ActorCritic(
+                actor, Critic(size, hidden, layers, norm, critic, last_critic), rules, **descent
+            )
+
+        self.agent = agent()
+        self.explorer = agent() if ensemble else None
+        self.disagreement = None
+        if ensemble:
+            self.disagreement = Disagreement(
+                self.features, spec.action_space, ensemble, hidden, layers, ensemble_lr
+            )
 
     # ---- acting ------------------------------------------------------------------------------------
 
@@ -184,10 +201,12 @@ class Dreamer(nn.Module):
         explore: bool = False,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Belief]:
-        """Return the most likely actions [B, A] or [B] int64; with ``explore``, samples."""
+        """Return the most likely actions [B, A] or [B] int64; with ``explore``, samples (of the explorer, if
+        any)."""
         belief = followed(self.model, carry, observation, last_action, first)
         state = torch.cat([self.model.features(belief), self.goals(observation)], dim=-1)
-        actions = self.agent.actor(state)
+        agent = self.explorer if explore and self.explorer is not None else self.agent
+        actions = agent.actor(state)
         return actions.sample(generator) if explore else actions.mode(), belief
 
     # ---- learning ----------------------------------------------------------------------------------
@@ -218,17 +237,41 @@ class Dreamer(nn.Module):
     def update(self, segment: Segment, generator: torch.Generator) -> dict[str, Tensor]:
         """Take a gradient step of actor and critic on futures of a segment's frames; return metrics."""
         roots = roots_of(self.model, segment, self.goals)
+        metrics = self.agent.learn(self.imagined(roots, self.agent, generator), segment)
+        if self.explorer is None or self.disagreement is None:
+            return metrics
+        frames = (segment.mask.shape[0], segment.mask.shape[1] + 1)
+        features = self.model.features(roots.belief).reshape(*frames, -1)
+        loss = self.disagreement.learn(features, segment.action, segment.mask, generator)
+        found = self.explorer.learn(self.imagined(roots, self.explorer, generator))
+        return {**metrics, "ensemble_loss": loss, **{f"explorer_{name}": x for name, x in found.items()}}
+
+    def imagined(self, roots: Roots, agent: ActorCritic, generator: torch.Generator) -> Imagined:
+        """Return futures of an agent, with the gradients that its actor learns from.
+
+        The explorer's rewards are disagreements about what each action leads to.
+        """
         with torch.set_grad_enabled(self.gradient == "dynamics"):
-            imagined = imagine(self.model, roots, self.agent.actor, self.outcome, self.horizon, generator)
-        return self.agent.learn(imagined, segment)
+            found = imagine(self.model, roots, agent.actor, self.outcome, self.horizon, generator)
+            if agent is not self.explorer or self.disagreement is None:
+                return found
+            reward = self.disagreement(found.state[:, :-1, : self.features], found.action)
+        return replace(found, reward=reward)
 
     def learner_state(self) -> dict[str, Any]:
-        """Return the optimiser's state."""
-        return self.agent.descent.state()
+        """Return the optimisers' state."""
+        state: dict[str, Any] = {"agent": self.agent.descent.state()}
+        if self.explorer is not None and self.disagreement is not None:
+            state["explorer"] = self.explorer.descent.state()
+            state["disagreement"] = self.disagreement.optimizer.state_dict()
+        return state
 
     def load_learner_state(self, state: dict[str, Any]) -> None:
         """Restore ``learner_state``."""
-        self.agent.descent.load(state)
+        self.agent.descent.load(state["agent"])
+        if self.explorer is not None and self.disagreement is not None:
+            self.explorer.descent.load(state["explorer"])
+            self.disagreement.optimizer.load_state_dict(state["disagreement"])
 
 
 def features_of(model: Any, space: Any) -> int:
