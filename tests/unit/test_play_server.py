@@ -17,8 +17,8 @@ from test_play_session import luxo
 
 from wmplay.errors import ConfigError, WmplayError
 from wmplay.play import server as serving
+from wmplay.play.game.session import Session
 from wmplay.play.server import MOST_GAMES, Server
-from wmplay.play.session import Session
 
 MESSAGES = 10_000
 

@@ -15,11 +15,11 @@ import wmplay
 from wmplay.contracts import Array
 from wmplay.errors import ActionError, ConfigError, UnknownName, WmplayError
 from wmplay.play import protocol
-from wmplay.play.learned import LearnedWorld
+from wmplay.play.game.learned import LearnedWorld
+from wmplay.play.game.screen import shown_key
+from wmplay.play.game.session import Session
+from wmplay.play.game.timeline import KEYFRAME
 from wmplay.play.protocol import Act, Choose, Clock, Drive, Fork, Move, Reset, Resync, Rewind, Step, Tune
-from wmplay.play.screen import shown_key
-from wmplay.play.session import Session
-from wmplay.play.timeline import KEYFRAME
 
 SMALL = {"hidden": 13, "image_hidden": 17, "layers": 1}
 LAST = KEYFRAME + 5

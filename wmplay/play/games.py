@@ -13,11 +13,11 @@ from wmplay.config.overrides import with_values
 from wmplay.contracts import GOAL_PREFIX, env_spec, observation_spaces
 from wmplay.envs import build_env, env_config
 from wmplay.errors import ConfigError
-from wmplay.play.keeping import keeper
-from wmplay.play.learned import LearnedWorld
-from wmplay.play.screen import shown_key
-from wmplay.play.session import Driver, Session
-from wmplay.play.timeline import LONGEST
+from wmplay.play.game.keeping import keeper
+from wmplay.play.game.learned import LearnedWorld
+from wmplay.play.game.screen import shown_key
+from wmplay.play.game.session import Driver, Session
+from wmplay.play.game.timeline import LONGEST
 from wmplay.runs.load import LoadedRun
 from wmplay.runs.pieces import env_config as config_of_run
 from wmplay.simulation import Actor

@@ -20,7 +20,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from wmplay.errors import WmplayError
 from wmplay.play import protocol
-from wmplay.play.session import Session
+from wmplay.play.game.session import Session
 
 T = TypeVar("T")
 

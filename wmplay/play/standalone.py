@@ -15,9 +15,9 @@ from torch.utils._pytree import tree_leaves
 
 from wmplay.contracts import Array, Belief, Segment, Trajectory, seen_by
 from wmplay.envs import build_env
+from wmplay.play.game.screen import Shown
 from wmplay.play.games import Games
 from wmplay.play.program import Weights, step_program
-from wmplay.play.screen import Shown
 from wmplay.runs.load import LoadedRun
 from wmplay.simulation import observe, simulate
 from wmplay.system.files import written_beside

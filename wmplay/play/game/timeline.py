@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from wmplay.contracts import Array
-from wmplay.play.learned import Snapshot
-from wmplay.play.real import Beginning
+from wmplay.play.game.learned import Snapshot
+from wmplay.play.game.real import Beginning
 from wmplay.vector.frames import Frames
 
 LONGEST = 3_000  # steps of an episode: 5 minutes at 10 steps a second

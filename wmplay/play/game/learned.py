@@ -13,7 +13,7 @@ from torch import Tensor
 from wmplay.contracts import Array, Belief, WorldModel, capabilities, seen_by
 from wmplay.errors import ConfigError
 from wmplay.nets.trees import repeat_rows, rows, take_rows
-from wmplay.play.screen import Shown
+from wmplay.play.game.screen import Shown
 from wmplay.vector.frames import Frames
 
 LEAST_PROBABILITY = 1e-6  # of a pixel, so that a single impossible one has a surprise of 20 bits

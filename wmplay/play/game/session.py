@@ -18,11 +18,11 @@ from gymnasium.spaces import Box, Discrete
 from wmplay.contracts import Array
 from wmplay.errors import ConfigError, UnknownName, WmplayError
 from wmplay.play import protocol
-from wmplay.play.learned import LearnedWorld
-from wmplay.play.real import Arrival, Beginning, RealWorld
-from wmplay.play.scene import Scene
-from wmplay.play.screen import Shown, shown_key
-from wmplay.play.timeline import KEYFRAME, LONGEST, Branch, Moment
+from wmplay.play.game.learned import LearnedWorld
+from wmplay.play.game.real import Arrival, Beginning, RealWorld
+from wmplay.play.game.scene import Scene
+from wmplay.play.game.screen import Shown, shown_key
+from wmplay.play.game.timeline import KEYFRAME, LONGEST, Branch, Moment
 from wmplay.vector.actions import checked_action
 from wmplay.vector.frames import Frames
 

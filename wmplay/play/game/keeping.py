@@ -15,8 +15,8 @@ import numpy as np
 from wmplay.contracts import Array, Trajectory, observation_spaces
 from wmplay.errors import WmplayError
 from wmplay.evaluation.cases import About, Case, save_case, score_case
-from wmplay.play.screen import shown_key
-from wmplay.play.timeline import Branch, Moment
+from wmplay.play.game.screen import shown_key
+from wmplay.play.game.timeline import Branch, Moment
 from wmplay.runs.load import LoadedRun
 from wmplay.vector.frames import Frames
 
