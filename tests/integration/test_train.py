@@ -117,6 +117,25 @@ def test_an_interrupted_run_goes_on_to_the_numbers_of_an_unbroken_one(
     assert_same_run(whole, Path("broken"))
 
 
+def test_steps_are_collected_in_place_of_episodes() -> None:
+    few = ["fit.steps=0", "fit.replay_ratio=0.1", "fit.schedule=constant", "evaluate.prediction.episodes=0"]
+    steps = ["collect.episodes=0", "collect.steps=37", "evaluate.policy.episodes=0", "dir=steps"]
+    run = wmplay.train([*TINY, *few, *steps])
+    collected = [line for line in run.metrics if line["phase"] == "collect"]
+    random = collected[0]["collect/steps"]
+    assert [line["collect/steps"] for line in collected] == [random, 37, 37]
+    assert run.metrics[-1]["real_steps"] == random + 74 == sum(map(len, run.trajectories))
+    updates = [line["step"] for line in run.metrics if line["phase"] == "fit"]
+    assert max(updates) >= round(0.1 * (random + 37)) + round(0.1 * 37)
+
+
+@pytest.mark.parametrize("other", ["collect.episodes=3", "collect.workers=ray"])
+def test_steps_and_episodes_or_actors_exclude_each_other(other: str) -> None:
+    with refused(ConfigError, ("collect.steps", other.partition("=")[0])):
+        wmplay.train([*TINY, "collect.episodes=0", "collect.steps=37", other, "dir=both"])
+    assert not Path("both").exists()
+
+
 RUN = "import sys; from wmplay.cli import main; sys.exit(main(sys.argv[1:]))"
 
 

@@ -54,6 +54,7 @@ class CollectSettings:
     random_episodes: Count = 100
     held: Fraction = 0.0
     episodes: Count = 0
+    steps: Count = 0
     num_envs: Some = 64
     num_workers: Count = 0
     workers: Literal["local", "ray"] = "local"

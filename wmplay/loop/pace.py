@@ -30,7 +30,7 @@ from wmplay.evaluation.clips import BATCH
 from wmplay.loop.fitter import make_fitter, segment_length
 from wmplay.nets.units import measure_units
 from wmplay.runs.pieces import Parts, env_config
-from wmplay.runs.worlds import practice_env
+from wmplay.runs.worlds import longest_episode, practice_env
 from wmplay.simulation import observe, predict, simulate
 from wmplay.store import Store, save_trajectories
 from wmplay.system.device import use_threads
@@ -62,6 +62,7 @@ class Pace:
         model: an evaluation of the model.
         policy: an evaluation of the policy.
         baselines: the additional part of the last evaluation of a run.
+        clock: steps of an episode.
     """
 
     threads: int = 1
@@ -72,6 +73,7 @@ class Pace:
     model: float = 0.0
     policy: float = 0.0
     baselines: float = 0.0
+    clock: float = 200.0
 
     def updates_in(self, minutes: float, iterations: int) -> int:
         """Return the updates of each iteration that take ``minutes`` in all iterations together."""
@@ -88,13 +90,13 @@ class Pace:
             number % settings.evaluate.every == 0 or number == settings.iterations for number in done
         )
         collected = left - (phase != "collect")
-        transitions = settings.collect.random_episodes * first + settings.collect.episodes * collected
+        explored = (settings.collect.episodes + settings.collect.steps / self.clock) * collected
+        episodes = settings.collect.random_episodes * first + explored
         fitted = settings.fit.steps * settings.iterations - updates
         if settings.fit.replay_ratio:
-            fitted += round(settings.fit.replay_ratio * transitions * CLOCK)
+            fitted += round(settings.fit.replay_ratio * episodes * self.clock)
         return {
-            "collect": self.random * settings.collect.random_episodes * first
-            + self.explored * settings.collect.episodes * collected,
+            "collect": self.random * settings.collect.random_episodes * first + self.explored * explored,
             "fit": self.update * max(0, fitted),
             "improve": self.practice * settings.improve.steps * (left - (phase == "evaluate")),
             "evaluate": (self.model + self.policy) * assessed + self.baselines + REPORT,
@@ -274,10 +276,11 @@ def _acting(settings: Settings, parts: Parts, device: torch.device, model: float
         _episode(settings, policy, device, several, settings.collect.env) if several else 0.0
         for policy, several in (
             (None, max(held_out, settings.collect.random_episodes)),
-            (parts.explorer, settings.collect.episodes),
+            (parts.explorer, settings.collect.episodes or settings.collect.steps),
         )
     )
     seconds = {"random": random, "explored": explored, "model": model}
+    seconds["clock"] = _clock(settings, parts.env)
     if number:
         learner = isinstance(parts.policy, Learner)
         own = number * _episode(settings, parts.policy, device, number)
@@ -322,10 +325,8 @@ def _episode(
 
 def _clock(settings: Settings, env: gymnasium.Env[Any, Any]) -> float:
     """Return the mean number of steps of an episode, as far as it can be known."""
-    known = env_spec(env)
-    limits = known.max_steps, settings.collect.max_episode_steps
-    longest = min((limit for limit in limits if limit), default=CLOCK)
-    return longest * (EARLY if isinstance(known.task, HasDistance) else 1.0)
+    longest = longest_episode(settings, env) or CLOCK
+    return longest * (EARLY if isinstance(env_spec(env).task, HasDistance) else 1.0)
 
 
 def _shared(workers: int) -> int:

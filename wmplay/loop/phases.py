@@ -17,9 +17,9 @@ from wmplay.loop.fitter import segment_length
 from wmplay.loop.session import Session
 from wmplay.nets.units import measure_units, to_measure
 from wmplay.policies.random import RandomPolicy
-from wmplay.runs.episodes import run_episodes
+from wmplay.runs.episodes import run_episodes, run_steps
 from wmplay.runs.pieces import env_config
-from wmplay.runs.worlds import practice_env, real_env, steps_of_starts
+from wmplay.runs.worlds import longest_episode, practice_env, real_env, steps_of_starts
 from wmplay.store.provenance import origin_of
 from wmplay.system.device import seed_draws
 from wmplay.system.progress import bar
@@ -27,6 +27,7 @@ from wmplay.system.progress import bar
 MEASURED = 1024  # segments that give a model its units, where bounds do not
 
 Phase: TypeAlias = Callable[[Session], None]
+Collecting: TypeAlias = Callable[[int], Iterator[Trajectory]]  # by a seed
 
 
 def collect(s: Session) -> None:
@@ -40,29 +41,54 @@ def collect(s: Session) -> None:
             s.keep(given_episodes(s.settings, s.parts.env, s.directory))
         held = s.settings.collect.held
         policy = RandomPolicy(s.parts.env.action_space, held) if held else None
-        _collect(s, s.settings.collect.random_episodes, policy, "collect at random")
-    _collect(s, s.settings.collect.episodes, s.parts.explorer, "collect")
+        number = s.settings.collect.random_episodes
+        _collect(s, partial(_episodes, s, number, policy) if number else None, "collect at random")
+    explored: Collecting | None = None
+    if s.settings.collect.steps:
+        explored = partial(_steps, s)
+    elif s.settings.collect.episodes:
+        explored = partial(_episodes, s, s.settings.collect.episodes, s.parts.explorer)
+    _collect(s, explored, "collect")
     cfg = s.settings.fit
     s.state.fit_from = s.state.updates
     s.state.fit_until = s.state.updates + cfg.steps + round(cfg.replay_ratio * (s.state.real_steps - before))
 
 
-def _collect(s: Session, episodes: int, policy: Policy | None, purpose: str) -> None:
-    if episodes == 0:
+def _collect(s: Session, collecting: Collecting | None, purpose: str) -> None:
+    if collecting is None:
         return
     returns: list[float] = []
     steps = 0
 
     def kept() -> Iterator[Trajectory]:
         nonlocal steps
-        for trajectory in _episodes(s, episodes, policy, s.seeds.of(purpose, s.state.iteration)):
+        for trajectory in collecting(s.seeds.of(purpose, s.state.iteration)):
             returns.append(float(trajectory.reward.sum()))
             steps += len(trajectory)
             yield trajectory
 
     s.keep(kept(), origin_of(env_config(s.settings, s.settings.collect.env)))
     s.state.real_steps += steps
-    s.log("collect", {"return": float(np.mean(returns)), "episodes": episodes, "steps": steps})
+    s.log("collect", {"return": float(np.mean(returns)), "episodes": len(returns), "steps": steps})
+
+
+def _steps(s: Session, seed: int) -> Iterator[Trajectory]:
+    """Simulate ``collect.steps`` steps by the explorer."""
+    cfg = s.settings.collect
+    with closing(build_env(env_config(s.settings, cfg.env))) as env:
+        longest = longest_episode(s.settings, env) or cfg.steps
+    slots = max(1, cfg.steps // longest)
+    return run_steps(
+        real_env(s.settings, slots, cfg.env),
+        s.parts.explorer,
+        cfg.steps,
+        longest,
+        seed,
+        "collect",
+        device=s.device,
+        explore=True,
+        check=s.interrupt.check,
+    )
 
 
 def _episodes(s: Session, episodes: int, policy: Policy | None, seed: int) -> Iterator[Trajectory]:

@@ -30,7 +30,7 @@ from wmplay.loop.lending import lending
 from wmplay.runs.compatibility import check_policy, check_same_world, check_store
 from wmplay.runs.load import load_run
 from wmplay.runs.pieces import Parts, env_config
-from wmplay.runs.worlds import practice_env
+from wmplay.runs.worlds import longest_episode, practice_env
 from wmplay.simulation import predict, simulate
 from wmplay.store import Store, load_trajectories, save_trajectories
 from wmplay.store.split import hold_out
@@ -55,13 +55,14 @@ def rehearse(settings: Settings, parts: Parts, device: torch.device, *, continue
     """
     require_logger(settings)
     collect = settings.collect
-    collects = collect.random_episodes + collect.episodes > 0
+    collects = collect.random_episodes + collect.episodes + collect.steps > 0
+    _check_steps(settings)
     other_world = settings.recorded.other_world
     given = None if continued or settings.recorded.data is None else load_trajectories(settings.recorded.data)
     if parts.model is not None and settings.fit.steps and not collects and given is None and not continued:
         raise ConfigError(
             "there is nothing to fit the model on: collect episodes (collect.random_episodes, "
-            "collect.episodes) or give a store of them with env.data=<store>"
+            "collect.episodes, collect.steps) or give a store of them with env.data=<store>"
         )
     with closing(build_env(env_config(settings, collect.env))) as env:
         if isinstance(env, RecordedEnv):
@@ -72,7 +73,7 @@ def rehearse(settings: Settings, parts: Parts, device: torch.device, *, continue
             _predict(env, parts.model, device)
         if settings.improve.steps and collects:
             _check_reward(settings, env, parts.env)
-        if collect.episodes:
+        if collect.episodes or collect.steps:
             act(env, parts.policy, device)  # without exploration: who is at fault is clear
             act(env, parts.explorer, device, explore=True)
         if given is not None:
@@ -94,6 +95,21 @@ def rehearse(settings: Settings, parts: Parts, device: torch.device, *, continue
             if settings.evaluate.policy.reference is not None:
                 other = load_run(settings.evaluate.policy.reference)
                 check_policy(other, env, None if other_world else MEANT)
+
+
+def _check_steps(settings: Settings) -> None:
+    """Raise ConfigError if ``collect.steps`` contradicts another setting."""
+    collect = settings.collect
+    if collect.steps and collect.episodes:
+        raise ConfigError(
+            f"collect.episodes is {collect.episodes} and collect.steps is {collect.steps}",
+            expected="one of them, the other 0",
+        )
+    if collect.steps and collect.over_ray:
+        raise ConfigError(
+            "collect.steps counts the steps of this process, and with collect.workers=ray actors take them",
+            advice="give collect.episodes, or collect.workers=local",
+        )
 
 
 def require_logger(settings: Settings) -> None:
@@ -188,7 +204,8 @@ def _predict(env: gymnasium.Env[Any, Any], model: Any, device: torch.device) -> 
 
 def _check_recorded(settings: Settings, env: RecordedEnv) -> None:
     """Raise an error if a run needs more than the recorded data has."""
-    if settings.collect.random_episodes or settings.collect.episodes:
+    collect = settings.collect
+    if collect.random_episodes or collect.episodes or collect.steps:
         env.reset()  # says why not
     if settings.evaluate.prediction.episodes:
         hold_out(env.store, settings.evaluate.prediction.episodes, settings.evaluate.seed)
@@ -198,9 +215,8 @@ def _check_windows(settings: Settings, env: gymnasium.Env[Any, Any]) -> None:
     """Raise ConfigError if the env's time limit is too short for the clips to be predicted."""
     prediction = settings.evaluate.prediction
     steps = prediction.context - 1 + prediction.horizon
-    limits = env_spec(env).max_steps, settings.collect.max_episode_steps
-    longest = min((limit for limit in limits if limit), default=steps)
-    if steps > longest:
+    longest = longest_episode(settings, env)
+    if longest is not None and steps > longest:
         raise ConfigError(
             f"evaluate.prediction: {prediction.context} frames of context and a horizon of "
             f"{prediction.horizon} take {steps} steps, an episode has at most {longest}",

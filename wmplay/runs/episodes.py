@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
 from wmplay.contracts import Policy, Trajectory
 from wmplay.simulation import RayPool, simulate_blocks
-from wmplay.system.progress import episodes_bar
+from wmplay.system.progress import bar, episodes_bar
 
 Check: TypeAlias = Callable[[], None]  # called now and then; raises to stop
 
@@ -55,3 +56,58 @@ def run_episodes(
             device=device,
             progress=progress,
         )
+
+
+def run_steps(
+    env: VectorEnv[Any, Any, Any],
+    policy: Policy | None,
+    steps: int,
+    longest: int,
+    seed: int,
+    title: str,
+    *,
+    device: torch.device,
+    explore: bool = False,
+    check: Check = lambda: None,
+) -> Iterator[Trajectory]:
+    """Simulate episodes of ``steps`` steps in all, with a progress bar, and close the env.
+
+    Episodes are simulated in blocks, as by ``simulate``, of no more slots than can all reach the longest
+    episode. So only the last episodes are cut, as truncated.
+
+    Args:
+        env: the real world.
+        policy: as for ``simulate``.
+        steps: their number in all episodes together.
+        longest: the largest number of steps of an episode.
+        seed: of the resets and of the policy's draws.
+        title: of the progress bar.
+        device: as for ``simulate``.
+        explore: as for ``simulate``.
+        check: called now and then; it may raise to stop.
+    """
+    taken = block = 0
+    with closing(env), bar(title, steps, "steps") as advance:
+
+        def progress(episodes: int, more: int) -> None:
+            check()
+            advance(taken + more, "")
+
+        while taken < steps:
+            left = steps - taken
+            slots = max(1, min(env.num_envs, left // longest))
+            own = int(np.random.SeedSequence([seed, block]).generate_state(1)[0])
+            found = list(
+                simulate_blocks(
+                    env,
+                    policy,
+                    slots,
+                    own,
+                    explore=explore,
+                    max_steps=min(longest, left // slots),
+                    device=device,
+                    progress=progress,
+                )
+            )
+            taken, block = taken + sum(map(len, found)), block + 1
+            yield from found

@@ -74,6 +74,12 @@ def real_env(
     return env
 
 
+def longest_episode(settings: Settings, env: Any) -> int | None:
+    """Return the largest number of steps of an episode that is collected in an env; None = unlimited."""
+    limits = env_spec(env).max_steps, settings.collect.max_episode_steps
+    return min((limit for limit in limits if limit), default=None)
+
+
 def steps_of_starts(settings: Settings) -> int:
     """Return the number of real steps that recording the starts of practice in the model takes.
 
