@@ -125,6 +125,7 @@ class Scale(NamedTuple):
 
     value: float
     offset: float  # added to the most visits in the same place
+    least: float  # smallest range of values that is stretched to 0..1
 
 
 def search(
@@ -139,6 +140,7 @@ def search(
     gumbel: Tensor | None = None,
     value_scale: float = 0.1,
     visit_offset: float = 50.0,
+    least_range: float = 1e-8,
 ) -> Search:
     """Search from a root, and return the best action and an improved policy.
 
@@ -153,9 +155,14 @@ def search(
         gumbel: [B, C], noise on the root's logits that makes the action a draw of the policy; None = none.
         value_scale: of Gumbel MuZero's transformed values.
         visit_offset: added to the most visits in the same place.
+        least_range: the smallest range of the values of a node's actions that is stretched to 0..1; smaller
+            differences, such as those of an untrained model, have less weight.
     """
     logits = root.logits if allowed is None else root.logits.masked_fill(~allowed, LOWEST)
-    tree, scale = Tree(replace(root, logits=logits), simulations + 1), Scale(value_scale, visit_offset)
+    tree, scale = (
+        Tree(replace(root, logits=logits), simulations + 1),
+        Scale(value_scale, visit_offset, least_range),
+    )
     noise = torch.zeros_like(logits) if gumbel is None else gumbel
     schedules = [halving(max(n, 1), simulations) for n in range(min(considered, logits.shape[1]) + 1)]
     possible = (logits > LOWEST / 2).sum(1).clamp(max=len(schedules) - 1)
@@ -210,7 +217,7 @@ def completed(tree: Tree, node: Tensor, scale: Scale) -> tuple[Tensor, Tensor]:
     q = torch.where(tried, tree.q[node], mixed.unsqueeze(1))
     low, high = q.aminmax(dim=1, keepdim=True)
     size = (scale.offset + taken.amax(1, keepdim=True)) * scale.value
-    return q, size * (q - low) / (high - low).clamp(min=1e-8)
+    return q, size * (q - low) / (high - low).clamp(min=scale.least)
 
 
 def exploration_rate(visits: Tensor) -> Tensor:

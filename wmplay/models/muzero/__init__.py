@@ -26,12 +26,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wmplay.contracts import Actions, Prediction, Segment
-from wmplay.errors import SpaceError, check_values
-from wmplay.models.muzero.networks import Networks
+from wmplay.errors import ConfigError, SpaceError, check_values
+from wmplay.models.muzero.networks import Likeness, Networks
 from wmplay.models.vector_state import with_history
 from wmplay.nets.actions import ActionEncoder
 from wmplay.nets.agents.distributions import Categorical
-from wmplay.nets.layers import mlp
 from wmplay.nets.search import Reached, Search, search
 from wmplay.system.processes import joint_count
 
@@ -61,6 +60,7 @@ class MuZero(nn.Module):
             policy target.
         searched: part of the rows of a batch whose frames are searched; the others have the values of the
             slow copy's network, and no policy target.
+        least_range: of the values of a state's actions that decides between them; see ``search``.
         bins: of the distributions of rewards and values, an odd number.
         largest: the largest reward or value, as a root (``to_root``; 20 is 396, 300 is 50,460).
         slow_rate: how far the slow copy follows in each update.
@@ -90,6 +90,7 @@ class MuZero(nn.Module):
         gamma: float = 0.997,
         simulations: int = 16,
         searched: float = 1.0,
+        least_range: float = 0.1,
         bins: int = 41,
         largest: float = 20.0,
         slow_rate: float = 0.02,
@@ -100,12 +101,19 @@ class MuZero(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(action_space, Discrete):
-            raise SpaceError(f"action space is {action_space}", expected="Discrete from 0")
+            raise SpaceError(f"action space is {action_space}", got=action_space, expected="Discrete from 0")
+        if bins < 3 or bins % 2 == 0:
+            raise ConfigError(f"muzero: bins is {bins}", got=bins, expected="an odd number from 3")
         sizes = {"frames": frames, "latent": latent, "hidden": hidden, "layers": layers, "unroll": unroll}
         check_values(
             "muzero",
-            at_least_one={**sizes, "steps": steps, "bins": bins // 3, "codes": codes},
-            positive={"gamma": gamma, "slow_rate": slow_rate, "largest": largest},
+            at_least_one={**sizes, "steps": steps, "codes": codes},
+            positive={
+                "gamma": gamma,
+                "slow_rate": slow_rate,
+                "largest": largest,
+                "least_range": least_range,
+            },
             not_negative={
                 "simulations": simulations,
                 "value_weight": value_weight,
@@ -115,7 +123,8 @@ class MuZero(nn.Module):
             fractions={"gamma": gamma, "slow_rate": slow_rate, "searched": searched},
         )
         self.frames, self.unroll, self.steps, self.gamma = frames, unroll, steps, gamma
-        self.simulations, self.searched, self.slow_rate = simulations, searched, slow_rate
+        self.simulations, self.searched, self.least_range = simulations, searched, least_range
+        self.slow_rate = slow_rate
         self.weights = {"value": value_weight, "reward": reward_weight, "consistency": consistency}
         self.encode_action = ActionEncoder(action_space)
         self.networks = Networks(
@@ -123,7 +132,7 @@ class MuZero(nn.Module):
         )
         self.slow = copy.deepcopy(self.networks).requires_grad_(False)
         if consistency:
-            self.project, self.foretell = mlp(latent, hidden, 1, hidden), mlp(hidden, hidden, 1, hidden)
+            self.likeness = Likeness(latent, hidden)
 
     # ---- the verbs -------------------------------------------------------------------------------
 
@@ -195,11 +204,11 @@ class MuZero(nn.Module):
         """Return the loss of the K + 1 states that are unrolled from each frame.
 
         The losses of states after the first weigh 1 / K. Metrics, each before its weight: ``loss/policy``,
-        ``loss/value``, ``loss/reward`` and, if they are in use, ``loss/consistency``, ``loss/chance`` and
-        ``loss/commitment``; ``value``, the mean of the value targets.
+        ``loss/value``, ``loss/reward`` and, if they are in use, ``loss/consistency`` and ``loss/chance``;
+        ``value``, the mean of the value targets.
         """
         steps = segment.action.shape[1]
-        targets = self._targets(segment)
+        targets = self.targets(segment)
         embedding = self.networks.embed(segment.observation)
         real = self.networks.represent(self._windows(embedding))  # [B, T + 1, S]
         begins = (with_history(segment, self.frames) & targets.real[:, :steps]).flatten()
@@ -218,10 +227,12 @@ class MuZero(nn.Module):
         beyond = torch.randint_like(F.pad(segment.action, (0, self.unroll)), self.encode_action.size)
         action = torch.where(targets.real[:, :-1], F.pad(segment.action, (0, self.unroll)), beyond)
         codes = self.networks.codes(embedding)
+        if codes is not None:
+            codes = F.pad(codes, (0, 0, 0, self.unroll))
         states, rewards = self._unrolled(
             real[:, :-1].flatten(0, 1),
             self.encode_action(unrolled(action, 1)),
-            None if codes is None else unrolled(F.pad(codes.hard, (0, 0, 0, self.unroll)), 1),
+            None if codes is None else unrolled(codes, 1),
         )
         logits, values = self.networks.judge(states)
         scalars = self.networks.scalars
@@ -235,16 +246,14 @@ class MuZero(nn.Module):
         }
         frames = unrolled(targets.seen[:, 1:], 1)
         if self.weights["consistency"]:
-            aim = unrolled(F.pad(self.project(real).detach(), (0, 0, 0, self.unroll))[:, 1:], 1)
-            alike = F.cosine_similarity(self.foretell(self.project(states[1:])), aim, dim=-1)
-            terms["consistency"] = mean(1 - alike, frames)
+            aim = unrolled(F.pad(real.detach(), (0, 0, 0, self.unroll))[:, 1:], 1)
+            terms["consistency"] = mean(1 - self.likeness(states[1:], aim), frames)
         if codes is not None:
             drawn = self.networks.chance_logits(states[:-1])
             taken = unrolled(action, 1).unsqueeze(-1).unsqueeze(-1).expand(-1, -1, 1, drawn.shape[-1])
             logs = drawn.gather(2, taken).squeeze(2).log_softmax(-1)
-            code = unrolled(F.pad(codes.hard.detach(), (0, 0, 0, self.unroll)), 1)
+            code = unrolled(codes.detach(), 1)
             terms["chance"] = mean(-(code * logs).sum(-1), frames)
-            terms["commitment"] = mean(unrolled(F.pad(codes.distance, (0, self.unroll)), 1), frames)
         total = torch.stack([self.weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
         metrics = {f"loss/{name}": term.detach() for name, term in terms.items()}
         return total, {**metrics, "value": targets.value[targets.known].mean()}
@@ -271,7 +280,8 @@ class MuZero(nn.Module):
         return torch.stack(states), torch.stack(rewards)
 
     @torch.no_grad()
-    def _targets(self, segment: Segment) -> Targets:
+    def targets(self, segment: Segment) -> Targets:
+        """Return what the states that are unrolled from a segment are compared with."""
         counted = segment.mask & (
             (segment.mask & segment.terminated).cumsum(1) - segment.terminated.int() <= 0
         )
@@ -317,7 +327,8 @@ class MuZero(nn.Module):
             after, reward = self.slow.advance(latent, action, code)
             return reached(after, self.slow.scalars.mean(reward))
 
-        return search(expand, reached(latent, torch.zeros_like(discount)), self.simulations)
+        root = reached(latent, torch.zeros_like(discount))
+        return search(expand, root, self.simulations, least_range=self.least_range)
 
     def _windows(self, embedding: Tensor) -> Tensor:
         """Return the k embeddings [B, T + 1, k, E] up to each of [B, T + 1, E]; the first one is repeated."""

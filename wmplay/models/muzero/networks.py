@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from itertools import pairwise
+from typing import Any
 
 import gymnasium as gym
 import torch
@@ -11,16 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wmplay.nets.agents.two_hot import of_roots
-from wmplay.nets.layers import mlp
 from wmplay.nets.modalities import modalities
 from wmplay.nets.observations import ObservationEncoder
-
-
-class Codes(NamedTuple):
-    """The outcomes of steps, as the two frames around each tell."""
-
-    hard: Tensor  # [B, T, codes]: one-hot, with the gradient of the probabilities
-    distance: Tensor  # [B, T]: of the probabilities to one-hot ones
 
 
 class Networks(nn.Module):
@@ -55,21 +48,24 @@ class Networks(nn.Module):
         self.encoder = ObservationEncoder(
             modalities(space, vector_sigma=1.0, pixel_sigma=1.0), 0, hidden, layers, hidden
         )
-        self.from_frames = mlp(frames * hidden, hidden, 1, latent)
+        self.norm = nn.LayerNorm(hidden)
+        self.from_frames = normed(frames * hidden, hidden, 1, latent)
         inputs = latent + actions + (codes if codes > 1 else 0)
-        self.dynamics = mlp(inputs, hidden, layers, latent + self.scalars.size)
-        self.prediction = mlp(latent, hidden, layers, actions + self.scalars.size)
+        self.dynamics = normed(inputs, hidden, layers, latent + self.scalars.size)
+        self.prediction = normed(latent, hidden, layers, actions + self.scalars.size)
         if codes > 1:
-            self.chance = mlp(latent, hidden, layers, actions * codes)
-            self.code = mlp(2 * hidden, hidden, layers, codes)
-        with torch.no_grad():  # rewards and values of 0, and uniform policies
+            self.chance = normed(latent, hidden, layers, actions * codes)
+            self.code = normed(2 * hidden, hidden, layers, codes)
+        with torch.no_grad():  # uniform policies, and rewards and values of about 0
             for network, first in ((self.dynamics, latent), (self.prediction, 0)):
                 for weight in network[-1].parameters():
                     weight[first:] = 0
+                bias = network[-1].get_parameter("bias")
+                bias[-self.scalars.size :] = -self.scalars.bins.abs()
 
     def embed(self, observation: Mapping[str, Tensor]) -> Tensor:
         """Return the embeddings [..., E] of frames {key: [..., *shape]}."""
-        embedding: Tensor = F.silu(self.encoder(observation).float())
+        embedding: Tensor = F.silu(self.norm(self.encoder(observation))).float()
         return embedding
 
     def represent(self, windows: Tensor) -> Tensor:
@@ -102,13 +98,70 @@ class Networks(nn.Module):
         """Return the probabilities [B, C, codes] of the outcomes of each action; None if there is one."""
         return None if self.outcomes == 1 else self.chance_logits(latent).softmax(-1)
 
-    def codes(self, embedding: Tensor) -> Codes | None:
-        """Return the outcomes of the steps between embeddings [B, T + 1, E]; None if there is one."""
+    def codes(self, embedding: Tensor) -> Tensor | None:
+        """Draw the outcomes of the steps between embeddings [B, T + 1, E], one-hot [B, T, codes], with the
+        gradient of their probabilities; None if there is one.
+
+        They are drawn (from torch's global generator) because a code that is never taken is never learned.
+        """
         if self.outcomes == 1:
             return None
-        soft = self.code(torch.cat([embedding[:, :-1], embedding[:, 1:]], -1)).float().softmax(-1)
-        hard = F.one_hot(soft.argmax(-1), self.outcomes).float()
-        return Codes(hard + soft - soft.detach(), (soft - hard).square().sum(-1))
+        logits = self.code(torch.cat([embedding[:, :-1], embedding[:, 1:]], -1)).float()
+        soft, noise = logits.softmax(-1), -torch.rand_like(logits).clamp(min=1e-20).log()
+        hard = F.one_hot((soft / noise).argmax(-1), self.outcomes).float()
+        codes: Tensor = hard + soft - soft.detach()
+        return codes
+
+
+def normed(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
+    """Return ``layers`` layers of ``hidden`` normalised SiLU units and a linear layer.
+
+    States are positive, and their gradients small without the normalisation.
+    """
+    sizes, stack = [inputs] + [hidden] * layers, list[nn.Module]()
+    for before, after in pairwise(sizes):
+        stack += [nn.Linear(before, after), nn.LayerNorm(after), nn.SiLU()]
+    return nn.Sequential(*stack, nn.Linear(sizes[-1], outputs))
+
+
+class Likeness(nn.Module):
+    """The similarity of states that SimSiam's two networks see (Chen and He 2020, arXiv 2011.10566).
+
+    Statistics of the batch normalise the projections: without them all states become alike.
+
+    Args:
+        latent: size S of the state.
+        hidden: size of the projections.
+    """
+
+    def __init__(self, latent: int, hidden: int) -> None:
+        super().__init__()
+        self.project = nn.Sequential(
+            nn.Linear(latent, hidden),
+            _Centered(hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, hidden),
+            _Centered(hidden),
+        )
+        self.foretell = nn.Sequential(
+            nn.Linear(hidden, hidden), _Centered(hidden), nn.SiLU(), nn.Linear(hidden, hidden)
+        )
+
+    def forward(self, state: Tensor, aim: Tensor) -> Tensor:
+        """Return the cosines [...] of states [..., S] to aims of the same shape, which get no gradient."""
+        with torch.no_grad():
+            wanted = self.project(aim)
+        return F.cosine_similarity(self.foretell(self.project(state)), wanted, dim=-1)
+
+
+class _Centered(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(size, track_running_stats=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normal: Tensor = self.norm(x.flatten(0, -2)).reshape(x.shape)
+        return normal
 
 
 def scaled(x: Tensor) -> Tensor:
