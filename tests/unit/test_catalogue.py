@@ -12,10 +12,10 @@ import yaml
 
 from wmplay import registry
 from wmplay.cli import main
-from wmplay.cli.completion import SCRIPTS, completions
-from wmplay.cli.list import defaults_of, head
+from wmplay.cli.commands.completion import SCRIPTS, completions
+from wmplay.cli.commands.list import defaults_of, head
+from wmplay.cli.commands.new import TEMPLATES
 from wmplay.cli.main import COMMANDS
-from wmplay.cli.new import TEMPLATES
 from wmplay.config import plugins
 from wmplay.config.kinds import KINDS
 from wmplay.config.references import target

@@ -1,6 +1,6 @@
 """The command line: the table of commands, dispatch, and how errors end.
 
-``wmplay/cli/<command>.py`` is a command: ``add_arguments(parser)`` and ``run(options)``. Only the chosen one
+``wmplay/cli/commands/<command>.py`` is a command: ``add_arguments(parser)`` and ``run(options)``. Only the chosen one
 is imported, and imports what it needs when it runs, so that ``--help`` is quick.
 """
 
@@ -96,7 +96,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _module(command: str) -> Any:
-    return import_module(f"wmplay.cli.{command}")
+    return import_module(f"wmplay.cli.commands.{command}")
 
 
 def _debug_option(parser: argparse.ArgumentParser) -> None:

@@ -37,7 +37,7 @@ class Kind:
 
     @property
     def template(self) -> str:
-        """The file of ``wmplay/cli/new/templates`` that ``wmplay new`` begins a piece with."""
+        """The file of ``wmplay/cli/commands/new/templates`` that ``wmplay new`` begins a piece with."""
         return f"{self.name}.py.txt"
 
 

@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> None:
             raise UsageError("torchrun starts one run, and -m makes many", advice="leave out one of them")
         multirun(options.overrides)
     else:
-        from wmplay.cli.report import print_results
+        from wmplay.cli.commands.report import print_results
         from wmplay.loop.train import train
         from wmplay.system.processes import rank
 

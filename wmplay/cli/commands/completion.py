@@ -13,8 +13,8 @@ from importlib import import_module
 from typing import Any
 
 from wmplay import registry
-from wmplay.cli.data import VERBS
-from wmplay.cli.list import chain, content, defaults_of
+from wmplay.cli.commands.data import VERBS
+from wmplay.cli.commands.list import chain, content, defaults_of
 from wmplay.cli.main import COMMANDS
 from wmplay.config import plugins
 from wmplay.config.kinds import EXPERIMENT, KINDS
@@ -170,7 +170,7 @@ def _options(command: str, verb: str) -> list[str]:
     if command == "data" and verb in VERBS:
         VERBS[verb].add_arguments(parser)
     else:
-        import_module(f"wmplay.cli.{command}").add_arguments(parser)
+        import_module(f"wmplay.cli.commands.{command}").add_arguments(parser)
     return ["--debug", *re.findall(r"(?<!\S)--?[a-z][a-z-]*", parser.format_help())]
 
 

@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
             raise UsageError("cases= goes with no other setting")
         _try_cases(options.run, Path(chosen[0]))
         return
-    from wmplay.cli.report import print_results
+    from wmplay.cli.commands.report import print_results
     from wmplay.loop.train import evaluate_again
 
     evaluate_again(options.run, options.overrides)
