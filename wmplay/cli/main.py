@@ -1,7 +1,7 @@
 """The command line: the table of commands, dispatch, and how errors end.
 
-``wmplay/cli/commands/<command>.py`` is a command: ``add_arguments(parser)`` and ``run(options)``. Only the chosen one
-is imported, and imports what it needs when it runs, so that ``--help`` is quick.
+``wmplay/cli/commands/<command>.py`` is a command: ``add_arguments(parser)`` and ``run(options)``. Only the
+chosen one is imported, and imports what it needs when it runs, so that ``--help`` is quick.
 """
 
 from __future__ import annotations
