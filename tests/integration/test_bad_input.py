@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from processes import Command
 from refusals import PREFIX, assert_tokens, failure, refusal, refused
 
 from wmplay import make_env, simulate
@@ -244,18 +244,13 @@ def test_a_world_with_mistakes(
     assert_tokens(refusal(capsys, *SIMULATE, "world=mine.yaml"), tokens)
 
 
-def wmplay(*arguments: str) -> subprocess.Popen[str]:
-    run = "import sys; from wmplay.cli import main; sys.exit(main())"
-    return subprocess.Popen([sys.executable, "-c", run, *arguments], stderr=subprocess.PIPE, text=True)
-
-
 def test_one_line_and_exit_code_2_from_a_real_process() -> None:
-    process = wmplay("list", "modle")
-    _, err = process.communicate()
-    assert process.returncode == 2
-    assert err.startswith(PREFIX)
-    assert err.count("\n") == 1
-    assert_tokens(err, ("'modle'", "'model'"))
+    run = "import sys; from wmplay.cli import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", run, "list", "modle"], stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(PREFIX)
+    assert done.stderr.count("\n") == 1
+    assert_tokens(done.stderr, ("'modle'", "'model'"))
 
 
 @pytest.mark.parametrize("arguments", [("--debug", "list", "modle"), ("list", "modle", "--debug")])
@@ -267,15 +262,15 @@ def test_debug_shows_the_traceback(arguments: tuple[str, ...]) -> None:
 def test_ctrl_c_while_simulating_leaves_the_store_as_it_was() -> None:
     assert main(SIMULATE) == 0
     manifest = Path("store/manifest.json").read_bytes()
-    process = wmplay(*SIMULATE, "--episodes", "1000000")
+    command = Command(*SIMULATE, "--episodes", "1000000")
     while not list(Path("store/shards").glob(".writing-*")):
-        assert process.poll() is None
+        assert command.goes_on()
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate()
-    assert process.returncode == 130
-    assert err.splitlines()[-1].startswith("wmplay: interrupted: ")
-    assert_tokens(err.splitlines()[-1], "store")
+    command.interrupt()
+    assert command.wait() == 130
+    last = command.printed.read_text().splitlines()[-1]
+    assert last.startswith("wmplay: interrupted: ")
+    assert_tokens(last, "store")
     assert Path("store/manifest.json").read_bytes() == manifest
     assert not [name for name in os.listdir("store/shards") if name.startswith(".")]
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from processes import Command
 from refusals import assert_tokens, failure, refusal, refused
 from torch.utils._pytree import tree_flatten
 
@@ -159,32 +157,10 @@ def test_an_interrupted_run_goes_on_to_the_numbers_of_an_unbroken_one(
     assert_same_run(whole, Path("broken"))
 
 
-KILLED = """
-import os, signal, sys
-from wmplay.cli import main
-from wmplay.loop.session import Session
-
-log, rounds = Session.log, 0
-
-def log_and_die(self, phase, metrics):
-    global rounds
-    log(self, phase, metrics)
-    rounds += phase == "improve"
-    if rounds == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-Session.log = log_and_die
-main(sys.argv[1:])
-"""
-
-
 def test_kill_9_while_practising_loses_nothing_before() -> None:
     long = [*PPO, "improve.steps=200", "iterations=1"]
     whole = wmplay.train([*long, "dir=whole"]).path
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", KILLED, "train", *long, "dir=killed"]
-    process = subprocess.run(command, capture_output=True, env=environment)
-    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert Command("train", *long, "dir=killed", killed_at=("improve", 3)).wait() == -signal.SIGKILL
     assert RunDirectory(Path("killed")).read_checkpoint()["state"]["phase"] == "improve"
     wmplay.train(["run=killed"])
     assert_same_run(whole, Path("killed"))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from processes import Command
 from refusals import assert_tokens, refusal, refused
 from tiny_sweep import TINY, runs, timeless, write_plugin
 
@@ -31,16 +29,15 @@ def updates(name: str) -> int:
     return len(path.read_text().split()) if path.exists() else 0
 
 
-def started(*overrides: str) -> subprocess.Popen[bytes]:
+def started(*overrides: str) -> Command:
     """A sweep in a process of its own, in whose job b the second update waits."""
-    command = [sys.executable, "-m", "wmplay", "train", "-m", *WATCHED, "hydra.sweep.dir=s", *overrides]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    command = Command("train", "-m", *WATCHED, "hydra.sweep.dir=s", *overrides)
     until = time.monotonic() + 300
     while updates("b") < 2:
-        assert process.poll() is None, process.stderr.read()
+        assert command.goes_on(), command.printed.read_text()
         assert time.monotonic() < until, "the sweep does not begin"
         time.sleep(0.05)
-    return process
+    return command
 
 
 def test_what_is_finished_is_not_done_again(capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,9 +87,9 @@ def test_it_goes_on_with_another_launcher() -> None:
 
 def test_killed_it_goes_on_to_the_same_numbers() -> None:
     Path("wait-b").touch()
-    process = started("checkpoint.every=0.0")
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    command = started("checkpoint.every=0.0")
+    command.kill()
+    command.wait()
     Path("wait-b").unlink()
     sweep = SweepDirectory(Path("s"))
     assert [sweep.state(run.path) for run in runs(Path("s"))] == ["finished", "stopped"]
@@ -104,13 +101,13 @@ def test_killed_it_goes_on_to_the_same_numbers() -> None:
 
 def test_ctrl_c_stops_the_whole_sweep_and_says_how_to_go_on() -> None:
     Path("wait-b").touch()
-    process = started("model.name=b,a")  # the last one counts: the job that waits is the first
-    process.send_signal(signal.SIGINT)
+    command = started("model.name=b,a")  # the last one counts: the job that waits is the first
+    command.interrupt()
     Path("wait-b").unlink()
-    _, error = process.communicate(timeout=300)
-    assert process.returncode == 130
-    assert b"wmplay: interrupted: go on with: wmplay train -m hydra.sweep.dir=s\n" in error
-    assert b"Traceback" not in error
+    assert command.wait() == 130
+    printed = command.printed.read_text()
+    assert "wmplay: interrupted: go on with: wmplay train -m hydra.sweep.dir=s\n" in printed
+    assert "Traceback" not in printed
     assert updates("a") == 0  # no other job has begun
     (run,) = runs(Path("s"))
     assert run.directory.read()["status"] == "interrupted"

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from processes import Command
 from refusals import assert_tokens, refused
 
 import wmplay
@@ -20,7 +18,14 @@ from wmplay.errors import ConfigError, DamagedError, DivergedError, RunError, Wm
 from wmplay.runs.disk.directory import RunDirectory
 from wmplay.system import progress
 
-TINY = ["experiment=tiny", "report=false"]
+REPORTED = [
+    *("experiment=tiny", "env.max_steps=11", "collect.env.max_steps=11"),
+    *("planner.candidates=3", "planner.iterations=1", "planner.horizon=3"),
+    *("evaluate.prediction.episodes=3", "evaluate.prediction.horizon=3", "evaluate.policy.episodes=2"),
+    "evaluate.generation.clips=2",
+]
+RSSM = ["model.deter=17", "model.stoch=5", "model.hidden=13", "model.image_hidden=11"]
+TINY = [*REPORTED, "report=false", *RSSM]
 SHORT = ["iterations=1", "fit.steps=3", "fit.lr=0.003", "evaluate.policy.episodes=0"]
 
 
@@ -62,7 +67,8 @@ def assert_same_run(left: Path, right: Path) -> None:
 
 
 def test_a_run_leaves_everything_one_needs() -> None:
-    run = wmplay.train(["experiment=tiny", "seed=3"])
+    overrides = [*REPORTED, *RSSM, "seed=3"]
+    run = wmplay.train(overrides)
     files = {path.name for path in run.path.iterdir()}
     assert {
         "config.yaml",
@@ -76,7 +82,7 @@ def test_a_run_leaves_everything_one_needs() -> None:
     about = run.directory.read()
     assert about["status"] == "finished"
     assert about["seed"] == 3
-    assert about["overrides"] == ["experiment=tiny", "seed=3"]
+    assert about["overrides"] == overrides
     assert set(about["wall"]) == {"collect", "fit", "improve", "evaluate"}
     assert len(run.trajectories) == 7 + 2 * 3
     assert [line["step"] for line in run.metrics if line["phase"] == "fit"][-1] == 22
@@ -136,23 +142,13 @@ def test_steps_and_episodes_or_actors_exclude_each_other(other: str) -> None:
     assert not Path("both").exists()
 
 
-RUN = "import sys; from wmplay.cli import main; sys.exit(main(sys.argv[1:]))"
-
-
-def start(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", RUN, "train", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def wait_for(condition: object, process: subprocess.Popen[str]) -> None:
-    while not condition():  # type: ignore[operator]
-        assert process.poll() is None, process.stdout.read() if process.stdout else ""
-        time.sleep(0.02)
+def test_kill_9_loses_nothing_before_the_last_checkpoint() -> None:
+    long = [*TINY, "fit.steps=20", "checkpoint.every=0"]
+    whole = wmplay.train([*long, "dir=whole"]).path
+    for command, lines in ((("dir=killed", *long), 3), (("run=killed",), 11)):  # of 10 in each iteration
+        assert Command("train", *command, killed_at=("fit", lines)).wait() == -signal.SIGKILL
+    assert Command("train", "run=killed").wait() == 0
+    assert_same_run(whole, Path("killed"))
 
 
 def fit_lines(path: Path) -> int:
@@ -160,26 +156,14 @@ def fit_lines(path: Path) -> int:
     return metrics.read_text().count('"phase": "fit"') if metrics.exists() else 0
 
 
-def test_kill_9_loses_nothing_before_the_last_checkpoint() -> None:
-    long = [*TINY, "fit.steps=60", "checkpoint.every=0"]
-    whole = wmplay.train([*long, "dir=whole"]).path
-    killed = Path("killed")
-    process = start(*long, "dir=killed")
-    for lines in (3, 21):
-        wait_for(lambda lines=lines: fit_lines(killed) >= lines, process)
-        process.kill()
-        process.wait()
-        process = start("run=killed")
-    assert process.wait() == 0
-    assert_same_run(whole, killed)
-
-
 def test_ctrl_c_saves_and_says_how_to_go_on() -> None:
-    process = start(*TINY, "fit.steps=100000", "dir=stopped")
-    wait_for(lambda: fit_lines(Path("stopped")) >= 2, process)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate()
-    assert process.returncode == 130
+    command = Command("train", *TINY, "fit.steps=100000", "dir=stopped")
+    while fit_lines(Path("stopped")) < 2:
+        assert command.goes_on(), command.printed.read_text()
+        time.sleep(0.02)
+    command.interrupt()
+    assert command.wait() == 130
+    output = command.printed.read_text()
     assert_tokens(output, "wmplay train run=stopped")
     assert "Traceback" not in output
     saved = RunDirectory(Path("stopped")).read_checkpoint()["state"]
@@ -188,7 +172,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on() -> None:
 
 
 def test_offline_from_a_store() -> None:
-    env = wmplay.make_env("luxo", physics="fast", num_envs=4, max_steps=30)
+    env = wmplay.make_env("luxo", physics="fast", num_envs=4, max_steps=11)
     wmplay.save_trajectories(wmplay.simulate(env, episodes=9, seed=1), "data")
     offline = ["env.data=data", "collect.random_episodes=0", "collect.episodes=0"]
     run = wmplay.train([*TINY, *SHORT, *offline])
@@ -223,6 +207,7 @@ class Diverging(MLP):
             return loss * 1e9, {**terms, "loss/culprit": loss * 1e9}
         return loss, terms
 """
+DIVERGES = [*REPORTED, "report=false", "model=diverging"]
 
 
 @pytest.mark.parametrize(
@@ -236,7 +221,7 @@ def test_a_loss_that_diverges_stops_the_run(way: str, fields: dict[str, object])
     Path("plugins").mkdir()
     Path("plugins/diverging.py").write_text(DIVERGING)
     with refused(DivergedError, **fields):
-        wmplay.train([*TINY, "model=diverging", f"model.way={way}", "fit.steps=120", "dir=bad"])
+        wmplay.train([*DIVERGES, f"model.way={way}", "fit.steps=120", "dir=bad"])
     about = RunDirectory(Path("bad"))
     assert about.read()["status"] == "failed"
     assert all(torch.isfinite(w).all() for w in about.read_checkpoint()["weights"]["model"].values())
@@ -266,7 +251,7 @@ def test_a_logger_that_refuses_ends_the_run_as_failed() -> None:
 
 
 def test_a_run_whose_report_fails_is_not_finished(monkeypatch: pytest.MonkeyPatch) -> None:
-    short = [*TINY[:1], "iterations=1", "fit.steps=2", "evaluate.policy.episodes=0", "dir=bad"]
+    short = [*REPORTED, "iterations=1", "fit.steps=2", "evaluate.policy.episodes=0", "dir=bad"]
     with monkeypatch.context() as patch:
         patch.setattr("wmplay.report.write_report", lambda path: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -278,7 +263,7 @@ def test_a_loss_that_is_no_loss_is_found_before_anything_is_written() -> None:
     Path("plugins").mkdir()
     Path("plugins/diverging.py").write_text(DIVERGING)
     with refused(WmplayError, "Diverging.loss"):
-        wmplay.train([*TINY, "model=diverging", "model.way=vector", "dir=bad"])
+        wmplay.train([*DIVERGES, "model.way=vector", "dir=bad"])
     assert not Path("bad").exists()
 
 
@@ -340,7 +325,7 @@ def test_a_run_directory_that_exists_is_left_alone() -> None:
 
 def test_a_checkpoint_of_another_model_is_refused(short: wmplay.Run) -> None:
     text = (short.path / "config.yaml").read_text()
-    (short.path / "config.yaml").write_text(text.replace("deter: 200", "deter: 100"))
+    (short.path / "config.yaml").write_text(text.replace("deter: 17", "deter: 16"))
     with refused(RunError, (short.path, "model", "RSSM")):
         _ = wmplay.load_run(short.path).model
     with refused(RunError, (short.path, "model", "RSSM")):
