@@ -41,7 +41,8 @@ SETTINGS = {
     "policy=sac": QUICK_SAC,
     "policy=dreamer_v1": ["--quick", *SMALL_DREAMER],
     "policy=dreamer_v2": ["--quick", *SMALL_DREAMER],
-    "policy=dreamer_v3": SMALL_DREAMER,
+    "policy=dreamer": SMALL_DREAMER,
+    "policy=dreamer_v3": ["--quick", *SMALL_DREAMER],
     "policy=plan2explore": ["--quick", "policy.ensemble=3", *SMALL_DREAMER],
 }
 KINDS = ("policy", "explorer", "objective", "logger")

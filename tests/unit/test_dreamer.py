@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from wmplay.contracts import EnvSpec, Practice, Segment
 from wmplay.errors import ConfigError
-from wmplay.policies.actor_critic import real_returns, weights_of
+from wmplay.policies.actor_critic import real_returns
 from wmplay.policies.disagreement import Disagreement
 from wmplay.policies.dreamer import Dreamer
-from wmplay.policies.imagination import Imagined, imagine, roots_of
+from wmplay.policies.imagination import Imagined, imagine, roots_of, weights_of
 
 ACTION = Box(np.array([-2, 1], np.float32), np.array([2, 5], np.float32))
 WIDTHS = {"bounded_normal": (-1.0, 0.2), "tanh_normal": (-5.4, -4.8)}  # outputs for narrow Gaussians

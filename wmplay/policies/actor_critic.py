@@ -24,7 +24,7 @@ from wmplay.nets.agents.returns import ReturnScale, lambda_returns
 from wmplay.nets.agents.two_hot import of_values
 from wmplay.nets.layers import mlp
 from wmplay.nets.optimizers import LaProp, clip_by_weight_
-from wmplay.policies.imagination import Imagined
+from wmplay.policies.imagination import Imagined, weights_of
 
 Gradient: TypeAlias = Literal["reinforce", "dynamics"]
 Distribution: TypeAlias = Literal["bounded_normal", "tanh_normal"]
@@ -279,16 +279,6 @@ class ActorCritic(nn.Module):
         if self.slow is not None and self.descent.count % self.rules.slow_every == 0:
             for slow, quick in zip(self.slow.parameters(), self.critic.parameters(), strict=True):
                 slow.lerp_(quick, self.rules.slow_rate)
-
-
-def weights_of(imagined: Imagined, gamma: float) -> Tensor:
-    """Return the weight of each imagined step [B, H]; those of the first steps sum to 1 / H.
-
-    A step counts as far as its episode has not ended before it: the root's weight times all discounts before.
-    """
-    before = F.pad(gamma * imagined.discount[:, :-1].detach(), (1, 0), value=1.0).cumprod(1)
-    count = imagined.root.sum().clamp(min=1) * imagined.reward.shape[1]
-    return imagined.root.unsqueeze(1) * before / count
 
 
 def real_returns(segment: Segment, values: Tensor, rules: Rules) -> Tensor:

@@ -23,8 +23,6 @@ from wmplay.contracts import (
     Segment,
     env_spec,
     featured,
-    observation_spaces,
-    seen_by,
 )
 from wmplay.errors import ConfigError, check_values
 from wmplay.policies.actor_critic import (
@@ -40,7 +38,16 @@ from wmplay.policies.actor_critic import (
 )
 from wmplay.policies.beliefs import fixed, followed
 from wmplay.policies.disagreement import Disagreement
-from wmplay.policies.imagination import GoalInputs, Imagined, Outcome, RewardFrom, Roots, imagine, roots_of
+from wmplay.policies.imagination import (
+    GoalInputs,
+    Imagined,
+    Outcome,
+    RewardFrom,
+    Roots,
+    features_of,
+    imagine,
+    roots_of,
+)
 
 
 class Dreamer(nn.Module):
@@ -272,14 +279,3 @@ class Dreamer(nn.Module):
         if self.explorer is not None and self.disagreement is not None:
             self.explorer.descent.load(state["explorer"])
             self.disagreement.optimizer.load_state_dict(state["disagreement"])
-
-
-def features_of(model: Any, space: Any) -> int:
-    """Return the number of features of a model of these observations."""
-    device = next(model.parameters()).device
-    frame = {
-        key: torch.from_numpy(np.zeros((1, *(each.shape or ())), each.dtype)).to(device)
-        for key, each in observation_spaces(space).items()
-    }
-    with torch.no_grad():
-        return int(model.features(model.initial(seen_by(model, frame))).shape[-1])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import gymnasium as gym
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -175,3 +176,24 @@ def imagine(
         steps.append((action, reward, discount))
     action, reward, discount = (torch.stack(column, 1) for column in zip(*steps, strict=True))
     return Imagined(torch.stack(states, 1), action, reward, discount, roots.weight)
+
+
+def weights_of(imagined: Imagined, gamma: float) -> Tensor:
+    """Return the weight of each imagined step [B, H]; those of the first steps sum to 1 / H.
+
+    A step counts as far as its episode has not ended before it: the root's weight times all discounts before.
+    """
+    before = F.pad(gamma * imagined.discount[:, :-1].detach(), (1, 0), value=1.0).cumprod(1)
+    count = imagined.root.sum().clamp(min=1) * imagined.reward.shape[1]
+    return imagined.root.unsqueeze(1) * before / count
+
+
+def features_of(model: Any, space: Any) -> int:
+    """Return the number of features of a model of these observations."""
+    device = next(model.parameters()).device
+    frame = {
+        key: torch.from_numpy(np.zeros((1, *(each.shape or ())), each.dtype)).to(device)
+        for key, each in observation_spaces(space).items()
+    }
+    with torch.no_grad():
+        return int(model.features(model.initial(seen_by(model, frame))).shape[-1])
