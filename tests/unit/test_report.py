@@ -287,7 +287,12 @@ def test_probability_is_grey_and_the_goal_lies_beneath():
     dark, half = paint(np.array([[1.0, 0.5]]), binary=True)[0]
     assert np.all(dark < half)
     now, goal = np.array([[1, 1, 0]], dtype=np.uint8), np.array([[1, 0, 1]], dtype=np.uint8)
-    assert paint_goal(now, goal)[0].tolist() == [list(rgb(c)) for c in (INK, INK, ORANGE)]
+    expected = [list(rgb(c)) for c in (INK, INK, ORANGE)]
+    assert paint_goal(now, goal)[0].tolist() == expected
+    channels = np.stack([now, 0 * now], -1), np.stack([0 * goal, goal], -1)  # of a screen with several
+    assert paint_goal(*channels)[0].tolist() == expected
+    shown = paint_difference(*channels, binary=True)[0].tolist()
+    assert shown == paint_difference(now, goal, binary=True)[0].tolist()
 
 
 def test_terminal_table_fits_in_eighty_columns(run_dir):

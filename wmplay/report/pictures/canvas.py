@@ -38,9 +38,9 @@ def is_binary(frames: Array) -> bool:
 
 def paint(frame: Array, *, binary: bool) -> Array:
     """Return a frame as [H, W, 3] uint8: a binary screen's probability from paper to ink, an image
-    unchanged."""
+    unchanged. Of a binary screen with channels, the largest probability of each pixel."""
     if binary:
-        return _blend(np.clip(frame.astype(np.float32), 0, 1), rgb(INK))
+        return _blend(np.clip(_flat(frame).astype(np.float32), 0, 1), rgb(INK))
     if frame.ndim == 3:
         return np.broadcast_to(np.clip(frame, 0, 255).astype(np.uint8), (*frame.shape[:2], 3))
     return np.repeat(np.clip(frame, 0, 255).astype(np.uint8)[..., None], 3, axis=-1)
@@ -55,8 +55,8 @@ def paint_difference(truth: Array, prediction: Array, *, binary: bool) -> Array:
     if not binary:
         away = np.abs(truth.astype(np.float32) - prediction.astype(np.float32)) / 255
         return _blend(np.clip(2 * (away.mean(-1) if away.ndim == 3 else away), 0, 1), rgb(RED))
-    lit, guessed = truth > 0, prediction > 0.5
-    picture = np.full((*truth.shape, 3), rgb(PAPER), dtype=np.uint8)
+    lit, guessed = _flat(truth) > 0, _flat(prediction) > 0.5
+    picture = np.full((*lit.shape, 3), rgb(PAPER), dtype=np.uint8)
     for where, (colour, _) in zip((lit & guessed, lit & ~guessed, ~lit & guessed), DIFFERENCES, strict=True):
         picture[where] = rgb(colour)
     return picture
@@ -68,8 +68,13 @@ def paint_goal(frame: Array, goal: Array | None) -> Array:
         return paint(frame, binary=False)
     picture = paint(frame, binary=True)
     if goal is not None:
-        picture[(goal > 0) & (frame <= 0.5)] = rgb(ORANGE)
+        picture[(_flat(goal) > 0) & (_flat(frame) <= 0.5)] = rgb(ORANGE)
     return picture
+
+
+def _flat(screen: Array) -> Array:
+    """Return a screen [H, W] or [H, W, C] as [H, W]."""
+    return screen.max(-1) if screen.ndim == 3 else screen
 
 
 def _blend(amount: Array, colour: Rgb) -> Array:
