@@ -4,9 +4,9 @@
     nice python scripts/methods.py runs/methods --ground luxo --seeds 0 1 --methods pets mbpo
     nice python scripts/methods.py runs/methods --table             what the finished runs say, as Markdown
 
-The grounds are Pendulum-v1 from state after 2,000 real steps, and Luxo's body goal after 20,000 at most. Each
-run is a directory <ground>/<method>-<seed>, which `wmplay report` shows; a stopped one goes on. The seeds
-come first, so that a drift of the machine meets all methods alike.
+The grounds are Pendulum-v1 from state after 2,000 real steps, Luxo's body goal after 20,000 at most, and
+Catch from its screen after 3,150. Each run is a directory <ground>/<method>-<seed>, which `wmplay report`
+shows; a stopped one goes on. The seeds come first, so that a drift of the machine meets all methods alike.
 """
 
 from __future__ import annotations
@@ -22,52 +22,71 @@ import numpy as np
 import wmplay
 from wmplay.evaluation.statistics import mean_interval
 
-EPISODES = {"pendulum": 10, "luxo": 256}  # of each evaluation
+EPISODES = {"pendulum": 10, "luxo": 256, "catch": 100}  # of each evaluation
+TURNS = {"pendulum": 9, "luxo": 9, "catch": 5}  # after a random beginning
 EVERYWHERE = ["threads=1", "report=false", "evaluate.prediction.episodes=0", "evaluate.generation.clips=0"]
-TURNS = 9  # after a random beginning, each with as many real steps
 GROUNDS = {
     "pendulum": ["env=gym", "env.id=Pendulum-v1", "collect.random_episodes=1", "collect.episodes=1"],
     "luxo": ["env=luxo", "env.task=body_goal", "collect.random_episodes=20", "collect.episodes=20"],
+    "catch": ["env=catch", "collect.random_episodes=100", "collect.episodes=50"],
 }
-WITHOUT_MODEL = ["model=null", "planner=null", "objective=null", "explorer=null", "fit.steps=0"]
-PRACTICE = [  # in the real world alone, in one turn
+REAL = [  # practice in the real world alone, in one turn
+    *("policy=ppo", "model=null", "planner=null", "objective=null", "explorer=null", "fit.steps=0"),
     *("collect.random_episodes=0", "collect.episodes=0", "iterations=1", "evaluate.every=1"),
     *("improve.world=real", "improve.num_envs=10"),
 ]
-METHODS = {  # the overrides of each, by ground: those of all grounds, then their own
-    "pets": {"all": ["experiment=pets"], "luxo": ["objective=goal_distance", "model.frames=2"]},
+TO_GOALS = ["objective=goal_distance", "model.reward_weight=0", "model.continuation_weight=0"]
+METHODS = {  # the overrides of each on the grounds where it can be
+    "pets": {"pendulum": ["experiment=pets"], "luxo": ["experiment=pets", "model.frames=2", *TO_GOALS]},
     "pets, mean": {
-        "all": ["experiment=pets", "planner.particles=0"],
-        "luxo": ["objective=goal_distance", "model.frames=2"],
+        "pendulum": ["experiment=pets", "planner.particles=0"],
+        "luxo": ["experiment=pets", "planner.particles=0", "model.frames=2", *TO_GOALS],
     },
     "mlp + cem": {
-        "all": ["experiment=planet_cartpole"],
-        "luxo": ["objective=goal_distance", "model.reward_weight=0", "model.continuation_weight=0"],
+        "pendulum": ["experiment=planet_cartpole"],
+        "luxo": ["experiment=planet_cartpole", *TO_GOALS],
     },
-    "mbpo": {"all": ["experiment=mbpo"], "luxo": ["model.frames=2", "learned.reward=task"]},
+    "tdmpc2": {
+        "pendulum": ["experiment=tdmpc2"],
+        "luxo": [
+            "experiment=tdmpc2",
+            "model.frames=3",
+            "model.continuation_weight=1",
+            "fit.replay_ratio=0.2",
+        ],
+    },
+    "mbpo": {
+        "pendulum": ["experiment=mbpo"],
+        "luxo": ["experiment=mbpo", "model.frames=2", "learned.reward=task"],
+    },
     "sac, as many updates": {
-        "all": ["experiment=mbpo", "policy.real_fraction=1"],
-        "luxo": ["learned.reward=task"],
+        "pendulum": ["experiment=mbpo", "policy.real_fraction=1"],
+        "luxo": ["experiment=mbpo", "policy.real_fraction=1", "learned.reward=task"],
     },
-    "dreamer v3": {"all": ["experiment=dreamer_v3"]},
+    "dreamer v3": {"pendulum": ["experiment=dreamer_v3"], "luxo": ["experiment=dreamer_v3"]},
+    "muzero": {"catch": ["experiment=muzero"]},
+    "simple": {"catch": ["experiment=simple"]},
     "ppo, real": {
-        "all": ["policy=ppo", *WITHOUT_MODEL, *PRACTICE],
-        "pendulum": ["improve.steps=2000"],
-        "luxo": ["improve.steps=20000"],
+        "pendulum": [*REAL, "improve.steps=2000"],
+        "luxo": [*REAL, "improve.steps=20000"],
+        "catch": ["experiment=simple", *REAL, "improve.steps=3150"],
     },
 }
 
 
 def command(method: str, ground: str, seed: int) -> list[str]:
-    """Return the overrides of a run; a method's own come last."""
-    own = METHODS[method]
-    parts = [*own["all"], *own.get(ground, [])]
+    """Return the overrides of a run; a method's own replace those of the ground."""
+    parts, turns = METHODS[method][ground], TURNS[ground]
     experiment = [text for text in parts if text.startswith("experiment=")]
-    turns = [f"iterations={TURNS}", f"evaluate.every={TURNS}", f"evaluate.policy.episodes={EPISODES[ground]}"]
-    rest = [text for text in parts if text not in experiment]
-    given = {text.partition("=")[0] for text in rest}
-    shared = [text for text in (*EVERYWHERE, *turns, *GROUNDS[ground]) if text.partition("=")[0] not in given]
-    return [*experiment, *shared, *rest, f"seed={seed}"]
+    own = [text for text in parts if text not in experiment]
+    given = {text.partition("=")[0] for text in own}
+    shared = [
+        f"iterations={turns}",
+        f"evaluate.every={turns}",
+        f"evaluate.policy.episodes={EPISODES[ground]}",
+    ]
+    shared = [*EVERYWHERE, *shared, *GROUNDS[ground]]
+    return [*experiment, *(x for x in shared if x.partition("=")[0] not in given), *own, f"seed={seed}"]
 
 
 def place(folder: Path, method: str, ground: str, seed: int) -> Path:
@@ -125,7 +144,7 @@ def table(folder: Path, ground: str, seeds: list[int]) -> str:
 
 def value(score: dict[str, Any], ground: str) -> float:
     """Return the mean return, or the success in percent where there is a goal."""
-    return float(score["mean_return"][0] if ground == "pendulum" else 100 * score["success"][0])
+    return float(100 * score["success"][0] if ground == "luxo" else score["mean_return"][0])
 
 
 def main() -> None:
@@ -141,7 +160,8 @@ def main() -> None:
     given = parser.parse_args()
     if not given.table:
         for seed, method in itertools.product(given.seeds, given.methods):
-            train(given.folder, method, given.ground, seed)
+            if given.ground in METHODS[method]:
+                train(given.folder, method, given.ground, seed)
     print(table(given.folder, given.ground, given.seeds))
 
 
