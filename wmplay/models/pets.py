@@ -1,8 +1,8 @@
 """A probabilistic ensemble of feed-forward networks (PETS, Chua et al. 2018, arXiv 1805.12114).
 
-Each network predicts a Gaussian over the change of the vectors. The networks are one batched product, and so
-cost little more than one. Compared with ``ensemble``: small networks for vectors alone, with learned bounds
-of their variance and a weight decay of each layer, as published.
+Each network predicts a Gaussian over the change of the vectors. Compared with ``ensemble``: small networks
+for vectors alone, in one batched product, with learned bounds of their variance and a weight decay of each
+layer, as published.
 """
 
 from __future__ import annotations
