@@ -25,6 +25,23 @@ def test_the_clock(given: int | None, expected: int) -> None:
     assert lengths == {expected}
 
 
+@pytest.mark.parametrize("length", [1, 2])
+def test_rollouts_that_branch_off_starts_stop_at_their_length_or_at_an_end(length: int) -> None:
+    env = learned(Truth(reward=0.0, discount=0.5), reward="model", max_steps=length, num_envs=97)
+    known = {tuple(x) for x in env._starts.observation["x"][:, -1].tolist()}
+    env.reset_tensors(seed=1)
+    time = torch.zeros(97)
+    for _ in range(5):
+        step = env.step_tensors(torch.full((97, 2), 0.01))
+        time += 1
+        assert torch.equal(step.truncated, time == length)  # cut: the state that it arrived in has a value
+        over = step.terminated | step.truncated
+        began = [tuple(x) in known for x in step.observation["x"].tolist()]
+        assert [new for new, end in zip(began, over.tolist(), strict=True) if end] == [True] * int(over.sum())
+        time[over] = 0
+    assert over.any()
+
+
 def test_an_envs_clock_may_be_in_its_spec_or_nowhere() -> None:
     env = gym.make("Pendulum-v1")
     space = Dict({"vector": env.observation_space})
