@@ -37,6 +37,7 @@ SMALL_DREAMER = [
 ]
 SETTINGS = {
     "policy=mpc": SMALL_MPC,
+    "policy=prior": ["model=tdmpc2", "model.latent=8", "model.hidden=17", "model.encoder_hidden=13"],
     "policy=ppo": ["policy.hidden=31"],
     "policy=sac": QUICK_SAC,
     "policy=dreamer_v1": ["--quick", *SMALL_DREAMER],

@@ -31,7 +31,7 @@ from wmplay.contracts import missing_methods
 from wmplay.envs import build_env
 from wmplay.errors import UnknownName
 from wmplay.loop.rehearsal import require_logger
-from wmplay.runs.pieces import env_config
+from wmplay.runs.pieces import PRIOR, assemble, env_config
 from wmplay.simulation import simulate
 from wmplay.store import Store, save_trajectories
 from wmplay.system.device import use_threads
@@ -107,7 +107,11 @@ def try_policy(run: Settings, **how: Any) -> Report:
     with closing(build_env(env_config(run))) as env, TemporaryDirectory() as folder:
         torch.manual_seed(run.seed)
         parts = {"env": env}
-        policy = _with_parts(run, "policy", parts)
+        if run.pieces()["policy"].get(PRIOR) is None:
+            policy = _with_parts(run, "policy", parts)
+        else:
+            whole = assemble(run, torch.device("cpu"), env)
+            policy, parts["model"] = whole.policy, whole.model
         learns = not missing_methods(policy, ("improve",))
         if learns and run.model is not None and "model" not in parts:
             parts["model"] = _with_parts(run, "model", parts)

@@ -12,7 +12,7 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from wmplay.contracts.data import Belief, Carry, Plan, Prediction, Score, Segment
-from wmplay.contracts.models import WorldModel
+from wmplay.contracts.models import Actions, WorldModel
 
 
 class Objective(Protocol):
@@ -162,6 +162,30 @@ class Learner(Protocol):
 
     def load_learner_state(self, state: dict[str, Any]) -> None:
         """Restore the result of ``learner_state``."""
+
+
+@runtime_checkable
+class Advises(Learner, Protocol):
+    """A learner whose proposals and values a planner can use: ``policy.prior`` of ``mpc``.
+
+    Both are functions of a model's features [B, F] and of the goals {goal_key: [B, ...]}, if any.
+    """
+
+    gamma: float  # discount per step of the values
+
+    def proposals(self, features: Tensor, goals: Mapping[str, Tensor]) -> Actions:
+        """Return the actions that it proposes in each row."""
+
+    def values(self, features: Tensor, goals: Mapping[str, Tensor]) -> Tensor:
+        """Return the expected discounted returns [B] from here on."""
+
+
+def learner_of(policy: Any) -> Learner | None:
+    """Return the part of a policy that trains itself: the policy, or its ``prior``; None if neither does."""
+    for part in (policy, getattr(policy, "prior", None)):
+        if isinstance(part, Learner):
+            return part
+    return None
 
 
 class Logger(Protocol):

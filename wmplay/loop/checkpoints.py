@@ -6,7 +6,7 @@ import shutil
 import time
 from dataclasses import asdict
 
-from wmplay.contracts import Learner
+from wmplay.contracts import learner_of
 from wmplay.errors import RunError
 from wmplay.loggers import Jsonl
 from wmplay.loop.fitter import Fitter
@@ -25,7 +25,7 @@ class Checkpoints:
     def __init__(self, directory: RunDirectory, parts: Parts, fitter: Fitter | None) -> None:
         self.directory, self.parts, self.fitter = directory, parts, fitter
         # A policy that learns by itself has an optimiser of its own.
-        self.learner = parts.policy if isinstance(parts.policy, Learner) else None
+        self.learner = learner_of(parts.policy)
         self._saved = time.monotonic()
 
     @property

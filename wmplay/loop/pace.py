@@ -22,7 +22,7 @@ import gymnasium
 import torch
 
 from wmplay.config.settings import Settings
-from wmplay.contracts import HasDistance, Learner, Policy, Practice, Trajectory, env_spec
+from wmplay.contracts import HasDistance, Learner, Policy, Practice, Trajectory, env_spec, learner_of
 from wmplay.envs import build_env
 from wmplay.envs.recorded import RecordedEnv
 from wmplay.errors import DivergedError
@@ -229,7 +229,8 @@ def _practice(settings: Settings, parts: Parts, store: Store, device: torch.devi
     def practise() -> float:
         model, policy = copy.deepcopy((parts.model, parts.policy))
         own = replace(parts, model=model, policy=policy)
-        assert isinstance(policy, Learner)
+        learner = learner_of(policy)
+        assert learner is not None
         moments: list[tuple[int, float]] = []
 
         def look(steps: int, metrics: Mapping[str, float]) -> None:
@@ -241,7 +242,7 @@ def _practice(settings: Settings, parts: Parts, store: Store, device: torch.devi
         with closing(practice_env(little, own, None, device, 0)) as env, suppress(_Enough):
             began = time.perf_counter()
             steps = min(settings.improve.steps, SETTLED * env.num_envs)
-            policy.improve(Practice(env, steps, 0, device, store, model, look))
+            learner.improve(Practice(env, steps, 0, device, store, model, look))
             moments = moments or [(steps, time.perf_counter())]
         before, since = moments[-2] if len(moments) > 1 else (0, began)
         after, until = moments[-1]

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from wmplay.contracts import Learner, Policy, Practice, Trajectory
+from wmplay.contracts import Policy, Practice, Trajectory, learner_of
 from wmplay.envs import build_env
 from wmplay.errors import ConfigError
 from wmplay.evaluation import assess, flat, given_episodes, save_evaluation
@@ -141,13 +141,13 @@ def fit(s: Session) -> None:
 
 def improve(s: Session) -> None:
     """Let a policy that learns practise, in the real or the learned world; do nothing for other policies."""
-    cfg, policy = s.settings.improve, s.parts.policy
+    cfg, learner = s.settings.improve, learner_of(s.parts.policy)
     if cfg.steps == 0:
         return
     s.state.real_steps += steps_of_starts(s.settings)
     real, learned = s.state.real_steps, s.state.learned_steps
     seed = s.seeds.of("improve", s.state.iteration)
-    assert isinstance(policy, Learner)  # it was rehearsed
+    assert learner is not None  # it was rehearsed
     with (
         closing(practice_env(s.settings, s.parts, s.store, s.device, seed)) as env,
         bar("improve", cfg.steps, "steps") as advance,
@@ -161,7 +161,7 @@ def improve(s: Session) -> None:
             note = "reward" if "reward" in metrics else next(iter(metrics), None)
             advance(min(steps, cfg.steps), "" if note is None else f"{note} {metrics[note]:.3f}")
 
-        policy.improve(Practice(env, cfg.steps, seed, s.device, s.store, s.parts.model, tell))
+        learner.improve(Practice(env, cfg.steps, seed, s.device, s.store, s.parts.model, tell))
     for module in s.parts.modules().values():
         module.eval()
 

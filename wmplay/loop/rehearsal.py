@@ -15,11 +15,11 @@ import torch
 from wmplay import registry
 from wmplay.config.settings import Settings
 from wmplay.contracts import (
-    Learner,
     NeedsPackage,
     Policy,
     Practice,
     env_spec,
+    learner_of,
     seen_by,
 )
 from wmplay.envs import build_env
@@ -85,8 +85,8 @@ def rehearse(settings: Settings, parts: Parts, device: torch.device, *, continue
     if settings.improve.steps:
         with _experience(settings, given, collects) as store:
             _practise(settings, parts, given, store, device)
-    elif isinstance(parts.policy, Learner) and not continued:
-        tell(f"{type(parts.policy).__name__} will not learn in this run: improve.steps is 0")
+    elif (learner := learner_of(parts.policy)) is not None and not continued:
+        tell(f"{type(learner).__name__} will not learn in this run: improve.steps is 0")
     if parts.model is not None and settings.evaluate.arbiter.clips:
         check_arbiter(parts.env, settings.evaluate.prediction.horizon)
     if settings.evaluate.policy.episodes:
@@ -155,7 +155,7 @@ def _practise(
     settings: Settings, parts: Parts, given: Store | None, experience: Store | None, device: torch.device
 ) -> None:
     """Let a copy of a policy that learns practise a little with a copy of the model."""
-    if not isinstance(parts.policy, Learner):
+    if learner_of(parts.policy) is None:
         raise ConfigError(
             f"improve.steps is {settings.improve.steps}, but {type(parts.policy).__name__} does not learn",
             advice="choose a policy that does (policy=ppo), or improve.steps=0",
@@ -167,9 +167,10 @@ def _practise(
         learned=replace(settings.learned, count=2, starts=starts),
     )
     model, policy = copy.deepcopy((parts.model, parts.policy))  # at once: the policy may hold the model
-    copies = replace(parts, model=model, policy=policy)
+    copies, learner = replace(parts, model=model, policy=policy), learner_of(policy)
+    assert learner is not None
     with closing(practice_env(small, copies, given, device, 0)) as env, lending(copies, "improve"):
-        policy.improve(Practice(env, STEPS, 0, device, experience, model))
+        learner.improve(Practice(env, STEPS, 0, device, experience, model))
 
 
 def _check_reward(

@@ -10,6 +10,7 @@ With an ensemble, a second actor and critic explore (Plan2Explore, Sekar et al. 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from wmplay.contracts import (
+    Actions,
     Belief,
     Practice,
     Segment,
@@ -157,7 +159,7 @@ class Dreamer(nn.Module):
         )
         spec = env_spec(env)
         self.batch_size, self.length, self.horizon = batch_size, length, horizon
-        self.gradient = gradient
+        self.gradient, self.gamma = gradient, gamma
         self.outcome = Outcome(reward, spec)
         self.goals = GoalInputs(spec.observation_space)
         self.model = featured(model, "dreamer")
@@ -211,10 +213,23 @@ class Dreamer(nn.Module):
         """Return the most likely actions [B, A] or [B] int64; with ``explore``, samples (of the explorer, if
         any)."""
         belief = followed(self.model, carry, observation, last_action, first)
-        state = torch.cat([self.model.features(belief), self.goals(observation)], dim=-1)
+        state = self._state(self.model.features(belief), observation)
         agent = self.explorer if explore and self.explorer is not None else self.agent
         actions = agent.actor(state)
         return actions.sample(generator) if explore else actions.mode(), belief
+
+    def proposals(self, features: Tensor, goals: Mapping[str, Tensor]) -> Actions:
+        """Return the actor's actions, for planners."""
+        actions: Actions = self.agent.actor(self._state(features, goals))
+        return actions
+
+    def values(self, features: Tensor, goals: Mapping[str, Tensor]) -> Tensor:
+        """Return the critic's expected returns [B], for planners."""
+        critic = self.agent.critic
+        return critic.value(critic(self._state(features, goals)))
+
+    def _state(self, features: Tensor, goals: Mapping[str, Tensor]) -> Tensor:
+        return torch.cat([features, self.goals(goals)], dim=-1) if self.goals.size else features
 
     # ---- learning ----------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wmplay.contracts import (
+    Advises,
     Belief,
     Constrained,
     HasHorizon,
@@ -22,6 +23,7 @@ from wmplay.contracts import (
 from wmplay.errors import ConfigError, ShapeError
 from wmplay.nets.trees import repeat_rows, rows, take_rows
 from wmplay.policies.beliefs import followed
+from wmplay.policies.prior import Guided
 from wmplay.system.device import Precision, autocast
 
 
@@ -48,6 +50,9 @@ class MPC:
         replan_every: steps to follow each plan, up to its horizon.
         precision: of the model's products while planning, see ``wmplay.system.device``; bfloat16 is precise
             enough to compare scores.
+        prior: name of a policy that learns, whose proposals and values the planner takes. It practises as the
+            run's policy would.
+        prior_settings: overrides of its config.
 
     Raises:
         ConfigError: if ``replan_every`` is below 1 or longer than a plan; if the objective has constraints
@@ -62,6 +67,8 @@ class MPC:
         objective: Objective,
         replan_every: int = 2,
         precision: Precision = "auto",
+        prior: Advises | str | None = None,
+        prior_settings: dict[str, Any] = {},  # noqa: B006 (a config's default, never changed)
     ) -> None:
         horizon = planner.horizon if isinstance(planner, HasHorizon) else replan_every
         if not 1 <= replan_every <= horizon:
@@ -77,7 +84,9 @@ class MPC:
                 expected="a planner that keeps them",
                 advice="choose planner=lagrangian",
             )
-        self.model, self.planner, self.objective = model, planner, objective
+        self.prior = prior
+        self.model = Guided(model, prior) if isinstance(prior, Advises) else model
+        self.planner, self.objective = planner, objective
         self.replan_every, self.precision = replan_every, precision
 
     def initial(self, batch_size: int) -> Carry | None:

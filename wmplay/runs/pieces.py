@@ -12,11 +12,13 @@ from torch import nn
 from wmplay import registry
 from wmplay.config.constructors import default_settings
 from wmplay.config.settings import Settings
-from wmplay.contracts import Policy, missing_methods
+from wmplay.contracts import Advises, Policy, learner_of, missing_methods
 from wmplay.envs import build_env
 from wmplay.errors import ConfigError
+from wmplay.policies.prior import Guided
 
 BEFORE_POLICY = ("env", "model", "objective", "planner")  # a policy may ask for these
+PRIOR, PRIOR_SETTINGS = "prior", "prior_settings"  # of a policy: another one, which advises its planner
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Parts:
 
     def modules(self) -> dict[str, nn.Module]:
         """Return the parts with weights, by name."""
-        parts = {"model": self.model, "policy": self.policy}
+        parts = {"model": self.model, "policy": learner_of(self.policy) or self.policy}
         return {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
 
 
@@ -49,15 +51,40 @@ def assemble(settings: Settings, device: torch.device, env: Any = None) -> Parts
     """
     pieces: dict[str, Any] = {"env": build_env(env_config(settings)) if env is None else env}
     chosen = settings.pieces()
+    prior: Advises | None = None
     for kind in (*BEFORE_POLICY[1:], "policy", "explorer"):
         if kind not in chosen:
             pieces[kind] = pieces["policy"] if kind == "explorer" else None
             continue
         there = {name: piece for name, piece in pieces.items() if piece is not None}
-        piece = registry.build(chosen[kind], **there)
+        config = chosen[kind]
+        if prior is not None and kind in ("objective", "planner"):
+            there["model"] = Guided(pieces["model"], prior)
+        if prior is not None and kind == "policy":
+            config = {**config, PRIOR: prior}
+        piece = registry.build(config, **there)
         _check_methods(kind, piece)
         pieces[kind] = piece.to(device) if isinstance(piece, nn.Module) else piece
+        if kind == "model":
+            prior = _prior(chosen.get("policy", {}), pieces, device)
     return Parts(**pieces)
+
+
+def _prior(policy: Mapping[str, Any], pieces: Mapping[str, Any], device: torch.device) -> Advises | None:
+    """Build the policy that advises the planner, if a policy's config names one."""
+    given = policy.get(PRIOR)
+    if given is None:
+        return None
+    config = registry.piece_config("policy", given, **policy.get(PRIOR_SETTINGS, {}))
+    learner = registry.build(config, **pieces)
+    if not (isinstance(learner, Advises) and isinstance(learner, nn.Module)):
+        raise ConfigError(
+            f"policy.prior is {type(learner).__name__}, which has no proposals and values for a planner",
+            got=type(learner).__name__,
+            expected="a policy that learns an actor and values on features (Advises)",
+            advice="choose policy.prior=dreamer_v3",
+        )
+    return learner.to(device)
 
 
 def _check_methods(kind: str, piece: Any) -> None:

@@ -57,6 +57,8 @@ LATER_SETTINGS: Mapping[str, Any] = {
     "planner.truncated": False,
     "policy.anneal": False,
     "policy.changes": False,
+    "policy.prior": None,
+    "policy.prior_settings": {},
     "policy.screens": False,
 }
 SAMPLER = re.compile(r"hydra\.sweeper\.sampler\._target_=optuna\.samplers\.\w+Sampler")

@@ -49,8 +49,9 @@ def sample_futures(
         )
 
 
-def shown_futures(model: WorldModel, clips: ClipSet, futures: int = 0) -> ShownClips:
-    """Return futures of a few clips to look at, next to what happened.
+def shown_futures(model: WorldModel, clips: ClipSet, futures: int = 0) -> ShownClips | None:
+    """Return futures of a few clips to look at, next to what happened; None of a model that predicts no
+    observation.
 
     Args:
         model: any world model.
@@ -64,6 +65,8 @@ def shown_futures(model: WorldModel, clips: ClipSet, futures: int = 0) -> ShownC
         ]
     else:
         batches = [future for _, future in likely_futures(model, clips)]
+    if not batches[0]:
+        return None
     frames = clips.frames
     return ShownClips(
         clips.context,
