@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
 from gymnasium.spaces import Dict, Space
 
 from wmplay.errors import SpaceError
+from wmplay.system.arrays import Array
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +40,35 @@ class HasDistance(Protocol):
 
 class Task(HasReward, HasDistance, Protocol):
     """An env's task, as ``env.unwrapped.task``; an env's task may have either method alone."""
+
+
+@runtime_checkable
+class Simulator(Protocol):
+    """The true dynamics of an env, for n states [n, S] at once: ``env.unwrapped.simulator``, None without it.
+
+    A state has the goal in it, and no clock: time limits do not belong to the dynamics.
+    """
+
+    def states(self, observation: Mapping[str, Array]) -> Array:
+        """Return the states that frames {key: [n, ...]} show.
+
+        Raises:
+            SpaceError: for a partially observed world, whose frames do not show the state.
+        """
+
+    def advance(
+        self, state: Array, action: Array, generators: Sequence[np.random.Generator]
+    ) -> tuple[Array, Array, Array]:
+        """Return the next states, the rewards [n] and terminated [n] under actions within their bounds.
+
+        Args:
+            state: left as it is.
+            action: [n, A], or [n] int64.
+            generators: of the draws of each row, in a world of chance.
+        """
+
+    def observe(self, state: Array) -> dict[str, Array]:
+        """Return the observations {key: [n, ...]} of states, goals included."""
 
 
 @dataclass(frozen=True)

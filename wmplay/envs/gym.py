@@ -15,7 +15,7 @@ from gymnasium.vector.utils import batch_space
 
 from wmplay.contracts import env_spec
 from wmplay.envs.conversion import action_space, made, one_line, registered, resized
-from wmplay.envs.gym_tasks import KEY, task_of
+from wmplay.envs.gym_tasks import KEY, simulator_of, task_of
 from wmplay.envs.observations import Observation, Parts, parts
 from wmplay.errors import ConfigError, SpaceError, check_values
 from wmplay.system.arrays import Array
@@ -90,6 +90,8 @@ class GymEnv(gymnasium.Env[Observation, Any]):
         self.task = env_spec(self._env).task
         if self.task is None and KEY in self._parts.spaces and action_repeat == 1:
             self.task = task_of(id, kwargs or {})
+        plain = self._parts.spaces.keys() == {KEY} and action_repeat == 1
+        self.simulator = simulator_of(id, self._env) if plain else None
         self.observation_space: Space[Any] = Dict(self._parts.spaces)
         self.action_space = action_space(self._env.action_space, f"action of '{id}'", action_limit)
 

@@ -6,12 +6,12 @@ wind the ball also moves left, not, or right with probabilities 1/4, 1/2, 1/4, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from wmplay.envs.exact.world import ExactWorld, RenderMode, lit
+from wmplay.envs.exact.world import ExactWorld, RenderMode, lit, place_of
 from wmplay.errors import check_range
 from wmplay.system.arrays import Array
 
@@ -57,6 +57,11 @@ class Catch(ExactWorld):
         ball, paddle = (column.clip(0, self.columns - 1) for column in moved)
         over = row + 1 == self.rows - 1
         return np.stack([row + 1, ball, paddle], 1), over * np.where(ball == paddle, 1.0, -1.0), over
+
+    def states(self, observation: Mapping[str, Array]) -> Array:
+        """Return the states [n, 3] that frames before the end show."""
+        screen = observation["screen"]
+        return np.concatenate([place_of(screen), screen[:, -1].argmax(1)[:, None]], 1)
 
     def observe(self, state: Array) -> dict[str, Array]:
         """Return the screens."""

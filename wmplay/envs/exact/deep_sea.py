@@ -6,12 +6,12 @@ Random actions find the treasure with probability 2^-N.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from wmplay.envs.exact.world import ExactWorld, RenderMode, lit
+from wmplay.envs.exact.world import ExactWorld, RenderMode, lit, place_of
 from wmplay.errors import check_range
 from wmplay.system.arrays import Array
 
@@ -60,6 +60,10 @@ class DeepSea(ExactWorld):
         found = right & (row == self.size - 1) & (column == self.size - 1)
         following = np.stack([row + 1, (column + np.where(right, 1, -1)).clip(0, self.size - 1)], 1)
         return following.astype(float), found - right * COST / self.size, row + 1 == self.size
+
+    def states(self, observation: Mapping[str, Array]) -> Array:
+        """Return the states [n, 2] that frames before the end show."""
+        return place_of(observation["screen"])
 
     def observe(self, state: Array) -> dict[str, Array]:
         """Return the screens."""

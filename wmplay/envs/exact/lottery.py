@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
@@ -44,6 +44,10 @@ class Lottery(ExactWorld):
         following = np.where(action == 0, 3.0, np.where(won, 1.0, 2.0))
         reward = np.where(action == 0, self.sure, won.astype(float))
         return following[:, None], reward, np.ones(len(state), np.bool_)
+
+    def states(self, observation: Mapping[str, Array]) -> Array:
+        """Return the states [n, 1] that frames before the end show."""
+        return np.asarray(observation["drawn"] @ np.array([1.0, 2.0]))[:, None]
 
     def observe(self, state: Array) -> dict[str, Array]:
         """Return whether the ticket won or lost."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from wmplay.envs.exact.world import ExactWorld, RenderMode, lit
+from wmplay.envs.exact.world import ExactWorld, RenderMode, lit, place_of
 from wmplay.errors import check_range, check_values
 from wmplay.system.arrays import Array
 
@@ -43,6 +43,10 @@ class Ring(ExactWorld):
         moves = np.array([generator.random() >= self.slip for generator in generators])
         following = (state + ((action - 1) * moves)[:, None]) % self.size
         return following, (following[:, 0] == 0).astype(float), np.zeros(len(state), np.bool_)
+
+    def states(self, observation: Mapping[str, Array]) -> Array:
+        """Return the states [n, 1] that frames show."""
+        return place_of(observation["screen"])[:, 1:]
 
     def observe(self, state: Array) -> dict[str, Array]:
         """Return the screens."""

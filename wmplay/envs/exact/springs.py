@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from gymnasium.spaces import Box
@@ -69,6 +69,10 @@ class Springs(ExactWorld):
         place = centre + drift * seconds + away * cos + speed * sin / rate
         velocity = drift + speed * cos - away * sin * rate
         return np.stack([place, velocity], 1).reshape(state.shape)
+
+    def states(self, observation: Mapping[str, Array]) -> Array:
+        """Return the states [n, 4 bodies] that frames show, in float32's precision."""
+        return np.concatenate([observation["positions"], observation["velocities"]], 1).astype(np.float64)
 
     def observe(self, state: Array) -> dict[str, Array]:
         """Return positions and velocities."""

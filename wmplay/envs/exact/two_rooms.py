@@ -57,6 +57,11 @@ class TwoRooms(ExactWorld):
         reached = (there == state[:, 2:]).all(1)
         return np.concatenate([there, state[:, 2:]], 1), reached.astype(float), reached
 
+    def states(self, observation: Mapping[str, Array]) -> Array:
+        """Return the states [n, 4] that frames show."""
+        places = np.concatenate([observation["place"], observation["goal_place"]], 1)
+        return ((places.astype(np.float64) + 1) * ((SIZE - 1) / 2)).round()
+
     def observe(self, state: Array) -> dict[str, Array]:
         """Return screen, place and goal."""
         place, goal = (scaled(each) for each in (state[:, :2], state[:, 2:]))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Dict
 
-from wmplay.errors import ConfigError, check_range
+from wmplay.errors import ConfigError, SpaceError, check_range
 from wmplay.system.arrays import Array
 from wmplay.vector.actions import checked_action
 from wmplay.vector.autoreset import Autoreset
@@ -69,6 +69,23 @@ class ExactWorld(gymnasium.Env[dict[str, Array], Any], ABC):
     @abstractmethod
     def observe(self, state: Array) -> dict[str, Array]:
         """Return new arrays {key: [n, ...]} that show states [n, S]."""
+
+    @property
+    def simulator(self) -> ExactWorld:
+        """The world itself, whose functions depend on nothing but their arguments."""
+        return self
+
+    def states(self, observation: Mapping[str, Array]) -> Array:
+        """Return the states [n, S] that frames {key: [n, ...]} show.
+
+        Raises:
+            SpaceError: if a frame does not show the state.
+        """
+        raise SpaceError(
+            f"a frame of {type(self).__name__} does not show its state",
+            got=", ".join(observation),
+            expected="an env whose observations show all that its future depends on",
+        )
 
     @abstractmethod
     def optimum(self) -> float:
@@ -173,6 +190,12 @@ def given_state(value: Any, size: int) -> Array:
             what = f"reset option 'state' is {state.tolist()}"
         raise ConfigError(what, got=list(state.shape), expected=f"{size} finite numbers")
     return state
+
+
+def place_of(screen: Array) -> Array:
+    """Return the row and column [n, 2] of the first lit pixel of screens [n, h, w]."""
+    flat = screen.reshape(len(screen), -1).argmax(1)
+    return np.stack(np.divmod(flat, screen.shape[2]), 1).astype(np.float64)
 
 
 def lit(shape: tuple[int, int], rows: Array, columns: Array) -> Array:
