@@ -30,13 +30,18 @@ GROUNDS = {
     "luxo": ["env=luxo", "env.task=body_goal", "collect.random_episodes=20", "collect.episodes=20"],
     "catch": ["env=catch", "collect.random_episodes=100", "collect.episodes=50"],
 }
+# without data and in one turn
+ALONE = ["fit.steps=0", "collect.random_episodes=0", "collect.episodes=0", "iterations=1", "evaluate.every=1"]
 REAL = [  # practice in the real world alone, in one turn
-    *("policy=ppo", "model=null", "planner=null", "objective=null", "explorer=null", "fit.steps=0"),
-    *("collect.random_episodes=0", "collect.episodes=0", "iterations=1", "evaluate.every=1"),
+    *("policy=ppo", "model=null", "planner=null", "objective=null", "explorer=null", *ALONE),
     *("improve.world=real", "improve.num_envs=10"),
 ]
 TO_GOALS = ["objective=goal_distance", "model.reward_weight=0", "model.continuation_weight=0"]
 METHODS = {  # the overrides of each on the grounds where it can be
+    "oracle": {  # the ceiling: plans in the world itself
+        "pendulum": ["experiment=pets", "model=oracle", "planner.particles=0", *ALONE],
+        "catch": ["model=oracle", "planner=mcts", "planner.horizon=9", "explorer=null", *ALONE],
+    },
     "pets": {"pendulum": ["experiment=pets"], "luxo": ["experiment=pets", "model.frames=2", *TO_GOALS]},
     "pets, mean": {
         "pendulum": ["experiment=pets", "planner.particles=0"],

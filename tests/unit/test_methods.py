@@ -35,7 +35,7 @@ def test_all_methods_have_equal_real_steps(
     methods: ModuleType, ground: str, episode: int, steps: int
 ) -> None:
     for method, grounds in methods.METHODS.items():
-        if ground not in grounds:
+        if ground not in grounds or method == "oracle":
             continue
         settings = registry.compose(methods.command(method, ground, 3))
         assert real_steps(settings, episode) == steps, method
