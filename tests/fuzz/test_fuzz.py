@@ -177,12 +177,12 @@ def whole(store: Path) -> None:
 
 def test_manifests(store: Path) -> None:
     shutil.copytree(store, store.with_name("as_written"))
-    fuzz([store / "manifest.json"], mutations.JSON, 500, lambda: whole(store))
+    fuzz([store / "manifest.json"], mutations.JSON, 450, lambda: whole(store))
 
 
 def test_shards(store: Path) -> None:
     shutil.copytree(store, store.with_name("as_written"))
-    fuzz(sorted(store.glob("shards/*/*.npy")), mutations.ARRAY, 600, lambda: whole(store))
+    fuzz(sorted(store.glob("shards/*/*.npy")), mutations.ARRAY, 500, lambda: whole(store))
 
 
 def test_shards_that_are_skipped(store: Path) -> None:
@@ -238,7 +238,7 @@ def test_metrics(run: Path) -> None:
     def read() -> None:
         assert all(isinstance(line, dict) for line in load_run(run).metrics)
 
-    fuzz([run / "metrics.jsonl"], mutations.JSONL, 200, read, refused=0)
+    fuzz([run / "metrics.jsonl"], mutations.JSONL, 150, read, refused=0)
 
 
 def test_run_json(run: Path) -> None:
@@ -262,9 +262,9 @@ def test_exports(release: Path, tmp_path: Path) -> None:
         directory.spaces()
         directory.weights()
 
-    fuzz([copy / "export.json", copy / "spaces.json"], mutations.JSON, 300, read)
+    fuzz([copy / "export.json", copy / "spaces.json"], mutations.JSON, 200, read)
     fuzz([copy / "weights.safetensors"], mutations.SAFETENSORS, 200, read)
-    fuzz([copy / "config.yaml"], mutations.YAML, 200, read)
+    fuzz([copy / "config.yaml"], mutations.YAML, 120, read)
 
 
 def test_checkpoints(run: Path) -> None:
@@ -286,7 +286,7 @@ def test_checkpoints(run: Path) -> None:
 def test_checkpoints_that_somebody_made(run: Path) -> None:
     for path in sorted((run / "checkpoints").glob("*.pt"))[:-1]:
         path.unlink()
-    fuzz(list((run / "checkpoints").glob("*.pt")), mutations.ARCHIVE, 80, lambda: load_run(run).parts)
+    fuzz(list((run / "checkpoints").glob("*.pt")), mutations.ARCHIVE, 50, lambda: load_run(run).parts)
 
 
 # ---- sweeps --------------------------------------------------------------------------------------
@@ -325,8 +325,8 @@ def test_pieces_of_exports(release: Path, tmp_path: Path) -> None:
     copy = tmp_path / "export"
     shutil.copytree(release / "exports" / "ppo", copy)
     files = [copy / "config.yaml", copy / "spaces.json", copy / "export.json"]
-    fuzz(files[1:], [mutations.json_value], 40, lambda: load_run(copy).policy)
-    fuzz(files[:1], [mutations.yaml_value], 40, lambda: load_run(copy).policy)
+    fuzz(files[1:], [mutations.json_value], 30, lambda: load_run(copy).policy)
+    fuzz(files[:1], [mutations.yaml_value], 30, lambda: load_run(copy).policy)
 
 
 # ---- files from elsewhere ------------------------------------------------------------------------

@@ -23,13 +23,14 @@ SMALL = [
     *("evaluate.generation.clips=1", "evaluate.generation.futures=2", "evaluate.generation.steps=5"),
 ]
 DISCRETE = "explorer=epsilon_greedy"
+NO_REPORT = "report=false"
 ENVS = {  # seven steps an episode
-    "dm_control": (["domain=cartpole", "task=swingup", "max_steps=7"], []),
+    "dm_control": (["domain=cartpole", "task=swingup", "max_steps=7"], [NO_REPORT]),
     "dm_control in pixels": (
         ["state=false", "pixels=true", "shadows=false", "action_repeat=2", "max_steps=14"],
         [],
     ),
-    "atari": (["game=pong", "max_steps=28"], [DISCRETE]),
+    "atari": (["game=pong", "max_steps=28"], [DISCRETE, NO_REPORT]),
     "minigrid": (["id=MiniGrid-KeyCorridorS3R1-v0", "pixels=true", "max_steps=7"], [DISCRETE]),
     "gym": (["id=CartPole-v1", "vectorization=native", "max_steps=7"], [DISCRETE]),
 }
@@ -65,7 +66,7 @@ def test_the_whole_pipeline(chosen: tuple[str, list[str], list[str]]) -> None:
     assert len(losses) == 3
     assert np.isfinite(losses).all()
     assert {"prediction", "policies"} <= json.loads(Path("run/evaluation.json").read_text()).keys()
-    assert Path("run/report.html").stat().st_size > 10_000
+    assert NO_REPORT in others or Path("run/report.html").stat().st_size > 10_000
 
 
 def test_the_list_says_what_is_here_and_what_to_install(
