@@ -13,7 +13,7 @@ from refusals import refused
 from small_models import ACTIONS, OBSERVATIONS, make_model, observations, seed_spaces
 from torch import Tensor
 
-from wmplay.contracts import Plan, Prediction
+from wmplay.contracts import EnvSpec, Plan, Prediction
 from wmplay.errors import ConfigError, ShapeError, SpaceError
 from wmplay.explorers import EpsilonGreedy, GaussianNoise, RandomColdStart, Randomizer
 from wmplay.planners.cem import CEM
@@ -142,9 +142,9 @@ class Spreads:
         return Plan(self.action.expand(rows, *self.action.shape), torch.zeros(rows), spread)
 
 
-def first_two(planner: Spreads, rows: int, explore: bool, seed: int = 0) -> Tensor:
+def first_two(planner: Spreads, rows: int, explore: bool, seed: int = 0, env: Any = None) -> Tensor:
     """The actions [2, rows, ...] of a plan."""
-    policy, first = MPC(Tape(), planner, first_goal), torch.ones(rows, dtype=torch.bool)
+    policy, first = MPC(Tape(), planner, first_goal, env=env), torch.ones(rows, dtype=torch.bool)
     now = {"x": torch.zeros(rows, 1), "goal_x": torch.zeros(rows, 1)}
     last = planner.action[:1].expand(rows, *planner.action.shape[1:])
     one, carry = policy.act(policy.initial(rows), now, last, first, explore=explore, generator=seeded(seed))
@@ -163,6 +163,9 @@ def test_mpc_explores_by_the_widths_of_a_plan() -> None:
     assert one.std(0).tolist() == pytest.approx([0, 0.1, 3], rel=0.1)
     assert torch.equal(one, first_two(planner, 997, explore=True)[0])
     assert not torch.equal(one, first_two(planner, 997, explore=True, seed=1)[0])
+    bounds = Box(np.float32([-1, -1.05, 1]), np.float32([1, 1, 4]))
+    within, _ = first_two(planner, 997, explore=True, env=EnvSpec(Dict(), bounds))
+    assert torch.equal(within, one.clamp(torch.from_numpy(bounds.low), torch.from_numpy(bounds.high)))
     planner.spread = None
     assert torch.equal(first_two(planner, 5, explore=True)[0], planner.action[0].expand(5, 3))
 

@@ -56,7 +56,12 @@ class MCTS:
         gamma: float = 1.0,
     ) -> None:
         if not isinstance(action_space, Discrete) or action_space.start != 0:
-            raise SpaceError(f"action space is {action_space}", expected="Discrete from 0")
+            raise SpaceError(
+                f"mcts searches among discrete actions, and the action space is {action_space}",
+                got=action_space,
+                expected="Discrete from 0",
+                advice="choose a planner of continuous actions (planner=cem, mppi)",
+            )
         sizes = {"horizon": horizon, "simulations": simulations, "tails": tails, "considered": considered}
         check_values("mcts", at_least_one=sizes, positive={"gamma": gamma}, fractions={"gamma": gamma})
         if rule not in ("gumbel", "puct"):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
+from gymnasium.spaces import Box
 from torch import Tensor
 
 from wmplay.contracts import (
@@ -19,8 +20,10 @@ from wmplay.contracts import (
     Planner,
     Prediction,
     WorldModel,
+    env_spec,
 )
 from wmplay.errors import ConfigError, ShapeError
+from wmplay.nets.actions import action_bounds
 from wmplay.nets.trees import repeat_rows, rows, take_rows
 from wmplay.policies.beliefs import followed
 from wmplay.policies.prior import Guided
@@ -53,6 +56,7 @@ class MPC:
         prior: name of a policy that learns, whose proposals and values the planner takes. It practises as the
             run's policy would.
         prior_settings: overrides of its config.
+        env: whose bounds drawn actions are clipped to; without it, by whoever executes them.
 
     Raises:
         ConfigError: if ``replan_every`` is below 1 or longer than a plan; if the objective has constraints
@@ -69,6 +73,7 @@ class MPC:
         precision: Precision = "auto",
         prior: Advises | str | None = None,
         prior_settings: dict[str, Any] = {},  # noqa: B006 (a config's default, never changed)
+        env: Any = None,
     ) -> None:
         horizon = planner.horizon if isinstance(planner, HasHorizon) else replan_every
         if not 1 <= replan_every <= horizon:
@@ -87,6 +92,8 @@ class MPC:
         self.prior = prior
         self.model = Guided(model, prior) if isinstance(prior, Advises) else model
         self.planner, self.objective = planner, objective
+        space = None if env is None else env_spec(env).action_space
+        self.bounds = action_bounds(space) if isinstance(space, Box) and space.is_bounded() else None
         self.replan_every, self.precision = replan_every, precision
 
     def initial(self, batch_size: int) -> Carry | None:
@@ -146,15 +153,14 @@ class MPC:
             raise ShapeError(f"{who}: the action", shape, (one[0], "H", *one[1:]))
         if explore and plan.spread is not None:
             drawn = _drawn(plan.action[:, 0], plan.spread, who, generator)
+            if self.bounds is not None:
+                drawn = torch.clamp(drawn, *(bound.to(drawn) for bound in self.bounds))
             return torch.cat([drawn.unsqueeze(1), plan.action[:, 1:]], 1)
         return plan.action
 
 
 def _drawn(action: Tensor, spread: Tensor, who: str, generator: torch.Generator | None) -> Tensor:
-    """Return actions [B, A] drawn around ``action`` with widths, or [B] int64 drawn by probabilities.
-
-    Who executes an action clips it to its bounds.
-    """
+    """Return actions [B, A] drawn around ``action`` with widths, or [B] int64 drawn by probabilities."""
     discrete = not action.is_floating_point()
     if (
         spread.ndim != 2
