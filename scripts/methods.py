@@ -72,9 +72,9 @@ METHODS = {  # the overrides of each on the grounds where it can be
     "muzero": {"catch": ["experiment=muzero"]},
     "simple": {"catch": ["experiment=simple"]},
     "ppo, real": {
-        "pendulum": [*REAL, "improve.steps=2000"],
-        "luxo": [*REAL, "improve.steps=20000"],
-        "catch": ["experiment=simple", *REAL, "improve.steps=3150"],
+        "pendulum": [*REAL, "improve.steps=2000", "policy.rollout=20"],
+        "luxo": [*REAL, "improve.steps=20000", "policy.rollout=20"],
+        "catch": ["experiment=simple", *REAL, "improve.steps=3150", "policy.rollout=35"],
     },
 }
 
@@ -139,17 +139,22 @@ def table(folder: Path, ground: str, seeds: list[int]) -> str:
             seconds.append(sum(json.loads((path / "run.json").read_text())["wall"].values()))
         if values:
             mean, low, high = mean_interval(np.array(values))
-            interval = f" [{low:.3g}, {high:.3g}]" if len(values) > 1 else ""
-            each, took = " / ".join(f"{x:.3g}" for x in values), f"{np.mean(seconds):.0f}"
-            lines.append(f"| {method} | {np.mean(steps):,.0f} | {each} | {mean:.3g}{interval} | {took} |")
+            interval = f" [{shown(low)}, {shown(high)}]" if len(values) > 1 else ""
+            each, took = " / ".join(shown(x) for x in values), f"{np.mean(seconds):.0f}"
+            lines.append(f"| {method} | {np.mean(steps):,.0f} | {each} | {shown(mean)}{interval} | {took} |")
     if floor:
-        lines.append(f"| random | 0 | | {np.mean(floor):.3g} | |")
+        lines.append(f"| random | 0 | | {shown(float(np.mean(floor)))} | |")
     return "\n".join(lines)
 
 
 def value(score: dict[str, Any], ground: str) -> float:
     """Return the mean return, or the success in percent where there is a goal."""
     return float(100 * score["success"][0] if ground == "luxo" else score["mean_return"][0])
+
+
+def shown(number: float) -> str:
+    """Return a number with two decimals if it is small, else with none."""
+    return f"{number:.2f}" if abs(number) < 10 else f"{number:,.0f}"
 
 
 def main() -> None:
