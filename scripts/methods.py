@@ -40,7 +40,7 @@ TO_GOALS = ["objective=goal_distance", "model.reward_weight=0", "model.continuat
 METHODS = {  # the overrides of each on the grounds where it can be
     "oracle": {  # the ceiling: plans in the world itself
         "pendulum": ["experiment=pets", "model=oracle", "planner.particles=0", *ALONE],
-        "catch": ["model=oracle", "planner=mcts", "planner.horizon=9", "explorer=null", *ALONE],
+        "catch": ["model=oracle", "planner=random_shooting", "planner.horizon=9", "explorer=null", *ALONE],
     },
     "pets": {"pendulum": ["experiment=pets"], "luxo": ["experiment=pets", "model.frames=2", *TO_GOALS]},
     "pets, mean": {
