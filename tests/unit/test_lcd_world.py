@@ -1,12 +1,13 @@
 """Worlds as data: what is built in, what a user may describe, and what is refused in one line."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 from refusals import refused
 
-from wmplay.envs.lcd import ROBOTS, WORLDS, Body, Circle, Joint, LcdEnv, Object, Polygon, Robot, World, box
+from wmplay.envs.lcd import ROBOTS, WORLDS, Body, Circle, Joint, LcdEnv, Object, Occluder, Polygon, Robot, World, box
 from wmplay.envs.lcd.worlds.parse import find_world
 from wmplay.errors import ConfigError, UnknownName, WmplayError
 
@@ -249,3 +250,40 @@ def test_a_ramp_carries_what_lands_on_it():
     assert env.state[0, 0] > 1.5, "it rolls down the ramp"
     assert min(heights) > 0.3
     assert observation["lcd"][-1].sum() >= 15, "the ramp is on the screen"
+
+
+@pytest.mark.parametrize(
+    ("world", "digest"),
+    [
+        ({"base": "luxo", "fps": 20}, "f56430fd4f1f"),
+        ({"width": 5, "objects": [{"name": "ball", "circle": 0.4}]}, "dbddf875b046"),
+    ],
+)
+def test_a_world_of_the_first_release_keeps_its_digest(world: dict[str, Any], digest: str) -> None:
+    settings = {"world": world, "physics": "faithful"}
+    assert LcdEnv.world_settings(settings)["world"] == f"custom-{digest}"
+
+
+def test_bodies_pass_behind_an_occluder() -> None:
+    ball = Object("ball", (Circle(0.5),), density=0.1, x=(2, 2), y=(2, 2))
+    open_world = World(width=5, objects=(ball,), gravity=(0.0, 0.0))
+    curtain = Occluder(box(0.5, 2.5), (3.0, 2.5))
+    hidden = dataclasses.replace(open_world, occluders=(curtain,))
+    start = np.array([[2.0, 2.0, 0.0, 2.0, 0.0, 0.0]])
+    envs = [LcdEnv(world) for world in (open_world, hidden)]
+    frames = [env.reset(seed=0, options={"state": start})[0]["lcd"] for env in envs]
+    fixed = frames[1] > frames[0]
+    assert fixed.any()
+    for _ in range(9):
+        frames = [env.step(np.zeros(1, np.float32))[0]["lcd"] for env in envs]
+        assert np.array_equal(envs[0].state, envs[1].state)
+        assert np.array_equal(frames[1] > 0, (frames[0] > 0) | fixed)
+
+
+def test_objects_may_start_with_a_speed() -> None:
+    env = LcdEnv(World(width=5, objects=(Object("ball", (Circle(0.4),), speed=(2.0, 3.0)),), gravity=(0.0, 0.0)))
+    speeds = []
+    for seed in range(20):
+        env.reset(seed=seed)
+        speeds.append(float(np.hypot(*env.state[0, 3:5])))
+    assert 2 <= min(speeds) < max(speeds) <= 3

@@ -99,17 +99,20 @@ class Batch:
                 self.goal_pose[row] = self._goal_state(self.simulations[row], goal)[:, :3]
             if states is not None:
                 start = dataclasses.replace(start, state=given_state(self.world, states[i]))
-            self.simulations[row].start(start)
-            self.pose[row] = start.state[:, :3]
-            self.shape[row] = start.shape
+            self.begin(row, start)
         index = np.asarray(rows, np.intp)
-        self.pose[index] = self.pose[index].astype(np.float32)  # Box2D stores float32
-        self.time[index] = 0
-        self._started[index] = True
         if self.task is not None:
             seen = self._see(self.goal_pose[index], self.shape[index])
             for key, goal_values in self._goal.items():
                 goal_values[index] = seen[key]
+
+    def begin(self, row: int, start: Start) -> None:
+        """Begin an episode in one row, without a new goal."""
+        self.simulations[row].start(start)
+        self.pose[row] = start.state[:, :3].astype(np.float32)  # Box2D stores float32
+        self.shape[row] = start.shape
+        self.time[row] = 0
+        self._started[row] = True
 
     def _goal_state(self, simulation: Simulation, goal: Start) -> Array:
         """Return the state [bodies, 6] of a random start after the task's passive steps."""

@@ -92,7 +92,7 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
             return dict(settings)
         world = find_world(settings["world"])
         name = next((name for name, built_in in WORLDS.items() if built_in == world), None)
-        digest = hashlib.sha256(repr(world).encode()).hexdigest()[:12]
+        digest = hashlib.sha256(_as_text(world).encode()).hexdigest()[:12]
         origin = {"world": name or f"custom-{digest}"}
         origin |= {key: settings[key] for key in ("physics", "screen") if key in settings}
         if world.robots and world.objects:  # 0.1.0 started objects higher, and has no entry
@@ -179,3 +179,8 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
         if self._window is not None:
             self._window.close()
             self._window = None
+
+
+def _as_text(world: World) -> str:
+    """Return a world as text, without fields that 0.1.0 did not have, where these are not used."""
+    return repr(world).replace(", occluders=()", "").replace(", speed=None", "")

@@ -31,6 +31,8 @@ def paint(batch: Batch, row: int) -> Array:
     shapes = [options[i] for options, i in zip(world.shapes, batch.shape[row], strict=True)]
     for i in _painting_order(world):
         canvas.solid(shapes[i], tuple(batch.pose[row, i]), world.bodies[i].color)
+    for occluder in world.occluders:
+        canvas.solid(occluder.shape, (*occluder.position, occluder.angle), occluder.color)
     if batch.task is not None:
         for i in batch.task.goal_bodies:
             canvas.outline(shapes[i], tuple(batch.goal_pose[row, i]), GOAL_COLOR)

@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from wmplay.envs.lcd.worlds.world import Circle, Polygon, Shape, World
+from wmplay.envs.lcd.worlds.world import Circle, Occluder, Polygon, Shape, Static, World
 from wmplay.errors import UnknownName
 from wmplay.system.arrays import Array
 
@@ -52,7 +52,8 @@ class Screen:
         self._scrolls = not world.walls
         self._root = len(world.objects)  # the body the view follows
         self._width = world.width
-        statics = [(s.shape, (*s.position, s.angle)) for s in world.statics]
+        fixed: tuple[Static | Occluder, ...] = (*world.statics, *world.occluders)
+        statics = [(s.shape, (*s.position, s.angle)) for s in fixed]
         self._static_pose = np.array([pose for _, pose in statics]).reshape(len(statics), 3)
         shapes = [*world.shapes, *((shape,) for shape, _ in statics)]
         drawn = [(body, i, shape) for body, options in enumerate(shapes) for i, shape in enumerate(options)]

@@ -30,7 +30,7 @@ class Start:
 
 
 def sample_start(world: World, rng: np.random.Generator) -> Start:
-    """Draw a random start at rest. The number of draws is the same for all starts of a world."""
+    """Draw a random start, at rest but for objects with a speed, with the same number of draws each time."""
     poses: list[tuple[float, float, float]] = []
     shapes: list[int] = []
     for item in world.objects:
@@ -40,6 +40,10 @@ def sample_start(world: World, rng: np.random.Generator) -> Start:
         poses.extend(_sample_robot(world, robot, rng))
     state = np.zeros((len(world.bodies), 6))
     state[:, :3] = np.asarray(poses, np.float32)  # Box2D stores float32
+    for index, item in enumerate(world.objects):
+        if item.speed is not None:
+            speed, direction = rng.uniform(*item.speed), rng.uniform(-math.pi, math.pi)
+            state[index, 3:5] = speed * math.cos(direction), speed * math.sin(direction)
     return Start(state, (*shapes, *(0 for _ in range(len(poses) - len(shapes)))))
 
 

@@ -1,11 +1,12 @@
-"""The built-in worlds: those of the original testbed (boxLCD, Wilson 2021), with its sizes and clocks."""
+"""The built-in worlds: those of the original testbed (boxLCD, Wilson 2021), with its sizes and
+clocks, and worlds in which something happens out of sight."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 from wmplay.envs.lcd.worlds import robots
-from wmplay.envs.lcd.worlds.world import Circle, Object, Robot, Shape, World, box
+from wmplay.envs.lcd.worlds.world import MEETS_WALLS, Circle, Object, Occluder, Robot, Shape, World, box
 
 HEIGHT = 5.0
 
@@ -34,6 +35,32 @@ def _large(robot: Robot, *objects: Object) -> World:
     return World(width=2 * HEIGHT, height=HEIGHT, robots=(robot,), objects=objects, lcd_height=32)
 
 
+def _behind() -> World:
+    """Return a world of two weightless bodies that pass behind a curtain in the middle."""
+    shapes = (Circle(0.4), Circle(0.7), box(0.4, 0.4))
+    objects = (
+        Object(
+            f"object_{i}",
+            shapes,
+            density=0.1,
+            friction=0.0,
+            restitution=1.0,
+            mask=MEETS_WALLS,
+            random_angle=False,
+            speed=(2.0, 5.0),
+        )
+        for i in range(2)
+    )
+    curtain = Occluder(box(1.6, HEIGHT / 2), (HEIGHT, HEIGHT / 2))
+    return World(gravity=(0.0, 0.0), objects=tuple(objects), occluders=(curtain,), steps=50)
+
+
+def _hidden_floor() -> World:
+    """Return a world of a ball that bounces on a floor behind a curtain."""
+    ball = Object("object_0", (Circle(0.4),), density=0.1, friction=0.0, restitution=0.95, speed=(0.0, 1.5))
+    return World(height=10.0, objects=(ball,), occluders=(Occluder(box(5.0, 1.5), (5.0, 1.5)),), steps=50)
+
+
 def _worlds() -> dict[str, World]:
     either = (Circle(0.5), box(0.5, 0.5))
     worlds = {
@@ -42,6 +69,8 @@ def _worlds() -> dict[str, World]:
         "bounce2": _passive(50, *(_bouncer(i, Circle(0.5)) for i in range(2))),
         "object2": _passive(50, *(_bouncer(i, *either) for i in range(2))),
         "object3": _passive(50, *(_bouncer(i, *either) for i in range(3))),
+        "behind": _behind(),
+        "hidden_floor": _hidden_floor(),
     }
     for name, robot in (("urchin", robots.urchin()), ("luxo", robots.luxo())):
         worlds[name] = _with_objects(robot, 2.0, 100)

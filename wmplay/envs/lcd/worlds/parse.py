@@ -33,6 +33,7 @@ from wmplay.envs.lcd.worlds.world import (
     Body,
     Circle,
     Object,
+    Occluder,
     Point,
     Polygon,
     Robot,
@@ -108,7 +109,7 @@ def _build(cls: type, data: Any, where: str) -> Any:
     shapes = [_shape(name, given.pop(name), where) for name in SHAPES if name in given]
     if cls is Object and shapes:
         given["shapes"] = tuple(shapes)
-    elif cls in (Body, Static) and shapes:
+    elif cls in (Body, Static, Occluder) and shapes:
         given["shape"] = shapes[0]
     if len(shapes) > 1:
         raise ConfigError(

@@ -184,7 +184,8 @@ class Object:
     """A free body. With several shapes, each reset draws one of them.
 
     ``x`` and ``y`` are the ranges of its start. By default the body starts anywhere in the box or, in a world
-    with a robot, in the lowest 3/8 of the height, as in the original testbed.
+    with a robot, in the lowest 3/8 of the height, as in the original testbed. ``speed`` is the range of its
+    speed at the start, in m/s, in a random direction; without it the body starts at rest.
     """
 
     name: str
@@ -200,14 +201,15 @@ class Object:
     x: Point | None = None
     y: Point | None = None
     color: str = "#4263eb"
+    speed: Point | None = None
 
     def __post_init__(self) -> None:
         _check_matter(f"object '{self.name}'", self)
         if not self.shapes:
             raise ConfigError(f"object '{self.name}' has no shape", advice="give it at least one")
-        for axis, interval in (("x", self.x), ("y", self.y)):
+        for name, interval in (("x", self.x), ("y", self.y), ("speed", self.speed)):
             if interval is not None and interval[0] > interval[1]:
-                raise ConfigError(f"object '{self.name}' has {axis} {list(interval)}", expected="[low, high]")
+                raise ConfigError(f"object '{self.name}' has {name} {list(interval)}", expected="[low, high]")
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,19 @@ class Static:
         _not_negative("static friction", self.friction)
         _not_negative("static restitution", self.restitution)
         _check_color("static", self.color)
+
+
+@dataclass(frozen=True)
+class Occluder:
+    """A shape that is drawn in front of all bodies, which pass behind it."""
+
+    shape: Shape
+    position: Point = (0.0, 0.0)
+    angle: float = 0.0
+    color: str = "#868e96"
+
+    def __post_init__(self) -> None:
+        _check_color("occluder", self.color)
 
 
 @dataclass(frozen=True)
@@ -247,6 +262,7 @@ class World:
     fps: int = 10  # env steps per second
     control: Literal["speed", "torque"] = "speed"  # the quantity of a joint that an action sets
     background: str = "#f8f9fa"
+    occluders: tuple[Occluder, ...] = ()
 
     def __post_init__(self) -> None:
         _positive("world width", self.width)

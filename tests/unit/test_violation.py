@@ -1,0 +1,137 @@
+"""Violation of expectation: balanced pairs, and who is surprised by what."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+import wmplay
+from wmplay.contracts import Prediction
+from wmplay.envs.lcd.env import LcdEnv
+from wmplay.evaluation.violation import draw_pairs, evaluate_violation, kinds_of
+from wmplay.evaluation.violation.pairs import EVENT, KINDS, SCREEN, STEPS, Kind
+from wmplay.evaluation.violation.scoring import surprise_of
+
+WORLDS = {kind.name: kind.world or "luxo" for kind in KINDS}
+PAIRS = 10
+
+
+def world(name: str) -> LcdEnv:
+    env = wmplay.make_env(name).unwrapped
+    assert isinstance(env, LcdEnv)
+    return env
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_frames_and_their_differences_are_those_of_possible_episodes(kind: Kind) -> None:
+    pairs = draw_pairs(world(WORLDS[kind.name]), kind, PAIRS, seed=3)
+    assert len(pairs) == PAIRS
+    single: dict[bool, list[bytes]] = {True: [], False: []}
+    double: dict[bool, list[bytes]] = {True: [], False: []}
+    for pair in pairs:
+        for possible, film in ((True, pair.possible), (False, pair.impossible)):
+            screens = [screen.tobytes() for screen in film.observation[SCREEN]]
+            assert len(screens) == STEPS + 1
+            single[possible] += screens
+            double[possible] += [one + other for one, other in pairwise(screens)]
+        before, after = slice(EVENT + 1), slice(EVENT + 1, None)
+        first, second = pair.possible.observation[SCREEN], pair.impossible.observation[SCREEN]
+        assert np.array_equal(first[before], second[before])
+        assert not np.array_equal(first[after], second[after])
+        assert np.array_equal(pair.possible.action, pair.impossible.action)
+    assert sorted(single[True]) == sorted(single[False])
+    assert sorted(double[True]) == sorted(double[False])
+
+
+def test_kinds_belong_to_worlds() -> None:
+    names = {
+        name: [kind.name for kind in kinds_of(world(name))] for name in ("behind", "hidden_floor", "urchin")
+    }
+    assert [len(each) for each in names.values()] == [8, 4, 2]
+    assert kinds_of(world("bounce")) == []
+    shown = wmplay.make_env("behind", full_state=True).unwrapped
+    assert isinstance(shown, LcdEnv)
+    assert kinds_of(shown) == []  # vectors would show what the curtain hides
+
+
+def test_pairs_follow_from_their_seed() -> None:
+    env = world("hidden_floor")
+    kind = kinds_of(env)[0]
+    first, again, other = (draw_pairs(env, kind, 2, seed) for seed in (5, 5, 6))
+    assert np.array_equal(first[0].impossible.observation[SCREEN], again[0].impossible.observation[SCREEN])
+    assert not np.array_equal(first[0].possible.observation[SCREEN], other[0].possible.observation[SCREEN])
+
+
+class Copies(torch.nn.Module):
+    """A model that expects the next screen to be the last one; it remembers nothing else."""
+
+    def initial(self, observation: dict[str, torch.Tensor]) -> torch.Tensor:
+        return observation[SCREEN].float()
+
+    def observe(
+        self, belief: torch.Tensor, action: torch.Tensor, observation: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        return observation[SCREEN][:, -1].float()
+
+    def predict(self, belief: torch.Tensor, action: torch.Tensor, *, generator: object = None) -> Prediction:
+        return Prediction(belief[:, None], None, None, belief, lambda latent: {SCREEN: latent})
+
+
+class Remembers(Copies):
+    """A model that expects a body to come out of the curtain at the right if it went in at the left."""
+
+    def initial(self, observation: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.stack([observation[SCREEN].float()] * 2, 1)
+
+    def observe(
+        self, belief: torch.Tensor, action: torch.Tensor, observation: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        return torch.stack([belief[:, 0], observation[SCREEN][:, -1].float()], 1)
+
+    def predict(self, belief: torch.Tensor, action: torch.Tensor, *, generator: object = None) -> Prediction:
+        first, last = belief[:, 0], belief[:, 1]
+        visible = torch.maximum(last, 0.3 * first.flip(-1))  # where a body on the other side would be now
+        return Prediction(visible[:, None], None, None, belief, lambda latent: {SCREEN: latent})
+
+
+def test_who_remembers_nothing_is_right_half_the_time() -> None:
+    score = evaluate_violation(Copies(), world("behind"), PAIRS, draws=0)
+    for kind in score.kinds.values():
+        assert kind.pairs == PAIRS
+        assert kind.accuracy["model"].value == 0.5
+        assert kind.accuracy["pixel difference"].value == 0.5
+        assert kind.accuracy["oracle"].value == 1.0
+        assert kind.frames.shape == (2, STEPS + 1, 16, 32)
+        assert kind.curves.shape == (2, STEPS)
+
+
+def test_who_remembers_is_surprised_where_a_body_vanishes() -> None:
+    score = evaluate_violation(Remembers(), world("behind"), PAIRS, untrained=Copies(), draws=0)
+    assert score.kinds["turns_back"].accuracy["model"].value > 0.9
+    assert score.kinds["turns_back"].accuracy["untrained"].value == 0.5
+
+
+def test_surprise_is_in_bits() -> None:
+    env = world("luxo")
+    (pair, _) = draw_pairs(env, kinds_of(env)[0], 2)
+
+    class Even(Copies):
+        def predict(
+            self, belief: torch.Tensor, action: torch.Tensor, *, generator: object = None
+        ) -> Prediction:
+            return Prediction(belief[:, None] * 0 + 0.5, None, None, belief, lambda latent: {SCREEN: latent})
+
+    assert np.allclose(surprise_of(Even(), [pair.possible]), 16 * 32)
+
+
+def test_a_model_without_pictures_is_scored_by_its_features() -> None:
+    env = world("luxo")
+    torch.manual_seed(0)
+    model = wmplay.make("model", "gru", env=env, image_hidden=13)
+    model.predicted = ()
+    score = evaluate_violation(model.eval(), env, 4)
+    assert score.unit == "latent distance"
+    assert all(0 <= kind.accuracy["model"].value <= 1 for kind in score.kinds.values())
