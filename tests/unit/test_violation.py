@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 import wmplay
 from wmplay.contracts import Prediction
 from wmplay.envs.lcd.env import LcdEnv
+from wmplay.errors import RunError
+from wmplay.evaluation import load_evaluation, save_evaluation
+from wmplay.evaluation.gallery import load_pairs
 from wmplay.evaluation.violation import draw_pairs, evaluate_violation, kinds_of
 from wmplay.evaluation.violation.pairs import EVENT, KINDS, SCREEN, STEPS, Kind
 from wmplay.evaluation.violation.scoring import surprise_of
+from wmplay.report.plots.violation import violation_plot
+from wmplay.report.tables import model_grids
 
 WORLDS = {kind.name: kind.world or "luxo" for kind in KINDS}
 PAIRS = 10
@@ -98,18 +105,22 @@ class Remembers(Copies):
 
 
 def test_who_remembers_nothing_is_right_half_the_time() -> None:
-    score = evaluate_violation(Copies(), world("behind"), PAIRS, draws=0)
-    for kind in score.kinds.values():
+    found = evaluate_violation(Copies(), world("behind"), PAIRS, draws=0)
+    assert found is not None
+    score, shown = found
+    for name, kind in score.kinds.items():
         assert kind.pairs == PAIRS
         assert kind.accuracy["model"].value == 0.5
         assert kind.accuracy["pixel difference"].value == 0.5
         assert kind.accuracy["oracle"].value == 1.0
-        assert kind.frames.shape == (2, STEPS + 1, 16, 32)
-        assert kind.curves.shape == (2, STEPS)
+        assert shown[name].frames.shape == (2, STEPS + 1, 16, 32)
+        assert shown[name].surprise.shape == (2, STEPS)
 
 
 def test_who_remembers_is_surprised_where_a_body_vanishes() -> None:
-    score = evaluate_violation(Remembers(), world("behind"), PAIRS, untrained=Copies(), draws=0)
+    found = evaluate_violation(Remembers(), world("behind"), PAIRS, untrained=Copies(), draws=0)
+    assert found is not None
+    score = found[0]
     assert score.kinds["turns_back"].accuracy["model"].value > 0.9
     assert score.kinds["turns_back"].accuracy["untrained"].value == 0.5
 
@@ -132,6 +143,31 @@ def test_a_model_without_pictures_is_scored_by_its_features() -> None:
     torch.manual_seed(0)
     model = wmplay.make("model", "gru", env=env, image_hidden=13)
     model.predicted = ()
-    score = evaluate_violation(model.eval(), env, 4)
+    found = evaluate_violation(model.eval(), env, 4)
+    assert found is not None
+    score = found[0]
     assert score.unit == "latent distance"
     assert all(0 <= kind.accuracy["model"].value <= 1 for kind in score.kinds.values())
+
+
+def test_a_run_keeps_its_pairs_and_shows_them(tmp_path: Path) -> None:
+    score = evaluate_violation(Copies(), world("hidden_floor"), 4, draws=0)
+    assert score is not None
+    save_evaluation(tmp_path, violation=score)
+    loaded = load_evaluation(tmp_path)
+    assert loaded is not None
+    assert loaded.violation == score[0]
+    assert loaded.numbers()["violation/stays_down"] == 0.5
+    pairs = load_pairs(tmp_path)
+    assert pairs.keys() == score[1].keys()
+    figure = violation_plot(score[0], pairs)
+    assert len(figure.axes) == 2 * len(pairs)
+    (grid,) = model_grids(loaded)
+    assert len(grid.rows) == len(pairs)
+    (tmp_path / "violation.npz").write_bytes(b"PK")
+    with refused(RunError):
+        load_pairs(tmp_path)
+
+
+def test_worlds_without_kinds_have_no_score() -> None:
+    assert evaluate_violation(Copies(), world("bounce"), 2) is None

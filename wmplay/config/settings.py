@@ -137,6 +137,13 @@ class ArbiterSettings:
 
 
 @dataclass(frozen=True)
+class ViolationSettings:
+    """The section ``evaluate.violation``."""
+
+    pairs: Count = 0
+
+
+@dataclass(frozen=True)
 class PolicySettings:
     """The section ``evaluate.policy``."""
 
@@ -153,6 +160,7 @@ class EvaluateSettings:
     prediction: PredictionSettings = PredictionSettings()
     generation: GenerationSettings = GenerationSettings()
     arbiter: ArbiterSettings = ArbiterSettings()
+    violation: ViolationSettings = ViolationSettings()
     policy: PolicySettings = PolicySettings()
 
 

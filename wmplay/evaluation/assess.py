@@ -12,6 +12,7 @@ from gymnasium.vector import VectorEnv
 
 from wmplay.config.settings import Settings
 from wmplay.contracts import Learner, Policy, Trajectory
+from wmplay.envs.lcd.env import LcdEnv
 from wmplay.evaluation.arbiter.choice import arbiter_of
 from wmplay.evaluation.arbiter.realism import clips_needed, judge
 from wmplay.evaluation.clips import ClipSet, cut_clips, cut_from_resets
@@ -22,10 +23,11 @@ from wmplay.evaluation.metrics.policy import score_episodes
 from wmplay.evaluation.metrics.prediction import evaluate_prediction
 from wmplay.evaluation.metrics.spread import evaluate_spread
 from wmplay.evaluation.metrics.surprise import evaluate_surprise
+from wmplay.evaluation.violation import evaluate_violation
 from wmplay.runs.disk.directory import RunDirectory
 from wmplay.runs.episodes import Check, run_episodes
 from wmplay.runs.load import load_run
-from wmplay.runs.pieces import Parts, untrained_policy
+from wmplay.runs.pieces import Parts, untrained_model, untrained_policy
 from wmplay.runs.worlds import learned_env, real_env
 from wmplay.store import Store
 
@@ -88,9 +90,21 @@ def assess(
         if clips is None or needed > episodes:
             clips = cut(needed)[1]
         scores["arbiter"] = judge(model, clips.first(needed), arbiter_of(parts.env))
+    if model is not None and cfg.violation.pairs:
+        scores["violation"] = _assess_violation(settings, parts, device)
     if cfg.policy.episodes:
         scores |= _assess_policies(settings, parts, device, baselines, check)
     return {name: score for name, score in scores.items() if score is not None}
+
+
+def _assess_violation(settings: Settings, parts: Parts, device: torch.device) -> Any:
+    """Score the model's surprise, next to that of the same model before its fit; None outside LCD worlds."""
+    env = parts.env.unwrapped
+    if not isinstance(env, LcdEnv):
+        return None
+    untrained, seed = untrained_model(settings, parts, device), settings.evaluate.seed
+    pairs = settings.evaluate.violation.pairs
+    return evaluate_violation(parts.model, env, pairs, untrained=untrained, seed=seed, device=device)
 
 
 def _assess_policies(

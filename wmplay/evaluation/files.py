@@ -15,7 +15,7 @@ import msgspec
 
 from wmplay.contracts import Trajectory
 from wmplay.errors import RunError
-from wmplay.evaluation.gallery import ShownClips, save_clips, save_episodes
+from wmplay.evaluation.gallery import ShownClips, ShownPairs, save_clips, save_episodes, save_pairs
 from wmplay.evaluation.scores import (
     MODEL,
     AgreementScore,
@@ -26,6 +26,7 @@ from wmplay.evaluation.scores import (
     PredictionScore,
     SpreadScore,
     SurpriseScore,
+    ViolationScore,
 )
 from wmplay.system.files import unsealed, write_sealed_json
 from wmplay.system.reading import read_json
@@ -41,6 +42,7 @@ def save_evaluation(
     surprise: SurpriseScore | None = None,
     agreement: AgreementScore | None = None,
     arbiter: ArbiterScore | None = None,
+    violation: tuple[ViolationScore, ShownPairs] | None = None,
     clips: ShownClips | None = None,
     unprompted: ShownClips | None = None,
     duplicate: ShownClips | None = None,
@@ -53,16 +55,19 @@ def save_evaluation(
     Args:
         run_dir: of the run.
         prediction, spread, surprise, agreement, arbiter: the model's scores.
+        violation: the model's score, and pairs for the report.
         clips, unprompted, duplicate: predictions for the report (see ``ShownClips``).
         episodes: of the policy in the real world, for the report: only images are kept (and nothing without
             images).
         learned_episodes: the same in the learned world, from the same starts and with the same goals.
         policies: scores by name: ``policy=...`` first, then ``random=...`` and others.
     """
-    evaluation = Evaluation(prediction, spread, surprise, agreement, arbiter, policies)
+    violated, pairs = violation or (None, {})
+    evaluation = Evaluation(prediction, spread, surprise, agreement, arbiter, violated, policies)
     write_sealed_json(run_dir / EVALUATION_FILE, _finite(asdict(evaluation)))
     for name, some in (("clips", clips), ("unprompted", unprompted), ("duplicate", duplicate)):
         save_clips(run_dir, name, some)
+    save_pairs(run_dir, pairs)
     save_episodes(run_dir, "episodes", episodes)
     save_episodes(run_dir, "learned_episodes", learned_episodes)
 
@@ -107,6 +112,10 @@ def _check(evaluation: Evaluation) -> None:
     lacking = [name for name, key in predicted.items() if MODEL not in key.curves]
     if lacking or (evaluation.arbiter and MODEL not in evaluation.arbiter.likeness):
         raise ValueError("a score of the model is missing")
+    if evaluation.violation and any(
+        MODEL not in kind.accuracy for kind in evaluation.violation.kinds.values()
+    ):
+        raise ValueError("a score of the model's surprise is missing")
     for name, policy in evaluation.policies.items():
         lists = (
             policy.returns,

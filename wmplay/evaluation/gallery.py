@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
@@ -36,6 +36,36 @@ class ShownClips:
     context: int
     truth: dict[str, Array]  # [N, context + H, ...]
     prediction: dict[str, Array]  # [N, H, ...]
+
+
+@dataclass(frozen=True)
+class ShownPair:
+    """A possible and an impossible episode for the report, with a model's surprise at each."""
+
+    frames: Array  # uint8 [2, T + 1, H, W], binary
+    surprise: Array  # [2, T]
+
+
+ShownPairs: TypeAlias = Mapping[str, ShownPair]  # by kind of event
+
+
+def save_pairs(run_dir: Path, pairs: ShownPairs) -> None:
+    """Write ``violation.npz`` into a run directory; without pairs, delete an earlier file."""
+    frames = {f"frames/{kind}": pair.frames for kind, pair in pairs.items()}
+    _write(
+        run_dir / "violation.npz",
+        frames | {f"surprise/{kind}": pair.surprise for kind, pair in pairs.items()},
+    )
+
+
+def load_pairs(run_dir: Path) -> ShownPairs:
+    """Return the pairs in a run directory.
+
+    Raises:
+        RunError: if the file is damaged.
+    """
+    path = run_dir / "violation.npz"
+    return _read(path, _pairs) if path.exists() else {}
 
 
 def save_clips(run_dir: Path, name: str, clips: ShownClips | None) -> None:
@@ -127,6 +157,20 @@ def _clips(arrays: dict[str, Array]) -> ShownClips:
         if prediction[key].shape != (count, total - context, *value.shape[2:]):
             raise ValueError(f"{key} is predicted in shape {list(prediction[key].shape)}")
     return ShownClips(context, truth, prediction)
+
+
+def _pairs(arrays: dict[str, Array]) -> ShownPairs:
+    """Return pairs. Raise ValueError or KeyError for other arrays."""
+    kinds = [name.removeprefix("frames/") for name in arrays if name.startswith("frames/")]
+    pairs = {kind: ShownPair(arrays[f"frames/{kind}"], arrays[f"surprise/{kind}"]) for kind in kinds}
+    if not pairs or len(arrays) != 2 * len(pairs):
+        raise ValueError("it holds no pairs")
+    for kind, pair in pairs.items():
+        _check_numbers(kind, pair.frames)
+        _check_numbers(kind, pair.surprise)
+        if pair.frames.ndim != 4 or pair.surprise.shape != (2, pair.frames.shape[1] - 1):
+            raise ValueError(f"{kind} has shapes {list(pair.frames.shape)} and {list(pair.surprise.shape)}")
+    return pairs
 
 
 def _episodes(arrays: dict[str, Array]) -> list[Trajectory]:

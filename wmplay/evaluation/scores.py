@@ -256,6 +256,28 @@ class AgreementScore:
         return {f"{self.measure}@{self.horizon}": self.model.mean[-1]}
 
 
+@dataclass(frozen=True)
+class KindViolation:
+    """The pairs of one kind of event, in which one episode is impossible."""
+
+    what: str  # happens, in words
+    pairs: Count
+    accuracy: dict[str, Interval]  # of each predictor: share of pairs; ties count one half
+
+
+@dataclass(frozen=True)
+class ViolationScore:
+    """The share of pairs in which the impossible episode surprises more than the possible one, by kind."""
+
+    unit: str  # of the model's surprise
+    event: Count  # the moment of the event
+    kinds: dict[str, KindViolation]
+
+    def row(self) -> dict[str, float]:
+        """Return flat metrics for a log: ``vanishes``, ``turns_back``, ..."""
+        return {name: kind.accuracy[MODEL].value for name, kind in self.kinds.items()}
+
+
 @runtime_checkable
 class HasRow(Protocol):
     """A score with numbers for a log."""
@@ -273,6 +295,7 @@ class Evaluation:
     surprise: SurpriseScore | None = None
     agreement: AgreementScore | None = None
     arbiter: ArbiterScore | None = None
+    violation: ViolationScore | None = None
     policies: dict[str, PolicyScore] = field(default_factory=dict)  # "policy", then "random" and others
 
     def numbers(self) -> dict[str, float]:

@@ -19,6 +19,7 @@ from wmplay.report.numbers import counted, duration, wall_times
 from wmplay.report.pictures import clips, episodes
 from wmplay.report.plots import lines, simulator
 from wmplay.report.plots.figures import png
+from wmplay.report.plots.violation import violation_plot
 from wmplay.report.run_files import RunFiles, read_run_files
 from wmplay.report.sweep.quality import quality_plot
 from wmplay.report.tables import Grid, model_grids, policy_grid
@@ -47,6 +48,7 @@ def write_report(run_dir: Path | str) -> Path:
         "What the model predicts": _clips(run),
         "One beginning, several futures": _futures(run),
         "Futures from a reset": _dreams(run),
+        "What the model finds impossible": _violation(run),
         "What the policy does": _episodes(run),
         "Does a better model make a better policy": _quality(run),
         "How the model learned": _learning(run),
@@ -165,6 +167,18 @@ def _dreams(run: RunFiles) -> Iterator[Picture]:
             "Sampled from the first frame of a reset, under random actions. Above: the real world, from the "
             "same frame under the same actions. After some steps the two may differ.",
         )
+
+
+def _violation(run: RunFiles) -> Iterator[Picture]:
+    score = run.evaluation.violation if run.evaluation is not None else None
+    if score is None or not run.pairs:
+        return
+    yield Picture(
+        "violation.png",
+        png(violation_plot(score, run.pairs)),
+        "One pair of each kind. Above: the possible episode, then the impossible one, every second frame; up "
+        "to the event (the line) they are the same. Below: the model's surprise at each step.",
+    )
 
 
 def _episodes(run: RunFiles) -> Iterator[Picture]:

@@ -9,7 +9,7 @@ from typing import Any
 from wmplay.contracts import Trajectory
 from wmplay.errors import RunError
 from wmplay.evaluation.files import load_evaluation
-from wmplay.evaluation.gallery import ShownClips, load_clips, load_episodes
+from wmplay.evaluation.gallery import ShownClips, ShownPairs, load_clips, load_episodes, load_pairs
 from wmplay.evaluation.scores import Evaluation
 from wmplay.runs.disk.directory import RunDirectory
 from wmplay.runs.disk.metrics_file import Lines, read_metrics
@@ -30,6 +30,7 @@ class RunFiles:
     duplicate: ShownClips | None
     episodes: list[Trajectory]  # of the policy, images only
     learned_episodes: list[Trajectory]  # in the learned world, from the same starts
+    pairs: ShownPairs  # of possible and impossible episodes
 
     @property
     def name(self) -> str:
@@ -64,4 +65,5 @@ def read_run_files(run_dir: Path) -> RunFiles:
         duplicate=load_clips(run_dir, "duplicate"),
         episodes=load_episodes(run_dir),
         learned_episodes=load_episodes(run_dir, "learned_episodes"),
+        pairs=load_pairs(run_dir),
     )

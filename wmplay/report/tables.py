@@ -23,6 +23,7 @@ from wmplay.evaluation.scores import (
     PredictionScore,
     SpreadScore,
     SurpriseScore,
+    ViolationScore,
     selected_horizons,
 )
 from wmplay.evaluation.statistics import Interval
@@ -107,6 +108,8 @@ def model_grids(evaluation: Evaluation) -> list[Grid]:
         grids.append(_agreement_grid(evaluation.agreement))
     if evaluation.arbiter is not None:
         grids.append(_arbiter_grid(evaluation.arbiter))
+    if evaluation.violation is not None:
+        grids.append(_violation_grid(evaluation.violation))
     return grids
 
 
@@ -178,6 +181,21 @@ def _arbiter_grid(score: ArbiterScore) -> Grid:
     )
     columns = ["", *(labels.get(name, name) for name in score.likeness)]
     return Grid("Realism, by the arbiter", columns, rows, note)
+
+
+def _violation_grid(score: ViolationScore) -> Grid:
+    names = list(next(iter(score.kinds.values())).accuracy)
+    rows = [
+        [kind.what, *(broken(percent(kind.accuracy[name])) for name in names)]
+        for kind in score.kinds.values()
+    ]
+    pairs = min(kind.pairs for kind in score.kinds.values())
+    note = (
+        f"The part of {counted(pairs, 'pair')} of each kind in which the impossible episode surprises more "
+        f"({score.unit}, summed over the steps after the event). Both have the same frames and differences "
+        "of frames, so that 50% is chance. 95% Wilson intervals. The oracle knows the possible episode."
+    )
+    return Grid("Violation of expectation (higher is better)", ["", *names], rows, note)
 
 
 def result_table(run_dir: Path) -> Group:

@@ -115,3 +115,10 @@ def untrained_policy(settings: Settings, parts: Parts, device: torch.device) -> 
     there = {name: piece for name, piece in before.items() if piece is not None}
     policy = registry.build(settings.policy, **there)
     return policy.to(device).eval()
+
+
+def untrained_model(settings: Settings, parts: Parts, device: torch.device) -> Any:
+    """Return a model like the run's before it was fitted, except for the seed of its weights."""
+    assert settings.model is not None
+    torch.manual_seed(settings.evaluate.seed)
+    return registry.build(settings.model, env=parts.env).to(device).eval()

@@ -9,12 +9,16 @@ from wmplay.cli.arguments import overrides_argument, run_argument
 from wmplay.errors import UsageError
 
 CASES = "cases="
+PAIRS = "evaluate.violation.pairs=200"  # that violation=true stands for
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     run_argument(parser)
-    overrides_argument(parser, "settings of the evaluation: evaluate.policy.episodes=1000 ...; or cases=DIR")
+    overrides_argument(
+        parser,
+        "settings of the evaluation: evaluate.policy.episodes=1000 ...; or cases=DIR, or violation=true",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -32,7 +36,8 @@ def run(options: argparse.Namespace) -> None:
     from wmplay.cli.commands.report import print_results
     from wmplay.loop.train import evaluate_again
 
-    evaluate_again(options.run, options.overrides)
+    overrides = [PAIRS if text == "violation=true" else text for text in options.overrides]
+    evaluate_again(options.run, overrides)
     print_results(options.run)
 
 

@@ -8,7 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from wmplay.envs.lcd.worlds.built_in import ROBOTS, WORLDS
-from wmplay.envs.lcd.worlds.world import Body, Circle, Joint, Object, Polygon, Robot, Static, World, box
+from wmplay.envs.lcd.worlds.world import (
+    Body,
+    Circle,
+    Joint,
+    Object,
+    Occluder,
+    Polygon,
+    Robot,
+    Static,
+    World,
+    box,
+)
 
 if TYPE_CHECKING:
     from wmplay.envs.lcd.env import LcdEnv
@@ -23,6 +34,7 @@ __all__ = [
     "LcdEnv",
     "LcdVectorEnv",
     "Object",
+    "Occluder",
     "Polygon",
     "Robot",
     "Static",

@@ -7,6 +7,6 @@ them apart. Only what a model remembers can.
 """
 
 from wmplay.evaluation.violation.pairs import Pair, draw_pairs, kinds_of
-from wmplay.evaluation.violation.scoring import KindScore, ViolationScore, evaluate_violation
+from wmplay.evaluation.violation.scoring import evaluate_violation
 
-__all__ = ["KindScore", "Pair", "ViolationScore", "draw_pairs", "evaluate_violation", "kinds_of"]
+__all__ = ["Pair", "draw_pairs", "evaluate_violation", "kinds_of"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -12,6 +11,8 @@ from torch import Tensor
 
 from wmplay.contracts import Array, Belief, WorldModel, capabilities, featured, seen_by
 from wmplay.envs.lcd.env import LcdEnv
+from wmplay.evaluation.gallery import ShownPair, ShownPairs
+from wmplay.evaluation.scores import MODEL, KindViolation, ViolationScore
 from wmplay.evaluation.statistics import Interval, success_rate
 from wmplay.evaluation.violation.pairs import EVENT, SCREEN, draw_pairs, kinds_of
 from wmplay.evaluation.violation.stage import Filmed
@@ -23,26 +24,6 @@ LEAST = 1e-4  # probability of a pixel: a single impossible one has a surprise o
 Surprises: TypeAlias = Callable[[Sequence[Filmed]], Array]  # N episodes of T steps -> [N, T]
 
 
-@dataclass(frozen=True)
-class KindScore:
-    """The results in one kind of event."""
-
-    what: str  # happens, in words
-    pairs: int
-    accuracy: dict[str, Interval]  # of each predictor: share of pairs; ties count one half
-    frames: Array  # uint8 [2, T + 1, H, W]: a possible and an impossible episode, to look at
-    curves: Array  # [2, T]: the model's surprise at each step of them
-
-
-@dataclass(frozen=True)
-class ViolationScore:
-    """The results by kind."""
-
-    unit: str  # of the model's surprise
-    event: int  # the moment of the event
-    kinds: dict[str, KindScore]
-
-
 def evaluate_violation(
     model: WorldModel,
     env: LcdEnv,
@@ -52,7 +33,7 @@ def evaluate_violation(
     draws: int = 8,
     seed: int = 0,
     device: torch.device | str = "cpu",
-) -> ViolationScore:
+) -> tuple[ViolationScore, ShownPairs] | None:
     """Score a model by its surprise in matched pairs of every kind that the env's world has.
 
     Baselines are the same model untrained, and the number of pixels that change in a step. The oracle knows
@@ -66,26 +47,27 @@ def evaluate_violation(
         draws: of the model's next frame, whose mean is its prediction; 0 = its most likely next frame.
         seed: of the pairs and the draws.
         device: of the models.
+
+    Returns:
+        The score, and one pair of each kind to look at; None in a world without such kinds.
     """
-    predictors: dict[str, Surprises] = {"model": lambda films: surprise_of(model, films, draws, seed, device)}
+    predictors: dict[str, Surprises] = {MODEL: lambda films: surprise_of(model, films, draws, seed, device)}
     if untrained is not None:
         predictors["untrained"] = lambda films: surprise_of(untrained, films, draws, seed, device)
     predictors["pixel difference"] = changed_pixels
-    kinds = {}
+    kinds, shown = dict[str, KindViolation](), dict[str, ShownPair]()
     for kind in kinds_of(env):
         found = draw_pairs(env, kind, pairs, seed)
         films = [each.possible for each in found], [each.impossible for each in found]
         surprises = {name: (of(films[0]), of(films[1])) for name, of in predictors.items()}
-        surprises["oracle"] = np.zeros_like(surprises["model"][0]), _unlike(*films)
-        shown = found[0]
-        kinds[kind.name] = KindScore(
-            kind.what,
-            len(found),
-            {name: _accuracy(*each) for name, each in surprises.items()},
-            np.stack([shown.possible.observation[SCREEN], shown.impossible.observation[SCREEN]]),
-            np.stack([each[0] for each in surprises["model"]]),
-        )
-    return ViolationScore("bits" if _predicts_screen(model) else "latent distance", EVENT, kinds)
+        surprises["oracle"] = np.zeros_like(surprises[MODEL][0]), _unlike(*films)
+        accuracy = {name: _accuracy(*each) for name, each in surprises.items()}
+        kinds[kind.name] = KindViolation(kind.what, len(found), accuracy)
+        screens = [film.observation[SCREEN] for film in (found[0].possible, found[0].impossible)]
+        shown[kind.name] = ShownPair(np.stack(screens), np.stack([each[0] for each in surprises[MODEL]]))
+    if not kinds:
+        return None
+    return ViolationScore("bits" if _predicts_screen(model) else "latent distance", EVENT, kinds), shown
 
 
 def _accuracy(possible: Array, impossible: Array) -> Interval:
