@@ -186,8 +186,8 @@ def _arbiter_grid(score: ArbiterScore) -> Grid:
 def _violation_grid(score: ViolationScore) -> Grid:
     names = list(next(iter(score.kinds.values())).accuracy)
     rows = [
-        [kind.what, *(broken(percent(kind.accuracy[name])) for name in names)]
-        for kind in score.kinds.values()
+        [event.replace("_", " "), *(broken(percent(kind.accuracy[name])) for name in names)]
+        for event, kind in score.kinds.items()
     ]
     pairs = min(kind.pairs for kind in score.kinds.values())
     note = (

@@ -13,7 +13,8 @@ from wmplay.report.colours import BLUE, INK, ORANGE
 from wmplay.report.style import drawing
 
 EVERY = 2  # of the frames that are drawn
-GAP = 1  # pixels between frames
+GAP = 2  # pixels between frames
+LIT = 0.8  # grey of lit pixels: the page is white
 
 
 def violation_plot(score: ViolationScore, pairs: ShownPairs) -> Figure:
@@ -30,17 +31,22 @@ def violation_plot(score: ViolationScore, pairs: ShownPairs) -> Figure:
 
 def _draw_frames(axes: Axes, frames: Array) -> None:
     rows = [_side_by_side(each[::EVERY]) for each in frames]
-    between = np.full((GAP, rows[0].shape[1]), 0.5)
+    between = np.ones((GAP, rows[0].shape[1]))
     axes.imshow(
-        np.concatenate([rows[0], between, rows[1]]), cmap="gray", interpolation="nearest", aspect="equal"
+        np.concatenate([rows[0], between, rows[1]]),
+        cmap="gray",
+        vmin=0,
+        vmax=1,
+        interpolation="nearest",
+        aspect="equal",
     )
     axes.set_axis_off()
 
 
 def _side_by_side(frames: Array) -> Array:
-    between = np.full((frames.shape[1], GAP), 0.5)
-    parts = [part for frame in frames for part in (frame > 0, between)]
-    return np.concatenate(parts[:-1], axis=1).astype(float)
+    between = np.ones((frames.shape[1], GAP))
+    parts = [part for frame in frames for part in (LIT * (frame > 0), between)]
+    return np.concatenate(parts[:-1], axis=1)
 
 
 def _draw_surprise(axes: Axes, pair: ShownPair, score: ViolationScore) -> None:
