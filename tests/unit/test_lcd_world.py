@@ -282,7 +282,7 @@ def test_bodies_pass_behind_an_occluder() -> None:
     open_world = World(width=5, objects=(ball,), gravity=(0.0, 0.0))
     curtain = Occluder(box(0.5, 2.5), (3.0, 2.5))
     hidden = dataclasses.replace(open_world, occluders=(curtain,))
-    start = np.array([[2.0, 2.0, 0.0, 2.0, 0.0, 0.0]])
+    start = np.array([[1.0, 2.0, 0.0, 3.0, 0.0, 0.0]])
     envs = [LcdEnv(world) for world in (open_world, hidden)]
     frames = [env.reset(seed=0, options={"state": start})[0]["lcd"] for env in envs]
     fixed = frames[1] > frames[0]
