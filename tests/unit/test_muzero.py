@@ -83,7 +83,7 @@ def test_the_slow_copy_has_no_gradient_and_moves_after_updates_alone() -> None:
     loss, _ = one.loss(segment())
     loss.backward()  # type: ignore[no-untyped-call]
     assert all(weight.grad is None for weight in one.slow.parameters())
-    slow, fast = one.slow.encoder.mlp[0].weight, one.networks.encoder.mlp[0].weight
+    slow, fast = one.slow.encoder[0].weight, one.networks.encoder[0].weight
     with torch.no_grad():
         fast += 1
     expected = slow + 0.25 * (fast - slow)

@@ -13,7 +13,10 @@ from torch.nn import functional as F
 
 from wmplay.nets.agents.two_hot import of_roots
 from wmplay.nets.modalities import modalities
-from wmplay.nets.observations import ObservationEncoder
+from wmplay.nets.observations import ObservationInputs
+
+
+SPARSE = 4.0  # times the first weights: few pixels of a screen are lit
 
 
 class Networks(nn.Module):
@@ -45,9 +48,8 @@ class Networks(nn.Module):
         self.scalars = of_roots(*scalars)
         self.actions, self.latent, self.outcomes = actions, latent, codes
         # widths are of no use: nothing is decoded
-        self.encoder = ObservationEncoder(
-            modalities(space, vector_sigma=1.0, pixel_sigma=1.0), 0, hidden, layers, hidden
-        )
+        self.inputs = ObservationInputs(modalities(space, vector_sigma=1.0, pixel_sigma=1.0), 0)
+        self.encoder = normed(sum(self.inputs.sizes.values()), hidden, layers, hidden)
         self.norm = nn.LayerNorm(hidden)
         self.from_frames = normed(frames * hidden, hidden, 1, latent)
         inputs = latent + actions + (codes if codes > 1 else 0)
@@ -56,16 +58,19 @@ class Networks(nn.Module):
         if codes > 1:
             self.chance = normed(latent, hidden, layers, actions * codes)
             self.code = normed(2 * hidden, hidden, layers, codes)
-        with torch.no_grad():  # uniform policies, and rewards and values of about 0
-            for network, first in ((self.dynamics, latent), (self.prediction, 0)):
+        # Uniform policies, rewards of 0 and values of about 0: while a network still learns the mean, what it
+        # tells apart would fade.
+        peak = -self.scalars.bins.abs()
+        with torch.no_grad():
+            self.encoder[0].get_parameter("weight").mul_(SPARSE)
+            for network, first, bias in ((self.dynamics, latent, 9 * peak), (self.prediction, 0, peak)):
                 for weight in network[-1].parameters():
                     weight[first:] = 0
-                bias = network[-1].get_parameter("bias")
-                bias[-self.scalars.size :] = -self.scalars.bins.abs()
+                network[-1].get_parameter("bias")[-self.scalars.size :] = bias.clamp(min=-9)
 
     def embed(self, observation: Mapping[str, Tensor]) -> Tensor:
         """Return the embeddings [..., E] of frames {key: [..., *shape]}."""
-        embedding: Tensor = F.silu(self.norm(self.encoder(observation))).float()
+        embedding: Tensor = F.silu(self.norm(self.encoder(self.inputs(observation)))).float()
         return embedding
 
     def represent(self, windows: Tensor) -> Tensor:
