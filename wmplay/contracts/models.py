@@ -103,6 +103,20 @@ class Valued(WorldModel, Protocol):
         """Return the proposed actions of each row."""
 
 
+@runtime_checkable
+class Branching(Valued, Protocol):
+    """A valued model of discrete actions whose actions may have several outcomes, by chance.
+
+    A tree search tries the outcomes in the proportion of their probabilities.
+    """
+
+    def chances(self, belief: Belief) -> Tensor | None:
+        """Return the probabilities [B, C, K] of the outcomes of each action; None if actions have one."""
+
+    def outcome(self, belief: Belief, action: Tensor, number: Tensor) -> Prediction:
+        """Predict one step: outcome ``number`` [B] int64 of action [B] int64."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """A part of a model's fit: a module and its loss, while all other weights are frozen."""

@@ -17,7 +17,7 @@ import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
 
-from wmplay.contracts import Belief, Plan, Score, Valued, WorldModel
+from wmplay.contracts import Belief, Branching, Plan, Score, Valued, WorldModel
 from wmplay.errors import ConfigError, SpaceError, check_values
 from wmplay.nets.search import Reached, search
 from wmplay.nets.trees import device_of, rows
@@ -39,6 +39,10 @@ class MCTS:
         rule: "gumbel" or "puct".
         considered: the largest number of actions that "gumbel" tries at the root.
         gamma: discount per step, in (0, 1], for a model that is not ``Valued``.
+        least_range: of "gumbel": the smallest range of the values of a state's actions that decides between
+            them; see ``search``.
+        temperature: of exploration, which draws the first action from the improved policy (of PUCT the
+            visits) to the power of 1 / temperature.
 
     Raises:
         SpaceError: for other spaces.
@@ -54,6 +58,8 @@ class MCTS:
         rule: Literal["gumbel", "puct"] = "gumbel",
         considered: int = 16,
         gamma: float = 1.0,
+        least_range: float = 1e-8,
+        temperature: float = 1.0,
     ) -> None:
         if not isinstance(action_space, Discrete) or action_space.start != 0:
             raise SpaceError(
@@ -63,12 +69,18 @@ class MCTS:
                 advice="choose a planner of continuous actions (planner=cem, mppi)",
             )
         sizes = {"horizon": horizon, "simulations": simulations, "tails": tails, "considered": considered}
-        check_values("mcts", at_least_one=sizes, positive={"gamma": gamma}, fractions={"gamma": gamma})
+        check_values(
+            "mcts",
+            at_least_one=sizes,
+            positive={"gamma": gamma, "least_range": least_range, "temperature": temperature},
+            fractions={"gamma": gamma},
+        )
         if rule not in ("gumbel", "puct"):
             raise ConfigError(f"mcts: rule is {rule!r}", expected="gumbel or puct")
         self.horizon, self.simulations, self.tails = horizon, simulations, tails
         self.rule: Literal["gumbel", "puct"] = rule
         self.actions, self.considered, self.gamma = int(action_space.n), considered, gamma
+        self.least_range, self.temperature = least_range, temperature
 
     @torch.no_grad()
     def plan(
@@ -87,8 +99,11 @@ class MCTS:
         batch, device = rows(belief), device_of(belief)
         gamma = model.gamma if isinstance(model, Valued) else self.gamma
 
-        def expand(belief: Belief, action: Tensor) -> Reached:
-            future = model.predict(belief, action.unsqueeze(1))
+        def expand(belief: Belief, action: Tensor, *outcome: Tensor) -> Reached:
+            if outcome and isinstance(model, Branching):
+                future = model.outcome(belief, action, *outcome)
+            else:
+                future = model.predict(belief, action.unsqueeze(1))
             reward = score(future).nan_to_num(nan=torch.finfo(torch.float32).min)
             goes_on = torch.ones_like(reward) if future.discount is None else future.discount[:, 0]
             return self._valued(model, future.belief, reward, gamma * goes_on)
@@ -96,22 +111,30 @@ class MCTS:
         nothing = torch.zeros(batch, device=device)
         root = self._valued(model, belief, nothing, nothing)
         found = search(
-            expand, root, self.simulations, rule=self.rule, depth=self.horizon, considered=self.considered
+            expand,
+            root,
+            self.simulations,
+            rule=self.rule,
+            depth=self.horizon,
+            considered=self.considered,
+            least_range=self.least_range,
         )
+        spread = found.policy.pow(1 / self.temperature)
         path, known = found.tree.path(found.action, self.horizon)
         if isinstance(model, Valued):
-            return Plan(path, found.value, found.policy)
+            return Plan(path, found.value, spread)
         tails = torch.randint(
             self.actions, (batch, self.tails, self.horizon), generator=generator, device=device
         )
         plans = torch.where(known.unsqueeze(1), path.unsqueeze(1), tails)
         if warm_start is not None:
             plans = torch.cat([plans, warm_start.unsqueeze(1)], 1)
-        return replace(scored(model, belief, score, plans), spread=found.policy)
+        return replace(scored(model, belief, score, plans), spread=spread)
 
     def _valued(self, model: WorldModel, belief: Belief, reward: Tensor, discount: Tensor) -> Reached:
         logits, value = reward.new_zeros(len(reward), self.actions), torch.zeros_like(reward)
         if isinstance(model, Valued):
             proposed = model.policy(belief).logits
             logits, value = logits if proposed is None else proposed, model.value(belief)
-        return Reached(belief, reward, discount, logits, value)
+        chance = model.chances(belief) if isinstance(model, Branching) else None
+        return Reached(belief, reward, discount, logits, value, chance)

@@ -168,9 +168,9 @@ class MuZero(nn.Module):
             rewards.append(self.networks.scalars.mean(reward))
         return self._prediction(torch.stack(latents, 1), torch.stack(rewards, 1), belief)
 
-    def outcome(self, belief: Belief, action: Tensor, code: Tensor) -> Prediction:
-        """Predict one step: the outcome ``code`` [B] int64 of action [B]."""
-        latent, reward = self.networks.advance(belief["latent"], action, code)
+    def outcome(self, belief: Belief, action: Tensor, number: Tensor) -> Prediction:
+        """Predict one step: outcome ``number`` [B] int64 of action [B] int64."""
+        latent, reward = self.networks.advance(belief["latent"], action, number)
         return self._prediction(latent.unsqueeze(1), self.networks.scalars.mean(reward).unsqueeze(1), belief)
 
     def chances(self, belief: Belief) -> Tensor | None:

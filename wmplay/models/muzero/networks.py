@@ -15,7 +15,6 @@ from wmplay.nets.agents.two_hot import of_roots
 from wmplay.nets.modalities import modalities
 from wmplay.nets.observations import ObservationInputs
 
-
 SPARSE = 4.0  # times the first weights: few pixels of a screen are lit
 
 
