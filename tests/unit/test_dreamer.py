@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from wmplay.contracts import EnvSpec, Practice, Segment
 from wmplay.errors import ConfigError
+from wmplay.models.rssm import RSSM
 from wmplay.policies.actor_critic import real_returns
 from wmplay.policies.disagreement import Disagreement
 from wmplay.policies.dreamer import Dreamer
@@ -323,3 +324,26 @@ def test_the_explorer_is_paid_by_disagreement_and_acts_where_the_policy_explores
     for explore in (False, True):
         action, _ = policy.act(None, now, still, first, explore=explore)
         assert bool((action > 0.9 * torch.tensor([0.5, 3.5])).all()) == explore
+
+
+def test_an_rssm_with_rewards_in_bins_learns_their_mean_from_zero() -> None:
+    torch.manual_seed(0)
+    space = Dict(x=Box(-1, 1, (1,), np.float32))
+    model = RSSM(space, ACTION, deter=7, stoch=2, hidden=7, image_hidden=7, two_hot=True)
+    segment = segments()
+    given = Segment(
+        {"x": torch.zeros(3, 6, 1)},
+        segment.action,
+        torch.full((3, 5), 40.0),
+        segment.terminated,
+        segment.mask,
+    )
+    start = model.initial({"x": torch.zeros(3, 1)})
+    assert torch.equal(model.predict(start, given.action).reward, torch.zeros(3, 5))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    for _ in range(40):
+        loss, _ = model.loss(given)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    torch.testing.assert_close(model.predict(start, given.action).reward, given.reward, atol=4.0, rtol=0)

@@ -55,6 +55,7 @@ class RSSM(nn.Module):
         pixel_sigma: width of the Gaussian around pixels, as a part of 0..255.
         position_features: octaves of sines and cosines of the vectors that enter the encoder and image heads.
         symlog: whether to squash vectors without bounds (DreamerV3).
+        two_hot: whether the reward is a distribution over bins (DreamerV3); else a Gaussian of width 1.
         reward_weight: weight of the reward's loss; 0 = no reward head.
         continuation_weight: weight of the continuation's loss; 0 = no continuation head.
 
@@ -82,6 +83,7 @@ class RSSM(nn.Module):
         pixel_sigma: float = 1.0,
         position_features: int = 5,
         symlog: bool = False,
+        two_hot: bool = False,
         reward_weight: float = 1.0,
         continuation_weight: float = 1.0,
     ) -> None:
@@ -130,7 +132,7 @@ class RSSM(nn.Module):
                 if key not in self.vector_sizes
             }
         )
-        self.outcome = OutcomeHeads(features, hidden, layers, reward_weight, continuation_weight)
+        self.outcome = OutcomeHeads(features, hidden, layers, reward_weight, continuation_weight, two_hot)
 
     # ---- the four verbs --------------------------------------------------------------------------
 

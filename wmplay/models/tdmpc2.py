@@ -23,11 +23,11 @@ from torch.nn import functional as F
 from wmplay.contracts import Group, LazyMapping, LazyPrediction, Prediction, Segment, env_spec
 from wmplay.errors import ConfigError, ShapeError, check_values
 from wmplay.nets.actions import ActionEncoder, action_bounds
-from wmplay.nets.agents.distributions import SquashedNormal
+from wmplay.nets.agents.distributions import HALF_LOG_TAU, SquashedNormal
 from wmplay.nets.agents.frames import FrameInputs
 from wmplay.nets.agents.returns import ReturnScale
 from wmplay.nets.agents.two_hot import of_symlogs
-from wmplay.nets.heads import HALF_LOG_TAU, masked_mean
+from wmplay.nets.heads import masked_mean
 
 SIMPLEX = 8  # entries of a latent that sum to 1
 LOG_STD = (-10.0, 2.0)  # bounds of the policy's log width before squashing

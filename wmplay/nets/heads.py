@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -11,10 +10,10 @@ from torch.nn import functional as F
 
 from wmplay.contracts import LazyMapping, Segment
 from wmplay.errors import ConfigError
+from wmplay.nets.agents.distributions import HALF_LOG_TAU
+from wmplay.nets.agents.two_hot import of_values
 from wmplay.nets.layers import mlp
 from wmplay.system.processes import joint_count
-
-HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
 
 class OutcomeHeads(nn.Module):
@@ -23,18 +22,38 @@ class OutcomeHeads(nn.Module):
 
     A head with weight 0 is left out: it predicts None and adds no loss.
 
+    Args:
+        inputs: F.
+        hidden: units of each hidden layer.
+        layers: hidden layers.
+        reward_weight: of the reward's loss.
+        continuation_weight: of the continuation's loss.
+        two_hot: whether the reward is a distribution over DreamerV3's bins, which begins at a mean of 0; else
+            a Gaussian of width 1.
+
     Raises:
         ConfigError: for a negative weight.
     """
 
     def __init__(
-        self, inputs: int, hidden: int, layers: int, reward_weight: float, continuation_weight: float
+        self,
+        inputs: int,
+        hidden: int,
+        layers: int,
+        reward_weight: float,
+        continuation_weight: float,
+        two_hot: bool = False,
     ) -> None:
         super().__init__()
         for name, weight in (("reward", reward_weight), ("continuation", continuation_weight)):
             if not weight >= 0:
                 raise ConfigError(f"{name}_weight is {weight}", expected="at least 0")
-        self.reward = mlp(inputs, hidden, layers, 1) if reward_weight else None
+        self.bins = of_values() if two_hot else None
+        self.reward = None
+        if reward_weight:
+            self.reward = mlp(inputs, hidden, layers, 1 if self.bins is None else self.bins.size)
+            for parameter in () if self.bins is None else self.reward[-1].parameters():
+                nn.init.zeros_(parameter)
         self.continuation = mlp(inputs, hidden, layers, 1) if continuation_weight else None
         self.weights = {"reward": reward_weight, "continuation": continuation_weight}
 
@@ -48,20 +67,26 @@ class OutcomeHeads(nn.Module):
             head = self.reward if name == "reward" else self.continuation
             if head is None:
                 return None
-            value: Tensor = head(features()).squeeze(-1).float()
-            return value if name == "reward" else value.sigmoid()
+            output: Tensor = head(features()).float()
+            if name == "discount":
+                return output.squeeze(-1).sigmoid()
+            return output.squeeze(-1) if self.bins is None else self.bins.mean(output)
 
         return LazyMapping(("reward", "discount"), outcome)
 
     def negative_log_likelihoods(self, features: Tensor, segment: Segment) -> dict[str, Tensor]:
         """Return {"reward", "continuation"} -> nats [B, T] of each step's outcome, given features [B, T, F].
 
-        The reward's density is a Gaussian of width 1, without its constant.
+        A Gaussian's density is without its constant.
         """
         terms = {}
         if self.reward is not None:
-            error = self.reward(features).squeeze(-1).float() - segment.reward
-            terms["reward"] = 0.5 * error.square()
+            output = self.reward(features).float()
+            terms["reward"] = (
+                0.5 * (output.squeeze(-1) - segment.reward).square()
+                if self.bins is None
+                else self.bins.loss(output, segment.reward)
+            )
         if self.continuation is not None:
             logits = self.continuation(features).squeeze(-1).float()
             goes_on = (~segment.terminated).float()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from wmplay.contracts import Carry, Practice
 from wmplay.errors import SpaceError, check_values
 from wmplay.nets.actions import action_bounds
-from wmplay.nets.heads import HALF_LOG_TAU
+from wmplay.nets.agents.distributions import HALF_LOG_TAU
 from wmplay.nets.inputs import VectorInputs
 from wmplay.system.device import Precision, autocast
 from wmplay.vector.stepping import TensorEnv

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from wmplay.contracts import Carry, Practice
 from wmplay.errors import ConfigError, check_values
 from wmplay.nets.actions import action_bounds
-from wmplay.nets.heads import HALF_LOG_TAU
+from wmplay.nets.agents.distributions import HALF_LOG_TAU
 from wmplay.nets.inputs import VectorInputs
 from wmplay.nets.layers import ParallelNets
 from wmplay.policies.replay import Batch, Replay

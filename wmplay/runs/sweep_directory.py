@@ -49,6 +49,7 @@ LATER_SETTINGS: Mapping[str, Any] = {
     "fit.agc": None,
     "fit.minutes": None,
     "fit.optimizer": "adamw",
+    "model.two_hot": False,
     "objective.bootstrap": False,
     "planner.explores": False,
     "planner.momentum": 0.0,

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wmplay.nets.heads import HALF_LOG_TAU
-
+HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 REACH, NODES = 6.0, 49  # of the quadrature of an entropy: widths to either side, and points
 INSIDE = 1 - 1e-6  # largest squashed value: float32 has no wide value for more
 
