@@ -17,7 +17,19 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from benchmarks import cem, collection, commands, document, fbt_cache, lcd, learned_env, rssm, store, work
+from benchmarks import (
+    cem,
+    collection,
+    commands,
+    document,
+    fbt_cache,
+    lcd,
+    learned_env,
+    rssm,
+    store,
+    values,
+    work,
+)
 
 from wmplay.errors import suggestion
 
@@ -30,6 +42,8 @@ BENCHMARKS = {
     "learned-env": learned_env.benchmark,
     "fbt-cache": fbt_cache.benchmark,
     "cem": cem.benchmark,
+    "planners": values.benchmark_planners,
+    "tdmpc2": values.benchmark_tdmpc2,
     "ray-collection": collection.benchmark,
     "cli": commands.benchmark_cli,
     "work": work.benchmark,

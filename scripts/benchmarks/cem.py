@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from types import SimpleNamespace
-
-import numpy as np
 import torch
 from gymnasium.spaces import Box
 from torch import Tensor, nn
@@ -15,7 +10,7 @@ from wmplay.contracts import Prediction
 from wmplay.planners.cem import CEM
 
 from .measure import Result, Side, take_turns, time_ratio
-from .peers import load_without_init, not_installed
+from .peers import load_without_init, not_installed, solver_side
 
 CANDIDATES, HORIZON, ITERATIONS = 1000, 12, 10
 STATE, ACTION, HIDDEN = 16, 3, 200
@@ -96,14 +91,4 @@ def _stable_worldmodel(model: Dynamics, state: Tensor) -> Side:
     from stable_worldmodel.solver.cem import CEMSolver
 
     solver = CEMSolver(model, num_samples=CANDIDATES, n_steps=ITERATIONS, topk=CANDIDATES // 10)
-    solver.configure(
-        action_space=Box(-1, 1, (1, ACTION), np.float32),
-        n_envs=1,
-        config=SimpleNamespace(horizon=HORIZON, action_block=1),
-    )
-
-    def solve() -> None:
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # it prints its time
-            solver.solve({"state": state})
-
-    return Side("stable-worldmodel, CEMSolver", lambda: solve)
+    return solver_side("stable-worldmodel, CEMSolver", solver, {"state": state}, HORIZON, ACTION)
