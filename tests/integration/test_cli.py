@@ -88,7 +88,9 @@ def test_a_policy_may_learn_from_the_store_alone(capsys: pytest.CaptureFixture[s
 
 
 def test_a_run_can_be_evaluated_reported_and_acted_with(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "experiment=tiny", "iterations=1", "dir=run"]) == 0
+    small = ["model=mlp", "model.hidden=17", "model.image_hidden=11", "env.max_steps=11"]
+    few = ["evaluate.prediction.episodes=3", "evaluate.prediction.horizon=3", "evaluate.generation.clips=2"]
+    assert main(["train", "experiment=tiny", "iterations=1", "dir=run", *small, *few]) == 0
     assert "report: run/report.html" in capsys.readouterr().out
     (Path("run") / "report.html").unlink()
     metrics = (Path("run") / "metrics.jsonl").read_bytes()

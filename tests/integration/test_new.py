@@ -30,10 +30,14 @@ SMALL_ENV_RUN = [
 ]
 
 
-def run(*command: str, **environment: str) -> str:
+def run(tool: str, *arguments: str, **environment: str) -> str:
     """The output of a Python tool; fails the test with all of it."""
+    return python("-m", tool, *arguments, **environment)
+
+
+def python(*arguments: str, **environment: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", *command],
+        [sys.executable, *arguments],
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -172,9 +176,13 @@ def test_an_installed_package_is_found_from_anywhere(tmp_path: Path, monkeypatch
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    run("pytest", "../little_world", "-q", PYTHONPATH=site)
     small = [*TINY, *SMALL_ENV_RUN, "planner.candidates=3", "model=mlp", "dir=run"]
-    run("wmplay", "train", "experiment=little_world", *small, PYTHONPATH=site)
+    train = ["train", "experiment=little_world", *small]
+    code = (
+        "import sys, pytest; from wmplay.cli import main; "
+        f"sys.exit(pytest.main(['../little_world', '-q']) or main({train}))"
+    )
+    python("-c", code, PYTHONPATH=site)
     assert "env/little_world" in Path("run/config.yaml").read_text()
 
 

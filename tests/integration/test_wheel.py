@@ -9,6 +9,19 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+USE = """
+import sys
+import wmplay
+from wmplay.cli import main
+from wmplay.evaluation.arbiter.network import load_arbiter
+
+print(wmplay.__file__)
+print(wmplay.registry.names("env"))
+print(wmplay.make_env("luxo").reset(seed=1)[0]["lcd"].shape)
+print(wmplay.registry.compose(["experiment=quickstart"]).name)
+print(load_arbiter("luxo").name)
+sys.exit(main(["new", "objective", "hopes"]) or main(["check", "objective=hopes", "env.physics=fast"]))
+"""
 
 
 def test_a_wheel_carries_its_data_and_works_elsewhere(tmp_path: Path) -> None:
@@ -20,25 +33,11 @@ def test_a_wheel_carries_its_data_and_works_elsewhere(tmp_path: Path) -> None:
         archive.extractall(site)
     environment = {**os.environ, "PYTHONPATH": str(site)}  # found before the editable install
 
-    def run(code: str, *arguments: str) -> str:
-        return subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            cwd=tmp_path,
-            env=environment,
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-
-    assert str(site) in run("import wmplay; print(wmplay.__file__)")
-    assert "urchin_cube" in run("import wmplay; print(wmplay.registry.names('env'))")
-    assert "(16, 32)" in run("import wmplay; print(wmplay.make_env('luxo').reset(seed=1)[0]['lcd'].shape)")
-    assert "quickstart" in run(
-        "from wmplay import registry; print(registry.compose(['experiment=quickstart']).name)"
+    done = subprocess.run(
+        [sys.executable, "-c", USE], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
     )
-    command_line = "import sys; from wmplay.cli import main; sys.exit(main(sys.argv[1:]))"
-    assert "wrote plugins/hopes.py" in run(command_line, "new", "objective", "hopes")
-    assert "ok   better is higher" in run(command_line, "check", "objective=hopes", "env.physics=fast")
-    assert "luxo-v1" in run(
-        "from wmplay.evaluation.arbiter.network import load_arbiter; print(load_arbiter('luxo').name)"
-    )
+    assert str(site) in done.stdout.splitlines()[0]
+    for text in ("urchin_cube", "(16, 32)", "quickstart", "luxo-v1"):
+        assert text in done.stdout
+    assert "wrote plugins/hopes.py" in done.stdout
+    assert "ok   better is higher" in done.stdout
