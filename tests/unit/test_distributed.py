@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import socket
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from processes import forks
 from refusals import refused
 from small_models import ACTIONS, OBSERVATIONS, make_model, seed_spaces
 from small_models import segment as random_segment
@@ -124,8 +124,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=run, args=(i, port, folder)) for i in range(PROCESSES)]
+    processes = [forks.Process(target=run, args=(i, port, folder)) for i in range(PROCESSES)]
     for process in processes:
         process.start()
     for process in processes:
