@@ -11,7 +11,7 @@ from gymnasium.spaces import Box, Discrete
 from refusals import refused
 
 import wmplay
-from wmplay.contracts import EnvSpec, Simulator
+from wmplay.contracts import EnvSpec, Remembering, Simulator
 from wmplay.errors import ConfigError, SpaceError
 from wmplay.models.oracle import Oracle
 
@@ -25,6 +25,11 @@ WORLDS: dict[str, tuple[dict[str, Any], float]] = {
     "springs": ({"name": "springs", "max_steps": 60}, 1e-5),
     "pendulum": ({"name": "gym", "id": "Pendulum-v1"}, 1e-3),
     "cartpole": ({"name": "gym", "id": "CartPole-v1"}, 1e-4),
+    "luxo": ({"name": "luxo", "task": "body_goal", "max_steps": 61}, 1e-4),
+    "cube": (
+        {"name": "urchin_cube", "task": "cube_goal", "physics": "fast", "max_steps": 61},
+        0.03,
+    ),  # collisions multiply it
 }
 each_world = pytest.mark.parametrize("world", WORLDS)
 
@@ -60,6 +65,9 @@ def test_it_predicts_what_the_env_does(world: str) -> None:
         assert float(future.reward[0, t]) == pytest.approx(reward, abs=max(within, 1e-6))
         assert float(future.discount[0, t]) == 1 - terminated
         for key, value in future.observation.items():
+            if key == "lcd" and within:  # a pixel may hang on the last digit of a pose
+                assert (value[0, t].numpy() != seen[key]).sum() <= 2
+                continue
             np.testing.assert_allclose(value[0, t].numpy(), seen[key], atol=within, rtol=0)
         assert set(future.observation) == {key for key in seen if not key.startswith("goal_")}
         if terminated:
@@ -67,7 +75,7 @@ def test_it_predicts_what_the_env_does(world: str) -> None:
             assert not future.discount[0, t:].any()
             break
     else:
-        assert world not in ("cartpole", "catch", "deep_sea")
+        assert world not in ("cartpole", "catch", "deep_sea"), "these end"
 
 
 @pytest.mark.parametrize("world", ["pendulum", "cartpole"])
@@ -104,9 +112,35 @@ def test_rows_and_parts_of_a_plan_are_apart(world: str) -> None:
     rest = model.predict(half.belief, plan[:, 2:])
     assert torch.equal(torch.cat([half.latent, rest.latent], 1), whole.latent)  # type: ignore[arg-type,list-item]
     assert torch.equal(torch.cat([half.reward, rest.reward], 1), whole.reward)  # type: ignore[arg-type,list-item]
+    if isinstance(model.simulator, Remembering):
+        return
     seen = {key: torch.stack([value, value.roll(1, 0)], 1) for key, value in now.items()}
     there = model.observe(belief, plan[:, :2], seen)
     assert torch.equal(there["state"], belief["state"].roll(1, 0)), "the last frame shows the state"
+
+
+def test_what_frames_hide_follows_from_the_actions_since_the_first_one() -> None:
+    """Rows of other ages, one of which begins anew, predict what their envs do."""
+    envs, model = [make("luxo")[0] for _ in range(3)], make("luxo")[1]
+    first = {key: [] for key in envs[0].observation_space.spaces}  # type: ignore[var-annotated]
+    for seed, env in enumerate(envs):
+        for key, value in env.reset(seed=seed)[0].items():
+            first[key].append(torch.from_numpy(value))
+    belief = model.initial({key: torch.stack(value) for key, value in first.items()})
+    past, plan = (torch.from_numpy(actions(envs[0], n).astype(np.float32)).clamp(-1, 1) for n in (13, 7))
+    frames = [[env.step(action.numpy())[0] for action in past] for env in envs]
+    seen = {
+        key: torch.stack([torch.from_numpy(np.stack([f[key] for f in row])) for row in frames])
+        for key in first
+    }
+    belief = model.observe(belief, past.expand(3, -1, -1), seen)
+    again = envs[1].reset(seed=11)[0]
+    fresh = model.initial(shown(again))
+    belief = {key: torch.cat([value[:1], fresh[key], value[2:]]) for key, value in belief.items()}
+    future = model.predict(belief, plan.expand(3, -1, -1)).observation["proprio"]
+    for row, env in enumerate(envs):
+        truth = np.stack([env.step(action.numpy())[0]["proprio"] for action in plan])
+        np.testing.assert_allclose(future[row].numpy(), truth, atol=1e-3)
 
 
 def test_chance_is_drawn_from_the_generator_and_fixed_without_one() -> None:
@@ -126,13 +160,12 @@ def test_chance_is_drawn_from_the_generator_and_fixed_without_one() -> None:
 
 def test_worlds_without_a_simulator_or_with_hidden_states_are_refused() -> None:
     for env in (
-        wmplay.make_env("luxo"),
         wmplay.make_env("gym", id="Acrobot-v1"),
         EnvSpec(Box(0, 1, (2,)), Discrete(3)),
     ):
         with refused(ConfigError, "oracle"):
             Oracle(env, Discrete(3))
-    for name in ("pendulum_screen", "shapes16", "breakout"):
+    for name in ("pendulum_screen", "shapes16", "breakout", "urchin_cube", "object2"):
         env = wmplay.make_env(name)
         assert isinstance(env.unwrapped.simulator, Simulator)
         with refused(SpaceError, "state"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
@@ -67,8 +67,27 @@ class Simulator(Protocol):
             generators: of the draws of each row, in a world of chance.
         """
 
-    def observe(self, state: Array) -> dict[str, Array]:
-        """Return the observations {key: [n, ...]} of states, goals included."""
+    def observe(self, state: Array) -> Mapping[str, Array]:
+        """Return the observations {key: [n, ...]} of states, each computed at its first use if that costs."""
+
+
+# Takes a step of some rows [m]: (action [m, A] or [m] int64, rows) -> (state, reward, terminated) of these.
+Run: TypeAlias = Callable[[Array, Array], tuple[Array, Array, Array]]
+
+
+@runtime_checkable
+class Remembering(Simulator, Protocol):
+    """A simulator of a world whose frames show a part of the state alone, such as poses without velocities.
+
+    ``states`` returns the states in which episodes begin with these frames; later states follow from the
+    actions.
+    """
+
+    def follow(self, state: Array, action: Array, observation: Mapping[str, Array]) -> Array:
+        """Return the states [n, S] after actions that led to frames {key: [n, ...]}."""
+
+    def begin(self, state: Array) -> Run:
+        """Return a run of n rows from their states."""
 
 
 @dataclass(frozen=True)

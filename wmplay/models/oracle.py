@@ -11,7 +11,7 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor, nn
 
-from wmplay.contracts import LazyMapping, Prediction, Segment, Simulator, model_keys
+from wmplay.contracts import LazyMapping, Prediction, Remembering, Segment, Simulator, model_keys
 from wmplay.errors import ConfigError
 from wmplay.system.arrays import Array
 
@@ -21,9 +21,10 @@ Belief: TypeAlias = dict[str, Tensor]  # state [B, S] float64; ended [B] bool
 class Oracle(nn.Module):
     """The env's own dynamics, rewards and ends. It has no weights: a run takes ``fit.steps=0``.
 
-    The belief is the true state, which the newest frame has to show. An episode that has ended stays as it
-    is, and pays nothing. In a world of chance a prediction without a generator is one fixed draw for each
-    call, and not the most likely future; so plan with particles there.
+    The belief is the true state. Where frames do not show it (``Remembering``), it follows from the episode's
+    first frame and its actions, so that a belief that begins within an episode is wrong. An episode that has
+    ended stays as it is, and pays nothing. In a world of chance a prediction without a generator is one fixed
+    draw for each call, and not the most likely future; so plan with particles there.
 
     Args:
         env: whose ``unwrapped.simulator`` predicts.
@@ -45,7 +46,7 @@ class Oracle(nn.Module):
                 f"model=oracle predicts by the env's own dynamics, and {name} has none to ask",
                 got=name,
                 expected="env.unwrapped.simulator",
-                advice="choose an exact world (env=catch), or env=gym with Pendulum-v1 or CartPole-v1",
+                advice="choose an lcd or exact world, or env=gym with Pendulum-v1 or CartPole-v1",
             )
         self.simulator, self.action_space = simulator, action_space
 
@@ -60,7 +61,15 @@ class Oracle(nn.Module):
 
     def observe(self, belief: Belief, action: Tensor, observation: Mapping[str, Tensor]) -> Belief:
         """Return the states that the last of the frames {key: [B, T, ...]} show."""
-        return self.initial({key: value[:, -1] for key, value in observation.items()})
+        last = self.initial({key: value[:, -1] for key, value in observation.items()})
+        if not isinstance(self.simulator, Remembering):
+            return last
+        state = belief["state"].cpu().numpy()
+        executed = self._executed(action.detach().cpu().numpy())
+        for step in range(action.shape[1]):
+            frames = {key: value[:, step].cpu().numpy() for key, value in observation.items()}
+            state = self.simulator.follow(state, executed[:, step], frames)
+        return {**last, "state": torch.from_numpy(state).to(action.device)}
 
     def predict(
         self, belief: Belief, action: Tensor, *, generator: torch.Generator | None = None
@@ -69,11 +78,16 @@ class Oracle(nn.Module):
         seed = 0 if generator is None else int(torch.randint(2**62, (), generator=generator))
         draw = np.random.default_rng(seed)
         device, state, ended = action.device, belief["state"].cpu().numpy(), belief["ended"].cpu().numpy()
+        run = self.simulator.begin(state) if isinstance(self.simulator, Remembering) else None
         states, rewards, discounts = [], [], []
         for chosen in self._executed(action.detach().cpu().numpy()).swapaxes(0, 1):
             state, ended, reward = state.copy(), ended.copy(), np.zeros(len(state))
             on = np.flatnonzero(~ended)
-            state[on], reward[on], ended[on] = self.simulator.advance(state[on], chosen[on], [draw] * len(on))
+            if run is not None:
+                state[on], reward[on], ended[on] = run(chosen[on], on)
+            else:
+                draws = [draw] * len(on)
+                state[on], reward[on], ended[on] = self.simulator.advance(state[on], chosen[on], draws)
             states.append(state)
             rewards.append(reward)
             discounts.append(~ended)

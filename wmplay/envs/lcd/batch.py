@@ -149,6 +149,12 @@ class Batch:
         self.pose[index] = np.array(pose).reshape(len(rows), *self.pose.shape[1:])
         self.time[index] += 1
 
+    def begin(self, states: Array) -> None:
+        """Begin all rows in states [N, bodies, 6], with each body's first shape and without a goal."""
+        for simulation, state in zip(self.simulations, states, strict=True):
+            simulation.start(Start(state, tuple(self.shape[0].tolist())))
+        self.pose, self._started[:] = states[..., :3].astype(np.float32).astype(np.float64), True
+
     def observe(self, rows: Rows | None = None) -> dict[str, Array]:
         """Return {key: [R, ...]} of some rows, or all, in new arrays."""
         index = slice(None) if rows is None else np.asarray(rows, np.intp)
@@ -158,6 +164,10 @@ class Batch:
 
     def _see(self, pose: Array, shape: Array) -> Mapping[str, Array]:
         """Return all observations of poses [R, bodies, 3]."""
+        return {"lcd": self.screen.draw(pose, shape), **self.vectors(pose)}
+
+    def vectors(self, pose: Array) -> dict[str, Array]:
+        """Return the vector observations of poses [R, bodies, 3]."""
         vectors = np.empty((*pose.shape[:2], ENTRIES), np.float32)
         vectors[..., :2] = pose[..., :2] * (2 / self.world.width, 2 / self.world.height) - 1
         np.cos(pose[..., 2].copy(), out=vectors[..., 2], casting="same_kind")
@@ -169,4 +179,4 @@ class Batch:
             proprio = full_state[:, len(self.world.objects) * ENTRIES :].copy()
         else:
             proprio = np.zeros((len(pose), 1), np.float32)
-        return {"lcd": self.screen.draw(pose, shape), "proprio": proprio, "full_state": full_state}
+        return {"proprio": proprio, "full_state": full_state}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import gymnasium
@@ -12,6 +13,7 @@ from wmplay.envs.lcd.batch import Batch
 from wmplay.envs.lcd.options import RENDER_MODES, Observation, RenderMode, check_options, enlarged, make_task
 from wmplay.envs.lcd.physics import Blueprint, Physics, Simulation
 from wmplay.envs.lcd.screen import Rounding
+from wmplay.envs.lcd.simulator import LcdSimulator
 from wmplay.envs.lcd.start import Start, given_state
 from wmplay.envs.lcd.tasks import Reward
 from wmplay.envs.lcd.worlds.built_in import WORLDS
@@ -70,7 +72,8 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
         self.max_steps = check_options(self.world, physics, max_steps, render_mode)
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": self.world.fps, "passive": not self.world.robots}
-        self._batch = Batch(self.world, self.task, physics, full_state, screen, 1)
+        self._batches = partial(Batch, self.world, self.task, physics, full_state, screen)
+        self._batch = self._batches(1)
         self.observation_space: gymnasium.Space[Any] = self._batch.observation_space
         self.action_space = self._batch.action_space
         self._window: Any = None
@@ -103,6 +106,11 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
     def state(self) -> Array:
         """The state [bodies, 6]: x, y, angle and their velocities, in metres, radians and seconds."""
         return self._batch.simulations[0].state
+
+    @property
+    def simulator(self) -> LcdSimulator:
+        """The true dynamics."""
+        return LcdSimulator(self._batches, self.max_steps)
 
     def touches(self, state: Array, bodies: Collection[int]) -> bool:
         """Return whether any of these bodies would touch another body in a state [bodies, 6].
