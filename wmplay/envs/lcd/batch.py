@@ -149,12 +149,6 @@ class Batch:
         self.pose[index] = np.array(pose).reshape(len(rows), *self.pose.shape[1:])
         self.time[index] += 1
 
-    def begin(self, states: Array) -> None:
-        """Begin all rows in states [N, bodies, 6], with each body's first shape and without a goal."""
-        for simulation, state in zip(self.simulations, states, strict=True):
-            simulation.start(Start(state, tuple(self.shape[0].tolist())))
-        self.pose, self._started[:] = states[..., :3].astype(np.float32).astype(np.float64), True
-
     def observe(self, rows: Rows | None = None) -> dict[str, Array]:
         """Return {key: [R, ...]} of some rows, or all, in new arrays."""
         index = slice(None) if rows is None else np.asarray(rows, np.intp)

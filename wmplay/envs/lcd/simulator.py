@@ -8,7 +8,7 @@ import numpy as np
 
 from wmplay.contracts import LazyMapping, Run
 from wmplay.envs.lcd.batch import Batch
-from wmplay.envs.lcd.start import given_state
+from wmplay.envs.lcd.start import Start, given_state
 from wmplay.errors import SpaceError
 from wmplay.system.arrays import Array
 
@@ -59,7 +59,9 @@ class LcdSimulator:
         """Return a run of n rows, each in a Box2D world of its own that has repeated the past actions."""
         batch, every = self._make(len(state)), np.arange(len(state))
         start, _, goal, count, past = self._split(state)
-        batch.begin(np.pad(start.reshape(len(state), -1, 3), ((0, 0), (0, 0), (0, 3))))
+        at_rest = np.pad(start.reshape(len(state), -1, 3), ((0, 0), (0, 0), (0, 3)))
+        for row, bodies in enumerate(at_rest):
+            batch.begin(row, Start(bodies, (0,) * len(bodies)))
         chosen = np.zeros((len(state), self.actions))
         current = state.copy()
 
