@@ -110,24 +110,26 @@ def _entries_as_late(trial: EnvTrial, steps: Transitions, delay: int) -> list[Ar
 
 
 def _expect_no_sum(by: Explained) -> None:
-    """Raise Broken if what is added to the last reward is explained by a step, and rewards are not.
+    """Raise Broken if what is added to the last reward, or to the sum that a mean was made of, is explained
+    by a step, and rewards are not.
 
     The sum begins with nothing: the first reward of an episode is what is added then.
     """
     reward, last = by.steps.rewards(), by.steps.rewards(-1)
-    added = reward - last
     first = [abs(float(last[i, 0])) for i, (*_, step) in enumerate(by.steps.rows) if step == 1]
-    usual = np.abs(added)
-    if not first or not 0.99 * usual.min() <= np.median(first) <= 1.01 * usual.max():
+    if not first or by.by_own < WELL or np.median(first) == 0:
         return
-    if by.by_own < WELL or np.median(first) == 0:
-        return
-    left = by.left(added, *by.step())
-    if left < 0.3 and CLEARLY * left * added.var() < by.by_own * reward.var():
-        raise Broken(
-            "rewards are the return so far: a step explains what is added to the last one",
-            "return the reward of the step alone: whoever learns sums up",
-        )
+    done = np.array([[step] for *_, step in by.steps.rows], np.float64)
+    for what, added in (("return", reward - last), ("mean", (done + 1) * reward - done * last)):
+        usual = np.abs(added)
+        if not 0.99 * usual.min() <= np.median(first) <= 1.01 * usual.max():
+            continue
+        left = by.left(added, *by.step())
+        if left < 0.3 and CLEARLY * left * added.var() < by.by_own * reward.var():
+            raise Broken(
+                f"rewards are the {what} so far: a step explains what is added to the last one",
+                "return the reward of the step alone: whoever learns sums up",
+            )
 
 
 def _expect_frames_on_time(trial: EnvTrial, by: Explained) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from wmplay.check.compare import TOLERANCE, listed, same
 from wmplay.check.fixtures.fitted_model import ROWS, SEEN, STEPS, Trial, padded, scrambled
 from wmplay.check.report import Broken, NotTried
-from wmplay.contracts import Segment, capabilities
+from wmplay.contracts import Segment, Valued, capabilities
 
 MODES = {False: "evaluation", True: "training"}
 MIDDLE = STEPS // 2
@@ -123,6 +124,11 @@ def every_step_counts(trial: Trial) -> None:
             if name == "reward":
                 problem = "the loss reads rewards, but predict returns reward=None"
                 raise Broken(problem, "return the head that the loss trains")
+            if (head := _trained_on_ends_alone(trial, whole)) is not None:
+                raise Broken(
+                    f"the loss trains '{head}' on ends, which changes nothing that is predicted",
+                    "return the head that the loss trains, as discount: the probability to go on",
+                )
             continue  # the loss may read ends for something else
         for step, row, what in ((STEPS - 1, 0, "the slice's last"), (SEEN - 1, 1, "which ends its episode")):
             if not matters(name, row, step):
@@ -130,6 +136,42 @@ def every_step_counts(trial: Trial) -> None:
                     f"the loss reads {name}[{MIDDLE}], but not {name}[{step}], {what}",
                     "let each step that mask keeps count with its own reward and end; a cut is no end",
                 )
+
+
+def _trained_on_ends_alone(trial: Trial, segment: Segment) -> str | None:
+    """Return the name of a weight whose gradient follows ends, and which no prediction depends on."""
+    if isinstance(trial.model, Valued):
+        return None  # ends are for its values
+    terminated = segment.terminated.clone()
+    terminated[0, MIDDLE] ^= True
+    usual, changed = (trial.slopes(x) for x in (segment, replace(segment, terminated=terminated)))
+    predicted = trial.outcome(trial.model)
+    for name, slope in usual.items():
+        if not torch.equal(slope, changed[name]):
+            model = copy.deepcopy(trial.model)
+            with torch.no_grad():
+                model.get_parameter(name).add_(1)
+            if torch.equal(trial.outcome(model), predicted):
+                return name
+    return None
+
+
+def every_key_counts(trial: Trial) -> None:
+    """Check that the loss compares each predicted key with what was observed, if it does so with any."""
+    keys = capabilities(trial.model).predicted
+    usual, compared = trial.loss_values(trial.segment), {}
+    for key, frames in trial.segment.observation.items():
+        other = frames.clone()
+        other[:, -1] = frames[:, -1].roll(1, 0)  # no later frame follows from the last one
+        if not torch.equal(other, frames) and (keys is None or key in keys):
+            seen = {**trial.segment.observation, key: other}
+            compared[key] = trial.loss_values(replace(trial.segment, observation=seen)) != usual
+    if any(compared.values()) and not all(compared.values()):
+        key = next(key for key, counts in compared.items() if not counts)
+        raise Broken(
+            f"it predicts '{key}', but another '{key}' in the last frame leaves the loss as it was",
+            "give its error a weight, or leave the key out of the attribute predicted",
+        )
 
 
 def rows_are_apart_in_the_loss(trial: Trial) -> None:

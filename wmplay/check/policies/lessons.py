@@ -97,7 +97,7 @@ def over_is_over(trial: Practised) -> None:
     place = Lesson(trial, Ends(limits_upward(trial))).place
     if place <= 1 - CLEARLY:
         raise Broken(
-            f"it would rather end an episode for a reward of {WORTH} than go on for {CUT * WORTH} in each "
+            f"it would rather end an episode for a reward of {WORTH:g} than go on for {CUT * WORTH:g} in each "
             "step: it takes the end for none",
             "where an episode is terminated, or by the predicted discount, nothing follows: reward + gamma * "
             "(1 - terminated) * value",
@@ -115,8 +115,8 @@ def out_of_time_is_not_over(trial: Practised) -> None:
     )
     if lesson.place <= 1 - CLEARLY:
         raise Broken(
-            f"it would rather have an episode over for a reward of {WORTH} than run out of time for one of "
-            f"{CUT * WORTH} in each step: it takes both for the end",
+            f"it would rather have an episode over for a reward of {WORTH:g} than run out of time for one of "
+            f"{CUT * WORTH:g} in each step: it takes both for the end",
             advice,
         )
     if lesson.place < CLEARLY:

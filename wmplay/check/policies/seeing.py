@@ -69,20 +69,26 @@ def the_first_frame_matters(trial: Acting) -> None:
 
 
 def frames_act_in_their_own_step(trial: Acting) -> None:
-    """Check that a later frame makes a difference to the action of its own step, not only to the next."""
-    now = late = 0
-    for changes in _changes(trial):
-        for step, seen in enumerate(changes.frame):
-            if step:
-                now, late = now + int(seen[:, step].sum()), late + int(seen[:, step + 1 :].sum())
+    """Check that a later frame, and each key of it, makes a difference to the action of its own step, not
+    only to the next."""
+    now, late = _now_and_late(_changes(trial))
     if not now + late:
         raise NotTried("no frame after the first makes a difference")
+    advice = "choose the action after the observation has entered the memory"
     if not now and late >= FEW:
         raise Broken(
             "frames make no difference to the action of their own step, but to later ones: it acts on the "
             "frame of the step before",
-            "choose the action after the observation has entered the memory",
+            advice,
         )
+    for key in trial.spaces if len(trial.spaces) > 1 else ():
+        now, late = _now_and_late(trial.reactions_to(key))
+        if not now and late >= FEW:
+            raise Broken(
+                f"'{key}' makes no difference to the action of its own step, but to later ones: it is that "
+                "of the frame before",
+                advice,
+            )
 
 
 def what_was_executed_counts(trial: Acting) -> None:
@@ -142,6 +148,16 @@ def _changes(trial: Acting) -> list[Changes]:
     except NotTried:
         return list(trial.reactions.values())
     raise NotTried("an exact model has shown what it believes")
+
+
+def _now_and_late(found: list[Changes]) -> tuple[int, int]:
+    """Return how many actions change with the frame of their own step, and with an earlier one."""
+    now = late = 0
+    for changes in found:
+        for step, seen in enumerate(changes.frame):
+            if step:
+                now, late = now + int(seen[:, step].sum()), late + int(seen[:, step + 1 :].sum())
+    return now, late
 
 
 def _has_weights(policy: Any) -> bool:
