@@ -51,7 +51,8 @@ class Imagines(nn.Module):
     def loss(self, practice: Practice, segment: Any) -> Tensor:
         now = {key: value[:, 0] for key, value in segment.observation.items()}
         model = practice.model if self.model is None else self.model
-        belief, x, alive, rewards, weights = model.initial(modelled(now)), now["x"], torch.ones(ROWS), [], []
+        belief, alive, rewards, weights = model.initial(modelled(now)), torch.ones(ROWS), [], []
+        x = self.seen_first(segment)
         for _ in range(HORIZON):
             future = model.predict(belief, self.action(x).unsqueeze(1))
             weights.append(alive)
@@ -59,6 +60,10 @@ class Imagines(nn.Module):
             alive = GAMMA * alive * self.goes_on(future.discount[:, 0])
             belief, x = future.belief, future.observation["x"][:, 0]
         return -self.total(weights, rewards).mean()
+
+    def seen_first(self, segment: Any) -> Tensor:
+        first: Tensor = segment.observation["x"][:, 0]
+        return first
 
     def goes_on(self, discount: Tensor) -> Tensor:
         return discount
@@ -115,6 +120,13 @@ class RewardsAStepEarly(Imagines):
 class EndsAreIgnored(Imagines):
     def goes_on(self, discount: Tensor) -> Tensor:
         return torch.ones_like(discount)
+
+
+@breaks("it learns what frames tell")
+class SeesTheFrameAfterItsBelief(Imagines):
+    def seen_first(self, segment: Any) -> Tensor:
+        after: Tensor = segment.observation["x"][:, 1]
+        return after
 
 
 @breaks("what is lent comes back")

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import torch
-from broken_models import Honest, breaks, changed
+from broken_models import NUMBERS, Honest, breaks, changed
 from torch import Tensor, nn
 from unusual_models import symlog
 
@@ -275,6 +275,46 @@ class EncodesWholeClips(Honest):
 class FoldsActions(Honest):
     def predict(self, belief: Any, action: Tensor, **draws: Any) -> Prediction:
         return super().predict(belief, action.clamp(min=0), **draws)
+
+
+@breaks("observe agrees with the loss")
+class KnowsThreeActions(Honest):
+    """In observe, which goes over the last steps alone."""
+
+    def observe(self, belief: Any, action: Tensor, observation: Any) -> Any:
+        frames = torch.cat([belief["frame"].unsqueeze(1), self.flat(observation, 2)], 1)
+        blank = torch.zeros_like(belief["hidden"])
+        for t in range(max(action.shape[1] - 3, 0), action.shape[1]):
+            hidden = self.step({"hidden": blank, "frame": frames[:, t]}, action[:, t])
+            blank = hidden
+        return {"hidden": blank, "frame": frames[:, -1]} if action.shape[1] else belief
+
+
+@breaks("each head tells what the loss knows")
+class LeavesOutTheScreen(Honest):
+    """In its loss, by a weight of 0."""
+
+    def frame_error(self, guess: Tensor, truth: Tensor) -> Tensor:
+        return (guess - truth)[..., 35:].square().sum(-1)
+
+    def decode(self, latent: Tensor) -> Any:
+        decoded = super().decode(latent)
+        return {**decoded, "lcd": torch.full_like(decoded["lcd"], 0.5)}
+
+
+@breaks("every step counts")
+class KeepsItsDiscount(Honest):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.ends = nn.Linear(23, NUMBERS + 1), nn.Linear(23, 1)
+
+    def guess(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        both = self.head(hidden)
+        return both[..., :NUMBERS], torch.cat([both[..., NUMBERS:], self.ends(hidden)], -1)
+
+    def predict(self, belief: Any, action: Tensor, **draws: Any) -> Prediction:
+        future = super().predict(belief, action, **draws)
+        return changed(future, latent=future.latent[..., :-1], discount=None)
 
 
 @breaks("observations matter")

@@ -16,7 +16,7 @@ from unusual_models import UNUSUAL
 import wmplay
 from wmplay.check import check_model, models
 from wmplay.check.fixtures.fitted_model import Trial
-from wmplay.check.models import devices
+from wmplay.check.models import devices, oracle
 from wmplay.check.models import time_rule as timing
 from wmplay.check.report import Broken
 
@@ -32,7 +32,7 @@ def test_an_honest_model_has_every_property(actions: Any) -> None:
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_mutant_fails_what_it_breaks_and_nothing_else(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "ROUNDS", timing.ROUNDS[:2])  # the last is for slow learners
+    monkeypatch.setattr(oracle, "ROUNDS", oracle.ROUNDS[:2])  # the last is for slow learners
     make, expected = MUTANTS[mutant]
     report = check_model(make(), env(), quick=not expected & SLOW)
     expect_failures(report, expected)

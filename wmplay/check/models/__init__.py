@@ -35,7 +35,6 @@ from wmplay.check.models.draws import (
     temperature_is_heeded,
 )
 from wmplay.check.models.losses import (
-    every_key_counts,
     every_step_counts,
     every_weight_is_trained,
     padding_counts_for_nothing,
@@ -305,7 +304,6 @@ PROPERTIES: tuple[Property[Trial], ...] = (
         the_loss_looks_no_step_ahead,
         after=(padding_counts_for_nothing, the_loss_sees_no_future, predictions_are_on_time),
     ),
-    Property(every_key_counts),
     Property(every_step_counts, after=(predictions_are_on_time, the_loss_looks_no_step_ahead)),
     Property(observe_agrees_with_the_loss, after=(*LEARNS, predictions_are_on_time)),
     Property(predict_agrees_with_the_loss, after=(*LEARNS, predictions_are_on_time)),

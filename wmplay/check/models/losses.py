@@ -156,24 +156,6 @@ def _trained_on_ends_alone(trial: Trial, segment: Segment) -> str | None:
     return None
 
 
-def every_key_counts(trial: Trial) -> None:
-    """Check that the loss compares each predicted key with what was observed, if it does so with any."""
-    keys = capabilities(trial.model).predicted
-    usual, compared = trial.loss_values(trial.segment), {}
-    for key, frames in trial.segment.observation.items():
-        other = frames.clone()
-        other[:, -1] = frames[:, -1].roll(1, 0)  # no later frame follows from the last one
-        if not torch.equal(other, frames) and (keys is None or key in keys):
-            seen = {**trial.segment.observation, key: other}
-            compared[key] = trial.loss_values(replace(trial.segment, observation=seen)) != usual
-    if any(compared.values()) and not all(compared.values()):
-        key = next(key for key, counts in compared.items() if not counts)
-        raise Broken(
-            f"it predicts '{key}', but another '{key}' in the last frame leaves the loss as it was",
-            "give its error a weight, or leave the key out of the attribute predicted",
-        )
-
-
 def rows_are_apart_in_the_loss(trial: Trial) -> None:
     """Check that what the loss makes of a row's rewards does not depend on other rows."""
     others = scrambled(trial.segment, (torch.arange(ROWS) > 0).unsqueeze(1).expand(-1, STEPS))

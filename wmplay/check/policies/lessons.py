@@ -17,6 +17,8 @@ ROUNDS = 20  # of a practice: fewer, of many steps each, cannot be expected to s
 KEPT = 3  # practices after which its actions must still be there
 COPIES = 7  # practices with the store
 SHOWS = 0.15  # of the range: an effect of frames that is learned
+TELLS, NOTHING = 0.3, 0.05  # of the range: an effect that is surely learned, and one that is none
+PATIENCE = 20_000  # steps within which it must learn what frames tell
 
 
 class Lesson:
@@ -97,8 +99,8 @@ def over_is_over(trial: Practised) -> None:
     place = Lesson(trial, Ends(limits_upward(trial))).place
     if place <= 1 - CLEARLY:
         raise Broken(
-            f"it would rather end an episode for a reward of {WORTH:g} than go on for {CUT * WORTH:g} in each "
-            "step: it takes the end for none",
+            f"it would rather end an episode for a reward of {WORTH:g} than go on for {CUT * WORTH:g} in "
+            "each step: it takes the end for none",
             "where an episode is terminated, or by the predicted discount, nothing follows: reward + gamma * "
             "(1 - terminated) * value",
         )
@@ -128,6 +130,32 @@ def out_of_time_is_not_over(trial: Practised) -> None:
         raise Broken("it does not look at the frame with which an episode ran out of time", advice)
 
 
+def it_learns_what_frames_tell(trial: Practised) -> None:
+    """Check that actions follow the frame that they are taken at, if each frame tells which actions pay."""
+    policy, taken, number = trial.copy(), 0, 0
+    now = before = 0.0
+    while taken < PATIENCE and max(abs(now), abs(before)) < TELLS:
+        lent = trial.practise(policy, Paid(), number=200 + number, guided=True)
+        if not lent.world.taken and not lent.model.read:
+            raise NotTried("it neither practises in practice.env nor reads rewards of practice.model")
+        if lent.model.read and lent.model.unguided:
+            raise NotTried("it imagines from beliefs of its own making")
+        taken, number = taken + max(ROUND, lent.told[-1][0]), number + 1
+        now, before = trial.effects(policy)
+    advice = "see that the frame of the very step reaches actor, critic and model, in practice as in act"
+    if abs(before) >= TELLS > abs(now):
+        raise Broken("its actions follow what the frame before told, not their own", advice)
+    if now <= -TELLS:
+        raise Broken("it does the opposite of what frames tell to be paid", advice)
+    if abs(now) < NOTHING:
+        raise Broken(
+            f"after {PATIENCE:,} steps in a world whose frames tell which actions pay, none follows them",
+            advice,
+        )
+    if now < TELLS:
+        raise NotTried(f"{PATIENCE:,} steps were too few to tell")
+
+
 def actions_follow_their_frames(trial: Practised) -> None:
     """Check that what is learned from a store alone takes each action for that of the frame before it."""
     _, lent = trial.went_on
@@ -148,6 +176,7 @@ def actions_follow_their_frames(trial: Practised) -> None:
 
 LESSONS: tuple[Property[Practised], ...] = (
     Property(it_learns, slow=True),
+    Property(it_learns_what_frames_tell, after=(it_learns,), slow=True),
     Property(over_is_over, after=(it_learns,), slow=True),
     Property(out_of_time_is_not_over, after=(it_learns, over_is_over), slow=True),
     Property(actions_follow_their_frames),

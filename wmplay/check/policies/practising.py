@@ -52,7 +52,9 @@ class Practised(Acting):
         super().__init__(policy, env, seed)
         self.env, self.store = env, store
         held = held_parts(policy).models
-        self.dream = Dream(held[0] if held else Still() if model is None else model, env.action_space)
+        self.dream = Dream(
+            held[0] if held else Still() if model is None else model, self.spaces, env.action_space
+        )
         self.dream = copy.deepcopy(self.dream)
         self.given = holding(policy, dict.fromkeys(map(id, held), self.dream)) if held else policy
         self.holds = bool(held)
@@ -93,6 +95,7 @@ class Practised(Acting):
         steps: int = ROUND,
         number: int = 0,
         strange_ends: bool = False,
+        guided: bool = False,
         model: Any = None,
     ) -> Practiced:
         """Let a policy practise in a world of this rule, and return what it was given and told."""
@@ -101,7 +104,7 @@ class Practised(Acting):
         def advance(steps: int, metrics: Mapping[str, float]) -> None:
             told.append((steps, dict(metrics)))
 
-        practice, lent = self.lend(policy, rule, steps, number, advance, strange_ends, model)
+        practice, lent = self.lend(policy, rule, steps, number, advance, strange_ends, guided, model)
         metrics = policy.improve(practice)
         bad = [name for name, value in _metrics(metrics).items() if not math.isfinite(value)]
         if bad:
@@ -121,16 +124,17 @@ class Practised(Acting):
         number: int,
         advance: Any,
         strange_ends: bool = False,
+        guided: bool = False,
         model: Any = None,
     ) -> tuple[Practice, Practiced]:
         """Return the arguments of a practice."""
-        world = Yard(self.env, SLOTS, rule, strange_ends=strange_ends)
+        world = Yard(self.env, SLOTS, rule, strange_ends=strange_ends, guided=guided)
         if model is None:
             model = self.lent_to(policy)
-        model.rule, model.read = rule, False
+        model.rule, model.read, model.guided, model.unguided = rule, False, guided, False
         model.asked.clear()
         model.eval()
-        store = Diary(self.spaces, self.space, rule)
+        store = Diary(self.spaces, self.space, rule, guided)
         lent = Practiced(world, model, store, [])
         seed, cpu = 1000 * self.seed + number, torch.device("cpu")
         given = store if self.own_store else self.store
