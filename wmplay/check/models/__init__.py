@@ -319,7 +319,10 @@ PROPERTIES: tuple[Property[Trial], ...] = (
     ),
     Property(draws_are_independent, after=(seeing_in_parts,)),
     Property(temperature_is_heeded, after=(draws_are_independent,)),
-    Property(long_episodes, after=(*LEARNS, predictions_are_on_time, seeing_in_parts)),
+    Property(
+        long_episodes,
+        after=(*LEARNS, predictions_are_on_time, observe_agrees_with_the_loss, seeing_in_parts),
+    ),
     Property(gradients_go_through, after=(every_weight_is_trained,)),
     Property(save_and_load),
     Property(copies_are_equal_and_apart),

@@ -87,7 +87,6 @@ def check_planner(
         seed: of all random draws. The caller's random state is not changed.
         verbose: whether to print each finding at once.
         quick: whether to leave out slow properties.
-        quick: whether to leave out slow properties.
 
     Raises:
         SpaceError: for a planner that is built, without its action space.

@@ -143,7 +143,7 @@ def stays_within_bounds(solver: Solver) -> None:
 def batch_invariance(solver: Solver) -> None:
     """Check that a row's plan does not depend on other rows, and is as good alone as among them."""
     for kind, space in solver.each():
-        planner = solver.build(space, candidates=MANY)
+        planner = solver.build(space, candidates=MANY, horizon=HORIZON)
         usual, other = problem(space, quadratic), problem(space, quadratic)
         for goal in (other.goal, other.belief["goal"]):
             goal[1:] = 3 - goal[1:]  # far away: other plans, and scores of another scale

@@ -142,7 +142,7 @@ def warm_start_helps(solver: Solver) -> None:
     """Check that a search with few candidates is better from the best plan, averaged over seeds."""
     for kind, space in solver.each():
         task = problem(space, quadratic)
-        planner = solver.build(space, candidates=FEW, iterations=1)
+        planner = solver.build(space, candidates=FEW, iterations=1, horizon=HORIZON)
         steps = solve(planner, task, solver.seed).action.shape[1]
         best = task.model.action_at(task.goal).unsqueeze(1).repeat_interleave(steps, 1)
         cold, warm = (regrets(solver, planner, task, start) for start in (None, best))
