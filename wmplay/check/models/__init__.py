@@ -44,6 +44,14 @@ from wmplay.check.models.losses import (
     the_loss_sees_no_future,
     the_loss_takes_any_segment,
 )
+from wmplay.check.models.offers import (
+    features_are_those_of_the_last_step,
+    proposals_are_actions,
+    slow_copies_wait_for_after_update,
+    track_is_observe_at_every_frame,
+    values_are_returns_from_here_on,
+    values_belong_to_their_rows,
+)
 from wmplay.check.models.reach import gradients_go_through, long_episodes
 from wmplay.check.models.time_rule import (
     actions_matter,
@@ -324,6 +332,16 @@ PROPERTIES: tuple[Property[Trial], ...] = (
         after=(*LEARNS, predictions_are_on_time, observe_agrees_with_the_loss, seeing_in_parts),
     ),
     Property(gradients_go_through, after=(every_weight_is_trained,)),
+    Property(features_are_those_of_the_last_step),
+    Property(track_is_observe_at_every_frame, after=(features_are_those_of_the_last_step, seeing_in_parts)),
+    Property(slow_copies_wait_for_after_update),
+    Property(values_belong_to_their_rows),
+    Property(proposals_are_actions),
+    Property(
+        values_are_returns_from_here_on,
+        slow=True,
+        after=(*LEARNS, predictions_are_on_time, values_belong_to_their_rows),
+    ),
     Property(save_and_load),
     Property(copies_are_equal_and_apart),
     Property(follows_its_device),
