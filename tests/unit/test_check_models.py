@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import offering_models
 import pytest
 import silent_models  # noqa: F401  # it registers more mutants
 import torch
@@ -38,6 +39,13 @@ def test_a_mutant_fails_what_it_breaks_and_nothing_else(mutant: str, monkeypatch
     expect_failures(report, expected)
     said = [finding.message for finding in report.failures if finding.name == "predictions are on time"]
     assert all(SHIFTED[mutant] in message for message in said)
+
+
+def test_a_model_with_features_values_and_goals_has_every_property() -> None:
+    report = check_model(offering_models.Offering(), env(), quick=True)
+    assert report.passed, str(report)
+    untried = {finding.name for finding in report.findings if not finding.tried}
+    assert not untried & named(models.OFFERS)
 
 
 def test_each_property_is_broken_by_a_mutant() -> None:

@@ -49,7 +49,6 @@ from wmplay.check.models.offers import (
     proposals_are_actions,
     slow_copies_wait_for_after_update,
     track_is_observe_at_every_frame,
-    values_are_returns_from_here_on,
     values_belong_to_their_rows,
 )
 from wmplay.check.models.reach import gradients_go_through, long_episodes
@@ -286,6 +285,13 @@ def copies_are_equal_and_apart(trial: Trial) -> None:
             raise Broken(f"a copy by {name} still predicts with the weights of the original", advice)
 
 
+OFFERS: tuple[Property[Trial], ...] = (
+    Property(features_are_those_of_the_last_step),
+    Property(track_is_observe_at_every_frame, after=(features_are_those_of_the_last_step, seeing_in_parts)),
+    Property(slow_copies_wait_for_after_update),
+    Property(values_belong_to_their_rows),
+    Property(proposals_are_actions),
+)
 LEARNS = (overfits_one_batch, actions_matter, observations_matter)
 
 PROPERTIES: tuple[Property[Trial], ...] = (
@@ -332,16 +338,7 @@ PROPERTIES: tuple[Property[Trial], ...] = (
         after=(*LEARNS, predictions_are_on_time, observe_agrees_with_the_loss, seeing_in_parts),
     ),
     Property(gradients_go_through, after=(every_weight_is_trained,)),
-    Property(features_are_those_of_the_last_step),
-    Property(track_is_observe_at_every_frame, after=(features_are_those_of_the_last_step, seeing_in_parts)),
-    Property(slow_copies_wait_for_after_update),
-    Property(values_belong_to_their_rows),
-    Property(proposals_are_actions),
-    Property(
-        values_are_returns_from_here_on,
-        slow=True,
-        after=(*LEARNS, predictions_are_on_time, values_belong_to_their_rows),
-    ),
+    *OFFERS,
     Property(save_and_load),
     Property(copies_are_equal_and_apart),
     Property(follows_its_device),

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from wmplay.check.fixtures.alignment_episodes import REWARD, SAFE, Clockwork, Told
 from wmplay.check.fixtures.fitted_model import CPU, ROWS, Trial, loss_value, silent
@@ -141,12 +140,6 @@ class Oracle:
         belief = model.initial({key: value[:, 0] for key, value in frames.items()})
         seen = {key: value[:, 1 : SAFE + 1] for key, value in frames.items()}
         return model.observe(belief, action[:, :SAFE], seen)
-
-    @torch.no_grad()
-    def valued(self) -> Tensor:
-        """Return the values [B] after the steps that all episodes have."""
-        value: Tensor = self.model.value(self._belief(self.model))
-        return value
 
     @torch.no_grad()
     def answer(self, model: Any) -> Told:
