@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import types
 from collections.abc import Callable, Iterable
@@ -46,9 +47,16 @@ def named(properties: Iterable[Property[Any]]) -> set[str]:
     return {each.name for each in properties}
 
 
-def edited(piece: type, *changes: tuple[str, str]) -> Any:
-    """The class from its own module's source, with texts in it replaced; each must be there."""
+def edited(piece: type, *changes: tuple[str, str], inlined: types.ModuleType | None = None) -> Any:
+    """The class from its own module's source, with texts in it replaced; each must be there.
+
+    The source of ``inlined``, a module that it imports from, stands in place of the import.
+    """
     source = Path(inspect.getfile(piece)).read_text()
+    if inlined is not None:
+        own = Path(str(inlined.__file__)).read_text().replace("from __future__ import annotations\n", "")
+        source, count = re.subn(f"from {re.escape(inlined.__name__)} import [^\n(]*\n", lambda _: own, source)
+        assert count == 1, inlined
     for old, new in changes:
         assert source.count(old) >= 1, f"'{old}' is not in {piece.__module__}"
         source = source.replace(old, new)

@@ -18,6 +18,7 @@ from wmplay.check.policies.planning import PLANNING
 from wmplay.check.report import examine
 from wmplay.objectives import SumOfRewards
 from wmplay.planners.cem import CEM
+from wmplay.policies import beliefs
 from wmplay.policies.mpc import MPC
 
 
@@ -31,24 +32,24 @@ def env(actions: Any = CONTINUOUS, max_steps: int = 17) -> Push:
 
 # ---- one-line edits of our own MPC, and what is said of them ---------------------------------------
 
-OBSERVE = "self.model.observe(carry.belief, last_action.unsqueeze(1), new)"
+OBSERVE = "model.observe(belief, last_action.unsqueeze(1), new)"
 TAKEN = "plan[torch.arange(len(step), device=step.device), step]"
 BELIEVES, SCORES, FOLLOWS, GOES_ON = (each.name for each in PLANNING)
 EDITS: dict[str, tuple[str, str, str, str]] = {
     "observes its own plan": (
-        "self._update(carry, observation, last_action, first)",
-        "self._update(carry, observation, last_action if carry is None "
+        "before, observation, last_action, first)",
+        "before, observation, last_action if carry is None "
         "else carry.plan[torch.arange(len(first)), carry.step - 1], first)",
         BELIEVES,
         "told its own action",
     ),
     "ignores the frames": (
         OBSERVE,
-        "self.model.predict(carry.belief, last_action.unsqueeze(1)).belief",
+        "model.predict(belief, last_action.unsqueeze(1)).belief",
         BELIEVES,
         "the latest frame has not entered",
     ),
-    "forgets the episode": (OBSERVE, "self.model.initial(modelled(observation))", BELIEVES, "is forgotten"),
+    "forgets the episode": (OBSERVE, "model.initial(seen)", BELIEVES, "is forgotten"),
     "observes no action": (OBSERVE, OBSERVE.replace("last_action", "0 * last_action"), BELIEVES, "no action"),
     "keeps the first belief": (
         "return action, Carry(belief,",
@@ -58,8 +59,8 @@ EDITS: dict[str, tuple[str, str, str, str]] = {
     ),
     "all rows begin": ("bool(first.all())", "bool(first.any())", BELIEVES, "where another row begins"),
     "the first frame unused": (
-        "return self.model.initial(modelled(observation))",
-        "return self.model.initial({k: 0 * x for k, x in modelled(observation).items()})",
+        "return model.initial(seen)",
+        "return model.initial({k: 0 * x for k, x in seen.items()})",
         BELIEVES,
         "without the first frame",
     ),
@@ -76,8 +77,8 @@ EDITS: dict[str, tuple[str, str, str, str]] = {
         "of another row",
     ),
     "goals candidate by candidate": (
-        "repeat_rows(dict(observation), times)",
-        "{key: torch.cat([x] * times) for key, x in observation.items()}",
+        "repeat_rows(dict(self.observation), times)",
+        "{key: torch.cat([x] * times) for key, x in self.observation.items()}",
         SCORES,
         "of another row",
     ),
@@ -93,7 +94,7 @@ def planning(cls: Any) -> Any:
 @pytest.mark.parametrize("edit", EDITS)
 def test_an_edit_of_mpc_is_found_out(edit: str) -> None:
     old, new, expected, said = EDITS[edit]
-    trial = Acting(planning(edited(MPC, (old, new))), env(), 0)
+    trial = Acting(planning(edited(MPC, (old, new), inlined=beliefs)), env(), 0)
     first = examine(edit, PLANNING, trial).failures[0]
     assert first.name == expected
     assert said in first.message
