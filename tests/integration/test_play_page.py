@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 import torch
 from playwright.sync_api import Page, expect, sync_playwright
-from refusals import refused
+from refusals import failure, refused
 from torch.utils._pytree import tree_leaves
 
 import wmplay
+from wmplay.cli import main
 from wmplay.contracts import Prediction
 from wmplay.errors import ConfigError
-from wmplay.evaluation.cases import load_cases
+from wmplay.evaluation.cases import load_cases, save_case
 from wmplay.play.games import games_of_run
 from wmplay.play.program import Weights, step_program
 from wmplay.play.server import Server
@@ -149,7 +150,7 @@ def test_time_is_the_players(page: Page) -> None:
     at_moment(page, 6)
 
 
-def test_a_case_is_kept(page: Page, run: Any, tmp_path: Path) -> None:
+def test_a_case_is_kept(page: Page, run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     begin(page)
     page.keyboard.press("m")
     for number in range(1, 5):
@@ -162,6 +163,17 @@ def test_a_case_is_kept(page: Page, run: Any, tmp_path: Path) -> None:
     assert (case.about.name, case.about.since, case.steps, len(case.real)) == ("a-first-fall", 0, 4, 4)
     page.click("#keep")
     expect(page.locator("#notice")).to_have_class("wrong")
+    capsys.readouterr()
+    assert main(["eval", str(run.path), f"cases={tmp_path / 'cases'}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("a-first-fall: ")
+    assert main(["cases", str(tmp_path / "cases"), "--replay"]) == 0
+    assert "same" in capsys.readouterr().out
+    env = wmplay.make_env("urchin")
+    other = next(iter(wmplay.simulate(env, episodes=1, seed=0)))
+    save_case(tmp_path / "cases" / "urchin", case.about, other, other, env)
+    assert "urchin" in failure(capsys, "eval", str(run.path), f"cases={tmp_path / 'cases'}")
 
 
 def test_a_page_without_a_server(browser: Any, run: Any, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wmplay.contracts import Array, Provenance, Segment, Trajectory, WorldModel
+from wmplay.contracts import Array, Provenance, Segment, Trajectory, WorldModel, observation_spaces
 from wmplay.envs import build_env
 from wmplay.errors import RunError, WmplayError
 from wmplay.evaluation.observation_metrics import Metric, distance, measure, metric_of
@@ -141,12 +141,15 @@ def replay(case: Case) -> int:
         raise RunError(f"{case.path} does not name its world", advice="keep it again while playing a run")
     env = build_env(case.made_with[0])
     options = None if case.about.state is None else {"state": np.array(case.about.state)}
+    spaces = observation_spaces(env.observation_space)
     frame, _ = env.reset(seed=case.about.seed, options=options)
-    frames = [by_key(frame, case.real.observation)]
+    frames = [by_key(frame, spaces)]
     for action in case.real.action:
-        frames.append(by_key(env.step(action)[0], case.real.observation))
+        frames.append(by_key(env.step(action)[0], spaces))
     env.close()
-    kept = case.real.observation
+    kept = {
+        key: value for key, value in case.real.observation.items() if key in spaces
+    }  # a world has no task
     same = [all(np.array_equal(frame[key], kept[key][i]) for key in kept) for i, frame in enumerate(frames)]
     return same.index(False) if False in same else len(same)
 

@@ -44,11 +44,14 @@ def run(options: argparse.Namespace) -> None:
 def _try_cases(run: Path, folder: Path) -> None:
     """Print for each case the steps that the run's model holds, and those of the model it was kept with."""
     from wmplay.evaluation.cases import load_cases, score_case
+    from wmplay.runs.compatibility import check_same_world
     from wmplay.runs.load import load_run
     from wmplay.system.printing import say
 
-    loaded = load_run(run)
-    scores = [score_case(loaded.model, case, loaded.device) for case in load_cases(folder)]
+    loaded, cases = load_run(run), load_cases(folder)
+    for case in cases:
+        check_same_world(f"case {case.path}", case.made_with, loaded.env, "keep cases of this one")
+    scores = [score_case(loaded.model, case, loaded.device) for case in cases]
     for score in scores:
         about, steps = score.case.about, score.case.steps
         result = "passed" if score.passed else "failed"
