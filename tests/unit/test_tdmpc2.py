@@ -12,7 +12,9 @@ from gymnasium.spaces import Box, Dict, Discrete
 from refusals import refused
 from torch import Tensor
 
-from wmplay.contracts import EnvSpec, Segment, Valued
+import wmplay
+from wmplay.check import check_model
+from wmplay.contracts import EnvSpec, Segment, Valued, env_spec
 from wmplay.errors import ConfigError, SpaceError
 from wmplay.loop.fitter import Fitter
 from wmplay.models.tdmpc2 import TDMPC2
@@ -126,12 +128,12 @@ def test_padding_and_what_precedes_a_whole_history_count_for_nothing() -> None:
     assert model.least_length == 5
     given = segment(first=torch.tensor([True, False, False, False, False]))
     frames, known, steps = model._rollouts(given)
-    assert frames.shape[:3] == (5 * 3, 4, 3)
+    assert frames.shape[:3] == (5 + 4 * 3, 4, 3)  # from the first row 5, from the others 3
     assert bool(known.all())
-    rewards = steps.reward.unflatten(0, (5, 3))
-    assert torch.equal(rewards[0, 0], given.reward[0, :3])
-    assert torch.equal(rewards[1, 0], given.reward[1, 2:5])
-    assert torch.equal(rewards[1, 2], given.reward[1, 4:7])
+    assert torch.equal(steps.reward[0], given.reward[0, :3])
+    assert torch.equal(steps.reward[4], given.reward[0, 4:])
+    assert torch.equal(steps.reward[5], given.reward[1, 2:5])
+    assert torch.equal(steps.reward[-1], given.reward[4, 4:])
 
 
 def test_frames_are_stacked_in_the_loss_as_they_are_observed() -> None:
@@ -196,3 +198,10 @@ def test_values_are_those_of_the_state_that_they_belong_to() -> None:
     reward = model.predict(belief, torch.zeros(3, 3, 1)).reward
     assert reward is not None
     torch.testing.assert_close(reward, torch.eye(3)[:, [0, 2, 1]], atol=0.15, rtol=0)
+
+
+def test_it_keeps_what_every_model_promises() -> None:
+    env = wmplay.make_env("luxo", task="body_goal", physics="fast")
+    model = small(env_spec(env), frames=2, continuation_weight=1.0)
+    report = check_model(model, env, quick=True)
+    assert report.passed, str(report)

@@ -306,16 +306,14 @@ class TDMPC2(nn.Module):
     def _rollouts(self, segment: Segment) -> tuple[Tensor, Tensor, Segment]:
         """Return the R rollouts in a segment: their H + 1 stacks of frames [R, H + 1, k, I], which of these
         are no padding [R, H + 1] bool, and their H steps."""
-        batch, length = segment.mask.shape
-        missing = self.frames - 1
+        length, missing = segment.mask.shape[1], self.frames - 1
         horizon = min(self.horizon, length - missing)
         if horizon < 1:
             raise ShapeError("tdmpc2: a segment's mask", segment.mask.shape, ("B", self.least_length))
-        begin = torch.arange(length - missing - horizon + 1, device=segment.mask.device).expand(batch, -1)
-        complete = torch.zeros_like(segment.mask[:, 0]) if segment.first is None else segment.first
-        begin = torch.where(complete.unsqueeze(1), begin, begin + missing)
-        row = torch.arange(batch, device=begin.device).repeat_interleave(begin.shape[1]).unsqueeze(1)
-        frame = begin.reshape(-1, 1) + torch.arange(horizon + 1, device=begin.device)
+        whole = torch.zeros_like(segment.mask[:, 0]) if segment.first is None else segment.first
+        begins = torch.arange(length - horizon + 1, device=whole.device)
+        row, begin = (x.unsqueeze(1) for x in (whole.unsqueeze(1) | (begins >= missing)).nonzero().unbind(1))
+        frame = begin + torch.arange(horizon + 1, device=begin.device)
         step = frame[:, :-1]
         frames = self.inputs.stacked(segment.observation)[row, frame]
         known = F.pad(segment.mask, (1, 0), value=True)[row, frame]
