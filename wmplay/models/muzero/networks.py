@@ -50,8 +50,8 @@ class Networks(nn.Module):
         self.inputs = ObservationInputs(modalities(space, vector_sigma=1.0, pixel_sigma=1.0), 0)
         self.encoder = normed(sum(self.inputs.sizes.values()), hidden, layers, hidden)
         self.norm = nn.LayerNorm(hidden)
-        self.from_frames = normed(frames * hidden, hidden, 1, latent)
-        inputs = latent + actions + (codes if codes > 1 else 0)
+        self.from_frames = nn.Linear(frames * hidden, latent)
+        inputs = (latent + 1) * actions + (codes if codes > 1 else 0)
         self.dynamics = normed(inputs, hidden, layers, latent + self.scalars.size)
         self.prediction = normed(latent, hidden, layers, actions + self.scalars.size)
         if codes > 1:
@@ -78,9 +78,13 @@ class Networks(nn.Module):
 
     def step(self, latent: Tensor, action: Tensor, code: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the state [..., S] after a one-hot action [..., C] and a one-hot code, and the logits of the
-        reward."""
-        inputs = [latent, action] if code is None else [latent, action, code]
-        change, reward = self.dynamics(torch.cat(inputs, -1)).float().tensor_split((self.latent,), -1)
+        reward.
+
+        Each action has its own weights for the state, because a sum of the two hides their agreement.
+        """
+        own = (centered(latent).unsqueeze(-1) * action.unsqueeze(-2)).flatten(-2)
+        inputs = torch.cat([own, action] if code is None else [own, action, code], -1)
+        change, reward = self.dynamics(inputs).float().tensor_split((self.latent,), -1)
         return scaled(latent + change), reward
 
     def advance(self, latent: Tensor, action: Tensor, code: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -90,12 +94,12 @@ class Networks(nn.Module):
 
     def judge(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits [..., C] of the policy and [..., bins] of the value."""
-        logits, value = self.prediction(latent).float().tensor_split((self.actions,), -1)
+        logits, value = self.prediction(centered(latent)).float().tensor_split((self.actions,), -1)
         return logits, value
 
     def chance_logits(self, latent: Tensor) -> Tensor:
         """Return the logits [..., C, codes] of the outcomes of each action."""
-        logits: Tensor = self.chance(latent).float().unflatten(-1, (self.actions, self.outcomes))
+        logits: Tensor = self.chance(centered(latent)).float().unflatten(-1, (self.actions, self.outcomes))
         return logits
 
     def chances(self, latent: Tensor) -> Tensor | None:
@@ -115,6 +119,11 @@ class Networks(nn.Module):
         hard = F.one_hot((soft / noise).argmax(-1), self.outcomes).float()
         codes: Tensor = hard + soft - soft.detach()
         return codes
+
+
+def centered(latent: Tensor) -> Tensor:
+    """Return states of 0..1 as -1..1, for networks."""
+    return 2 * latent - 1
 
 
 def normed(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
