@@ -16,8 +16,9 @@ from wmplay.evaluation.scores import Curve, KeySpread, SpreadScore
 
 
 @torch.no_grad()
-def evaluate_spread(model: WorldModel, clips: ClipSet, futures: int = 8) -> SpreadScore:
-    """Score the distances of several futures of one start, under the same actions.
+def evaluate_spread(model: WorldModel, clips: ClipSet, futures: int = 8) -> SpreadScore | None:
+    """Score the distances of several futures of one start, under the same actions; return None for a model
+    that predicts no observation.
 
     Args:
         model: any world model; one that samples nothing has spread 0.
@@ -33,6 +34,8 @@ def evaluate_spread(model: WorldModel, clips: ClipSet, futures: int = 8) -> Spre
         }
         for batch, sampled in sample_futures(model, clips, futures)
     ]
+    if not batches[0]:
+        return None
     keys = {}
     for key in batches[0]:
         truth = clips.truth[key]
