@@ -40,7 +40,7 @@ def observe_agrees_with_the_loss(trial: Trial) -> None:
             told = _predicted(trial, changed) - expected
             if not _exceeds(told, expected, NOTHING):
                 raise Broken(f"another action[{step}] {_UNHEARD}", _ONE_BELIEF)
-            kept[step] = float(told.norm() / felt.norm())
+            kept[step] = float((told.norm() / felt.norm()).detach())
     step = min(kept, key=lambda each: kept[each], default=0)
     if kept and kept[step] < FORGOTTEN * max(kept.values()):
         raise Broken(
