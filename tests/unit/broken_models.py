@@ -378,7 +378,7 @@ class LooksOnlyAtTheFirstFrame(Honest):
         return belief
 
 
-@breaks("observe agrees with the loss")
+@breaks("seeing in parts")
 class ReadsBackwards(Honest):
     def observe(self, belief: Any, action: Tensor, observation: Any) -> Any:
         later = {key: value.flip(1) for key, value in observation.items()}

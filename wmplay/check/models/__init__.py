@@ -147,6 +147,8 @@ def overfits_one_batch(trial: Trial) -> None:
 
 def predictions_come_nearer(trial: Trial) -> None:
     """Check that a short fit on one batch lowers the error of predictions of it, and that it goes on."""
+    if trial.updates < UPDATES:
+        raise NotTried(f"{trial.updates} updates are too few to tell")
     if trial.errors is not None and not trial.errors[1] < NEARER * trial.errors[0]:
         before, after = trial.errors
         raise Broken(
@@ -336,7 +338,6 @@ PROPERTIES: tuple[Property[Trial], ...] = (
     ),
     Property(
         predictions_come_nearer,
-        slow=True,
         after=(*LEARNS, predictions_are_on_time, each_head_tells_what_the_loss_knows),
     ),
     Property(draws_are_independent, after=(seeing_in_parts,)),

@@ -16,7 +16,6 @@ from wmplay.system.device import seed_draws
 
 FELT = 1e-3  # part of a pull by which a change in the past must move it to count
 MEMORY = 5  # steps back
-FORGOTTEN = 0.02  # of what is told of another action, by what the loss makes of both
 MOST = 7  # entries, or numbers, of an action
 NOTHING = 1e-7  # change of a prediction, in units of the largest number in it
 
@@ -29,25 +28,16 @@ def observe_agrees_with_the_loss(trial: Trial) -> None:
     for frames in seen.values():
         frames[:, SEEN] = frames[:, SEEN].roll(1, 0)
     elsewhere = replace(whole, observation=seen)
-    kept: dict[int, float] = {}  # of what the loss feels of each action, the part that predictions tell
     for step in range(SEEN - 1, SEEN - 1 - MEMORY, -1):
         action = whole.action.clone()
         action[:, step] = trial.other(action[:, step])
         changed, both = replace(whole, action=action), replace(elsewhere, action=action)
         # a loss of unrolled steps, each from a frame of its own, is a sum in which the two do not meet
         felt = _pull(trial, both) - _pull(trial, elsewhere) - _pull(trial, changed) + usual
-        if _exceeds(felt, usual, FELT):
-            told = _predicted(trial, changed) - expected
-            if not _exceeds(told, expected, NOTHING):
-                raise Broken(f"another action[{step}] {_UNHEARD}", _ONE_BELIEF)
-            kept[step] = float((told.norm() / felt.norm()).detach())
-    step = min(kept, key=lambda each: kept[each], default=0)
-    if kept and kept[step] < FORGOTTEN * max(kept.values()):
-        raise Broken(
-            f"action[{step}] is all but forgotten after observe: next to what the loss makes of it, predict "
-            f"tells {kept[step] / max(kept.values()):.1g} times what it tells of another action",
-            _ONE_BELIEF,
-        )
+        if _exceeds(felt, usual, FELT) and not _exceeds(
+            _predicted(trial, changed) - expected, expected, NOTHING
+        ):
+            raise Broken(f"another action[{step}] {_UNHEARD}", _ONE_BELIEF)
     for key, frames in seen.items():
         changed = replace(whole, observation={**whole.observation, key: frames})
         felt = _pull(trial, changed) - usual
