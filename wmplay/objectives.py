@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,7 +17,10 @@ from wmplay.contracts import (
     Prediction,
     Valued,
     WorldModel,
+    capabilities,
     env_spec,
+    featured,
+    model_keys,
     observation_spaces,
 )
 from wmplay.errors import ConfigError, ShapeError
@@ -183,6 +186,63 @@ def _missing(objective: str, error: KeyError, seen: Mapping[str, Tensor]) -> Con
         f"{objective}: there is no {error} in {', '.join(seen)}: the env acted in "
         "needs the run's task (while collecting too: collect.env), the model its observations"
     )
+
+
+class LatentDistance:
+    """The negative squared distance of predicted latents to that of the goal's observation.
+
+    The goal is given as what the model would observe there: a ``goal_<key>`` for each key that it reads.
+
+    score = -sum_h w_h |e_h - e_goal|^2 / sum_h w_h, with w_h = 2^h, or 1 for the last step alone
+
+    Args:
+        env: the environment, for its goals.
+        model: with features, see ``Featured``; by its latents of single frames if it has ``embed``.
+        steps: "last", or "all": later steps weigh more (as in DINO-WM).
+
+    Raises:
+        ConfigError: for a model without features, and for an env without a goal for all that the model reads.
+    """
+
+    def __init__(self, env: Any, model: Any, steps: Literal["last", "all"] = "last") -> None:
+        self.model, self.steps = featured(model, "latent_distance"), steps
+        offered = capabilities(model)
+        self.embed = offered.embed
+        known = observation_spaces(env_spec(env).observation_space)
+        self.keys = list(model_keys(known) if offered.reads is None else offered.reads)
+        missing = [GOAL_PREFIX + key for key in self.keys if GOAL_PREFIX + key not in known]
+        if missing:
+            raise ConfigError(
+                f"latent_distance: the env has no {missing[0]}, and the model reads {', '.join(self.keys)}",
+                got=sorted(known),
+                expected=f"{missing[0]} among the observations",
+                advice="choose an env or a task with this goal, or a model that reads less",
+            )
+
+    def __call__(self, prediction: Prediction, observation: Mapping[str, Tensor]) -> Tensor:
+        """Return scores [R] from predicted latents and the goals in ``observation`` {goal_key: [R, ...]}."""
+        goal = self._goal({key: observation[GOAL_PREFIX + key] for key in self.keys})
+        latent = prediction.latent
+        if isinstance(latent, Tensor) and latent.shape[2:] == goal.shape[1:]:
+            predicted = latent[:, -1:] if self.steps == "last" else latent
+        elif self.steps == "last":
+            predicted = self.model.features(prediction.belief).unsqueeze(1)
+        else:
+            raise ConfigError(
+                f"latent_distance: steps is 'all', and {type(self.model).__name__} predicts latents that are "
+                "no features",
+                expected="steps=last",
+            )
+        distance = (predicted - goal.unsqueeze(1)).square().sum(-1)  # [R, H]
+        weights = 2.0 ** torch.arange(1 - distance.shape[1], 1, device=distance.device)
+        return -(weights * distance).sum(1) / weights.sum()
+
+    @torch.no_grad()
+    def _goal(self, observation: dict[str, Tensor]) -> Tensor:
+        """Return the latents [R, E] of goals."""
+        if self.embed is not None:
+            return self.embed(observation)
+        return self.model.features(self.model.initial(observation))
 
 
 def _rewards(prediction: Prediction, objective: str) -> Tensor:

@@ -156,6 +156,10 @@ class Capabilities:
     least_length: int = 1  # steps that a segment needs for all of the model to be fitted on it
     features: Callable[[Belief], Tensor] | None = None  # of a ``Featured`` model, and so is ``track``
     track: Callable[[Segment], Belief] | None = None
+    # {key: [..., *shape]} -> [..., E]: single frames as in ``Prediction.latent``, of a model whose features
+    # also hold a past
+    embed: Callable[[Mapping[str, Tensor]], Tensor] | None = None
+    reads: Sequence[str] | None = None  # the observation keys that it reads; None = all modelled ones
     goals: bool = False  # receives the task's ``goal_`` keys too, which stay the same during an episode
     temperature: bool = False
     # ``predict`` takes ``temperature``, the spread of samples: 1 as fitted, towards 0 the most likely future

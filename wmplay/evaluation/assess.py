@@ -11,7 +11,7 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from wmplay.config.settings import Settings
-from wmplay.contracts import Learner, Policy, Trajectory
+from wmplay.contracts import Learner, Policy, Trajectory, capabilities
 from wmplay.envs.lcd.env import LcdEnv
 from wmplay.evaluation.arbiter.choice import arbiter_of
 from wmplay.evaluation.arbiter.realism import clips_needed, judge
@@ -21,6 +21,7 @@ from wmplay.evaluation.metrics.consistency import evaluate_agreement
 from wmplay.evaluation.metrics.futures import shown_futures
 from wmplay.evaluation.metrics.policy import score_episodes
 from wmplay.evaluation.metrics.prediction import evaluate_prediction
+from wmplay.evaluation.metrics.probes import evaluate_features
 from wmplay.evaluation.metrics.spread import evaluate_spread
 from wmplay.evaluation.metrics.surprise import evaluate_surprise
 from wmplay.evaluation.violation import evaluate_violation
@@ -77,6 +78,9 @@ def assess(
             "surprise": evaluate_surprise(model, clips),
             "clips": shown_futures(model, clips.first(SHOWN_CLIPS)),
         }
+        if capabilities(model).features is not None:
+            untrained = untrained_model(settings, parts, device) if baselines else None
+            scores["features"] = evaluate_features(model, clips, untrained)
         if cfg.generation.clips:
             resets = cut_from_resets(held_out, cfg.generation.steps, SHOWN_CLIPS, device=device)
             scores |= {

@@ -22,6 +22,7 @@ from wmplay.evaluation.scores import (
     ArbiterScore,
     Curve,
     Evaluation,
+    FeatureScore,
     PolicyScore,
     PredictionScore,
     SpreadScore,
@@ -43,6 +44,7 @@ def save_evaluation(
     agreement: AgreementScore | None = None,
     arbiter: ArbiterScore | None = None,
     violation: tuple[ViolationScore, ShownPairs] | None = None,
+    features: FeatureScore | None = None,
     clips: ShownClips | None = None,
     unprompted: ShownClips | None = None,
     duplicate: ShownClips | None = None,
@@ -54,7 +56,7 @@ def save_evaluation(
 
     Args:
         run_dir: of the run.
-        prediction, spread, surprise, agreement, arbiter: the model's scores.
+        prediction, spread, surprise, agreement, arbiter, features: the model's scores.
         violation: the model's score, and pairs for the report.
         clips, unprompted, duplicate: predictions for the report (see ``ShownClips``).
         episodes: of the policy in the real world, for the report: only images are kept (and nothing without
@@ -63,7 +65,7 @@ def save_evaluation(
         policies: scores by name: ``policy=...`` first, then ``random=...`` and others.
     """
     violated, pairs = violation or (None, {})
-    evaluation = Evaluation(prediction, spread, surprise, agreement, arbiter, violated, policies)
+    evaluation = Evaluation(prediction, spread, surprise, agreement, arbiter, violated, features, policies)
     write_sealed_json(run_dir / EVALUATION_FILE, _finite(asdict(evaluation)))
     for name, some in (("clips", clips), ("unprompted", unprompted), ("duplicate", duplicate)):
         save_clips(run_dir, name, some)
@@ -104,7 +106,7 @@ def _numbers(content: Any) -> Any:
 
 def _check(evaluation: Evaluation) -> None:
     """Raise ValueError if the parts of an evaluation do not fit each other."""
-    for score in (evaluation.prediction, evaluation.spread, evaluation.agreement):
+    for score in (evaluation.prediction, evaluation.spread, evaluation.agreement, evaluation.features):
         lengths = {len(ends) for curve in _curves(score) for ends in (curve.mean, curve.low, curve.high)}
         if score is not None and not lengths <= {score.horizon}:
             raise ValueError(f"its curves have {lengths} points, its horizon is {score.horizon}")

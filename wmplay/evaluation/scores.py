@@ -278,6 +278,44 @@ class ViolationScore:
         return {name: kind.accuracy[MODEL].value for name, kind in self.kinds.items()}
 
 
+@dataclass(frozen=True)
+class KeyProbe:
+    """The part of a vector that linear probes read from the features (R2), in episodes held out from them."""
+
+    r2: Interval  # mean over the entries that vary; jackknife over episodes
+    entries: list[float]  # R2 of each entry; NaN = it never varies
+    untrained: Interval | None  # the same for a model that has learned nothing
+
+
+@dataclass(frozen=True)
+class FeatureScore:
+    """The features of a model on held-out clips, and its predictions of them under the true actions.
+
+    Errors are squared distances between predicted and real latents, divided by the latents' total variance:
+    always guessing the mean latent has an error of about 1.
+    """
+
+    context: Count
+    horizon: Count
+    clips: Count
+    size: Count  # number of features
+    seed: Count
+    rank: float  # effective rank of the latents; 1 = they are constant
+    untrained_rank: float | None
+    keys: dict[str, KeyProbe]
+    error: Curve
+    copy_last: Curve  # the error of the last latent of the context
+    # part of the clips in which the next frame of another clip is a greater surprise than the real one
+    jumps: Interval
+    untrained_jumps: Interval | None
+
+    def row(self) -> dict[str, float]:
+        """Return flat metrics for a log: ``rank``, ``place/r2``, ``jumps``, ``error@20``, ..."""
+        named = {f"{key}/r2": each.r2 for key, each in self.keys.items()}
+        ends = {"rank": self.rank, f"error@{self.horizon}": self.error.mean[-1]}
+        return {**_with_ends({**named, "jumps": self.jumps}), **ends}
+
+
 @runtime_checkable
 class HasRow(Protocol):
     """A score with numbers for a log."""
@@ -296,6 +334,7 @@ class Evaluation:
     agreement: AgreementScore | None = None
     arbiter: ArbiterScore | None = None
     violation: ViolationScore | None = None
+    features: FeatureScore | None = None
     policies: dict[str, PolicyScore] = field(default_factory=dict)  # "policy", then "random" and others
 
     def numbers(self) -> dict[str, float]:

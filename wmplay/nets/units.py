@@ -97,6 +97,14 @@ def measure_units(model: nn.Module, segment: Segment) -> None:
         units.measure(values.detach().cpu().numpy())
 
 
+def copy_units(model: nn.Module, other: nn.Module) -> None:
+    """Give a model the units of another one of the same shape."""
+    theirs = dict(other.named_modules())
+    for name, module in model.named_modules():
+        if isinstance(module, Units):
+            module.load_state_dict(theirs[name].state_dict())
+
+
 def missing_units(model: nn.Module) -> dict[str, Tensor]:
     """Return the buffers missing from a checkpoint that was written before units were measured."""
     return {

@@ -18,6 +18,7 @@ from wmplay.report.markup import Html, Part, Picture, facts_table, file_names, f
 from wmplay.report.numbers import counted, duration, wall_times
 from wmplay.report.pictures import clips, episodes
 from wmplay.report.plots import lines, simulator
+from wmplay.report.plots.features import features_plot
 from wmplay.report.plots.figures import png
 from wmplay.report.plots.violation import violation_plot
 from wmplay.report.run_files import RunFiles, read_run_files
@@ -45,6 +46,7 @@ def write_report(run_dir: Path | str) -> Path:
     sections: dict[str, Iterable[Part]] = {
         "Results": _results(run),
         "How far ahead the model predicts": _prediction(run),
+        "What the features hold": _features(run),
         "What the model predicts": _clips(run),
         "One beginning, several futures": _futures(run),
         "Futures from a reset": _dreams(run),
@@ -90,6 +92,18 @@ def _prediction(run: RunFiles) -> Iterator[Picture]:
             f"Open-loop prediction under the true actions after {counted(score.context, 'frame')} of "
             f"context: means over {counted(score.clips, 'held-out clip')} with 95% intervals. The baselines "
             "are scored on the same clips.",
+        )
+
+
+def _features(run: RunFiles) -> Iterator[Picture]:
+    score = run.evaluation.features if run.evaluation is not None else None
+    if score is not None:
+        yield Picture(
+            "features.png",
+            png(features_plot(score)),
+            "Left: the part of each vector that a linear probe reads from the features, in episodes held out "
+            "from the probe, with 95% intervals. Right: the squared distance of predicted latents to real "
+            "ones, as a part of the latents' variance (always guessing their mean has an error of 1).",
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from wmplay.evaluation.scores import (
     AgreementScore,
     ArbiterScore,
     Evaluation,
+    FeatureScore,
     KeyScore,
     PolicyScore,
     PredictionScore,
@@ -100,6 +101,8 @@ def _prediction_grid(key: str, result: KeyScore, score: PredictionScore) -> Grid
 def model_grids(evaluation: Evaluation) -> list[Grid]:
     """Return all tables about the world model for which scores exist."""
     grids = prediction_grids(evaluation.prediction) if evaluation.prediction is not None else []
+    if evaluation.features is not None:
+        grids.append(_feature_grid(evaluation.features))
     if evaluation.surprise is not None:
         grids.append(_surprise_grid(evaluation.surprise))
     if evaluation.spread is not None:
@@ -111,6 +114,27 @@ def model_grids(evaluation: Evaluation) -> list[Grid]:
     if evaluation.violation is not None:
         grids.append(_violation_grid(evaluation.violation))
     return grids
+
+
+def _feature_grid(score: FeatureScore) -> Grid:
+    rows = [[f"R2 of {key}", interval(each.r2), _or_dash(each.untrained)] for key, each in score.keys.items()]
+    before = "–" if score.untrained_rank is None else number(score.untrained_rank)
+    rows.append(["effective rank", number(score.rank), before])
+    rows.append(["jumps noticed", percent(score.jumps), _or_dash(score.untrained_jumps, percent)])
+    last = f"latent error at {counted(score.horizon, 'step')}"
+    rows.append([last, interval(score.error.at(score.horizon)), "–"])
+    rows.append(["  copy last latent", interval(score.copy_last.at(score.horizon)), "–"])
+    note = (
+        f"{counted(score.size, 'feature')}, {counted(score.clips, 'held-out clip')}. R2: the part of a "
+        "vector that a linear probe reads from the features, on episodes held out from it (jackknife "
+        "intervals). Jumps noticed: how often another clip's next frame is further from the prediction than "
+        "the real one. Latent errors are parts of the latents' variance."
+    )
+    return Grid("Features", ["", "model", "untrained"], rows, note)
+
+
+def _or_dash(value: Interval | None, words: Callable[[Interval], str] = interval) -> str:
+    return "–" if value is None else words(value)
 
 
 def _surprise_grid(score: SurpriseScore) -> Grid:
@@ -244,6 +268,8 @@ def headline(evaluation: Evaluation) -> dict[str, Interval]:
         found["bits per frame"] = evaluation.surprise.bits
     if evaluation.arbiter is not None:
         found["Frechet distance"] = evaluation.arbiter.likeness[MODEL].frechet
+    if evaluation.features is not None and not (evaluation.prediction and evaluation.prediction.keys):
+        found |= {f"{key} R2": each.r2 for key, each in evaluation.features.keys.items()}
     if evaluation.prediction is not None:
         for key, result in evaluation.prediction.keys.items():
             for h in sorted({1, evaluation.prediction.horizon}):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from wmplay.evaluation.scores import MODEL, Evaluation, KeyScore, PolicyScore, PredictionScore
+from wmplay.evaluation.scores import MODEL, Evaluation, FeatureScore, KeyScore, PolicyScore, PredictionScore
 from wmplay.evaluation.statistics import Interval
 from wmplay.report.labels import METRICS, POLICY, RANDOM, SAMPLED
 from wmplay.report.numbers import counted, interval, number, percent
@@ -18,6 +18,8 @@ def verdict(run: RunFiles) -> str:
     parts = []
     if evaluation.prediction is not None and evaluation.prediction.keys:
         parts.append(_prediction(evaluation.prediction))
+    elif evaluation.features is not None:
+        parts.append(_features(evaluation.features))
     main = main_policy(evaluation)
     if main is not None:
         parts.append(_policy(main, evaluation.policies))
@@ -43,6 +45,12 @@ def _prediction(score: PredictionScore) -> str:
     last = f", {number(curve.mean[-1])} at {score.horizon}" if score.horizon > 1 else ""
     shown, ahead = counted(score.context, "frame"), _ahead(result, score.horizon)
     return f"After {shown} of context, the model predicts {key} with a {metric} of {first}{last}, {ahead}"
+
+
+def _features(score: FeatureScore) -> str:
+    read = " and ".join(f"{number(each.r2.value)} of {key}" for key, each in score.keys.items())
+    text = f"a linear probe reads {read} (R2) from the features" if read else "the model has features"
+    return f"{text}, and the latents have an effective rank of {number(score.rank)}"
 
 
 def _ahead(result: KeyScore, horizon: int) -> str:

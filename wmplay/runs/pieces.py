@@ -15,6 +15,7 @@ from wmplay.config.settings import Settings
 from wmplay.contracts import Advises, Policy, learner_of, missing_methods
 from wmplay.envs import build_env
 from wmplay.errors import ConfigError
+from wmplay.nets.units import copy_units
 from wmplay.policies.prior import Guided
 
 BEFORE_POLICY = ("env", "model", "objective", "planner")  # a policy may ask for these
@@ -107,6 +108,17 @@ def env_config(settings: Settings, overrides: Mapping[str, Any] | None = None) -
     return {**settings.env, **given, **(overrides or {})}
 
 
+def untrained_model(settings: Settings, parts: Parts, device: torch.device) -> Any:
+    """Return a model like the run's before it learned, in the same units, except for the seed of its
+    weights."""
+    assert settings.model is not None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.evaluate.seed)
+        model = registry.build(settings.model, env=parts.env)
+    copy_units(model, parts.model)
+    return model.to(device).eval()
+
+
 def untrained_policy(settings: Settings, parts: Parts, device: torch.device) -> Any:
     """Return a policy like the run's before it learned, except for the seed of its weights."""
     assert settings.policy is not None
@@ -115,10 +127,3 @@ def untrained_policy(settings: Settings, parts: Parts, device: torch.device) -> 
     there = {name: piece for name, piece in before.items() if piece is not None}
     policy = registry.build(settings.policy, **there)
     return policy.to(device).eval()
-
-
-def untrained_model(settings: Settings, parts: Parts, device: torch.device) -> Any:
-    """Return a model like the run's before it was fitted, except for the seed of its weights."""
-    assert settings.model is not None
-    torch.manual_seed(settings.evaluate.seed)
-    return registry.build(settings.model, env=parts.env).to(device).eval()

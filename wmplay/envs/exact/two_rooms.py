@@ -20,7 +20,8 @@ class TwoRooms(ExactWorld):
     """A walk to a goal, both drawn uniformly and different; it pays 1 and ends the episode.
 
     Observation: ``screen`` [9, 9] uint8, the walker's cell lit; ``place`` [2] float32, its row and column
-    from -1 to 1; ``goal_place``, the goal's. Actions: right, down, left, up; against a wall nothing happens.
+    from -1 to 1; ``goal_screen`` and ``goal_place``, the goal's. Actions: right, down, left, up; against a
+    wall nothing happens.
     State: row, column, and the goal's.
 
     Args:
@@ -39,7 +40,8 @@ class TwoRooms(ExactWorld):
         self.cells = np.argwhere(self.free)
         self.task = ReachCell()
         screen, place = Box(0, 1, (SIZE, SIZE), np.uint8), Box(-1, 1, (2,), np.float32)
-        spaces: dict[str, Any] = {"screen": screen, "place": place, "goal_place": place}
+        spaces: dict[str, Any] = {"screen": screen, "place": place}
+        spaces |= {f"goal_{key}": space for key, space in spaces.items()}
         super().__init__(spaces, Discrete(len(MOVES)), max_steps, render_mode)
 
     def start(self, generators: Sequence[np.random.Generator]) -> Array:
@@ -64,8 +66,11 @@ class TwoRooms(ExactWorld):
 
     def observe(self, state: Array) -> dict[str, Array]:
         """Return screen, place and goal."""
-        place, goal = (scaled(each) for each in (state[:, :2], state[:, 2:]))
-        return {"goal_place": goal, "place": place, "screen": lit((SIZE, SIZE), state[:, :1], state[:, 1:2])}
+        here, goal = (
+            {"place": scaled(cell), "screen": lit((SIZE, SIZE), cell[:, :1], cell[:, 1:])}
+            for cell in (state[:, :2], state[:, 2:])
+        )
+        return {**{f"goal_{key}": value for key, value in goal.items()}, **here}
 
     def distances(self) -> Array:
         """Return the lengths [K, K] of the shortest ways between the K free cells (inf without a way)."""

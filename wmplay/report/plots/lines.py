@@ -114,6 +114,8 @@ def progress_plot(metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
             metric, _, horizon = what.partition("@")
             title = f"{who.removeprefix('prediction/')}: {METRICS.get(metric, metric)}"
             panels_of.setdefault(title, {})["1 step" if horizon == "1" else f"{horizon} steps"] = one
+        elif who.startswith("features/") and what == "r2":
+            panels_of.setdefault("R2 of features", {})[who.removeprefix("features/")] = one
         elif name in QUALITIES:
             panels_of.setdefault(QUALITIES[name], {})["model"] = one
     if not panels_of:
