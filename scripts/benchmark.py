@@ -27,6 +27,7 @@ from benchmarks import (
     learned_env,
     rssm,
     store,
+    tree_search,
     values,
     work,
 )
@@ -44,6 +45,7 @@ BENCHMARKS = {
     "cem": cem.benchmark,
     "planners": values.benchmark_planners,
     "tdmpc2": values.benchmark_tdmpc2,
+    "tree-search": tree_search.benchmark,
     "ray-collection": collection.benchmark,
     "cli": commands.benchmark_cli,
     "work": work.benchmark,
