@@ -18,7 +18,7 @@ from wmplay.models.rssm import RSSM
 from wmplay.policies.actor_critic import real_returns
 from wmplay.policies.disagreement import Disagreement
 from wmplay.policies.dreamer import Dreamer
-from wmplay.policies.imagination import Imagined, imagine, roots_of, weights_of
+from wmplay.policies.imagination import GoalInputs, Imagined, imagine, roots_of, weights_of
 
 ACTION = Box(np.array([-2, 1], np.float32), np.array([2, 5], np.float32))
 WIDTHS = {"bounded_normal": (-1.0, 0.2), "tanh_normal": (-5.4, -4.8)}  # outputs for narrow Gaussians
@@ -239,6 +239,12 @@ def test_actors_see_goals_in_units_of_their_bounds() -> None:
     found = rollout(policy, with_goals(segments()))
     assert found.state.shape[-1] == 2
     assert (found.state[..., 1] == 0.5).all()
+
+
+def test_without_goals_there_are_no_inputs_whatever_comes_first() -> None:
+    space = Dict({"lcd": Box(0, 1, (5, 3), np.uint8), "x": Box(-1, 1, (2,), np.float32)})
+    frames = {"lcd": torch.zeros(7, 11, 5, 3), "x": torch.zeros(7, 11, 2)}
+    assert GoalInputs(space)(frames).shape == (7, 11, 0)
 
 
 def test_rewards_of_the_task_are_those_of_the_imagined_frames_and_the_goal() -> None:

@@ -65,8 +65,9 @@ class GoalInputs(nn.Module):
 
     def __init__(self, space: gym.Space[Any]) -> None:
         super().__init__()
-        goals = {k: v for k, v in observation_spaces(space).items() if k.startswith(GOAL_PREFIX)}
-        self.dims = {key: len(each.shape or ()) for key, each in goals.items()}  # of a single goal
+        spaces = observation_spaces(space)
+        self.dims = {key: len(each.shape or ()) for key, each in spaces.items()}  # of a single frame
+        goals = {key: each for key, each in spaces.items() if key.startswith(GOAL_PREFIX)}
         self.spaces = {key: each for key, each in goals.items() if self.dims[key] == 1} or goals
         flat: dict[str, Any] = {key: gym.spaces.flatten_space(each) for key, each in self.spaces.items()}
         self.units = nn.ModuleList(Units(each, key) for key, each in flat.items())
@@ -80,8 +81,9 @@ class GoalInputs(nn.Module):
         ]
         if parts:
             return torch.cat(parts, dim=-1)
-        some = next(iter(observation.values()))
-        return torch.zeros((*some.shape[:-1], 0), device=some.device)
+        some = next(key for key in observation if key in self.dims)
+        value = observation[some]
+        return torch.zeros((*value.shape[: value.ndim - self.dims[some]], 0), device=value.device)
 
 
 class Outcome:
