@@ -78,6 +78,17 @@ def test_it_predicts_what_the_env_does(world: str) -> None:
         assert world not in ("cartpole", "catch", "deep_sea"), "these end"
 
 
+@each_world
+def test_what_has_ended_stays_as_it_is(world: str) -> None:
+    env, model = make(world)
+    belief = model.initial(shown(env.reset(seed=3)[0]))
+    over = {**belief, "ended": torch.ones(1, dtype=torch.bool)}
+    future = model.predict(over, torch.from_numpy(actions(env, 3))[None])
+    assert torch.equal(future.latent, belief["state"].unsqueeze(1).expand(-1, 3, -1))  # type: ignore[arg-type]
+    assert not future.reward.any()  # type: ignore[union-attr]
+    assert not future.discount.any()  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("world", ["pendulum", "cartpole"])
 def test_from_the_same_state_it_is_the_env_bit_for_bit(world: str) -> None:
     env, model = make(world)

@@ -83,9 +83,9 @@ class Oracle(nn.Module):
         for chosen in self._executed(action.detach().cpu().numpy()).swapaxes(0, 1):
             state, ended, reward = state.copy(), ended.copy(), np.zeros(len(state))
             on = np.flatnonzero(~ended)
-            if run is not None:
+            if run is not None and len(on):
                 state[on], reward[on], ended[on] = run(chosen[on], on)
-            else:
+            elif len(on):
                 draws = [draw] * len(on)
                 state[on], reward[on], ended[on] = self.simulator.advance(state[on], chosen[on], draws)
             states.append(state)
