@@ -211,13 +211,14 @@ class MuZero(nn.Module):
         targets = self.targets(segment)
         embedding = self.networks.embed(segment.observation)
         real = self.networks.represent(self._windows(embedding))  # [B, T + 1, S]
-        begins = (with_history(segment, self.frames) & targets.real[:, :steps]).flatten()
+        given = with_history(segment, self.frames)
+        begins, number = (given & targets.real[:, :steps]).flatten(), joint_count(given)
         weight = torch.ones(self.unroll + 1, 1, device=begins.device)
         weight[1:] /= self.unroll
 
         def mean(losses: Tensor, known: Tensor) -> Tensor:
             counted = known & begins
-            return (torch.where(counted, losses, 0.0) * weight[-len(losses) :]).sum() / joint_count(begins)
+            return (torch.where(counted, losses, 0.0) * weight[-len(losses) :]).sum() / number
 
         def unrolled(x: Tensor, first: int = 0) -> Tensor:
             """Return entries [K + 1 - first, B * T, ...] of x [B, >= T + K - first, ...] along unrolls."""
