@@ -126,6 +126,11 @@ def test_with_the_env_go_its_overrides_and_the_objective_of_its_task() -> None:
     assert kept.objective == composed("objective=goal_distance")[0].objective
 
 
+def test_an_objective_that_is_of_no_env_stays() -> None:
+    config, _ = composed("experiment=tdmpc2", "env=luxo", "env.task=body_goal")
+    assert config.objective == composed("experiment=tdmpc2")[0].objective
+
+
 def test_heads_that_an_experiment_does_without_are_there_for_an_objective_that_reads_them() -> None:
     assert composed("experiment=quickstart")[0].model.reward_weight == 0
     for swap in ("objective=sum_of_rewards", "env=rooms"):

@@ -67,6 +67,10 @@ class Pieces:
             return old is not new
         return old != new and self.class_of(kind, old) is not self.class_of(kind, new)
 
+    def of_an_env(self, objective: str | None) -> bool:
+        """Return whether an objective is built from the env, and so may not fit another one."""
+        return objective is not None and "env" in required(self.class_of(TASK, objective))
+
     def practises(self, policy: str | None) -> bool:
         """Return whether a policy learns by practice."""
         return policy is not None and not missing_methods(self.class_of("policy", policy), (PRACTICE,))
@@ -104,7 +108,7 @@ def find_swaps(overrides: Sequence[Override], pieces: Pieces) -> Swaps:
         if kind == "policy" and not pieces.practises(new):
             fallen += _keys(settings, PRACTICE)
         others: Choices = {}
-        if kind == "env" and now.get(TASK) is not None and TASK not in given:
+        if kind == "env" and TASK not in given and pieces.of_an_env(now.get(TASK)):
             others = {TASK: defaults[TASK]} if pieces.differ(TASK, now[TASK], defaults[TASK]) else {}
             fallen += _keys(settings, TASK) if others else []
         others |= _missing(kind, now, given, defaults, pieces)

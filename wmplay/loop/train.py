@@ -143,7 +143,7 @@ def evaluate_again(path: str | Path, overrides: Sequence[str] = ()) -> None:
     """
     run = Run(Path(path))
     with run.directory.held():
-        settings = continued_settings(run.directory, overrides)
+        settings = run.settings = continued_settings(run.directory, overrides)  # its pieces have them, too
         use_threads(settings.threads or "auto", run.directory.read().get("machine", {}).get("threads"))
         with closing(build_env(env_config(settings))) as env:
             check_spaces(env, run.env, f"the policy of {run.path}")
