@@ -143,10 +143,12 @@ def evaluate_again(path: str | Path, overrides: Sequence[str] = ()) -> None:
     """
     run = Run(Path(path))
     with run.directory.held():
-        settings = run.settings = continued_settings(run.directory, overrides)  # its pieces have them, too
+        settings = continued_settings(run.directory, overrides)
         use_threads(settings.threads or "auto", run.directory.read().get("machine", {}).get("threads"))
-        with closing(build_env(env_config(settings))) as env:
-            check_spaces(env, run.env, f"the policy of {run.path}")
+        before = build_env(env_config(run.settings))
+        with closing(build_env(env_config(settings))) as env, closing(before):
+            check_spaces(env, before, f"the policy of {run.path}")
+        run.settings = settings  # of its pieces, which are not built yet
         reference = run.trajectories if run.directory.trajectories.exists() else None
         scores = assess(settings, run.parts, run.directory, run.device, reference=reference)
         save_evaluation(run.path, **scores)
