@@ -48,8 +48,12 @@ def _bars(axes: Axes, label: str, colour: str, offset: float, values: Sequence[I
     at = np.arange(len(values)) + offset
     axes.barh(at, shown, BAR, color=colour, label=label, xerr=np.nan_to_num(ends).T, ecolor=INK)
     for y, each in zip(at, values, strict=True):
-        inside = each.value > 0.2
-        place = min(each.value, 1) - 0.02 if inside else 0.02 + max(np.nan_to_num(each.high), 0)
+        inside = each.value > 0.3
+        place = (
+            min(float(np.nan_to_num(each.low, nan=each.value)), 1) - 0.02
+            if inside
+            else 0.02 + max(np.nan_to_num(each.high), 0)
+        )
         axes.text(
             place,
             y,
