@@ -22,6 +22,7 @@ from wmplay.contracts import (
     featured,
     model_keys,
     observation_spaces,
+    seen_by,
 )
 from wmplay.errors import ConfigError, ShapeError
 
@@ -221,7 +222,7 @@ class LatentDistance:
 
     def __call__(self, prediction: Prediction, observation: Mapping[str, Tensor]) -> Tensor:
         """Return scores [R] from predicted latents and the goals in ``observation`` {goal_key: [R, ...]}."""
-        goal = self._goal({key: observation[GOAL_PREFIX + key] for key in self.keys})
+        goal = self._goal(observation)
         latent = prediction.latent
         if isinstance(latent, Tensor) and latent.shape[2:] == goal.shape[1:]:
             predicted = latent[:, -1:] if self.steps == "last" else latent
@@ -238,11 +239,13 @@ class LatentDistance:
         return -(weights * distance).sum(1) / weights.sum()
 
     @torch.no_grad()
-    def _goal(self, observation: dict[str, Tensor]) -> Tensor:
-        """Return the latents [R, E] of goals."""
+    def _goal(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """Return the latents [R, E] of goals, as a model with goals would see them with the same goal."""
+        there = {key: observation[GOAL_PREFIX + key] for key in self.keys}
         if self.embed is not None:
-            return self.embed(observation)
-        return self.model.features(self.model.initial(observation))
+            return self.embed(there)
+        seen = seen_by(self.model, {**observation, **there})
+        return self.model.features(self.model.initial(seen))
 
 
 def _rewards(prediction: Prediction, objective: str) -> Tensor:

@@ -223,6 +223,22 @@ def test_models_whose_latents_are_no_features_are_compared_by_features() -> None
         LatentDistance(World("lcd", "proprio"), model, "all")(future, last)
 
 
+@torch.no_grad()
+def test_a_model_that_takes_goals_sees_the_goal_there_too() -> None:
+    class Wanting(MLP):
+        goals = True
+
+        def initial(self, observation: Any) -> Any:
+            assert torch.equal(observation["goal_lcd"], observation["lcd"])
+            return super().initial(observation)
+
+    model, data = Wanting(SPACE, ACTED, hidden=7, image_hidden=7), segment(SPACE, ACTED)
+    now = {key: data.observation[key][:, 0] for key in ("lcd", "proprio")}
+    goal = {f"goal_{key}": data.observation[key][:, -1] for key in ("lcd", "proprio")}
+    future = model.predict(MLP.initial(model, now), actions(ACTED, B, H))
+    assert LatentDistance(World("lcd", "proprio"), model)(future, {**now, **goal}).shape == (B,)
+
+
 def test_what_no_goal_can_be_given_to_is_refused_at_once() -> None:
     class Featureless(nn.Module):
         pass
