@@ -145,7 +145,7 @@ def parsed(command: str) -> None:
         if options.command == "train" and options.multirun:
             sweeps.check(overrides)
         elif options.command in ("train", "eval", "check"):
-            overrides = [text for text in overrides if not text.startswith("cases=")]  # of eval alone
+            overrides = [text for text in overrides if not text.startswith(("cases=", "violation="))]
             registry.compose([options.piece, *overrides] if options.command == "check" else overrides)
     elif words[0] == "make":
         targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)

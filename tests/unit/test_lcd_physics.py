@@ -168,16 +168,19 @@ def test_torque_control_sets_strength_by_the_actions_size():
 def test_starts_are_within_bounds(world):
     content = WORLDS[world]
     rng = np.random.default_rng(0)
-    states = np.stack([sample_start(content, rng).state for _ in range(200)])
-    assert (states[..., 3:] == 0).all()
+    starts = [sample_start(content, rng) for _ in range(200)]
+    states = np.stack([start.state for start in starts])
     for i, item in enumerate(content.objects):
-        reach = max(shape.reach for shape in item.shapes)
+        speed = np.hypot(*states[:, i, 3:5].T)
+        low, high = item.speed or (0, 0)
+        assert low <= speed.min() <= speed.max() <= high
+        reach = np.array([item.shapes[start.shape[i]].reach for start in starts])
         high = 0.375 * content.height if content.robots else content.height - reach
         x, y, angle = states[:, i, :3].T
-        assert x.min() >= reach - 1e-6
-        assert x.max() <= content.width - reach + 1e-6
-        assert y.min() >= reach - 1e-6
-        assert y.max() <= high + 1e-6
+        assert (x >= reach - 1e-6).all()
+        assert (x <= content.width - reach + 1e-6).all()
+        assert (y >= reach - 1e-6).all()
+        assert (y <= high + 1e-6).all()
         assert np.ptp(y) > 0.9 * (high - reach), "the whole of it"
         assert np.ptp(x) > 0.9 * (content.width - 2 * reach)
         assert np.ptp(angle) > 6

@@ -20,8 +20,9 @@ def drawn_by_pillow(world, pose, shape):
     scale = world.lcd_height / world.height
     image = Image.new("1", (world.lcd_width, world.lcd_height))
     draw = ImageDraw.Draw(image)
-    for i, (x, y, angle) in enumerate(pose):
-        form = world.shapes[i][shape[i]]
+    moving = [(form[i], place) for form, i, place in zip(world.shapes, shape, pose, strict=True)]
+    fixed = [(each.shape, (*each.position, each.angle)) for each in world.occluders]
+    for form, (x, y, angle) in (*moving, *fixed):
         if isinstance(form, Circle):
             r = form.radius
             draw.ellipse([(x - r) * scale, (y - r) * scale, (x + r) * scale, (y + r) * scale], fill=1)

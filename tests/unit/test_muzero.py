@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -137,6 +138,21 @@ def test_rows_are_apart(codes: int) -> None:
         torch.testing.assert_close(getattr(moved, name), value[order])
     belief = one.track(data)
     torch.testing.assert_close(one.value(take_rows(belief, order)), one.value(belief)[order])
+
+
+@pytest.mark.parametrize("codes", [1, 4])
+def test_padding_counts_for_nothing(codes: int) -> None:
+    data = segment((T, 4))
+    frames = data.observation["place"].clone()
+    frames[1, 5:] = 0.5
+    padded = replace(
+        data, observation={"place": frames}, action=data.action.where(data.mask, torch.tensor(2))
+    )
+    losses = []
+    for each in (data, padded):
+        torch.manual_seed(1)
+        losses.append(model(codes=codes).loss(each)[0])
+    torch.testing.assert_close(*losses)
 
 
 def test_what_it_offers() -> None:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from wmplay.contracts import Simulator
 from wmplay.system.arrays import Array
+
+if TYPE_CHECKING:
+    from torch import Tensor  # env workers do without torch
 
 KEY = "vector"  # of the observation, in ``env=gym``
 
@@ -38,11 +39,11 @@ class SwingUp:
     ) -> tuple[Tensor, Tensor]:
         """Return the reward [...] of steps between observations {"vector": [..., 3]}; no step terminates."""
         cosine, sine, speed = before[KEY].unbind(-1)
-        angle = torch.atan2(sine, cosine)
+        angle = sine.atan2(cosine)
         push = (after[KEY][..., 2] - speed) / 0.05 - 1.5 * self.gravity * angle.sin()
         torque = (push / 3).clamp(-2, 2)
         cost = angle.square() + 0.1 * speed.square() + 0.001 * torque.square()
-        return -cost, torch.zeros_like(cost, dtype=torch.bool)
+        return -cost, cost.new_zeros(cost.shape).bool()
 
 
 class Balance:
@@ -54,7 +55,7 @@ class Balance:
         """Return the reward [...] and the end of steps between observations {"vector": [..., 4]}."""
         place, _, lean, _ = after[KEY].unbind(-1)
         fallen = (place.abs() > 2.4) | (lean.abs() > math.radians(12))
-        return torch.ones_like(place), fallen
+        return place.new_ones(place.shape), fallen
 
 
 def task_of(env_id: str, kwargs: Mapping[str, Any]) -> Any:

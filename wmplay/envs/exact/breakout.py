@@ -75,7 +75,7 @@ class Breakout(ExactWorld):
         right = np.where(aside & ~straight, -right, right)
         ball = np.where(back, before[:, 0], row), column, np.where(back, -down, down), right
         after[:, :BEGINNING] = np.stack([*ball, inside, *before.T, paddle, done], 1)
-        after[:, BEGINNING:] = wall[:, BRICKS].reshape(len(state), -1)
+        after[:, BEGINNING:] = wall[:, BRICKS].reshape(len(state), 3 * SIZE)
         return after, 1.0 * hit, low & ~straight & ~aside
 
     def observe(self, state: Array) -> dict[str, Array]:

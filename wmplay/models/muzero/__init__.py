@@ -248,7 +248,10 @@ class MuZero(nn.Module):
         frames = unrolled(targets.seen[:, 1:], 1)
         if self.weights["consistency"]:
             aim = unrolled(F.pad(real.detach(), (0, 0, 0, self.unroll))[:, 1:], 1)
-            terms["consistency"] = mean(1 - self.likeness(states[1:], aim), frames)
+            shown = frames & begins  # padding has no part in the statistics of the batch
+            unlike = torch.zeros_like(frames, dtype=aim.dtype)
+            unlike[shown] = (1 - self.likeness(states[1:][shown], aim[shown])).to(aim.dtype)
+            terms["consistency"] = mean(unlike, frames)
         if codes is not None:
             drawn = self.networks.chance_logits(states[:-1])
             taken = unrolled(action, 1).unsqueeze(-1).unsqueeze(-1).expand(-1, -1, 1, drawn.shape[-1])
