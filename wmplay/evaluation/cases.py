@@ -71,7 +71,7 @@ class CaseScore:
 
     @property
     def passed(self) -> bool:
-        """Whether the model holds to the end of the case."""
+        """True if the model holds to the end of the case."""
         return self.held == self.case.steps
 
 

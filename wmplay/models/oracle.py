@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from wmplay.contracts import LazyMapping, Prediction, Remembering, Segment, Simulator, model_keys
 from wmplay.errors import ConfigError
 from wmplay.system.arrays import Array
+from wmplay.vector.answers import name_of
 
 Belief: TypeAlias = dict[str, Tensor]  # state [B, S] float64; ended [B] bool
 
@@ -41,7 +42,7 @@ class Oracle(nn.Module):
         super().__init__()
         simulator = getattr(getattr(env, "unwrapped", env), "simulator", None)
         if not isinstance(simulator, Simulator):
-            name = type(getattr(env, "unwrapped", env)).__name__
+            name = name_of(env)
             raise ConfigError(
                 f"model=oracle predicts by the env's own dynamics, and {name} has none to ask",
                 got=name,

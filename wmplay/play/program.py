@@ -212,7 +212,9 @@ class _Translation:
 
 def _name(node: Node) -> str:
     """Return the name of a node's operation, without its overload."""
-    plain = str(getattr(node.target, "__name__", node.target)).removeprefix("aten.").split(".")[0]
+    target = node.target
+    plain = target if isinstance(target, str) else target.__name__
+    plain = plain.removeprefix("aten.").split(".")[0]
     return NAMES.get(plain, plain)
 
 

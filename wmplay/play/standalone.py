@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box
 from torch.utils._pytree import tree_leaves
 
 from wmplay.contracts import Array, Belief, Segment, Trajectory, seen_by
@@ -64,7 +65,7 @@ def page(games: Games, run: LoadedRun, seed: int = 0) -> str:
         )
         for name in ("likely", "sampled")
     }
-    box = hasattr(space, "low")
+    box = isinstance(space, Box)
     data = {
         "world": games.world,
         "model": type(run.model).__name__,

@@ -38,7 +38,7 @@ FIRST_WIDTH, LEAST_WIDTH, MOST = 5.0, 1e-4, 5.0  # of squashed Gaussians: first 
 
 @dataclass(frozen=True)
 class Rules:
-    """What distinguishes the Dreamers; see the arguments of ``Dreamer``."""
+    """The rules that distinguish the Dreamers; see the arguments of ``Dreamer``."""
 
     gamma: float
     decay: float

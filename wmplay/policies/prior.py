@@ -103,7 +103,9 @@ class Guided:
     ) -> Prediction:
         """Return the model's prediction under action [B, H, A]."""
         found = self.model.predict(belief["model"], action, generator=generator)
-        outcomes = LazyMapping[Tensor | None](("reward", "discount"), lambda name: getattr(found, name))
+        outcomes = LazyMapping[Tensor | None](
+            ("reward", "discount"), lambda name: found.reward if name == "reward" else found.discount
+        )
         return LazyPrediction(found.latent, outcomes, {**belief, "model": found.belief}, found.decode)
 
     def decode(self, latent: Any) -> Any:

@@ -23,7 +23,7 @@ ROUNDING = 1e-5  # an entry of a vector whose standard deviation is below this n
 
 
 class Tracked(NamedTuple):
-    """What a model makes of L = 1 + H frames of each clip, from the last frame of the context on."""
+    """The beliefs of a model about L = 1 + H frames of each clip, from the last frame of the context on."""
 
     features: Tensor  # [B, L, F]
     latent: Tensor  # [B, L, E] of real frames
