@@ -33,6 +33,7 @@ from wmplay.play.standalone import write_page
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 
+TIMEOUT = 120_000  # ms
 TINY = (
     "experiment=tiny",
     "iterations=1",
@@ -55,6 +56,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    expect.set_options(timeout=TIMEOUT)
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
@@ -74,22 +76,23 @@ def address(run: Any, tmp_path: Path) -> Iterator[str]:
 
     thread = threading.Thread(target=serve)
     thread.start()
-    assert started.wait(30)
+    assert started.wait(120)
     yield found[0]
-    asyncio.run_coroutine_threadsafe(server.stop(), loop).result(30)
+    asyncio.run_coroutine_threadsafe(server.stop(), loop).result(120)
     loop.call_soon_threadsafe(loop.stop)
-    thread.join(30)
+    thread.join(120)
     loop.close()
 
 
 @pytest.fixture
 def page(browser: Any, address: str) -> Iterator[Page]:
     page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.set_default_timeout(TIMEOUT)
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.goto(address)
-    page.wait_for_selector("body[data-ready=yes]", timeout=60_000)
+    page.wait_for_selector("body[data-ready=yes]")
     yield page
     page.close()
     assert wrong == []
@@ -107,7 +110,7 @@ def picture(page: Page, canvas: str) -> str:
 
 
 def at_moment(page: Page, number: int) -> None:
-    page.wait_for_selector(f"body[data-moment='{number}']", timeout=30_000)
+    page.wait_for_selector(f"body[data-moment='{number}']")
 
 
 def test_keys_move_both_worlds(page: Page) -> None:
@@ -184,7 +187,7 @@ def test_a_page_without_a_server(browser: Any, run: Any, tmp_path: Path) -> None
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: asked.append(str(error)))
     page.goto(file.as_uri())
-    page.wait_for_selector("body[data-ready=yes]", timeout=60_000)
+    page.wait_for_selector("body[data-ready=yes]")
     first = np.array(page.evaluate("window.replay(0, 5)"))
     assert np.array_equal(first, page.evaluate("window.replay(0, 5)"))
     page.keyboard.press("n")

@@ -53,7 +53,7 @@ async def joined(client: ClientSession, address: str, **headers: str) -> ClientW
 async def heard(socket: ClientWebSocketResponse, kind: str) -> dict[str, Any]:
     """The next message of a kind; "frame" is a binary one."""
     while True:
-        message = await socket.receive(timeout=30)
+        message = await socket.receive()
         assert message.type in (WSMsgType.TEXT, WSMsgType.BINARY), message
         if message.type == WSMsgType.BINARY:
             if kind == "frame":
@@ -65,7 +65,7 @@ async def heard(socket: ClientWebSocketResponse, kind: str) -> dict[str, Any]:
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
     async def limited() -> None:
-        await asyncio.wait_for(test(), 120)
+        await asyncio.wait_for(test(), 600)
 
     asyncio.run(limited())
 
@@ -227,11 +227,37 @@ def test_too_many_messages_and_too_long_ones() -> None:
                 await socket.send_json({"type": "act", "action": [0.0, 0.0, 0.0]})
             assert (await heard(socket, "notice"))["wrong"]
             await socket.send_str(" " * 100_000)
-            while (message := await socket.receive(timeout=30)).type in (WSMsgType.TEXT, WSMsgType.BINARY):
+            while (message := await socket.receive()).type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 pass
             assert message.type in (WSMsgType.CLOSE, WSMsgType.CLOSED)
             other = await joined(client, address)
             await heard(other, "frame")
+
+    run(test)
+
+
+def test_a_page_that_does_not_read_is_cut_off_and_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "MOST_UNSENT", 1000)
+
+    class Full:
+        cut = False
+
+        async def send_str(self, message: str) -> None:
+            await asyncio.Event().wait()
+
+        def abort(self) -> None:
+            self.cut = True
+
+    async def test() -> None:
+        page: Any = Full()
+        outbox = serving._Outbox(page, page)
+        sending = asyncio.create_task(outbox.send())
+        outbox.put("x" * 600)
+        await asyncio.sleep(0)
+        assert not page.cut
+        outbox.put("x" * 600)
+        assert page.cut
+        sending.cancel()
 
     run(test)
 

@@ -61,7 +61,7 @@ def made_by_four(path: str | None) -> list[str]:
     processes = [fork.Process(target=make, args=(path, i / 8, answers, wait)) for i in range(4)]
     for process in processes:
         process.start()
-    found = [answers.get(timeout=30) for _ in processes]
+    found = [answers.get(timeout=120) for _ in processes]
     for process in processes:
         process.join()
         assert process.exitcode == 0

@@ -28,6 +28,7 @@ MOST_GAMES = 4
 PER_SECOND = 200  # messages that a page may send
 UNSEEN = (protocol.Act, protocol.Clock, protocol.Drive, protocol.Ping)  # requests that change no picture
 IDLE = 120.0  # s without a message of the page, after which its clock is paused
+MOST_UNSENT = 2**23  # bytes that wait for a page to read them, beyond which its connection is cut
 SECURITY = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
     "Cache-Control": "no-store",
@@ -136,17 +137,47 @@ class Server:
             return socket
         self._sockets.add(socket)
         try:
-            await _Game(socket, self._threads, self._fps).play(self._make_session, self._world)
+            outbox = _Outbox(socket, request.transport)
+            await _Game(socket, outbox, self._threads, self._fps).play(self._make_session, self._world)
         finally:
             self._sockets.discard(socket)
         return socket
 
 
+class _Outbox:
+    """Messages that wait to be sent, so that a page which does not read them holds up nothing else."""
+
+    def __init__(self, socket: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:
+        self._socket, self._transport = socket, transport
+        self._waiting: asyncio.Queue[str | bytes] = asyncio.Queue()
+        self._unsent = 0  # bytes
+
+    def put(self, message: str | bytes) -> None:
+        """Add a message, or cut the connection of a page that has left too many unread."""
+        self._waiting.put_nowait(message)
+        self._unsent += len(message)
+        if self._unsent > MOST_UNSENT and self._transport is not None:
+            self._transport.abort()
+
+    async def send(self) -> None:
+        """Send one message after the other, until the connection is lost."""
+        with suppress(ConnectionError):
+            while True:
+                message = await self._waiting.get()
+                if isinstance(message, str):
+                    await self._socket.send_str(message)
+                else:
+                    await self._socket.send_bytes(message)
+                self._unsent -= len(message)
+
+
 class _Game:
     """The connection of one page: its clock, and the requests that it sends."""
 
-    def __init__(self, socket: web.WebSocketResponse, threads: ThreadPoolExecutor, fps: float) -> None:
-        self._socket, self._threads, self._fps = socket, threads, fps
+    def __init__(
+        self, socket: web.WebSocketResponse, outbox: _Outbox, threads: ThreadPoolExecutor, fps: float
+    ) -> None:
+        self._socket, self._outbox, self._threads, self._fps = socket, outbox, threads, fps
         self._busy = asyncio.Lock()  # a session does one thing at a time
         self._heard = time.monotonic()
         self._changed = asyncio.Event()  # of the clock
@@ -157,18 +188,17 @@ class _Game:
         try:
             self.session = await self._in_thread(make_session)
         except WmplayError as error:
-            await self._send([protocol.Notice(str(error), wrong=True)])
+            with suppress(ConnectionError):
+                await self._socket.send_str(protocol.written(protocol.Notice(str(error), wrong=True)))
             await self._socket.close()
             return
-        await self._send([self.session.hello(world, self._fps), self.session.strip()])
+        self._tell([self.session.hello(world, self._fps), self.session.strip()])
         await self._show()
-        clock = asyncio.create_task(self._run_clock())
-        try:
+        async with asyncio.TaskGroup() as tasks:
+            others = [tasks.create_task(self._run_clock()), tasks.create_task(self._outbox.send())]
             await self._listen()
-        finally:
-            clock.cancel()
-            with suppress(asyncio.CancelledError, ConnectionError):
-                await clock
+            for other in others:
+                other.cancel()
 
     async def _listen(self) -> None:
         window, count = time.monotonic(), 0
@@ -181,7 +211,7 @@ class _Game:
             count += 1
             if count > PER_SECOND:
                 if count == PER_SECOND + 1:
-                    await self._send([protocol.Notice("too many messages a second", wrong=True)])
+                    self._tell([protocol.Notice("too many messages a second", wrong=True)])
                 continue
             await self._answer(message.data)
 
@@ -190,9 +220,9 @@ class _Game:
             request = protocol.read_request(data)
             answers = await self._answers(request)
         except WmplayError as error:
-            await self._send([protocol.Notice(str(error), wrong=True)])
+            self._tell([protocol.Notice(str(error), wrong=True)])
             return
-        await self._send(answers)
+        self._tell(answers)
         self._changed.set()
         if not isinstance(request, UNSEEN):
             await self._show()
@@ -210,7 +240,7 @@ class _Game:
             session = self.session
             if session.running and time.monotonic() - self._heard > IDLE:
                 session.running = False
-                await self._send([protocol.Notice("paused: nobody has touched anything for a while")])
+                self._tell([protocol.Notice("paused: nobody has touched anything for a while")])
             if not session.running:
                 self._changed.clear()
                 await self._changed.wait()
@@ -230,19 +260,16 @@ class _Game:
         except WmplayError as error:
             session.running = False
             answers = [protocol.Notice(str(error), wrong=True)]
-        await self._send(answers)
+        self._tell(answers)
         await self._show()
 
     async def _show(self) -> None:
         async with self._busy:
-            frame = self.session.frame()
-        with suppress(ConnectionError):
-            await self._socket.send_bytes(frame)
+            self._outbox.put(self.session.frame())
 
-    async def _send(self, answers: Sequence[protocol.Answer]) -> None:
+    def _tell(self, answers: Sequence[protocol.Answer]) -> None:
         for answer in answers:
-            with suppress(ConnectionError):
-                await self._socket.send_str(protocol.written(answer))
+            self._outbox.put(protocol.written(answer))
 
     async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
