@@ -50,7 +50,6 @@ TINY = (
 def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
     path = tmp_path_factory.mktemp("play") / "run"
     wmplay.train([*TINY, f"dir={path}"])
-    torch.set_num_threads(1)
     return wmplay.load_run(path)
 
 

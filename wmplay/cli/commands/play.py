@@ -69,5 +69,5 @@ def _games(options: argparse.Namespace) -> tuple[Games, LoadedRun | None]:
     if options.overrides:
         raise UsageError(f"a run has its own env: no '{options.overrides[0]}'")
     loaded = load_run(Path(options.what))
-    use_threads(loaded.threads)
+    use_threads(1)  # for one row at a time, more threads cost more than they give
     return games_of_run(loaded, options.cases, options.seed), loaded

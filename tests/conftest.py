@@ -1,0 +1,10 @@
+import sys
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Undo what an earlier training chose: two threads in each of two processes take many times as long."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
