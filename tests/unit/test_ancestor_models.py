@@ -33,7 +33,7 @@ from wmplay.models.boxlcd.fbt import FBT
 from wmplay.models.boxlcd.fit import FIT
 from wmplay.models.boxlcd.frnld import FRNLD
 from wmplay.models.boxlcd.rnlda import RNLDA
-from wmplay.models.boxlcd.symbols import Bits, Levels
+from wmplay.models.symbols import Bits, Levels
 from wmplay.nets.trees import where_rows
 
 ANCESTORS = ["fbt", "fbt published", "fit", "frnld"]

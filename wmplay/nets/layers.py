@@ -122,6 +122,24 @@ class ConvDecoder(nn.Module):
         return image.reshape(*features.shape[:-1], *self.shape)
 
 
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions, each after GroupNorm and SiLU, with an embedding added between them."""
+
+    def __init__(self, width: int, embedding: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.GroupNorm(1, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1))
+        self.embedding = nn.Linear(embedding, width) if embedding else None
+        self.second = nn.Sequential(nn.GroupNorm(1, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1))
+
+    def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
+        """Return features [N, width, rows, columns], in the shape of x."""
+        inner = self.first(x)
+        if self.embedding is not None and embedding is not None:
+            inner = inner + self.embedding(F.silu(embedding))[:, :, None, None]
+        out: Tensor = x + self.second(inner)
+        return out
+
+
 def fourier_features(x: Tensor, frequencies: int) -> Tensor:
     """Append sines and cosines of pi x, 2 pi x, 4 pi x, ...: [..., D] -> [..., D * (1 + 2 * frequencies)].
 

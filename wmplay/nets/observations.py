@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wmplay.errors import SpaceError
 from wmplay.nets.by_key import ModulesByKey
 from wmplay.nets.layers import ConvDecoder, ConvEncoder, fourier_features, mlp
-from wmplay.nets.modalities import Modality, Pixels, Vector
+from wmplay.nets.modalities import Binary, Modality, Pixels, Vector
 
 OUTER_PRODUCTS = 16  # rank of images that are decoded without convolutions
 CONV_FROM = 4096  # images with at least this many numbers get convolutions; smaller ones are flattened
@@ -109,6 +110,20 @@ class ImageHead(nn.Module):
 def vectors(modalities: Mapping[str, Modality]) -> dict[str, Vector]:
     """Return the modalities of the keys that hold vectors."""
     return {key: m for key, m in modalities.items() if isinstance(m, Vector)}
+
+
+def the_screen(modalities: Mapping[str, Modality]) -> str:
+    """Return the key of the one binary screen. Raise SpaceError for other observations."""
+    screens = [key for key, m in modalities.items() if isinstance(m, Binary) and len(m.shape) == 2]
+    others = [key for key, m in modalities.items() if key not in screens and not isinstance(m, Vector)]
+    if len(screens) != 1 or others:
+        raise SpaceError(
+            f"observations are {', '.join(modalities)}",
+            got=list(modalities),
+            expected="one binary screen [H, W] and float vectors",
+            advice="use rssm or mlp for other kinds",
+        )
+    return screens[0]
 
 
 def _convolved(modality: Modality) -> bool:

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from wmplay.contracts import LazyMapping, Segment
-from wmplay.errors import ConfigError, SpaceError
+from wmplay.errors import ConfigError
 from wmplay.models.boxlcd.grid import GridDecoder, GridEncoder, grid_cells
 from wmplay.nets.by_key import ModulesByKey, term
 from wmplay.nets.heads import masked_mean
 from wmplay.nets.layers import fourier_features, mlp
-from wmplay.nets.modalities import Binary, Modality, Vector, modalities
-from wmplay.nets.observations import vectors
+from wmplay.nets.modalities import modalities
+from wmplay.nets.observations import the_screen, vectors
 
 
 class FrameAutoencoder(nn.Module):
@@ -114,17 +114,3 @@ def ends(segment: Segment) -> tuple[dict[str, Tensor], Tensor]:
     index = torch.tensor([0, segment.action.shape[1]], device=segment.action.device)
     seen = nn.functional.pad(segment.mask, (1, 0), value=True)
     return {key: value[:, index] for key, value in segment.observation.items()}, seen[:, index]
-
-
-def the_screen(modalities: Mapping[str, Modality]) -> str:
-    """Return the key of the one binary screen. Raise SpaceError for other observations."""
-    screens = [key for key, m in modalities.items() if isinstance(m, Binary) and len(m.shape) == 2]
-    others = [key for key, m in modalities.items() if key not in screens and not isinstance(m, Vector)]
-    if len(screens) != 1 or others:
-        raise SpaceError(
-            f"observations are {', '.join(modalities)}",
-            got=list(modalities),
-            expected="one binary screen [H, W] and float vectors",
-            advice="use rssm or mlp for other kinds",
-        )
-    return screens[0]

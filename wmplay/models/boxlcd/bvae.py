@@ -19,7 +19,7 @@ from torch.distributions import Distribution
 from wmplay.contracts import Segment
 from wmplay.errors import check_values
 from wmplay.models.boxlcd.autoencoder import FrameAutoencoder, ends
-from wmplay.models.boxlcd.symbols import Bits
+from wmplay.models.symbols import Bits
 from wmplay.nets.heads import masked_mean
 
 

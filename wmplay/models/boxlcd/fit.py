@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent
 
 from wmplay.contracts import LazyMapping, LazyPrediction, Prediction, Segment, Surprise
-from wmplay.models.boxlcd.autoencoder import the_screen
 from wmplay.models.boxlcd.frame_transformer import Belief, FrameTransformer
-from wmplay.models.boxlcd.symbols import Bits
+from wmplay.models.symbols import Bits
 from wmplay.nets.by_key import term
 from wmplay.nets.modalities import modalities
+from wmplay.nets.observations import the_screen
 from wmplay.nets.observations import vectors as vectors_of
 
 

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from wmplay.contracts import Segment
 from wmplay.errors import ConfigError
-from wmplay.models.boxlcd.symbols import Symbols
 from wmplay.models.boxlcd.transformer import CausalTransformer
+from wmplay.models.symbols import Symbols
 from wmplay.nets.actions import ActionEncoder
 from wmplay.nets.by_key import ModulesByKey, term
 from wmplay.nets.heads import OutcomeHeads, masked_mean, nats

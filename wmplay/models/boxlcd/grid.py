@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wmplay.errors import ConfigError
-from wmplay.nets.layers import mlp
+from wmplay.nets.layers import ResidualBlock, mlp
 
 CELL = 4  # pixels along each side of a cell
 BLOCKS = 3  # residual blocks of the encoder, and of the decoder
@@ -76,24 +76,6 @@ class GridDecoder(nn.Module):
                 x = self.up[number](F.interpolate(x, scale_factor=2.0, mode="nearest"))
         screen = F.pixel_shuffle(self.out(x), self.patch).squeeze(1)
         return screen[:, : self.shape[0], : self.shape[1]]
-
-
-class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions, each after GroupNorm and SiLU, with an embedding added between them."""
-
-    def __init__(self, width: int, embedding: int) -> None:
-        super().__init__()
-        self.first = nn.Sequential(nn.GroupNorm(1, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1))
-        self.embedding = nn.Linear(embedding, width) if embedding else None
-        self.second = nn.Sequential(nn.GroupNorm(1, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1))
-
-    def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
-        """Return features [N, width, rows, columns], in the shape of x."""
-        inner = self.first(x)
-        if self.embedding is not None and embedding is not None:
-            inner = inner + self.embedding(F.silu(embedding))[:, :, None, None]
-        out: Tensor = x + self.second(inner)
-        return out
 
 
 def _halvings(patch: int) -> int:

@@ -16,7 +16,7 @@ from torch.distributions import Distribution
 
 from wmplay.contracts import Segment
 from wmplay.models.boxlcd.autoencoder import FrameAutoencoder, ends
-from wmplay.models.boxlcd.symbols import Levels
+from wmplay.models.symbols import Levels
 
 
 class RNLDA(nn.Module):
