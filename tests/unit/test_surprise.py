@@ -124,7 +124,7 @@ def test_rssm_pays_for_its_screen_and_its_latent(name):
     assert surprise.kind == "bound"
     assert surprise.nats.shape == (B, T)
     torch.manual_seed(3)
-    latent, posterior, prior = model.reconstruct(data)
+    latent, posterior, prior = model.reconstruct(data, model.embed_frames(data))
     kl = model.latent.kl(posterior, prior)
     pixels = -model.decode(latent)["lcd"].log_prob(data.observation["lcd"].float())
     torch.testing.assert_close(surprise.nats, (kl + pixels)[:, 1:])

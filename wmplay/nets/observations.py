@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wmplay.errors import SpaceError
+from wmplay.errors import ConfigError, SpaceError
 from wmplay.nets.by_key import ModulesByKey
 from wmplay.nets.layers import ConvDecoder, ConvEncoder, fourier_features, mlp
 from wmplay.nets.modalities import Binary, Modality, Pixels, Vector
@@ -124,6 +124,22 @@ def the_screen(modalities: Mapping[str, Modality]) -> str:
             advice="use rssm or mlp for other kinds",
         )
     return screens[0]
+
+
+def chosen(known: Mapping[str, Modality], keys: Sequence[str] | None) -> dict[str, Modality]:
+    """Return the modalities of the keys that a model reads; None = the images, or all where there is none.
+
+    Raise ConfigError for a key that does not exist.
+    """
+    if keys is None:
+        images = {key: m for key, m in known.items() if not isinstance(m, Vector)}
+        return images or dict(known)
+    unknown = [key for key in keys if key not in known]
+    if unknown or not keys:
+        raise ConfigError(
+            f"keys are {list(keys)}", got=list(keys), expected=f"some of {', '.join(known)}, or null"
+        )
+    return {key: known[key] for key in keys}
 
 
 def _convolved(modality: Modality) -> bool:

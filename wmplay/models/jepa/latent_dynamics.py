@@ -13,14 +13,14 @@ from torch.distributions import Distribution
 from torch.nn import functional as F
 
 from wmplay.contracts import LazyMapping, Prediction, Segment
-from wmplay.errors import ConfigError, check_values
+from wmplay.errors import check_values
 from wmplay.models.vector_state import histories, with_history
 from wmplay.nets.actions import ActionEncoder
 from wmplay.nets.by_key import ModulesByKey, term
 from wmplay.nets.heads import masked_mean
 from wmplay.nets.layers import mlp
-from wmplay.nets.modalities import Modality, Vector, modalities
-from wmplay.nets.observations import ImageHead
+from wmplay.nets.modalities import modalities
+from wmplay.nets.observations import ImageHead, chosen
 
 Belief: TypeAlias = dict[str, Tensor]  # state [B, k, E] of the last frames, action [B, k - 1, A] between them
 
@@ -53,7 +53,7 @@ class LatentDynamics(nn.Module, ABC):
         super().__init__()
         check_values(type(self).__name__.lower(), at_least_one={"frames": frames, "hidden": hidden})
         known = modalities(observation_space, vector_sigma=0.03, pixel_sigma=0.1)
-        self.modalities = _chosen(known, keys)
+        self.modalities = chosen(known, keys)
         self.reads, self.frames, self.hidden = list(self.modalities), frames, hidden
         self.predicted: Sequence[str] = self.reads if decoder else ()
         self.encode_action = ActionEncoder(action_space)
@@ -171,16 +171,3 @@ class LatentDynamics(nn.Module, ABC):
 def seen_frames(segment: Segment) -> Tensor:
     """Return which frames, [B, T + 1] bool, the mask keeps."""
     return F.pad(segment.mask, (1, 0), value=True)
-
-
-def _chosen(known: Mapping[str, Modality], keys: Sequence[str] | None) -> dict[str, Modality]:
-    """Return the modalities of keys. Raise ConfigError for a key that does not exist."""
-    if keys is None:
-        images = {key: m for key, m in known.items() if not isinstance(m, Vector)}
-        return images or dict(known)
-    unknown = [key for key in keys if key not in known]
-    if unknown or not keys:
-        raise ConfigError(
-            f"keys are {list(keys)}", got=list(keys), expected=f"some of {', '.join(known)}, or null"
-        )
-    return {key: known[key] for key in keys}

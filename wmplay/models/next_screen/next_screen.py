@@ -100,7 +100,7 @@ class NextScreen(nn.Module, ABC):
         self.grid = -(-shape[0] // PATCH), -(-shape[1] // PATCH)
         cells = self.grid[0] * self.grid[1]
         self.stem = nn.Conv2d(frames * PATCH**2, width, 3, padding=1)
-        self.embed = mlp(numbers, width, 1, width)
+        self.condition = mlp(numbers, width, 1, width)
         self.blocks = nn.ModuleList(ResidualBlock(width, width) for _ in range(blocks))
         self.to_pixels = nn.Conv2d(width, width * PATCH**2, 1)
         self.to_summary = nn.Linear(width * cells, hidden)
@@ -237,7 +237,7 @@ class NextScreen(nn.Module, ABC):
         waves = fourier_features(values[:, -1], OCTAVES)[:, values.shape[-1] :]
         numbers = torch.cat([history_inputs(values, actions, CHANGE), waves], dim=-1)
         x = self.stem(F.pixel_unshuffle(F.pad(screens, edge), PATCH))
-        embedding = self.embed(numbers)
+        embedding = self.condition(numbers)
         for block in self.blocks:
             x = block(x, embedding)
         pixels = F.pixel_shuffle(self.to_pixels(F.silu(x)), PATCH)[..., : self.shape[0], : self.shape[1]]

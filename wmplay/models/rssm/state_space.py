@@ -1,17 +1,8 @@
-"""The recurrent state-space model of PlaNet (Hafner et al. 2019, arXiv 1811.04551), with refinements of
-DreamerV2 (arXiv 2010.02193) and DreamerV3 (arXiv 2301.04104) as options.
-
-    deterministic state   h_t = f(h_{t-1}, z_{t-1}, a_{t-1})
-    prior                 z_t ~ p(z_t | h_t)
-    posterior             z_t ~ q(z_t | h_t, o_t)
-    observation, reward   o_t ~ p(o_t | h_t, z_t),  r_t ~ p(r_t | h_t, z_t)
-
-Training maximises the evidence lower bound of PlaNet's equation 3; the latent of a step is (h_t, z_t).
-By the time rule action[t - 1] leads to observation[t], with reward[t - 1].
-"""
+"""The recurrent states that ``rssm`` and ``cpc`` share: encoder, prior, posterior, and the verbs."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -21,90 +12,66 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn import functional as F
 
-from wmplay.contracts import LazyMapping, LazyPrediction, Prediction, Segment, Surprise
-from wmplay.errors import ConfigError, SpaceError, check_values
+from wmplay.contracts import LazyPrediction, Prediction, Segment
+from wmplay.errors import ConfigError, check_values
 from wmplay.nets.actions import ActionEncoder
-from wmplay.nets.by_key import ModulesByKey, term
+from wmplay.nets.by_key import ModulesByKey
 from wmplay.nets.heads import OutcomeHeads, masked_mean
 from wmplay.nets.layers import mlp
-from wmplay.nets.modalities import Binary, modalities
-from wmplay.nets.observations import ImageHead, ObservationEncoder, vectors
+from wmplay.nets.modalities import Modality
+from wmplay.nets.observations import ObservationEncoder
 
 Belief: TypeAlias = dict[str, Tensor]  # deter [B, D], stoch [B, S]
 
 
-class RSSM(nn.Module):
-    """PlaNet's world model for any mix of screens, images and vectors.
+class StateSpace(nn.Module, ABC):
+    """Recurrent states with a deterministic and a random part, without a decoder.
+
+    A model of the family makes its own heads, and ``outcome``, after these networks.
 
     Args:
-        observation_space: a Dict of the kinds in ``wmplay.nets.modalities``.
+        seen: the modalities of the observation keys that it reads.
         action_space: a one-dimensional Box, or Discrete.
-        deter: size D of the deterministic state.
-        stoch: number of Gaussian latents, or of categorical ones.
-        classes: classes of each categorical latent (DreamerV2); 0 = Gaussian latents (PlaNet).
-        hidden: units of each hidden layer outside the image networks.
-        image_hidden: units of each hidden layer of the encoder and of the heads that decode images.
-        layers: hidden layers of the encoder and of the heads for vectors, reward and continuation.
-        min_sigma: added to the standard deviation of Gaussian latents.
-        unimix: part of a uniform distribution mixed into categorical latents (DreamerV3).
-        free_nats: the smallest value of the KL in the loss.
-        kl_weight: weight of the KL (beta).
-        kl_balance: part of the KL's gradient that trains the prior; the remaining part trains the posterior
-            (DreamerV2, algorithm 2); 0.5 with twice the kl_weight has the gradient of the plain KL.
-        vector_sigma: width of the Gaussian around vectors, in half-ranges of their space.
-        pixel_sigma: width of the Gaussian around pixels, as a part of 0..255.
-        position_features: octaves of sines and cosines of the vectors that enter the encoder and image heads.
-        symlog: whether to squash vectors without bounds (DreamerV3).
-        two_hot: whether the reward is a distribution over bins (DreamerV3); else a Gaussian of width 1.
-        reward_weight: weight of the reward's loss; 0 = no reward head.
-        continuation_weight: weight of the continuation's loss; 0 = no continuation head.
+        others: as for ``RSSM``.
 
     Raises:
-        SpaceError: for other spaces.
         ConfigError: for sizes and weights out of range.
     """
 
+    outcome: OutcomeHeads
+
     def __init__(
         self,
-        observation_space: gym.Space[Any],
+        seen: Mapping[str, Modality],
         action_space: gym.Space[Any],
-        deter: int = 200,
-        stoch: int = 30,
-        classes: int = 0,
-        hidden: int = 200,
-        image_hidden: int = 256,
-        layers: int = 1,
-        min_sigma: float = 0.1,
-        unimix: float = 0.01,
-        free_nats: float = 0.0,
-        kl_weight: float = 1.0,
-        kl_balance: float = 0.9,
-        vector_sigma: float = 0.03,
-        pixel_sigma: float = 1.0,
-        position_features: int = 5,
-        symlog: bool = False,
-        two_hot: bool = False,
-        reward_weight: float = 1.0,
-        continuation_weight: float = 1.0,
+        *,
+        deter: int,
+        stoch: int,
+        classes: int,
+        hidden: int,
+        image_hidden: int,
+        layers: int,
+        min_sigma: float,
+        unimix: float,
+        free_nats: float,
+        kl_weight: float,
+        kl_balance: float,
+        position_features: int,
     ) -> None:
         super().__init__()
         sizes = {"deter": deter, "stoch": stoch, "hidden": hidden, "image_hidden": image_hidden}
         weights = {"min_sigma": min_sigma, "free_nats": free_nats, "kl_weight": kl_weight}
         check_values(
-            "rssm",
+            type(self).__name__.lower(),
             at_least_one={**sizes, "layers": layers},
             not_negative={**weights, "position_features": position_features},
             fractions={"kl_balance": kl_balance, "unimix": unimix},
         )
         if classes < 0 or classes == 1:
-            raise ConfigError(
-                f"rssm: classes is {classes}", got=classes, expected="0 (Gaussian) or at least 2"
-            )
+            raise ConfigError(f"classes is {classes}", got=classes, expected="0 (Gaussian) or at least 2")
         self.free_nats, self.kl_weight, self.kl_balance = free_nats, kl_weight, kl_balance
 
-        self.modalities = modalities(
-            observation_space, vector_sigma=vector_sigma, pixel_sigma=pixel_sigma, symlog=symlog
-        )
+        self.modalities = dict(seen)
         self.registered = ModulesByKey(self.modalities)  # so that their buffers move with the model
         self.encode_action = ActionEncoder(action_space)
         self.encoder = ObservationEncoder(
@@ -121,20 +88,11 @@ class RSSM(nn.Module):
         self.posterior_embedding = nn.Linear(image_hidden, hidden, bias=False)
         self.posterior_out = nn.Linear(hidden, self.latent.statistics)
 
-        features = deter + self.latent.size
-        self.vector_sizes = {key: m.size for key, m in vectors(self.modalities).items()}
-        positions = sum(self.vector_sizes.values())
-        self.vector_head = mlp(features, hidden, layers, positions) if positions else None
-        self.image_heads = ModulesByKey(
-            {
-                key: ImageHead(m, features, positions, position_features, image_hidden)
-                for key, m in self.modalities.items()
-                if key not in self.vector_sizes
-            }
-        )
-        self.outcome = OutcomeHeads(features, hidden, layers, reward_weight, continuation_weight, two_hot)
+    @abstractmethod
+    def decode(self, latent: Tensor) -> Mapping[str, Distribution]:
+        """Return distributions of the keys that are predicted, from latents [..., D + S]."""
 
-    # ---- the four verbs --------------------------------------------------------------------------
+    # ---- the verbs ------------------------------------------------------------------------------
 
     def initial(self, observation: Mapping[str, Tensor]) -> Belief:
         """Return the belief after an episode's first frame {key: [B, ...]}: the mode of its posterior."""
@@ -181,24 +139,6 @@ class RSSM(nn.Module):
         outcomes = self.outcome(lambda: latent)
         return LazyPrediction(latent, outcomes, {"deter": deter, "stoch": stoch}, self.decode)
 
-    def decode(self, latent: Tensor) -> Mapping[str, Distribution]:
-        """Return distributions of each observation key from latent [..., D + S], each computed at its first
-        use."""
-        outputs: dict[str, Tensor] = {}
-        if self.vector_head is not None:
-            positions = self.vector_head(latent)
-            outputs = dict(
-                zip(self.vector_sizes, positions.split(list(self.vector_sizes.values()), -1), strict=True)
-            )
-        else:
-            positions = latent[..., :0]
-
-        def distribution(key: str) -> Distribution:
-            output = outputs[key] if key in outputs else self.image_heads[key](latent, positions)
-            return self.modalities[key].distribution(output)
-
-        return LazyMapping(self.modalities, distribution)
-
     # ---- as features -----------------------------------------------------------------------------
 
     def features(self, belief: Belief) -> Tensor:
@@ -207,71 +147,53 @@ class RSSM(nn.Module):
 
     def track(self, segment: Segment) -> Belief:
         """Return the belief at every frame of a segment: row b * (T + 1) + t is after frames 0 to t."""
-        deter, stoch, _ = self._along(segment)
+        deter, stoch, _ = self._along(segment, self.embed_frames(segment))
         return {"deter": deter.flatten(0, 1), "stoch": stoch.flatten(0, 1)}
 
     # ---- training --------------------------------------------------------------------------------
 
-    def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the negative evidence lower bound per step, in nats, with KL balance and free nats.
+    def total(
+        self,
+        terms: dict[str, Tensor],
+        segment: Segment,
+        latent: Tensor,
+        statistics: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted sum of a model's own terms, the outcomes' and the KL's, and metrics of each.
 
-        Negative log-likelihoods are summed over each observation's dimensions and averaged over the steps
-        that the mask keeps. Metrics: ``loss/<key>``, ``loss/reward``, ``loss/continuation``, ``loss/kl``,
-        each before its weight.
+        Args:
+            terms: the model's own, by name.
+            segment: the segment.
+            latent: [B, T + 1, D + S], of all its frames.
+            statistics: of posterior and prior.
         """
-        latent, posterior, prior = self.reconstruct(segment)
-        seen = F.pad(segment.mask, (1, 0), value=True)
-        decoded = self.decode(latent)
-        terms = {
-            term(key): masked_mean(-decoded[key].log_prob(segment.observation[key].float()), seen)
-            for key in self.modalities
-        }
         outcomes = self.outcome.negative_log_likelihoods(latent[:, 1:], segment)
         terms |= {name: masked_mean(values, segment.mask) for name, values in outcomes.items()}
-        terms["kl"] = masked_mean(self._balanced_kl(posterior, prior), seen)
+        terms["kl"] = masked_mean(self._balanced_kl(*statistics), F.pad(segment.mask, (1, 0), value=True))
 
         weights = {**self.outcome.weights, "kl": self.kl_weight}
         total = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
         metrics = {f"loss/{name}": term.detach() for name, term in terms.items()}
         return total, metrics
 
-    def surprise(self, segment: Segment) -> Surprise:
-        """Return -log p(screen | latent) + KL(q || p) of each frame after the first, with latents drawn from
-        q.
+    def embed_frames(self, segment: Segment) -> Tensor:
+        """Return the encoder's embeddings [B, T + 1, E] of all frames of a segment."""
+        embedding: Tensor = self.encoder({key: segment.observation[key] for key in self.modalities})
+        return embedding
 
-        The mean over draws is an upper bound of the screen's negative log-likelihood given the frames before
-        it, in a model that draws the latents of those frames from q and the latent of this frame from p
-        (Jensen's inequality, as in PlaNet's equation 3 with the screen as the only observation). The bound
-        holds for any q, so also for a q that reads other observations. The KL is the plain one, without the
-        weight, balance and free nats of the loss. Random draws come from torch's global generator, as in
-        ``loss``.
-
-        Raises:
-            SpaceError: if the observations have no binary screen.
-        """
-        screens = [key for key, m in self.modalities.items() if isinstance(m, Binary) and len(m.shape) == 2]
-        if not screens:
-            raise SpaceError(
-                f"rssm: observations are {', '.join(self.modalities)}",
-                got=list(self.modalities),
-                expected="a binary screen",
-            )
-        latent, posterior, prior = self.reconstruct(segment)
-        decoded = self.decode(latent)
-        nats = self.latent.kl(posterior, prior)
-        for key in screens:
-            nats = nats - decoded[key].log_prob(segment.observation[key].float())
-        return Surprise(nats[:, 1:], "bound")
-
-    def reconstruct(self, segment: Segment) -> tuple[Tensor, Tensor, Tensor]:
+    def reconstruct(self, segment: Segment, embedding: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return sampled posterior latents [B, T+1, D+S] of all frames, and the statistics of posterior and
-        prior."""
-        deter, stoch, posterior = self._along(segment, sampled=True)
+        prior.
+
+        ``embedding`` is that of ``embed_frames``.
+        """
+        deter, stoch, posterior = self._along(segment, embedding, sampled=True)
         return torch.cat([deter, stoch], dim=-1), posterior, self.prior(deter)
 
-    def _along(self, segment: Segment, sampled: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    def _along(
+        self, segment: Segment, embedding: Tensor, sampled: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the posterior states of all frames of a segment, as ``rollout`` does."""
-        embedding = self.encoder({key: segment.observation[key] for key in self.modalities})
         action = F.pad(self.encode_action(segment.action), (0, 0, 1, 0))  # no action led to the first frame
         batch, frames = embedding.shape[:2]
         noise = self.latent.noise((frames, batch), embedding.device) if sampled else None
