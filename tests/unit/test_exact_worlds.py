@@ -15,12 +15,13 @@ from wmplay.envs.exact.deep_sea import DeepSea
 from wmplay.envs.exact.pendulum_screen import PendulumScreen
 from wmplay.envs.exact.ring import Ring, occupancy
 from wmplay.envs.exact.shapes16 import DIRECTIONS, SIZE, Shapes16
+from wmplay.envs.exact.shapes64 import SPEED, Shapes64
 from wmplay.envs.exact.springs import Springs
 from wmplay.envs.exact.two_rooms import MOVES, TwoRooms
 from wmplay.errors import ConfigError, WmplayError
 
 BY_SIGHT = ("breakout", "catch", "pendulum_screen", "ring")
-NAMES = (*BY_SIGHT, "deep_sea", "lottery", "shapes16", "springs", "two_rooms")
+NAMES = (*BY_SIGHT, "deep_sea", "lottery", "shapes16", "shapes64", "springs", "two_rooms")
 
 
 def play(env: gymnasium.Env[Any, Any], choose: Any, seed: int) -> float:
@@ -268,6 +269,24 @@ def test_the_best_guess_of_shapes16_pixel_by_pixel() -> None:
     assert bits[0] == pytest.approx(20.1, abs=0.05)
     assert sum(bits) == pytest.approx(130, abs=0.5)
     assert SIZE == 16
+
+
+def test_the_directions_of_shapes64_are_told_by_the_second_frame_alone() -> None:
+    env = Shapes64()
+    assert env.best_bits() == 3
+    kinds = [(shape, colour) for shape in range(3) for colour in range(6)]
+    state = np.array([[0, 0, *kind, 5.3, way] for kind in kinds for way in range(8)], float)
+    first = env.observe(state)["screen"].reshape(len(kinds), 8, -1)
+    assert (first == first[:, :1]).all()
+    assert len(np.unique(first[:, 0], axis=0)) == len(kinds)
+    for step in range(1, env.max_steps + 1):
+        state = env.advance(state, np.zeros((len(state), 1)), [])[0]
+        frames = env.observe(state)["screen"].reshape(len(kinds) * 8, 64, 64, 3)
+        assert len(np.unique(frames.reshape(len(frames), -1), axis=0)) == len(frames)
+        assert not frames[:, [0, -1]].any()  # inside of the screen
+        np.testing.assert_allclose(np.linalg.norm(state[:, :2], axis=1), step * SPEED)
+    drawn = env.start([np.random.default_rng(seed) for seed in range(800)])
+    assert np.bincount(drawn[:, 5].astype(int)).min() > 60  # of 100 on average
 
 
 def test_the_discounted_future_of_a_chain() -> None:

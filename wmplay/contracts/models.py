@@ -160,6 +160,7 @@ class Capabilities:
     # also hold a past
     embed: Callable[[Mapping[str, Tensor]], Tensor] | None = None
     reads: Sequence[str] | None = None  # the observation keys that it reads; None = all modelled ones
+    smooths: bool = False  # its loss infers a latent of a whole segment from all frames in it
     goals: bool = False  # receives the task's ``goal_`` keys too, which stay the same during an episode
     temperature: bool = False
     # ``predict`` takes ``temperature``, the spread of samples: 1 as fitted, towards 0 the most likely future

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from wmplay.errors import ConfigError
 from wmplay.nets.agents.distributions import HALF_LOG_TAU
 from wmplay.nets.agents.two_hot import of_values
 from wmplay.nets.layers import mlp
+from wmplay.nets.modalities import Modality
+from wmplay.nets.observations import ObservationEncoder
 from wmplay.system.processes import joint_count
 
 
@@ -92,6 +94,37 @@ class OutcomeHeads(nn.Module):
             goes_on = (~segment.terminated).float()
             terms["continuation"] = F.binary_cross_entropy_with_logits(logits, goes_on, reduction="none")
         return terms
+
+
+class FrameReader(nn.Module):
+    """A reader of frames for the heads: the frames before and after each step, and the action between them.
+
+    No gradient reaches the frames, so that they are predicted for their own sake, whatever is rewarded
+    (Babaeizadeh et al. 2020, arXiv 2012.04603).
+
+    Args:
+        modalities: of the keys that are read.
+        frequencies: octaves of sines and cosines of vectors.
+        hidden: units of the code of a frame, and of the hidden layer before it.
+        actions: size of an encoded action.
+    """
+
+    def __init__(
+        self, modalities: Mapping[str, Modality], frequencies: int, hidden: int, actions: int
+    ) -> None:
+        super().__init__()
+        self.encoder = ObservationEncoder(modalities, frequencies, hidden, 1, hidden)
+        self.size = 2 * hidden + actions
+
+    def forward(self, frames: Mapping[str, Tensor], action: Tensor) -> Tensor:
+        """Return the numbers [B, T, size] of steps with frames {key: [B, T + 1, ...]} around them.
+
+        Args:
+            frames: real ones, or expected ones in the units of the observations.
+            action: [B, T, A], encoded.
+        """
+        code = self.encoder({key: frames[key].detach() for key in self.encoder.modalities})
+        return torch.cat([code[:, :-1], code[:, 1:], action], -1)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

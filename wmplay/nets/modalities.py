@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Normal, constraints
 
-from wmplay.contracts import model_keys
+from wmplay.contracts import GOAL_PREFIX, model_keys
 from wmplay.errors import ConfigError, SpaceError
 from wmplay.nets.units import Units
 
@@ -167,6 +168,22 @@ def modalities(
         key: _modality(key, space.spaces[key], vector_sigma, pixel_sigma, symlog)
         for key in (space.spaces if goals else model_keys(space.spaces))
     }
+
+
+def chosen_space(space: gym.Space[Any], keys: Sequence[str] | None) -> gym.Space[Any]:
+    """Return the part of a Dict with these keys and their goals; all of it without keys.
+
+    Raises:
+        ConfigError: for a key that the observations lack.
+    """
+    if keys is None or not isinstance(space, gym.spaces.Dict):
+        return space
+    known = model_keys(space.spaces)
+    if not keys or any(key not in known for key in keys):
+        expected = f"some of {', '.join(known)}, or null"
+        raise ConfigError(f"keys are {list(keys)}", got=list(keys), expected=expected)
+    read = {*keys, *(GOAL_PREFIX + key for key in keys)}
+    return gym.spaces.Dict({key: each for key, each in space.spaces.items() if key in read})
 
 
 def symlog(x: Tensor) -> Tensor:

@@ -179,6 +179,8 @@ def the_loss_looks_no_step_ahead(trial: Trial) -> None:
 
 
 def _compare_pulls(trial: Trial, other: Segment, part: tuple[slice, slice], what: str, advice: str) -> None:
+    if part == _SO_FAR and capabilities(trial.model).smooths:
+        raise NotTried("it smooths: its loss infers a latent from the whole segment")
     for training, mode in MODES.items():
         usual = trial.pull(trial.segment, training)
         if usual is None:
