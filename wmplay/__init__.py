@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from wmplay.envs import make_env as make_env
     from wmplay.errors import WmplayError as WmplayError
     from wmplay.loop.train import train as train
+    from wmplay.play.prompt import prompt as prompt
     from wmplay.registry import make as make
     from wmplay.registry import register as register
     from wmplay.runs.load import load_run as load_run
@@ -43,6 +44,7 @@ _PUBLIC = {
     "make_env": "envs",
     "observe": "simulation",
     "predict": "simulation",
+    "prompt": "play.prompt",
     "register": "registry",
     "save_trajectories": "store",
     "simulate": "simulation",

@@ -1,4 +1,4 @@
-"""The command ``wmplay simulate``: collect episodes of an env into a store."""
+"""The command ``wmplay simulate``: collect episodes of an env, or sample futures of a prompt."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wmplay.cli.arguments import at_least, out_store_option, overrides_argument
+from wmplay.cli.arguments import at_least, overrides_argument
 from wmplay.errors import LARGEST_SEED, UsageError
 
 if TYPE_CHECKING:
@@ -20,10 +20,18 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("env", metavar="ENV", help="a registered env (see wmplay list env) or a Gymnasium id")
+    parser.add_argument(
+        "env",
+        metavar="ENV|RUN",
+        help="a registered env (see wmplay list env) or a Gymnasium id; with --prompt, a run",
+    )
     overrides_argument(parser, "settings of the env: task=body_goal physics=fast ...")
-    out_store_option(parser)
     add = parser.add_argument
+    add(
+        "--out",
+        type=Path,
+        help="the store: created, or appended to; with --prompt, a folder (default: futures)",
+    )
     add("--episodes", type=at_least(1), default=100, help="number of episodes (default %(default)s)")
     add("--run", type=Path, help="act by the policy of this run (default: uniformly at random)")
     add("--explore", action="store_true", help="act with the exploration of the run")
@@ -43,14 +51,60 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="local: processes of this machine; ray: actors of a cluster, each with --num-envs of its own",
     )
     add("--max-steps", type=at_least(1), help="cut episodes at this many steps")
+    _add_prompt(parser)
+
+
+def _add_prompt(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of a prompt."""
+    add = parser.add_argument_group("futures of a run's model").add_argument
+    add(
+        "--prompt",
+        type=Path,
+        metavar="CLIP",
+        help="frames to begin with: a store, a case, a GIF or a PNG strip",
+    )
+    add("--episode", type=at_least(0), default=0, help="of a store (default %(default)s)")
+    add("--since", type=at_least(0), help="the last moment of the clip that the model is shown")
+    add("--steps", type=at_least(1), default=50, help="to predict (default %(default)s)")
+    add("--futures", type=at_least(1), default=4, help="to sample (default %(default)s)")
+    add("--actions", choices=("recorded", "still", "random"), help="of the futures (default: recorded ones)")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Collect episodes of an env into a store.
+    """Collect episodes of an env into a store; with ``--prompt``, sample futures into a folder.
 
     Raises:
         WmplayError: an unknown env, a run without a checkpoint, a store of another schema, ...
     """
+    if options.prompt is not None:
+        _imagine(options)
+        return
+    if options.out is None:
+        raise UsageError("the store is missing", advice="give --out=<dir>")
+    _collect(options)
+
+
+def _imagine(options: argparse.Namespace) -> None:
+    """Write the futures of a prompted model."""
+    from wmplay.play.prompt import prompt, read_clip
+    from wmplay.runs.load import load_run
+    from wmplay.system.device import use_threads
+    from wmplay.system.printing import say
+
+    if options.overrides:
+        raise UsageError(f"a run has its own env: no '{options.overrides[0]}'")
+    loaded, out = load_run(options.env), options.out or Path("futures")
+    use_threads(loaded.threads)
+    clip = read_clip(options.prompt, loaded, episode=options.episode, since=options.since)
+    if clip.likeness is not None:
+        say(f"vectors are those of similar frames of the real world: mean IoU {clip.likeness:.2f}")
+    found = prompt(loaded, clip, options.steps, options.futures, actions=options.actions, seed=options.seed)
+    found.save(out)
+    say(f"{out}: {options.futures} futures of {options.steps} steps, after {clip.frames} frames")
+
+
+def _collect(options: argparse.Namespace) -> None:
+    """Collect episodes into a store."""
     from wmplay.config.overrides import with_values
     from wmplay.envs import make_env
     from wmplay.runs.load import load_run
