@@ -148,6 +148,7 @@ class PolicySettings:
     """The section ``evaluate.policy``."""
 
     episodes: Count = 100
+    starts: Literal["resets", "manifest"] = "resets"
     reference: str | None = None
 
 

@@ -38,6 +38,22 @@ class HasDistance(Protocol):
         """Return the distance [...] of observations {key: [..., *shape]}, goals included; 0 at the goal."""
 
 
+@runtime_checkable
+class Reachable(Protocol):
+    """A task whose goal is reached below a distance, of arrays as of tensors.
+
+    Attributes:
+        threshold: the distance.
+        ends: whether reaching the goal ends an episode; an evaluation may change it, so that episodes go on.
+    """
+
+    threshold: float
+    ends: bool
+
+    def distance(self, observation: Mapping[str, Any]) -> Any:
+        """Return the distance [...] of observations {key: [..., *shape]}, goals included; 0 at the goal."""
+
+
 class Task(HasReward, HasDistance, Protocol):
     """An env's task, as ``env.unwrapped.task``; an env's task may have either method alone."""
 

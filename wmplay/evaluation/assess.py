@@ -11,12 +11,13 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from wmplay.config.settings import Settings
-from wmplay.contracts import Learner, Policy, Trajectory, capabilities
+from wmplay.contracts import Learner, Policy, Trajectory, capabilities, env_spec
 from wmplay.envs.lcd.env import LcdEnv
 from wmplay.evaluation.arbiter.choice import arbiter_of
 from wmplay.evaluation.arbiter.realism import clips_needed, judge
 from wmplay.evaluation.clips import ClipSet, cut_clips, cut_from_resets
 from wmplay.evaluation.held_out import held_out_episodes
+from wmplay.evaluation.manifest import draw_manifest, evaluation_env, score_manifest
 from wmplay.evaluation.metrics.consistency import evaluate_agreement
 from wmplay.evaluation.metrics.futures import shown_futures
 from wmplay.evaluation.metrics.policy import score_episodes
@@ -120,15 +121,22 @@ def _assess_policies(
     """
     number, seed = settings.evaluate.policy.episodes, settings.evaluate.seed
     max_steps = settings.collect.max_episode_steps
+    manifest = draw_manifest(settings) if settings.evaluate.policy.starts == "manifest" else None
     scores: dict[str, Any] = {}
 
     def score(
         name: str, policy: Policy | None, explore: bool = False, world: VectorEnv[Any, Any, Any] | None = None
     ) -> list[Trajectory]:
-        env = real_env(settings, number) if world is None else world
-        how: dict[str, Any] = {"device": device, "max_steps": max_steps, "check": check}
-        episodes = list(run_episodes(env, policy, number, seed, name, explore=explore, **how))
-        scores[name] = score_episodes(episodes, seed)
+        how: dict[str, Any] = {"device": device, "max_steps": max_steps, "check": check, "explore": explore}
+        if manifest is None or world is not None:
+            env = real_env(settings, number) if world is None else world
+            episodes = list(run_episodes(env, policy, number, seed, name, **how))
+            scores[name] = score_episodes(episodes, seed)
+        else:
+            env = evaluation_env(settings)
+            resets = manifest.seeds
+            episodes = list(run_episodes(env, policy, number, seed, name, resets=resets, **how))
+            scores[name] = score_manifest(episodes, manifest, seed, env_spec(env).task)
         return episodes[:SHOWN_EPISODES]
 
     shown = score("policy", parts.policy)

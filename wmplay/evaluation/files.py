@@ -123,6 +123,7 @@ def _check(evaluation: Evaluation) -> None:
             policy.returns,
             policy.lengths,
             policy.returns if policy.successes is None else policy.successes,
+            policy.returns if policy.held is None else policy.held,
         )
         if any(len(each) != policy.episodes for each in lists):
             raise ValueError(f"policy '{name}' has other numbers than those of {policy.episodes} episodes")

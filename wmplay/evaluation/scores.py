@@ -30,12 +30,18 @@ class PolicyScore:
     returns: list[float]  # of each episode: the plain sum of rewards
     lengths: list[Count]
     successes: list[bool] | None
+    # of an evaluation by a manifest, in which episodes go on at the goal:
+    manifest: str | None = None  # its digest
+    success_at_end: Interval | None = None
+    held: list[bool] | None = None  # at the goal after the last step
 
     def row(self) -> dict[str, float]:
         """Return flat metrics for a log: ``return``, ``return_low``, ``return_high``, ``success``, ..."""
         named = {"return": self.mean_return, "length": self.mean_length}
         if self.success is not None:
             named["success"] = self.success
+        if self.success_at_end is not None:
+            named["success_at_end"] = self.success_at_end
         return {"episodes": float(self.episodes), **_with_ends(named)}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from typing import Any, TypeAlias
 
@@ -29,6 +29,7 @@ def run_episodes(
     max_steps: int | None = None,
     check: Check = lambda: None,
     actors: RayPool | None = None,
+    resets: Sequence[int] | None = None,
 ) -> Iterator[Trajectory]:
     """Simulate episodes of a policy (None = random) with a progress bar, and close the env.
 
@@ -43,6 +44,7 @@ def run_episodes(
         max_steps: as for ``simulate``.
         check: called now and then; it may raise to stop.
         actors: as for ``simulate_blocks``.
+        resets: as for ``simulate_blocks``.
     """
     with nullcontext() if callable(env) else closing(env), episodes_bar(title, episodes, check) as progress:
         yield from simulate_blocks(
@@ -55,6 +57,7 @@ def run_episodes(
             max_steps=max_steps,
             device=device,
             progress=progress,
+            resets=resets,
         )
 
 

@@ -45,6 +45,7 @@ LATER_SETTINGS: Mapping[str, Any] = {
     "collect.steps": 0,
     "env.action_limit": None,
     "env.screen": "outwards",
+    "evaluate.policy.starts": "resets",
     "evaluate.violation": {"pairs": 0},
     "fit.agc": None,
     "fit.minutes": None,

@@ -9,7 +9,7 @@ the trajectories.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -47,6 +47,7 @@ def simulate_blocks(
     max_steps: int | None = None,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
+    resets: Sequence[int] | None = None,
 ) -> Iterator[Trajectory]:
     """Yield the episodes that ``simulate`` returns, in order, each as soon as its block has ended.
 
@@ -60,6 +61,7 @@ def simulate_blocks(
         max_steps: as for ``simulate``.
         device: of the policy in this process; in Ray's actors it acts on the CPU.
         progress: as for ``simulate``.
+        resets: the seed of each episode's reset, in place of those that follow from ``seed``.
 
     Raises:
         WmplayError: as ``simulate`` and ``RayPool.map``.
@@ -73,6 +75,7 @@ def simulate_blocks(
         "explore": explore,
         "max_steps": max_steps,
         "device": torch.device("cpu" if actors is not None else device),
+        "resets": resets,
     }
     done = steps = 0
 
@@ -137,6 +140,7 @@ class _Simulator:
         explore: bool,
         max_steps: int | None,
         device: torch.device,
+        resets: Sequence[int] | None = None,
         progress: Progress = lambda episodes, steps: None,
     ) -> None:
         self.env = env() if callable(env) else env
@@ -149,7 +153,7 @@ class _Simulator:
         self.batch = self.env if isinstance(self.env, VectorEnv) else BatchOfOne(self.env)
         self.stepper = Stepper(self.batch)
         self.policy, self.explore, self.device = policy, explore, device
-        self.max_steps, self.progress = max_steps, progress
+        self.max_steps, self.progress, self.resets = max_steps, progress, resets
         self.warned = max_steps is not None
 
     def __call__(self, block: _Block) -> list[Trajectory]:
@@ -161,7 +165,7 @@ class _Simulator:
         wanted = np.arange(stepper.num_envs) < block.stop - block.first  # False where the episode has ended
         calls = steps = 0
 
-        stepper.reset(seed)
+        stepper.reset(seed if self.resets is None else self._resets(block))
         tape.begin(stepper.first, stepper.frames)
         last_action = driver.zeros
         while wanted.any():
@@ -181,6 +185,12 @@ class _Simulator:
             if step.over.any() or calls % PROGRESS_EVERY == 0:
                 self.progress(len(kept), steps)
         return [kept[slot] for slot in sorted(kept)]
+
+    def _resets(self, block: _Block) -> list[int]:
+        """Return the seed of each slot's reset; slots that the block does not need repeat the last one."""
+        assert self.resets is not None
+        own = list(self.resets[block.first : block.stop])
+        return own + own[-1:] * (self.stepper.num_envs - len(own))
 
     def _warn_of_endless(self, steps: int) -> None:
         if not self.warned and steps >= ENDLESS:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple, TypeAlias
 
@@ -113,7 +113,8 @@ class BatchOfOne(VectorEnv[Any, Any, Any]):
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
         """Reset the only slot, whatever the mask in the options is."""
-        observation, info = self.envs[0].reset(seed=seed, options=None)
+        own = seed[0] if isinstance(seed, Sequence) else seed
+        observation, info = self.envs[0].reset(seed=own, options=None)
         return _batched(observation), info
 
     def step(self, action: Array) -> tuple[Any, Array, Array, Array, dict[str, Any]]:

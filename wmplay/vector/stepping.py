@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -58,8 +58,8 @@ class Stepper:
         self._answers = BatchAnswers(env)
         self.spaces, self.name = self._answers.spaces, self._answers.name
 
-    def reset(self, seed: int) -> None:
-        """Begin episodes in all slots."""
+    def reset(self, seed: int | Sequence[int]) -> None:
+        """Begin episodes in all slots, from one seed or from one for each slot."""
         self.frames = self._answers.reset(self.env.reset(seed=seed))
         self.first = np.ones(self.num_envs, np.bool_)
         self._resetting = np.zeros(self.num_envs, np.bool_)  # next-step: the next step only resets

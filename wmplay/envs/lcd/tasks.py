@@ -31,6 +31,7 @@ class Task(ABC):
     goal_keys: ClassVar[tuple[str, ...]]  # observation keys that also come as goal_<key>
     needs_full_state: ClassVar[bool] = False
     passive_steps: ClassVar[int] = 0  # steps without action from a random start to the goal
+    ends = True  # whether reaching the goal ends an episode
 
     def __init__(self, world: World, threshold: float, reward: Reward) -> None:
         if not threshold > 0:
@@ -51,12 +52,12 @@ class Task(ABC):
         """Return the distance to the goal over the leading axes: mean |goal - now| of scaled positions."""
 
     def reward_and_terminated(self, before: Observation, after: Observation) -> tuple[Any, Any]:
-        """Return the reward of a step between two observations, and whether it reached the goal."""
+        """Return the reward of a step between two observations, and whether it ended at the goal."""
         distance = self.distance(after)
         reached = distance < self.threshold
         if self.reward == "distance":
-            return -distance + reached, reached
-        return 10 * (self.distance(before) - distance) - 0.05 + reached, reached
+            return -distance + reached, reached & self.ends
+        return 10 * (self.distance(before) - distance) - 0.05 + reached, reached & self.ends
 
 
 class BodyGoal(Task):

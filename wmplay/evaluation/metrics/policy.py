@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from wmplay.contracts import GOAL_PREFIX, Trajectory
+from wmplay.contracts import GOAL_PREFIX, Array, Trajectory
 from wmplay.evaluation.scores import PolicyScore
 from wmplay.evaluation.statistics import mean_interval, success_rate
 
@@ -21,12 +21,17 @@ def score_episodes(episodes: Sequence[Trajectory], seed: int) -> PolicyScore:
         episodes: of one policy.
         seed: of the episodes, recorded in the score.
     """
-    returns = [float(episode.reward.sum(dtype=np.float64)) for episode in episodes]
-    lengths = [len(episode) for episode in episodes]
     has_goal = any(key.startswith(GOAL_PREFIX) for episode in episodes for key in episode.observation)
     successes = [bool(episode.terminated.any()) for episode in episodes] if has_goal else None
+    return policy_score([episode.reward for episode in episodes], successes, seed)
+
+
+def policy_score(rewards: Sequence[Array], successes: list[bool] | None, seed: int) -> PolicyScore:
+    """Return the score of episodes, given the rewards [T] and the success of each."""
+    returns = [float(reward.sum(dtype=np.float64)) for reward in rewards]
+    lengths = [len(reward) for reward in rewards]
     return PolicyScore(
-        episodes=len(episodes),
+        episodes=len(rewards),
         seed=seed,
         mean_return=mean_interval(np.array(returns)),
         mean_length=mean_interval(np.array(lengths)),
