@@ -17,6 +17,7 @@ from torch import Tensor
 
 from wmplay.contracts import Segment, capabilities
 from wmplay.errors import ConfigError, SpaceError
+from wmplay.models.rssm import RSSM
 from wmplay.models.video.cdna import compose, kernels, move
 from wmplay.models.video.latent import Evidence, log_mean_exp, ramp
 from wmplay.models.video.reward_only import RewardOnly
@@ -324,3 +325,40 @@ def test_keys_choose_what_is_read() -> None:
     assert not torch.equal(model.initial(first)["code"], model.initial(wanted)["code"])
     with refused(ConfigError, "keys", got=["x"]):
         RewardOnly(SPACES["goal"], ACTIONS["continuous"], keys=["x"], **TINY)
+
+
+# ---- rssm ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("reward_from", "reached"), [("frames", False), ("latent", True)])
+def test_the_rewards_of_a_state_space_model_may_be_seen_in_its_frames_alone(
+    reward_from: str, reached: bool
+) -> None:
+    sizes = {"deter": 7, "stoch": 3, "hidden": 11, "image_hidden": 5}
+    model = RSSM(SPACES["goal"], ACTIONS["continuous"], **sizes, goals=True, reward_from=reward_from)
+    given = data("goal")
+    with torch.no_grad():
+        tracked = model.track(given)
+        belief = model.observe(
+            model.initial({k: v[:, 0] for k, v in given.observation.items()}),
+            given.action,
+            {k: v[:, 1:] for k, v in given.observation.items()},
+        )
+        torch.testing.assert_close(tracked["goal"].unflatten(0, (B, T + 1))[:, -1], belief["goal"])
+        future = random_actions(ACTIONS["continuous"], B, H)
+        reward = model.predict(belief, future).reward
+        half = model.predict(belief, future[:, :1])
+        rest = model.predict(half.belief, future[:, 1:])
+        torch.testing.assert_close(torch.cat([half.reward, rest.reward], 1), reward)
+        elsewhere = {**belief, "goal": belief["goal"].flip(0)}
+        assert not torch.equal(model.predict(elsewhere, future).reward, reward)
+    reads = (*model.encoder.parameters(), *model.cell.parameters())
+    model.outcome.weights = {"reward": 0.0, "continuation": 0.0}
+    slopes = []
+    for weight in (0.0, 1.0):
+        model.outcome.weights["reward"] = weight
+        torch.manual_seed(2)
+        slopes.append(torch.autograd.grad(model.loss(given)[0], reads))
+    assert any(not torch.equal(x, y) for x, y in zip(*slopes, strict=True)) is reached
+    with refused(ConfigError, "reward_from"):
+        RSSM(SPACES["goal"], ACTIONS["continuous"], reward_from="pixels")

@@ -12,22 +12,23 @@ By the time rule action[t - 1] leads to observation[t], with reward[t - 1].
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import gymnasium as gym
+import torch
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn import functional as F
 
-from wmplay.contracts import LazyMapping, Segment, Surprise
-from wmplay.errors import SpaceError
-from wmplay.models.rssm.state_space import StateSpace
+from wmplay.contracts import GOAL_PREFIX, LazyMapping, Segment, Surprise
+from wmplay.errors import ConfigError, SpaceError
+from wmplay.models.rssm.state_space import Belief, StateSpace
 from wmplay.nets.by_key import ModulesByKey, term
-from wmplay.nets.heads import OutcomeHeads, masked_mean
+from wmplay.nets.heads import FrameReader, OutcomeHeads, masked_mean
 from wmplay.nets.layers import mlp
-from wmplay.nets.modalities import Binary, modalities
-from wmplay.nets.observations import ImageHead, vectors
+from wmplay.nets.modalities import Binary, chosen_space, modalities
+from wmplay.nets.observations import ImageHead, ObservationEncoder, vectors
 
 
 class RSSM(StateSpace):
@@ -55,10 +56,14 @@ class RSSM(StateSpace):
         two_hot: whether the reward is a distribution over bins (DreamerV3); else a Gaussian of width 1.
         reward_weight: weight of the reward's loss; 0 = no reward head.
         continuation_weight: weight of the continuation's loss; 0 = no continuation head.
+        keys: the observation keys that it reads and predicts; None = all.
+        goals: whether the heads of reward and continuation see the goal.
+        reward_from: what they see besides: the "latent" after a step, or the expected "frames" before and
+            after it, through which no gradient goes (Babaeizadeh et al. 2020, arXiv 2012.04603).
 
     Raises:
         SpaceError: for other spaces.
-        ConfigError: for sizes and weights out of range.
+        ConfigError: for sizes and weights out of range, or a key that the observations lack.
     """
 
     def __init__(
@@ -83,10 +88,16 @@ class RSSM(StateSpace):
         two_hot: bool = False,
         reward_weight: float = 1.0,
         continuation_weight: float = 1.0,
+        keys: Sequence[str] | None = None,
+        goals: bool = False,
+        reward_from: Literal["latent", "frames"] = "latent",
     ) -> None:
-        seen = modalities(
-            observation_space, vector_sigma=vector_sigma, pixel_sigma=pixel_sigma, symlog=symlog
-        )
+        if reward_from not in ("latent", "frames"):
+            raise ConfigError(f"rssm: reward_from is {reward_from!r}", expected="latent or frames")
+        widths = {"vector_sigma": vector_sigma, "pixel_sigma": pixel_sigma}
+        known = modalities(chosen_space(observation_space, keys), **widths, symlog=symlog, goals=goals)
+        wanted = {key: m for key, m in known.items() if key.startswith(GOAL_PREFIX)}
+        seen = {key: m for key, m in known.items() if key not in wanted}
         super().__init__(
             seen,
             action_space,
@@ -114,7 +125,37 @@ class RSSM(StateSpace):
                 if key not in self.vector_sizes
             }
         )
-        self.outcome = OutcomeHeads(features, hidden, layers, reward_weight, continuation_weight, two_hot)
+        self.goals, self.reads = goals, list(seen)
+        self.predicted = self.reads
+        self.goal, self.reader = None, None
+        if wanted:
+            self.goal = ObservationEncoder(wanted, position_features, image_hidden, 1, hidden)
+        if reward_from == "frames":
+            self.reader = FrameReader(seen, position_features, hidden, self.encode_action.size)
+        inputs = (features if self.reader is None else self.reader.size) + hidden * bool(wanted)
+        self.outcome = OutcomeHeads(inputs, hidden, layers, reward_weight, continuation_weight, two_hot)
+
+    def initial(self, observation: Mapping[str, Tensor]) -> Belief:
+        """Return the belief after an episode's first frame {key: [B, ...]}: the mode of its posterior."""
+        return {**super().initial(observation), **self._wanted(observation)}
+
+    def begun(self, segment: Segment) -> Belief:
+        """Return the goal of each row."""
+        return self._wanted({key: value[:, 0] for key, value in segment.observation.items()})
+
+    def _wanted(self, observation: Mapping[str, Tensor]) -> Belief:
+        """Return the code of the goal, [B, hidden], by the name that it has in a belief."""
+        return {} if self.goal is None else {"goal": self.goal(observation)}
+
+    def seen_by_heads(self, latent: Tensor, action: Tensor, belief: Belief) -> Tensor:
+        """Return the inputs [B, T, F] of the heads of reward and continuation."""
+        seen = latent[:, 1:]
+        if self.reader is not None:
+            frames = {key: decoded.mean for key, decoded in self.decode(latent).items()}
+            seen = self.reader(frames, action)
+        if self.goal is None:
+            return seen
+        return torch.cat([seen, belief["goal"].unsqueeze(1).expand(-1, seen.shape[1], -1)], -1)
 
     def decode(self, latent: Tensor) -> Mapping[str, Distribution]:
         """Return distributions of each observation key from latent [..., D + S], each computed at its first

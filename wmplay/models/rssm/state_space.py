@@ -21,7 +21,7 @@ from wmplay.nets.layers import mlp
 from wmplay.nets.modalities import Modality
 from wmplay.nets.observations import ObservationEncoder
 
-Belief: TypeAlias = dict[str, Tensor]  # deter [B, D], stoch [B, S]
+Belief: TypeAlias = dict[str, Tensor]  # deter [B, D], stoch [B, S], and what a model adds
 
 
 class StateSpace(nn.Module, ABC):
@@ -92,6 +92,16 @@ class StateSpace(nn.Module, ABC):
     def decode(self, latent: Tensor) -> Mapping[str, Distribution]:
         """Return distributions of the keys that are predicted, from latents [..., D + S]."""
 
+    def seen_by_heads(self, latent: Tensor, action: Tensor, belief: Belief) -> Tensor:
+        """Return the inputs [B, T, F] of the heads of reward and continuation: the latents after each step.
+
+        Args:
+            latent: [B, T + 1, D + S], before and after T steps.
+            action: [B, T, A] of the steps, encoded.
+            belief: of an earlier time.
+        """
+        return latent[:, 1:]
+
     # ---- the verbs ------------------------------------------------------------------------------
 
     def initial(self, observation: Mapping[str, Tensor]) -> Belief:
@@ -109,7 +119,7 @@ class StateSpace(nn.Module, ABC):
         """
         embedding = self.encoder(observation)
         deter, stoch, _ = self.rollout(belief, self.encode_action(action), embedding)
-        return {"deter": deter[:, -1], "stoch": stoch[:, -1]}
+        return {**belief, "deter": deter[:, -1], "stoch": stoch[:, -1]}
 
     def predict(
         self,
@@ -124,10 +134,10 @@ class StateSpace(nn.Module, ABC):
         ``temperature`` multiplies the noise: it scales the widths of Gaussian latents, and divides the logits
         of categorical ones.
         """
-        inputs = self.input_action(self.encode_action(action)).unbind(1)
+        acted = self.encode_action(action)
         deter, stoch = belief["deter"], belief["stoch"]
-        steps = []
-        for action_input in inputs:
+        steps = [torch.cat([deter, stoch], dim=-1)]
+        for action_input in self.input_action(acted).unbind(1):
             deter = self.cell(F.silu(self.input_stoch(stoch) + action_input), deter)
             statistics = self.prior(deter)
             noise = None
@@ -136,8 +146,9 @@ class StateSpace(nn.Module, ABC):
             stoch = self.latent.pick(statistics, noise)
             steps.append(torch.cat([deter, stoch], dim=-1))
         latent = torch.stack(steps, dim=1)
-        outcomes = self.outcome(lambda: latent)
-        return LazyPrediction(latent, outcomes, {"deter": deter, "stoch": stoch}, self.decode)
+        outcomes = self.outcome(lambda: self.seen_by_heads(latent, acted, belief))
+        after = {**belief, "deter": deter, "stoch": stoch}
+        return LazyPrediction(latent[:, 1:], outcomes, after, self.decode)
 
     # ---- as features -----------------------------------------------------------------------------
 
@@ -148,7 +159,12 @@ class StateSpace(nn.Module, ABC):
     def track(self, segment: Segment) -> Belief:
         """Return the belief at every frame of a segment: row b * (T + 1) + t is after frames 0 to t."""
         deter, stoch, _ = self._along(segment, self.embed_frames(segment))
-        return {"deter": deter.flatten(0, 1), "stoch": stoch.flatten(0, 1)}
+        begun = {name: x.repeat_interleave(deter.shape[1], 0) for name, x in self.begun(segment).items()}
+        return {**begun, "deter": deter.flatten(0, 1), "stoch": stoch.flatten(0, 1)}
+
+    def begun(self, segment: Segment) -> Belief:
+        """Return the part of a segment's beliefs that does not change in an episode: nothing."""
+        return {}
 
     # ---- training --------------------------------------------------------------------------------
 
@@ -167,7 +183,8 @@ class StateSpace(nn.Module, ABC):
             latent: [B, T + 1, D + S], of all its frames.
             statistics: of posterior and prior.
         """
-        outcomes = self.outcome.negative_log_likelihoods(latent[:, 1:], segment)
+        action, begun = self.encode_action(segment.action), self.begun(segment)
+        outcomes = self.outcome.negative_log_likelihoods(self.seen_by_heads(latent, action, begun), segment)
         terms |= {name: masked_mean(values, segment.mask) for name, values in outcomes.items()}
         terms["kl"] = masked_mean(self._balanced_kl(*statistics), F.pad(segment.mask, (1, 0), value=True))
 
