@@ -11,11 +11,12 @@ import torch
 from refusals import refused
 
 import wmplay
-from wmplay.contracts import Prediction
+from wmplay.contracts import Prediction, Segment, Surprise
 from wmplay.envs.lcd.env import LcdEnv
 from wmplay.errors import RunError
 from wmplay.evaluation import load_evaluation, save_evaluation
 from wmplay.evaluation.gallery import load_pairs
+from wmplay.evaluation.scores import flat
 from wmplay.evaluation.violation import draw_pairs, evaluate_violation, kinds_of
 from wmplay.evaluation.violation.pairs import EVENT, KINDS, SCREEN, STEPS, Kind
 from wmplay.evaluation.violation.scoring import surprise_of
@@ -105,24 +106,69 @@ class Remembers(Copies):
 
 
 def test_who_remembers_nothing_is_right_half_the_time() -> None:
-    found = evaluate_violation(Copies(), world("behind"), PAIRS, draws=0)
+    found = evaluate_violation(Copies(), world("behind"), PAIRS)
     assert found is not None
     score, shown = found
     for name, kind in score.kinds.items():
         assert kind.pairs == PAIRS
-        assert kind.accuracy["model"].value == 0.5
-        assert kind.accuracy["pixel difference"].value == 0.5
-        assert kind.accuracy["oracle"].value == 1.0
+        for shares in (kind.accuracy, kind.sets):
+            assert shares["model"].value == 0.5
+            assert shares["pixel difference"].value == 0.5
+            assert shares["oracle"].value == 1.0
         assert shown[name].frames.shape == (2, STEPS + 1, 16, 32)
         assert shown[name].surprise.shape == (2, STEPS)
 
 
 def test_who_remembers_is_surprised_where_a_body_vanishes() -> None:
-    found = evaluate_violation(Remembers(), world("behind"), PAIRS, untrained=Copies(), draws=0)
+    found = evaluate_violation(Remembers(), world("behind"), PAIRS, untrained=Copies())
     assert found is not None
     score = found[0]
-    assert score.kinds["turns_back"].accuracy["model"].value > 0.9
-    assert score.kinds["turns_back"].accuracy["untrained"].value == 0.5
+    assert score.kinds["turns_back"].sets["model"].value > 0.9
+    assert score.kinds["turns_back"].sets["untrained"].value == 0.5
+
+
+class Weighs(Remembers):
+    """A model that finds every lit pixel unlikely, and remembers a little."""
+
+    def predict(self, belief: torch.Tensor, action: torch.Tensor, *, generator: object = None) -> Prediction:
+        first = belief[:, 0].flatten(1)
+        curtain = 16 * 12  # pixels that are always lit
+        p = 0.01 + 1e-4 * (first.sum(1) - curtain).clamp(min=0)  # more, if a body was seen
+        screens = p[:, None, None, None].expand(-1, 1, *belief.shape[2:])
+        return Prediction(screens, None, None, belief, lambda latent: {SCREEN: latent})
+
+
+def test_what_an_ending_costs_by_itself_cancels_in_sets() -> None:
+    found = evaluate_violation(Weighs(), world("behind"), PAIRS)
+    assert found is not None
+    vanishes = found[0].kinds["vanishes"]
+    assert vanishes.accuracy["model"].value == 0.5  # a body costs more than none, possible or not
+    assert vanishes.sets["model"].value == 1.0
+
+
+class Likely(Copies):
+    """A model with a likelihood of its own: a screen costs a nat for each lit pixel, and a draw."""
+
+    kind = "exact"
+
+    def surprise(self, segment: Segment) -> Surprise:
+        lit = segment.observation[SCREEN][:, 1:].float().sum((2, 3))
+        return Surprise(lit + (torch.randn(()) if self.kind == "bound" else 0), self.kind)  # type: ignore[arg-type]
+
+
+def test_surprise_is_the_likelihood_of_a_model_that_has_one() -> None:
+    env = world("hidden_floor")
+    films = [pair.possible for pair in draw_pairs(env, kinds_of(env)[0], 2)]
+    lit = np.stack([film.observation[SCREEN][1:].sum((1, 2)) for film in films])
+    assert np.allclose(surprise_of(Likely(), films), lit / np.log(2))
+    bound = Likely()
+    bound.kind = "bound"
+    shift = surprise_of(bound, films) - lit / np.log(2)
+    torch.manual_seed(0)
+    assert np.allclose(
+        shift, float(torch.stack([torch.randn(()) for _ in range(8)]).mean()) / np.log(2), atol=1e-3
+    )
+    assert np.array_equal(surprise_of(bound, films), surprise_of(bound, films))
 
 
 def test_surprise_is_in_bits() -> None:
@@ -151,9 +197,10 @@ def test_a_model_without_pictures_is_scored_by_its_features() -> None:
 
 
 def test_a_run_keeps_its_pairs_and_shows_them(tmp_path: Path) -> None:
-    score = evaluate_violation(Copies(), world("hidden_floor"), 4, draws=0)
+    score = evaluate_violation(Copies(), world("hidden_floor"), 4)
     assert score is not None
-    save_evaluation(tmp_path, violation=score)
+    assert flat({"violation": score[0]})["violation/stays_down"] == 0.5
+    save_evaluation(tmp_path, violation=score[0], pairs=score[1])
     loaded = load_evaluation(tmp_path)
     assert loaded is not None
     assert loaded.violation == score[0]

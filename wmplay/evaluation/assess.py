@@ -96,20 +96,23 @@ def assess(
             clips = cut(needed)[1]
         scores["arbiter"] = judge(model, clips.first(needed), arbiter_of(parts.env))
     if model is not None and cfg.violation.pairs:
-        scores["violation"] = _assess_violation(settings, parts, device)
+        scores |= _assess_violation(settings, parts, device, baselines)
     if cfg.policy.episodes:
         scores |= _assess_policies(settings, parts, device, baselines, check)
     return {name: score for name, score in scores.items() if score is not None}
 
 
-def _assess_violation(settings: Settings, parts: Parts, device: torch.device) -> Any:
-    """Score the model's surprise, next to that of the same model before its fit; None outside LCD worlds."""
+def _assess_violation(
+    settings: Settings, parts: Parts, device: torch.device, baselines: bool
+) -> dict[str, Any]:
+    """Score the model's surprise, and that of the same model before its fit; {} in other worlds."""
     env = parts.env.unwrapped
     if not isinstance(env, LcdEnv):
-        return None
-    untrained, seed = untrained_model(settings, parts, device), settings.evaluate.seed
+        return {}
+    untrained, seed = untrained_model(settings, parts, device) if baselines else None, settings.evaluate.seed
     pairs = settings.evaluate.violation.pairs
-    return evaluate_violation(parts.model, env, pairs, untrained=untrained, seed=seed, device=device)
+    found = evaluate_violation(parts.model, env, pairs, untrained=untrained, seed=seed, device=device)
+    return {} if found is None else {"violation": found[0], "pairs": found[1]}
 
 
 def _assess_policies(

@@ -43,8 +43,9 @@ def save_evaluation(
     surprise: SurpriseScore | None = None,
     agreement: AgreementScore | None = None,
     arbiter: ArbiterScore | None = None,
-    violation: tuple[ViolationScore, ShownPairs] | None = None,
+    violation: ViolationScore | None = None,
     features: FeatureScore | None = None,
+    pairs: ShownPairs | None = None,
     clips: ShownClips | None = None,
     unprompted: ShownClips | None = None,
     duplicate: ShownClips | None = None,
@@ -56,20 +57,19 @@ def save_evaluation(
 
     Args:
         run_dir: of the run.
-        prediction, spread, surprise, agreement, arbiter, features: the model's scores.
-        violation: the model's score, and pairs for the report.
+        prediction, spread, surprise, agreement, arbiter, violation, features: the model's scores.
+        pairs: of possible and impossible episodes, for the report.
         clips, unprompted, duplicate: predictions for the report (see ``ShownClips``).
         episodes: of the policy in the real world, for the report: only images are kept (and nothing without
             images).
         learned_episodes: the same in the learned world, from the same starts and with the same goals.
         policies: scores by name: ``policy=...`` first, then ``random=...`` and others.
     """
-    violated, pairs = violation or (None, {})
-    evaluation = Evaluation(prediction, spread, surprise, agreement, arbiter, violated, features, policies)
+    evaluation = Evaluation(prediction, spread, surprise, agreement, arbiter, violation, features, policies)
     write_sealed_json(run_dir / EVALUATION_FILE, _finite(asdict(evaluation)))
     for name, some in (("clips", clips), ("unprompted", unprompted), ("duplicate", duplicate)):
         save_clips(run_dir, name, some)
-    save_pairs(run_dir, pairs)
+    save_pairs(run_dir, pairs or {})
     save_episodes(run_dir, "episodes", episodes)
     save_episodes(run_dir, "learned_episodes", learned_episodes)
 
@@ -115,7 +115,8 @@ def _check(evaluation: Evaluation) -> None:
     if lacking or (evaluation.arbiter and MODEL not in evaluation.arbiter.likeness):
         raise ValueError("a score of the model is missing")
     if evaluation.violation and any(
-        MODEL not in kind.accuracy for kind in evaluation.violation.kinds.values()
+        MODEL not in kind.accuracy or kind.accuracy.keys() != kind.sets.keys()
+        for kind in evaluation.violation.kinds.values()
     ):
         raise ValueError("a score of the model's surprise is missing")
     for name, policy in evaluation.policies.items():

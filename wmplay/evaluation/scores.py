@@ -269,19 +269,20 @@ class KindViolation:
     what: str  # happens, in words
     pairs: Count
     accuracy: dict[str, Interval]  # of each predictor: share of pairs; ties count one half
+    sets: dict[str, Interval]  # the same of sets of two pairs that exchange their endings
 
 
 @dataclass(frozen=True)
 class ViolationScore:
-    """The share of pairs in which the impossible episode surprises more than the possible one, by kind."""
+    """The share of pairs, and of sets of two pairs, in which the impossible surprises more, by kind."""
 
     unit: str  # of the model's surprise
     event: Count  # the moment of the event
     kinds: dict[str, KindViolation]
 
     def row(self) -> dict[str, float]:
-        """Return flat metrics for a log: ``vanishes``, ``turns_back``, ..."""
-        return {name: kind.accuracy[MODEL].value for name, kind in self.kinds.items()}
+        """Return flat metrics for a log: ``vanishes``, ``turns_back``, ... (of sets)."""
+        return {name: kind.sets[MODEL].value for name, kind in self.kinds.items()}
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def draw_pairs(env: LcdEnv, kind: Kind, number: int, seed: int = 0) -> list[Pair
     Args:
         env: of an LCD world, of which ``kinds_of`` has the kind.
         kind: of the event.
-        number: of pairs, even.
+        number: of pairs; one more if odd.
         seed: of all draws.
 
     Raises:
@@ -70,7 +70,7 @@ def draw_pairs(env: LcdEnv, kind: Kind, number: int, seed: int = 0) -> list[Pair
         first, second = _matched(stage, kind, rng)
         pairs.append(Pair(kind.name, first, _spliced(first, second)))
         pairs.append(Pair(kind.name, second, _spliced(second, first)))
-    return pairs[:number]
+    return pairs
 
 
 def _matched(stage: Stage, kind: Kind, rng: np.random.Generator) -> Films:
