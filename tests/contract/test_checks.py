@@ -9,10 +9,16 @@ from wmplay import registry
 from wmplay.check import check_env, check_planner
 from wmplay.envs import build_env, env_config
 
+# Others are of the same kind, with two bodies more, other statics or a task (see below).
+OF_A_KIND = {"lcd", "luxo_ramps", "walls", "luxo_hazard"} | {
+    f"{robot}_{objects}" for robot in ("luxo", "urchin") for objects in ("balls", "cubes")
+}
+
 
 def worlds() -> list[str]:
     """Those of ours, which need no extra."""
-    return [name for name in registry.names("env") if registry.piece_config("env", name).get("world")]
+    names = [name for name in registry.names("env") if registry.piece_config("env", name).get("world")]
+    return [name for name in names if name not in OF_A_KIND]
 
 
 def in_this_process(config: Any, num_envs: int | None = None, autoreset: Any = "same_step") -> Any:

@@ -253,6 +253,7 @@ def test_an_exact_state_goes_on_with_its_velocities():
 @pytest.mark.parametrize("world", ["urchin", "luxo", "crab", "urchin_cube"])
 def test_angles_known_up_to_whole_turns_are_unwound(world):
     env = LcdEnv(world, full_state=True)
+    env.action_space.seed(0)
     for seed in range(5):
         env.reset(seed=seed)
         for _ in range(7):

@@ -21,8 +21,10 @@ def drawn_by_pillow(world, pose, shape):
     image = Image.new("1", (world.lcd_width, world.lcd_height))
     draw = ImageDraw.Draw(image)
     moving = [(form[i], place) for form, i, place in zip(world.shapes, shape, pose, strict=True)]
-    fixed = [(each.shape, (*each.position, each.angle)) for each in world.occluders]
+    fixed = [(each.shape, (*each.position, each.angle)) for each in (*world.statics, *world.occluders)]
+    left = 0 if world.walls else pose[len(world.objects), 0] - world.width / 2
     for form, (x, y, angle) in (*moving, *fixed):
+        x = x - left
         if isinstance(form, Circle):
             r = form.radius
             draw.ellipse([(x - r) * scale, (y - r) * scale, (x + r) * scale, (y + r) * scale], fill=1)

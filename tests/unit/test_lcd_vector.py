@@ -20,6 +20,23 @@ CASES = {
     "urchin_cube": {"world": "urchin_cube", "task": "cube_goal", "goal_threshold": 0.2},
     "object3": {"world": "object3", "full_state": True},
     "crab_cube": {"world": "crab_cube", "physics": "fast"},
+    "factors": {
+        "world": "urchin_ball",
+        "task": "body_goal",
+        "goal_threshold": 0.2,
+        "sound": True,
+        "hazard": [3, 0, 4, 2],
+        "factors": {
+            **{
+                "gravity": [5, 15],
+                "size": [0.8, 1.2],
+                "motor": [0.5, 2],
+                "delay": [0, 2],
+                "sticky": [0, 0.5],
+            },
+            **{"noise": 0.02, "flips": 0.01, "shown": ["gravity"]},
+        },
+    },
 }
 
 

@@ -44,7 +44,10 @@ ELSEWHERE = ("dir", "run")  # where a run is written is no part of what it is
 LATER_SETTINGS: Mapping[str, Any] = {
     "collect.steps": 0,
     "env.action_limit": None,
+    "env.factors": {},
+    "env.hazard": None,
     "env.screen": "outwards",
+    "env.sound": False,
     "evaluate.policy.starts": "resets",
     "evaluate.violation": {"pairs": 0},
     "fit.agc": None,

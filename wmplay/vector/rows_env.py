@@ -182,10 +182,7 @@ class RowsVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
         self._begin(rows)
         for key, values in self.observe_rows(rows).items():
             self._observation[key][rows] = values
-        final_info = {
-            key: ended.copy() if key.startswith("_") else np.where(ended, values, 0).astype(values.dtype)
-            for key, values in info.items()
-        }
+        final_info = _of_rows(info, ended)
         going = np.where(ended, False, info.get("success", False))
         finals = {
             "final_obs": final_obs,
@@ -198,3 +195,16 @@ class RowsVectorEnv(VectorEnv[dict[str, Array], Array, Array]):
 
     def _copies(self) -> dict[str, Array]:
         return {key: values.copy() for key, values in self._observation.items()}
+
+
+def _of_rows(info: Mapping[str, Any], rows: Array) -> dict[str, Any]:
+    """Return infos, in Gymnasium's form, of the slots in a mask [N] alone."""
+    found: dict[str, Any] = {}
+    for key, values in info.items():
+        if isinstance(values, Mapping):
+            found[key] = _of_rows(values, rows)
+        else:
+            found[key] = (
+                rows.copy() if key.startswith("_") else np.where(rows, values, 0).astype(values.dtype)
+            )
+    return found

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
 import gymnasium
 
 from wmplay.envs.lcd.batch import Batch
-from wmplay.envs.lcd.options import RENDER_MODES, Observation, RenderMode, check_options, enlarged, make_task
+from wmplay.envs.lcd.factors import read_factors
+from wmplay.envs.lcd.options import (
+    RENDER_MODES,
+    Observation,
+    RenderMode,
+    check_options,
+    enlarged,
+    make_task,
+    metadata_of,
+)
 from wmplay.envs.lcd.physics import Blueprint, Physics, Simulation
 from wmplay.envs.lcd.screen import Rounding
 from wmplay.envs.lcd.simulator import LcdSimulator
@@ -29,8 +38,10 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
 
     Observations: ``lcd`` [H, W] uint8, 1 where a body is; ``proprio`` [4 x robot bodies] float32: x, y, cos
     and sin of each, scaled to [-1, 1] (a single zero without a robot); with ``full_state``, the same of
-    objects and robots; with a task, its ``goal_`` keys. Velocities are not observed: one frame is not a
-    Markov state. Actions: one number in [-1, 1] for each movable joint (one ignored number without any).
+    objects and robots; with a task, its ``goal_`` keys; with ``sound``, the energies of impacts [4] float32;
+    with factors that are shown, their values as ``factors`` [F] float32. Velocities are not observed: one
+    frame is not a Markov state. Actions: one number in [-1, 1] for each movable joint (one ignored number
+    without any).
 
     ``reset(options={"state": state})`` starts in a given state: [bodies, 6] of x, y, angle and their
     velocities, as ``state`` returns it, or a ``full_state`` observation, with velocities of zero.
@@ -47,6 +58,11 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
         goal_threshold: the distance below which the goal is reached.
         screen: rounding of polygons: "outwards", so that thin limbs never break up, or "original", which
             lights the pixels of the original testbed.
+        factors: {factor: a number, or a range [low, high] that each episode draws from}, and {"shown": the
+            factors that are observed} (see ``factors.ranges``); ``info["factors"]`` has the values of all.
+        sound: whether to observe ``sound`` (see ``factors.sound``).
+        hazard: [left, bottom, right, top] in metres: a region that is not to be entered. ``info["cost"]`` is
+            1 if a body of the robot is in it. For envs with a task.
 
     Raises:
         ConfigError, UnknownName: for an unknown or impossible world or task.
@@ -65,14 +81,20 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
         reward: Reward | None = None,
         goal_threshold: float = 0.05,
         screen: Rounding = "outwards",
+        factors: Mapping[str, Any] = {},
+        sound: bool = False,
+        hazard: Sequence[float] | None = None,
     ) -> None:
         self.world = find_world(world)
-        self.task = make_task(self.world, task, reward, goal_threshold)
+        self.task = make_task(self.world, task, reward, goal_threshold, hazard)
+        self.factors = read_factors(factors, self.world)
         self.screen = screen
         self.max_steps = check_options(self.world, physics, max_steps, render_mode)
         self.render_mode = render_mode
-        self.metadata = {**self.metadata, "render_fps": self.world.fps, "passive": not self.world.robots}
-        self._batches = partial(Batch, self.world, self.task, physics, full_state, screen)
+        self.metadata = metadata_of(self.world, self.factors)
+        self._batches = partial(
+            Batch, self.world, self.task, physics, full_state, screen, self.factors, sound
+        )
         self._batch = self._batches(1)
         self.observation_space: gymnasium.Space[Any] = self._batch.observation_space
         self.action_space = self._batch.action_space
@@ -96,10 +118,13 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
         world = find_world(settings["world"])
         name = next((name for name, built_in in WORLDS.items() if built_in == world), None)
         digest = hashlib.sha256(_as_text(world).encode()).hexdigest()[:12]
-        origin = {"world": name or f"custom-{digest}"}
+        origin: dict[str, Any] = {"world": name or f"custom-{digest}"}
         origin |= {key: settings[key] for key in ("physics", "screen") if key in settings}
         if world.robots and world.objects:  # 0.1.0 started objects higher, and has no entry
             origin["object_starts"] = "lowest 3/8"
+        factors = read_factors(settings.get("factors", {}), world)
+        if factors:
+            origin |= {"world": f"{origin['world']} with factors", "factors": factors.as_config()}
         return origin
 
     @property
@@ -108,8 +133,10 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
         return self._batch.simulations[0].state
 
     @property
-    def simulator(self) -> LcdSimulator:
-        """The true dynamics."""
+    def simulator(self) -> LcdSimulator | None:
+        """The true dynamics; None where factors differ between episodes, or are observed."""
+        if self.factors and not (self.factors.are_known and not self.factors.shown):
+            return None
         return LcdSimulator(self._batches, self.max_steps)
 
     def touches(self, state: Array, bodies: Collection[int]) -> bool:
@@ -118,8 +145,9 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
         Raises:
             ConfigError, ShapeError: for a state that no reset takes.
         """
-        simulation = Simulation(Blueprint(self.world, "fast"))
-        simulation.start(Start(given_state(self.world, state), tuple(self._batch.shape[0].tolist())))
+        world = self._batch.world_of(0)
+        simulation = Simulation(Blueprint(world, "fast"))
+        simulation.start(Start(given_state(world, state), tuple(self._batch.shape[0].tolist())))
         return any((first in bodies) != (second in bodies) for first, second in simulation.touching())
 
     def reset(
@@ -158,9 +186,14 @@ class LcdEnv(gymnasium.Env[Observation, Array]):
         return {key: values[0].copy() for key, values in observation.items()}
 
     def _info(self, success: bool) -> dict[str, Any]:
-        if self.task is None:
-            return {}
-        return {"distance": float(self.task.distance(self._observation)[0]), "success": success}
+        info: dict[str, Any] = {}
+        if self.task is not None:
+            info = {"distance": float(self.task.distance(self._observation)[0]), "success": success}
+            if self.task.hazard is not None:
+                info["cost"] = float(self.task.cost(self._observation)[0])
+        if self._batch.conditions is not None:
+            info["factors"] = self._batch.conditions.info(0)
+        return info
 
     def render(self) -> Any:
         """Return the current image, uint8 [h, w, 3]; "human" shows it in a window.

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import Box2D
 import numpy as np
 
+from wmplay.envs.lcd.factors.sound import Ear
 from wmplay.envs.lcd.start import Start
 from wmplay.envs.lcd.worlds.world import Body, Circle, Joint, Object, Robot, Shape, Static, World
 from wmplay.system.arrays import Array
@@ -24,8 +25,10 @@ _GROUND = Box2D.b2BodyDef()
 class Blueprint:
     """A world's parts as Box2D definitions, made once and shared by its simulations."""
 
-    def __init__(self, world: World, physics: Physics) -> None:
-        self._made_of = world, physics
+    def __init__(self, world: World, physics: Physics, sound: bool = False) -> None:
+        self._made_of = world, physics, sound
+        self.sound = sound
+        self.shapes = world.shapes
         self.gravity = world.gravity
         self.substeps = 3 if world.fps < 30 else 1
         self.pace = (1 / (self.substeps * world.fps), *ITERATIONS[physics])
@@ -60,7 +63,8 @@ class Simulation:
     that a used world does not repeat itself bit for bit. A copy (``copy.deepcopy`` or pickled) repeats all
     steps from the start, and so continues with the same numbers.
 
-    ``b2world`` and ``motors``, its joints that move, are Box2D's own objects.
+    ``b2world`` and ``motors``, its joints that move, are Box2D's own objects; ``ear`` listens to it, if the
+    blueprint has sound.
     """
 
     def __init__(self, blueprint: Blueprint) -> None:
@@ -68,6 +72,7 @@ class Simulation:
         self._pace = blueprint.pace
         self._substeps = range(blueprint.substeps)
         self.b2world: Any = None
+        self.ear: Ear | None = None
         self.motors: list[Any] = []
         self._bodies: list[Any] = []
         self._positions: list[tuple[Any, Any]] = []
@@ -97,6 +102,7 @@ class Simulation:
             x, y, definition.angle, vx, vy, spin = states[i]
             definition.position = (x, y)
             built[i] = body = b2world.CreateBody(definition)
+            body.userData = i
             # Set afterwards, because Box2D's velocity is that of the centre of mass, which depends on the
             # shape.
             body.linearVelocity, body.angularVelocity = (vx, vy), spin
@@ -107,6 +113,10 @@ class Simulation:
             if moves:
                 self.motors.append(joint)
         self._positions = [(body.position, body) for body in self._bodies]  # live views, read every step
+        if plan.sound:
+            b2world.contactListener = self.ear = Ear(
+                [shapes[i] for shapes, i in zip(plan.shapes, start.shape, strict=True)]
+            )
 
     def step(self, speeds: Sequence[float], torques: Sequence[float] | None = None) -> None:
         """Take one env step: set each motor's speed (and greatest torque), then run the substeps."""
@@ -119,8 +129,10 @@ class Simulation:
         self._set.extend(speeds)
         if torques is not None:
             self._set.extend(torques)
-        step = self.b2world.Step
+        step, ear = self.b2world.Step, self.ear
         for _ in self._substeps:
+            if ear is not None:
+                ear.forget()
             step(*self._pace)
 
     def touching(self) -> list[tuple[int | None, int | None]]:

@@ -1,4 +1,4 @@
-"""Large images of a world for people: coloured and antialiased, with the goal as an outline."""
+"""Large images of a world for people: coloured and antialiased, with goal and hazard as outlines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from wmplay.envs.lcd.batch import Batch
-from wmplay.envs.lcd.worlds.world import Circle, Shape, World
+from wmplay.envs.lcd.tasks import Region
+from wmplay.envs.lcd.worlds.world import Circle, Shape, World, box
 from wmplay.errors import ConfigError
 from wmplay.system.arrays import Array
 
@@ -18,12 +19,13 @@ Pose: TypeAlias = tuple[float, float, float]
 PIXELS_PER_METRE = 48
 OVERSAMPLE = 3  # factor by which the image is drawn larger, then averaged down
 GOAL_COLOR = "#2b8a3e"
+HAZARD_COLOR = "#c92a2a"
 FLOOR_COLOR = "#adb5bd"
 
 
 def paint(batch: Batch, row: int) -> Array:
     """Return an image of one of the batch's worlds: [height, width, 3] uint8 at 48 pixels per metre."""
-    world = batch.world
+    world = batch.world_of(row)
     canvas = _Canvas(world, _view_left(world, batch.pose[row]))
     canvas.floor()
     for static in world.statics:
@@ -36,7 +38,15 @@ def paint(batch: Batch, row: int) -> Array:
     if batch.task is not None:
         for i in batch.task.goal_bodies:
             canvas.outline(shapes[i], tuple(batch.goal_pose[row, i]), GOAL_COLOR)
+        if batch.task.hazard is not None:
+            canvas.outline(*_frame(batch.task.hazard), HAZARD_COLOR)
     return canvas.finish()
+
+
+def _frame(region: Region) -> tuple[Shape, Pose]:
+    """Return a region as a shape and its pose."""
+    width, height = region.right - region.left, region.top - region.bottom
+    return box(width / 2, height / 2), (region.left + width / 2, region.bottom + height / 2, 0.0)
 
 
 def _painting_order(world: World) -> list[int]:

@@ -51,7 +51,7 @@ class Screen:
         self._scale = world.pixels_per_metre
         self._scrolls = not world.walls
         self._root = len(world.objects)  # the body the view follows
-        self._width = world.width
+        self._width, self._moving = world.width, len(world.bodies)
         fixed: tuple[Static | Occluder, ...] = (*world.statics, *world.occluders)
         statics = [(s.shape, (*s.position, s.angle)) for s in fixed]
         self._static_pose = np.array([pose for _, pose in statics]).reshape(len(statics), 3)
@@ -63,18 +63,20 @@ class Screen:
         # Row 0 is the top of the picture, y = 0 its bottom. All below is [H, shapes, N]: long inner axes.
         self._rows = np.arange(world.lcd_height - 1, -1, -1, dtype=np.float32)[:, None, None]
 
-    def draw(self, pose: Array, shape: Array) -> Array:
+    def draw(self, pose: Array, shape: Array, size: Array | None = None) -> Array:
         """Draw the screens of N worlds.
 
         Args:
             pose: [N, bodies, 3], x, y and angle.
             shape: [N, bodies], the index of each body's shape.
+            size: [N], the factor of all lengths of moving bodies, 1 by default.
 
         Returns:
             [N, H, W] uint8, 1 where a body is.
         """
         pose, shape = self._with_statics(pose, shape)
-        layers = [layer.spans(pose, self._rows) for layer in (self._polygons, self._circles) if layer.count]
+        drawn = [layer for layer in (self._polygons, self._circles) if layer.count]
+        layers = [layer.spans(pose, self._rows, self._sizes(layer.body, size)) for layer in drawn]
         first = np.concatenate([first for first, _ in layers], axis=1)  # [H, shapes, N]
         last = np.concatenate([last for _, last in layers], axis=1)
         if self._varies:
@@ -82,6 +84,10 @@ class Screen:
             option = np.concatenate([self._polygons.option, self._circles.option])
             last[:, (shape[:, body] != option).T] = -1
         return self._lit(first, last)
+
+    def _sizes(self, body: Array, size: Array | None) -> Array | float:
+        """Return the factor [shapes, N] of the lengths of the bodies [shapes] that are drawn."""
+        return 1.0 if size is None else np.where((body < self._moving)[:, None], size, 1.0)
 
     def _with_statics(self, pose: Array, shape: Array) -> tuple[Array, Array]:
         rows, count = len(pose), len(self._static_pose)
@@ -121,12 +127,13 @@ class _Polygons:
         self._scale = scale
         self._outwards = rounding == "outwards"
 
-    def spans(self, pose: Array, rows: Array) -> tuple[Array, Array]:
+    def spans(self, pose: Array, rows: Array, size: Array | float) -> tuple[Array, Array]:
         """Return the first and last lit column, [H, polygons, N] each; no column if last < first."""
         x, y, angle = (np.ascontiguousarray(pose[:, self.body, i].T) for i in range(3))  # [polygons, N]
         cos, sin = np.cos(angle), np.sin(angle)
-        corner_x = np.trunc(x * self._scale + cos * self._x - sin * self._y).astype(np.float32)
-        corner_y = np.trunc(y * self._scale + sin * self._x + cos * self._y).astype(np.float32)
+        local_x, local_y = self._x * size, self._y * size
+        corner_x = np.trunc(x * self._scale + cos * local_x - sin * local_y).astype(np.float32)
+        corner_y = np.trunc(y * self._scale + sin * local_x + cos * local_y).astype(np.float32)
         left = np.full((len(rows), *x.shape), np.inf, np.float32)
         right = np.full_like(left, -np.inf)
         for i in range(len(corner_x)):  # the edge from corner i - 1 to corner i
@@ -189,12 +196,13 @@ class _Circles:
         self._radius = np.array([radius for _, _, radius in mine])[:, None]
         self._scale = scale
 
-    def spans(self, pose: Array, rows: Array) -> tuple[Array, Array]:
+    def spans(self, pose: Array, rows: Array, size: Array | float) -> tuple[Array, Array]:
         """Return the first and last lit column, [H, circles, N] each; no column if last < first."""
         x, y = pose[:, self.body, 0].T, pose[:, self.body, 1].T  # [circles, N]
+        radius = self._radius * size
         left, right, bottom, top = (
             np.trunc(edge * self._scale).astype(np.float32)
-            for edge in (x - self._radius, x + self._radius, y - self._radius, y + self._radius)
+            for edge in (x - radius, x + radius, y - radius, y + radius)
         )
         across = (2 * rows - bottom - top) / (top - bottom + _ROUNDING)
         # Pixel i of a row is lit if |2 i - left - right| <= reach.

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 
 from wmplay.envs.lcd.batch import Batch
-from wmplay.envs.lcd.options import RENDER_MODES, RenderMode, check_options, enlarged, make_task
+from wmplay.envs.lcd.factors import read_factors
+from wmplay.envs.lcd.options import RenderMode, check_options, enlarged, make_task, metadata_of
 from wmplay.envs.lcd.physics import Physics
 from wmplay.envs.lcd.screen import Rounding
 from wmplay.envs.lcd.tasks import Reward
@@ -26,8 +27,8 @@ class LcdVectorEnv(RowsVectorEnv):
     Args:
         num_envs: N.
         autoreset: see ``RowsVectorEnv``.
-        world, task, physics, full_state, max_steps, render_mode, reward, goal_threshold, screen: as for
-        ``LcdEnv``.
+        world, task, physics, full_state, max_steps, render_mode, reward, goal_threshold, screen, factors,
+        sound, hazard: as for ``LcdEnv``.
     """
 
     def __init__(
@@ -43,21 +44,21 @@ class LcdVectorEnv(RowsVectorEnv):
         reward: Reward | None = None,
         goal_threshold: float = 0.05,
         screen: Rounding = "outwards",
+        factors: Mapping[str, Any] = {},
+        sound: bool = False,
+        hazard: Sequence[float] | None = None,
     ) -> None:
         if render_mode == "human":
             raise ConfigError("render_mode 'human' shows one env", advice="use 'rgb_array' or 'lcd' for many")
         self.world = find_world(world)
-        self.task = make_task(self.world, task, reward, goal_threshold)
+        self.task = make_task(self.world, task, reward, goal_threshold, hazard)
+        self.factors = read_factors(factors, self.world)
         self.max_steps = check_options(self.world, physics, max_steps, render_mode)
         self.render_mode = render_mode
-        metadata = {
-            "render_modes": RENDER_MODES,
-            "render_fps": self.world.fps,
-            "passive": not self.world.robots,
-        }
-        self._batch = Batch(self.world, self.task, physics, full_state, screen, max(num_envs, 1))
+        options = self.task, physics, full_state, screen, self.factors, sound
+        self._batch = Batch(self.world, *options, max(num_envs, 1))
         spaces = self._batch.observation_space, self._batch.action_space
-        super().__init__(num_envs, autoreset, *spaces, metadata)
+        super().__init__(num_envs, autoreset, *spaces, metadata_of(self.world, self.factors))
 
     @property
     def state(self) -> Array:
@@ -86,16 +87,18 @@ class LcdVectorEnv(RowsVectorEnv):
         return self._batch.observe(rows)
 
     def infos(self, observation: Rows, terminated: Array, mask: Array) -> dict[str, Any]:
-        """Return distance and success where ``mask``."""
-        if self.task is None:
-            return {}
-        distance = np.where(mask, self.task.distance(observation), 0).astype(float)
-        return {
-            "distance": distance,
-            "_distance": mask,
-            "success": terminated.copy(),
-            "_success": mask.copy(),
-        }
+        """Return distance, success, the cost of a hazard, and the values of factors, where ``mask``."""
+        infos: dict[str, Any] = {}
+        if self.task is not None:
+            distance = np.where(mask, self.task.distance(observation), 0).astype(float)
+            infos = {"distance": distance, "_distance": mask}
+            infos |= {"success": terminated.copy(), "_success": mask.copy()}
+            if self.task.hazard is not None:
+                cost = np.where(mask, self.task.cost(observation), 0).astype(float)
+                infos |= {"cost": cost, "_cost": mask.copy()}
+        if self._batch.conditions is not None:
+            infos |= {"factors": self._batch.conditions.infos(mask), "_factors": mask.copy()}
+        return infos
 
     def render(self) -> tuple[Array, ...] | None:
         """Return an image of each env, as ``LcdEnv.render`` does, or None without a render mode."""

@@ -72,10 +72,11 @@ def drawing_of(env: gymnasium.Env[Any, Any], keys: Iterable[str]) -> Drawing | N
     """Return the drawing of the vectors among the observations of these keys, or None.
 
     None is returned outside of LCD worlds, without a screen, and if the vectors do not determine all that is
-    drawn (a passive world without ``full_state``, objects with one of several shapes).
+    drawn (a passive world without ``full_state``, objects with one of several shapes, or of a size that
+    differs between episodes).
     """
     keys, shown = set(keys), env.unwrapped
-    if not isinstance(shown, LcdEnv) or SCREEN not in keys:
+    if not isinstance(shown, LcdEnv) or SCREEN not in keys or "size" in shown.factors.ranges:
         return None
     world, rounding = shown.world, shown.screen
     if "full_state" in keys and all(len(options) == 1 for options in world.shapes):

@@ -76,6 +76,7 @@ def draw_pairs(env: LcdEnv, kind: Kind, number: int, seed: int = 0) -> list[Pair
 def _matched(stage: Stage, kind: Kind, rng: np.random.Generator) -> Films:
     """Draw two possible episodes that look the same at the event, and different after it."""
     for _ in range(TRIES):
+        stage.draw_conditions(rng)
         first, second = kind.draw(stage, rng)
         one, other = first.observation[SCREEN], second.observation[SCREEN]
         if np.array_equal(one[EVENT], other[EVENT]) and not np.array_equal(one[EVENT:], other[EVENT:]):

@@ -26,13 +26,20 @@ class Stage:
     """The world of an env, in which any state can begin an episode.
 
     Args:
-        env: of an LCD world; its task is left out.
+        env: of an LCD world; its task is left out, its factors are those of the last ``draw_conditions``.
     """
 
     def __init__(self, env: LcdEnv) -> None:
         self.world: World = env.world
-        full_state = "full_state" in env.observation_space.spaces  # type: ignore[attr-defined]
-        self._batch = Batch(env.world, None, "faithful", full_state, env.screen, 1)
+        full_state, sound = (
+            key in env.observation_space.spaces  # type: ignore[attr-defined]
+            for key in ("full_state", "sound")
+        )
+        self._batch = Batch(env.world, None, "faithful", full_state, env.screen, env.factors, sound, 1)
+
+    def draw_conditions(self, rng: np.random.Generator) -> None:
+        """Draw the values of the factors of the next episodes; no number is taken from the generator."""
+        self._batch.draw_conditions(0, rng)
 
     def film(self, state: Array, shape: Sequence[int], action: Array) -> Filmed:
         """Return the episode from a state [bodies, 6] and the index of each body's shape, under actions [T,
@@ -48,7 +55,7 @@ class Stage:
 
     def random_start(self, rng: np.random.Generator) -> Start:
         """Draw a start as a reset does."""
-        return sample_start(self.world, rng)
+        return sample_start(self._batch.world_of(0), rng)
 
     def still(self, steps: int) -> Array:
         """Return actions [T, A] of nothing."""

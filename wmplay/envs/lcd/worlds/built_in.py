@@ -1,12 +1,23 @@
 """The built-in worlds: those of the original testbed (boxLCD, Wilson 2021), with its sizes and
-clocks, and worlds in which something happens out of sight."""
+clocks, worlds in which something happens out of sight, and worlds with ramps and inner walls."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 from wmplay.envs.lcd.worlds import robots
-from wmplay.envs.lcd.worlds.world import MEETS_WALLS, Circle, Object, Occluder, Robot, Shape, World, box
+from wmplay.envs.lcd.worlds.world import (
+    MEETS_WALLS,
+    Circle,
+    Object,
+    Occluder,
+    Polygon,
+    Robot,
+    Shape,
+    Static,
+    World,
+    box,
+)
 
 HEIGHT = 5.0
 
@@ -61,6 +72,40 @@ def _hidden_floor() -> World:
     return World(height=10.0, objects=(ball,), occluders=(Occluder(box(5.0, 1.5), (5.0, 1.5)),), steps=50)
 
 
+def _ramp() -> World:
+    """Return a world of a ball that rolls down a ramp towards a low wall."""
+    ball = Object("ball_0", (Circle(0.4),), density=0.2, restitution=0.5, x=(0.5, 2.0), y=(2.5, 4.5))
+    ramp, wall = Polygon(((0, 0), (3, 0), (0, 1.8))), box(0.1, 0.5)
+    return World(width=HEIGHT, objects=(ball,), statics=(Static(ramp), Static(wall, (4.2, 0.5))), steps=50)
+
+
+def _walls() -> World:
+    """Return a world of two balls between inner walls."""
+    balls = (
+        Object(f"ball_{i}", (Circle(0.4),), density=0.2, restitution=0.8, x=x, y=(3.2, 4.5), speed=(0.0, 3.0))
+        for i, x in enumerate(((0.5, 2.0), (3.0, 4.5)))
+    )
+    walls = (
+        Static(box(0.1, 0.9), (2.5, 0.9)),
+        Static(box(0.8, 0.1), (0.8, 2.2)),
+        Static(box(0.8, 0.1), (4.2, 1.2)),
+    )
+    return World(width=HEIGHT, objects=tuple(balls), statics=walls, steps=50)
+
+
+def _luxo_ramps() -> World:
+    """Return Luxo's world with a ramp on the left and a low wall on the right."""
+    statics = Static(Polygon(((0, 0), (1.2, 0), (0, 0.6)))), Static(box(0.1, 0.3), (9.2, 0.3))
+    return World(robots=(robots.luxo(),), statics=statics)
+
+
+def _luxo_hall() -> World:
+    """Return a long hall with a hump every 10 m, in which the view follows Luxo."""
+    hump = Polygon(((-1, 0), (1, 0), (0, 0.4)))
+    humps = (Static(hump, (10.0 * i, 0.0)) for i in range(-5, 7))
+    return World(robots=(robots.luxo(),), statics=tuple(humps), walls=False, steps=150)
+
+
 def _worlds() -> dict[str, World]:
     either = (Circle(0.5), box(0.5, 0.5))
     worlds = {
@@ -71,6 +116,10 @@ def _worlds() -> dict[str, World]:
         "object3": _passive(50, *(_bouncer(i, *either) for i in range(3))),
         "behind": _behind(),
         "hidden_floor": _hidden_floor(),
+        "ramp": _ramp(),
+        "walls": _walls(),
+        "luxo_ramps": _luxo_ramps(),
+        "luxo_hall": _luxo_hall(),
     }
     for name, robot in (("urchin", robots.urchin()), ("luxo", robots.luxo())):
         worlds[name] = _with_objects(robot, 2.0, 100)
