@@ -18,6 +18,7 @@ from wmplay.evaluation.arbiter.realism import clips_needed, judge
 from wmplay.evaluation.clips import ClipSet, cut_clips, cut_from_resets
 from wmplay.evaluation.held_out import held_out_episodes
 from wmplay.evaluation.manifest import draw_manifest, evaluation_env, score_manifest
+from wmplay.evaluation.metrics.calibration import evaluate_calibration
 from wmplay.evaluation.metrics.consistency import evaluate_agreement
 from wmplay.evaluation.metrics.futures import shown_futures
 from wmplay.evaluation.metrics.policy import score_episodes
@@ -83,9 +84,11 @@ def assess(
             untrained = untrained_model(settings, parts, device) if baselines else None
             scores["features"] = evaluate_features(model, clips, untrained)
         if cfg.generation.clips:
+            starts = clips.first(cfg.generation.clips)
             resets = cut_from_resets(held_out, cfg.generation.steps, SHOWN_CLIPS, device=device)
             scores |= {
-                "spread": evaluate_spread(model, clips.first(cfg.generation.clips), cfg.generation.futures),
+                "spread": evaluate_spread(model, starts, cfg.generation.futures),
+                "calibration": evaluate_calibration(model, starts, cfg.generation.futures),
                 "agreement": evaluate_agreement(model, clips, parts.env),
                 "duplicate": shown_futures(model, clips.first(1), cfg.generation.futures),
                 "unprompted": shown_futures(model, resets, 1),

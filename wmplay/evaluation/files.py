@@ -20,6 +20,7 @@ from wmplay.evaluation.scores import (
     MODEL,
     AgreementScore,
     ArbiterScore,
+    CalibrationScore,
     Curve,
     Evaluation,
     FeatureScore,
@@ -45,6 +46,7 @@ def save_evaluation(
     arbiter: ArbiterScore | None = None,
     violation: ViolationScore | None = None,
     features: FeatureScore | None = None,
+    calibration: CalibrationScore | None = None,
     pairs: ShownPairs | None = None,
     clips: ShownClips | None = None,
     unprompted: ShownClips | None = None,
@@ -57,7 +59,8 @@ def save_evaluation(
 
     Args:
         run_dir: of the run.
-        prediction, spread, surprise, agreement, arbiter, violation, features: the model's scores.
+        prediction, spread, surprise, agreement, arbiter, violation, features,
+            calibration: the model's scores.
         pairs: of possible and impossible episodes, for the report.
         clips, unprompted, duplicate: predictions for the report (see ``ShownClips``).
         episodes: of the policy in the real world, for the report: only images are kept (and nothing without
@@ -65,7 +68,9 @@ def save_evaluation(
         learned_episodes: the same in the learned world, from the same starts and with the same goals.
         policies: scores by name: ``policy=...`` first, then ``random=...`` and others.
     """
-    evaluation = Evaluation(prediction, spread, surprise, agreement, arbiter, violation, features, policies)
+    evaluation = Evaluation(
+        prediction, spread, surprise, agreement, arbiter, violation, features, calibration, policies
+    )
     write_sealed_json(run_dir / EVALUATION_FILE, _finite(asdict(evaluation)))
     for name, some in (("clips", clips), ("unprompted", unprompted), ("duplicate", duplicate)):
         save_clips(run_dir, name, some)
@@ -106,7 +111,8 @@ def _numbers(content: Any) -> Any:
 
 def _check(evaluation: Evaluation) -> None:
     """Raise ValueError if the parts of an evaluation do not fit each other."""
-    for score in (evaluation.prediction, evaluation.spread, evaluation.agreement, evaluation.features):
+    of_clips = (evaluation.prediction, evaluation.spread, evaluation.agreement, evaluation.features)
+    for score in (*of_clips, evaluation.calibration):
         lengths = {len(ends) for curve in _curves(score) for ends in (curve.mean, curve.low, curve.high)}
         if score is not None and not lengths <= {score.horizon}:
             raise ValueError(f"its curves have {lengths} points, its horizon is {score.horizon}")

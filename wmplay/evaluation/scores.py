@@ -186,8 +186,7 @@ class KeySpread:
     """The distances of several sampled futures of one start, for one observation key.
 
     The distance is the key's metric as an error: 1 - IoU for screens. For a model with the right uncertainty
-    the real future is like one more sample: ``among`` equals ``to_truth``. A model with ``among`` far below
-    ``to_truth`` is too certain.
+    the real future is like one more sample: ``among`` equals ``to_truth``; less is too certain.
     """
 
     metric: Metric
@@ -217,12 +216,57 @@ class SpreadScore:
 
 
 @dataclass(frozen=True)
+class Diagram:
+    """A reliability diagram of one horizon: probabilities of pixels, and how often these are lit."""
+
+    forecast: list[float]  # the mean probability of each bin that has pixels
+    observed: list[Interval]  # how often they are lit; jackknife over clips
+
+
+@dataclass(frozen=True)
+class ScreenCalibration:
+    """The reliability of pixels whose probability is neither near 0 nor near 1."""
+
+    error: Curve  # mean distance of probability and frequency; 0 = reliable
+    judged: list[float]  # part of all pixels, at each horizon
+    diagrams: dict[str, Diagram]  # by horizon
+
+
+@dataclass(frozen=True)
+class VectorCalibration:
+    """The calibration of a vector, or of the centre of a screen's lit pixels."""
+
+    ratio: Curve  # of the futures' spread to the error of their mean; 1 = calibrated, below = too certain
+    crps: Curve  # mean continuous ranked probability score, in the vector's unit
+    copy_last: Curve  # the same of the last frame shown: its mean absolute error
+
+
+@dataclass(frozen=True)
+class CalibrationScore:
+    """The calibration of several sampled ``futures`` of each of ``clips`` starts."""
+
+    context: Count
+    horizon: Count
+    clips: Count
+    futures: Count
+    seed: Count
+    screens: dict[str, ScreenCalibration]
+    vectors: dict[str, VectorCalibration]
+
+    def row(self) -> dict[str, float]:
+        """Return flat metrics for a log at the last horizon: ``lcd/reliability@20``, ``proprio/crps@20``."""
+        found = {f"{key}/reliability": each.error for key, each in self.screens.items()}
+        found |= {f"{key}/spread_skill": each.ratio for key, each in self.vectors.items()}
+        found |= {f"{key}/crps": each.crps for key, each in self.vectors.items()}
+        return {f"{name}@{self.horizon}": curve.mean[-1] for name, curve in found.items()}
+
+
+@dataclass(frozen=True)
 class SurpriseScore:
     """Bits that the binary screens of held-out episodes cost, each given all frames before it.
 
     Means over the episodes with t intervals. ``baselines``: ``marginal``, independent pixels that are lit as
-    often as in the reference episodes, and ``copy-last``, the last frame with one chance for any pixel to
-    flip (the best one for these very frames).
+    often as in the reference episodes, and ``copy-last``, the last frame with one chance to flip for all.
     """
 
     kind: Literal["exact", "bound"]
@@ -243,8 +287,7 @@ class AgreementScore:
     """The agreement of a predicted future's screen with its vectors, at each horizon.
 
     The world's own renderer draws the predicted positions. ``iou`` compares the two images; ``covered``, used
-    if the screen shows objects that the vectors leave out, is the part of the drawn pixels that is lit on the
-    screen.
+    if the screen shows objects that the vectors leave out, is the part of the drawn pixels that is lit.
     """
 
     measure: Literal["iou", "covered"]
@@ -342,6 +385,7 @@ class Evaluation:
     arbiter: ArbiterScore | None = None
     violation: ViolationScore | None = None
     features: FeatureScore | None = None
+    calibration: CalibrationScore | None = None
     policies: dict[str, PolicyScore] = field(default_factory=dict)  # "policy", then "random" and others
 
     def numbers(self) -> dict[str, float]:

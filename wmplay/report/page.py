@@ -18,6 +18,7 @@ from wmplay.report.markup import Html, Part, Picture, facts_table, file_names, f
 from wmplay.report.numbers import counted, duration, wall_times
 from wmplay.report.pictures import clips, episodes
 from wmplay.report.plots import lines, simulator
+from wmplay.report.plots.calibration import calibration_plot
 from wmplay.report.plots.features import features_plot
 from wmplay.report.plots.figures import png
 from wmplay.report.plots.violation import violation_plot
@@ -143,6 +144,15 @@ def _futures(run: RunFiles) -> Iterator[Picture]:
             "under the same actions: their distance from each other, and from the real future. If the "
             "model's uncertainty is right, the two lines are equal; if the first is far below the second, "
             "the model is too certain. Unrelated clips give the scale.",
+        )
+    if evaluation is not None and evaluation.calibration is not None:
+        yield Picture(
+            "calibration.png",
+            png(calibration_plot(evaluation.calibration)),
+            "Calibration of the same futures. Reliability: pixels that the model finds likely in a part p of "
+            "the futures, and how often they are lit; the diagonal is right. Spread to skill: the futures' "
+            "spread by the error of their mean; below 1 the model is too certain. CRPS: the error of a "
+            "distribution, in the unit of its vector, next to that of the last frame, copied.",
         )
     if shown is not None:
         names = file_names(shown.truth)

@@ -17,6 +17,7 @@ from wmplay.evaluation.scores import (
     REAL,
     AgreementScore,
     ArbiterScore,
+    CalibrationScore,
     Evaluation,
     FeatureScore,
     KeyScore,
@@ -107,6 +108,8 @@ def model_grids(evaluation: Evaluation) -> list[Grid]:
         grids.append(_surprise_grid(evaluation.surprise))
     if evaluation.spread is not None:
         grids.append(_spread_grid(evaluation.spread))
+    if evaluation.calibration is not None:
+        grids.append(_calibration_grid(evaluation.calibration))
     if evaluation.agreement is not None:
         grids.append(_agreement_grid(evaluation.agreement))
     if evaluation.arbiter is not None:
@@ -165,6 +168,28 @@ def _spread_grid(score: SpreadScore) -> Grid:
     )
     columns = ["", "future to future", "future to truth", "unrelated clips"]
     return Grid(f"Distance of sampled futures after {counted(score.horizon, 'step')}", columns, rows, note)
+
+
+def _calibration_grid(score: CalibrationScore) -> Grid:
+    horizons = selected_horizons(score.horizon)
+    curves = [(f"{key}: reliability error", each.error) for key, each in score.screens.items()]
+    for key, vector in score.vectors.items():
+        curves.append((f"{key}: spread to skill", vector.ratio))
+        curves.append((f"{key}: CRPS", vector.crps))
+        curves.append(("  copy last frame", vector.copy_last))
+    rows = []
+    for name, curve in curves:
+        rows.append([name, *(number(curve.at(h).value) for h in horizons)])
+        rows.append(["  95% interval", *(plus_minus(curve.at(h)) for h in horizons)])
+    judged = [f"{100 * score.screens[key].judged[-1]:.0f}% of {key}" for key in score.screens]
+    pixels = f", of pixels with probabilities of 1 to 99% ({', '.join(judged)} at the end)" if judged else ""
+    note = (
+        f"{counted(score.futures, 'sampled future')} of each of {counted(score.clips, 'beginning')}. "
+        f"Reliability error: mean distance of probability and frequency{pixels}; 0 is reliable. Spread to "
+        "skill: spread of the futures by the error of their mean; 1 is calibrated, below is too certain. "
+        "CRPS: lower is better."
+    )
+    return Grid("Calibration", ["steps predicted", *(str(h) for h in horizons)], rows, note)
 
 
 def _agreement_grid(score: AgreementScore) -> Grid:
