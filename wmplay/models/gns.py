@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from wmplay.contracts import LazyMapping, LazyPrediction, Prediction, Segment
+from wmplay.contracts import Group, LazyMapping, LazyPrediction, Prediction, Segment
 from wmplay.errors import ConfigError, check_values
 from wmplay.models.vector_state import (
     begin_history,
@@ -56,7 +56,7 @@ class GNS(nn.Module):
         entries: numbers of each body in each key; None = 4 for those of LCD worlds, else 2.
         frames: number k of frames on which the next one depends.
         hidden: units of each hidden layer, of nodes and of edges.
-        messages: rounds L of messages.
+        messages: rounds L of messages before the forces; 0 = forces depend on the two bodies alone.
         radius: of the bodies that send messages to each other, in half-ranges of the place; 0 = all.
         walls: how far a body sees the bounds of the space, in half-ranges; 0 = not at all, so that moving
             all bodies moves what is predicted.
@@ -93,9 +93,9 @@ class GNS(nn.Module):
         super().__init__()
         check_values(
             "gns",
-            at_least_one={"frames": frames, "hidden": hidden, "messages": messages},
+            at_least_one={"frames": frames, "hidden": hidden},
             positive={"change_scale": change_scale},
-            not_negative={"radius": radius, "walls": walls, "noise": noise},
+            not_negative={"messages": messages, "radius": radius, "walls": walls, "noise": noise},
         )
         known = vectors(modalities(observation_space, vector_sigma=vector_sigma, pixel_sigma=1.0))
         poses = [key for key in POSES if key in known and known[key].size > 1][:1]
@@ -196,6 +196,10 @@ class GNS(nn.Module):
         return {key: value.flatten(0, 1) for key, value in histories(states, actions, self.frames).items()}
 
     # ---- training --------------------------------------------------------------------------------
+
+    def groups(self) -> Sequence[Group]:
+        """Return the widths, which have to follow the errors as these fall."""
+        return [Group([self.log_sigma], rate=10.0)]
 
     def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean negative log-likelihood of each step, in nats per body, given real frames before.
