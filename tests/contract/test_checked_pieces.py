@@ -74,6 +74,15 @@ def test_discrete_actions_pass(capsys: pytest.CaptureFixture[str]) -> None:
         assert status == 0, output.out + output.err
 
 
+def test_models_without_a_decoder_or_weights_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["model.width=17", "model.code=11", "model.hidden=13", "model.channels=3"]
+    for piece in (["model=lewm", "--quick", *small], ["model=oracle", "env=catch"]):
+        status = main(["check", *piece])
+        output = capsys.readouterr()
+        assert status == 0, output.out + output.err
+        assert "ok   seeing in parts" in output.out.splitlines()
+
+
 REFUSED = {
     "policy=pppo": "unknown policy 'pppo': did you mean 'ppo'?",
     "policy=mpc policy.replan_every=99": "replan_every is 99, expected 1 to the horizon, 12",

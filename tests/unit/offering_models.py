@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -173,3 +174,61 @@ class ProposesWithoutTheGenerator(Offering):
         draw = proposed.sample
         proposed.sample = lambda generator: draw(None)  # type: ignore[method-assign]
         return proposed
+
+
+class Targets(Offering):
+    """The same targets of values, in parts that a mutant can change."""
+
+    def loss(self, segment: Segment) -> Any:
+        loss, metrics = Honest.loss(self, segment)
+        known = self.features(self.tracked(segment)).detach().unflatten(0, (len(segment.reward), -1))
+        with torch.no_grad():
+            after = self.slow(known).squeeze(-1)
+        target = self.target(segment, after)
+        error = (self.worth(known[:, :-1]).squeeze(-1) - target).square()
+        wanted = self.proposal(known[:, :-1]).square().sum(-1)
+        return loss + ((error + wanted) * segment.mask).sum() / segment.mask.sum(), metrics
+
+    def target(self, segment: Segment, value: Tensor) -> Tensor:
+        """``value`` [B, T + 1] is that of the slow copy, of each frame."""
+        return segment.reward + self.gamma * ~segment.terminated * value[:, 1:]
+
+
+class ValuesOfTheRewardBefore(Targets):
+    def target(self, segment: Segment, value: Tensor) -> Tensor:
+        return super().target(replace(segment, reward=segment.reward.roll(1, 1)), value)
+
+
+class ValuesOfTheNextReward(Targets):
+    def target(self, segment: Segment, value: Tensor) -> Tensor:
+        return super().target(replace(segment, reward=segment.reward.roll(-1, 1)), value)
+
+
+class ValuesThatGoOnFromTheirOwnFrame(Targets):
+    def target(self, segment: Segment, value: Tensor) -> Tensor:
+        return super().target(segment, value.roll(1, 1))
+
+
+class ValuesWithoutADiscount(Targets):
+    def target(self, segment: Segment, value: Tensor) -> Tensor:
+        return segment.reward + ~segment.terminated * value[:, 1:]
+
+
+class ValuesBeyondTheEnd(Targets):
+    def target(self, segment: Segment, value: Tensor) -> Tensor:
+        return super().target(replace(segment, terminated=torch.zeros_like(segment.terminated)), value)
+
+
+class ValuesOfLosses(Targets):
+    def target(self, segment: Segment, value: Tensor) -> Tensor:
+        return -super().target(segment, -value)
+
+
+MISVALUED = {
+    ValuesOfTheRewardBefore: "one step late",
+    ValuesOfTheNextReward: "one step early",
+    ValuesThatGoOnFromTheirOwnFrame: "counted again",
+    ValuesWithoutADiscount: "not discounted",
+    ValuesBeyondTheEnd: "no episode ended",
+    ValuesOfLosses: "opposite",
+}  # and what must be said of each

@@ -17,7 +17,7 @@ from unusual_models import UNUSUAL
 import wmplay
 from wmplay.check import check_model, models
 from wmplay.check.fixtures.fitted_model import Trial
-from wmplay.check.models import devices, oracle
+from wmplay.check.models import devices, oracle, values
 from wmplay.check.models import time_rule as timing
 from wmplay.check.report import Broken
 
@@ -46,11 +46,23 @@ def test_a_model_with_features_values_and_goals_has_every_property() -> None:
     report = check_model(offering_models.Offering(), env(), quick=True)
     assert report.passed, str(report)
     untried = {finding.name for finding in report.findings if not finding.tried}
-    assert not untried & named(models.OFFERS)
+    assert untried & named(models.OFFERS) == SLOW & named(models.OFFERS)
+
+
+@pytest.mark.parametrize("model", [offering_models.Targets, *offering_models.MISVALUED])
+def test_values_are_held_against_known_returns(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values, "UPDATES", 150)
+    trial = Trial(model(), env(), 0, updates=2)
+    if model not in offering_models.MISVALUED:
+        values.values_are_expected_returns(trial)
+        return
+    with pytest.raises(Broken, match=offering_models.MISVALUED[model]):
+        values.values_are_expected_returns(trial)
 
 
 def test_each_property_is_broken_by_a_mutant() -> None:
-    assert MUTANTS.broken() | {"cpu and cuda agree"} == named(models.PROPERTIES)
+    tried_elsewhere = {"cpu and cuda agree", "values are expected returns"}
+    assert MUTANTS.broken() | tried_elsewhere == named(models.PROPERTIES)
 
 
 def test_a_claim_to_compile_that_is_true_passes() -> None:

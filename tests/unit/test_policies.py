@@ -16,7 +16,9 @@ from torch import Tensor
 from wmplay.contracts import EnvSpec, Plan, Prediction
 from wmplay.errors import ConfigError, ShapeError, SpaceError
 from wmplay.explorers import EpsilonGreedy, GaussianNoise, RandomColdStart, Randomizer
+from wmplay.objectives import DiscountedReturn
 from wmplay.planners.cem import CEM
+from wmplay.planners.mcts import MCTS
 from wmplay.policies.mpc import MPC
 from wmplay.policies.random import RandomPolicy
 
@@ -214,6 +216,32 @@ def test_constraints_reach_a_planner_that_keeps_them_and_no_other() -> None:
     assert planner.calls[0]["score"].tolist() == [7, 7, 7, 8, 8, 8]
     with refused(ConfigError, "constraints", got="Counter"):
         MPC(Tape(), Counter(), Fenced())
+
+
+class Valuing(Tape):
+    """A model with values."""
+
+    gamma = 0.9
+
+    def decode(self, latent: Any) -> Any:
+        return {}
+
+    def loss(self, segment: Any) -> Any:
+        raise NotImplementedError
+
+    def value(self, belief: Any) -> Tensor:
+        return belief["end"]
+
+    def policy(self, belief: Any) -> Any:
+        raise NotImplementedError
+
+
+def test_values_that_would_count_twice_are_refused() -> None:
+    model = Valuing()
+    search, returns = MCTS(Discrete(3), horizon=5), DiscountedReturn(None, True, model)
+    with refused(ConfigError, ("MCTS", "twice"), advice="bootstrap=false"):
+        MPC(model, search, returns)
+    MPC(model, search, DiscountedReturn(None, False, model))
 
 
 @pytest.mark.parametrize("action", ["continuous", "discrete"])

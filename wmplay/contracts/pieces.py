@@ -33,6 +33,13 @@ class Constrained(Objective, Protocol):
         """Return the C constraints of R predicted futures, [R, C], kept where they are <= 0."""
 
 
+@runtime_checkable
+class Bootstraps(Objective, Protocol):
+    """An objective that may add a model's value of the state after the last step."""
+
+    bootstrap: bool  # whether it does
+
+
 class StoreView(Protocol):
     """Trajectories to learn from, as ``wmplay.load_trajectories`` returns them."""
 
@@ -81,6 +88,13 @@ class KeepsConstraints(Protocol):
     """A planner that keeps the constraints of a ``ConstrainedScore``."""
 
     keeps_constraints: Literal[True]
+
+
+@runtime_checkable
+class AddsValues(Protocol):
+    """A planner that adds the values of a ``Valued`` model to what a score says."""
+
+    adds_values: Literal[True]
 
 
 class Policy(Protocol):

@@ -49,6 +49,8 @@ class MCTS:
         ConfigError: for numbers out of range.
     """
 
+    adds_values: Literal[True] = True
+
     def __init__(
         self,
         action_space: gym.Space[Any],

@@ -10,8 +10,10 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from wmplay.contracts import (
+    AddsValues,
     Advises,
     Belief,
+    Bootstraps,
     Constrained,
     HasHorizon,
     KeepsConstraints,
@@ -60,7 +62,7 @@ class MPC:
 
     Raises:
         ConfigError: if ``replan_every`` is below 1 or longer than a plan; if the objective has constraints
-            and the planner ignores them.
+            and the planner ignores them; if both add the values of a model.
         ConfigError, ShapeError: when acting, if the planner returns no plan for these rows.
     """
 
@@ -88,6 +90,14 @@ class MPC:
                 got=type(planner).__name__,
                 expected="a planner that keeps them",
                 advice="choose planner=lagrangian",
+            )
+        if isinstance(planner, AddsValues) and isinstance(objective, Bootstraps) and objective.bootstrap:
+            raise ConfigError(
+                f"{type(planner).__name__} adds the model's values by itself, and so does "
+                f"{type(objective).__name__} by bootstrap=true: they would count twice",
+                got="bootstrap=true",
+                expected="bootstrap=false",
+                advice="give objective.bootstrap=false",
             )
         self.prior = prior
         self.model = Guided(model, prior) if isinstance(prior, Advises) else model

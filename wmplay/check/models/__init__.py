@@ -26,6 +26,7 @@ from wmplay.check.fixtures.fitted_model import (
     STEPS,
     UPDATES,
     Trial,
+    fitted_stages,
     numbers,
 )
 from wmplay.check.models.agreement import observe_agrees_with_the_loss, predict_agrees_with_the_loss
@@ -59,6 +60,7 @@ from wmplay.check.models.time_rule import (
     no_peeking,
     predictions_are_on_time,
 )
+from wmplay.check.models.values import values_are_expected_returns
 from wmplay.check.report import Broken, NotTried, Property, Report, examine
 from wmplay.config.kinds import KINDS
 from wmplay.contracts import Prediction, WorldModel, capabilities, missing_methods, model_keys
@@ -138,6 +140,7 @@ def shapes_and_types(trial: Trial) -> None:
 
 def overfits_one_batch(trial: Trial) -> None:
     """Check that a short fit on one batch lowers the loss of each stage."""
+    fitted_stages(trial.model)
     if (stuck := trial.stuck) is None:
         return
     if trial.errors is not None and trial.errors[1] < NEARER * trial.errors[0]:
@@ -299,6 +302,7 @@ OFFERS: tuple[Property[Trial], ...] = (
     Property(track_is_observe_at_every_frame, after=(features_are_those_of_the_last_step, seeing_in_parts)),
     Property(slow_copies_wait_for_after_update),
     Property(values_belong_to_their_rows),
+    Property(values_are_expected_returns, after=(values_belong_to_their_rows,), slow=True),
     Property(proposals_are_actions),
 )
 LEARNS = (overfits_one_batch, actions_matter, observations_matter)

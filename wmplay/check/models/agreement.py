@@ -8,10 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from wmplay.check.fixtures.fitted_model import SEEN, Trial, numbers
+from wmplay.check.fixtures.fitted_model import SEEN, Trial, fitted_stages, numbers
 from wmplay.check.report import Broken, NotTried
 from wmplay.contracts import Segment
-from wmplay.loop.fitter import stages_of
 from wmplay.system.device import seed_draws
 
 FELT = 1e-3  # part of a pull by which a change in the past must move it to count
@@ -118,7 +117,7 @@ def _pull(trial: Trial, segment: Segment) -> Tensor:
     }
     leaves = [reward, *(value for value in frames.values() if value.requires_grad)]
     pulls = [torch.zeros_like(leaf) for leaf in leaves]
-    for stage in stages_of(trial.model):
+    for stage in fitted_stages(trial.model):
         seed_draws(trial.seed)
         loss, _ = stage.loss(replace(segment, reward=reward, observation=frames))
         if loss.requires_grad:

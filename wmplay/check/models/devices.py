@@ -10,10 +10,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from wmplay.check.compare import same
-from wmplay.check.fixtures.fitted_model import Trial, loss_value, numbers
+from wmplay.check.fixtures.fitted_model import Trial, fitted_stages, loss_value, numbers
 from wmplay.check.report import Broken, NotTried
 from wmplay.contracts import capabilities
-from wmplay.loop.fitter import stages_of
 
 GPU = "cuda"
 GPU_TOLERANCE = 1e-3  # relative and absolute: other kernels, another order of sums
@@ -32,7 +31,7 @@ def follows_its_device(trial: Trial) -> None:
             belief = there.believe(model)
             future = model.predict(belief, there.future)
             made = [belief, future.latent, future.reward, future.discount, dict(future.observation)]
-            losses = [stage.loss(there.segment)[0] for stage in stages_of(model)]
+            losses = [stage.loss(there.segment)[0] for stage in fitted_stages(model)]
     except Exception as error:  # any error of the model's own code
         text = " ".join(f"{type(error).__name__}: {error}".split())
         if "device" in text and "cpu" in text:
@@ -57,7 +56,7 @@ def cpu_and_cuda_agree(trial: Trial) -> None:
         sampled = numbers(model.predict(there.believe(model), there.future, generator=generator))
     if sampled.shape != usual.shape or not sampled.isfinite().all():
         raise Broken("on the GPU, what it samples is not finite or of another shape", advice)
-    for stage in stages_of(model):
+    for stage in fitted_stages(model):
         value = loss_value(stage.loss, there.segment, trial.seed)
         if not torch.tensor(value).isfinite():
             raise Broken(f"on the GPU the loss of '{stage.name}' is {value}", advice)

@@ -12,7 +12,6 @@ from wmplay.check.compare import TOLERANCE, same
 from wmplay.check.fixtures.fitted_model import Trial, features, loss_value, sample
 from wmplay.check.report import Broken, NotTried
 from wmplay.contracts import Belief, capabilities
-from wmplay.loop.fitter import stages_of
 
 COPIES = 127  # equal rows
 NEARER = 0.9  # part of the squared distance of samples to the most likely future
@@ -35,7 +34,7 @@ def same_seed_same_numbers(trial: Trial) -> None:
     same(one, two, "without a generator, predict gives two futures", FROM_GENERATOR, tolerance=0)
     if not torch.equal(torch.get_rng_state(), state):
         raise Broken("observe or predict draws from torch's global generator", FROM_GENERATOR)
-    for stage in stages_of(model):
+    for stage in trial.stages:
         first, second = (loss_value(stage.loss, trial.segment, trial.seed) for _ in range(2))
         if first != second:
             raise Broken(

@@ -10,7 +10,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from wmplay.check.compare import TOLERANCE, listed, same
-from wmplay.check.fixtures.fitted_model import ROWS, SEEN, STEPS, Trial, padded, scrambled
+from wmplay.check.fixtures.fitted_model import ROWS, SEEN, STEPS, Trial, fitted_stages, padded, scrambled
 from wmplay.check.report import Broken, NotTried
 from wmplay.contracts import Segment, Valued, capabilities
 
@@ -20,6 +20,7 @@ MIDDLE = STEPS // 2
 
 def the_loss_is_a_finite_scalar(trial: Trial) -> None:
     """Check that the loss is a finite scalar that depends on the weights."""
+    fitted_stages(trial.model)
     if trial.fit_failed is not None:
         raise trial.fit_failed
 
@@ -27,6 +28,7 @@ def the_loss_is_a_finite_scalar(trial: Trial) -> None:
 def the_loss_takes_any_segment(trial: Trial) -> None:
     """Check that the loss is finite where ``first`` is unknown, an episode has one step, or a segment is as
     short as claimed, and that it leaves the segment as it is."""
+    fitted_stages(trial.model)
     whole = trial.segment
     alone = torch.tensor([1, *[STEPS] * (ROWS - 1)]).unsqueeze(1)
     variants = {
@@ -60,6 +62,7 @@ def the_loss_takes_any_segment(trial: Trial) -> None:
 
 def every_weight_is_trained(trial: Trial) -> None:
     """Check that the loss, or the losses of all stages together, have a gradient for each parameter."""
+    fitted_stages(trial.model)
     if trial.untrained:
         raise Broken(
             f"no gradient reaches {listed(trial.untrained)}",

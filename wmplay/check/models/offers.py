@@ -12,10 +12,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from wmplay.check.compare import same, shown
-from wmplay.check.fixtures.fitted_model import ROWS, SEEN, STEPS, Trial
+from wmplay.check.fixtures.fitted_model import ROWS, SEEN, STEPS, Trial, fitted_stages
 from wmplay.check.report import Broken, NotTried
 from wmplay.contracts import Belief, Prediction, Valued, capabilities
-from wmplay.loop.fitter import stages_of
 from wmplay.system.device import seed_draws
 
 DRAWS = 11
@@ -75,7 +74,7 @@ def slow_copies_wait_for_after_update(trial: Trial) -> None:
         raise NotTried("it has no after_update(progress)")
     model = copy.deepcopy(trial.model).train()
     before = _slow(model)
-    for stage in stages_of(model):
+    for stage in fitted_stages(model):
         seed_draws(trial.seed)
         stage.loss(trial.segment)
     moved = [name for name, value in _slow(model).items() if not torch.equal(value, before[name])]

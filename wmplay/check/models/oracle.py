@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from wmplay.check.fixtures.alignment_episodes import REWARD, SAFE, Clockwork, Told
-from wmplay.check.fixtures.fitted_model import CPU, ROWS, Trial, loss_value, silent
+from wmplay.check.fixtures.fitted_model import CPU, ROWS, Trial, fitted_stages, loss_value, silent
 from wmplay.check.report import NotTried
 from wmplay.contracts import Belief, Prediction, Segment, seen_by
-from wmplay.loop.fitter import Fitter, stages_of
+from wmplay.loop.fitter import Fitter
 from wmplay.nets.units import measure_units
 from wmplay.system.device import seed_draws
 from wmplay.system.progress import Advance, bar
@@ -35,6 +35,7 @@ _SCALE = "predict in the units of what is observed and paid: undo symlog, normal
 
 def asked(trial: Trial) -> Oracle:
     """Return the oracle of a trial, asked once for all properties."""
+    fitted_stages(trial.model)
     if trial.fit_failed is not None or trial.stuck is not None:
         raise NotTried("it does not learn what it is shown")
     if trial.oracle is None:
@@ -79,7 +80,7 @@ class Oracle:
             losses = [
                 sum(
                     loss_value(stage.loss, seen_by(self.model, segment), self.trial.seed)
-                    for stage in stages_of(self.model)
+                    for stage in fitted_stages(self.model)
                 )
                 for segment in (episodes.segment, self.world.mistimed(episodes, key))
             ]
