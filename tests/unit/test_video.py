@@ -53,14 +53,18 @@ def data(space: str = "screen") -> Segment:
 # ---- CDNA ----------------------------------------------------------------------------------------
 
 
-def test_kernels_are_distributions_and_leave_a_frame_at_first() -> None:
+def test_kernels_are_distributions() -> None:
     kernel = kernels(torch.randn(B, 11 * 9), 11, 3)
     assert kernel.shape == (B, 11, 3, 3)
     assert (kernel > 0).all()
     torch.testing.assert_close(kernel.sum((-1, -2)), torch.ones(B, 11))
-    frame = torch.rand(B, 3, 7, 5)
-    still = move(frame, kernels(torch.zeros(B, 2 * 25), 2, 5))
+    frame, output = torch.rand(B, 3, 7, 5), torch.zeros(B, 2, 25)
+    output[:, :, 12] = 100
+    still = move(frame, kernels(output.flatten(1), 2, 5))
     torch.testing.assert_close(still, frame.unsqueeze(1).expand(-1, 2, -1, -1, -1))
+    blurred = move(torch.ones(B, 1, 5, 5), kernels(torch.zeros(B, 25), 1, 5))
+    assert blurred[0, 0, 0, 2, 2].item() == pytest.approx(1)
+    assert blurred[0, 0, 0, 0, 0].item() == pytest.approx(9 / 25)
 
 
 def test_a_kernel_with_one_entry_moves_each_row_by_itself() -> None:

@@ -24,6 +24,7 @@ from wmplay.evaluation.metrics.futures import shown_futures
 from wmplay.evaluation.metrics.policy import score_episodes
 from wmplay.evaluation.metrics.prediction import evaluate_prediction
 from wmplay.evaluation.metrics.probes import evaluate_features
+from wmplay.evaluation.metrics.rewards import evaluate_rewards
 from wmplay.evaluation.metrics.spread import evaluate_spread
 from wmplay.evaluation.metrics.surprise import evaluate_surprise
 from wmplay.evaluation.violation import evaluate_violation
@@ -77,6 +78,7 @@ def assess(
         held_out, clips = cut(episodes)
         scores = {
             "prediction": evaluate_prediction(model, clips),
+            "rewards": evaluate_rewards(model, clips),
             "surprise": evaluate_surprise(model, clips),
             "clips": shown_futures(model, clips.first(SHOWN_CLIPS)),
         }

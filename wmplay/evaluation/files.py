@@ -26,6 +26,7 @@ from wmplay.evaluation.scores import (
     FeatureScore,
     PolicyScore,
     PredictionScore,
+    RewardScore,
     SpreadScore,
     SurpriseScore,
     ViolationScore,
@@ -40,6 +41,7 @@ def save_evaluation(
     run_dir: Path,
     *,
     prediction: PredictionScore | None = None,
+    rewards: RewardScore | None = None,
     spread: SpreadScore | None = None,
     surprise: SurpriseScore | None = None,
     agreement: AgreementScore | None = None,
@@ -59,7 +61,7 @@ def save_evaluation(
 
     Args:
         run_dir: of the run.
-        prediction, spread, surprise, agreement, arbiter, violation, features,
+        prediction, rewards, spread, surprise, agreement, arbiter, violation, features,
             calibration: the model's scores.
         pairs: of possible and impossible episodes, for the report.
         clips, unprompted, duplicate: predictions for the report (see ``ShownClips``).
@@ -69,7 +71,7 @@ def save_evaluation(
         policies: scores by name: ``policy=...`` first, then ``random=...`` and others.
     """
     evaluation = Evaluation(
-        prediction, spread, surprise, agreement, arbiter, violation, features, calibration, policies
+        prediction, rewards, spread, surprise, agreement, arbiter, violation, features, calibration, policies
     )
     write_sealed_json(run_dir / EVALUATION_FILE, _finite(asdict(evaluation)))
     for name, some in (("clips", clips), ("unprompted", unprompted), ("duplicate", duplicate)):
@@ -111,13 +113,15 @@ def _numbers(content: Any) -> Any:
 
 def _check(evaluation: Evaluation) -> None:
     """Raise ValueError if the parts of an evaluation do not fit each other."""
-    of_clips = (evaluation.prediction, evaluation.spread, evaluation.agreement, evaluation.features)
-    for score in (*of_clips, evaluation.calibration):
+    of_clips = (evaluation.prediction, evaluation.rewards, evaluation.spread, evaluation.calibration)
+    for score in (*of_clips, evaluation.agreement, evaluation.features):
         lengths = {len(ends) for curve in _curves(score) for ends in (curve.mean, curve.low, curve.high)}
         if score is not None and not lengths <= {score.horizon}:
             raise ValueError(f"its curves have {lengths} points, its horizon is {score.horizon}")
     predicted = evaluation.prediction.keys if evaluation.prediction else {}
     lacking = [name for name, key in predicted.items() if MODEL not in key.curves]
+    if evaluation.rewards and MODEL not in evaluation.rewards.curves:
+        lacking.append("rewards")
     if lacking or (evaluation.arbiter and MODEL not in evaluation.arbiter.likeness):
         raise ValueError("a score of the model is missing")
     if evaluation.violation and any(

@@ -125,6 +125,24 @@ class PredictionScore:
 
 
 @dataclass(frozen=True)
+class RewardScore:
+    """The mean absolute error of expected rewards, in the env's unit, under the true actions."""
+
+    context: Count
+    horizon: Count
+    clips: Count
+    seed: Count
+    curves: dict[str, Curve]  # MODEL; "constant", the best one; "copy-last", after a context of two frames
+
+    def row(self) -> dict[str, float]:
+        """Return flat metrics of the model for a log, at horizons 1, 2, 5, 10, ...: ``error@5``; ``error`` is
+        the mean over all horizons."""
+        mean = self.curves[MODEL].mean
+        by_horizon = {f"error@{h}": mean[h - 1] for h in selected_horizons(self.horizon)}
+        return {"error": sum(mean) / len(mean), **by_horizon}
+
+
+@dataclass(frozen=True)
 class Likeness:
     """The similarity of clips to real ones in an arbiter's latents, with jackknife intervals over
     episodes."""
@@ -379,6 +397,7 @@ class Evaluation:
     """The numbers of one evaluation; parts that were not asked for are None."""
 
     prediction: PredictionScore | None = None
+    rewards: RewardScore | None = None
     spread: SpreadScore | None = None
     surprise: SurpriseScore | None = None
     agreement: AgreementScore | None = None

@@ -26,6 +26,7 @@ PREDICTORS: dict[str, tuple[str, str, str]] = {
     "copy-last": (RED, "--", "copy last frame"),
     "background": (QUIET, ":", "all background"),
     "marginal": (ORANGE, "-.", "per-pixel marginal"),
+    "constant": (ORANGE, "-.", "the best constant"),
     "mean": (ORANGE, "-.", "mean of the data"),
 }
 OTHERS = (PURPLE, SKY, GREEN)  # sampled futures, and whatever else

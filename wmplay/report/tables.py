@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +18,13 @@ from wmplay.evaluation.scores import (
     AgreementScore,
     ArbiterScore,
     CalibrationScore,
+    Curve,
     Evaluation,
     FeatureScore,
     KeyScore,
     PolicyScore,
     PredictionScore,
+    RewardScore,
     SpreadScore,
     SurpriseScore,
     ViolationScore,
@@ -86,22 +88,33 @@ def prediction_grids(score: PredictionScore) -> list[Grid]:
 
 
 def _prediction_grid(key: str, result: KeyScore, score: PredictionScore) -> Grid:
+    direction = "higher is better" if result.higher_is_better else "lower is better"
+    return _curve_grid(f"{key}: {METRICS[result.metric]} ({direction})", result.curves, score)
+
+
+def _curve_grid(
+    title: str, curves: Mapping[str, Curve], score: PredictionScore | RewardScore, more: str = ""
+) -> Grid:
+    """Return a table of predictors by horizon."""
     horizons = selected_horizons(score.horizon)
     rows = []
-    for name, curve in result.curves.items():
+    for name, curve in curves.items():
         label = PREDICTORS[name][2] if name in PREDICTORS else name
         rows.append([label, *(number(curve.at(h).value) for h in horizons)])
         if name == MODEL:
             rows.append(["  95% interval", *(plus_minus(curve.at(h)) for h in horizons)])
     columns = ["steps predicted", *(str(h) for h in horizons)]
-    note = f"{score.context} frames of context, {score.clips:,} held-out episodes with one clip each."
-    direction = "higher is better" if result.higher_is_better else "lower is better"
-    return Grid(f"{key}: {METRICS[result.metric]} ({direction})", columns, rows, note)
+    note = f"{score.context} frames of context, {score.clips:,} held-out episodes with one clip each.{more}"
+    return Grid(title, columns, rows, note)
 
 
 def model_grids(evaluation: Evaluation) -> list[Grid]:
     """Return all tables about the world model for which scores exist."""
     grids = prediction_grids(evaluation.prediction) if evaluation.prediction is not None else []
+    if evaluation.rewards is not None:
+        more = " The best constant is the median of these very rewards."
+        title = f"reward: {METRICS['mae']} (lower is better)"
+        grids.append(_curve_grid(title, evaluation.rewards.curves, evaluation.rewards, more))
     if evaluation.features is not None:
         grids.append(_feature_grid(evaluation.features))
     if evaluation.surprise is not None:

@@ -7,19 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SMALLEST = 1e-12  # of a kernel's entries before they are normalised, as in the authors' code
-
 
 def kernels(output: Tensor, count: int, size: int) -> Tensor:
     """Return kernels [N, count, size, size] from a network's output [N, count * size * size].
 
-    Their entries are not negative and sum to 1, so that a kernel moves and blurs but never adds light. The
-    output is counted from the kernel that leaves the frame as it is.
+    Their entries are not negative and sum to 1, so that a kernel moves and blurs but never adds light. They
+    are a softmax, where the authors divide the output of a ReLU by its sum: most of those kernels die, and
+    remain a blur.
     """
     entries = output.float().reshape(-1, count, size * size)
-    unmoved = F.one_hot(entries.new_tensor(size * size // 2, dtype=torch.long), size * size)
-    entries = (entries + unmoved - SMALLEST).relu() + SMALLEST
-    return (entries / entries.sum(-1, keepdim=True)).reshape(-1, count, size, size)
+    return entries.softmax(-1).reshape(-1, count, size, size)
 
 
 def move(frame: Tensor, kernel: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ class FramePredictor(nn.Module):
         self.drawn = nn.Conv2d(channels, image, 1)
         self.kernels = nn.Linear(self.middle_size, count * size * size)
         nn.init.normal_(self.kernels.weight, std=0.01)
-        nn.init.uniform_(self.kernels.bias, 0, 0.1)
+        nn.init.normal_(self.kernels.bias)  # so that kernels differ from each other
 
     @property
     def middle_size(self) -> int:
