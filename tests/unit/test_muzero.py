@@ -108,6 +108,16 @@ def test_rewards_are_learned_at_their_own_step() -> None:
     torch.testing.assert_close(predicted, data.reward[:, :2], atol=0.2, rtol=0)
 
 
+def test_later_steps_of_an_unroll_can_weigh_less() -> None:
+    data = segment((4, T), (True, False))
+    losses = [
+        model(unroll=unroll, rho=rho, consistency=0).loss(data)[0].item()
+        for unroll, rho in ((3, 1.0), (3, 1e-9), (1, 1.0), (1, 0.5))
+    ]
+    assert losses[1:] == pytest.approx([losses[2]] * 3)
+    assert losses[0] != pytest.approx(losses[2])
+
+
 @pytest.mark.parametrize("frames", [1, 3])
 def test_beliefs_of_frames_one_by_one_at_once_and_tracked(frames: int) -> None:
     one, data = model(frames=frames), segment()
@@ -202,7 +212,17 @@ def test_spaces_it_does_not_take(space: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"gamma": 1.5}, {"unroll": 0}, {"searched": 2.0}, {"bins": 2}, {"bins": 6}, {"codes": 0}]
+    "wrong",
+    [
+        {"gamma": 1.5},
+        {"unroll": 0},
+        {"rho": 0.0},
+        {"rho": 1.1},
+        {"searched": 2.0},
+        {"bins": 2},
+        {"bins": 6},
+        {"codes": 0},
+    ],
 )
 def test_settings_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):

@@ -54,6 +54,8 @@ class MuZero(nn.Module):
         hidden: units of each hidden layer.
         layers: hidden layers of each network.
         unroll: steps K that are unrolled in the loss.
+        rho: weight of each unrolled step relative to the one before; 1 as published. What later steps tell is
+            noise until the first is learned.
         steps: rewards that a value target sums up before the slow copy's value.
         gamma: discount per step.
         simulations: of the search in the loss, for each frame; 0 = values of the slow copy's network, and no
@@ -86,6 +88,7 @@ class MuZero(nn.Module):
         hidden: int = 128,
         layers: int = 1,
         unroll: int = 5,
+        rho: float = 1.0,
         steps: int = 5,
         gamma: float = 0.997,
         simulations: int = 16,
@@ -109,6 +112,7 @@ class MuZero(nn.Module):
             "muzero",
             at_least_one={**sizes, "steps": steps, "codes": codes},
             positive={
+                "rho": rho,
                 "gamma": gamma,
                 "slow_rate": slow_rate,
                 "largest": largest,
@@ -120,9 +124,10 @@ class MuZero(nn.Module):
                 "reward_weight": reward_weight,
                 "consistency": consistency,
             },
-            fractions={"gamma": gamma, "slow_rate": slow_rate, "searched": searched},
+            fractions={"rho": rho, "gamma": gamma, "slow_rate": slow_rate, "searched": searched},
         )
-        self.frames, self.unroll, self.steps, self.gamma = frames, unroll, steps, gamma
+        self.frames, self.unroll, self.rho = frames, unroll, rho
+        self.steps, self.gamma = steps, gamma
         self.simulations, self.searched, self.least_range = simulations, searched, least_range
         self.slow_rate = slow_rate
         self.weights = {"value": value_weight, "reward": reward_weight, "consistency": consistency}
@@ -203,9 +208,9 @@ class MuZero(nn.Module):
     def loss(self, segment: Segment) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of the K + 1 states that are unrolled from each frame.
 
-        The losses of states after the first weigh 1 / K. Metrics, each before its weight: ``loss/policy``,
-        ``loss/value``, ``loss/reward`` and, if they are in use, ``loss/consistency`` and ``loss/chance``;
-        ``value``, the mean of the value targets.
+        The weights of the states after the first sum to 1: each is ``rho`` times the one before. Metrics,
+        each before its weight: ``loss/policy``, ``loss/value``, ``loss/reward`` and, if they are in use,
+        ``loss/consistency`` and ``loss/chance``; ``value``, the mean of the value targets.
         """
         steps = segment.action.shape[1]
         targets = self.targets(segment)
@@ -213,8 +218,8 @@ class MuZero(nn.Module):
         real = self.networks.represent(self._windows(embedding))  # [B, T + 1, S]
         given = with_history(segment, self.frames)
         begins, number = (given & targets.real[:, :steps]).flatten(), joint_count(given)
-        weight = torch.ones(self.unroll + 1, 1, device=begins.device)
-        weight[1:] /= self.unroll
+        later = self.rho ** torch.arange(self.unroll, device=begins.device)
+        weight = torch.cat([later.new_ones(1), later / later.sum()]).unsqueeze(1)
 
         def mean(losses: Tensor, known: Tensor) -> Tensor:
             counted = known & begins
