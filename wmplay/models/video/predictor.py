@@ -58,6 +58,8 @@ class FramePredictor(nn.Module):
         self.first = ConvLSTM(channels, channels)
         self.second = ConvLSTM(2 * channels, 2 * channels)
         self.third = ConvLSTM(2 * channels, channels)
+        # a layer norm behind each LSTM, whose gates would otherwise shrink what passes
+        self.norms = nn.ModuleList(nn.GroupNorm(1, size) for size in (channels, 2 * channels, channels))
         self.from_action = nn.Linear(actions, 8 * channels, bias=False)
         self.from_latent = nn.Conv2d(1, 8 * channels, 3, padding=1, bias=False) if latent else None
         self.full = nn.ConvTranspose2d(channels, channels, 2 * stride, stride, stride // 2)
@@ -103,17 +105,18 @@ class FramePredictor(nn.Module):
         part, and its state."""
         inputs = _each(frames, lambda x: self.first.from_input(F.silu(self.stem(x))))
         maps, hidden, cell = self.first(inputs, state["hidden1"], state["cell1"])
-        return maps, {"hidden1": hidden, "cell1": cell}
+        return _each(maps, self.norms[0]), {"hidden1": hidden, "cell1": cell}
 
     def think(self, state: State, below: Tensor, conditions: Tensor) -> tuple[Maps, State]:
         """Return the maps, and the state of the other two LSTMs, from the first LSTM's maps."""
         inputs = _each(below, lambda x: self.second.from_input(F.silu(self.down(x)))) + conditions
         middle, hidden2, cell2 = self.second(inputs, state["hidden2"], state["cell2"])
+        middle = _each(middle, self.norms[1])
         wide = torch.cat([_each(middle, lambda x: F.silu(self.up(x))), below], 2)
         inputs = _each(wide, self.third.from_input)
         large, hidden3, cell3 = self.third(inputs, state["hidden3"], state["cell3"])
         after = {"hidden2": hidden2, "cell2": cell2, "hidden3": hidden3, "cell3": cell3}
-        return Maps(large, middle), after
+        return Maps(_each(large, self.norms[2]), middle), after
 
     def decode(self, maps: Maps, frames: Tensor) -> Tensor:
         """Return the next frames [B, T, C, H, W], within 0 and 1, of steps from frames [B, T, C, H, W]."""
