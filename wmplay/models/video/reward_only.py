@@ -82,7 +82,8 @@ class RewardOnly(nn.Module):
         self.inputs = FrameInputs(chosen_space(observation_space, keys), frames, True)
         self.reads = self.inputs.seen
         self.encode_action = ActionEncoder(action_space)
-        self.encoder = mlp(self.inputs.size, encoder_hidden, 1, code)
+        encoder = mlp(self.inputs.size, encoder_hidden, 1, code, norm=True)
+        self.encoder = nn.Sequential(encoder, nn.LayerNorm(code))
         widths = (code, self.encode_action.size, sizes)
         self.memory: Memory = Recurrent(*widths) if recurrent else Window(*widths, horizon)
         self.outcome = OutcomeHeads(sizes[-1], sizes[-1], 0, reward_weight, continuation_weight)
@@ -199,6 +200,7 @@ class Recurrent(Memory):
         self.layers = nn.ModuleList(
             nn.GRU(before, after, batch_first=True) for before, after in pairwise([code + actions, *sizes])
         )
+        self.norms = nn.ModuleList(nn.LayerNorm(size) for size in sizes)
 
     def blank(self, rows: int, device: torch.device) -> Belief:
         """Return zeros."""
@@ -207,17 +209,18 @@ class Recurrent(Memory):
     def along(self, memory: Belief, code: Tensor, action: Tensor) -> Belief:
         """Return the memory at each frame."""
         x, found = torch.cat([code, action], -1), {}
-        for i, layer in enumerate(self.layers):
+        for i, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
             before = memory[f"memory{i}"]
-            x = layer(x, before.unsqueeze(0))[0].float()
-            found[f"memory{i}"] = torch.cat([before.unsqueeze(1), x], 1)
+            states = layer(x, before.unsqueeze(0))[0].float()
+            found[f"memory{i}"] = torch.cat([before.unsqueeze(1), states], 1)
+            x = norm(states)
         return found
 
     def unroll(self, memory: Belief, code: Tensor, action: Tensor) -> tuple[Tensor, Belief]:
         """Return the last layer's outputs, and the memory after them."""
         found = self.along(memory, code.unsqueeze(1).expand(-1, action.shape[1], -1), action)
-        last = list(found.values())[-1]
-        return last[:, 1:], {name: x[:, -1] for name, x in found.items()}
+        last: Tensor = self.norms[-1](list(found.values())[-1][:, 1:])
+        return last, {name: x[:, -1] for name, x in found.items()}
 
 
 class Window(Memory):
@@ -227,7 +230,10 @@ class Window(Memory):
         super().__init__()
         self.horizon, self.actions = horizon, actions
         widths = [code + horizon * actions + 1, *sizes]
-        self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Linear(before, after), nn.LayerNorm(after), nn.SiLU())
+            for before, after in pairwise(widths)
+        )
 
     def blank(self, rows: int, device: torch.device) -> Belief:
         """Return no actions, and 0 steps."""
@@ -252,5 +258,5 @@ class Window(Memory):
         age = (since / self.horizon).clamp(max=1).unsqueeze(-1)
         x = torch.cat([code.unsqueeze(1).expand(-1, steps, -1), windows, age], -1)
         for layer in self.layers:
-            x = F.silu(layer(x))
+            x = layer(x)
         return x.float(), {"past": past[:, steps:], "since": since[:, -1]}
