@@ -22,6 +22,7 @@ from wmplay.check.policies.planning import PLANNING
 from wmplay.check.policies.practising import Practised
 from wmplay.check.report import examine
 from wmplay.contracts import Practice
+from wmplay.policies.disagreement import Disagreement
 from wmplay.vector.stepping import TensorEnv, Transition
 
 ROUND = 16  # steps of each slot
@@ -280,6 +281,7 @@ def test_an_honest_learner_has_every_property() -> None:
         "memory is kept",
         "what was executed counts",
         "actions follow their frames",
+        "its exploring policy learns what is new",
         *named(PLANNING),
     }
     assert all(torch.equal(value, before[name]) for name, value in policy.state_dict().items())
@@ -302,7 +304,27 @@ def test_a_mutant_fails_what_it_breaks_and_nothing_else(mutant: str) -> None:
 
 def test_each_property_of_learning_is_broken_by_a_mutant() -> None:
     broken = MUTANTS.broken() | imaginers.MUTANTS.broken()
-    assert broken == named(LEARNING) | {"acting leaves it as it is"}
+    tried_elsewhere = {"its exploring policy learns what is new"}
+    assert broken | tried_elsewhere == named(LEARNING) | {"acting leaves it as it is"}
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["on time", "late"])
+def test_a_reward_for_what_is_new_belongs_to_its_own_step(
+    late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = Disagreement.forward
+
+    def forward(self: Disagreement, features: Tensor, action: Tensor) -> Tensor:
+        reward = usual(self, features, action)
+        return torch.cat([torch.zeros_like(reward[:, :1]), reward[:, :-1]], 1) if late else reward
+
+    monkeypatch.setattr(Disagreement, "forward", forward)
+    world = env()
+    model = wmplay.make("model", "rssm", env=world, deter=7, stoch=3, hidden=7, image_hidden=7)
+    small = {"hidden": 13, "layers": 1, "batch_size": 5, "length": 3, "horizon": 3, "ensemble": 3}
+    policy = wmplay.make("policy", "plan2explore", env=world, model=model, **small)
+    report = examine("plan2explore", LESSONS[-1:], Practised(policy, world, 0, model))
+    assert (report.tried, report.passed) == (1, not late), report
 
 
 @pytest.mark.parametrize("make", [imaginers.Imagines, imaginers.Clones])

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from wmplay.check.fixtures.practice_world import CUT, WORTH, Ends, Limits, Paid, PaidAndTakenBack, Rule
+from wmplay.check.fixtures.scripts import flat
 from wmplay.check.policies.practising import ROUND, Practised, moved, weights
 from wmplay.check.report import Broken, NotTried, Property
 
@@ -15,6 +19,7 @@ STEPS = 10_000  # within which it must learn the simplest world
 CLEARLY = 0.75  # of the range of actions: the place that counts as learned
 ROUNDS = 20  # of a practice: fewer, of many steps each, cannot be expected to suffice
 KEPT = 3  # practices after which its actions must still be there
+HALVES = ((0.0, 0.5), (0.5, 1.0))  # of the range of actions, which two stores show
 COPIES = 7  # practices with the store
 SHOWS = 0.15  # of the range: an effect of frames that is learned
 TELLS, NOTHING = 0.3, 0.05  # of the range: an effect that is surely learned, and one that is none
@@ -174,12 +179,56 @@ def actions_follow_their_frames(trial: Practised) -> None:
         )
 
 
+def its_exploring_policy_learns_what_is_new(trial: Practised) -> None:
+    """Check that weights that it only explores with follow the actions of the store, if any weights do.
+
+    Where every step ends an episode, a reward for what is new counts for its own action alone; that of the
+    step before is never counted.
+    """
+    twins = [trial.copy(), trial.copy()]
+    for twin, acted in zip(twins, HALVES, strict=True):
+        lent = trial.practise(twin, Paid(), number=97, acted=acted)
+        if lent.world.taken or not lent.store.read or not trial.own_store:
+            raise NotTried("it does not imagine, or learn from the store, alone")
+    before, (low, high) = trial.own(trial.policy), (trial.own(twin) for twin in twins)
+    differ = {name for name, weight in low.items() if not torch.equal(weight, high[name])}
+    trained = [name for name, weight in low.items() if not torch.equal(weight, before[name])]
+    exploring = [name for name in trained if _only_explores(trial, name)] if differ else []
+    if not exploring:
+        raise NotTried("it has no weights that it only explores with, or the store's actions change none")
+    if not differ & set(exploring):
+        raise Broken(
+            f"'{exploring[0]}', which it only explores with, learns the same from low and from high actions in the "
+            "store, from which others of its weights learn",
+            "reward each imagined action for what it leads to itself: reward[t] is what is new about action[t] in "
+            "state[t], not in the step before",
+        )
+
+
+def _only_explores(trial: Practised, name: str) -> bool:
+    """Return whether a weight changes what is done with ``explore``, and not what is done without."""
+    policy = trial.copy()
+    script = trial.script()[:1]
+
+    def done(explore: bool) -> Tensor:
+        carry = policy.initial(len(script[0].first))
+        return flat(trial.acting(policy, carry, script[0], explore, trial.seed)[0])
+
+    usual = [done(explore) for explore in (False, True)]
+    with torch.no_grad():
+        weight = policy.get_parameter(name)
+        weight.add_(1 + torch.rand(weight.shape, generator=torch.Generator().manual_seed(trial.seed)))
+    plain, explored = (done(explore) for explore in (False, True))
+    return torch.equal(plain, usual[0]) and not torch.equal(explored, usual[1])
+
+
 LESSONS: tuple[Property[Practised], ...] = (
     Property(it_learns, slow=True),
     Property(it_learns_what_frames_tell, after=(it_learns,), slow=True),
     Property(over_is_over, after=(it_learns,), slow=True),
     Property(out_of_time_is_not_over, after=(it_learns, over_is_over), slow=True),
     Property(actions_follow_their_frames),
+    Property(its_exploring_policy_learns_what_is_new),
 )
 
 

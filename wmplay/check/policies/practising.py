@@ -97,6 +97,7 @@ class Practised(Acting):
         strange_ends: bool = False,
         guided: bool = False,
         model: Any = None,
+        acted: tuple[float, float] = (0.0, 1.0),
     ) -> Practiced:
         """Let a policy practise in a world of this rule, and return what it was given and told."""
         told: list[tuple[int, Mapping[str, float]]] = []
@@ -104,7 +105,7 @@ class Practised(Acting):
         def advance(steps: int, metrics: Mapping[str, float]) -> None:
             told.append((steps, dict(metrics)))
 
-        practice, lent = self.lend(policy, rule, steps, number, advance, strange_ends, guided, model)
+        practice, lent = self.lend(policy, rule, steps, number, advance, strange_ends, guided, model, acted)
         metrics = policy.improve(practice)
         bad = [name for name, value in _metrics(metrics).items() if not math.isfinite(value)]
         if bad:
@@ -126,6 +127,7 @@ class Practised(Acting):
         strange_ends: bool = False,
         guided: bool = False,
         model: Any = None,
+        acted: tuple[float, float] = (0.0, 1.0),
     ) -> tuple[Practice, Practiced]:
         """Return the arguments of a practice."""
         world = Yard(self.env, SLOTS, rule, strange_ends=strange_ends, guided=guided)
@@ -134,7 +136,7 @@ class Practised(Acting):
         model.rule, model.read, model.guided, model.unguided = rule, False, guided, False
         model.asked.clear()
         model.eval()
-        store = Diary(self.spaces, self.space, rule, guided)
+        store = Diary(self.spaces, self.space, rule, guided, acted)
         lent = Practiced(world, model, store, [])
         seed, cpu = 1000 * self.seed + number, torch.device("cpu")
         given = store if self.own_store else self.store
