@@ -198,10 +198,10 @@ def its_exploring_policy_learns_what_is_new(trial: Practised) -> None:
         raise NotTried("it has no weights that it only explores with, or the store's actions change none")
     if not differ & set(exploring):
         raise Broken(
-            f"'{exploring[0]}', which it only explores with, learns the same from low and from high actions in the "
-            "store, from which others of its weights learn",
-            "reward each imagined action for what it leads to itself: reward[t] is what is new about action[t] in "
-            "state[t], not in the step before",
+            f"'{exploring[0]}', which it only explores with, learns the same from low and from high "
+            "actions in the store, from which others of its weights learn",
+            "reward each imagined action for what it leads to itself: reward[t] is what is new about "
+            "action[t] in state[t], not in the step before",
         )
 
 

@@ -188,7 +188,7 @@ def _own_in_the_carry(trial: Acting) -> list[tuple[str, tuple[Tensor, Tensor, Te
         if (
             not isinstance(leaf, Tensor)
             or leaf.shape != action.shape
-            or not torch.equal(flat(leaf), flat(action))
+            or not torch.equal(flat(leaf).clamp(low, high), flat(action))  # before it was clipped, or after
         ):
             continue
         for entry in range(flat(leaf).shape[1]):
