@@ -12,6 +12,7 @@ import pytest
 
 import wmplay
 from wmplay.cli import main
+from wmplay.cli.commands.new import VARIANTS
 from wmplay.registry import KINDS
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +23,7 @@ TINY = [
     "evaluate.prediction.episodes=3",
     "evaluate.generation.clips=0",
 ]
+KINDS_OF_VARIANTS = [(kind, variant) for kind, variants in VARIANTS.items() for variant in variants]
 SMALL_ENV_RUN = [
     "fit.batch_size=5",
     "fit.length=7",
@@ -56,6 +58,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         for kind in KINDS:
             assert main(["new", kind, f"{kind}_of_mine"]) == 0
+        for kind, variant in KINDS_OF_VARIANTS:
+            assert main(["new", kind, f"{variant}_{kind}", "--variant", variant]) == 0
     return folder
 
 
@@ -146,6 +150,29 @@ def test_what_it_writes_passes_its_check(kind: str, capsys: pytest.CaptureFixtur
     assert status == 0, output.out + output.err
 
 
+SMALL_CHECKS = {  # where a full check would take a minute
+    "imagining": ["--quick", "policy.batch_size=3", "policy.length=3", "policy.horizon=3", "model.hidden=17"],
+    "valued": ["--quick", "env=gym", "model.hidden=17"],
+}
+
+
+@pytest.mark.usefixtures("_at_the_desk")
+@pytest.mark.parametrize(("kind", "variant"), KINDS_OF_VARIANTS)
+def test_every_variant_passes_its_check(kind: str, variant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["env.physics=fast", *SMALL_CHECKS[variant]] if kind == "policy" else SMALL_CHECKS[variant]
+    status = main(["check", f"{kind}={variant}_{kind}", *small])
+    output = capsys.readouterr()
+    assert status == 0, output.out + output.err
+
+
+def test_an_agent_that_imagines_learns_in_its_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["new", "policy", "dreams", "--variant", "imagining", "--package"]) == 0
+    monkeypatch.setenv("WMPLAY_PLUGINS", "dreams/src")
+    config = wmplay.registry.compose(["experiment=dreams"])
+    assert (config.improve.world, config.improve.steps > 0) == ("none", True)
+    assert config.pieces()["policy"]["reward"] == "task"
+
+
 # ---- packages --------------------------------------------------------------------------------------
 
 
@@ -205,6 +232,8 @@ REFUSED = {
     "new planner cem --package": "there is a planner 'cem' already",
     "new planner json --package": "there is a Python module 'json' already",
     "new planner tiny --package": "there is an experiment 'tiny' already",
+    "new model mine --variant imagining": "unknown variant of model 'imagining'",
+    "new env mine --variant valued": "unknown variant of env 'valued'",
     "new model": "the following arguments are required: NAME",
     "new model mine --packge": "takes no '--packge'",
 }

@@ -204,6 +204,17 @@ def planned(env_name: str, planner: str, episodes: int = 8, env: Any = None, **s
     return float(np.mean([e.reward.sum() for e in wmplay.simulate(many, policy, episodes, seed=0)]))
 
 
+@pytest.mark.parametrize("world", ["catch", "springs"])
+@pytest.mark.parametrize("planner", ["gradient", "gradcem", "lagrangian"])
+def test_a_planner_by_gradients_is_one_line(world: str, planner: str) -> None:
+    env: Any = wmplay.make_env(world)
+    model = Oracle(env, env.action_space)
+    observation = {key: torch.as_tensor(value)[None] for key, value in env.reset(seed=0)[0].items()}
+    search = wmplay.make("planner", planner, env=env, horizon=2)
+    with refused(ConfigError, advice="cem"):
+        search.plan(model, model.initial(observation), lambda future: future.reward.sum(1))
+
+
 def test_planners_in_the_true_world_reach_its_optimum() -> None:
     assert planned("catch", "random_shooting", horizon=9, candidates=128) == 1
     assert planned("catch", "mcts", horizon=9, simulations=16) == 1

@@ -271,6 +271,28 @@ def test_more_simulations_are_never_worse() -> None:
     assert means[-1] > means[0]
 
 
+def test_random_futures_show_rewards_beyond_the_depth_of_the_tree() -> None:
+    """Action 1 pays from its fourth time on: 24 simulations reach no reward, random futures do."""
+
+    class Late(Counter):
+        def predict(
+            self, belief: Any, action: Tensor, *, generator: torch.Generator | None = None
+        ) -> Prediction:
+            count = belief["count"].unsqueeze(1) + (action == 1).cumsum(1)
+            reward = (count >= 4).float()
+            return Prediction(count, reward, None, {"count": count[:, -1]}, dict)
+
+    belief = {"count": torch.zeros(32, dtype=torch.int64)}
+
+    def chosen(rollouts: int) -> float:
+        planner = MCTS(Discrete(2), horizon=8, simulations=24, tails=1, rollouts=rollouts)
+        plan = planner.plan(Late(), belief, total, generator=torch.Generator().manual_seed(0))
+        return float((plan.action[:, 0] == 1).float().mean())
+
+    assert chosen(rollouts=8) > 0.9
+    assert chosen(rollouts=0) in (0.0, 1.0)  # nothing decides: the same action everywhere
+
+
 class Knowing(Counter):
     """Says what a state is worth, and proposes action 2."""
 

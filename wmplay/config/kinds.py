@@ -35,11 +35,6 @@ class Kind:
         """The function that tries a piece as the config of a run has it, as ``module:function``."""
         return f"wmplay.check.configured:try_{self.name}"
 
-    @property
-    def template(self) -> str:
-        """The file of ``wmplay/cli/commands/new/templates`` that ``wmplay new`` begins a piece with."""
-        return f"{self.name}.py.txt"
-
 
 KINDS: Mapping[str, Kind] = {  # in the order in which a run names them
     kind.name: kind

@@ -75,7 +75,13 @@ class Oracle(nn.Module):
     def predict(
         self, belief: Belief, action: Tensor, *, generator: torch.Generator | None = None
     ) -> Prediction:
-        """Step all states under action [B, H, A]; a latent is a state."""
+        """Step all states under action [B, H, A]; a latent is a state.
+
+        Raises:
+            ConfigError: for actions that a gradient is wanted for.
+        """
+        if action.requires_grad:
+            raise ConfigError("the true simulator has no gradient", advice="plan by cem, icem or mppi")
         seed = 0 if generator is None else int(torch.randint(2**62, (), generator=generator))
         draw = np.random.default_rng(seed)
         device, state, ended = action.device, belief["state"].cpu().numpy(), belief["ended"].cpu().numpy()

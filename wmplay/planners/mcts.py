@@ -3,8 +3,8 @@
 
 A model that is ``Valued`` gives the values of leaves, the prior and the discount, and its plan is the most
 taken path of the tree; no other plan is compared with it, because a sum of rewards does not count the values.
-Of other models values are 0 and the prior is uniform. PUCT needs a prior: it takes an action that was never
-tried for as bad as the worst one.
+Of other models values are the scores of random futures, or 0, and the prior is uniform. PUCT needs a prior:
+it takes an action that was never tried for as bad as the worst one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from wmplay.contracts import Belief, Branching, Plan, Score, Valued, WorldModel
 from wmplay.errors import ConfigError, SpaceError, check_values
 from wmplay.nets.search import Reached, search
-from wmplay.nets.trees import device_of, rows
+from wmplay.nets.trees import device_of, repeat_rows, rows
 from wmplay.planners.candidates import scored
 
 
@@ -36,6 +36,8 @@ class MCTS:
         horizon: steps H to plan, and the largest depth of the tree.
         simulations: steps of the model in each row's tree.
         tails: random ends of the path that are tried.
+        rollouts: random futures of H steps at each new node of a model that is not ``Valued``, whose mean
+            score is the node's value; 0 = its value is 0, and the tree sees no reward beyond its depth.
         rule: "gumbel" or "puct".
         considered: the largest number of actions that "gumbel" tries at the root.
         gamma: discount per step, in (0, 1], for a model that is not ``Valued``.
@@ -57,6 +59,7 @@ class MCTS:
         horizon: int = 12,
         simulations: int = 128,
         tails: int = 16,
+        rollouts: int = 0,
         rule: Literal["gumbel", "puct"] = "gumbel",
         considered: int = 16,
         gamma: float = 1.0,
@@ -75,11 +78,13 @@ class MCTS:
             "mcts",
             at_least_one=sizes,
             positive={"gamma": gamma, "least_range": least_range, "temperature": temperature},
+            not_negative={"rollouts": rollouts},
             fractions={"gamma": gamma},
         )
         if rule not in ("gumbel", "puct"):
             raise ConfigError(f"mcts: rule is {rule!r}", expected="gumbel or puct")
-        self.horizon, self.simulations, self.tails = horizon, simulations, tails
+        self.horizon, self.simulations = horizon, simulations
+        self.tails, self.rollouts = tails, rollouts
         self.rule: Literal["gumbel", "puct"] = rule
         self.actions, self.considered, self.gamma = int(action_space.n), considered, gamma
         self.least_range, self.temperature = least_range, temperature
@@ -108,10 +113,22 @@ class MCTS:
                 future = model.predict(belief, action.unsqueeze(1))
             reward = score(future).nan_to_num(nan=torch.finfo(torch.float32).min)
             goes_on = torch.ones_like(reward) if future.discount is None else future.discount[:, 0]
-            return self._valued(model, future.belief, reward, gamma * goes_on)
+            return reached(future.belief, reward, gamma * goes_on)
+
+        def reached(belief: Belief, reward: Tensor, discount: Tensor) -> Reached:
+            if self.rollouts and not isinstance(model, Valued):
+                actions = drawn(len(reward) * self.rollouts)
+                scores = score(model.predict(repeat_rows(belief, self.rollouts), actions))
+                value = scores.nan_to_num(nan=0).reshape(-1, self.rollouts).mean(1)
+                return self._valued(model, belief, reward, discount, value)
+            return self._valued(model, belief, reward, discount, torch.zeros_like(reward))
+
+        def drawn(*rows: int) -> Tensor:
+            shape = (*rows, self.horizon)
+            return torch.randint(self.actions, shape, generator=generator, device=device)
 
         nothing = torch.zeros(batch, device=device)
-        root = self._valued(model, belief, nothing, nothing)
+        root = reached(belief, nothing, nothing)
         found = search(
             expand,
             root,
@@ -125,16 +142,15 @@ class MCTS:
         path, known = found.tree.path(found.action, self.horizon)
         if isinstance(model, Valued):
             return Plan(path, found.value, spread)
-        tails = torch.randint(
-            self.actions, (batch, self.tails, self.horizon), generator=generator, device=device
-        )
-        plans = torch.where(known.unsqueeze(1), path.unsqueeze(1), tails)
+        plans = torch.where(known.unsqueeze(1), path.unsqueeze(1), drawn(batch, self.tails))
         if warm_start is not None:
             plans = torch.cat([plans, warm_start.unsqueeze(1)], 1)
         return replace(scored(model, belief, score, plans), spread=spread)
 
-    def _valued(self, model: WorldModel, belief: Belief, reward: Tensor, discount: Tensor) -> Reached:
-        logits, value = reward.new_zeros(len(reward), self.actions), torch.zeros_like(reward)
+    def _valued(
+        self, model: WorldModel, belief: Belief, reward: Tensor, discount: Tensor, value: Tensor
+    ) -> Reached:
+        logits = reward.new_zeros(len(reward), self.actions)
         if isinstance(model, Valued):
             proposed = model.policy(belief).logits
             logits, value = logits if proposed is None else proposed, model.value(belief)

@@ -192,7 +192,7 @@ def weights_of(imagined: Imagined, gamma: float) -> Tensor:
 
 def features_of(model: Any, space: Any) -> int:
     """Return the number of features of a model of these observations."""
-    device = next(model.parameters()).device
+    device = next((weight.device for weight in model.parameters()), None)
     frame = {
         key: torch.from_numpy(np.zeros((1, *(each.shape or ())), each.dtype)).to(device)
         for key, each in observation_spaces(space).items()
