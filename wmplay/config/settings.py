@@ -163,6 +163,7 @@ class EvaluateSettings:
     arbiter: ArbiterSettings = ArbiterSettings()
     violation: ViolationSettings = ViolationSettings()
     policy: PolicySettings = PolicySettings()
+    factors: Mapping[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,15 @@ from wmplay.evaluation.arbiter.choice import check_arbiter
 from wmplay.evaluation.assess import assess
 from wmplay.evaluation.files import load_evaluation, save_evaluation
 from wmplay.evaluation.held_out import given_episodes
+from wmplay.evaluation.metrics.factors import check_sweep
 from wmplay.evaluation.scores import flat
 
-__all__ = ["assess", "check_arbiter", "flat", "given_episodes", "load_evaluation", "save_evaluation"]
+__all__ = [
+    "assess",
+    "check_arbiter",
+    "check_sweep",
+    "flat",
+    "given_episodes",
+    "load_evaluation",
+    "save_evaluation",
+]

@@ -20,6 +20,7 @@ from wmplay.evaluation.held_out import held_out_episodes
 from wmplay.evaluation.manifest import draw_manifest, evaluation_env, score_manifest
 from wmplay.evaluation.metrics.calibration import evaluate_calibration
 from wmplay.evaluation.metrics.consistency import evaluate_agreement
+from wmplay.evaluation.metrics.factors import evaluate_factors
 from wmplay.evaluation.metrics.futures import shown_futures
 from wmplay.evaluation.metrics.policy import score_episodes
 from wmplay.evaluation.metrics.prediction import evaluate_prediction
@@ -104,6 +105,8 @@ def assess(
         scores |= _assess_violation(settings, parts, device, baselines)
     if cfg.policy.episodes:
         scores |= _assess_policies(settings, parts, device, baselines, check)
+    if cfg.factors:
+        scores["factors"] = evaluate_factors(settings, model, parts.policy, parts.env, device, check)
     return {name: score for name, score in scores.items() if score is not None}
 
 

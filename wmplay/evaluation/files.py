@@ -23,6 +23,7 @@ from wmplay.evaluation.scores import (
     CalibrationScore,
     Curve,
     Evaluation,
+    FactorScore,
     FeatureScore,
     PolicyScore,
     PredictionScore,
@@ -49,6 +50,7 @@ def save_evaluation(
     violation: ViolationScore | None = None,
     features: FeatureScore | None = None,
     calibration: CalibrationScore | None = None,
+    factors: FactorScore | None = None,
     pairs: ShownPairs | None = None,
     clips: ShownClips | None = None,
     unprompted: ShownClips | None = None,
@@ -70,9 +72,8 @@ def save_evaluation(
         learned_episodes: the same in the learned world, from the same starts and with the same goals.
         policies: scores by name: ``policy=...`` first, then ``random=...`` and others.
     """
-    evaluation = Evaluation(
-        prediction, rewards, spread, surprise, agreement, arbiter, violation, features, calibration, policies
-    )
+    known = prediction, rewards, spread, surprise, agreement, arbiter, violation, features, calibration
+    evaluation = Evaluation(*known, factors, policies)
     write_sealed_json(run_dir / EVALUATION_FILE, _finite(asdict(evaluation)))
     for name, some in (("clips", clips), ("unprompted", unprompted), ("duplicate", duplicate)):
         save_clips(run_dir, name, some)

@@ -384,6 +384,39 @@ class FeatureScore:
         return {**_with_ends({**named, "jumps": self.jumps}), **ends}
 
 
+@dataclass(frozen=True)
+class FactorSweep:
+    """Scores by the value of one factor; all other factors are as the run has them."""
+
+    values: list[float]
+    trained: list[float]  # [low, high] of the run itself
+    model: dict[str, Curve]  # by value: the error at the last horizon of each key
+    copy_last: dict[str, Curve]
+    policies: dict[str, Curve]  # by value: "policy", "random"
+
+
+@dataclass(frozen=True)
+class FactorScore:
+    """Predictions and policies at several values of factors, inside and outside of the run's own range."""
+
+    horizon: Count
+    seed: Count
+    metrics: dict[str, Metric]  # of each key
+    measure: Literal["success", "return"] | None  # of policies
+    sweeps: dict[str, FactorSweep]  # by factor
+
+    def row(self) -> dict[str, float]:
+        """Return flat metrics for a log: ``gravity=5/lcd/iou@20``, ``gravity=5/success``."""
+        found = {}
+        for name, sweep in self.sweeps.items():
+            for i, value in enumerate(sweep.values):
+                for key, curve in sweep.model.items():
+                    found[f"{name}={value:g}/{key}/{self.metrics[key]}@{self.horizon}"] = curve.mean[i]
+                if "policy" in sweep.policies:
+                    found[f"{name}={value:g}/{self.measure}"] = sweep.policies["policy"].mean[i]
+        return found
+
+
 @runtime_checkable
 class HasRow(Protocol):
     """A score with numbers for a log."""
@@ -405,6 +438,7 @@ class Evaluation:
     violation: ViolationScore | None = None
     features: FeatureScore | None = None
     calibration: CalibrationScore | None = None
+    factors: FactorScore | None = None
     policies: dict[str, PolicyScore] = field(default_factory=dict)  # "policy", then "random" and others
 
     def numbers(self) -> dict[str, float]:

@@ -25,7 +25,7 @@ from wmplay.contracts import (
 from wmplay.envs import build_env
 from wmplay.envs.recorded import RecordedEnv
 from wmplay.errors import ConfigError, ShapeError
-from wmplay.evaluation import check_arbiter
+from wmplay.evaluation import check_arbiter, check_sweep
 from wmplay.loop.lending import lending
 from wmplay.runs.compatibility import check_policy, check_same_world, check_store
 from wmplay.runs.load import load_run
@@ -57,6 +57,7 @@ def rehearse(settings: Settings, parts: Parts, device: torch.device, *, continue
     collect = settings.collect
     collects = collect.random_episodes + collect.episodes + collect.steps > 0
     _check_steps(settings)
+    check_sweep(settings, parts.env)
     other_world = settings.recorded.other_world
     given = None if continued or settings.recorded.data is None else load_trajectories(settings.recorded.data)
     if parts.model is not None and settings.fit.steps and not collects and given is None and not continued:

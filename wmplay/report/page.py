@@ -19,6 +19,7 @@ from wmplay.report.numbers import counted, duration, wall_times
 from wmplay.report.pictures import clips, episodes
 from wmplay.report.plots import lines, simulator
 from wmplay.report.plots.calibration import calibration_plot
+from wmplay.report.plots.factors import factors_plot
 from wmplay.report.plots.features import features_plot
 from wmplay.report.plots.figures import png
 from wmplay.report.plots.violation import violation_plot
@@ -52,6 +53,7 @@ def write_report(run_dir: Path | str) -> Path:
         "One beginning, several futures": _futures(run),
         "Futures from a reset": _dreams(run),
         "What the model finds impossible": _violation(run),
+        "In worlds with other factors": _factors(run),
         "What the policy does": _episodes(run),
         "Does a better model make a better policy": _quality(run),
         "How the model learned": _learning(run),
@@ -202,6 +204,18 @@ def _violation(run: RunFiles) -> Iterator[Picture]:
         png(violation_plot(score, run.pairs)),
         "One pair of each kind. Above: the possible episode, then the impossible one, every second frame; up "
         "to the event (the line) they are the same. Below: the model's surprise at each step.",
+    )
+
+
+def _factors(run: RunFiles) -> Iterator[Picture]:
+    score = run.evaluation.factors if run.evaluation is not None else None
+    if score is None or not any(sweep.model or sweep.policies for sweep in score.sweeps.values()):
+        return
+    yield Picture(
+        "factors.png",
+        png(factors_plot(score)),
+        f"Scores by the value of one factor, the others as in the run, with 95% intervals over episodes; "
+        f"predictions at {counted(score.horizon, 'step')}. Shaded: the values that the run learned in.",
     )
 
 

@@ -20,6 +20,8 @@ from wmplay.evaluation.scores import (
     CalibrationScore,
     Curve,
     Evaluation,
+    FactorScore,
+    FactorSweep,
     FeatureScore,
     KeyScore,
     PolicyScore,
@@ -129,7 +131,28 @@ def model_grids(evaluation: Evaluation) -> list[Grid]:
         grids.append(_arbiter_grid(evaluation.arbiter))
     if evaluation.violation is not None:
         grids.append(_violation_grid(evaluation.violation))
+    if evaluation.factors is not None:
+        grids += [
+            _sweep_grid(name, sweep, evaluation.factors) for name, sweep in evaluation.factors.sweeps.items()
+        ]
     return grids
+
+
+def _sweep_grid(name: str, sweep: FactorSweep, score: FactorScore) -> Grid:
+    curves = {f"{key} {METRICS[score.metrics[key]]}": curve for key, curve in sweep.model.items()}
+    curves |= {f"{score.measure}, {who}": curve for who, curve in sweep.policies.items()}
+    rows = [
+        [f"{value:g}", *(interval(curve.at(i + 1)) for curve in curves.values())]
+        for i, value in enumerate(sweep.values)
+    ]
+    low, high = sweep.trained
+    learned = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    return Grid(
+        f"In worlds with another {name}",
+        [name, *curves],
+        rows,
+        f"The run learned at {learned}. Predictions at {score.horizon} steps; 95% intervals over episodes.",
+    )
 
 
 def _feature_grid(score: FeatureScore) -> Grid:

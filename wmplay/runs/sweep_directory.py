@@ -48,6 +48,7 @@ LATER_SETTINGS: Mapping[str, Any] = {
     "env.hazard": None,
     "env.screen": "outwards",
     "env.sound": False,
+    "evaluate.factors": {},
     "evaluate.policy.starts": "resets",
     "evaluate.violation": {"pairs": 0},
     "fit.agc": None,

@@ -49,6 +49,7 @@ FACTORS: Mapping[str, Factor] = {
     "flips": Factor(0.0, 0.5),  # probability of each pixel of ``lcd`` to be inverted
     "hue": Factor(0.0, 1.0, changes.hue),  # turns of the colours, which only ``render`` shows
 }
+TIMES = ("friction", "mass", "size", "motor")  # factors that multiply what the world has
 OF_CHANCE = ("sticky", "noise", "flips")  # whose consequences are random in each step
 
 
@@ -116,6 +117,17 @@ def read_factors(given: Mapping[str, Any], world: World) -> Factors:
     for ends in _extremes(factors.ranges):
         factors.varied(world, ends)  # a body that is too large has no room
     return factors
+
+
+def value_of(name: str, world: World) -> Point:
+    """Return the range [low, high] of a factor's values in a world without factors."""
+    if name == "gravity":
+        return -world.gravity[1], -world.gravity[1]
+    if name == "restitution":
+        found = [body.restitution for body in world.bodies]
+        return min(found), max(found)
+    own = 1.0 if name in TIMES else 0.0
+    return own, own
 
 
 def possible(world: World) -> Iterator[str]:
