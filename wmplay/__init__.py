@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from wmplay.simulation import simulate as simulate
     from wmplay.store import load_trajectories as load_trajectories
     from wmplay.store import save_trajectories as save_trajectories
+    from wmplay.studies import study as study
 
 __version__ = "0.1.0"
 
@@ -48,6 +49,7 @@ _PUBLIC = {
     "register": "registry",
     "save_trajectories": "store",
     "simulate": "simulation",
+    "study": "studies",
     "train": "loop.train",
 }
 _MODULES = ("check", "registry")

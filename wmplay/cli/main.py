@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "train": "run the loop (collect episodes, fit a model, improve a policy, evaluate) into a run directory",
     "eval": "evaluate a run again: predictions by horizon, the policy compared with the random one",
     "simulate": "collect episodes of an env into a store of trajectories",
+    "study": "plan, run and report a comparison that is asked beforehand; alone: list the built-in ones",
     "report": "write report.html and its pictures again, from the files of a run or a sweep",
     "list": "list all pieces with descriptions, or the settings of one piece",
     "check": "check the contract of your own piece: one line per property",

@@ -52,7 +52,7 @@ def check(overrides: Sequence[str]) -> None:
             advice="leave out run=, or go on with a sweep by hydra.sweep.dir=<its directory>",
         )
     for override in parsed:
-        _check_extra(override)
+        check_extra(override)
     prepare(parsed)
     values = {i: _values(override) for i, override in enumerate(parsed) if override.is_sweep_override()}
     first = [values[i][0] if i in values else text for i, text in enumerate(overrides)]
@@ -104,7 +104,7 @@ def quoted(path: Path) -> str:
     return QuotedString(str(path), Quote.single).with_quotes()
 
 
-def _check_extra(override: Override) -> None:
+def check_extra(override: Override) -> None:
     """Raise ConfigError if the package that a launcher or a sweeper needs is not installed."""
     text = str(override.input_line)
     extra = EXTRAS.get(text)

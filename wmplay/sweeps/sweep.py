@@ -6,7 +6,8 @@ A sweep can be interrupted at any point and started again: finished jobs are kep
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.markup import escape
@@ -17,7 +18,14 @@ from wmplay.errors import WmplayError
 from wmplay.report import print_sweep, summarise_sweep, write_sweep
 from wmplay.runs.sweep_directory import SweepDirectory
 from wmplay.sweeps.engine import Unfinished, engine
-from wmplay.sweeps.requests import check, chosen_directory, directory_for, quoted, with_the_sweeps_own
+from wmplay.sweeps.requests import (
+    check,
+    check_extra,
+    chosen_directory,
+    directory_for,
+    quoted,
+    with_the_sweeps_own,
+)
 from wmplay.system.progress import console, terminal
 
 
@@ -44,24 +52,57 @@ def multirun(overrides: Sequence[str]) -> Path:
     directory = SweepDirectory(directory_for(overrides))
     directory.check(overrides)
     arguments = [*lenient(parse(overrides)), f"hydra.sweep.dir={quoted(directory.path)}"]
+    again = f"wmplay train -m {shlex.quote(f'hydra.sweep.dir={directory.path}')}"
     with engine(arguments, directory) as (sweeper, of_the_jobs):
         directory.write(overrides, new=chosen_directory(parse(overrides)) is None)
-        try:
+        with _explained(again):
             sweeper.sweep(of_the_jobs)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"go on with: {_again(directory)}") from None
-        except WmplayError:
-            raise
-        except Exception as error:  # an engine's error, such as a pool with a killed worker
-            why = " ".join(f"{type(error).__name__}: {error}".split())
-            raise WmplayError(
-                f"the launcher gave up ({why})", advice=f"go on with {_again(directory)}"
-            ) from error
     if any(directory.begun()):
         show(directory.path)
     assert isinstance(sweeper.launcher, Unfinished)
-    _account(directory, sweeper.launcher.jobs)
+    _account(directory, sweeper.launcher.jobs, again)
     return directory.path
+
+
+def launch(
+    jobs: Sequence[Sequence[str]], directory: SweepDirectory, overrides: Sequence[str], again: str
+) -> None:
+    """Run the unfinished ones of some jobs, each given by its own overrides.
+
+    Args:
+        jobs: the overrides of each, with single values.
+        directory: with a run directory per job.
+        overrides: of Hydra, which choose the launcher and its settings.
+        again: the command that resumes the jobs, for messages.
+
+    Raises:
+        WmplayError: if jobs failed, after all have ended.
+        KeyboardInterrupt: after Ctrl-C.
+    """
+    for override in parse(overrides):
+        check_extra(override)
+        if not override.key_or_group.startswith(("hydra/launcher", "hydra.launcher.")):
+            raise WmplayError(f"{override.input_line} is no setting of the launcher", got=override.input_line)
+    with engine([*overrides, f"hydra.sweep.dir={quoted(directory.path)}"], directory) as (sweeper, _):
+        launcher = sweeper.launcher
+        assert isinstance(launcher, Unfinished)
+        with _explained(again):
+            launcher.launch([lenient(parse(job)) for job in jobs], 0)
+        _account(directory, launcher.jobs, again)
+
+
+@contextmanager
+def _explained(again: str) -> Iterator[None]:
+    """Add to an interrupt, and to an engine's error, the command that goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"go on with: {again}") from None
+    except WmplayError:
+        raise
+    except Exception as error:  # an engine's error, such as a pool with a killed worker
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise WmplayError(f"the launcher gave up ({why})", advice=f"go on with {again}") from error
 
 
 def show(path: Path) -> None:
@@ -76,7 +117,7 @@ def show(path: Path) -> None:
     terminal().print(Text(f"report: {write_sweep(sweep)}"), soft_wrap=True)
 
 
-def _account(sweep: SweepDirectory, jobs: Sequence[Path]) -> None:
+def _account(sweep: SweepDirectory, jobs: Sequence[Path], again: str) -> None:
     """Report the unfinished jobs, with the reasons.
 
     Raises:
@@ -94,16 +135,12 @@ def _account(sweep: SweepDirectory, jobs: Sequence[Path]) -> None:
     if failed:
         raise WmplayError(
             f"{len(failed)} of {len(states)} jobs failed, such as {failed[0]}: {sweep.failure(failed[0])}; "
-            f"when the cause is fixed, go on with {_again(sweep)}",
+            f"when the cause is fixed, go on with {again}",
             got=len(failed),
         )
     if died:
         raise WmplayError(
             f"{len(died)} of {len(states)} jobs did not come to an end, such as {died[0]} (was it killed, "
             "for memory or time?)",
-            advice=f"go on with {_again(sweep)}",
+            advice=f"go on with {again}",
         )
-
-
-def _again(sweep: SweepDirectory) -> str:
-    return f"wmplay train -m {shlex.quote(f'hydra.sweep.dir={sweep.path}')}"
