@@ -308,6 +308,12 @@ class BeginsItsDrawsAgain(Honest):
 
 
 @breaks("rows draw for themselves")
+class DrawsOnItsOwn(Honest):
+    def search(self, model: Any, belief: Any, score: Any, warm_start: Any, generator: Any) -> Plan:
+        return super().search(model, belief, score, warm_start, torch.Generator().manual_seed(0))
+
+
+@breaks("rows draw for themselves")
 class SeedsTheGenerator(Honest):
     def noise(self, shape: Any, generator: Any) -> Tensor:
         return super().noise(shape, generator and generator.manual_seed(generator.initial_seed() + 1))

@@ -272,6 +272,17 @@ class RemembersWhatItMeantToDo(Honest):
 
 
 @breaks("what was executed counts")
+class RemembersWhatItMeantBeforeItWasClipped(RemembersWhatItMeantToDo):
+    def action(self, place: Tensor) -> Tensor:
+        return super().action(1.3 * place)
+
+    def act(self, *told: Any, **draws: Any) -> Any:
+        action, following = super().act(*told, **draws)
+        place = 1.3 * (2 * following["memory"]).sin()
+        return action, {**following, "meant": self.low + (self.high - self.low) * (1 + place) / 2}
+
+
+@breaks("what was executed counts")
 class AddsWhatItMeantToDoToItsMemory(Honest):
     def act(self, carry: Any, observation: Any, last_action: Tensor, first: Tensor, **draws: Any) -> Any:
         action, following = super().act(carry, observation, 0 * last_action, first, **draws)
