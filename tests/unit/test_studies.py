@@ -16,9 +16,9 @@ from wmplay.evaluation.statistics import Interval
 from wmplay.runs.disk.directory import RunDirectory
 from wmplay.studies.analysis import analyse, fault_of
 from wmplay.studies.directory import Place, StudyDirectory
+from wmplay.studies.display.page import report
 from wmplay.studies.forecast import power_lines
 from wmplay.studies.jobs import plan_jobs
-from wmplay.studies.page import report
 from wmplay.studies.question import built_in, differences, question_of, read
 from wmplay.studies.results import Result, Results, read_results
 

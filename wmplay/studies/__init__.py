@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wmplay.studies.conduct import run as run
+    from wmplay.studies.display.page import report as report
+    from wmplay.studies.display.page import study as study
     from wmplay.studies.forecast import plan as plan
-    from wmplay.studies.page import report as report
-    from wmplay.studies.page import study as study
     from wmplay.studies.question import built_in as built_in
     from wmplay.studies.question import read as read
 
@@ -21,9 +21,9 @@ _NAMES = {
     "built_in": "question",
     "plan": "forecast",
     "read": "question",
-    "report": "page",
+    "report": "display.page",
     "run": "conduct",
-    "study": "page",
+    "study": "display.page",
 }
 
 

@@ -20,10 +20,10 @@ from wmplay.report.tables import Grid
 from wmplay.studies.analysis import Answers, analyse
 from wmplay.studies.conduct import directory_of, run
 from wmplay.studies.directory import StudyDirectory
-from wmplay.studies.plots import profile_plot, scores_plot
+from wmplay.studies.display.plots import profile_plot, scores_plot
+from wmplay.studies.display.tables import grids, reasons, verdict, whole
 from wmplay.studies.question import Question, differences, read
 from wmplay.studies.results import Results, read_results
-from wmplay.studies.tables import grids, reasons, verdict, whole
 from wmplay.system.files import check_links, unsealed, write_sealed_json, written_beside
 from wmplay.system.reading import read_json
 

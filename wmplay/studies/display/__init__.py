@@ -1,0 +1,1 @@
+"""The display of a study: tables, plots and the page."""
