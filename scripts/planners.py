@@ -386,7 +386,9 @@ def main() -> None:
         if given.part != "exact" and given.run is None:
             parser.error(f"{given.part} needs a run")
         measured = against_optimum() if given.part == "exact" else on_luxo(given.run, given.part)
-    found = json.loads(FILE.read_text()) if FILE.exists() else {}  # now: another part may have been kept since
+    found = (
+        json.loads(FILE.read_text()) if FILE.exists() else {}
+    )  # read last: another part may have been kept since
     if measured is not None:
         found[given.part] = measured
         FILE.parent.mkdir(exist_ok=True)

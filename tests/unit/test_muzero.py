@@ -108,6 +108,24 @@ def test_rewards_are_learned_at_their_own_step() -> None:
     torch.testing.assert_close(predicted, data.reward[:, :2], atol=0.2, rtol=0)
 
 
+def test_consistency_alone_draws_unrolled_states_to_real_ones() -> None:
+    only = {"value_weight": 0.0, "reward_weight": 0.0, "simulations": 0}
+    one, data = model(consistency=2.0, **only), segment()
+    optimizer = torch.optim.Adam(one.parameters(), lr=1e-2)
+    likeness = []
+    for _ in range(40):
+        optimizer.zero_grad()
+        loss, metrics = one.loss(data)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        likeness.append(float(metrics["loss/consistency"]))
+    assert likeness[-1] < likeness[0] - 0.3  # minus a cosine
+    without = model(consistency=0.0, **only)
+    loss, metrics = without.loss(data)
+    assert "loss/consistency" not in metrics
+    assert float(loss.detach()) == 0
+
+
 def test_later_steps_of_an_unroll_can_weigh_less() -> None:
     data = segment((4, T), (True, False))
     losses = [
