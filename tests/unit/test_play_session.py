@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import struct
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +17,11 @@ import wmplay
 from wmplay.contracts import Array
 from wmplay.errors import ActionError, ConfigError, UnknownName, WmplayError
 from wmplay.play import protocol
-from wmplay.play.game.learned import LearnedWorld
+from wmplay.play.game import session as game
+from wmplay.play.game.learned import LearnedWorld, Snapshot
 from wmplay.play.game.screen import shown_key
 from wmplay.play.game.session import Session
-from wmplay.play.game.timeline import KEYFRAME
+from wmplay.play.game.timeline import KEYFRAME, Branch, Moment
 from wmplay.play.protocol import Act, Choose, Clock, Drive, Fork, Move, Reset, Resync, Rewind, Step, Tune
 
 SMALL = {"hidden": 13, "image_hidden": 17, "layers": 1}
@@ -153,6 +156,30 @@ def test_an_end_is_followed_by_the_next_episode() -> None:
     assert (session.branch.last, session.branch.beginning.seed) == (0, 1)
     session.answer(Reset(7))
     assert (session.branch.last, session.branch.beginning.seed) == (0, 7)
+
+
+def test_what_is_kept_does_not_grow_with_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that stays open: after any number of episodes no more is alive than one episode holds."""
+    monkeypatch.setattr(game, "LONGEST", 7)
+    session = luxo(futures=2)
+
+    def alive() -> Counter[str]:
+        gc.collect()
+        kinds = (Moment, Snapshot, Branch, torch.Tensor)
+        return Counter(type(each).__name__ for each in gc.get_objects() if type(each) in kinds)
+
+    def play(episodes: int) -> Counter[str]:
+        steps(session, episodes * 8)  # the step after the last begins the next episode
+        assert session.branch.last == 0
+        steps(session, 5)
+        session.answer(Fork(3))
+        found = alive()
+        steps(session, 5)
+        session.answer(Reset())
+        return found
+
+    play(1)
+    assert play(7) == play(1)
 
 
 def test_drivers_take_the_stick_and_begin_anew_where_time_does() -> None:
