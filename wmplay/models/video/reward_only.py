@@ -26,7 +26,6 @@ from wmplay.errors import check_values
 from wmplay.nets.actions import ActionEncoder
 from wmplay.nets.agents.frames import FrameInputs
 from wmplay.nets.heads import OutcomeHeads, masked_mean
-from wmplay.nets.layers import mlp
 from wmplay.nets.modalities import chosen_space
 from wmplay.system.lazy import LazyMapping
 
@@ -82,8 +81,7 @@ class RewardOnly(nn.Module):
         self.inputs = FrameInputs(chosen_space(observation_space, keys), frames, True)
         self.reads = self.inputs.seen
         self.encode_action = ActionEncoder(action_space)
-        encoder = mlp(self.inputs.size, encoder_hidden, 1, code, norm=True)
-        self.encoder = nn.Sequential(encoder, nn.LayerNorm(code))
+        self.encoder = _normed(self.inputs.size, encoder_hidden, code)
         widths = (code, self.encode_action.size, sizes)
         self.memory: Memory = Recurrent(*widths) if recurrent else Window(*widths, horizon)
         self.outcome = OutcomeHeads(sizes[-1], sizes[-1], 0, reward_weight, continuation_weight)
@@ -230,10 +228,7 @@ class Window(Memory):
         super().__init__()
         self.horizon, self.actions = horizon, actions
         widths = [code + horizon * actions + 1, *sizes]
-        self.layers = nn.ModuleList(
-            nn.Sequential(nn.Linear(before, after), nn.LayerNorm(after), nn.SiLU())
-            for before, after in pairwise(widths)
-        )
+        self.layers = _normed(*widths)
 
     def blank(self, rows: int, device: torch.device) -> Belief:
         """Return no actions, and 0 steps."""
@@ -257,6 +252,13 @@ class Window(Memory):
         since = memory["since"].unsqueeze(1) + torch.arange(1, steps + 1, device=action.device)
         age = (since / self.horizon).clamp(max=1).unsqueeze(-1)
         x = torch.cat([code.unsqueeze(1).expand(-1, steps, -1), windows, age], -1)
-        for layer in self.layers:
-            x = layer(x)
+        x = self.layers(x)
         return x.float(), {"past": past[:, steps:], "since": since[:, -1]}
+
+
+def _normed(*widths: int) -> nn.Sequential:
+    """Return linear layers, each followed by a layer norm, with SiLU between them."""
+    stack: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        stack += [nn.SiLU(), nn.Linear(before, after), nn.LayerNorm(after)]
+    return nn.Sequential(*stack[1:])
