@@ -192,7 +192,7 @@ sys.exit(", ".join({"torch", "hydra"} & {*sys.modules}) or None)
 def test_a_row_of_the_table_holds(kind: str) -> None:
     row = KINDS[kind]
     assert callable(pkgutil.resolve_name(row.check))
-    for template in (row.template, f"test_{row.template}"):
-        assert (TEMPLATES / template).is_file()
+    for template in ("piece.py.txt", "test_piece.py.txt"):
+        assert (TEMPLATES / kind / template).is_file()
     piece = target({"_piece_": f"{kind}/{registry.names(kind)[0]}"})
     assert not missing_methods(piece, row.methods)
