@@ -12,6 +12,7 @@ from torch import Tensor
 from wmplay.contracts import (
     GOAL_PREFIX,
     HasDistance,
+    HasHazard,
     HasReward,
     LazyMapping,
     Prediction,
@@ -167,6 +168,41 @@ class GoalDistance:
         except KeyError as error:
             raise _missing("goal_distance", error, seen) from error
         return -(self.minimum_weight * distance.amin(dim=1) + self.mean_weight * distance.mean(dim=1))
+
+
+class SafeGoalDistance(GoalDistance):
+    """The negative distance to the goal, for futures alone that keep out of the task's hazard.
+
+    The constraint is the largest depth of the robot in the hazard over the plan, in metres, plus a margin.
+    Planners that keep constraints (``lagrangian``) plan around the hazard; others are refused.
+
+    Args:
+        env: the environment, for its task with a hazard.
+        minimum_weight: weight of the smallest distance.
+        mean_weight: weight of the mean distance.
+        margin: distance to keep from the hazard, in metres, for a model that errs.
+
+    Raises:
+        ConfigError: if the env's task has no hazard.
+    """
+
+    def __init__(
+        self, env: Any, minimum_weight: float = 1.0, mean_weight: float = 0.1, margin: float = 0.1
+    ) -> None:
+        super().__init__(env, minimum_weight, mean_weight)
+        task = env_spec(env).task
+        if not isinstance(task, HasHazard) or task.hazard is None:
+            raise ConfigError(
+                "safe_goal_distance: this env has no task with a hazard",
+                expected="env.unwrapped.task.depth",
+                advice="give one: env=luxo_hazard, or env.hazard=[4.5,0,5.5,0.6]",
+            )
+        self.task, self.margin = task, margin
+
+    def constraints(self, prediction: Prediction, observation: Mapping[str, Tensor]) -> Tensor:
+        """Return the depth in the hazard, with the margin, of each future [R, 1]; kept where it is <= 0."""
+        depth: Tensor = self.task.depth(prediction.observation)  # [R, H]
+        return depth.amax(dim=1, keepdim=True) + self.margin
 
 
 def _with_goals(predicted: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

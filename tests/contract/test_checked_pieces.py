@@ -36,6 +36,7 @@ SMALL_DREAMER = [
     "policy.warmup=3",
 ]
 SETTINGS = {
+    "objective=safe_goal_distance": ["env.hazard=[4.5,0,5.5,0.6]"],
     "policy=mpc": SMALL_MPC,
     "policy=prior": ["model=tdmpc2", "model.latent=8", "model.hidden=17", "model.encoder_hidden=13"],
     "policy=ppo": ["policy.hidden=31"],

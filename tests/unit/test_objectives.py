@@ -14,8 +14,9 @@ from refusals import refused
 from torch import Tensor
 
 from wmplay.contracts import EnvSpec, LazyMapping, Prediction
+from wmplay.envs.lcd import LcdEnv
 from wmplay.errors import ConfigError
-from wmplay.objectives import DiscountedReturn, GoalDistance, SumOfRewards, TaskReward
+from wmplay.objectives import DiscountedReturn, GoalDistance, SafeGoalDistance, SumOfRewards, TaskReward
 
 REWARD = torch.tensor([[1.0, 2.0, 4.0], [3.0, 0.0, -1.0]])
 
@@ -175,3 +176,29 @@ def test_a_task_without_a_reward_and_gamma_out_of_range() -> None:
         TaskReward(stepping(Steps()), gamma=0.0)
     with refused(ConfigError, ("task_reward", "goal_x")):
         TaskReward(stepping(Steps()))(prediction(None, x=torch.zeros(2, 3)), {"x": torch.zeros(2)})
+
+
+def test_a_future_keeps_out_of_a_hazard() -> None:
+    env = LcdEnv("luxo", task="body_goal", hazard=[4, 0, 6, 2])  # of 10 x 5 m
+    safe = torch.zeros(1, 3, 4, 4)
+    safe[..., 0] = 0.6  # every body at x = 8, 2 m from the hazard
+    entered = safe.clone()
+    entered[0, 1, 2, :2] = torch.tensor([0.0, -0.6])  # one body at (5, 1) for one step: 1 m deep
+    frames = torch.cat([safe, entered]).flatten(2).requires_grad_()
+    limits = SafeGoalDistance(env, margin=0.25).constraints(prediction(proprio=frames), {})
+    assert limits.shape == (2, 1)
+    assert limits.flatten().tolist() == pytest.approx([-1.75, 1.25])
+    limits.sum().backward()  # type: ignore[no-untyped-call]
+    assert frames.grad is not None
+    assert env.task is not None
+    assert env.task.cost({"proprio": frames.detach()}).tolist() == [[0, 0, 0], [0, 1, 0]]
+
+
+def test_an_objective_of_a_hazard_needs_one() -> None:
+    with refused(ConfigError, "hazard"):
+        SafeGoalDistance(LcdEnv("luxo", task="body_goal"))
+    for hazard in ([6, 0, 4, 2], [4, 0, 6]):
+        with refused(ConfigError, "hazard"):
+            LcdEnv("luxo", task="body_goal", hazard=hazard)
+    with refused(ConfigError, "task"):
+        LcdEnv("luxo", hazard=[4, 0, 6, 2])

@@ -54,6 +54,16 @@ class Reachable(Protocol):
         """Return the distance [...] of observations {key: [..., *shape]}, goals included; 0 at the goal."""
 
 
+@runtime_checkable
+class HasHazard(Protocol):
+    """A task with a region that is not to be entered; ``hazard`` is None without one."""
+
+    hazard: Any
+
+    def depth(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """Return how deep in the region observations {key: [..., *shape]} are, [...], negative outside."""
+
+
 class Task(HasReward, HasDistance, Protocol):
     """An env's task, as ``env.unwrapped.task``; an env's task may have either method alone."""
 
