@@ -154,6 +154,16 @@ def test_what_frames_hide_follows_from_the_actions_since_the_first_one() -> None
         np.testing.assert_allclose(future[row].numpy(), truth, atol=1e-3)
 
 
+def test_an_episode_without_the_goal_earns_nothing_and_a_plan_may_lead_beyond_its_end() -> None:
+    model = wmplay.make("model", "oracle", env=wmplay.make_env("luxo", task="body_goal", max_steps=1))
+    frames = wmplay.make_env("luxo").reset(seed=0)[0]
+    with np.errstate(all="raise"):
+        future = model.predict(model.initial(shown(frames)), torch.zeros(1, 12, 3))
+    assert future.reward.tolist() == [[0] * 12]
+    assert future.discount.tolist() == [[1] * 12]
+    assert not future.observation["proprio"].isnan().any()
+
+
 def test_chance_is_drawn_from_the_generator_and_fixed_without_one() -> None:
     env = wmplay.make_env("ring", slip=0.5)
     model = wmplay.make("model", "oracle", env=env)
@@ -172,6 +182,7 @@ def test_chance_is_drawn_from_the_generator_and_fixed_without_one() -> None:
 def test_worlds_without_a_simulator_or_with_hidden_states_are_refused() -> None:
     for env in (
         wmplay.make_env("gym", id="Acrobot-v1"),
+        wmplay.make_env("luxo", factors={"gravity": [5, 15]}),
         EnvSpec(Box(0, 1, (2,)), Discrete(3)),
     ):
         with refused(ConfigError, "oracle"):

@@ -47,7 +47,10 @@ class Oracle(nn.Module):
                 f"model=oracle predicts by the env's own dynamics, and {name} has none to ask",
                 got=name,
                 expected="env.unwrapped.simulator",
-                advice="choose an lcd or exact world, or env=gym with Pendulum-v1 or CartPole-v1",
+                advice=(
+                    "choose an lcd world whose factors, if any, are hidden and the same in all episodes, an "
+                    "exact world, or env=gym with Pendulum-v1 or CartPole-v1"
+                ),
             )
         self.simulator, self.action_space = simulator, action_space
 

@@ -44,6 +44,7 @@ def make_task(
             f"hazard is {list(hazard)}{'' if name else ' without a task'}",
             got=hazard,
             expected="[left, bottom, right, top] in metres, in an env with a task",
+            advice="where no task is wanted, give hazard=null (while collecting: collect.env.hazard=null)",
         )
     if name is None:
         return None

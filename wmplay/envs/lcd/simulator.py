@@ -13,6 +13,7 @@ from wmplay.errors import SpaceError
 from wmplay.system.arrays import Array
 
 VECTOR_GOALS = ("goal_proprio", "goal_full_state")
+BEYOND = 64  # steps that a plan may lead beyond an episode's time limit
 
 
 class LcdSimulator:
@@ -35,10 +36,12 @@ class LcdSimulator:
         self.actions = self._one.action_space.shape[0]
         bodies, goal = len(self.world.bodies), 0 if self._goal is None else spaces[self._goal].shape[0]  # type: ignore[index]
         self._parts = np.cumsum([3 * bodies, 3 * bodies, goal, 1])  # then the actions
-        self.size = int(self._parts[-1]) + max_steps * self.actions
+        self.size = int(self._parts[-1]) + (max_steps + BEYOND) * self.actions
 
     def states(self, observation: Mapping[str, Array]) -> Array:
         """Return the states [n, S] of episodes that begin with frames {key: [n, ...]}.
+
+        Frames of an episode without the task have no goal. Their states have NaN in its place, and earn 0.
 
         Raises:
             SpaceError: if the frames do not show every body, or if its shape is drawn anew in each episode.
@@ -48,7 +51,7 @@ class LcdSimulator:
         start, now, goal, _, _ = self._split(state)
         start[:] = now[:] = pose
         if self._goal is not None:
-            goal[:] = observation[self._goal]
+            goal[:] = observation.get(self._goal, np.nan)
         return state
 
     def follow(self, state: Array, action: Array, observation: Mapping[str, Array]) -> Array:
@@ -73,6 +76,7 @@ class LcdSimulator:
             reward, reached = np.zeros(len(rows)), np.zeros(len(rows), np.bool_)
             if self.task is not None:
                 reward, reached = self.task.reward_and_terminated(before, after)
+                reward = np.where(np.isnan(goal[rows]).any(1), 0.0, reward)
             current[rows] = self._after(current[rows], action, batch.pose[rows].reshape(len(rows), -1))
             return current[rows], reward, reached
 
