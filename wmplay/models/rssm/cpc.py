@@ -6,9 +6,9 @@ The states of ``rssm`` have to tell their own frame from all other frames of the
 
     loss = -log( exp s(z[i], o[i]) / sum over j of exp s(z[i], o[j]) ) + KL(posterior || prior)
 
-with s(z, o) the scaled product of two linear maps of state and embedding. log N minus the first term bounds
-the information between states and frames from below, so that N frames reveal log N nats at most. Nothing is
-decoded.
+with s(z, o) the cosine of two linear maps of state and embedding, divided by a temperature; with plain
+products the fit diverged. log N minus the first term bounds the information between states and frames from below, so
+that N frames reveal log N nats at most. Nothing is decoded.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from wmplay.models.rssm.state_space import StateSpace
 from wmplay.nets.heads import OutcomeHeads, masked_mean
 from wmplay.nets.modalities import modalities
 from wmplay.nets.observations import chosen
+
+TEMPERATURE = 0.1  # of the cosines: scores are within -10..10
 
 
 class CPC(StateSpace):
@@ -103,9 +105,10 @@ class CPC(StateSpace):
         embedding = self.embed_frames(segment)
         latent, posterior, prior = self.reconstruct(segment, embedding)
         seen = F.pad(segment.mask, (1, 0), value=True)
-        state, frame = self.of_state(latent).float(), self.of_frame(embedding).float()
-        scores = state.flatten(0, 1) @ frame.flatten(0, 1).T * state.shape[-1] ** -0.5
-        contrast = info_nce(scores, seen.flatten()).reshape(seen.shape)
+        state = F.normalize(self.of_state(latent).float().flatten(0, 1), dim=-1)
+        frame = F.normalize(self.of_frame(embedding).float().flatten(0, 1), dim=-1)
+        with torch.autocast(state.device.type, enabled=False):
+            contrast = info_nce(state @ frame.T / TEMPERATURE, seen.flatten()).reshape(seen.shape)
         return self.total({"contrast": masked_mean(contrast, seen)}, segment, latent, (posterior, prior))
 
 
