@@ -7,8 +7,8 @@ The states of ``rssm`` have to tell their own frame from all other frames of the
     loss = -log( exp s(z[i], o[i]) / sum over j of exp s(z[i], o[j]) ) + KL(posterior || prior)
 
 with s(z, o) the cosine of two linear maps of state and embedding, divided by a temperature; with plain
-products the fit diverged. log N minus the first term bounds the information between states and frames from below, so
-that N frames reveal log N nats at most. Nothing is decoded.
+products the fit diverged. log N minus the first term bounds the information between states and frames from
+below, so that N frames reveal log N nats at most. Nothing is decoded.
 """
 
 from __future__ import annotations
