@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from wmplay.evaluation.statistics import (
-    _student_t,
     interquartile_mean,
     mean_interval,
     mean_intervals,
     rank_correlation,
     stratified_bootstrap,
+    student_t,
     success_rate,
     wilson,
 )
@@ -45,7 +45,7 @@ def test_wilson_narrows_with_less_confidence():
     [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (5, 2.571), (7, 2.365), (30, 2.042), (255, 1.969)],
 )
 def test_student_t_matches_the_table(dof, t):
-    assert _student_t(dof, 0.95) == pytest.approx(t, abs=1e-3)
+    assert student_t(dof, 0.95) == pytest.approx(t, abs=1e-3)
 
 
 def test_mean_interval_by_hand():

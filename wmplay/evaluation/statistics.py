@@ -61,7 +61,7 @@ def mean_intervals(values: Array, confidence: float = 0.95) -> tuple[Array, Arra
     mean = values.mean(axis=0)
     if n == 1:
         return mean, np.full_like(mean, math.nan), np.full_like(mean, math.nan)
-    half = _student_t(n - 1, confidence) * values.std(axis=0, ddof=1) / math.sqrt(n)
+    half = student_t(n - 1, confidence) * values.std(axis=0, ddof=1) / math.sqrt(n)
     return mean, mean - half, mean + half
 
 
@@ -175,11 +175,11 @@ def jackknife(value: float, without: Array, confidence: float = 0.95) -> Interva
     if groups < 2:
         return Interval(value, math.nan, math.nan)
     error = math.sqrt((groups - 1) * float(np.var(np.asarray(without, dtype=np.float64))))
-    half = _student_t(groups - 1, confidence) * error
+    half = student_t(groups - 1, confidence) * error
     return Interval(value, value - half, value + half)
 
 
-def _student_t(dof: int, confidence: float) -> float:
+def student_t(dof: int, confidence: float) -> float:
     """Return the t with P(abs(T) <= t) = confidence for a whole number of degrees of freedom, by bisection.
 
     With t = sqrt(dof) tan(theta) the probability is a finite sum (Abramowitz & Stegun 26.7.3, 26.7.4).

@@ -16,6 +16,7 @@ from wmplay.report.plots.figures import png
 from wmplay.report.sweep.comparison import cells, seeds_grid, settings_plot, wrapped
 from wmplay.report.sweep.csv_files import write_csv, write_settings
 from wmplay.report.sweep.quality import quality_plot
+from wmplay.report.sweep.scaling import scaling_curves, scaling_grid, scaling_plot
 from wmplay.report.sweep.summary import Sweep
 from wmplay.report.tables import Grid, as_rich
 from wmplay.system.files import check_links
@@ -33,6 +34,9 @@ SEEDS = (
     "its 95% bootstrap interval over seeds."
 )
 EPISODES = "One seed of each: the bars are 95% intervals over its episodes, and do not cover other seeds."
+SCALING = (
+    "Small dots are seeds, large ones their geometric mean, lines the power laws; both axes are logarithmic."
+)
 QUALITY = (
     "Each point is one evaluation of one run. Spearman's rank correlation has a 95% bootstrap interval from "
     "five runs on. The bootstrap draws whole runs, because evaluations of one run are alike."
@@ -46,6 +50,8 @@ def print_sweep(sweep: Sweep, console: Console | None = None) -> None:
         console.print(Text(f"all jobs: {sweep.common}", style="dim"))
     for grid in sweep_grids(sweep, console.width):
         console.print(as_rich(grid))
+    if curves := scaling_curves(sweep.jobs):
+        console.print(as_rich(scaling_grid(curves)))
     for why in sweep.damaged.values():
         console.print(Text(f"damaged: {why}", style="yellow"), soft_wrap=True)
 
@@ -75,6 +81,7 @@ def write_sweep_report(sweep: Sweep, sweep_dir: Path) -> Path:
     sections: dict[str, Sequence[Part]] = {
         "At a glance": at_a_glance,
         "Results": grids,
+        "Scaling": _scaling(sweep),
         "Each run": _links(sweep, sweep_dir),
         "Does a better model make a better policy": []
         if scatter is None
@@ -87,6 +94,14 @@ def write_sweep_report(sweep: Sweep, sweep_dir: Path) -> Path:
         title=sweep_dir.resolve().name,
         verdict=_verdict(sweep),
         note=f"all runs: {sweep.common}" if sweep.common else "",
+    )
+
+
+def _scaling(sweep: Sweep) -> list[Part]:
+    """Return the power laws of the sweep's numbers, if it has enough values of one."""
+    curves = scaling_curves(sweep.jobs)
+    return (
+        [scaling_grid(curves), Picture("scaling.png", png(scaling_plot(curves)), SCALING)] if curves else []
     )
 
 
