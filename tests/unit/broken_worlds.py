@@ -6,7 +6,7 @@ import random
 from typing import Any, ClassVar
 
 import numpy as np
-from gymnasium.spaces import Box, Tuple
+from gymnasium.spaces import Box, Discrete, Tuple
 from gymnasium.vector import AutoresetMode
 from honest_world import GOAL, Batch, Honest
 from mutants import Mutants
@@ -438,6 +438,27 @@ class DeadEntry(Honest):
 class OneEntryForTwo(Honest):
     def move(self, action: Any) -> None:
         super().move(np.array([action[0], action[2], action[2]]))
+
+
+@breaks("buttons differ")
+class TwinButtons(Honest):
+    def __init__(self, **config: Any) -> None:
+        super().__init__(discrete=True, **config)
+        self.action_space = Discrete(4)
+
+    def move(self, action: Any) -> None:
+        super().move(0 if action == 2 else action)
+
+
+@breaks("ends are told at once")
+class EndsAStepLate(Honest):
+    def begin(self) -> None:
+        super().begin()
+        self.over = False
+
+    def ends(self, terminated: bool) -> tuple[Any, Any]:
+        late, self.over = self.over, terminated
+        return super().ends(late)
 
 
 @breaks("the last frame is its own episodes")

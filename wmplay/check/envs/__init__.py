@@ -22,11 +22,12 @@ from wmplay.check.envs.basics import (
 )
 from wmplay.check.envs.delays import (
     actions_show_in_their_own_step,
+    buttons_differ,
     each_entry_of_the_action_counts,
     each_key_is_on_time,
     goals_stand,
 )
-from wmplay.check.envs.ends import its_task_agrees, terminated_is_no_clock
+from wmplay.check.envs.ends import ends_are_told_at_once, its_task_agrees, terminated_is_no_clock
 from wmplay.check.envs.frames import held_actions_are_repeated_steps, the_last_frame_is_its_own_episodes
 from wmplay.check.envs.rewards import rewards_belong_to_their_step, the_last_step_is_paid
 from wmplay.check.envs.seeds import (
@@ -59,10 +60,12 @@ PROPERTIES: tuple[Property[EnvTrial], ...] = (
     Property(actions_show_in_their_own_step, decisive=True),
     Property(each_key_is_on_time),
     Property(each_entry_of_the_action_counts),
+    Property(buttons_differ, slow=True),
     Property(goals_stand),
     Property(the_last_frame_is_its_own_episodes, slow=True),
     Property(no_start_is_skipped, slow=True, after=(the_last_frame_is_its_own_episodes,)),
     Property(terminated_is_no_clock),
+    Property(ends_are_told_at_once, after=(terminated_is_no_clock,)),
     Property(its_task_agrees),
     Property(rewards_belong_to_their_step, after=(its_task_agrees, each_key_is_on_time)),
     Property(the_last_step_is_paid, after=(its_task_agrees, rewards_belong_to_their_step)),
@@ -84,8 +87,8 @@ def check_env(
     """Check all properties of an environment.
 
     Entries of its ``metadata`` may claim what it is: ``passive`` (actions change nothing), ``delay`` (the
-    number of steps that actions show late), ``unused_actions`` (entries of the action without any use) and
-    ``fixed_length`` (the task itself ends after a number of steps).
+    number of steps that actions show late), ``unused_actions`` (entries of the action, or discrete ones,
+    without any use) and ``fixed_length`` (the task itself ends after a number of steps).
 
     An env of Gymnasium's registry is checked as ``env=gym`` would use it: with named arrays as its
     observations, and made again for the properties that need a second one.

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import combinations, pairwise
 
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
 
 from wmplay.check.fixtures.explained import FEWEST, placed, transitions, unexplained
 from wmplay.check.fixtures.played_env import (
     AFTERWARDS,
     FORKED_AT,
     LIMIT,
+    SEEDS,
     EnvTrial,
     Fork,
     Moment,
+    difference,
     first_difference,
     fork,
+    moments,
     play,
     same_key,
     same_observation,
@@ -31,6 +35,7 @@ from wmplay.contracts import Array, observation_spaces
 from wmplay.contracts.data import GOAL_PREFIX
 
 ENOUGH = 5  # forks that must agree
+MOST_BUTTONS = 18
 AT_ONCE = 1.25  # growth of an effect after its first step, up to which it is no inertia
 
 
@@ -184,6 +189,52 @@ def each_entry_of_the_action_counts(trial: EnvTrial) -> None:
             f"entry {dead[0]} of the action changes nothing in {LIMIT} steps: no frame, no reward",
             f"use it in step(); if it has no use, put 'unused_actions': {dead} into metadata",
         )
+
+
+def buttons_differ(trial: EnvTrial) -> None:
+    """Check that no two discrete actions do the same: one of them is another's by mistake.
+
+    Actions that change no frame may be alike, and whole sets of actions may, as those of a joystick do with
+    and without its button.
+    """
+    space = trial.env.action_space
+    if not isinstance(space, Discrete) or space.n < 3:
+        raise NotTried("there are no three discrete actions")
+    if trial.claims("passive"):
+        raise NotTried("its metadata claim that it is passive")
+    unused = set(trial.claims("unused_actions") or ())
+    buttons = [int(button) for button in trial.extremes() if int(button) not in unused]
+    if space.n > MOST_BUTTONS:
+        raise NotTried(f"there are more than {MOST_BUTTONS} actions")
+    alike = [pair for pair in combinations(buttons, 2) if not _tell_apart(trial, *pair)]
+    if len(alike) != 1 or not _moves(trial, alike[0][0]):
+        return
+    raise Broken(
+        f"actions {alike[0][0]} and {alike[0][1]} do the same, in {SEEDS * LIMIT} steps",
+        "see how step() reads the action: a table with one entry twice, a remainder, a comparison; if they "
+        f"shall do the same, put 'unused_actions': [{alike[0][1]}] into metadata",
+    )
+
+
+def _tell_apart(trial: EnvTrial, one: int, other: int) -> bool:
+    """Return whether random plays differ in which one action is always replaced by another."""
+    for each in trial.plays:
+        chosen = np.array(each.actions)
+        replaced = np.where(chosen == one, other, chosen)
+        changed = moments(trial.env, each.seed, list(replaced))
+        if any(difference(*pair) is not None for pair in zip(each.moments, changed, strict=False)):
+            return True
+    return False
+
+
+def _moves(trial: EnvTrial, button: int) -> bool:
+    """Return whether an action changes the frame."""
+    return any(
+        int(action) == button and not same_observation(*pair)
+        for each in trial.plays
+        for episode, actions in each.episodes
+        for pair, action in zip(pairwise(episode), actions, strict=True)
+    )
 
 
 def _forks_of(trial: EnvTrial, entry: int) -> Iterator[Fork]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import islice, pairwise
 
 import numpy as np
 import torch
 
 from wmplay.check.compare import TOLERANCE
-from wmplay.check.fixtures.explained import transitions, unexplained
-from wmplay.check.fixtures.played_env import LONG, SEEDS, EnvTrial, Moment, moments
+from wmplay.check.fixtures.explained import Transitions, transitions, unexplained
+from wmplay.check.fixtures.played_env import LIMIT, LONG, SEEDS, EnvTrial, Moment, Play, moments
 from wmplay.check.report import Broken, NotTried
-from wmplay.contracts import HasReward, env_spec
+from wmplay.contracts import Array, HasReward, env_spec
 
-FEW = 3  # ends
+FEW, ENOUGH = 3, 5  # ends
+MOST = 0.8  # of the ends
 TOLD = 0.02  # part of the time that frames leave unexplained where they tell it
 
 
@@ -116,6 +118,44 @@ def _frames_tell_time(trial: EnvTrial) -> bool:
     steps = transitions(trial.plays, trial.env.action_space, first=0)
     time = np.array([[step] for *_, step in steps.rows], np.float64)
     return unexplained(time, steps.frames(0), steps.group) < TOLD
+
+
+def ends_are_told_at_once(trial: EnvTrial) -> None:
+    """Check that an end is the one of the frame that it leads to, not of the frame before.
+
+    A frame shows the cause of an end where a number of it is beyond that of all frames without an end.
+    """
+    steps, over = _ended_steps(trial, trial.plays)
+    if 0 < over.sum() < ENOUGH:
+        steps, over = _ended_steps(trial, [*trial.plays, *map(partial(_held, trial), range(SEEDS))])
+    if over.sum() < ENOUGH or over.all() or not steps.vectors:
+        raise NotTried("too few episodes were terminated in time, or no vector shows why")
+    before, after = (_beyond(steps.frames(shift, steps.vectors), over) for shift in (0, 1))
+    if before > MOST and after < 1 - MOST:
+        raise Broken(
+            "episodes are terminated a step late: the frame before shows what ends them, and no other frame "
+            "that is acted on does",
+            "return terminated with the step that brings the end about",
+        )
+
+
+def _ended_steps(trial: EnvTrial, plays: list[Play]) -> tuple[Transitions, Array]:
+    """Return the steps of plays, and which of them [N] terminate an episode."""
+    steps = transitions(plays, trial.env.action_space, first=0)
+    return steps, np.array([bool(moments[step + 1].terminated) for _, moments, _, step in steps.rows])
+
+
+def _held(trial: EnvTrial, number: int) -> Play:
+    """Return a play of a random action that is held: it goes further than actions that change."""
+    actions = trial.actions(trial.seed + number, 1) * LIMIT
+    return Play(number, list(moments(trial.env, trial.seed + number, actions)), actions)
+
+
+def _beyond(frames: list[Array], over: Array) -> float:
+    """Return the part of the rows [N] that are ``over`` with a number beyond those of all other rows."""
+    values = np.concatenate([each.reshape(len(each), -1) for each in frames], axis=1)
+    low, high = values[~over].min(axis=0), values[~over].max(axis=0)
+    return float(((values[over] < low) | (values[over] > high)).any(axis=1).mean())
 
 
 def its_task_agrees(trial: EnvTrial) -> None:
