@@ -28,6 +28,7 @@ from wmplay.config import catalogue, plugins
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "plugins" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+OF_EVAL = ("cases=", "violation=", "policies=", "imagined=")  # arguments that are no settings
 WITH_CODE = [page for page in PAGES if blocks(page) or inline_commands(page)]
 
 
@@ -145,7 +146,7 @@ def parsed(command: str) -> None:
         if options.command == "train" and options.multirun:
             sweeps.check(overrides)
         elif options.command in ("train", "eval", "check"):
-            overrides = [text for text in overrides if not text.startswith(("cases=", "violation="))]
+            overrides = [text for text in overrides if not text.startswith(OF_EVAL)]
             registry.compose([options.piece, *overrides] if options.command == "check" else overrides)
     elif words[0] == "make":
         targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from wmplay.evaluation.statistics import (
     interquartile_mean,
@@ -192,3 +193,13 @@ def test_nearly_perfect_order_has_a_wide_one():
     assert rho.value == pytest.approx(0.9)
     assert rho.low < 0.5
     assert rho.high == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kind", ["kendall", "spearman"])
+def test_rank_correlations_are_scipys(kind):
+    known = {"kendall": stats.kendalltau, "spearman": stats.spearmanr}[kind]
+    x, y = np.random.default_rng(0).integers(5, size=(2, 17))  # with ties
+    found = rank_correlation(x, y, [str(i) for i in range(17)], kind=kind)
+    assert found.value == pytest.approx(known(x, y).statistic)
+    assert found.low < found.value < found.high
+    assert math.isnan(rank_correlation(np.zeros(5), y[:5], list("abcde"), kind=kind).value)

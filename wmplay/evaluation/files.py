@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -34,6 +34,9 @@ from wmplay.evaluation.scores import (
 )
 from wmplay.system.files import unsealed, write_sealed_json
 from wmplay.system.reading import read_json
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 EVALUATION_FILE = "evaluation.json"
 
@@ -73,13 +76,17 @@ def save_evaluation(
         policies: scores by name: ``policy=...`` first, then ``random=...`` and others.
     """
     known = prediction, rewards, spread, surprise, agreement, arbiter, violation, features, calibration
-    evaluation = Evaluation(*known, factors, policies)
-    write_sealed_json(run_dir / EVALUATION_FILE, _finite(asdict(evaluation)))
+    save_numbers(run_dir / EVALUATION_FILE, Evaluation(*known, factors, policies))
     for name, some in (("clips", clips), ("unprompted", unprompted), ("duplicate", duplicate)):
         save_clips(run_dir, name, some)
     save_pairs(run_dir, pairs or {})
     save_episodes(run_dir, "episodes", episodes)
     save_episodes(run_dir, "learned_episodes", learned_episodes)
+
+
+def save_numbers(path: Path, scores: DataclassInstance) -> None:
+    """Write a dataclass of scores as a JSON file with a checksum, in place of an earlier one."""
+    write_sealed_json(path, _finite(asdict(scores)))
 
 
 def load_evaluation(run_dir: Path) -> Evaluation | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -113,13 +113,14 @@ def rank_correlation(
     y: Array,
     groups: Sequence[str],
     *,
+    kind: Literal["spearman", "kendall"] = "spearman",
     seed: int = 0,
     resamples: int = 2000,
     confidence: float = 0.95,
 ) -> Interval:
-    """Return Spearman's rank correlation of pairs with a percentile bootstrap interval.
+    """Return a rank correlation of pairs with a percentile bootstrap interval.
 
-    Ties have their mean rank.
+    Spearman's gives ties their mean rank; Kendall's is tau-b.
 
     Args:
         x: [N]. The correlation is NaN if all of x, or all of y, are equal.
@@ -127,11 +128,13 @@ def rank_correlation(
         groups: [N] names; whole groups are drawn with replacement, because pairs of one group are alike. Both
             ends are NaN below five groups, which are too few to estimate the variation, and for perfect
             order, which every draw repeats.
+        kind: of the correlation.
         seed: of the draws.
         resamples: number of draws; those in which all x or all y are equal are left out.
         confidence: of the interval.
     """
-    value = _spearman(x, y)
+    correlation = _spearman if kind == "spearman" else _kendall
+    value = correlation(x, y)
     members = [np.flatnonzero(np.array(groups) == group) for group in dict.fromkeys(groups)]
     perfect = math.isclose(abs(value), 1)
     if len(members) < FEWEST_GROUPS or not math.isfinite(value) or perfect:
@@ -140,7 +143,7 @@ def rank_correlation(
     found = []
     for _ in range(resamples):
         pick = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
-        found.append(_spearman(x[pick], y[pick]))
+        found.append(correlation(x[pick], y[pick]))
     low, high = np.nanquantile(found, [0.5 - confidence / 2, 0.5 + confidence / 2])
     return Interval(value, float(low), float(high))
 
@@ -150,6 +153,13 @@ def _spearman(x: Array, y: Array) -> float:
     if first.std() == 0 or second.std() == 0:
         return math.nan
     return float(np.corrcoef(first, second)[0, 1])
+
+
+def _kendall(x: Array, y: Array) -> float:
+    """Return the correlation of the signs of all differences, which is tau-b."""
+    first, second = (np.sign(np.subtract.outer(each, each)) for each in (x, y))
+    size = math.sqrt(float((first**2).sum() * (second**2).sum()))
+    return float((first * second).sum()) / size if size else math.nan
 
 
 def _ranks(values: Array) -> Array:

@@ -1,14 +1,15 @@
-"""The command ``wmplay eval``: evaluate a run again, or try its model in kept cases."""
+"""The command ``wmplay eval``: evaluate a run again, try its model in kept cases, or rank policies by it."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from wmplay.cli.arguments import overrides_argument, run_argument
+from wmplay.cli.arguments import at_least, overrides_argument, run_argument
 from wmplay.errors import UsageError
 
-CASES = "cases="
+CASES, POLICIES, IMAGINED = "cases=", "policies=", "imagined="
 PAIRS = "evaluate.violation.pairs=200"  # that violation=true stands for
 
 
@@ -17,12 +18,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run_argument(parser)
     overrides_argument(
         parser,
-        "settings of the evaluation: evaluate.policy.episodes=1000 ...; or cases=DIR, or violation=true",
+        "settings of the evaluation: evaluate.policy.episodes=1000 ...; or cases=DIR, "
+        "or violation=true, or policies=own,random,cem,RUN,... with imagined=N",
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Evaluate a run, and print its results; with ``cases=DIR``, print what its model does in these cases.
+    """Evaluate a run, and print its results.
+
+    With ``cases=DIR``, print what its model does in these cases; with ``policies=...``, how it ranks them.
 
     Raises:
         WmplayError: for any mistake that the user can fix; one line.
@@ -32,6 +36,9 @@ def run(options: argparse.Namespace) -> None:
         if len(options.overrides) > 1:
             raise UsageError("cases= goes with no other setting")
         _try_cases(options.run, Path(chosen[0]))
+        return
+    if any(text.startswith((POLICIES, IMAGINED)) for text in options.overrides):
+        _rank(options.run, options.overrides)
         return
     from wmplay.cli.commands.report import print_results
     from wmplay.loop.train import evaluate_again
@@ -57,3 +64,26 @@ def _try_cases(run: Path, folder: Path) -> None:
         result = "passed" if score.passed else "failed"
         say(f"{about.name}: {result}, held {score.held} of {steps} steps (with {about.model}: {about.held})")
     say(f"{sum(score.passed for score in scores)} of {len(scores)} cases passed")
+
+
+def _rank(run: Path, given: Sequence[str]) -> None:
+    """Print how the run's model ranks policies, next to how the real world does."""
+    from wmplay.evaluation.ranking import RANKING_FILE, rank_run
+    from wmplay.report.ranking import ranking_table
+    from wmplay.system.printing import say
+    from wmplay.system.progress import terminal
+
+    listed = [text.removeprefix(POLICIES) for text in given if text.startswith(POLICIES)]
+    numbers = [text.removeprefix(IMAGINED) for text in given if text.startswith(IMAGINED)]
+    overrides = [text for text in given if not text.startswith((POLICIES, IMAGINED))]
+    policies = [name for text in listed for name in text.strip("[]").split(",") if name]
+    ranking = rank_run(run, policies, overrides, _whole(numbers[-1]) if numbers else None)
+    terminal().print(ranking_table(ranking))
+    say(f"all numbers: {run / RANKING_FILE}")
+
+
+def _whole(text: str) -> int:
+    try:
+        return at_least(1)(text)
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(f"{IMAGINED[:-1]}: {error}", got=text) from error

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
@@ -89,6 +91,18 @@ def stored_starts(store: StoreView, goals: Segment | None, count: int, context: 
         observation,
         *(x[kept, : context - 1] for x in (windows.action, windows.reward, windows.terminated, windows.mask)),
     )
+
+
+def first_frames(frames: Mapping[str, Array], actions: gymnasium.Space[Any]) -> Segment:
+    """Return starts of one frame each.
+
+    Args:
+        frames: {key: [P, ...]}, where episodes begin.
+        actions: the space of one action.
+    """
+    count = len(next(iter(frames.values())))
+    action = np.zeros((count, 0, *(actions.shape or ())), actions.dtype)
+    return _as_segment({key: value[:, None] for key, value in frames.items()}, action)
 
 
 def _as_segment(observation: dict[str, Array], action: Array) -> Segment:
