@@ -26,13 +26,14 @@ REPORTED = [
 ]
 RSSM = ["model.deter=17", "model.stoch=5", "model.hidden=13", "model.image_hidden=11"]
 TINY = [*REPORTED, "report=false", *RSSM]
+DRIFT = ["collect.drift.gravity=[10,4]"]  # of the run that is repeated and interrupted
 SHORT = ["iterations=1", "fit.steps=3", "fit.lr=0.003", "evaluate.policy.episodes=0"]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing interrupted, to be looked at only."""
-    path: Path = wmplay.train([*TINY, f"dir={tmp_path_factory.mktemp('whole') / 'run'}"]).path
+    path: Path = wmplay.train([*TINY, *DRIFT, f"dir={tmp_path_factory.mktemp('whole') / 'run'}"]).path
     return path
 
 
@@ -98,7 +99,7 @@ def test_a_loaded_run_acts(whole: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(whole: Path) -> None:
-    again, other = (wmplay.train([*TINY, f"seed={seed}", f"dir=of{seed}"]).path for seed in (0, 1))
+    again, other = (wmplay.train([*TINY, *DRIFT, f"seed={seed}", f"dir=of{seed}"]).path for seed in (0, 1))
     assert_same_run(whole, again)
     assert numbers(whole) != numbers(other)
 
@@ -117,10 +118,15 @@ def test_an_interrupted_run_goes_on_to_the_numbers_of_an_unbroken_one(
     with monkeypatch.context() as patch:
         patch.setattr(progress.Interrupt, "pressed", property(pressed, lambda *_: None), raising=False)
         with pytest.raises(progress.Interrupted):
-            wmplay.train([*TINY, "dir=broken"])
+            wmplay.train([*TINY, *DRIFT, "dir=broken"])
     assert RunDirectory(Path("broken")).read()["status"] == "interrupted"
     wmplay.train(["run=broken"])
     assert_same_run(whole, Path("broken"))
+
+
+def test_factors_drift_from_iteration_to_iteration(whole: Path) -> None:
+    worlds = wmplay.load_run(whole).trajectories.made_with
+    assert [world["factors"] for world in worlds] == [{"gravity": [10, 10]}, {"gravity": [4, 4]}]
 
 
 def test_steps_are_collected_in_place_of_episodes() -> None:

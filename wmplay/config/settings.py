@@ -60,6 +60,7 @@ class CollectSettings:
     workers: Literal["local", "ray"] = "local"
     max_episode_steps: Some | None = None
     env: Mapping[str, Any] = field(default_factory=dict)
+    drift: Mapping[str, Any] = field(default_factory=dict)
     max_steps: Some | None = None
 
     @property

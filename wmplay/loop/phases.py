@@ -19,7 +19,7 @@ from wmplay.nets.units import measure_units, to_measure
 from wmplay.policies.random import RandomPolicy
 from wmplay.runs.episodes import run_episodes, run_steps
 from wmplay.runs.pieces import env_config
-from wmplay.runs.worlds import longest_episode, practice_env, real_env, steps_of_starts
+from wmplay.runs.worlds import collected_in, longest_episode, practice_env, real_env, steps_of_starts
 from wmplay.store.provenance import origin_of
 from wmplay.system.device import seed_draws
 from wmplay.system.progress import bar
@@ -67,7 +67,7 @@ def _collect(s: Session, collecting: Collecting | None, purpose: str) -> None:
             steps += len(trajectory)
             yield trajectory
 
-    s.keep(kept(), origin_of(env_config(s.settings, s.settings.collect.env)))
+    s.keep(kept(), origin_of(env_config(s.settings, collected_in(s.settings, s.state.iteration))))
     s.state.real_steps += steps
     s.log("collect", {"return": float(np.mean(returns)), "episodes": len(returns), "steps": steps})
 
@@ -75,11 +75,12 @@ def _collect(s: Session, collecting: Collecting | None, purpose: str) -> None:
 def _steps(s: Session, seed: int) -> Iterator[Trajectory]:
     """Simulate ``collect.steps`` steps by the explorer."""
     cfg = s.settings.collect
-    with closing(build_env(env_config(s.settings, cfg.env))) as env:
+    here = collected_in(s.settings, s.state.iteration)
+    with closing(build_env(env_config(s.settings, here))) as env:
         longest = longest_episode(s.settings, env) or cfg.steps
     slots = max(1, cfg.steps // longest)
     return run_steps(
-        real_env(s.settings, slots, cfg.env),
+        real_env(s.settings, slots, here),
         s.parts.explorer,
         cfg.steps,
         longest,
@@ -94,9 +95,10 @@ def _steps(s: Session, seed: int) -> Iterator[Trajectory]:
 def _episodes(s: Session, episodes: int, policy: Policy | None, seed: int) -> Iterator[Trajectory]:
     """Simulate episodes as ``collect`` asks for: here, or in Ray actors that build their own envs."""
     cfg = s.settings.collect
-    make_env = partial(build_env, env_config(s.settings, cfg.env), num_envs=min(cfg.num_envs, episodes))
+    here = collected_in(s.settings, s.state.iteration)
+    make_env = partial(build_env, env_config(s.settings, here), num_envs=min(cfg.num_envs, episodes))
     return run_episodes(
-        make_env if cfg.over_ray else real_env(s.settings, episodes, cfg.env),
+        make_env if cfg.over_ray else real_env(s.settings, episodes, here),
         policy,
         episodes,
         seed,

@@ -30,7 +30,7 @@ from wmplay.loop.lending import lending
 from wmplay.runs.compatibility import check_policy, check_same_world, check_store
 from wmplay.runs.load import load_run
 from wmplay.runs.pieces import Parts, env_config
-from wmplay.runs.worlds import longest_episode, practice_env
+from wmplay.runs.worlds import collected_in, longest_episode, practice_env
 from wmplay.simulation import predict, simulate
 from wmplay.store import Store, load_trajectories, save_trajectories
 from wmplay.store.split import hold_out
@@ -65,7 +65,9 @@ def rehearse(settings: Settings, parts: Parts, device: torch.device, *, continue
             "there is nothing to fit the model on: collect episodes (collect.random_episodes, "
             "collect.episodes, collect.steps) or give a store of them with env.data=<store>"
         )
-    with closing(build_env(env_config(settings, collect.env))) as env:
+    if collect.drift:
+        build_env(env_config(settings, collected_in(settings, settings.iterations - 1))).close()
+    with closing(build_env(env_config(settings, collected_in(settings, 0)))) as env:
         if isinstance(env, RecordedEnv):
             _check_recorded(settings, env)
         else:

@@ -42,6 +42,7 @@ ASIDE = ".aside"  # jobs that could not go on, and were begun anew
 ELSEWHERE = ("dir", "run")  # where a run is written is no part of what it is
 # Settings that came after the first release: at these values a job is the one that it was without them.
 LATER_SETTINGS: Mapping[str, Any] = {
+    "collect.drift": {},
     "collect.steps": 0,
     "env.action_limit": None,
     "env.factors": {},

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -13,6 +14,7 @@ from gymnasium.vector.utils import batch_space
 from wmplay.config.settings import Settings
 from wmplay.contracts import EnvSpec, env_spec
 from wmplay.envs import build_env
+from wmplay.envs.lcd.factors import FACTORS
 from wmplay.envs.learned.env import LearnedVectorEnv
 from wmplay.envs.learned.starts import real_starts, stored_starts
 from wmplay.errors import ConfigError
@@ -72,6 +74,38 @@ def real_env(
         env_config(settings, overrides), num_envs=num_envs, num_workers=workers
     )
     return env
+
+
+def collected_in(settings: Settings, iteration: int) -> dict[str, Any]:
+    """Return the settings of the env in which an iteration collects, where they differ from the run's own.
+
+    Factors in ``collect.drift`` move linearly from the first iteration to the last.
+
+    Raises:
+        ConfigError: for a drift without two ends, or in a run of one iteration.
+    """
+    changed, drift = dict(settings.collect.env), settings.collect.drift
+    if not drift:
+        return changed
+    if settings.iterations < 2:
+        raise ConfigError("collect.drift needs two iterations", got=1, expected="iterations=2 or more")
+    part = iteration / (settings.iterations - 1)
+    own: Mapping[str, Any] = {**settings.env, **changed}.get("factors", {})
+    return {**changed, "factors": {**own, **{name: _moved(name, drift[name], part) for name in drift}}}
+
+
+def _moved(name: str, ends: Any, part: float) -> Any:
+    """Return a factor's value, or its range, at a part of the way between two ends."""
+    try:
+        first, last = np.array(ends, np.float64)
+    except (ValueError, TypeError):
+        raise ConfigError(
+            f"collect.drift.{name} is {ends!r}",
+            got=ends,
+            expected="[first, last], two numbers or two ranges [low, high]",
+        ) from None
+    value = (1 - part) * first + part * last
+    return (value.round() if name in FACTORS and FACTORS[name].whole else value).tolist()
 
 
 def longest_episode(settings: Settings, env: Any) -> int | None:

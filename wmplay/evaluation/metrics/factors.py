@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import gymnasium
+import numpy as np
 import torch
 
 from wmplay.config.settings import Settings
@@ -76,6 +77,8 @@ def evaluate_factors(
     given = world.factors.as_config()
     learned = settings.collect.env.get("factors", given)  # of the data that the model was fitted on
     ranges = {**world.factors.ranges, **read_factors(learned, world.world).ranges}
+    spans = {name: np.ravel(ends) for name, ends in settings.collect.drift.items()}
+    ranges |= {name: (float(ends.min()), float(ends.max())) for name, ends in spans.items()}
     predicted = model is not None and settings.evaluate.prediction.episodes > 0
     acted = settings.evaluate.policy.episodes > 0
     sweeps = {}
