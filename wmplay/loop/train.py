@@ -8,13 +8,12 @@ own only their loss. The phases are in ``wmplay.loop.phases``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 
 from wmplay import registry, report
 from wmplay.config.overrides import refuse_hydras
 from wmplay.config.settings import Settings
-from wmplay.envs import build_env
 from wmplay.evaluation import assess, save_evaluation
 from wmplay.loop.changes import note_changes
 from wmplay.loop.lending import lending
@@ -23,10 +22,9 @@ from wmplay.loop.phases import PHASES, Phase
 from wmplay.loop.rehearsal import rehearse
 from wmplay.loop.session import Session
 from wmplay.loop.state import PHASE_NAMES
-from wmplay.runs.compatibility import check_spaces
+from wmplay.runs.compatibility import adopt_settings
 from wmplay.runs.disk.directory import RunDirectory
 from wmplay.runs.load import Run
-from wmplay.runs.pieces import env_config
 from wmplay.runs.resume import continued_settings, read_settings, run_to_continue
 from wmplay.system.device import use_threads
 from wmplay.system.processes import joined
@@ -145,10 +143,7 @@ def evaluate_again(path: str | Path, overrides: Sequence[str] = ()) -> None:
     with run.directory.held():
         settings = continued_settings(run.directory, overrides)
         use_threads(settings.threads or "auto", run.directory.read().get("machine", {}).get("threads"))
-        before = build_env(env_config(run.settings))
-        with closing(build_env(env_config(settings))) as env, closing(before):
-            check_spaces(env, before, f"the policy of {run.path}")
-        run.settings = settings  # of its pieces, which are not built yet
+        adopt_settings(run, settings)
         reference = run.trajectories if run.directory.trajectories.exists() else None
         scores = assess(settings, run.parts, run.directory, run.device, reference=reference)
         save_evaluation(run.path, **scores)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing
 from typing import Any
 
 import gymnasium
 from gymnasium.spaces import Discrete
 
+from wmplay.config.settings import Settings
 from wmplay.contracts import Provenance, env_spec, model_keys, observation_spaces, provenance_of
+from wmplay.envs import build_env
 from wmplay.errors import SpaceError, StoreError, WorldError
-from wmplay.runs.load import LoadedRun
+from wmplay.runs.load import LoadedRun, Run
+from wmplay.runs.pieces import env_config
 from wmplay.store import Store
 from wmplay.store.provenance import in_words, same_world
 
@@ -33,6 +37,18 @@ def check_spaces(env: Any, like: gymnasium.Env[Any, Any], who: str) -> None:
             raise SpaceError(f"{who} knows '{key}' as {space}, in this env it is {there[key]}")
     if known.action_space != expected.action_space:
         raise SpaceError(f"{who} acts in {expected.action_space}, this env takes {known.action_space}")
+
+
+def adopt_settings(run: Run, settings: Settings) -> None:
+    """Give a run, whose pieces are not built yet, other settings.
+
+    Raises:
+        SpaceError: if they make an env in which the run's policy cannot act.
+    """
+    before = build_env(env_config(run.settings))
+    with closing(build_env(env_config(settings))) as env, closing(before):
+        check_spaces(env, before, f"the policy of {run.path}")
+    run.settings = settings
 
 
 def check_policy(run: LoadedRun, env: Any, hint: str | None) -> None:

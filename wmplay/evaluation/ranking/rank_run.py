@@ -20,7 +20,7 @@ from wmplay.errors import ConfigError, UnknownName, UsageError
 from wmplay.evaluation.files import save_numbers
 from wmplay.evaluation.manifest import Manifest, draw_manifest
 from wmplay.evaluation.ranking.scoring import Measure, Outcomes, Ranking, progress, score_ranking
-from wmplay.runs.compatibility import check_policy, check_spaces
+from wmplay.runs.compatibility import adopt_settings, check_policy, check_spaces
 from wmplay.runs.load import Run, load_run
 from wmplay.runs.resume import continued_settings
 from wmplay.runs.worlds import longest_episode, real_env
@@ -53,7 +53,7 @@ def rank_run(
     """
     run = Run(Path(path))
     with run.directory.held():
-        run.settings = continued_settings(run.directory, overrides)
+        adopt_settings(run, continued_settings(run.directory, overrides))
         real = run.settings.evaluate.policy.episodes
         total = 11 * real if imagined is None else imagined
         _check_numbers(policies, real, total)
@@ -166,18 +166,21 @@ class _Worlds:
         resets: Sequence[int] | None = None,
     ) -> Iterator[Trajectory]:
         """Yield episodes from the first ``total`` starts, with the same slots and draws in either world."""
+        taken = 0
         with episodes_bar(title, total) as advance:
             for first in range(0, total, self.slots):
-                yield from simulate_blocks(
+                for episode in simulate_blocks(
                     world(first),
                     policy,
                     min(self.slots, total - first),
                     self._seed ^ first,
                     max_steps=self.steps,
                     device=self.run.device,
-                    progress=_after(advance, first),
+                    progress=_after(advance, first, taken),
                     resets=resets and resets[first : first + self.slots],
-                )
+                ):
+                    taken += len(episode)
+                    yield episode
 
     def _learned(self, first: int) -> LearnedVectorEnv:
         """Return the model as an env; its first episodes begin at the starts from ``first`` on."""
@@ -203,5 +206,5 @@ class _Worlds:
         return {key: np.stack([frame[key] for frame in frames]) for key in frames[0]}
 
 
-def _after(advance: Callable[[int, int], None], done: int) -> Callable[[int, int], None]:
-    return lambda episodes, steps: advance(done + episodes, steps)
+def _after(advance: Callable[[int, int], None], done: int, taken: int) -> Callable[[int, int], None]:
+    return lambda episodes, steps: advance(done + episodes, taken + steps)
