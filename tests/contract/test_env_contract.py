@@ -75,7 +75,7 @@ def test_pictures_pass_gymnasiums_checker(env_id):
 
 def test_published_ids_are_there():
     assert {"wmplay/Luxo-v0", "wmplay/LuxoBodyGoal-v0", "wmplay/UrchinCubeCubeGoal-v0"} <= set(IDS)
-    assert len(IDS) == len(set(IDS)) == 20 + 13 + 6  # worlds, body goals, cube goals
+    assert len(IDS) == len(set(IDS)) == 24 + 15 + 6  # worlds, body goals, cube goals
     register_envs()  # again: nothing happens
 
 

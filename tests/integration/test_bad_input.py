@@ -197,7 +197,7 @@ def test_overrides_that_do_not_go_together(
 def test_a_sweep_whose_jobs_all_fail(capsys: pytest.CaptureFixture[str]) -> None:
     message = failure(capsys, *TINY, "-m", "env.world=lux,crap")
     assert_tokens(message, ("2 of 2", "runs/tiny"))
-    assert_tokens(message, ("UnknownName", "world", "lux", "luxo", "luxo_cube", "luxo_ball"))
+    assert_tokens(message, ("UnknownName", "world", "lux", "luxo", "luxo_hall", "luxo_cube"))
 
 
 def test_the_package_of_a_logger_is_not_there(

@@ -181,8 +181,10 @@ def test_starts_are_within_bounds(world):
         assert (x <= content.width - reach + 1e-6).all()
         assert (y >= reach - 1e-6).all()
         assert (y <= high + 1e-6).all()
-        assert np.ptp(y) > 0.9 * (high - reach).min(), "the whole of it"
-        assert np.ptp(x) > 0.9 * (content.width - 2 * reach).min()
+        low_x, high_x = item.x or (reach, content.width - reach)
+        low_y, high_y = item.y or (reach, high)
+        assert np.ptp(y) > 0.9 * np.min(high_y - np.asarray(low_y)), "the whole of it"
+        assert np.ptp(x) > 0.9 * np.min(high_x - np.asarray(low_x))
         assert (np.ptp(angle) > 6) == item.random_angle
     for robot in content.robots:
         x, y, angle = states[:, content.index(robot, robot.root.name), :3].T

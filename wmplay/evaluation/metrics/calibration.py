@@ -52,7 +52,7 @@ def evaluate_calibration(model: WorldModel, clips: ClipSet, futures: int = 8) ->
         futures: of each start, at least 2.
 
     Returns:
-        The score; None for a model whose futures are all the same, or that predicts no observation.
+        The score; None for a model whose futures are all the same, or that predicts no screen and no vector.
     """
     assert futures >= 2, f"{futures} futures have no spread"
     batches = [sampled for _, sampled in sample_futures(model, clips, futures)]
@@ -69,6 +69,8 @@ def evaluate_calibration(model: WorldModel, clips: ClipSet, futures: int = 8) ->
             vectors |= _of_vector(f"centre of {key}", *places)
         elif metric == "mae":
             vectors |= _of_vector(key, several, truth.float(), last.float())
+    if not screens and not vectors:
+        return None
     return CalibrationScore(clips.context, clips.horizon, len(clips), futures, clips.seed, screens, vectors)
 
 
