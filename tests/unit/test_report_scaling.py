@@ -34,6 +34,12 @@ def test_intervals_cover_the_exponent_and_narrow_with_less_noise(floor):
     assert exact.high - exact.low < laws[0].exponent.high - laws[0].exponent.low
 
 
+def test_errors_that_fall_ever_faster_have_a_law_without_a_floor():
+    law = fit_power_law(AMOUNTS, [np.array([1 - x / 2000, 1.01 - x / 2000]) for x in AMOUNTS])
+    assert law.floor == (0, 0, 0)
+    assert 0.05 < law.exponent.low < law.exponent.value < law.exponent.high < 1
+
+
 def test_errors_that_rise_have_no_exponent_and_one_seed_no_interval():
     rising = fit_power_law(AMOUNTS, [[x] for x in AMOUNTS])
     assert rising.exponent.value == 0

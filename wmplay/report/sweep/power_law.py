@@ -1,11 +1,12 @@
 """Power laws: errors as a function of an amount of data, of weights or of work.
 
-    error(x) = a (x / x_0)^-b + c,  a, b >= 0
+    error(x) = a (x / x_0)^-b + c,  a, b, c >= 0
 
 with the geometric mean x_0 of the amounts and the error that stays, c (Hestness et al. 2017, arXiv
 1712.00409; Kaplan et al. 2020, arXiv 2001.08361). For each exponent of a grid a and c follow by least squares
-of relative errors; the best exponent wins. Intervals are of a bootstrap over seeds. A law may have c < 0:
-holding c at 0 where no error stays would bias the exponent upwards.
+of relative errors; the best exponent wins. Where the best c is negative, no error is seen to stay, and the
+law is one of c = 0. Intervals are of a bootstrap over seeds, whose draws of a law with c > 0 may have c < 0:
+holding them at 0 would bias the exponent upwards.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from wmplay.contracts import Array
 from wmplay.evaluation.statistics import Interval, student_t
 
 FEWEST_AMOUNTS = 4  # a law of three numbers fits any three points
-EXPONENTS = np.geomspace(0.01, 8, 300)  # neighbours differ by 2%
+EXPONENTS = np.geomspace(0.01, 8, 1000)  # neighbours differ by 0.7%
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ def fit_power_law(
     drawn = [_drawn_means(each, spread, resamples, rng) for each in logs]
     means = np.exp(np.stack([[each.mean() for each in logs], *np.stack(drawn, -1)]))  # [1 + resamples, N]
     scale, exponent, floor = _fitted(amounts / unit, means)
+    if floor[0] < 0:
+        scale, exponent, floor = _fitted(amounts / unit, means, stays=False)
     several = min(map(len, errors)) > 1
     ends = [0.5 - confidence / 2, 0.5 + confidence / 2]
 
@@ -84,13 +87,18 @@ def _drawn_means(logs: Array, spread: float, resamples: int, rng: np.random.Gene
     return found
 
 
-def _fitted(x: Array, y: Array) -> tuple[Array, Array, Array]:
-    """Return a, b, c [R] of the laws of x [N] that are nearest to y [R, N], in relative errors."""
+def _fitted(x: Array, y: Array, stays: bool = True) -> tuple[Array, Array, Array]:
+    """Return a, b, c [R] of the laws of x [N] that are nearest to y [R, N], in relative errors.
+
+    Without ``stays``, c is 0.
+    """
     v = 1 / y
     u = x ** -EXPONENTS[:, None, None] * v  # [E, R, N]
     uu, uv, vv, su, sv = (u * u).sum(-1), (u * v).sum(-1), (v * v).sum(-1), u.sum(-1), v.sum(-1)
     scale = (su * vv - sv * uv) / (uu * vv - uv * uv)
     floor = (sv - scale * uv) / vv
+    if not stays:
+        scale, floor = su / uu, np.zeros_like(floor)
     flat = scale <= 0  # errors that rise
     scale, floor = np.where(flat, 0.0, scale), np.where(flat, sv / vv, floor)
     residual = x.size - 2 * (scale * su + floor * sv)

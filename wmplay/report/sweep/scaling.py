@@ -23,7 +23,7 @@ MOST_CURVES = 40  # of a table and a plot
 LINES = (BLUE, ORANGE, RED, GREEN, *OTHERS)
 NOTE = (
     "error = a (x / x0)^-b + c of the geometric mean over seeds, by least squares of relative errors; 95% "
-    "bootstrap intervals over seeds. c is the error that no amount takes away; below 0: none is seen."
+    "bootstrap intervals over seeds. c is the error that no amount takes away; 0: none is seen."
 )
 
 
