@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium
 import torch
 
-from wmplay.check.fixtures.planning_problems import Solver
+from wmplay.check.fixtures.planning_problems import TRIES, Solver
 from wmplay.check.planners.drawing import (
     a_bad_warm_start_is_left,
     every_candidate_counts,
@@ -94,5 +94,5 @@ def check_planner(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        solver = Solver(planner, action_space, tolerance, seed)
+        solver = Solver(planner, action_space, tolerance, seed, tries=1 if quick else TRIES)
         return examine(solver.name, PROPERTIES, solver, verbose, quick)

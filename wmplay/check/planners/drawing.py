@@ -94,7 +94,7 @@ def later_candidates_are_better(solver: Solver) -> None:
     rounds = False
     for kind, space in solver.each():
         change = []
-        for seed in range(solver.seed, solver.seed + 3):
+        for seed in range(solver.seed, solver.seed + solver.tries):
             task = problem(space, quadratic)
             planner = solver.build(space, candidates=MANY, horizon=2)
             solve(planner, task, seed)

@@ -12,16 +12,21 @@ from wmplay.check.fixtures.planning_problems import Problem, Solver, solve
 from wmplay.contracts import Prediction, Score
 
 HORIZON, FEWEST, FEW, MANY, PLENTY = 3, 2, 11, 101, 4099
-SEEDS = 23  # over which means are taken
+SEEDS, AT_FIRST = 23, 5  # over which means are taken; of them, those that may settle it
 
 
 def regrets(
-    solver: Solver, planner: Any, task: Problem, start: Tensor | None = None, row: int | None = None
+    solver: Solver,
+    planner: Any,
+    task: Problem,
+    start: Tensor | None = None,
+    row: int | None = None,
+    number: int = SEEDS,
 ) -> Tensor:
-    """Return the regret under each of many seeds, [SEEDS], of one row or averaged over rows."""
-    seeds = range(solver.seed, solver.seed + SEEDS)
+    """Return the regret under each of a number of seeds, [number], of one row or averaged over rows."""
+    seeds = range(solver.seed, solver.seed + number)
     plans = (solve(planner, task, seed, warm_start=start) for seed in seeds)
-    found = torch.stack([task.regret(plan.action) for plan in plans])  # [SEEDS, B]
+    found = torch.stack([task.regret(plan.action) for plan in plans])  # [number, B]
     return found.mean(1) if row is None else found[:, row]
 
 

@@ -177,7 +177,7 @@ def any_number_of_elites(solver: Solver) -> None:
 
 def _reaches(solver: Solver, value: Value, steps: int, tolerance: float, advice: str) -> None:
     for kind, space in solver.each():
-        for seed in range(solver.seed, solver.seed + 3):
+        for seed in range(solver.seed, solver.seed + solver.tries):
             task = problem(space, value)
             plan = solve(solver.build(space, candidates=PLENTY, horizon=steps), task, seed)
             lacking = task.regret(plan.action).nan_to_num(torch.inf)
