@@ -208,7 +208,9 @@ def exact(name: str, horizon: int, gamma: float = 1.0) -> Ground:
         ways = [apart[cells.index(tuple(here)), cells.index(tuple(goal))] for here, goal in ends]
         return belief, float(np.mean([gamma ** (way - 1) for way in ways]))
 
-    score = lambda prediction: objective(prediction, {})  # noqa: E731
+    def score(prediction: Prediction) -> torch.Tensor:
+        return objective(prediction, {})
+
     starts = [start(seed) for seed in SEEDS]
     return Ground(name, env.action_space, horizon, model, score, starts, gamma)
 

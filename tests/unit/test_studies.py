@@ -86,6 +86,8 @@ def test_every_built_in_study_is_a_question():
         assert read(name).digest
     with refused(UnknownName, "quik", advice="quick"):
         read("quik")
+    with refused(ConfigError, "nowhere/question.yaml"):
+        read("nowhere/question.yaml")
 
 
 # ---- jobs -----------------------------------------------------------------------------------------------

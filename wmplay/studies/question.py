@@ -141,8 +141,9 @@ def read(file: str | Path) -> Question:
     """Return the question in a study's file, given by its path, or by the name of a built-in study.
 
     Raises:
-        UnknownName: if neither exists.
-        ConfigError: for an unknown key, a value of a wrong type, or a question that cannot be answered.
+        UnknownName: if no built-in study has the name.
+        ConfigError: for a file that does not exist, an unknown key, a value of a wrong type, or a question
+            that cannot be answered.
     """
     path = Path(file)
     if not path.exists() and str(file) in built_in():
@@ -150,6 +151,8 @@ def read(file: str | Path) -> Question:
     try:
         content = read_yaml(path, ConfigError, LARGEST)
     except FileNotFoundError:
+        if path.suffix:
+            raise ConfigError(f"{path} does not exist", expected="a study's file") from None
         raise UnknownName("study", str(file), built_in()) from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} is no study", got=type(content).__name__, expected="a mapping of settings")

@@ -94,6 +94,8 @@ def _policy(run: Run, name: str) -> Policy | None:
         other = load_run(name)
         check_policy(other, run.env, "rank policies of this one")
         return other.policy
+    if len(Path(name).parts) > 1:
+        raise ConfigError(f"{name} does not exist", expected="a run or an export")
     if name not in registry.names("planner"):
         raise UnknownName("policy", name, (RANDOM, OWN, *registry.names("planner")))
     if run.parts.objective is None or run.model is None:
