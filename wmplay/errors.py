@@ -44,6 +44,11 @@ class WmplayError(ValueError):
         text = problem if expected is None else f"{problem}, expected {expected}"
         super().__init__(_one_line(text if advice is None else f"{text}: {advice}"))
 
+    def name(self, piece: str) -> None:
+        """Put the piece that raised the error in front of its message, unless this names the piece."""
+        if piece.rpartition("=")[2] not in str(self):
+            self.problem, self.args = f"{piece}: {self.problem}", (_one_line(f"{piece}: {self}"),)
+
 
 class UnknownName(WmplayError):
     """An unknown name; the message suggests the nearest ones, or other advice."""

@@ -61,7 +61,7 @@ class DiscountedReturn:
                 f"discounted_return: {setting}",
                 got=None if model is None else type(model).__name__,
                 expected="a model with values and a discount (Valued)",
-                advice="choose one that has them (model=tdmpc2), or give a gamma and bootstrap=false",
+                advice="choose one with them (model=tdmpc2, muzero), or give a gamma and bootstrap=false",
             )
         known = self.valued.gamma if self.valued is not None else 1.0
         self.gamma = known if gamma is None else gamma

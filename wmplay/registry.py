@@ -34,7 +34,7 @@ from wmplay.config.kinds import PIECE
 from wmplay.config.kinds import Kind as Kind
 from wmplay.config.references import by_reference, own_config, settings
 from wmplay.config.references import target as target
-from wmplay.errors import ConfigError, suggestion
+from wmplay.errors import ConfigError, SpaceError, suggestion
 
 if TYPE_CHECKING:
     from wmplay.config.settings import Settings
@@ -123,6 +123,7 @@ def build(config: Mapping[str, Any], /, **run: Any) -> Any:
     Raises:
         ConfigError: for a piece that is not available, a key that is no setting of the constructor, a value
             of the wrong type, or a part that the run does not provide.
+        SpaceError: for an env whose spaces the piece cannot handle; the message names the piece.
     """
     make_piece = target(config)
     given = settings(config)
@@ -142,7 +143,11 @@ def build(config: Mapping[str, Any], /, **run: Any) -> Any:
             f"{label(make_piece)} needs {' and '.join(missing)} from the run", advice=f"give it {source}=..."
         )
     needed += [name for name in optional_parts(make_piece) if provided.get(name) is not None]
-    return make_piece(**given, **{name: provided[name] for name in needed})
+    try:
+        return make_piece(**given, **{name: provided[name] for name in needed})
+    except SpaceError as error:
+        error.name(str(config.get(PIECE, label(make_piece))).replace("/", "="))
+        raise
 
 
 def needs(config: Mapping[str, Any]) -> list[str]:

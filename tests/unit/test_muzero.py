@@ -222,6 +222,19 @@ def _reward(one: MuZero, belief: dict[str, Tensor], code: int) -> float:
     return float(reward.detach())
 
 
+def test_it_sees_the_goal_and_how_far_it_is() -> None:
+    torch.manual_seed(0)
+    one = MuZero(Dict({**SPACE.spaces, "goal_place": Box(-1, 1, (2,))}), ACTIONS, latent=13, hidden=11)
+    assert capabilities(one).goals
+    place, goal = torch.zeros(3, 2), torch.tensor([[0.0, 0.0], [0.5, 0.0], [0.5, 0.0]])
+    place[2] = goal[2]
+    inputs = one.networks.inputs
+    seen = inputs.history(inputs({"place": place, "goal_place": goal}).unsqueeze(1))
+    torch.testing.assert_close(seen, torch.cat([place, goal, goal - place], 1))
+    states = one.initial({"place": place, "goal_place": goal})["latent"]
+    assert not torch.allclose(states[0], states[1])
+
+
 @pytest.mark.parametrize("space", [Box(-1, 1, (2,)), Discrete(3, start=1)], ids=str)
 def test_spaces_it_does_not_take(space: Any) -> None:
     with pytest.raises(SpaceError) as error:

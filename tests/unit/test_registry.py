@@ -12,7 +12,7 @@ from refusals import refused
 import wmplay
 from wmplay import registry
 from wmplay.config import catalogue, plugins
-from wmplay.errors import ConfigError, PluginError, UnknownName, UnknownSetting
+from wmplay.errors import ConfigError, PluginError, SpaceError, UnknownName, UnknownSetting
 
 MODEL = """
     import wmplay
@@ -46,6 +46,16 @@ def test_a_file_in_plugins_is_listed_and_built(folder: Path) -> None:
     model = wmplay.make("model", "tiny", env=Spaces(), width=11)
     assert (model.width, model.rate) == (11, 0.5)
     assert model.spaces == ("what is seen", "what is done")
+
+
+def test_an_action_space_is_refused_in_the_name_of_the_piece() -> None:
+    cart, pendulum = wmplay.make_env("gym", id="CartPole-v1"), wmplay.make_env("gym", id="Pendulum-v1")
+    pieces = [("model", "muzero", pendulum), ("model", "tdmpc2", cart), ("planner", "mcts", pendulum)]
+    for kind, name, env in [*pieces, ("policy", "sac", cart)]:
+        with pytest.raises(SpaceError) as error:
+            wmplay.make(kind, name, env=env)
+        assert str(error.value).count(name) == 1
+        assert error.value.problem in str(error.value)
 
 
 def test_wmplay_plugins_names_more_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,9 @@ GRADIENT = 0.5  # part of the gradient that flows back through a step of the dyn
 class MuZero(nn.Module):
     """A model of rewards, values and policies, with ``planner=mcts`` an agent.
 
+    Goals (``goal_`` keys) are inputs of the representation, together with their differences to what they are
+    goals of.
+
     The value of a frame is the return of the next ``steps`` rewards and the slow copy's value after them; a
     terminated episode continues with rewards of 0 in a state of value 0, whose policy is not trained. An
     episode that is cut by a time limit, and a window that ends before its episode, are continued by the value
@@ -77,6 +80,7 @@ class MuZero(nn.Module):
         ConfigError: for numbers out of range.
     """
 
+    goals = True  # it receives them
     predicted = ()  # no observations
 
     def __init__(

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wmplay.nets.agents.frames import FrameInputs
 from wmplay.nets.agents.two_hot import of_roots
-from wmplay.nets.modalities import modalities
-from wmplay.nets.observations import ObservationInputs
 
 SPARSE = 4.0  # times the first weights: few pixels of a screen are lit
 
@@ -46,9 +45,8 @@ class Networks(nn.Module):
         super().__init__()
         self.scalars = of_roots(*scalars)
         self.actions, self.latent, self.outcomes = actions, latent, codes
-        # widths are of no use: nothing is decoded
-        self.inputs = ObservationInputs(modalities(space, vector_sigma=1.0, pixel_sigma=1.0), 0)
-        self.encoder = normed(sum(self.inputs.sizes.values()), hidden, layers, hidden)
+        self.inputs = FrameInputs(space, 1, images=True)
+        self.encoder = normed(self.inputs.size, hidden, layers, hidden)
         self.norm = nn.LayerNorm(hidden)
         self.from_frames = nn.Linear(frames * hidden, latent)
         inputs = (latent + 1) * actions + (codes if codes > 1 else 0)
@@ -68,8 +66,9 @@ class Networks(nn.Module):
                 network[-1].get_parameter("bias")[-self.scalars.size :] = bias.clamp(min=-9)
 
     def embed(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """Return the embeddings [..., E] of frames {key: [..., *shape]}."""
-        embedding: Tensor = F.silu(self.norm(self.encoder(self.inputs(observation)))).float()
+        """Return the embeddings [..., E] of frames {key: [..., *shape]}, the goals among them."""
+        inputs = self.inputs.history(self.inputs(observation).unsqueeze(-2))
+        embedding: Tensor = F.silu(self.norm(self.encoder(inputs))).float()
         return embedding
 
     def represent(self, windows: Tensor) -> Tensor:
