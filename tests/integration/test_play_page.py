@@ -114,6 +114,7 @@ def at_moment(page: Page, number: int) -> None:
 
 def test_keys_move_both_worlds(page: Page) -> None:
     begin(page)
+    expect(page.locator("#seed")).to_have_value("1")
     real, learned = picture(page, "real"), picture(page, "learned")
     page.keyboard.down("ArrowRight")
     page.keyboard.down("s")

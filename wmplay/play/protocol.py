@@ -165,6 +165,7 @@ class Strip(msgspec.Struct, frozen=True, tag_field="type", tag="strip"):
     """All moments of the present branch, and the other branches."""
 
     branch: int
+    seed: int  # of the episode
     iou: list[float | None]
     error: list[float | None]
     surprise: list[float | None]

@@ -130,6 +130,7 @@ class Session:
         moments = self.branch.moments
         return protocol.Strip(
             branch=self._present,
+            seed=self.branch.beginning.seed,
             iou=[each.iou for each in moments],
             error=[each.error for each in moments],
             surprise=[each.surprise for each in moments],

@@ -22,6 +22,7 @@ const wire = new Wire({
   },
   strip: (message) => {
     strip?.load(message);
+    if (document.activeElement !== find("seed")) find("seed").value = message.seed;
     showBranches(message);
   },
   notice: ({ text, wrong }) => tell(text, wrong),
