@@ -2,11 +2,12 @@
 
     nice python scripts/methods.py runs/methods                     all runs that are not yet finished
     nice python scripts/methods.py runs/methods --ground luxo --seeds 0 1 --methods pets mbpo
-    nice python scripts/methods.py runs/methods --table             what the finished runs say, as Markdown
+    python scripts/methods.py table                                 what has been measured, as Markdown
 
 The grounds are Pendulum-v1 from state after 2,000 real steps, Luxo's body goal after 20,000 at most, and
 Catch from its screen after 3,150. Each run is a directory <ground>/<method>-<seed>, which `wmplay report`
 shows; a stopped one goes on. The seeds come first, so that a drift of the machine meets all methods alike.
+What is measured goes to docs/measured/methods.json after each run.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ import numpy as np
 import wmplay
 from wmplay.evaluation.statistics import mean_interval
 
-EPISODES = {"pendulum": 10, "luxo": 256, "catch": 100}  # of each evaluation
+FILE = Path(__file__).parents[1] / "docs" / "measured" / "methods.json"
+EPISODES = {"pendulum": 10, "luxo": 128, "catch": 100}  # of each evaluation
 TURNS = {"pendulum": 9, "luxo": 9, "catch": 5}  # after a random beginning
 EVERYWHERE = ["threads=1", "report=false", "evaluate.prediction.episodes=0", "evaluate.generation.clips=0"]
 GROUNDS = {
@@ -37,29 +40,51 @@ REAL = [  # practice in the real world alone, in one turn
     *("improve.world=real", "improve.num_envs=10"),
 ]
 TO_GOALS = ["objective=goal_distance", "model.reward_weight=0", "model.continuation_weight=0"]
+QUICK = ["planner.horizon=12", "planner.candidates=32", "planner.iterations=2"]  # the quickstart's, for Luxo
+RSSM = [  # small, for what is seen at once
+    *("model=rssm", "model.deter=64", "model.stoch=16", "model.hidden=64"),
+    *("fit.lr=3e-3", "fit.batch_size=32", "fit.length=16"),
+]
+IN_MODEL = [  # PPO practises in the model
+    *("experiment=sim2real_engine", "collect.env={}", "collect.num_workers=0"),
+    *("policy.changes=true", "improve.num_envs=256"),
+]
+# by the model's rewards, from any stored state: the episodes of Pendulum begin alike
+BY_MODEL = ["model.reward_weight=1", "learned.reward=model", "learned.starts=store", "learned.context=3"]
+ONCE = ["iterations=1", "evaluate.every=1", "collect.episodes=0"]
 METHODS = {  # the overrides of each on the grounds where it can be
     "oracle": {  # the ceiling: plans in the world itself
         "pendulum": ["experiment=pets", "model=oracle", "planner.particles=0", *ALONE],
+        "luxo": [
+            *("experiment=quickstart", "collect.env={}", "collect.num_workers=0", "model=oracle"),
+            *("planner.candidates=32", "planner.iterations=2", "evaluate.policy.episodes=16", *ALONE),
+        ],
         "catch": ["model=oracle", "planner=random_shooting", "planner.horizon=9", "explorer=null", *ALONE],
-    },
-    "pets": {"pendulum": ["experiment=pets"], "luxo": ["experiment=pets", "model.frames=2", *TO_GOALS]},
-    "pets, mean": {
-        "pendulum": ["experiment=pets", "planner.particles=0"],
-        "luxo": ["experiment=pets", "planner.particles=0", "model.frames=2", *TO_GOALS],
     },
     "mlp + cem": {
         "pendulum": ["experiment=planet_cartpole"],
-        "luxo": ["experiment=planet_cartpole", *TO_GOALS],
+        "luxo": ["experiment=planet_cartpole", *QUICK, *TO_GOALS],
+    },
+    "rssm + cem": {
+        "pendulum": ["experiment=planet_cartpole", *RSSM],
+        "luxo": ["experiment=planet_cartpole", "model=rssm", "fit.lr=3e-3", *QUICK, *TO_GOALS],
+    },
+    "pets": {
+        "pendulum": ["experiment=pets"],
+        "luxo": ["experiment=pets", "model.frames=2", "planner.particles=2", *QUICK, *TO_GOALS],
+    },
+    "pets, mean": {
+        "pendulum": ["experiment=pets", "planner.particles=0"],
+        "luxo": ["experiment=pets", "planner.particles=0", "model.frames=2", *QUICK, *TO_GOALS],
     },
     "tdmpc2": {
         "pendulum": ["experiment=tdmpc2"],
         "luxo": [
-            "experiment=tdmpc2",
-            "model.frames=3",
-            "model.continuation_weight=1",
-            "fit.replay_ratio=0.2",
+            *("experiment=tdmpc2", "model.frames=3", "model.continuation_weight=1"),
+            *("fit.replay_ratio=0.1", "policy.replan_every=2"),
         ],
     },
+    "dreamer v3": {"pendulum": ["experiment=dreamer_v3"], "luxo": ["experiment=dreamer_v3"]},
     "mbpo": {
         "pendulum": ["experiment=mbpo"],
         "luxo": ["experiment=mbpo", "model.frames=2", "learned.reward=task"],
@@ -68,7 +93,20 @@ METHODS = {  # the overrides of each on the grounds where it can be
         "pendulum": ["experiment=mbpo", "policy.real_fraction=1"],
         "luxo": ["experiment=mbpo", "policy.real_fraction=1", "learned.reward=task"],
     },
-    "dreamer v3": {"pendulum": ["experiment=dreamer_v3"], "luxo": ["experiment=dreamer_v3"]},
+    "sim2real engine": {
+        "pendulum": [*IN_MODEL, *BY_MODEL, "fit.steps=200", "improve.steps=50000"],
+        "luxo": [*IN_MODEL, "env.reward=progress", "fit.steps=500", "improve.steps=200000"],
+    },
+    "ppo, in a model of random data": {
+        "pendulum": [
+            *(*IN_MODEL, *BY_MODEL, *ONCE, "collect.random_episodes=10"),
+            *("fit.steps=1800", "improve.steps=450000"),
+        ],
+        "luxo": [
+            *(*IN_MODEL, *ONCE, "env.reward=progress", "collect.random_episodes=200"),
+            *("fit.steps=4500", "improve.steps=1800000"),
+        ],
+    },
     "muzero": {"catch": ["experiment=muzero"]},
     "simple": {"catch": ["experiment=simple"]},
     "ppo, real": {
@@ -94,62 +132,69 @@ def command(method: str, ground: str, seed: int) -> list[str]:
     return [*experiment, *(x for x in shared if x.partition("=")[0] not in given), *own, f"seed={seed}"]
 
 
-def place(folder: Path, method: str, ground: str, seed: int) -> Path:
-    """Return the directory of a run."""
-    return folder / ground / f"{method.replace(', ', '_').replace(' ', '_')}-{seed}"
-
-
-def train(folder: Path, method: str, ground: str, seed: int) -> None:
-    """Train a method, or go on; leave a finished run as it is."""
-    path = place(folder, method, ground, seed)
-    if (path / "run.json").exists():
-        if json.loads((path / "run.json").read_text()).get("status") != "finished":
-            wmplay.train([f"run={path}"])
-        return
-    wmplay.train(command(method, ground, seed), dir=path)
-
-
-def scores(path: Path) -> dict[str, Any] | None:
-    """Return {policy: its score} of a run, None unless it is finished."""
-    file = path / "evaluation.json"
-    if not file.exists() or json.loads((path / "run.json").read_text()).get("status") != "finished":
+def train(folder: Path, method: str, ground: str, seed: int) -> dict[str, Any] | None:
+    """Train a method, or go on, and return its row; leave a finished run as it is, and return None."""
+    path = folder / ground / f"{method.replace(', ', '_').replace(' ', '_')}-{seed}"
+    started = (path / "run.json").exists()
+    if started and json.loads((path / "run.json").read_text()).get("status") == "finished":
         return None
-    found: dict[str, Any] = json.loads(file.read_text())["policies"]
-    return found
+    begin = time.process_time()
+    if started:
+        wmplay.train([f"run={path}"])
+    else:
+        wmplay.train(command(method, ground, seed), dir=path)
+    spent = None if started else round(time.process_time() - begin)
+    return {"ground": ground, "method": method, "seed": seed, **said(path, ground), "seconds": spent}
 
 
-def table(folder: Path, ground: str, seeds: list[int]) -> str:
-    """Return the finished runs of a ground as a Markdown table: the mean over episodes of each seed."""
+def said(path: Path, ground: str) -> dict[str, Any]:
+    """Return the real steps, updates of the model and practised steps of a finished run, and its scores."""
+    last = json.loads((path / "metrics.jsonl").read_text().splitlines()[-1])
+    scores = json.loads((path / "evaluation.json").read_text())["policies"]
+    what = "success" if ground == "luxo" else "mean_return"
+    counts = {"real_steps": last["real_steps"], "updates": last["step"], "practised": last["learned_steps"]}
+    return counts | {name: [round(x, 3) for x in score[what]] for name, score in scores.items()}
+
+
+def kept(row: dict[str, Any]) -> None:
+    """Add a row to the file, in the place of an earlier one of the same run."""
+    which = [row[key] for key in ("ground", "method", "seed")]
+    rows = json.loads(FILE.read_text())
+    others = [each for each in rows if [each[key] for key in ("ground", "method", "seed")] != which]
+    order, grounds = list(METHODS), list(GROUNDS)
+    found = sorted(
+        [*others, row], key=lambda x: (grounds.index(x["ground"]), order.index(x["method"]), x["seed"])
+    )
+    FILE.write_text("[\n" + ",\n".join(map(json.dumps, found)) + "\n]\n")
+
+
+def table(rows: list[dict[str, Any]], ground: str) -> str:
+    """Return what is known of a ground as Markdown: the mean over episodes of each seed."""
     lines = [
-        "| method | real steps | seeds | mean [95% t interval over seeds] | seconds, each |",
-        "|---|---|---|---|---|",
+        "| method | real steps | updates | practised steps | seeds | mean [95% t interval over seeds] | seconds |",
+        "|---|---|---|---|---|---|---|",
     ]
-    floor: list[float] = []
+    here = [row for row in rows if row["ground"] == ground]
     for method in METHODS:
-        values, steps, seconds = [], [], []
-        for seed in seeds:
-            path = place(folder, method, ground, seed)
-            found = scores(path)
-            if found is None:
-                continue
-            values.append(value(found.get("policy_sampled", found["policy"]), ground))
-            floor.append(value(found["random"], ground))
-            last = json.loads((path / "metrics.jsonl").read_text().splitlines()[-1])
-            steps.append(last["real_steps"])
-            seconds.append(sum(json.loads((path / "run.json").read_text())["wall"].values()))
-        if values:
-            mean, low, high = mean_interval(np.array(values))
-            interval = f" [{shown(low)}, {shown(high)}]" if len(values) > 1 else ""
-            each, took = " / ".join(shown(x) for x in values), f"{np.mean(seconds):.0f}"
-            lines.append(f"| {method} | {np.mean(steps):,.0f} | {each} | {shown(mean)}{interval} | {took} |")
-    if floor:
-        lines.append(f"| random | 0 | | {shown(float(np.mean(floor)))} | |")
+        runs = [row for row in here if row["method"] == method]
+        if not runs:
+            continue
+        values = [100 ** (ground == "luxo") * row.get("policy_sampled", row["policy"])[0] for row in runs]
+        mean, low, high = mean_interval(np.array(values))
+        cells = [method, *(count(runs, key) for key in ("real_steps", "updates", "practised"))]
+        cells += [" / ".join(map(shown, values))]
+        cells += [shown(mean) + (f" [{shown(low)}, {shown(high)}]" if len(values) > 1 else "")]
+        lines.append(f"| {' | '.join([*cells, count(runs, 'seconds')])} |")
+    if here:
+        floor = np.mean([100 ** (ground == "luxo") * row["random"][0] for row in here])
+        lines.append(f"| random | 0 | | | | {shown(float(floor))} | |")
     return "\n".join(lines)
 
 
-def value(score: dict[str, Any], ground: str) -> float:
-    """Return the mean return, or the success in percent where there is a goal."""
-    return float(100 * score["success"][0] if ground == "luxo" else score["mean_return"][0])
+def count(runs: list[dict[str, Any]], key: str) -> str:
+    """Return the mean of a number over runs, empty if it is not known."""
+    known = [row[key] for row in runs if row.get(key) is not None]
+    return f"{np.mean(known):,.0f}" if known else ""
 
 
 def shown(number: float) -> str:
@@ -162,17 +207,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, help="of the runs, or 'table'")
     parser.add_argument("--ground", choices=GROUNDS, default="pendulum")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--table", action="store_true", help="train nothing")
     given = parser.parse_args()
-    if not given.table:
-        for seed, method in itertools.product(given.seeds, given.methods):
-            if given.ground in METHODS[method]:
-                train(given.folder, method, given.ground, seed)
-    print(table(given.folder, given.ground, given.seeds))
+    if given.folder == Path("table"):
+        print("\n\n".join(table(json.loads(FILE.read_text()), ground) for ground in GROUNDS))
+        return
+    for seed, method in itertools.product(given.seeds, given.methods):
+        if given.ground in METHODS[method]:
+            row = train(given.folder, method, given.ground, seed)
+            if row is not None:
+                kept(row)
+    print(table(json.loads(FILE.read_text()), given.ground))
 
 
 if __name__ == "__main__":
