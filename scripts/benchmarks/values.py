@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,7 @@ from .cem import ACTION, CANDIDATES, HORIZON, ITERATIONS, STATE, Dynamics, score
 from .measure import Result, Side, take_turns, time_ratio
 from .peers import load_without_init, not_installed, solver_side
 
-REPEATS, FEW = 20, 10
+REPEATS, FEW = 40, 10
 BAR = 1.0
 SEEN, ACTED, ROWS, STEPS = 24, 6, 256, 3  # of TD-MPC2: an observation, an action, segments, their steps
 LATENT, HIDDEN, CODE, BINS, CRITICS = 512, 512, 256, 101, 5
@@ -31,8 +32,10 @@ def benchmark_planners() -> Result:
     model, state = Dynamics(), torch.randn(1, STATE)
     space, generator = Box(-1, 1, (ACTION,)), torch.Generator().manual_seed(0)
     elites = CANDIDATES // 10
-    mppi = MPPI(space, HORIZON, CANDIDATES, ITERATIONS, elite_fraction=0.1, hold=1)
-    icem = ICEM(space, HORIZON, CANDIDATES, ITERATIONS, decay=1.0, elites=elites, kept=5 / elites)
+    sizes = (space, HORIZON, CANDIDATES, ITERATIONS)
+    adaptive = MPPI(*sizes, elite_fraction=0.1, hold=1)
+    mppi = MPPI(*sizes, elite_fraction=0.1, hold=1, std=1.0, widths=False, scaled=False)
+    icem = ICEM(*sizes, decay=1.0, elites=elites, kept=5 / elites)
 
     def ours(name: str, planner: Any) -> Side:
         return Side(name, lambda: lambda: planner.plan(model, state, score, generator=generator))
@@ -48,7 +51,8 @@ def benchmark_planners() -> Result:
         for name, solver in (("MPPISolver", MPPISolver), ("ICEMSolver", ICEMSolver)):
             peer = solver(model, **many)
             sides.append(solver_side(f"stable-worldmodel, {name}", peer, now, HORIZON, ACTION))
-    timings = take_turns(sides, REPEATS, warm_up=2)
+    sides.append(ours("wmplay, MPPI, widths and temperature adapt", adaptive))
+    timings = take_turns(sides, REPEATS, warm_up=2, clock=time.process_time)
     what = f"{CANDIDATES:,} x {HORIZON} x {ITERATIONS}, against stable-worldmodel"
     checks = [
         time_ratio(f"{name} {what}", timings[i], timings[i + 2], BAR)
@@ -59,7 +63,8 @@ def benchmark_planners() -> Result:
         "mppi, icem: planning against stable-worldmodel",
         f"One plan of {HORIZON} steps for one environment: {CANDIDATES:,} candidates x {ITERATIONS} "
         f"iterations, {elites} elites, the model of the benchmark `cem`. Each iteration has the same number "
-        "of candidates; iCEM keeps 5 elites.",
+        "of candidates; MPPI's standard deviations and temperature are constant, as in MPPISolver (by default "
+        "wmplay's follow the elites); iCEM keeps 5 elites. Processor time.",
         timings,
         1,
         "plans",

@@ -36,6 +36,8 @@ class MPPI:
         hold: steps for which each action is held; the search is over ceil(H / hold) actions.
         std: first standard deviation of continuous actions, in half-ranges of the space.
         min_std: their smallest standard deviation, in half-ranges of the space.
+        widths: whether the standard deviations follow those of the elites; False keeps the first ones, as
+            published by Williams et al. It has no effect on discrete actions.
         smoothing: part of a uniform distribution kept in the distribution of discrete actions.
         particles: sampled futures of each candidate, whose mean score is its score; 0 = the most likely one.
         proposed: part of the candidates that the policy of a ``Valued`` model draws.
@@ -60,6 +62,7 @@ class MPPI:
         hold: int = 2,
         std: float = 0.7,
         min_std: float = 0.05,
+        widths: bool = True,
         smoothing: float = 0.05,
         particles: int = 0,
         proposed: float = 0.05,
@@ -77,7 +80,7 @@ class MPPI:
         self.horizon, self.candidates, self.iterations, self.hold = horizon, candidates, iterations, hold
         self.elites = max(1, round(elite_fraction * candidates))
         self.temperature, self.scaled, self.particles = temperature, scaled, particles
-        self.draws, self.explores = draws, explores
+        self.widths, self.draws, self.explores = widths, draws, explores
         self.proposed = min(round(proposed * candidates), candidates - 1)
         self.proposals = Proposals(action_space, std, min_std, smoothing)
 
@@ -108,7 +111,7 @@ class MPPI:
             top = scores.topk(self.elites, dim=1)
             elites = drawn[row, top.indices]
             weights = path_weights(top.values, self.temperature, self.scaled)
-            proposal = proposal.fit(elites, weights)
+            proposal = proposal.fit(elites, weights, self.widths)
         plans = proposal.middle().unsqueeze(1)
         if self.draws:
             one = torch.multinomial(weights, 1, generator=generator)
@@ -132,6 +135,7 @@ def path_weights(scores: Tensor, temperature: float, scaled: bool = True) -> Ten
     worse = scores - scores[:, :1]
     if not scaled:
         return (worse / temperature).softmax(1)
-    spread = scores.std(1, correction=0, keepdim=True).nan_to_num(posinf=torch.finfo(scores.dtype).max)
-    tiny = torch.finfo(scores.dtype).tiny
-    return (worse / (temperature * spread).clamp(min=tiny)).softmax(1)
+    known = torch.finfo(scores.dtype)
+    # in place: the numbers are few, and each new tensor costs more than its arithmetic
+    spread = scores.std(1, correction=0, keepdim=True).nan_to_num_(posinf=known.max)
+    return worse.div_(spread.mul_(temperature).clamp_(min=known.tiny)).softmax(1)

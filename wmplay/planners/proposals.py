@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import gymnasium as gym
@@ -43,25 +44,29 @@ class Gaussian:
             drawn = coloured_noise(shape, beta, generator, self.mean.device).transpose(2, 3).contiguous()
         else:
             drawn = torch.randn(batch, number, knots, actions, device=self.mean.device, generator=generator)
-        drawn[:, 0] = 0
+        drawn.select(1, 0).zero_()
         # in place, because allocating memory at each step costs more than the arithmetic
         torch.addcmul(self.mean.unsqueeze(1), std.unsqueeze(1), drawn, out=drawn)
         return drawn.clamp_(self.low, self.high)
 
-    def fit(self, elites: Tensor, weights: Tensor | None = None) -> Gaussian:
-        """Return the Gaussian fitted to elites [B, E, K, A], with weights [B, E] that sum to 1 if given."""
+    def fit(self, elites: Tensor, weights: Tensor | None = None, widths: bool = True) -> Gaussian:
+        """Return the Gaussian fitted to elites [B, E, K, A], with weights [B, E] that sum to 1 if given.
+
+        Without ``widths`` the standard deviations remain.
+        """
         if weights is None:
             std, mean = torch.std_mean(elites, dim=1, correction=0)
         else:
             each = weights[..., None, None]
             mean = (each * elites).sum(1)
-            std = (each * (elites - mean.unsqueeze(1)).square()).sum(1).sqrt()
-        return replace(self, mean=mean, std=torch.maximum(std, self.min_std))
+            std = (each * (elites - mean.unsqueeze(1)).square_()).sum(1).sqrt_() if widths else self.std
+        return replace(self, mean=mean, std=torch.maximum(std, self.min_std) if widths else self.std)
 
     def blend(self, old: Gaussian, momentum: float) -> Gaussian:
         """Return this Gaussian with a part ``momentum`` of the old one's mean and standard deviation."""
-        mean = momentum * old.mean + (1 - momentum) * self.mean
-        return replace(self, mean=mean, std=momentum * old.std + (1 - momentum) * self.std)
+        if not momentum:
+            return self
+        return replace(self, mean=self.mean.lerp(old.mean, momentum), std=self.std.lerp(old.std, momentum))
 
     def middle(self) -> Tensor:
         """Return the mean actions [B, K, A]."""
@@ -88,8 +93,11 @@ class Categorical:
         drawn[:, 0] = self.middle()
         return drawn
 
-    def fit(self, elites: Tensor, weights: Tensor | None = None) -> Categorical:
-        """Return the frequencies of elites [B, E, K], mixed with a part of the uniform distribution."""
+    def fit(self, elites: Tensor, weights: Tensor | None = None, widths: bool = True) -> Categorical:
+        """Return the frequencies of elites [B, E, K], mixed with a part of the uniform distribution.
+
+        Categorical actions have no ``widths``.
+        """
         classes = self.probabilities.shape[-1]
         chosen = F.one_hot(elites, classes).float()
         frequencies = chosen.mean(1) if weights is None else (weights[..., None, None] * chosen).sum(1)
@@ -170,6 +178,15 @@ def coloured_noise(
     a constant offset is as strong as the slowest wave.
     """
     steps = shape[-1]
+    widths = _coefficient_widths(steps, beta, torch.device(device))
+    parts = torch.randn(*shape[:-1], len(widths), 2, generator=generator, device=device).mul_(widths)
+    noise: Tensor = torch.fft.irfft(torch.view_as_complex(parts), n=steps)
+    return noise
+
+
+@lru_cache(maxsize=16)  # a search asks for the same ones in each round
+def _coefficient_widths(steps: int, beta: float, device: torch.device) -> Tensor:
+    """Return the standard deviations [K // 2 + 1, 2] of real and imaginary parts of Fourier coefficients."""
     frequency = torch.fft.rfftfreq(steps, device=device)
     amplitude = frequency.clamp(min=1 / steps) ** (-beta / 2)
     power = 4 * amplitude.square()  # of a coefficient and its conjugate, in units of 1 / K^2
@@ -178,6 +195,4 @@ def coloured_noise(
     widths = torch.stack([amplitude, amplitude], 1)  # of the real and the imaginary part
     widths[alone] *= torch.tensor([math.sqrt(2), 0], device=device)
     widths *= steps / power.sum().sqrt()
-    parts = torch.randn(*shape[:-1], len(frequency), 2, generator=generator, device=device).mul_(widths)
-    noise: Tensor = torch.fft.irfft(torch.view_as_complex(parts), n=steps)
-    return noise
+    return widths
