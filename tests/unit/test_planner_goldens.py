@@ -76,6 +76,15 @@ def test_path_weights_multiply_two_gaussians() -> None:
     assert float(fitted.std) == pytest.approx(0.4472, abs=0.01)
 
 
+def test_constant_widths_remain_and_the_mean_moves() -> None:
+    proposal, drawn = standard(1_000)
+    elites, weights = drawn[:, :10], torch.full((1, 10), 0.1)
+    for each in (None, weights):
+        fitted = proposal.fit(elites, each, widths=False)
+        assert fitted.std is proposal.std
+        torch.testing.assert_close(fitted.mean, proposal.fit(elites, each).mean)
+
+
 def test_weights_by_the_score_itself() -> None:
     weights = path_weights(torch.tensor([[3.0, 1.0, 1.0]]), 2.0, scaled=False)
     torch.testing.assert_close(weights, torch.tensor([[0.0, -1, -1]]).softmax(1))
