@@ -171,7 +171,7 @@ def kept(row: dict[str, Any]) -> None:
 def table(rows: list[dict[str, Any]], ground: str) -> str:
     """Return what is known of a ground as Markdown: the mean over episodes of each seed."""
     lines = [
-        "| method | real steps | updates | practised steps | seeds | mean [95% t interval over seeds] | seconds |",
+        "| method | real steps | updates | practised | seeds | mean [95% t interval over seeds] | seconds |",
         "|---|---|---|---|---|---|---|",
     ]
     here = [row for row in rows if row["ground"] == ground]

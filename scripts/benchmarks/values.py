@@ -63,8 +63,8 @@ def benchmark_planners() -> Result:
         "mppi, icem: planning against stable-worldmodel",
         f"One plan of {HORIZON} steps for one environment: {CANDIDATES:,} candidates x {ITERATIONS} "
         f"iterations, {elites} elites, the model of the benchmark `cem`. Each iteration has the same number "
-        "of candidates; MPPI's standard deviations and temperature are constant, as in MPPISolver (by default "
-        "wmplay's follow the elites); iCEM keeps 5 elites. Processor time.",
+        "of candidates; MPPI's standard deviations and temperature are constant, as in MPPISolver (by "
+        "default wmplay's follow the elites); iCEM keeps 5 elites. Processor time.",
         timings,
         1,
         "plans",
