@@ -56,7 +56,8 @@ def test_a_foreign_dataset_trains_a_model_offline(capsys: pytest.CaptureFixture[
 
 
 def test_from_store_to_every_format_and_back(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["simulate", "urchin", "physics=fast", "max_steps=13", "--episodes", "5", "--out", "s"]) == 0
+    settings = ("env.physics=fast", "max_steps=13")
+    assert main(["simulate", "urchin", *settings, "--episodes", "5", "--out", "s"]) == 0
     for name in ("npz", "hdf5", "minari", "lance"):
         assert main(["data", "export", "s", "--to", name, f"{name}-v0"]) == 0
         assert main(["data", "import", "--from", name, f"{name}-v0", "--out", f"{name}-store"]) == 0

@@ -57,6 +57,15 @@ def with_values(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str
     return loading.plain(changed)
 
 
+def env_values(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the settings of an env alone: ``task=body_goal``, or ``env.task=body_goal`` as for a training.
+
+    Raises:
+        ConfigError: for any other kind of override.
+    """
+    return with_values({}, [text.removeprefix("env.") for text in overrides])
+
+
 def lenient(overrides: Sequence[Override]) -> list[str]:
     """Return overrides in the form in which Hydra takes them for keys that do not exist yet.
 

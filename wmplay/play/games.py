@@ -9,7 +9,7 @@ from typing import Any
 from wmplay import registry
 from wmplay.config.constructors import default_settings
 from wmplay.config.kinds import PIECE
-from wmplay.config.overrides import with_values
+from wmplay.config.overrides import env_values
 from wmplay.contracts import GOAL_PREFIX, env_spec, observation_spaces
 from wmplay.envs import build_env, env_config
 from wmplay.errors import ConfigError
@@ -68,7 +68,7 @@ def games_of_run(run: LoadedRun, cases: Path, seed: int = 0) -> Games:
 
 def games_of_env(name: str, overrides: list[str], cases: Path, seed: int = 0) -> Games:
     """Return the games of an env alone. Raises UnknownName, ConfigError."""
-    return Games(env_config(name, **with_values({}, overrides)), None, cases, seed)
+    return Games(env_config(name, **env_values(overrides)), None, cases, seed)
 
 
 def _drivers(run: LoadedRun) -> dict[str, Callable[[], Driver]]:

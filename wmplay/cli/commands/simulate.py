@@ -105,7 +105,7 @@ def _imagine(options: argparse.Namespace) -> None:
 
 def _collect(options: argparse.Namespace) -> None:
     """Collect episodes into a store."""
-    from wmplay.config.overrides import with_values
+    from wmplay.config.overrides import env_values
     from wmplay.envs import make_env
     from wmplay.runs.load import load_run
     from wmplay.store import save_trajectories
@@ -119,7 +119,7 @@ def _collect(options: argparse.Namespace) -> None:
     loaded = None if options.run is None else load_run(options.run)
     use_threads("auto" if loaded is None else loaded.threads)
     num_envs = min(options.num_envs, episodes)
-    make_venv = partial(make_env, options.env, num_envs=num_envs, **with_values({}, options.overrides))
+    make_venv = partial(make_env, options.env, num_envs=num_envs, **env_values(options.overrides))
     venv = make_venv(num_workers=min(options.num_workers or 0, num_envs) if actors is None else 0)
     with closing(venv), actors or nullcontext():
         _check_fits(venv, loaded, out, options.other_world)
