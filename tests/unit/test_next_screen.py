@@ -13,6 +13,9 @@ from torch import Tensor
 from wmplay.contracts import Segment
 from wmplay.errors import ConfigError, SpaceError
 from wmplay.models.next_screen.autoregressive import Autoregressive
+from wmplay.models.next_screen.diamond import Diamond, euler, scales, schedule
+from wmplay.models.next_screen.shortcut import Shortcut, described, flow, shortcut_loss
+from wmplay.nets.layers import mlp
 
 ACTED = Box(-1, 1, (2,), np.float32)
 
@@ -93,3 +96,102 @@ def test_what_cannot_be_modelled_is_refused() -> None:
     for wrong in ("reach", "frames", "width", "blocks", "hidden"):
         with pytest.raises(ConfigError):
             Autoregressive(space(3, 3), ACTED, **{wrong: 0})
+
+
+# ---- diffusion and flows -----------------------------------------------------------------------------
+
+
+def test_the_sigmas_and_the_scales_are_those_of_the_papers() -> None:
+    assert schedule(3, 5.0) == pytest.approx([5, 0.283082, 0.002, 0], rel=1e-5)
+    assert schedule(1, 5.0) == pytest.approx([5, 0])
+    skip, out, into = scales(torch.tensor([0.0, 0.5, 5.0]))
+    assert skip.tolist() == pytest.approx([1, 0.5, 0.25 / 25.25])
+    assert out.tolist() == pytest.approx([0, 0.5**1.5, 2.5 / 25.25**0.5])
+    assert into.tolist() == pytest.approx([2, 2**0.5, 25.25**-0.5])
+
+
+@pytest.mark.parametrize(("steps", "start", "width"), [(3, 1.0, 0.0501), (3, 5.0, 0.2503), (10, 5.0, 0.4147)])
+def test_few_steps_of_diffusion_lose_spread_by_known_factors(steps: int, start: float, width: float) -> None:
+    def ideal(noisy: Tensor, sigma: float) -> Tensor:  # of Gaussian data of width 0.5
+        return noisy * 0.25 / (0.25 + sigma**2)
+
+    assert euler(ideal, torch.tensor([start]), schedule(steps, 5.0)).item() == pytest.approx(width, abs=1e-4)
+
+
+def ideal_flow(noisy: Tensor, time: Tensor, length: Tensor) -> Tensor:
+    """Return the mean of Gaussian data of width 0.5 given a mixture with noise."""
+    return noisy * 0.25 * time / (0.25 * time**2 + (1 - time) ** 2)
+
+
+@pytest.mark.parametrize(("steps", "width"), [(1, 0), (2, 0.2), (4, 0.3405), (8, 0.4148), (64, 0.4886)])
+def test_few_steps_of_an_ideal_flow_lose_spread_by_known_factors(steps: int, width: float) -> None:
+    assert flow(ideal_flow, torch.ones(1, 1), steps).item() == pytest.approx(width, abs=1e-4)
+
+
+def test_a_fitted_shortcut_keeps_the_spread_in_one_step() -> None:
+    torch.manual_seed(0)
+    net, finest, steps = mlp(1 + 7 + 7, 64, 2, 1), 64, 400
+
+    def predict(noisy: Tensor, time: Tensor, length: Tensor) -> Tensor:
+        output: Tensor = net(torch.cat([noisy, described(time, length, finest)], 1))
+        return output
+
+    optimizer = torch.optim.Adam(net.parameters(), 3e-3)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = 3e-3 * (1 - step / steps)
+        optimizer.zero_grad()
+        data = 0.5 * torch.randn(256, 1)
+        shortcut_loss(lambda _: predict, data, finest, 0.5 * (step >= 100)).mean().backward()
+        optimizer.step()
+    with torch.no_grad():
+        width = flow(predict, torch.randn(4096, 1), 1).std().item()
+    assert width == pytest.approx(0.5, abs=0.05)
+
+
+def test_an_ideal_long_step_has_no_error_and_a_wrong_one_has() -> None:
+    def certain(noisy: Tensor, time: Tensor, length: Tensor) -> Tensor:  # all data are 0.3
+        return torch.full_like(noisy, 0.3)
+
+    def longer(noisy: Tensor, time: Tensor, length: Tensor) -> Tensor:
+        return certain(noisy, time, length) + length * (length > 1 / 8)
+
+    data = torch.full((101, 2, 3), 0.3)
+    assert float(shortcut_loss(lambda _: certain, data, 8, 1.0).max()) < 1e-10
+    wrong = shortcut_loss(lambda _: longer, data, 8, 0.5)
+    assert float((wrong > 0.001).float().mean()) == pytest.approx(0.5, abs=0.01)
+    assert float(shortcut_loss(lambda _: longer, data, 8, 0.0).max()) < 1e-10
+
+
+@pytest.mark.parametrize("make", [Diamond, Shortcut])
+def test_draws_differ_and_without_a_generator_they_do_not(make: type[Diamond | Shortcut]) -> None:
+    torch.manual_seed(0)
+    model = make(space(5, 7), ACTED, width=7, blocks=1, hidden=5, denoiser_blocks=1)
+    pixels = torch.randn(64, 7, 5, 7)[:1].expand(64, -1, -1, -1)
+    with torch.no_grad():
+        drawn, likely = model.draw(pixels, torch.Generator().manual_seed(1), 1.0)
+        assert set(drawn.unique().tolist()) <= {0, 1}
+        assert torch.equal(drawn, (likely > 0.5).float())
+        assert float(likely.std(0).mean()) > 0.01
+        same, _ = model.draw(pixels, None, 1.0)
+        assert len(same.unique(dim=0)) == 1
+        cold, _ = model.draw(pixels, torch.Generator().manual_seed(1), 0.0)
+        assert torch.equal(cold, same)
+
+
+@pytest.mark.parametrize(
+    ("make", "wrong"),
+    [
+        (Diamond, {"steps": 0}),
+        (Diamond, {"largest": 0.0}),
+        (Diamond, {"start": -1.0}),
+        (Diamond, {"denoiser_blocks": 0}),
+        (Shortcut, {"steps": 3}),
+        (Shortcut, {"steps": 32}),
+        (Shortcut, {"finest": 12}),
+        (Shortcut, {"longer": 1.5}),
+    ],
+)
+def test_a_draw_that_cannot_be_is_refused(make: type[Diamond | Shortcut], wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        make(space(3, 3), ACTED, **wrong)

@@ -9,7 +9,7 @@ reward[t], continuation[t]           given the summary and the next frame
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -97,8 +97,7 @@ class NextScreen(nn.Module, ABC):
         self.encode_action = ActionEncoder(action_space)
         values = sum(m.size for m in self.vectors.values())  # V
         numbers = values * (frames + 2 * OCTAVES) + frames * self.encode_action.size
-        self.grid = -(-shape[0] // PATCH), -(-shape[1] // PATCH)
-        cells = self.grid[0] * self.grid[1]
+        cells = -(-shape[0] // PATCH) * -(-shape[1] // PATCH)
         self.stem = nn.Conv2d(frames * PATCH**2, width, 3, padding=1)
         self.condition = mlp(numbers, width, 1, width)
         self.blocks = nn.ModuleList(ResidualBlock(width, width) for _ in range(blocks))
@@ -231,16 +230,14 @@ class NextScreen(nn.Module, ABC):
     def past(self, states: Tensor, actions: Tensor) -> Past:
         """Return what the frames after states [R, k, P + V], by encoded actions [R, k, A], depend on."""
         screens = states[..., : self.size].reshape(*states.shape[:2], *self.shape)
-        rows, columns = self.grid
-        edge = (0, columns * PATCH - self.shape[1], 0, rows * PATCH - self.shape[0])
         values = states[..., self.size :]
         waves = fourier_features(values[:, -1], OCTAVES)[:, values.shape[-1] :]
         numbers = torch.cat([history_inputs(values, actions, CHANGE), waves], dim=-1)
-        x = self.stem(F.pixel_unshuffle(F.pad(screens, edge), PATCH))
+        x = self.stem(to_patches(screens))
         embedding = self.condition(numbers)
         for block in self.blocks:
             x = block(x, embedding)
-        pixels = F.pixel_shuffle(self.to_pixels(F.silu(x)), PATCH)[..., : self.shape[0], : self.shape[1]]
+        pixels = of_patches(self.to_pixels(F.silu(x)), self.shape)
         summary = torch.cat([self.to_summary(F.silu(x).flatten(1)), numbers], dim=-1)
         return Past(pixels, summary, states[:, -1])
 
@@ -271,3 +268,15 @@ class NextScreen(nn.Module, ABC):
         """Return numbers [..., V] by vector key."""
         parts = torch.split(numbers, [m.size for m in self.vectors.values()], dim=-1) if self.vectors else []
         return dict(zip(self.vectors, parts, strict=True))
+
+
+def to_patches(images: Tensor) -> Tensor:
+    """Return images [R, C, H, W] as cells [R, C * PATCH^2, h, w], with zeros below and on the right where a
+    patch is not whole."""
+    height, across = images.shape[-2:]
+    return F.pixel_unshuffle(F.pad(images, (0, -across % PATCH, 0, -height % PATCH)), PATCH)
+
+
+def of_patches(cells: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return the images [R, C, *shape] of cells [R, C * PATCH^2, h, w]."""
+    return F.pixel_shuffle(cells, PATCH)[..., : shape[0], : shape[1]]
