@@ -306,7 +306,7 @@ def test_an_observation_is_copied_twice_between_an_env_and_its_trajectory(
     record = Tape.record
 
     def recorded(tape: Tape, *step: Any) -> None:
-        seen.append(step[-1])
+        seen.append(step[4])
         record(tape, *step)
 
     monkeypatch.setattr(Tape, "record", recorded)
@@ -316,6 +316,30 @@ def test_an_observation_is_copied_twice_between_an_env_and_its_trajectory(
     assert not any(np.shares_memory(last[key], env.seen[key]) for key in env.seen)
     made = gym.make("CartPole-v1")
     assert Held(made).spec == made.spec
+
+
+@pytest.mark.parametrize("mode", [None, *AutoresetMode])
+def test_trajectories_keep_costs_and_factors_of_their_own_episode(mode: AutoresetMode | None) -> None:
+    class Dear(World):
+        def reset(self, **how: Any) -> Any:
+            first, info = super().reset(**how)
+            self.drawn = self.np_random.random()
+            return first, info
+
+        def step(self, action: Any) -> Any:
+            *answer, info = super().step(action)
+            return *answer, {**info, "cost": self.time, "factors": {"weight": self.drawn}, "name": "dear"}
+
+    episodes = wmplay.simulate(Dear() if mode is None else many(Dear, mode), episodes=7)
+    weights = [one.info["factors.weight"] for one in episodes]
+    assert all(one.info["cost"].tolist() == [1, 2, 3, 4, 5] for one in episodes)
+    assert all(set(one.info) == {"cost", "factors.weight"} for one in episodes)
+    assert all(len(np.unique(each)) == 1 for each in weights)
+    assert len(np.unique(weights)) == 7
+    assert episodes[0].steps(1, 3).info["cost"].tolist() == [2, 3]
+    for odd in ({"cost": "much"}, {"cost": [1, 2, 3, 4]}, {"factors": [1]}, {"factors": None}):
+        (one,) = wmplay.simulate(World(lambda *answer, odd=odd: (*answer[:4], odd)), episodes=1)
+        assert not one.info
 
 
 @pytest.mark.parametrize("mode", AutoresetMode)

@@ -16,6 +16,7 @@ from wmplay.evaluation.metrics.policy import score_episodes
 from wmplay.evaluation.metrics.prediction import evaluate_prediction
 from wmplay.evaluation.observation_metrics import fit_baselines, foreground_iou, measure, metric_of
 from wmplay.evaluation.scores import Curve, KeyScore, selected_horizons
+from wmplay.report.tables import policy_grid
 
 
 def frames(*rows):
@@ -180,6 +181,20 @@ def test_no_goal_no_success():
     score = score_episodes(episodes(3, terminated=True), seed=0)
     assert score.success is None
     assert "success" not in score.row()
+
+
+def test_a_cost_is_summed_where_every_episode_has_one():
+    cheap, dear = episodes(2, goal=True, steps=4)
+    cheap, dear = (
+        dataclasses.replace(one, info={"cost": np.full(4, each)}) for one, each in ((cheap, 0), (dear, 1))
+    )
+    score = score_episodes([cheap, dear, dear], seed=0)
+    assert score.costs == [0, 4, 4]
+    assert score.row()["cost"] == score.mean_cost.value == pytest.approx(8 / 3)
+    table = policy_grid({"policy": score, "random": score_episodes([*episodes(2, steps=4)], seed=0)})
+    assert [len(row) for row in table.rows] == [len(table.columns)] * 2
+    assert "2.7" in table.rows[0][table.columns.index("cost")]
+    assert score_episodes([dear, *episodes(1, steps=4)], seed=0).mean_cost is None
 
 
 def test_random_policy_on_a_real_task():

@@ -2,6 +2,7 @@ import json
 import tempfile
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wmplay.contracts import Trajectory
+from wmplay.errors import ShapeError
 from wmplay.store import Store, load_trajectories, save_trajectories, writer
 
 # ---------------------------------------------------------------------------------------------- round trip
@@ -32,6 +34,20 @@ def test_gives_back_what_was_saved(tmp_path: Path) -> None:
         store[4]
     assert str(store.space["observation.lcd"]) == "uint8 [5, 7]"
     assert str(store.space["action"]) == "float32 [3]"
+
+
+def test_infos_are_kept_and_need_not_be_known(tmp_path: Path) -> None:
+    known = replace(episode(0, 5), info={"factors.gravity": np.full(5, 3.5)})
+    store = save_trajectories([known, episode(1, 3)], tmp_path / "some")
+    assert store[0].info["factors.gravity"].tolist() == [3.5] * 5
+    assert np.isnan(store[1].info["factors.gravity"]).tolist() == [True] * 3
+    assert np.nanmean(np.concatenate(list(store.rows("info.factors.gravity")))) == 3.5
+    assert store.sample(2, 4, 0).observation.keys() == known.observation.keys()
+    older = save_trajectories([episode(1, 3)], tmp_path / "older").append([known])
+    assert older[1].info == {}
+    assert_same(older[1], episode(0, 5))
+    with pytest.raises(ShapeError):
+        replace(known, info={"cost": np.zeros(6)})
 
 
 DTYPES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "complex64"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -38,10 +38,12 @@ class Trajectory:
     reward: Array  # [T] float32
     terminated: Array  # [T] bool: ended by the rules of the world
     truncated: Array  # [T] bool: cut by a time limit
+    # {name: [T] float32}: an env's info["cost"], and each of info["factors"] as "factors.<name>"
+    info: dict[str, Array] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         steps = len(self.action)
-        for name, array in self.per_step.items():
+        for name, array in {**self.per_step, **self.info}.items():
             if name != "action" and array.shape != (steps,):
                 raise ShapeError(f"trajectory {name}", array.shape, (steps,))
         for key, value in self.observation.items():
@@ -59,7 +61,7 @@ class Trajectory:
 
     @property
     def per_step(self) -> dict[str, Array]:
-        """The arrays with an entry for each step, by name: all but the observations."""
+        """The arrays with an entry for each step, by name: all but the observations and the infos."""
         return {
             "action": self.action,
             "reward": self.reward,
@@ -70,7 +72,9 @@ class Trajectory:
     def steps(self, start: int, stop: int) -> Trajectory:
         """Return steps start..stop-1, with the stop - start + 1 observations around them."""
         frames = {key: value[start : stop + 1] for key, value in self.observation.items()}
-        return Trajectory(frames, **{name: array[start:stop] for name, array in self.per_step.items()})
+        infos = {name: array[start:stop] for name, array in self.info.items()}
+        parts = {name: array[start:stop] for name, array in self.per_step.items()}
+        return Trajectory(frames, **parts, info=infos)
 
 
 @dataclass(frozen=True)

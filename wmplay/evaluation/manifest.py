@@ -114,9 +114,9 @@ def score_manifest(episodes: Sequence[Trajectory], manifest: Manifest, seed: int
     for episode in episodes:
         at_goal = np.asarray(task.distance(episode.observation))[1:] < task.threshold
         steps = int(at_goal.argmax()) + 1 if at_goal.any() else len(episode)
-        cut.append((episode.reward[:steps], bool(at_goal.any())))
+        cut.append((episode.steps(0, steps), bool(at_goal.any())))
         held.append(bool(at_goal[-1]))
-    score = policy_score([reward for reward, _ in cut], [ever for _, ever in cut], seed)
+    score = policy_score([each for each, _ in cut], [ever for _, ever in cut], seed)
     rate = success_rate(sum(held), len(held))
     return replace(score, manifest=manifest.digest, success_at_end=rate, held=held)
 

@@ -16,15 +16,16 @@ import numpy as np
 
 from wmplay.contracts import Array, Trajectory
 from wmplay.errors import DataError
-from wmplay.store.shard import OBSERVATION, columns
+from wmplay.store.shard import INFO, OBSERVATION, columns
 from wmplay.store.shard import STEPS as STEPS
 from wmplay.system import reading
 from wmplay.system.arrays import are_flags, first_not_finite
 
 
 def named_arrays(trajectory: Trajectory) -> dict[str, Array]:
-    """Return a trajectory's arrays by their stored names."""
-    return {quote(name, safe=" "): array for name, array in columns(trajectory).items()}
+    """Return a trajectory's arrays by their stored names, without infos."""
+    arrays = columns(trajectory)
+    return {quote(name, safe=" "): arrays[name] for name in arrays if not name.startswith(INFO)}
 
 
 def observation_key(name: str) -> str | None:

@@ -24,6 +24,7 @@ from wmplay.formats.spaces import described
 from wmplay.store import Store, load_trajectories, save_trajectories
 from wmplay.store.manifest import exists as is_store
 from wmplay.store.metadata import check_origins, origins, read_metadata
+from wmplay.store.shard import INFO
 from wmplay.system.printing import say
 from wmplay.system.progress import bar, console, terminal
 
@@ -114,10 +115,13 @@ def print_info(path: Path) -> None:
     """
     store = load_trajectories(path)
     ends = np.zeros(2, np.int64)
+    infos: dict[str, list[float]] = {}
     returns = np.zeros(len(store))
     for number, trajectory in enumerate(store):
         ends += trajectory.terminated[-1], trajectory.truncated[-1]
         returns[number] = trajectory.reward.sum(dtype=np.float64)
+        for name, values in trajectory.info.items():
+            infos.setdefault(f"{INFO}{name}", []).append(float(values.mean(dtype=np.float64)))
     say(f"{path}: {len(store):,} episodes, {store.steps:,} steps")
     table = Table(show_header=False)
     table.add_column()
@@ -130,7 +134,10 @@ def print_info(path: Path) -> None:
         "ends", f"{ends[0]:,} terminated, {ends[1]:,} truncated, {len(store) - ends.sum():,} just cut"
     )
     for name, column in store.space.items():
-        table.add_row(name, str(column))
+        means = np.array(infos.get(name, []))
+        known = means[~np.isnan(means)]
+        span = f", means of episodes from {known.min():.4g} to {known.max():.4g}" if len(known) else ""
+        table.add_row(name, f"{column}{span}")
     for key, value in read_metadata(path).items():
         table.add_row(f"metadata: {key}", str(value))
     terminal(markup=False).print(table)

@@ -78,6 +78,11 @@ def policy_grid(policies: dict[str, PolicyScore]) -> Grid | None:
         for row, score in zip(rows, policies.values(), strict=True):
             row.insert(1, broken(percent(score.success)) if score.success is not None else "–")
     note = "95% intervals over episodes: success Wilson's, means Student's t."
+    if any(score.mean_cost is not None for score in policies.values()):
+        columns.insert(-2, "cost")
+        for row, score in zip(rows, policies.values(), strict=True):
+            row.insert(-2, broken(interval(score.mean_cost)) if score.mean_cost is not None else "–")
+        note += " Cost: the sum over an episode; lower is better."
     for name, (label, meaning) in POLICIES.items():
         if name in policies or name + SAMPLED in policies:
             note += f" {label[0].upper()}{label[1:]}: {meaning}."
@@ -328,6 +333,8 @@ def headline(evaluation: Evaluation) -> dict[str, Interval]:
         if score.success is not None:
             found["success"] = score.success
         found["return"] = score.mean_return
+        if score.mean_cost is not None:
+            found["cost"] = score.mean_cost
     for name, other in evaluation.policies.items():
         if other is not score and name != RANDOM and other.success is not None:
             found[f"success ({policy_label(name)})"] = other.success

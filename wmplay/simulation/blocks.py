@@ -171,7 +171,7 @@ class _Simulator:
         while wanted.any():
             action = driver.act(stepper.frames, last_action, stepper.first, wanted)
             step = stepper.step(driver.native(action), last=tape.time + 1 == self.max_steps)
-            tape.record(action, step.reward, step.terminated, step.truncated, step.arrived)
+            tape.record(action, step.reward, step.terminated, step.truncated, step.arrived, step.info)
             calls, steps = calls + 1, steps + int((step.stepped & wanted).sum())
             kept |= {slot: tape.episode(slot) for slot in np.flatnonzero(step.over & wanted).tolist()}
             wanted = wanted & ~step.over

@@ -22,6 +22,7 @@ from wmplay.contracts import Array
 from wmplay.errors import StoreError
 from wmplay.store.shard import (
     EPISODES,
+    INFO,
     OBSERVATION,
     STEPS,
     Column,
@@ -118,8 +119,10 @@ def check_columns(columns: Layout) -> None:
     if action is None or (action.dtype.kind, len(action.shape)) not in (("f", 1), ("i", 0), ("u", 0)):
         raise ValueError(f"action is {action}, expected floating [A], or whole [] for discrete actions")
     for name, column in columns.items():
-        if name not in STEPS and not name.startswith(OBSERVATION):
+        if name not in STEPS and not name.startswith((OBSERVATION, INFO)):
             raise ValueError(f"{name!r:.40} is no column of a store: expected {OBSERVATION}<key>")
+        if name.startswith(INFO) and column != Column(np.dtype(np.float32), ()):
+            raise ValueError(f"{name:.40} is {column}, expected float32 []")
         if len(file_of(name)) > LONGEST_NAME:
             raise ValueError(f"{name!r:.40} makes a file name of over {LONGEST_NAME} bytes")
         if column.dtype.name not in DTYPES or not column.dtype.isnative:

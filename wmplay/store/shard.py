@@ -1,9 +1,9 @@
 """A shard: a directory of plain ``.npy`` files that holds whole trajectories end to end.
 
-A shard is written once and never changed. Its columns are ``action``, ``reward``, ``terminated`` and
-``truncated`` with sum(T) rows, ``observation.<key>`` with sum(T + 1) rows, and ``episodes``, the T of each
-trajectory. Any program that reads ``.npy`` can read it; only binary screens are packed, eight pixels to the
-byte (``numpy.unpackbits`` unpacks them).
+A shard is written once and never changed. Its columns are ``action``, ``reward``, ``terminated``,
+``truncated`` and ``info.<name>`` with sum(T) rows, ``observation.<key>`` with sum(T + 1) rows, and
+``episodes``, the T of each trajectory. Any program that reads ``.npy`` can read it; only binary screens are
+packed, eight pixels to the byte (``numpy.unpackbits`` unpacks them).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from wmplay.system.array_files import array_in
 from wmplay.system.arrays import are_flags, first_not_finite
 
 OBSERVATION = "observation."
+INFO = "info."  # float32 [], NaN where it is unknown
 STEPS = ("action", "reward", "terminated", "truncated")
 EPISODES = "episodes"
 LINK = "it is a link, which may lead anywhere: copy the store with cp -rL"
@@ -98,7 +99,8 @@ def columns(trajectory: Trajectory) -> Columns:
     for name, array in arrays.items():
         if bad := first_not_finite(array):
             raise ValueError(f"{name} is {bad[1]} in row {bad[0]}, expected finite numbers")
-    return arrays
+    infos = {INFO + name: np.asarray(values, np.float32) for name, values in trajectory.info.items()}
+    return {**arrays, **infos}
 
 
 def layout_of(arrays: Columns) -> Layout:

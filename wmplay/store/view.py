@@ -15,7 +15,7 @@ from wmplay.store import writer
 from wmplay.store.manifest import Contents, Manifest, read_contents
 from wmplay.store.metadata import origins, read_metadata
 from wmplay.store.provenance import as_origin
-from wmplay.store.shard import OBSERVATION, Column, Damaged, Shard, unpack
+from wmplay.store.shard import INFO, OBSERVATION, Column, Damaged, Shard, unpack
 
 T = TypeVar("T")  # of arrays or tensors
 
@@ -112,8 +112,8 @@ class Store:
         arrays = {
             name: self._gather(name, np.array([episode]), np.array([0]), length)[0] for name in self._columns
         }
-        observation = _taken_observation(arrays)
-        return Trajectory(observation, **arrays)
+        observation, info = _taken(OBSERVATION, arrays), _taken(INFO, arrays)
+        return Trajectory(observation, **arrays, info=info)
 
     def __iter__(self) -> Iterator[Trajectory]:
         """Iterate over all episodes, oldest first."""
@@ -129,7 +129,8 @@ class Store:
 
     @property
     def space(self) -> dict[str, Column]:
-        """The dtype and shape of one step's ``observation.<key>``, ``action``, ``reward`` and so on."""
+        """The dtype and shape of one step's ``observation.<key>``, ``action``, ``info.<name>`` and so
+        on."""
         return dict(self._columns)
 
     def rows(self, name: str) -> Iterator[Array]:
@@ -203,9 +204,9 @@ class Store:
         arrays = {
             name: torch.from_numpy(self._gather(name, episodes, starts, length))
             for name in self._columns
-            if name != "truncated"
+            if name != "truncated" and not name.startswith(INFO)
         }
-        observation = _taken_observation(arrays)
+        observation = _taken(OBSERVATION, arrays)
         mask = torch.from_numpy(np.arange(length) < left[:, None])
         return Segment(observation, mask=mask, first=torch.from_numpy(starts == 0), **arrays)
 
@@ -304,10 +305,10 @@ class Store:
         return np.concatenate([np.zeros(0, np.int64), *values])[self._contents.dropped :]
 
 
-def _taken_observation(arrays: dict[str, T]) -> dict[str, T]:
-    """Remove the observations from a store's columns and return them, {key: ...}."""
-    names = [name for name in arrays if name.startswith(OBSERVATION)]
-    return {name.removeprefix(OBSERVATION): arrays.pop(name) for name in names}
+def _taken(prefix: str, arrays: dict[str, T]) -> dict[str, T]:
+    """Remove the columns with a prefix from a store's columns and return them by their key."""
+    names = [name for name in arrays if name.startswith(prefix)]
+    return {name.removeprefix(prefix): arrays.pop(name) for name in names}
 
 
 def _made_with(trajectories: Iterable[Trajectory], env: Any) -> tuple[Provenance, ...]:

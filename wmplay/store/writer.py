@@ -26,7 +26,17 @@ from wmplay.store.manifest import (
     write_manifest,
 )
 from wmplay.store.metadata import check_origins, origins, read_metadata, remembered
-from wmplay.store.shard import Columns, Damaged, Layout, Shard, columns, layout_of, merge_shards, write_shard
+from wmplay.store.shard import (
+    INFO,
+    Columns,
+    Damaged,
+    Layout,
+    Shard,
+    columns,
+    layout_of,
+    merge_shards,
+    write_shard,
+)
 from wmplay.system.locks import is_claimed, locked
 
 LOCK = ".lock"
@@ -117,6 +127,7 @@ def _chunks(trajectories: Iterable[Trajectory], layout: Layout | None) -> Iterat
             if layout is None:
                 layout = layout_of(arrays)
                 check_columns(layout)
+            arrays = _with_infos(arrays, layout)
         except ValueError as error:
             raise StoreError(
                 f"trajectory {index}: {error}; leave it out, or fix what it was made with"
@@ -129,6 +140,13 @@ def _chunks(trajectories: Iterable[Trajectory], layout: Layout | None) -> Iterat
             chunk, size = [], 0
     if chunk:
         yield chunk
+
+
+def _with_infos(arrays: Columns, layout: Layout) -> Columns:
+    """Return a trajectory's columns with the infos of a layout, of which none need be known."""
+    unknown = np.full(len(arrays["action"]), np.nan, np.float32)
+    infos = {name: arrays.get(name, unknown) for name in layout if name.startswith(INFO)}
+    return {**{name: array for name, array in arrays.items() if not name.startswith(INFO)}, **infos}
 
 
 def _check_layout(got: Layout, expected: Layout, what: str) -> None:

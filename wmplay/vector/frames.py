@@ -60,6 +60,32 @@ def with_final(
     return arrived
 
 
+def recorded_infos(info: Mapping[str, Any], ended: Array, slots: int) -> Frames:
+    """Return the infos of a step that trajectories keep, {name: [N]}: "cost", and "factors.<name>" of each.
+
+    Infos are in Gymnasium's form, or those of a single env. Those of episodes that ended come from
+    ``info["final_info"]`` if it exists. What is no real number for each slot is left out.
+    """
+    found = _numbers(info, slots)
+    if isinstance(final := info.get("final_info"), Mapping):
+        for name, values in _numbers(final, slots).items():
+            found[name] = np.where(ended, values, found.get(name, np.nan))
+    return found
+
+
+def _numbers(info: Mapping[str, Any], slots: int) -> Frames:
+    factors = info.get("factors")
+    given = {"cost": info["cost"]} if "cost" in info else {}
+    if isinstance(factors, Mapping):
+        given |= {f"factors.{name}": value for name, value in factors.items() if not name.startswith("_")}
+    arrays = {name: np.atleast_1d(np.asarray(value)) for name, value in given.items()}
+    return {
+        name: array
+        for name, array in arrays.items()
+        if array.shape == (slots,) and array.dtype.kind in "biuf"
+    }
+
+
 class Limits(NamedTuple):
     """The bounds of a space's values, in its dtype; those of floats are finite and include a tolerance."""
 

@@ -28,6 +28,7 @@ class Tape:
             "terminated": np.empty((slots, self.capacity), np.bool_),
             "truncated": np.empty((slots, self.capacity), np.bool_),
         }
+        self.infos: dict[str, Array] = {}
 
     def begin(self, slots: Array, frames: Mapping[str, Array]) -> None:
         """Begin episodes in the slots of a mask [N] with the first frames {key: [N, ...]}."""
@@ -36,15 +37,25 @@ class Tape:
             self.frames[key][slots, 0] = value[slots]
 
     def record(
-        self, action: Array, reward: Array, terminated: Array, truncated: Array, arrived: Mapping[str, Array]
+        self,
+        action: Array,
+        reward: Array,
+        terminated: Array,
+        truncated: Array,
+        arrived: Mapping[str, Array],
+        info: Mapping[str, Array],
     ) -> None:
-        """Record one step of all slots, and the frames {key: [N, ...]} that it led to."""
+        """Record one step of all slots, the frames {key: [N, ...]} that it led to, and infos {name: [N]}."""
         if self.time.max() == self.capacity:
             self._grow()
         values = {"action": action, "reward": reward, "terminated": terminated, "truncated": truncated}
         now = self._now()
         for name, value in values.items():
             self.steps[name][now] = value
+        for name, value in info.items():
+            if name not in self.infos:
+                self.infos[name] = np.full((len(self.slots), self.capacity), np.nan, np.float32)
+            self.infos[name][now] = value
         self.time += 1
         following = self._now()
         for key, value in arrived.items():
@@ -56,6 +67,7 @@ class Tape:
         return Trajectory(
             {key: values[slot, : length + 1].copy() for key, values in self.frames.items()},
             **{name: values[slot, :length].copy() for name, values in self.steps.items()},
+            info={name: values[slot, :length].copy() for name, values in self.infos.items()},
         )
 
     def _now(self) -> tuple[slice | Array, int | Array]:
@@ -66,7 +78,7 @@ class Tape:
         return self.slots, self.time
 
     def _grow(self) -> None:
-        for arrays in (self.frames, self.steps):
+        for arrays in (self.frames, self.steps, self.infos):
             for name, old in arrays.items():
                 new = np.empty((len(old), old.shape[1] + self.capacity, *old.shape[2:]), old.dtype)
                 new[:, : old.shape[1]] = old

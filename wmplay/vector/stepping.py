@@ -13,7 +13,7 @@ from torch import Tensor
 from wmplay.contracts import Array
 from wmplay.errors import ConfigError, WmplayError
 from wmplay.vector.answers import BatchAnswers
-from wmplay.vector.frames import Frames, copied
+from wmplay.vector.frames import Frames, copied, recorded_infos
 
 
 class Step(NamedTuple):
@@ -26,6 +26,7 @@ class Step(NamedTuple):
     truncated: Array  # [N] bool: by the env, or because ``last`` was set
     over: Array  # [N] bool: terminated or truncated
     stepped: Array  # [N] bool: False where the env began the next episode instead
+    info: Mapping[str, Array]  # {name: [N]} of the infos that trajectories keep
 
 
 class Stepper:
@@ -85,7 +86,8 @@ class Stepper:
         elif self.mode is AutoresetMode.DISABLED and np.count_nonzero(over):
             arrived = copied(arrived)  # the reset may write into it
             self.frames = self._begun(over, arrived)
-        return Step(arrived, reward, terminated, truncated | cut, over, stepped)
+        infos = recorded_infos(info, ended, self.num_envs)
+        return Step(arrived, reward, terminated, truncated | cut, over, stepped, infos)
 
     def _begun(self, rows: Array, frames: Frames) -> Frames:
         """Return the frames after a reset of some rows."""

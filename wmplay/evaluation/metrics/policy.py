@@ -1,4 +1,4 @@
-"""The returns, lengths and success of a policy's episodes, with intervals.
+"""The returns, lengths, costs and success of a policy's episodes, with intervals.
 
 The independent unit is the whole episode.
 """
@@ -9,9 +9,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from wmplay.contracts import GOAL_PREFIX, Array, Trajectory
+from wmplay.contracts import GOAL_PREFIX, Trajectory
 from wmplay.evaluation.scores import PolicyScore
 from wmplay.evaluation.statistics import mean_interval, success_rate
+
+COST = "cost"  # of a step, in an env's info
 
 
 def score_episodes(episodes: Sequence[Trajectory], seed: int) -> PolicyScore:
@@ -23,11 +25,14 @@ def score_episodes(episodes: Sequence[Trajectory], seed: int) -> PolicyScore:
     """
     has_goal = any(key.startswith(GOAL_PREFIX) for episode in episodes for key in episode.observation)
     successes = [bool(episode.terminated.any()) for episode in episodes] if has_goal else None
-    return policy_score([episode.reward for episode in episodes], successes, seed)
+    return policy_score(episodes, successes, seed)
 
 
-def policy_score(rewards: Sequence[Array], successes: list[bool] | None, seed: int) -> PolicyScore:
-    """Return the score of episodes, given the rewards [T] and the success of each."""
+def policy_score(episodes: Sequence[Trajectory], successes: list[bool] | None, seed: int) -> PolicyScore:
+    """Return the score of episodes, given the success of each."""
+    rewards = [episode.reward for episode in episodes]
+    given = [episode.info[COST] for episode in episodes if COST in episode.info]
+    costs = [float(each.sum(dtype=np.float64)) for each in given] if len(given) == len(episodes) else None
     returns = [float(reward.sum(dtype=np.float64)) for reward in rewards]
     lengths = [len(reward) for reward in rewards]
     return PolicyScore(
@@ -39,4 +44,6 @@ def policy_score(rewards: Sequence[Array], successes: list[bool] | None, seed: i
         returns=returns,
         lengths=lengths,
         successes=successes,
+        mean_cost=None if costs is None else mean_interval(np.array(costs)),
+        costs=costs,
     )

@@ -26,12 +26,17 @@ class PolicyScore:
     manifest: str | None = None  # its digest
     success_at_end: Interval | None = None
     held: list[bool] | None = None  # at the goal after the last step
+    # where the env reports a cost in its info:
+    mean_cost: Interval | None = None
+    costs: list[float] | None = None  # the sum of each episode
 
     def row(self) -> dict[str, float]:
         """Return flat metrics for a log: ``return``, ``return_low``, ``return_high``, ``success``, ..."""
         named = {"return": self.mean_return, "length": self.mean_length}
         if self.success is not None:
             named["success"] = self.success
+        if self.mean_cost is not None:
+            named["cost"] = self.mean_cost
         if self.success_at_end is not None:
             named["success_at_end"] = self.success_at_end
         return {"episodes": float(self.episodes), **with_ends(named)}
