@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from wmplay.contracts import Group, Segment, Stage
 from wmplay.errors import ConfigError, DivergedError, WmplayError
 from wmplay.loop.fitter import WATCH_FROM, Fitter
-from wmplay.nets.optimizers import LaProp, clip_by_weight_
+from wmplay.nets.optimizers import Adam, AdamW, LaProp, clip_by_weight_
 
 CPU = torch.device("cpu")
 PLAIN: dict[str, Any] = {"lr": 0.01, "warmup": 0, "weight_decay": 0.0, "precision": "float32"}
@@ -362,6 +363,33 @@ def test_the_first_step_of_laprop_is_the_rate_and_later_ones_keep_their_momentum
     torch.testing.assert_close(
         weight.detach(), torch.tensor([1.9, -2.9]) + torch.tensor([-0.1, 0.1]) * 0.09 / 0.19
     )
+
+
+@pytest.mark.parametrize(
+    ("ours", "torchs"), [(Adam, torch.optim.Adam), (AdamW, torch.optim.AdamW), (LaProp, LaProp)]
+)
+def test_optimisers_take_the_steps_of_torch_without_its_compiler(
+    ours: Any, torchs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def steps(optimizer: torch.optim.Optimizer) -> None:
+        for number in range(3):
+            optimizer.zero_grad()
+            weight = optimizer.param_groups[0]["params"][0]
+            (weight * torch.tensor([3.0, -1.0, number])).square().sum().backward()
+            optimizer.step()
+
+    known, first, second = (nn.Parameter(torch.tensor([2.0, -3.0, 0.5])) for _ in range(3))
+    expected = torchs([known], lr=0.1, weight_decay=0.1)
+    steps(expected)
+    steps(expected)
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)  # importing it is an error
+    optimizer = ours([first], lr=0.1, weight_decay=0.1)
+    steps(optimizer)
+    second.data.copy_(first)
+    again = ours([second], lr=0.2, weight_decay=0.1)
+    again.load_state_dict(optimizer.state_dict())
+    steps(again)
+    assert torch.equal(second, known)
 
 
 def test_gradients_are_clipped_by_the_norm_of_their_weights() -> None:

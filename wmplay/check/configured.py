@@ -30,7 +30,6 @@ from wmplay.config.settings import Settings
 from wmplay.contracts import missing_methods
 from wmplay.envs import build_env
 from wmplay.errors import UnknownName
-from wmplay.loop.rehearsal import require_logger
 from wmplay.runs.pieces import PRIOR, assemble, env_config
 from wmplay.simulation import simulate
 from wmplay.store import Store, save_trajectories
@@ -141,6 +140,8 @@ def try_objective(run: Settings, **how: Any) -> Report:
 
 def try_logger(run: Settings, *, seed: int = 0, **how: Any) -> Report:
     """Build a logger and check it."""
+    from wmplay.loop.rehearsal import require_logger  # with all that a run imports
+
     require_logger(run)
     config = run.config()
     return check_logger(lambda run_dir: registry.build(run.logger, run_dir=run_dir, config=config), **how)

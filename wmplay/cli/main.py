@@ -7,6 +7,8 @@ chosen one is imported, and imports what it needs when it runs, so that ``--help
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -17,6 +19,7 @@ from wmplay.system.printing import is_closed, printable, say_what_can_be_said
 
 USER_ERROR = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells return
+COLLECT = (200_000, 10, 10)  # of gc: by default it searches the 300,000 objects of torch again and again
 CLOSED = 141  # 128 + SIGPIPE
 
 COMMANDS: Mapping[str, str] = {
@@ -44,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         closed.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    gc.set_threshold(*COLLECT)
+    atexit.register(gc.freeze)  # the process gives everything back faster than a search for garbage
     say_what_can_be_said(sys.stdout, sys.stderr)
     try:
         options = parse(arguments)

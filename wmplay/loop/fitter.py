@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from wmplay.config.settings import Optimizer, Schedule, Settings
 from wmplay.contracts import Group, Segment, Stage, capabilities
 from wmplay.errors import ConfigError, DivergedError, WmplayError
-from wmplay.nets.optimizers import LaProp, clip_by_weight_
+from wmplay.nets.optimizers import AdamW, LaProp, clip_by_weight_
 from wmplay.system.device import Precision, autocast
 from wmplay.system.processes import Team
 
 OPTIMIZERS: Mapping[Optimizer, Callable[..., torch.optim.Optimizer]] = {
-    "adamw": partial(torch.optim.AdamW, fused=True),
+    "adamw": partial(AdamW, fused=True),
     "laprop": LaProp,
 }
 WATCH_FROM = 100  # updates before an explosion is looked for: early losses fall by orders of magnitude

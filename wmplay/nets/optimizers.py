@@ -1,17 +1,43 @@
-"""Optimisers of weights that torch does not have."""
+"""Optimisers of weights: torch's own without the import of its compiler, and LaProp."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import nn, optim
 
 LEAST_WEIGHT = 1e-3  # a norm of weights below this counts as this, so that zero weights can learn
 
 
-class LaProp(torch.optim.Optimizer):
+class Eager(optim.Optimizer):
+    """An optimiser that is never compiled.
+
+    Torch wraps these methods so that ``torch.compile`` leaves them out, and imports the compiler, which takes
+    a second, when the first of them is called.
+    """
+
+    add_param_group = inspect.unwrap(optim.Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(optim.Optimizer.zero_grad)
+    state_dict = inspect.unwrap(optim.Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(optim.Optimizer.load_state_dict)
+
+
+class Adam(Eager, optim.Adam):
+    """``torch.optim.Adam``."""
+
+    step = torch.no_grad()(inspect.unwrap(optim.Adam.step))
+
+
+class AdamW(Eager, optim.AdamW):
+    """``torch.optim.AdamW``."""
+
+    step = torch.no_grad()(inspect.unwrap(optim.AdamW.step))
+
+
+class LaProp(Eager):
     """LaProp (Ziyin et al. 2020, arXiv 2002.04839): gradients are scaled first, and momentum is taken then.
 
     Both running means are without bias, so that the first step is ``lr`` in every entry. DreamerV3 (arXiv

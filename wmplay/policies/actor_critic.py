@@ -23,7 +23,7 @@ from wmplay.nets.agents.distributions import BoundedNormal, Categorical, Squashe
 from wmplay.nets.agents.returns import ReturnScale, lambda_returns
 from wmplay.nets.agents.two_hot import of_values
 from wmplay.nets.layers import mlp
-from wmplay.nets.optimizers import LaProp, clip_by_weight_
+from wmplay.nets.optimizers import AdamW, LaProp, clip_by_weight_
 from wmplay.policies.imagination import Imagined, weights_of
 
 Gradient: TypeAlias = Literal["reinforce", "dynamics"]
@@ -153,7 +153,7 @@ class Descent:
         every = [weight for weights in self.weights.values() for weight in weights]
         how: dict[str, Any] = {"lr": lr, "eps": eps, "weight_decay": weight_decay}
         self.optimizer: torch.optim.Optimizer = (
-            LaProp(every, **how) if kind == "laprop" else torch.optim.AdamW(every, fused=True, **how)
+            LaProp(every, **how) if kind == "laprop" else AdamW(every, fused=True, **how)
         )
 
     def step(self, losses: dict[str, Tensor]) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from wmplay.nets.actions import ActionEncoder
 from wmplay.nets.layers import ParallelNets
+from wmplay.nets.optimizers import Adam
 
 RATE = 0.01  # of the running mean of squared disagreements
 
@@ -45,7 +46,7 @@ class Disagreement(nn.Module):
         super().__init__()
         self.encode_action = ActionEncoder(action_space)
         self.members = ParallelNets(members, features + self.encode_action.size, hidden, layers, features)
-        self.optimizer = torch.optim.Adam(self.members.parameters(), lr=lr, fused=True)
+        self.optimizer = Adam(self.members.parameters(), lr=lr, fused=True)
         self.register_buffer("square", torch.zeros(()))
         self.register_buffer("count", torch.zeros(()))
 

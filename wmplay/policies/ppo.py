@@ -17,6 +17,7 @@ from wmplay.errors import SpaceError, check_values
 from wmplay.nets.actions import action_bounds
 from wmplay.nets.agents.distributions import HALF_LOG_TAU
 from wmplay.nets.inputs import VectorInputs
+from wmplay.nets.optimizers import Adam
 from wmplay.system.device import Precision, autocast
 from wmplay.vector.stepping import TensorEnv
 
@@ -124,7 +125,7 @@ class PPO(nn.Module):
             self.log_std = nn.Parameter(torch.full((outputs,), log_std))
         self.actor = _tanh_mlp(self.inputs.size, hidden, layers, outputs, gain=0.01)
         self.critic = _tanh_mlp(self.inputs.size, hidden, layers, 1, gain=1.0)
-        self.optimizer = torch.optim.Adam(self.parameters(), lr=lr, eps=1e-5, fused=True)
+        self.optimizer = Adam(self.parameters(), lr=lr, eps=1e-5, fused=True)
 
     # ---- acting ------------------------------------------------------------------------------------
 
@@ -291,7 +292,8 @@ class PPO(nn.Module):
 
     def learner_state(self) -> dict[str, Any]:
         """Return the optimiser's state."""
-        return self.optimizer.state_dict()
+        state: dict[str, Any] = self.optimizer.state_dict()
+        return state
 
     def load_learner_state(self, state: dict[str, Any]) -> None:
         """Restore ``learner_state``, with a learning rate of at most ``lr``, which may be lower by now."""

@@ -25,6 +25,7 @@ from wmplay.nets.actions import action_bounds
 from wmplay.nets.agents.distributions import HALF_LOG_TAU
 from wmplay.nets.inputs import VectorInputs
 from wmplay.nets.layers import ParallelNets
+from wmplay.nets.optimizers import Adam
 from wmplay.policies.replay import Batch, Replay
 from wmplay.system.device import Precision, autocast
 from wmplay.vector.stepping import TensorEnv
@@ -111,7 +112,7 @@ class SAC(nn.Module):
             "critic": [*self.critic.parameters()],
             "actor": [*self.actor.parameters(), self.log_temperature],
         }
-        self.optimizers = {name: torch.optim.Adam(part, lr=lr, fused=True) for name, part in learned.items()}
+        self.optimizers = {name: Adam(part, lr=lr, fused=True) for name, part in learned.items()}
 
     # ---- acting ------------------------------------------------------------------------------------
 

@@ -354,9 +354,9 @@ PROPERTIES: tuple[Property[Trial], ...] = (
     *OFFERS,
     Property(save_and_load),
     Property(copies_are_equal_and_apart),
-    Property(follows_its_device),
+    Property(follows_its_device, slow=True),  # torch imports its compiler for the meta device
     Property(cpu_and_cuda_agree),
-    Property(compiles_as_claimed),
+    Property(compiles_as_claimed, slow=True),
 )
 
 
