@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from wmplay.contracts import Prediction, Segment, Trajectory
 from wmplay.evaluation.clips import ClipSet, cut_clips
 from wmplay.evaluation.files import load_evaluation, save_evaluation
+from wmplay.evaluation.metrics.actions import evaluate_actions
 from wmplay.evaluation.metrics.prediction import evaluate_prediction
-from wmplay.evaluation.metrics.probes import effective_rank, evaluate_features, probe
+from wmplay.evaluation.metrics.probes import effective_rank, evaluate_features, observable_share, probe
 
 EPISODES, STEPS, CONTEXT, HORIZON = 23, 11, 3, 5
 
@@ -114,6 +115,53 @@ def test_the_effective_rank_of_k_dimensions_is_k(rank: int) -> None:
     assert effective_rank(data + 1000) == pytest.approx(1, abs=0.01), "next to a constant"
     assert effective_rank(torch.full((59, 11), 0.3)) == pytest.approx(1, abs=1e-4)
     assert effective_rank(torch.zeros(59, 11)) == 0
+
+
+class Rewarding(Walk):
+    """A walk that predicts a reward: of the place it sees, or of a place that it does not see."""
+
+    predicted = ("place",)
+
+    def __init__(self, rewards: str = "place") -> None:
+        super().__init__()
+        self.rewards = rewards
+
+    def predict(self, belief: Tensor, action: Tensor, *, generator: Any = None) -> Prediction:
+        places = belief.unsqueeze(1) + action.cumsum(1) * (self.rewards != "its own way")
+        reward = None if self.rewards == "none" else places.sum(-1)
+        return Prediction(places, reward, None, places[:, -1], lambda latent: {"place": latent})
+
+
+def test_actions_are_read_from_predictions_that_follow_them() -> None:
+    follows, ignores = (evaluate_actions(Rewarding(way), walks(61)) for way in ("place", "its own way"))
+    assert follows is not None
+    assert ignores is not None
+    assert (follows.row()["error"], follows.clips) == (pytest.approx(follows.row()["real"], abs=1e-4), 31)
+    assert follows.row()["error"] < 0.3 < 0.7 < ignores.row()["error"]
+    assert ignores.row()["real"] == follows.row()["real"]
+    assert evaluate_actions(Walk(), walks()) is None, "no observation is predicted"
+    assert evaluate_actions(Rewarding(), walks(3)) is None
+
+
+def test_the_share_of_rewards_in_what_is_observed() -> None:
+    class Hidden(Rewarding):
+        """Half of the features are noise by the place, and rewards depend on this half alone."""
+
+        def features(self, belief: Tensor) -> Tensor:
+            return torch.cat([belief, (belief * 1e4).sin()], -1)
+
+        def predict(self, belief: Tensor, action: Tensor, *, generator: Any = None) -> Prediction:
+            future = super().predict(belief, action, generator=generator)
+            hidden = self.features(future.belief)[:, 2:].sum(-1, keepdim=True)
+            return Prediction(future.latent, hidden, None, future.belief, future.decode)
+
+    clips = walks()
+    clips.segment.observation.pop("other")
+    seen, hidden = observable_share(Rewarding(), clips), observable_share(Hidden(), clips)
+    assert seen == pytest.approx(1, abs=1e-3)
+    assert hidden is not None
+    assert hidden < 0.2
+    assert observable_share(Rewarding("none"), clips) is None
 
 
 def test_models_without_features_and_single_clips_have_no_score() -> None:

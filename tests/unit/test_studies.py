@@ -12,10 +12,13 @@ from wmplay.cli import main
 from wmplay.errors import ConfigError, RunError, UnknownName, WmplayError
 from wmplay.evaluation.files import save_evaluation
 from wmplay.evaluation.metrics.policy import policy_score
+from wmplay.evaluation.model_quality import Point
 from wmplay.evaluation.statistics import Interval
 from wmplay.runs.disk.directory import RunDirectory
 from wmplay.studies.analysis import analyse, fault_of
+from wmplay.studies.checkpoints import judge, quality
 from wmplay.studies.directory import Place, StudyDirectory
+from wmplay.studies.display.checkpoints import recommendation
 from wmplay.studies.display.page import report
 from wmplay.studies.forecast import power_lines
 from wmplay.studies.jobs import plan_jobs
@@ -80,7 +83,7 @@ def test_the_digest_is_of_what_is_asked_and_not_of_words():
 
 
 def test_every_built_in_study_is_a_question():
-    assert {"quick", "methods"} <= built_in().keys()
+    assert {"quick", "methods", "metrics"} <= built_in().keys()
     for name in built_in():
         assert read(name).about
         assert read(name).digest
@@ -266,6 +269,82 @@ def test_power_comes_from_a_pilot():
     lines = power_lines(question, results(NOISE, NOISE[::-1], question))
     assert len(lines) == 4
     assert "pilot" in power_lines(question, results(NOISE[:1], NOISE[:1]))[0]
+
+
+# ---- checkpoints ----------------------------------------------------------------------------------------
+
+
+def along(seeds=5, checkpoints=5, **numbers):
+    """Results whose checkpoints have numbers, each given as a function of the outcome and the age."""
+    given = results(NOISE[:seeds], NOISE[:seeds])
+    runs = []
+    for i, run in enumerate(given.runs):
+        outcome = np.random.default_rng(i).normal(size=checkpoints)
+        points = [
+            Point("", "", {"policy/return": x, **{k: f(x, age) for k, f in numbers.items()}}, float(age))
+            for age, x in enumerate(outcome)
+        ]
+        runs.append(replace(run, evaluations=points))
+    return replace(given, runs=runs)
+
+
+def test_the_number_that_orders_checkpoints_as_the_metric_does_is_recommended():
+    names = {
+        "rewards/error": lambda x, _: 9 - x,
+        "arbiter/f1@3": lambda x, _: -x,
+        "surprise/bits": lambda *_: 1.0,
+    }
+    (judged,) = judge(along(**names))
+    right, wrong, flat = (judged.pooled[name] for name in names)
+    assert (judged.world, judged.checkpoints, judged.best) == ("pendulum", 5, "rewards/error")
+    assert (right.correlation.value, right.wrong.value, right.regret.value) == (pytest.approx(1), 0, 0)
+    assert (wrong.correlation.value, wrong.wrong.value) == (pytest.approx(-1), 1)
+    assert wrong.regret.value > judged.chance.value > 0
+    assert flat.wrong.value == 0.5  # equal numbers are a coin
+    assert set(judged.arms) == {"narrow", "wide"}
+    assert judged.held_out.value == 0
+    assert "rewards/error" in recommendation(judged)
+
+
+def test_a_number_that_is_best_by_luck_is_not_recommended():
+    rng = np.random.default_rng(0)
+    names = {f"prediction/x/mae@{h}": lambda *_: rng.normal() for h in range(29)}
+    (judged,) = judge(along(**names))
+    assert judged.best is None
+    assert min(each.wrong.value for name, each in judged.pooled.items() if name != "updates") < 0.5
+    assert "updates" in judged.pooled
+
+
+def test_few_checkpoints_and_few_seeds_recommend_nothing():
+    names = {"rewards/error": lambda x, _: -x}
+    assert judge(along(checkpoints=2, **names)) == []
+    assert judge(along(seeds=4, **names))[0].best is None
+    (alone,) = judge(along(seeds=1, **names))
+    assert alone.best is None
+    assert math.isnan(alone.held_out.value)
+    assert "no recommendation" in recommendation(alone)
+
+
+@pytest.mark.parametrize(
+    ("name", "better", "worse"),
+    [
+        ("prediction/lcd/iou@5", 0.9, 0.2),
+        ("prediction/proprio/mae@5", 0.2, 0.9),
+        ("calibration/proprio/spread_skill@5", 1.1, 0.2),
+        ("calibration/proprio/spread_skill@5", 1.1, 3.0),
+        ("arbiter/frechet", 3.0, 9.0),
+        ("learned/success", 0.9, 0.2),
+    ],
+)
+def test_every_number_has_a_better_end(name, better, worse):
+    assert quality(name, better) > quality(name, worse)
+
+
+@pytest.mark.parametrize(
+    "name", ["policy/return", "random/success", "arbiter/frechet_low", "spread/lcd/among@20"]
+)
+def test_numbers_that_are_no_judges(name):
+    assert quality(name, 1.0) is None
 
 
 # ---- on disk --------------------------------------------------------------------------------------------

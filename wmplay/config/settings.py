@@ -119,6 +119,7 @@ class PredictionSettings:
     episodes: Count = 256
     context: Some = 3
     horizon: Some = 20
+    actions: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ class PolicySettings:
 
     episodes: Count = 100
     starts: Literal["resets", "manifest"] = "resets"
+    imagined: bool = False
     reference: str | None = None
 
 

@@ -5,6 +5,7 @@ Its seeds are its own (``evaluate.seed``), so that all runs are scored on the sa
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,13 +19,14 @@ from wmplay.evaluation.arbiter.realism import clips_needed, judge
 from wmplay.evaluation.clips import ClipSet, cut_clips, cut_from_resets
 from wmplay.evaluation.held_out import held_out_episodes
 from wmplay.evaluation.manifest import draw_manifest, evaluation_env, score_manifest
+from wmplay.evaluation.metrics.actions import evaluate_actions
 from wmplay.evaluation.metrics.calibration import evaluate_calibration
 from wmplay.evaluation.metrics.consistency import evaluate_agreement
 from wmplay.evaluation.metrics.factors import evaluate_factors
 from wmplay.evaluation.metrics.futures import shown_futures
 from wmplay.evaluation.metrics.policy import score_episodes
 from wmplay.evaluation.metrics.prediction import evaluate_prediction
-from wmplay.evaluation.metrics.probes import evaluate_features
+from wmplay.evaluation.metrics.probes import evaluate_features, observable_share
 from wmplay.evaluation.metrics.rewards import evaluate_rewards
 from wmplay.evaluation.metrics.spread import evaluate_spread
 from wmplay.evaluation.metrics.surprise import evaluate_surprise
@@ -83,6 +85,11 @@ def assess(
             "surprise": evaluate_surprise(model, clips),
             "clips": shown_futures(model, clips.first(SHOWN_CLIPS)),
         }
+        if cfg.prediction.actions:
+            scores["actions"] = evaluate_actions(model, clips)
+            if scores["rewards"] is not None:
+                share = observable_share(model, clips)
+                scores["rewards"] = replace(scores["rewards"], observable=share)
         if capabilities(model).features is not None:
             untrained = untrained_model(settings, parts, device) if baselines else None
             scores["features"] = evaluate_features(model, clips, untrained)
@@ -150,13 +157,19 @@ def _assess_policies(
             scores[name] = score_manifest(episodes, manifest, seed, env_spec(env).task)
         return episodes[:SHOWN_EPISODES]
 
+    def imagine(name: str, explore: bool = False) -> None:
+        slots = min(settings.collect.num_envs, number)
+        world = learned_env(settings, parts, None, device, slots, seed)
+        scores["learned_episodes"] = score(name, parts.policy, explore, world)
+
     shown = score("policy", parts.policy)
+    if settings.evaluate.policy.imagined and parts.model is not None:
+        imagine("learned")
     learned = isinstance(parts.policy, Learner)
     if learned:
         shown = score("policy_sampled", parts.policy, explore=True)
         if settings.improve.steps and settings.improve.world == "learned" and parts.model is not None:
-            world = learned_env(settings, parts, None, device, min(settings.collect.num_envs, number), seed)
-            scores["learned_episodes"] = score("learned_sampled", parts.policy, True, world)
+            imagine("learned_sampled", explore=True)
     scores["episodes"] = shown
     if not baselines:
         return scores

@@ -18,6 +18,7 @@ from wmplay.errors import RunError
 from wmplay.evaluation.gallery import ShownClips, ShownPairs, save_clips, save_episodes, save_pairs
 from wmplay.evaluation.scores import (
     MODEL,
+    ActionScore,
     AgreementScore,
     ArbiterScore,
     CalibrationScore,
@@ -54,6 +55,7 @@ def save_evaluation(
     features: FeatureScore | None = None,
     calibration: CalibrationScore | None = None,
     factors: FactorScore | None = None,
+    actions: ActionScore | None = None,
     pairs: ShownPairs | None = None,
     clips: ShownClips | None = None,
     unprompted: ShownClips | None = None,
@@ -67,7 +69,7 @@ def save_evaluation(
     Args:
         run_dir: of the run.
         prediction, rewards, spread, surprise, agreement, arbiter, violation, features,
-            calibration: the model's scores.
+            calibration, factors, actions: the model's scores.
         pairs: of possible and impossible episodes, for the report.
         clips, unprompted, duplicate: predictions for the report (see ``ShownClips``).
         episodes: of the policy in the real world, for the report: only images are kept (and nothing without
@@ -76,7 +78,7 @@ def save_evaluation(
         policies: scores by name: ``policy=...`` first, then ``random=...`` and others.
     """
     known = prediction, rewards, spread, surprise, agreement, arbiter, violation, features, calibration
-    save_numbers(run_dir / EVALUATION_FILE, Evaluation(*known, factors, policies))
+    save_numbers(run_dir / EVALUATION_FILE, Evaluation(*known, factors, actions, policies))
     for name, some in (("clips", clips), ("unprompted", unprompted), ("duplicate", duplicate)):
         save_clips(run_dir, name, some)
     save_pairs(run_dir, pairs or {})
@@ -122,7 +124,7 @@ def _numbers(content: Any) -> Any:
 def _check(evaluation: Evaluation) -> None:
     """Raise ValueError if the parts of an evaluation do not fit each other."""
     of_clips = (evaluation.prediction, evaluation.rewards, evaluation.spread, evaluation.calibration)
-    for score in (*of_clips, evaluation.agreement, evaluation.features):
+    for score in (*of_clips, evaluation.agreement, evaluation.features, evaluation.actions):
         lengths = {len(ends) for curve in _curves(score) for ends in (curve.mean, curve.low, curve.high)}
         if score is not None and not lengths <= {score.horizon}:
             raise ValueError(f"its curves have {lengths} points, its horizon is {score.horizon}")

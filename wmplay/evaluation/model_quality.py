@@ -14,11 +14,12 @@ from wmplay.evaluation.statistics import Interval, rank_correlation
 
 @dataclass(frozen=True)
 class Point:
-    """One evaluation: its run, its label, and all logged numbers."""
+    """One evaluation: its run, its label, all logged numbers, and the updates of the model until then."""
 
     run: str
     label: str
     numbers: Mapping[str, float]
+    updates: float = math.nan
 
 
 def measured(
@@ -39,7 +40,8 @@ def measured(
                 for name, value in line.items()
                 if "/" in name and isinstance(value, int | float) and math.isfinite(value)
             }
-            points.append(Point(run, (labels or {}).get(run, ""), numbers))
+            updates = float(line.get("step", math.nan))
+            points.append(Point(run, (labels or {}).get(run, ""), numbers, updates))
     return points
 
 

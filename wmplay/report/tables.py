@@ -15,6 +15,7 @@ from rich.text import Text
 from wmplay.evaluation.scores import (
     MODEL,
     REAL,
+    ActionScore,
     AgreementScore,
     ArbiterScore,
     CalibrationScore,
@@ -100,7 +101,10 @@ def _prediction_grid(key: str, result: KeyScore, score: PredictionScore) -> Grid
 
 
 def _curve_grid(
-    title: str, curves: Mapping[str, Curve], score: PredictionScore | RewardScore, more: str = ""
+    title: str,
+    curves: Mapping[str, Curve],
+    score: ActionScore | PredictionScore | RewardScore,
+    more: str = "",
 ) -> Grid:
     """Return a table of predictors by horizon."""
     horizons = selected_horizons(score.horizon)
@@ -122,6 +126,13 @@ def model_grids(evaluation: Evaluation) -> list[Grid]:
         more = " The best constant is the median of these very rewards."
         title = f"reward: {METRICS['mae']} (lower is better)"
         grids.append(_curve_grid(title, evaluation.rewards.curves, evaluation.rewards, more))
+    if evaluation.actions is not None:
+        unit = "share of wrong ones" if evaluation.actions.discrete else "squared error by variance"
+        more = (
+            " A network reads them, which learned it on other real frames: below its error on these is luck."
+        )
+        title = f"actions read from predicted frames: {unit} (lower is better)"
+        grids.append(_curve_grid(title, evaluation.actions.curves, evaluation.actions, more))
     if evaluation.features is not None:
         grids.append(_feature_grid(evaluation.features))
     if evaluation.surprise is not None:

@@ -11,6 +11,7 @@ import numpy as np
 from wmplay.contracts import Array
 from wmplay.errors import RunError, WmplayError, suggestion
 from wmplay.evaluation.files import load_evaluation
+from wmplay.evaluation.model_quality import Point, measured
 from wmplay.evaluation.scores import Evaluation
 from wmplay.evaluation.statistics import Interval
 from wmplay.runs.disk.directory import RunDirectory
@@ -36,6 +37,7 @@ class Result:
         real_steps, updates: what it took to learn.
         seconds: of the whole run.
         manifest: digest of the starts that it was scored on.
+        evaluations: along the run.
     """
 
     place: Place
@@ -50,6 +52,7 @@ class Result:
     updates: float = math.nan
     seconds: float = math.nan
     manifest: str = ""
+    evaluations: Sequence[Point] = ()
 
     @property
     def counts(self) -> bool:
@@ -173,6 +176,7 @@ def _read(asked: Question, study: StudyDirectory, place: Place, manifests: Mappi
         updates=float(last.get("step", math.nan)),
         seconds=float(sum((info.get("wall") or {}).values())),
         manifest=digest,
+        evaluations=measured({place.directory: lines}),
     )
 
 

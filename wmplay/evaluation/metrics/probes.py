@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wmplay.contracts import Latent, WorldModel, capabilities, featured, seen_by
 from wmplay.evaluation.clips import ClipSet
+from wmplay.evaluation.metrics.actions import flat_frames
 from wmplay.evaluation.scores import Curve, FeatureScore, KeyProbe
 from wmplay.evaluation.statistics import Interval, jackknife, success_rate
 from wmplay.nets.trees import take_rows
@@ -19,6 +20,7 @@ from wmplay.nets.trees import take_rows
 RIDGES = (1e-6, 1e-4, 1e-2, 1.0)  # strengths to choose from, as parts of a standardised feature's variance
 FOLDS = 5  # a probe is scored on episodes that it was not fitted on
 GROUPS = 20  # of episodes, for the jackknife
+OBSERVED = 0.99  # part of the decoded observations' variance that observable directions carry
 ROUNDING = 1e-5  # an entry of a vector whose standard deviation is below this never varies
 
 
@@ -155,6 +157,60 @@ def _cross_validated(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             guess = (x[out] - input_mean) @ weights + target_mean
             errors[i, out] = (y[out] - guess).square().sum(1)
     return errors, deviations
+
+
+@torch.no_grad()
+def observable_share(model: WorldModel, clips: ClipSet) -> float | None:
+    """Return the part of a reward head's gradient that lies in the observable directions of the features.
+
+    Both maps are linearised by ridge regression from standardised features: of real frames to their
+    observation, whose strongest directions carry 99% of what it explains, and of predicted beliefs to the
+    rewards predicted for them. 1: whatever raises the reward is seen. After arXiv 2607.01736.
+
+    Args:
+        model: any world model.
+        clips: held-out.
+
+    Returns:
+        The share; None of a model without features or without rewards, or whose rewards are all equal.
+    """
+    if capabilities(model).features is None:
+        return None
+    trial = featured(model, "the evaluation of rewards")
+    real, seen, imagined, rewards = [], [], [], []
+    for batch in clips.batches():
+        belief, (rows, steps) = trial.track(seen_by(model, batch)), batch.action.shape[:2]
+        real.append(trial.features(belief).double())
+        frames = batch.modelled().observation
+        seen.append(flat_frames(frames, frames).double().flatten(0, 1))
+        belief = take_rows(
+            belief, torch.arange(rows, device=batch.action.device) * (steps + 1) + clips.context - 1
+        )
+        for action in torch.split(batch.action[:, clips.context - 1 :], 1, dim=1):
+            future = model.predict(belief, action)
+            if future.reward is None:
+                return None
+            belief = future.belief
+            imagined.append(trial.features(belief).double())
+            rewards.append(future.reward.double())
+    x, wanted = torch.cat(real), torch.cat(rewards)
+    if wanted.std() < ROUNDING:
+        return None
+    mean, spread = x.mean(0), x.std(0).clamp(min=ROUNDING)
+    decoded = _ridge((x - mean) / spread, torch.cat(seen))
+    directions, strengths, _ = torch.linalg.svd(decoded, full_matrices=False)
+    carried = strengths.square().cumsum(0) / strengths.square().sum()
+    directions = directions[:, : int((carried < OBSERVED).sum()) + 1]
+    gradient = _ridge((torch.cat(imagined) - mean) / spread, wanted)
+    return float((directions.T @ gradient).square().sum() / gradient.square().sum())
+
+
+def _ridge(x: Tensor, y: Tensor) -> Tensor:
+    """Return the weights [N, D] that explain y [B, D] by x [B, N], both less their means."""
+    x, y = x - x.mean(0), y - y.mean(0)
+    penalty = 1e-2 * len(x) * torch.eye(x.shape[-1], dtype=x.dtype)
+    found: Tensor = torch.linalg.solve(x.T @ x + penalty, x.T @ y)
+    return found
 
 
 def effective_rank(latent: Tensor) -> float:

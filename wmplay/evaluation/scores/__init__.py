@@ -20,12 +20,13 @@ from wmplay.evaluation.scores.futures import (
     VectorCalibration,
 )
 from wmplay.evaluation.scores.policies import FactorScore, FactorSweep, PolicyScore
-from wmplay.evaluation.scores.predictions import KeyScore, PredictionScore, RewardScore
+from wmplay.evaluation.scores.predictions import ActionScore, KeyScore, PredictionScore, RewardScore
 from wmplay.evaluation.scores.understanding import FeatureScore, KeyProbe, KindViolation, ViolationScore
 
 __all__ = [
     "MODEL",
     "REAL",
+    "ActionScore",
     "AgreementScore",
     "ArbiterScore",
     "CalibrationScore",
@@ -77,6 +78,7 @@ class Evaluation:
     features: FeatureScore | None = None
     calibration: CalibrationScore | None = None
     factors: FactorScore | None = None
+    actions: ActionScore | None = None
     policies: dict[str, PolicyScore] = field(default_factory=dict)  # "policy", then "random" and others
 
     def numbers(self) -> dict[str, float]:

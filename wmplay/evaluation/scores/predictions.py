@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wmplay.evaluation.observation_metrics import BASELINES, Metric
-from wmplay.evaluation.scores.curves import MODEL, Count, Curve, selected_horizons
+from wmplay.evaluation.scores.curves import MODEL, REAL, Count, Curve, selected_horizons
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,35 @@ class RewardScore:
     clips: Count
     seed: Count
     curves: dict[str, Curve]  # MODEL; "constant", the best one; "copy-last", after a context of two frames
+    # part of the rewards' gradient by the features that lies where the observation is decoded from; None of a
+    # model without features, and unless ``evaluate.prediction.actions`` asks for it
+    observable: float | None = None
 
     def row(self) -> dict[str, float]:
         """Return flat metrics of the model for a log, at horizons 1, 2, 5, 10, ...: ``error@5``; ``error`` is
         the mean over all horizons."""
         mean = self.curves[MODEL].mean
         by_horizon = {f"error@{h}": mean[h - 1] for h in selected_horizons(self.horizon)}
-        return {"error": sum(mean) / len(mean), **by_horizon}
+        share = {} if self.observable is None else {"observable": self.observable}
+        return {"error": sum(mean) / len(mean), **by_horizon, **share}
+
+
+@dataclass(frozen=True)
+class ActionScore:
+    """The error of actions that a network reads from frames, which it learned on real ones.
+
+    Of discrete actions the share of wrong ones, of others the mean squared error, divided by their variance.
+    """
+
+    context: Count
+    horizon: Count
+    clips: Count  # on which the network was not fitted
+    seed: Count
+    discrete: bool
+    curves: dict[str, Curve]  # MODEL: read from predicted frames; REAL: from real ones, the floor
+
+    def row(self) -> dict[str, float]:
+        """Return flat metrics for a log: ``error`` and ``error@5``; ``real``, the error of real frames."""
+        predicted, real = (self.curves[name].mean for name in (MODEL, REAL))
+        means = {"error": sum(predicted) / len(predicted), "real": sum(real) / len(real)}
+        return means | {f"error@{h}": predicted[h - 1] for h in selected_horizons(self.horizon)}

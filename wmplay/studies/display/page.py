@@ -18,8 +18,10 @@ from wmplay.report.numbers import counted
 from wmplay.report.plots.figures import png
 from wmplay.report.tables import Grid
 from wmplay.studies.analysis import Answers, analyse
+from wmplay.studies.checkpoints import judge
 from wmplay.studies.conduct import directory_of, run
 from wmplay.studies.directory import StudyDirectory
+from wmplay.studies.display.checkpoints import checkpoint_grid, recommendation
 from wmplay.studies.display.plots import profile_plot, scores_plot
 from wmplay.studies.display.tables import grids, reasons, verdict, whole
 from wmplay.studies.question import Question, differences, read
@@ -64,8 +66,11 @@ def report(file: str | Path, *, dir: str | Path | None = None) -> tuple[StudyDir
     results = read_results(asked, study)
     answers = analyse(results)
     tables, said = grids(results, answers), verdict(asked, answers)
+    judged = judge(results)
     _write_csv(results, study.path / CSV_FILE)
-    write_sealed_json(study.path / JSON_FILE, _answers(study, results, answers, changes))
+    content = _answers(study, results, answers, changes)
+    content["checkpoints"] = _finite([asdict(each) for each in judged])
+    write_sealed_json(study.path / JSON_FILE, content)
     sections: dict[str, Sequence[Part]] = {
         "Changed after the first run": [_list(changes)] if changes else [],
         "Missing": [_list(results.problems)] if results.problems else [],
@@ -78,6 +83,9 @@ def report(file: str | Path, *, dir: str | Path | None = None) -> tuple[StudyDir
         "Ranks": tables[2:3],
         "Performance profiles": [Picture("profiles.png", png(profile_plot(answers)), PROFILES)]
         if answers.profiles
+        else [],
+        "Checkpoints": [*map(checkpoint_grid, judged), _list([recommendation(each) for each in judged])]
+        if judged
         else [],
         "Equal footing": [*tables[3:], _list(_footing(results, answers, study))],
         "The question": [folded("As it was asked", f"<pre>{escape(_as_yaml(asked))}</pre>")],
