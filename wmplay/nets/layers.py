@@ -24,6 +24,54 @@ def mlp(inputs: int, hidden: int, layers: int, outputs: int, norm: bool = False)
     return nn.Sequential(*stack, nn.Linear(sizes[-1], outputs))
 
 
+class BlockGRU(nn.Module):
+    """The recurrent cell of DreamerV3: (inputs [B, I], state [B, D]) -> state [B, D].
+
+    The state h has K blocks. Each sees itself, an embedding of the whole state and the inputs x, by weights
+    of its own, of which there are far fewer than a GRU of this width has:
+
+        e = f(W h),   u[k] = f(V[k] (h[k], e, x)),   reset, candidate, update = U[k] u[k]
+        h' = update * tanh(reset * candidate) + (1 - update) * h
+
+    with f a normalised SiLU and the gates as sigmoids, that of the update shifted by -1, so that a new cell
+    remembers.
+
+    Args:
+        inputs: size I.
+        state: size D, a multiple of K.
+        hidden: size of the embedding of the state.
+        blocks: number K.
+    """
+
+    def __init__(self, inputs: int, state: int, hidden: int, blocks: int) -> None:
+        super().__init__()
+        self.blocks, each = blocks, state // blocks
+        self.whole = nn.Sequential(nn.Linear(state, hidden), nn.RMSNorm(hidden, NORM_EPS), nn.SiLU())
+        self.norm = nn.RMSNorm(state, NORM_EPS)
+        sizes = [(each + hidden + inputs, each), (each, 3 * each)]
+        self.weights = nn.ParameterList(nn.Parameter(torch.empty(blocks, *size)) for size in sizes)
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(blocks, 1, end)) for _, end in sizes)
+        for weight in self.weights:  # scaled by the inputs of all blocks, as published
+            std = (blocks * weight.shape[1]) ** -0.5
+            nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+
+    def forward(self, x: Tensor, state: Tensor) -> Tensor:
+        """Return the next state [B, D]."""
+        own = self._split(state)
+        shared = torch.cat([self.whole(state), x], -1).expand(self.blocks, -1, -1)
+        seen = torch.cat([own, shared], -1)
+        hidden = torch.baddbmm(self.biases[0], seen, self.weights[0]).transpose(0, 1).flatten(1)
+        gates = torch.baddbmm(self.biases[1], self._split(F.silu(self.norm(hidden))), self.weights[1])
+        reset, candidate, update = gates.float().chunk(3, -1)
+        fresh = (reset.sigmoid() * candidate).tanh()
+        after: Tensor = torch.lerp(own.float(), fresh, (update - 1).sigmoid()).transpose(0, 1).flatten(1)
+        return after
+
+    def _split(self, state: Tensor) -> Tensor:
+        """Return the blocks [K, B, D / K] of [B, D]."""
+        return state.reshape(len(state), self.blocks, -1).transpose(0, 1)
+
+
 class ParallelNets(nn.Module):
     """``count`` networks in parallel, from [M, inputs] or [count, M, inputs] to [count, M, outputs] float32.
 

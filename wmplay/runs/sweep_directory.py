@@ -57,6 +57,7 @@ LATER_SETTINGS: Mapping[str, Any] = {
     "fit.agc": None,
     "fit.minutes": None,
     "fit.optimizer": "adamw",
+    "model.blocks": 0,
     "model.goals": False,
     "model.keys": None,
     "model.reward_from": "latent",

@@ -58,6 +58,8 @@ class RSSM(StateSpace):
         continuation_weight: weight of the continuation's loss; 0 = no continuation head.
         keys: the observation keys that it reads and predicts; None = all.
         goals: whether the heads of reward and continuation see the goal.
+        blocks: of the deterministic state, with the cell, the norms and the prior of DreamerV3 (8 blocks);
+            0 = a GRU.
         reward_from: what they see besides: the "latent" after a step, or the expected "frames" before and
             after it, through which no gradient goes (Babaeizadeh et al. 2020, arXiv 2012.04603).
 
@@ -91,6 +93,7 @@ class RSSM(StateSpace):
         keys: Sequence[str] | None = None,
         goals: bool = False,
         reward_from: Literal["latent", "frames"] = "latent",
+        blocks: int = 0,
     ) -> None:
         if reward_from not in ("latent", "frames"):
             raise ConfigError(f"rssm: reward_from is {reward_from!r}", expected="latent or frames")
@@ -113,6 +116,7 @@ class RSSM(StateSpace):
             kl_weight=kl_weight,
             kl_balance=kl_balance,
             position_features=position_features,
+            blocks=blocks,
         )
         features = deter + self.latent.size
         self.vector_sizes = {key: m.size for key, m in vectors(self.modalities).items()}

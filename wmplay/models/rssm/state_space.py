@@ -17,7 +17,7 @@ from wmplay.errors import ConfigError, check_values
 from wmplay.nets.actions import ActionEncoder
 from wmplay.nets.by_key import ModulesByKey
 from wmplay.nets.heads import OutcomeHeads, masked_mean
-from wmplay.nets.layers import mlp
+from wmplay.nets.layers import NORM_EPS, BlockGRU, mlp
 from wmplay.nets.modalities import Modality
 from wmplay.nets.observations import ObservationEncoder
 
@@ -57,6 +57,7 @@ class StateSpace(nn.Module, ABC):
         kl_weight: float,
         kl_balance: float,
         position_features: int,
+        blocks: int = 0,
     ) -> None:
         super().__init__()
         sizes = {"deter": deter, "stoch": stoch, "hidden": hidden, "image_hidden": image_hidden}
@@ -64,11 +65,13 @@ class StateSpace(nn.Module, ABC):
         check_values(
             type(self).__name__.lower(),
             at_least_one={**sizes, "layers": layers},
-            not_negative={**weights, "position_features": position_features},
+            not_negative={**weights, "position_features": position_features, "blocks": blocks},
             fractions={"kl_balance": kl_balance, "unimix": unimix},
         )
         if classes < 0 or classes == 1:
             raise ConfigError(f"classes is {classes}", got=classes, expected="0 (Gaussian) or at least 2")
+        if blocks and deter % blocks:
+            raise ConfigError(f"deter is {deter}", got=deter, expected=f"a multiple of the {blocks} blocks")
         self.free_nats, self.kl_weight, self.kl_balance = free_nats, kl_weight, kl_balance
 
         self.modalities = dict(seen)
@@ -82,8 +85,13 @@ class StateSpace(nn.Module, ABC):
         self.deter = deter
         self.input_stoch = nn.Linear(self.latent.size, hidden)
         self.input_action = nn.Linear(self.encode_action.size, hidden, bias=False)
-        self.cell = nn.GRUCell(hidden, deter)
+        self.blocks = blocks
+        self.cell: nn.Module = nn.GRUCell(hidden, deter)
         self.prior = mlp(deter, hidden, 1, self.latent.statistics)
+        if blocks:
+            self.cell = BlockGRU(2 * hidden, deter, hidden, blocks)
+            self.prior = mlp(deter, hidden, 2, self.latent.statistics, norm=True)
+            self.norms = nn.ModuleList(nn.RMSNorm(hidden, NORM_EPS) for _ in range(3))
         self.posterior_deter = nn.Linear(deter, hidden)
         self.posterior_embedding = nn.Linear(image_hidden, hidden, bias=False)
         self.posterior_out = nn.Linear(hidden, self.latent.statistics)
@@ -137,8 +145,8 @@ class StateSpace(nn.Module, ABC):
         acted = self.encode_action(action)
         deter, stoch = belief["deter"], belief["stoch"]
         steps = [torch.cat([deter, stoch], dim=-1)]
-        for action_input in self.input_action(acted).unbind(1):
-            deter = self.cell(F.silu(self.input_stoch(stoch) + action_input), deter)
+        for action_input in self._acted(acted).unbind(1):
+            deter = self.cell(self._inputs(stoch, action_input), deter)
             statistics = self.prior(deter)
             noise = None
             if generator is not None:
@@ -232,23 +240,37 @@ class StateSpace(nn.Module, ABC):
         Returns:
             deter [B, T, D], stoch [B, T, S], and the posterior's statistics [B, T, ...].
         """
-        action_inputs = (self.input_action(action.transpose(0, 1)) + self.input_stoch.bias).unbind(0)
+        action_inputs = self._acted(action.transpose(0, 1)).unbind(0)
         embedding_inputs = self.posterior_embedding(embedding.transpose(0, 1)) + self.posterior_deter.bias
         embedding_inputs = embedding_inputs.unbind(0)
-        from_stoch, from_deter = self.input_stoch.weight.t(), self.posterior_deter.weight.t()
+        from_deter = self.posterior_deter.weight.t()
         noises = [None] * len(action_inputs) if noise is None else noise.unbind(0)
         deter, stoch = start["deter"], start["stoch"]
         deters, stochs, posteriors = [], [], []
         for action_input, embedding_input, step_noise in zip(
             action_inputs, embedding_inputs, noises, strict=True
         ):
-            deter = self.cell(F.silu(torch.addmm(action_input, stoch, from_stoch)), deter)
-            posterior = self.posterior_out(F.silu(torch.addmm(embedding_input, deter, from_deter)))
+            deter = self.cell(self._inputs(stoch, action_input), deter)
+            hidden = torch.addmm(embedding_input, deter, from_deter)
+            posterior = self.posterior_out(F.silu(self.norms[2](hidden) if self.blocks else hidden))
             stoch = self.latent.pick(posterior, step_noise)
             deters.append(deter)
             stochs.append(stoch)
             posteriors.append(posterior)
         return torch.stack(deters, 1), torch.stack(stochs, 1), torch.stack(posteriors, 1)
+
+    def _acted(self, action: Tensor) -> Tensor:
+        """Return the part [..., hidden] of encoded actions [..., A] in the inputs of the cell."""
+        if self.blocks:
+            return F.silu(self.norms[1](self.input_action(action)))
+        acted: Tensor = self.input_action(action) + self.input_stoch.bias
+        return acted
+
+    def _inputs(self, stoch: Tensor, acted: Tensor) -> Tensor:
+        """Return the inputs of the cell for latents [B, S] and the part [B, hidden] of the actions."""
+        if self.blocks:
+            return torch.cat([F.silu(self.norms[0](self.input_stoch(stoch))), acted], -1)
+        return F.silu(torch.addmm(acted, stoch, self.input_stoch.weight.t()))
 
     def _balanced_kl(self, posterior: Tensor, prior: Tensor) -> Tensor:
         """Return the balanced KL, [B, T] nats, at least ``free_nats``."""
