@@ -116,6 +116,10 @@ class DamagedError(RunError):
     """A file of a run that is incomplete, or changed since it was written."""
 
 
+class CardError(RunError):
+    """A card of an exported run that is missing, or that the run does not agree with."""
+
+
 class ArbiterError(WmplayError):
     """An arbiter that is missing or damaged, or that cannot measure the given clips."""
 

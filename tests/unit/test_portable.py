@@ -51,7 +51,7 @@ SPACES = st.recursive(
 def test_others_may_read_what_is_exported(tmp_path: Path) -> None:
     """Every file has the mode that any new file of this user gets."""
     weights = {"model": {"x": torch.ones(2)}}
-    write_portable(tmp_path / "out", {}, weights, {"observation_space": Discrete(2)}, {})
+    write_portable(tmp_path / "out", {}, weights, {"observation_space": Discrete(2)}, {}, {}, "")
     (tmp_path / "plain").write_text("")
     modes = {path.name: path.stat().st_mode for path in (tmp_path / "out").iterdir()}
     assert set(modes.values()) == {(tmp_path / "plain").stat().st_mode}, modes

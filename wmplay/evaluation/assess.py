@@ -6,6 +6,7 @@ Its seeds are its own (``evaluate.seed``), so that all runs are scored on the sa
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,7 +32,6 @@ from wmplay.evaluation.metrics.rewards import evaluate_rewards
 from wmplay.evaluation.metrics.spread import evaluate_spread
 from wmplay.evaluation.metrics.surprise import evaluate_surprise
 from wmplay.evaluation.violation import evaluate_violation
-from wmplay.runs.disk.directory import RunDirectory
 from wmplay.runs.episodes import Check, run_episodes
 from wmplay.runs.load import load_run
 from wmplay.runs.pieces import Parts, untrained_model, untrained_policy
@@ -45,7 +45,7 @@ SHOWN_EPISODES = 6  # of the policy, in the report
 def assess(
     settings: Settings,
     parts: Parts,
-    directory: RunDirectory,
+    held_out: Path,
     device: torch.device,
     *,
     reference: Store | None,
@@ -57,7 +57,7 @@ def assess(
     Args:
         settings: of the run.
         parts: its pieces.
-        directory: of the run, in which the held-out episodes are kept.
+        held_out: the folder that keeps the held-out episodes.
         device: of the model.
         reference: the data that the model was fitted on, for the marginal baselines.
         baselines: whether to score the random, the untrained and the reference policy, too, which are the
@@ -74,11 +74,11 @@ def assess(
     clips: ClipSet | None = None
 
     def cut(number: int) -> tuple[Store, ClipSet]:
-        held_out = held_out_episodes(settings, number, directory, device, check)
-        return held_out, cut_clips(held_out, context, horizon, number, reference=reference, device=device)
+        kept = held_out_episodes(settings, number, held_out, device, check)
+        return kept, cut_clips(kept, context, horizon, number, reference=reference, device=device)
 
     if model is not None and episodes:
-        held_out, clips = cut(episodes)
+        kept, clips = cut(episodes)
         scores = {
             "prediction": evaluate_prediction(model, clips),
             "rewards": evaluate_rewards(model, clips),
@@ -95,7 +95,7 @@ def assess(
             scores["features"] = evaluate_features(model, clips, untrained)
         if cfg.generation.clips:
             starts = clips.first(cfg.generation.clips)
-            resets = cut_from_resets(held_out, cfg.generation.steps, SHOWN_CLIPS, device=device)
+            resets = cut_from_resets(kept, cfg.generation.steps, SHOWN_CLIPS, device=device)
             scores |= {
                 "spread": evaluate_spread(model, starts, cfg.generation.futures),
                 "calibration": evaluate_calibration(model, starts, cfg.generation.futures),

@@ -38,7 +38,7 @@ def collect(s: Session) -> None:
     before = s.state.real_steps
     if s.state.iteration == 0:
         if s.settings.recorded.data is not None:
-            s.keep(given_episodes(s.settings, s.parts.env, s.directory))
+            s.keep(given_episodes(s.settings, s.parts.env, s.directory.held_out))
         held = s.settings.collect.held
         policy = RandomPolicy(s.parts.env.action_space, held) if held else None
         number = s.settings.collect.random_episodes
@@ -176,7 +176,7 @@ def evaluate(s: Session) -> None:
     scores = assess(
         s.settings,
         s.parts,
-        s.directory,
+        s.directory.held_out,
         s.device,
         reference=s.store,
         baselines=done >= s.settings.iterations,

@@ -145,6 +145,6 @@ def evaluate_again(path: str | Path, overrides: Sequence[str] = ()) -> None:
         use_threads(settings.threads or "auto", run.directory.read().get("machine", {}).get("threads"))
         adopt_settings(run, settings)
         reference = run.trajectories if run.directory.trajectories.exists() else None
-        scores = assess(settings, run.parts, run.directory, run.device, reference=reference)
+        scores = assess(settings, run.parts, run.directory.held_out, run.device, reference=reference)
         save_evaluation(run.path, **scores)
         report.write_report(run.path)

@@ -26,6 +26,7 @@ from wmplay.runs.disk.metrics_file import read_metrics
 from wmplay.runs.disk.portable import PortableDirectory, is_portable
 from wmplay.runs.pieces import Parts, assemble, env_config
 from wmplay.runs.resume import plugins_of, read_settings
+from wmplay.runs.shipped import where
 from wmplay.runs.weights import check_sizes, load_weights
 from wmplay.runs.worlds import learned_env
 from wmplay.simulation import Actor
@@ -39,12 +40,14 @@ def load_run(path: str | Path) -> Run | ExportedRun:
     """Return a run from its directory: ``.config .env .model .policy .metrics .actor()``.
 
     Args:
-        path: of a run, or of an export by ``wmplay export``, which has no metrics and no trajectories.
+        path: of a run, or of an export by ``wmplay export``, which has no metrics and no trajectories; or the
+            name of a trained run that comes with wmplay, such as "luxo-mlp" (``wmplay list trained``).
 
     Raises:
+        UnknownName: for a single word that is neither a directory nor such a name.
         RunError: if the directory is neither, or is damaged.
     """
-    path = Path(path)
+    path = where(Path(path))
     return ExportedRun(path) if is_portable(path) else Run(path)
 
 

@@ -1,4 +1,5 @@
-"""The command ``wmplay eval``: evaluate a run again, try its model in kept cases, or rank policies by it."""
+"""The command ``wmplay eval``: evaluate a run again, try its model in kept cases, rank policies by it, or
+verify the card of an export."""
 
 from __future__ import annotations
 
@@ -21,6 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "settings of the evaluation: evaluate.policy.episodes=1000 ...; or cases=DIR, "
         "or violation=true, or policies=own,random,cem,RUN,... with imagined=N",
     )
+    what = "score an export again on the episodes of its card, and compare the numbers"
+    parser.add_argument("--verify", action="store_true", help=what)
+    few = "with --verify: act from the first N starts of the card alone"
+    parser.add_argument("--episodes", type=at_least(1), metavar="N", help=few)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -31,6 +36,13 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         WmplayError: for any mistake that the user can fix; one line.
     """
+    if options.verify:
+        _verify(options.run, options.overrides, options.episodes)
+        return
+    if options.episodes is not None:
+        raise UsageError(
+            "--episodes goes with --verify", advice="evaluate.policy.episodes=N evaluates a run again"
+        )
     chosen = [text.removeprefix(CASES) for text in options.overrides if text.startswith(CASES)]
     if chosen:
         if len(options.overrides) > 1:
@@ -46,6 +58,22 @@ def run(options: argparse.Namespace) -> None:
     overrides = [PAIRS if text == "violation=true" else text for text in options.overrides]
     evaluate_again(options.run, overrides)
     print_results(options.run)
+
+
+def _verify(run: Path, overrides: Sequence[str], episodes: int | None) -> None:
+    """Print each number of a card next to the one here. Raise CardError if they disagree."""
+    from wmplay.cards.verify import check_agreement, verify
+    from wmplay.report.numbers import interval
+    from wmplay.system.printing import say
+
+    if overrides:
+        raise UsageError(f"--verify scores what the card says: no '{overrides[0]}'")
+    comparisons = verify(run, episodes)
+    for each in comparisons:
+        verdict = "agrees" if each.agrees else "DIFFERS"
+        say(f"{verdict}  {each.name}: {interval(each.here)} here, {interval(each.card)} on the card")
+    check_agreement(run, comparisons)
+    say(f"{run} agrees with its card: {len(comparisons)} numbers")
 
 
 def _try_cases(run: Path, folder: Path) -> None:

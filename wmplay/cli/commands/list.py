@@ -1,4 +1,4 @@
-"""The command ``wmplay list``: the catalogue of pieces, and the settings of one piece.
+"""The command ``wmplay list``: the catalogue of pieces, the settings of one piece, and the trained runs.
 
 The catalogue is read from texts, without an import: from the comment above a piece's YAML, or from the
 docstring of a plugin's class. The first sentence describes the piece; the lines ``family: ...``, ``paper:
@@ -27,6 +27,7 @@ from wmplay.system.reading import read_yaml
 
 FIELD = re.compile(r"(family|paper|needs): (.+)", re.IGNORECASE)
 SENTENCE = re.compile(r".+?(?<!al)[.?!](?=\s|$)|.+")  # "et al. 2019" does not end a sentence
+TRAINED = "trained"  # the runs that come with wmplay, in place of a kind
 WITHOUT_FAMILY = "of plugins, without a family"
 
 
@@ -42,13 +43,15 @@ class Head:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("kind", nargs="?", help=f"one kind only: {', '.join((*KINDS, EXPERIMENT))}")
+    parser.add_argument("kind", nargs="?", help=f"one kind only: {', '.join((*KINDS, EXPERIMENT, TRAINED))}")
     parser.add_argument("name", nargs="?", help="show the settings of this piece of the kind")
 
 
 def run(options: argparse.Namespace) -> None:
     """Print the catalogue, or the settings of a piece."""
-    if options.name is None:
+    if options.kind == TRAINED:
+        print_trained(options.name)
+    elif options.name is None:
         print_pieces(options.kind)
     else:
         print_settings(options.kind, options.name)
@@ -81,6 +84,21 @@ def print_pieces(kind: str | None = None) -> None:
                 console.print(line, soft_wrap=True)
     for source, why in (*plugins.failures().items(), *_taken(holders)):
         console.print(Text.assemble((f"{source} does not load:", "red"), f" {why}"), soft_wrap=True)
+
+
+def print_trained(name: str | None = None) -> None:
+    """Print a line for each trained run that comes with wmplay, or the card of one.
+
+    Raises:
+        UnknownName: for an unknown run.
+    """
+    from wmplay.runs import shipped
+    from wmplay.runs.disk.portable import PAGE
+    from wmplay.system.printing import say
+
+    for each in shipped.names() if name is None else [name]:
+        title, _, about, *_ = card = (shipped.where(Path(each)) / PAGE).read_text("utf-8").splitlines()
+        say("\n".join(card) if name is not None else f"{title.removeprefix('# ')}: {about}")
 
 
 def print_settings(kind: str, name: str) -> None:

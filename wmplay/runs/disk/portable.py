@@ -2,7 +2,8 @@
 
 The folder holds ``weights.safetensors`` (``<part>.<name>``, of the model and of a policy with weights),
 ``config.yaml``, ``spaces.json`` (of the env, so that it need not be installed) and ``export.json``: versions,
-provenance, and the checksums of the weights and the config.
+provenance, and the checksums of the other files. ``card.json`` and ``card.md`` say how well the run does;
+0.1.0 wrote neither.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from wmplay.system.reading import read_json
 from wmplay.vector.spaces import space_from_json, space_to_json
 
 ABOUT, CONFIG, SPACES, WEIGHTS = "export.json", "config.yaml", "spaces.json", "weights.safetensors"
+CARD, PAGE = "card.json", "card.md"
 DIGESTS = {"sha256": WEIGHTS, "config_sha256": CONFIG}  # of export.json: of which files
+CARD_DIGESTS = {"card_sha256": CARD, "page_sha256": PAGE}
 FORMAT = 1
 
 
@@ -39,6 +42,8 @@ def write_portable(
     weights: Mapping[str, Mapping[str, Tensor]],
     spaces: Mapping[str, Space[Any]],
     about: Mapping[str, Any],
+    card: Mapping[str, Any],
+    page: str,
 ) -> None:
     """Write the folder, or nothing.
 
@@ -48,6 +53,8 @@ def write_portable(
         weights: {part: its state_dict}.
         spaces: by name: the env's observation_space and action_space.
         about: further facts, as JSON.
+        card: the content of ``card.json``.
+        page: the same for people, as Markdown.
 
     Raises:
         SpaceError: for spaces other than Box, Discrete and a Dict of these.
@@ -63,7 +70,9 @@ def write_portable(
         (folder / WEIGHTS).write_bytes(save(tensors))  # save_file makes a file that nobody else can read
         write_config(folder / CONFIG, config)
         write_sealed_json(folder / SPACES, described)
-        digests = {key: _digest(folder / name) for key, name in DIGESTS.items()}
+        write_sealed_json(folder / CARD, dict(card))
+        (folder / PAGE).write_text(page, encoding="utf-8")
+        digests = {key: _digest(folder / name) for key, name in {**DIGESTS, **CARD_DIGESTS}.items()}
         write_sealed_json(folder / ABOUT, {"format": FORMAT, **about, **digests})
 
 
@@ -114,9 +123,18 @@ class PortableDirectory:
                 f"{self.path / SPACES} is damaged ({error!r})", advice="restore it from a copy"
             ) from error
 
+    def card(self) -> dict[str, Any] | None:
+        """Return the content of ``card.json``; None where 0.1.0 wrote none. Raise RunError as ``weights``
+        does, also for a changed ``card.md``."""
+        if "card_sha256" not in self.about:
+            return None
+        for key in CARD_DIGESTS:
+            self._check(key)
+        return self._json(CARD)
+
     def _check(self, key: str) -> None:
         """Compare a file with its checksum. Raise DamagedError if it differs."""
-        file = self._there(DIGESTS[key])
+        file = self._there({**DIGESTS, **CARD_DIGESTS}[key])
         if _digest(file) != self.about.get(key):
             raise DamagedError(
                 f"{file} is damaged (its checksum differs)",

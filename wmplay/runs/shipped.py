@@ -1,0 +1,33 @@
+"""The small trained runs that come with wmplay, and load by their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wmplay.errors import UnknownName
+
+HERE = Path(__file__).parents[1]
+
+
+def folder() -> Path:
+    """Return the folder that holds the trained runs: within an installed wheel, or next to a clone's code."""
+    packaged = HERE / "trained"
+    return packaged if packaged.is_dir() else HERE.parent / "trained"
+
+
+def names() -> list[str]:
+    """Return the names of the trained runs."""
+    return sorted(path.parent.name for path in folder().glob("*/export.json"))
+
+
+def where(path: Path) -> Path:
+    """Return the path of a run: as it is, or that of the trained run of this name if there is no such path.
+
+    Raises:
+        UnknownName: for a single word that is neither.
+    """
+    if path.exists() or path.parent != Path() or path.is_absolute():
+        return path
+    if path.name not in names():
+        raise UnknownName("run", str(path), names())
+    return folder() / path.name
