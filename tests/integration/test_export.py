@@ -92,6 +92,8 @@ def test_it_acts_and_predicts_as_the_run_does_to_the_bit(name: str) -> None:
 
 def test_what_is_in_the_folder(made: Path) -> None:
     assert {file.name for file in Path("learned-out").iterdir()} == {
+        "card.json",
+        "card.md",
         "config.yaml",
         "export.json",
         "spaces.json",

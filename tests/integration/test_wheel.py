@@ -1,4 +1,4 @@
-"""An installed wheel works away from the checkout: it carries its configs, arbiters and templates."""
+"""An installed wheel works away from the checkout: it has its configs, arbiters, templates and trained runs."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ print(wmplay.registry.names("env"))
 print(wmplay.make_env("luxo").reset(seed=1)[0]["lcd"].shape)
 print(wmplay.registry.compose(["experiment=quickstart"]).name)
 print(load_arbiter("luxo").name)
+print(wmplay.load_run("luxo-mlp").path)
 sys.exit(main(["new", "objective", "hopes"]) or main(["check", "objective=hopes", "env.physics=fast"]))
 """
 
@@ -37,7 +38,7 @@ def test_a_wheel_carries_its_data_and_works_elsewhere(tmp_path: Path) -> None:
         [sys.executable, "-c", USE], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
     )
     assert str(site) in done.stdout.splitlines()[0]
-    for text in ("urchin_cube", "(16, 32)", "quickstart", "luxo-v1"):
+    for text in ("urchin_cube", "(16, 32)", "quickstart", "luxo-v1", f"{site}/wmplay/trained/luxo-mlp"):
         assert text in done.stdout
     assert "wrote plugins/hopes.py" in done.stdout
     assert "ok   better is higher" in done.stdout

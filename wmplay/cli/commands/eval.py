@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = "score an export again on the episodes of its card, and compare the numbers"
     parser.add_argument("--verify", action="store_true", help=what)
     few = "with --verify: act from the first N starts of the card alone"
-    parser.add_argument("--episodes", type=at_least(1), metavar="N", help=few)
+    parser.add_argument("--episodes", type=at_least(2), metavar="N", help=few)
 
 
 def run(options: argparse.Namespace) -> None:
