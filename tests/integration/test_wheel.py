@@ -1,4 +1,4 @@
-"""An installed wheel works away from the checkout: it has its configs, arbiters, templates and trained runs."""
+"""An installed wheel works away from the checkout, with its configs, arbiters, templates and trained runs."""
 
 from __future__ import annotations
 
