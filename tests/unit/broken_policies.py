@@ -289,12 +289,69 @@ class AddsWhatItMeantToDoToItsMemory(Honest):
         return action, {"memory": following["memory"] + 0.1 * action[:, :1]}
 
 
+@breaks("what was executed counts")
+class LimitsItsStepsByWhatItMeant(Honest):
+    """Before its noise, and before it was clipped."""
+
+    def initial(self, batch_size: int) -> Any:
+        return {**super().initial(batch_size), "meant": torch.zeros(batch_size, 2)}
+
+    def act(
+        self,
+        carry: Any,
+        observation: Any,
+        last_action: Tensor,
+        first: Tensor,
+        *,
+        explore: bool = False,
+        generator: Any = None,
+    ) -> Any:
+        wanted, following = super().act(carry, observation, 0 * last_action, first)
+        before = torch.where(first.unsqueeze(1), 0.0, carry["meant"])
+        meant = before + (wanted - before).clamp(-0.1, 0.1)
+        noise = self.noise(meant, generator) if explore else 0.0
+        return (meant + noise).clamp(self.low, self.high), {**following, "meant": meant}
+
+
+@breaks("memory is used")
+class ItsMemoryBeginsAnewInEachStep(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell, self.actor = nn.GRUCell(2, 7), nn.Linear(7, 2)
+
+    def initial(self, batch_size: int) -> Any:
+        return torch.zeros(batch_size, 7)
+
+    def act(self, carry: Any, observation: Any, last_action: Tensor, first: Tensor, **draws: Any) -> Any:
+        memory = self.cell(observation["x"], 0 * carry)
+        return self.actor(memory).tanh(), memory
+
+
+@breaks("memory is used")
+class ItsMemoryStaysAsItBegan(ItsMemoryBeginsAnewInEachStep):
+    def act(self, carry: Any, observation: Any, last_action: Tensor, first: Tensor, **draws: Any) -> Any:
+        return self.actor(self.cell(observation["x"], carry)).tanh(), carry
+
+
 @breaks("explore is heeded")
 class AlwaysExplores(nn.Module, Honest):
     def __init__(self) -> None:
         nn.Module.__init__(self)
         Honest.__init__(self)
         self.gain = nn.Parameter(torch.ones(()))
+
+    def act(self, *told: Any, explore: bool = False, generator: Any = None) -> Any:
+        return super().act(*told, explore=True, generator=generator)
+
+
+@breaks("explore is heeded")
+class ExploresByItsSettingAlways(Honest):
+    """It has no weights, but a setting that is called so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.exploration_noise = NOISE
 
     def act(self, *told: Any, explore: bool = False, generator: Any = None) -> Any:
         return super().act(*told, explore=True, generator=generator)

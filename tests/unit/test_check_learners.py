@@ -243,7 +243,13 @@ class WrongSign(Honest):
         return -error
 
 
-@breaks("out of time is not over")
+@breaks("ends make a difference")
+class AnEndIsNone(Honest):
+    def goal(self, outcome: Transition) -> Tensor:
+        return super().goal(outcome._replace(terminated=outcome.terminated & False))
+
+
+@breaks("ends make a difference")
 class OutOfTimeIsTheEnd(Honest):
     def goal(self, outcome: Transition) -> Tensor:
         return super().goal(outcome._replace(terminated=outcome.terminated | outcome.truncated))
@@ -279,6 +285,7 @@ def test_an_honest_learner_has_every_property() -> None:
     untried = {finding.name for finding in report.findings if not finding.tried}
     assert untried == {
         "memory is kept",
+        "memory is used",
         "what was executed counts",
         "actions follow their frames",
         "its exploring policy learns what is new",
@@ -332,7 +339,7 @@ def test_who_needs_no_env_is_lent_a_model_and_a_store(make: Any) -> None:
     report = check_policy(make(), env())
     assert report.passed, report
     tried = {finding.name for finding in report.findings if finding.tried}
-    imagined = {"it learns", "it learns what frames tell", "over is over"}
+    imagined = {"ends make a difference", "it learns", "it learns what frames tell", "over is over"}
     learned = imagined if make is imaginers.Imagines else {"actions follow their frames"}
     assert tried & named(LESSONS) == learned
 
@@ -341,7 +348,7 @@ def test_a_model_that_the_policy_holds_is_the_one_that_is_lent() -> None:
     world = env()
     model = wmplay.make("model", "mlp", env=world, hidden=5)
     before = copy.deepcopy(model.state_dict())
-    group = (*MANNERS[:4], LESSONS[0])
+    group = (*MANNERS[:4], LESSONS[1])
     report = examine("imagines", group, Practised(imaginers.Imagines(model), world, 0, model))
     assert report.passed, report
     assert report.tried == len(group)

@@ -10,7 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wmplay.check.fixtures.practice_world import CUT, WORTH, Ends, Limits, Paid, PaidAndTakenBack, Rule
+from wmplay.check.fixtures.practice_world import (
+    CUT,
+    WORTH,
+    Ends,
+    Limits,
+    Paid,
+    PaidAndTakenBack,
+    Rule,
+    Sudden,
+)
 from wmplay.check.fixtures.scripts import flat
 from wmplay.check.policies.practising import ROUND, Practised, moved, weights
 from wmplay.check.report import Broken, NotTried, Property
@@ -20,6 +29,7 @@ CLEARLY = 0.75  # of the range of actions: the place that counts as learned
 ROUNDS = 20  # of a practice: fewer, of many steps each, cannot be expected to suffice
 KEPT = 3  # practices after which its actions must still be there
 HALVES = ((0.0, 0.5), (0.5, 1.0))  # of the range of actions, which two stores show
+WORLDS = 2  # practices in a row, the first of which may only fill a replay
 COPIES = 7  # practices with the store
 SHOWS = 0.15  # of the range: an effect of frames that is learned
 TELLS, NOTHING = 0.3, 0.05  # of the range: an effect that is surely learned, and one that is none
@@ -68,6 +78,29 @@ def _last(lent: Any) -> float:
 
 
 # ---- the properties ------------------------------------------------------------------------------
+
+
+def ends_make_a_difference(trial: Practised) -> None:
+    """Check that it does not learn the same where steps end an episode as where they do not: in an env, by
+    running out of time instead, in a lent model, by going on."""
+    twins = [trial.copy(), trial.copy()]
+    for twin, over in zip(twins, (False, True), strict=True):
+        for number in range(WORLDS):
+            lent = trial.practise(twin, Sudden(over), number=96 - number)
+    if not lent.world.taken and not lent.model.read:
+        raise NotTried("it neither practises in practice.env nor reads rewards of practice.model")
+    if moved(twins[0], weights(twins[1])):
+        return
+    if lent.world.taken:
+        raise Broken(
+            "it learns the same from steps that end the episode as from steps at which time ran out",
+            "a value follows where the time ran out, none where the episode was terminated: reward + gamma * "
+            "(1 - terminated) * value",
+        )
+    raise Broken(
+        "predicted discounts make no difference to what it learns: it imagines beyond the end of episodes",
+        "weight what follows a step by the product of the discounts up to that step",
+    )
 
 
 def it_learns(trial: Practised) -> None:
@@ -223,10 +256,11 @@ def _only_explores(trial: Practised, name: str) -> bool:
 
 
 LESSONS: tuple[Property[Practised], ...] = (
-    Property(it_learns, slow=True),
+    Property(ends_make_a_difference),
+    Property(it_learns, after=(ends_make_a_difference,), slow=True),
     Property(it_learns_what_frames_tell, after=(it_learns,), slow=True),
-    Property(over_is_over, after=(it_learns,), slow=True),
-    Property(out_of_time_is_not_over, after=(it_learns, over_is_over), slow=True),
+    Property(over_is_over, after=(ends_make_a_difference, it_learns), slow=True),
+    Property(out_of_time_is_not_over, after=(ends_make_a_difference, it_learns, over_is_over), slow=True),
     Property(actions_follow_their_frames),
     Property(its_exploring_policy_learns_what_is_new),
 )
