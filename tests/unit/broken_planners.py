@@ -251,6 +251,13 @@ class ClampsOnlyWhatItReturns(Honest):
         return Plan(super().within(plan.action), plan.score)
 
 
+@breaks("stays within bounds")
+class ClampsToThreeQuartersOfTheRange(Honest):
+    def within(self, drawn: Tensor) -> Tensor:
+        high = torch.from_numpy(self.space.low + 0.75 * (self.space.high - self.space.low))
+        return torch.minimum(super().within(drawn), high)
+
+
 @breaks("candidates come row by row")
 class CandidateByCandidate(Honest):
     def repeat(self, value: Tensor) -> Tensor:

@@ -153,6 +153,14 @@ class TheSameNoiseInEveryStep(Noisy):
         return super().predict(belief, action, generator=generator, **how)
 
 
+@breaks("draws are lived")
+class ShowsNoiseAndGoesOnWithoutIt(Noisy):
+    def predict(self, belief: Any, action: Tensor, *, generator: Any = None, **how: Any) -> Prediction:
+        shown = super().predict(belief, action, generator=generator, **how)
+        quiet = Honest.predict(self, belief, action)
+        return Prediction(shown.latent, shown.reward, shown.discount, quiet.belief, self.decode)
+
+
 @breaks("temperature is heeded")
 class IgnoresItsTemperature(Noisy):
     def predict(

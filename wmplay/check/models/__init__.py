@@ -33,6 +33,7 @@ from wmplay.check.models.agreement import observe_agrees_with_the_loss, predict_
 from wmplay.check.models.devices import compiles_as_claimed, cpu_and_cuda_agree, follows_its_device
 from wmplay.check.models.draws import (
     draws_are_independent,
+    draws_are_lived,
     same_seed_same_numbers,
     temperature_is_heeded,
 )
@@ -346,6 +347,7 @@ PROPERTIES: tuple[Property[Trial], ...] = (
     ),
     Property(draws_are_independent, after=(seeing_in_parts,)),
     Property(temperature_is_heeded, after=(draws_are_independent,)),
+    Property(draws_are_lived, after=(draws_are_independent,)),
     Property(
         long_episodes,
         after=(*LEARNS, predictions_are_on_time, observe_agrees_with_the_loss, seeing_in_parts),

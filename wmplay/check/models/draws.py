@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from wmplay.check.compare import TOLERANCE, same
 from wmplay.check.fixtures.fitted_model import Trial, features, loss_value, sample
@@ -76,6 +76,24 @@ def draws_are_independent(trial: Trial) -> None:
                 "step each",
                 advice,
             )
+
+
+@torch.no_grad()
+def draws_are_lived(trial: Trial) -> None:
+    """Check that a step that was drawn is where the next one begins: rows that drew otherwise go on
+    otherwise."""
+    dice = Dice(trial)
+    first = trial.model.predict(dice.belief, dice.action[:, :1], generator=dice.generator(1))
+    drawn = torch.cat([leaf.reshape(COPIES, 1, -1).float() for leaf in tree_leaves(first.latent)], -1)
+    if not (_spread(drawn) > TOLERANCE).any():
+        raise NotTried("its latents are not drawn")
+    following = features(trial.model.predict(first.belief, dice.action[:, 1:2]))
+    if not (_spread(following) > ROUNDING).any():
+        raise Broken(
+            "what is drawn in a step makes no difference to the next one: rows that drew otherwise are "
+            "predicted alike",
+            "let the next step, and the belief, begin with the state that was drawn, not with its mean",
+        )
 
 
 def temperature_is_heeded(trial: Trial) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,7 @@ from wmplay.check.report import Broken
 from wmplay.contracts import HasHorizon, Plan
 from wmplay.errors import SpaceError
 
+INSIDE, OFTEN = 0.97, 0.02  # a limit within the range, and the part of candidates at it
 ALIKE = 0.01  # of what a random plan lacks
 
 
@@ -135,7 +137,8 @@ def candidates_come_row_by_row(solver: Solver) -> None:
 
 
 def stays_within_bounds(solver: Solver) -> None:
-    """Check that plans and candidates stay in the action space, even if the best action is outside."""
+    """Check that plans and candidates stay in the action space, even if the best action is outside, and are
+    not cut off within it."""
     for kind, space in solver.each():
         planner = solver.build(space)
         start = solve(planner, problem(space, quadratic, beyond=True), solver.seed).action
@@ -150,6 +153,8 @@ def stays_within_bounds(solver: Solver) -> None:
                     f"beyond them (seed {seed})",
                     "clamp every candidate to the action space before it is scored",
                 )
+            if kind == "continuous":
+                _expect_no_other_limit(torch.cat([each.flatten(0, 1) for each in task.tried]))
 
 
 def batch_invariance(solver: Solver) -> None:
@@ -213,6 +218,20 @@ def bad_scores_do_no_harm(solver: Solver) -> None:
 
 
 # ---- helpers ------------------------------------------------------------------------------------
+
+
+def _expect_no_other_limit(place: Tensor) -> None:
+    """Raise Broken if many of the places [R, A] that were tried are exactly at a limit within the range."""
+    for entry, (number, side) in itertools.product(range(place.shape[1]), enumerate(("below", "above"))):
+        tried = place[:, entry] if number else 1 - place[:, entry]
+        top = tried.max()
+        if float(top) < INSIDE and float((tried == top).float().mean()) > OFTEN and len(tried.unique()) > FEW:
+            at = float(top) if number else 1 - float(top)
+            raise Broken(
+                f"entry {entry} of its candidates is cut off at {at:.2f} of the range of actions: none lies "
+                f"{side} that",
+                "clamp candidates to the bounds of the action space, entry by entry, and to nothing else",
+            )
 
 
 def _expect(name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
