@@ -225,7 +225,8 @@ def _expect_no_other_limit(place: Tensor) -> None:
     for entry, (number, side) in itertools.product(range(place.shape[1]), enumerate(("below", "above"))):
         tried = place[:, entry] if number else 1 - place[:, entry]
         top = tried.max()
-        if float(top) < INSIDE and float((tried == top).float().mean()) > OFTEN and len(torch.unique(tried)) > FEW:
+        often = float((tried == top).float().mean()) > OFTEN and len(torch.unique(tried)) > FEW
+        if often and float(top) < INSIDE:
             at = float(top) if number else 1 - float(top)
             raise Broken(
                 f"entry {entry} of its candidates is cut off at {at:.2f} of the range of actions: none lies "
