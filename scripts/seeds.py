@@ -52,13 +52,13 @@ def table(rows: list[Row]) -> str:
     """Return Markdown: for each command and number of real steps, the mean of every seed, and their mean."""
     groups: dict[tuple[str, int], dict[int, Row]] = defaultdict(dict)
     for row in rows:
-        for number, score in enumerate(row["scores"]):
-            groups[row["command"], number][row["seed"]] = score
+        for score in row["scores"]:  # real steps differ a little where episodes do, updates do not
+            groups[row["command"], score["updates"] or score["real_steps"]][row["seed"]] = score
     lines = [
         "| `wmplay train ...` | real steps | updates | seeds | mean [95% t interval over seeds] |",
         "|---|---|---|---|---|",
     ]
-    for (command, _), scores in groups.items():
+    for (command, _), scores in sorted(groups.items()):
         means = np.array([scores[seed]["policy"][0] for seed in sorted(scores)])
         mean, low, high = mean_interval(means)
         each = " / ".join(f"{shown(scores[seed]['policy'][0])} ({seed})" for seed in sorted(scores))
