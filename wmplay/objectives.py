@@ -173,7 +173,8 @@ class GoalDistance:
 class SafeGoalDistance(GoalDistance):
     """The negative distance to the goal, for futures alone that keep out of the task's hazard.
 
-    The constraint is the largest depth of the robot in the hazard over the plan, in metres, plus a margin.
+    The constraint is the depth of the robot in the hazard, in metres, plus a margin, as a mean over the
+    plan's steps; steps outside count as 0. So a robot that is in the hazard plans its way out.
     Planners that keep constraints (``lagrangian``) plan around the hazard; others are refused.
 
     Args:
@@ -200,9 +201,9 @@ class SafeGoalDistance(GoalDistance):
         self.task, self.margin = task, margin
 
     def constraints(self, prediction: Prediction, observation: Mapping[str, Tensor]) -> Tensor:
-        """Return the depth in the hazard, with the margin, of each future [R, 1]; kept where it is <= 0."""
+        """Return the mean depth in the hazard, with the margin, of each future [R, 1]; kept where it is 0."""
         depth: Tensor = self.task.depth(prediction.observation)  # [R, H]
-        return depth.amax(dim=1, keepdim=True) + self.margin
+        return (depth + self.margin).clamp(min=0).mean(dim=1, keepdim=True)
 
 
 def _with_goals(predicted: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

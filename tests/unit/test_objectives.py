@@ -187,7 +187,11 @@ def test_a_future_keeps_out_of_a_hazard() -> None:
     frames = torch.cat([safe, entered]).flatten(2).requires_grad_()
     limits = SafeGoalDistance(env, margin=0.25).constraints(prediction(proprio=frames), {})
     assert limits.shape == (2, 1)
-    assert limits.flatten().tolist() == pytest.approx([-1.75, 1.25])
+    assert limits.flatten().tolist() == pytest.approx([0, 1.25 / 3])
+    stays = entered.clone()
+    stays[0, 2] = stays[0, 1]
+    longer = prediction(proprio=stays.flatten(2))
+    assert SafeGoalDistance(env, margin=0.25).constraints(longer, {}).item() == pytest.approx(2.5 / 3)
     limits.sum().backward()  # type: ignore[no-untyped-call]
     assert frames.grad is not None
     assert env.task is not None

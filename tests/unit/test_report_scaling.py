@@ -19,7 +19,7 @@ def seeds_of(exponent, floor, seeds=5, noise=0.03, draw=0):
 @pytest.mark.parametrize("exponent", [0.1, 0.5, 1.3])
 @pytest.mark.parametrize("floor", [0, 0.05])
 def test_a_law_without_noise_is_found(exponent, floor):
-    law = fit_power_law(AMOUNTS, seeds_of(exponent, floor, noise=0))
+    law = fit_power_law(AMOUNTS, seeds_of(exponent, floor, noise=0), resamples=9)
     assert law.exponent.value == pytest.approx(exponent, rel=0.03)
     assert law.floor.value == pytest.approx(floor, abs=0.02)
     assert law.at(AMOUNTS) == pytest.approx(2 * AMOUNTS**-exponent + floor, rel=0.01)
@@ -47,6 +47,17 @@ def test_errors_that_rise_have_no_exponent_and_one_seed_no_interval():
     assert math.isnan(rising.floor.high)
 
 
+@pytest.mark.parametrize("floor", [0, 0.1])
+def test_laws_are_seldom_said_not_to_hold_and_no_laws_often(floor):
+    unfit = [fit_power_law(AMOUNTS, seeds_of(0.5, floor, draw=i), resamples=9).fits < 0.05 for i in range(60)]
+    assert sum(unfit) <= 10
+    steps = [each * (1 if x < 200 else 0.7) for each, x in zip(seeds_of(0.2, 0), AMOUNTS, strict=True)]
+    law = fit_power_law(AMOUNTS, steps, resamples=9)
+    assert law.fits < 0.01
+    assert 0.05 < law.distance < 0.3
+    assert math.isnan(fit_power_law(AMOUNTS, [each[:1] for each in steps]).fits)
+
+
 def job(seed, status="finished", **overrides):
     error = 2 * float(overrides["data"]) ** -0.5
     results = {
@@ -68,7 +79,13 @@ def test_a_curve_for_each_number_error_and_rest():
     assert [len(each) for each in curves[0].errors] == [2] * 4
     assert curves[0].law.exponent.value == pytest.approx(0.5, rel=0.03)
     assert len(scaling_grid(curves).rows) == 4
-    assert len(scaling_plot(curves).axes) == 2
+    figure = scaling_plot(curves)
+    assert len(figure.axes) == 2
+    figure.canvas.draw()
+    for axes in figure.axes:
+        for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            shown = [tick for tick in axis.get_majorticklocs() if limits[0] <= tick <= limits[1]]
+            assert len(shown) >= 2
 
 
 def test_three_values_and_values_that_are_no_amounts_have_no_curve():

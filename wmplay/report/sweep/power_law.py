@@ -6,7 +6,9 @@ with the geometric mean x_0 of the amounts and the error that stays, c (Hestness
 1712.00409; Kaplan et al. 2020, arXiv 2001.08361). For each exponent of a grid a and c follow by least squares
 of relative errors; the best exponent wins. Where the best c is negative, no error is seen to stay, and the
 law is one of c = 0. Intervals are of a bootstrap over seeds, whose draws of a law with c > 0 may have c < 0:
-holding them at 0 would bias the exponent upwards.
+holding them at 0 would bias the exponent upwards. Whether the errors follow a power law at all is tested by
+the F test of lack of fit, which compares the distances of the means from the law with the spread of the seeds
+(Draper & Smith 1998, section 2.1).
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ class PowerLaw:
     scale: float  # a
     exponent: Interval  # b; 0 if errors do not fall with the amount
     floor: Interval  # c
+    distance: float  # of the law from the mean at the amount where it is furthest, as a part of the mean
+    fits: float  # p-value: how often errors that follow a law lie at least so far from theirs; NaN if unknown
 
     def at(self, amounts: Array) -> Array:
         """Return the errors [N] of the law at amounts [N]."""
@@ -76,7 +80,34 @@ def fit_power_law(
         low, high = np.quantile(values[1:], ends) if several else (math.nan, math.nan)
         return Interval(float(values[0]), float(low), float(high))
 
-    return PowerLaw(unit, float(scale[0]), interval(exponent), interval(floor))
+    law = scale[0] * (amounts / unit) ** -exponent[0] + floor[0]
+    numbers = 2 + int(floor[0] > 0 and scale[0] > 0)
+    return PowerLaw(
+        unit,
+        float(scale[0]),
+        interval(exponent),
+        interval(floor),
+        distance=float(abs(law / means[0] - 1).max()),
+        fits=_lack_of_fit(logs, np.log(law), numbers),
+    )
+
+
+def _lack_of_fit(logs: Sequence[Array], law: Array, numbers: int) -> float:
+    """Return the p-value of the F test of lack of fit; NaN without two seeds, spread and a free amount.
+
+    Args:
+        logs: N arrays, of the logarithms of the errors of each amount's seeds.
+        law: [N], the logarithms of the law.
+        numbers: how many numbers of the law were fitted.
+    """
+    from scipy import stats
+
+    left, free = len(logs) - numbers, sum(len(each) - 1 for each in logs)
+    spread = sum(float(((each - each.mean()) ** 2).sum()) for each in logs)
+    if left < 1 or free < 1 or spread <= 0:
+        return math.nan
+    missed = sum(len(each) * float(each.mean() - at) ** 2 for each, at in zip(logs, law, strict=True))
+    return float(stats.f.sf(missed / left / (spread / free), left, free))
 
 
 def _drawn_means(logs: Array, spread: float, resamples: int, rng: np.random.Generator) -> Array:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from wmplay.contracts import Array
 from wmplay.evaluation.seeds import SHARED, Job
@@ -20,11 +21,15 @@ from wmplay.report.sweep.power_law import FEWEST_AMOUNTS, PowerLaw, fit_power_la
 from wmplay.report.tables import Grid
 
 MOST_CURVES = 40  # of a table and a plot
+DECADE = 10  # of an axis, from which its ticks are powers of 10
 LINES = (BLUE, ORANGE, RED, GREEN, *OTHERS)
 NOTE = (
     "error = a (x / x0)^-b + c of the geometric mean over seeds, by least squares of relative errors; 95% "
-    "bootstrap intervals over seeds. c is the error that no amount takes away; 0: none is seen."
+    "bootstrap intervals over seeds. c is the error that no amount takes away; 0: none is seen. Misfit: the "
+    "largest distance of a mean from the law, and the p-value of a test of lack of fit over seeds; below .05 "
+    "the errors follow no power law, so that a, b and c describe nothing (dotted lines)."
 )
+UNFIT = 0.05  # p-value below which a law is said not to hold
 
 
 @dataclass(frozen=True)
@@ -96,9 +101,21 @@ def scaling_grid(curves: Sequence[ScalingCurve]) -> Grid:
                 broken(interval(law.exponent)),
                 f"{number(law.scale)} at {number(law.unit)}",
                 broken(interval(law.floor)),
+                _misfit(law),
             ]
         )
-    return Grid("Power laws", ["x", "error", "amounts", "exponent b", "a at x0", "stays: c"], rows, NOTE)
+    return Grid(
+        "Power laws", ["x", "error", "amounts", "exponent b", "a at x0", "stays: c", "misfit"], rows, NOTE
+    )
+
+
+def _misfit(law: PowerLaw) -> str:
+    """Return the distance of a law from the errors and its p-value, and whether it holds."""
+    if math.isnan(law.fits):
+        return f"{100 * law.distance:.0f}%"
+    p = "p<.001" if law.fits < 0.001 else f"p={law.fits:.3f}".replace("0.", ".")
+    words = "\nno law" if law.fits < UNFIT else ""
+    return f"{100 * law.distance:.0f}%\n{p}{words}"
 
 
 def scaling_plot(curves: Sequence[ScalingCurve]) -> Figure:
@@ -114,9 +131,10 @@ def scaling_plot(curves: Sequence[ScalingCurve]) -> Figure:
                     _draw(axes, curve, LINES[rests.index(curve.rest) % len(LINES)])
             axes.set_xscale("log")
             axes.set_yscale("log")
-            for axis in (axes.xaxis, axes.yaxis):
+            for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+                axis.set_major_locator(MaxNLocator(4) if high < DECADE * low else LogLocator())
+                axis.set_minor_locator(NullLocator())
                 axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-                axis.set_minor_formatter(NullFormatter())
             axes.set_xlabel(setting)
             axes.set_title(metric)
         legend_below(figure, panels)
@@ -130,4 +148,5 @@ def _draw(axes: Axes, curve: ScalingCurve, colour: str) -> None:
     means = [np.exp(np.log(errors).mean()) for errors in curve.errors]
     axes.plot(curve.amounts, means, "o", color=colour, markersize=4.5)
     between = np.geomspace(curve.amounts[0], curve.amounts[-1], 60)
-    axes.plot(between, curve.law.at(between), color=colour, label=label)
+    holds = not curve.law.fits < UNFIT
+    axes.plot(between, curve.law.at(between), "-" if holds else ":", color=colour, label=label)
