@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from wmplay.contracts import Array
 from wmplay.evaluation.seeds import SHARED, Job
@@ -21,7 +21,8 @@ from wmplay.report.sweep.power_law import FEWEST_AMOUNTS, PowerLaw, fit_power_la
 from wmplay.report.tables import Grid
 
 MOST_CURVES = 40  # of a table and a plot
-DECADE = 10  # of an axis, from which its ticks are powers of 10
+DECADE = 10  # of an axis, from which its ticks are powers of 10, and 3 times these
+MOST_TICKS = 7  # below each plot
 LINES = (BLUE, ORANGE, RED, GREEN, *OTHERS)
 NOTE = (
     "error = a (x / x0)^-b + c of the geometric mean over seeds, by least squares of relative errors; 95% "
@@ -131,8 +132,13 @@ def scaling_plot(curves: Sequence[ScalingCurve]) -> Figure:
                     _draw(axes, curve, LINES[rests.index(curve.rest) % len(LINES)])
             axes.set_xscale("log")
             axes.set_yscale("log")
-            for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
-                axis.set_major_locator(MaxNLocator(4) if high < DECADE * low else LogLocator())
+            amounts = sorted(
+                {x for curve in curves if curve.setting == setting for x in curve.amounts.tolist()}
+            )
+            low, high = axes.get_ylim()
+            axes.xaxis.set_major_locator(FixedLocator(amounts[:: 1 + len(amounts) // MOST_TICKS]))
+            axes.yaxis.set_major_locator(MaxNLocator(4) if high < DECADE * low else LogLocator(subs=(1, 3)))
+            for axis in (axes.xaxis, axes.yaxis):
                 axis.set_minor_locator(NullLocator())
                 axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.set_xlabel(setting)
