@@ -9,10 +9,12 @@ import pytest
 from refusals import failure, refused
 
 from wmplay.cli import main
+from wmplay.contracts import Trajectory
 from wmplay.errors import ConfigError, RunError, UnknownName, WmplayError
 from wmplay.evaluation.files import save_evaluation
 from wmplay.evaluation.metrics.policy import policy_score
 from wmplay.evaluation.model_quality import Point
+from wmplay.evaluation.ranking.scoring import Outcomes, score_ranking
 from wmplay.evaluation.statistics import Interval
 from wmplay.runs.disk.directory import RunDirectory
 from wmplay.studies.analysis import analyse, fault_of
@@ -23,6 +25,7 @@ from wmplay.studies.display.page import report
 from wmplay.studies.forecast import power_lines
 from wmplay.studies.jobs import plan_jobs
 from wmplay.studies.question import built_in, differences, question_of, read
+from wmplay.studies.ranking import practised, ranked
 from wmplay.studies.results import Result, Results, read_results
 
 PENDULUM = ["env=gym", "env.id=Pendulum-v1", "env.max_steps=7"]
@@ -83,7 +86,7 @@ def test_the_digest_is_of_what_is_asked_and_not_of_words():
 
 
 def test_every_built_in_study_is_a_question():
-    assert {"quick", "methods", "metrics"} <= built_in().keys()
+    assert {"quick", "methods", "metrics", "ranking"} <= built_in().keys()
     for name in built_in():
         assert read(name).about
         assert read(name).digest
@@ -347,7 +350,75 @@ def test_numbers_that_are_no_judges(name):
     assert quality(name, 1.0) is None
 
 
+# ---- practice and rankings ------------------------------------------------------------------------------
+
+
+def practice(imagined, real, seeds=5):
+    """Results of runs whose policy practises in the model, with a little noise by seed."""
+    given = results(NOISE[:seeds], NOISE[:seeds])
+    names = "learned_sampled/success", "policy_sampled/success"
+    runs = []
+    for run in given.runs:
+        noise = 0.01 * np.random.default_rng(run.place.seed).normal(size=(len(real), 2))
+        rows = np.stack([imagined, real], 1) + noise
+        points = [Point("", "", dict(zip(names, row.tolist(), strict=True))) for row in rows]
+        runs.append(replace(run, evaluations=points))
+    return practised(replace(given, runs=runs))
+
+
+RISING, FALLING = (0.2, 0.5, 0.8, 0.9), (0.2, 0.6, 0.4, 0.1)
+
+
+def test_a_policy_that_gains_in_the_model_and_loses_in_reality_exploits_it():
+    first, second = practice(RISING, FALLING)
+    assert (first.arm, first.number, first.seeds, first.peak) == ("narrow", "success", 5, 1)
+    assert first.exploited is second.exploited is True
+    assert first.lost.value == pytest.approx(0.5, abs=0.05)
+    assert first.gained.value == pytest.approx(0.4, abs=0.05)
+    assert practice(RISING, RISING)[0].exploited is False
+    assert practice(FALLING, FALLING)[0].exploited is None  # both fall: the model does not promise more
+    assert practice(RISING, FALLING, seeds=4)[0].exploited is None
+    assert practice(RISING[:2], FALLING[:2]) == []
+
+
+def test_policies_are_jobs_of_their_own_and_are_not_scored():
+    shared = [*SMALL["shared"], "model.hidden=16"]
+    policies = {"longer": ["fit.steps=9"], "other": ["model=gru", "model.hidden=8"]}
+    arms = {"a": [], "b": ["model.members=3"]}
+    planned = plan_jobs(asked(arms=arms, shared=shared, policies=policies, imagined=7, ceiling=None))
+    longer, other = (job.settings for job in planned.policies)
+    assert (longer.fit.steps, longer.model["hidden"], other.model["hidden"]) == (9, 16, 8)
+    assert longer.evaluate.policy.episodes == other.evaluate.policy.episodes == 0
+    with refused(ConfigError, "random", got="random"):
+        asked(policies={"random": []})
+    assert asked(policies={}).digest == asked().digest != asked(policies=policies).digest
+
+
+def test_rankings_are_averaged_over_seeds():
+    def ranking(tau, imagined):
+        real = Outcomes(np.array([[0.0, 1.0], [1.0, 1.0], [0.0, 0.0]]), np.tile(imagined, (6, 2)), 2.0, 1.0)
+        other = replace(real, real=real.real[::-1] * 0)
+        found = score_ranking({"own": real, "random": other}, "success", 0, "digest")
+        return replace(found, kendall=Interval(tau, math.nan, math.nan))
+
+    given = results(NOISE[:2], NOISE[:2])
+    runs = [replace(run, ranking=ranking(run.place.seed / 2, 1.0)) for run in given.runs[:2]]
+    (found,) = ranked(replace(given, runs=[*runs, *given.runs[2:]]))
+    assert (found.arm, found.policies, found.kendall.value, found.horizons) == ("narrow", 2, 0.25, [1, 2])
+    assert found.optimism.value == pytest.approx(1 - 1 / 3)
+    assert found.reversed[-1].value == 0.5  # the model sees no difference
+    assert found.width.value <= 1
+
+
 # ---- on disk --------------------------------------------------------------------------------------------
+
+
+def episode(rewards):
+    """An episode with these rewards."""
+    ends = np.zeros(len(rewards), bool)
+    return Trajectory(
+        {"x": np.zeros((len(rewards) + 1, 1))}, np.zeros((len(rewards), 1)), rewards, ends, ends
+    )
 
 
 def finished(study, planned, value, manifest=None):
@@ -362,7 +433,9 @@ def finished(study, planned, value, manifest=None):
         digest = manifest or planned.manifests[job.world].digest
         rewards = np.full(3, value(job) / 3)
         scores = {
-            name: replace(policy_score([own, own + 0.1, own - 0.1], None, 1000), manifest=digest)
+            name: replace(
+                policy_score([episode(own + x) for x in (0, 0.1, -0.1)], None, 1000), manifest=digest
+            )
             for name, own in (("policy", rewards), ("random", rewards * 0))
         }
         save_evaluation(path, **scores)

@@ -6,10 +6,10 @@ A number that is not finite is ``null`` in JSON.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 EVALUATION_FILE = "evaluation.json"
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 def save_evaluation(
@@ -97,19 +99,32 @@ def load_evaluation(run_dir: Path) -> Evaluation | None:
     Raises:
         RunError: if the file is damaged.
     """
-    path = run_dir / EVALUATION_FILE
+    return load_numbers(run_dir / EVALUATION_FILE, Evaluation, _check)
+
+
+def load_numbers(path: Path, kind: type[T], check: Callable[[T], None] = lambda _: None) -> T | None:
+    """Return the scores that ``save_numbers`` wrote, None without a file.
+
+    Args:
+        path: of the file.
+        kind: the dataclass of the scores.
+        check: raises ValueError if parts of the scores do not fit each other.
+
+    Raises:
+        RunError: if the file is damaged.
+    """
     try:
         content = unsealed(read_json(path, RunError), path)
     except FileNotFoundError:
         return None
     try:
-        if unknown := sorted(content.keys() - {part.name for part in fields(Evaluation)}):
+        if unknown := sorted(content.keys() - {part.name for part in fields(kind)}):
             raise ValueError(f"it has {unknown[0]!r:.40}, which is not known here")
-        evaluation = msgspec.convert(_numbers(content), Evaluation)
-        _check(evaluation)
+        scores = msgspec.convert(_numbers(content), kind)
+        check(scores)
     except (ValueError, AttributeError) as error:
         raise RunError(f"{path} is damaged ({error})", advice="evaluate the run again") from error
-    return evaluation
+    return scores
 
 
 def _numbers(content: Any) -> Any:

@@ -11,6 +11,7 @@ from wmplay.studies.analysis import analyse
 from wmplay.studies.directory import StudyDirectory
 from wmplay.studies.jobs import plan_jobs
 from wmplay.studies.question import Question, read
+from wmplay.studies.ranking import rank_policies
 from wmplay.studies.results import read_results
 from wmplay.sweeps import launch
 from wmplay.system.progress import tell
@@ -40,10 +41,13 @@ def run(
     study.freeze(asked, planned.jobs, changed=changed)
     study.write_manifests(planned.manifests)
     again = f"wmplay study run {shlex.quote(str(file))}" + (f" dir={shlex.quote(str(dir))}" if dir else "")
+    if planned.policies:
+        launch([job.overrides for job in planned.policies], study.jobs, launcher, again)
     for number in asked.stops:
         seeds = asked.all_seeds[:number]
         jobs = {job.directory: job.overrides for job in planned.jobs if job.seed in seeds}
         launch(list(jobs.values()), study.jobs, launcher, again)
+        rank_policies(planned, study, seeds)
         if number < len(asked.all_seeds) and analyse(read_results(asked, study)).decided:
             tell(f"all comparisons are decided after {number} seeds: the study stops here")
             break

@@ -40,10 +40,11 @@ def plan(file: str | Path, *, dir: str | Path | None = None, pilot: str | Path |
     study = StudyDirectory(directory_of(asked, dir))
     planned = plan_jobs(asked)
     grid, seconds = _jobs_grid(planned, study)
-    jobs = {job.directory for job in planned.jobs}
+    jobs = {job.directory for job in (*planned.policies, *planned.jobs)}
     states = Counter(study.jobs.state(study.jobs.path / job) for job in jobs)
     done = f", {states['finished']} of them finished" if states["finished"] else ""
-    head = f"{asked.name}: {counted(len(jobs), 'job')}{done}; {duration(seconds)} left on this machine"
+    later = " without the rankings" if planned.policies else ""
+    head = f"{asked.name}: {counted(len(jobs), 'job')}{done}; {duration(seconds)} left on this machine{later}"
     parts: list[Any] = [Text(head), as_rich(grid)]
     for world, manifest in planned.manifests.items():
         left_out = f", {counted(manifest.solved, 'solved start')} left out" if manifest.has_goal else ""
@@ -58,18 +59,19 @@ def _jobs_grid(planned: Plan, study: StudyDirectory) -> tuple[Grid, float]:
     """Return a table of the arms, and the seconds of all unfinished jobs."""
     rows, total = [], 0.0
     told: set[str] = set()
-    for job in planned.jobs:
+    for job in (*planned.policies, *planned.jobs):
         if job.seed != planned.question.all_seeds[0] or job.directory in told:
             continue
         seconds, weights = estimate(job.settings)
-        every = [job] if job.ceiling else planned.of(job.arm, job.world)
+        ranked = job in planned.policies
+        every = [job] if job.ceiling or ranked else planned.of(job.arm, job.world)
         left = [each for each in every if not study.jobs.is_finished(study.jobs.path / each.directory)]
         told |= {each.directory for each in every}
         total += seconds * len(left)
         steps, updates = real_steps(job.settings), job.settings.fit.steps * job.settings.iterations
         rows.append(
             [
-                f"{job.arm} (ceiling)" if job.ceiling else job.arm,
+                f"{job.arm}{' (ceiling)' if job.ceiling else ' (policy)' if ranked else ''}",
                 job.world,
                 f"{len(every)}",
                 "–" if steps is None else f"{steps:,}",

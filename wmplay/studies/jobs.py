@@ -29,6 +29,8 @@ FREE = ("evaluate.every", "name")  # no part of a comparison
 WITHOUT_MODEL = ("model", "fit", "collect", "iterations", "improve")  # settings that an oracle has no use for
 ORACLE = ["model=oracle", "fit.steps=0", "collect.random_episodes=0", "iterations=1", "evaluate.every=1"]
 ORACLE += ["evaluate.prediction.episodes=0", "evaluate.generation.clips=0"]
+UNSCORED = [f"evaluate.{key}=0" for key in ("prediction.episodes", "generation.clips", "policy.episodes")]
+UNSCORED += ["evaluate.arbiter.clips=0", "report=false"]
 TOLERANCE = 0.01  # share by which planned real steps may miss the budget
 
 
@@ -65,6 +67,7 @@ class Plan:
     question: Question
     jobs: list[StudyJob]  # seeds first, so that a study that is stopped has whole seeds
     manifests: Mapping[str, Manifest]  # of each world
+    policies: list[StudyJob]  # whose policies are ranked; ``arm`` is the policy's name
 
     def of(self, arm: str, world: str, ceiling: bool = False) -> list[StudyJob]:
         """Return the jobs of an arm in a world, by seed."""
@@ -104,7 +107,8 @@ def plan_jobs(asked: Question) -> Plan:
         for seed in others
         for job in begun
     ]
-    return Plan(asked, [*begun, *ceilings, *again], manifests)
+    policies = [_policy(asked, name, world, first) for world in asked.worlds for name in asked.policies]
+    return Plan(asked, [*begun, *ceilings, *again], manifests, policies)
 
 
 def _first(jobs: Sequence[StudyJob], world: str) -> StudyJob:
@@ -133,6 +137,18 @@ def _job(asked: Question, arm: str, world: str, seed: int) -> StudyJob:
         overrides += _budget(asked.budget, settings, f"arm '{arm}' in world '{world}'")
     overrides.append(f"seed={seed}")
     return StudyJob(arm, world, seed, False, overrides, registry.compose(overrides))
+
+
+def _policy(asked: Question, name: str, world: str, seed: int) -> StudyJob:
+    """Return the job that makes a policy to be ranked; it is not evaluated itself.
+
+    Shared settings of a piece that the policy chooses itself do not apply to it.
+    """
+    own = asked.policies[name]
+    chosen = {each.key_or_group for each in parse(own) if "." not in each.key_or_group}
+    shared = [text for text in asked.shared if not _covers(chosen, parse([text])[0].key_or_group)]
+    overrides = [*_joined(own, [*asked.worlds[world], *shared]), *UNSCORED, f"seed={seed}"]
+    return StudyJob(name, world, seed, False, overrides, registry.compose(overrides))
 
 
 def _joined(own: Sequence[str], shared: Sequence[str]) -> list[str]:

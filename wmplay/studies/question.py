@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from wmplay.config.settings import Seed
 from wmplay.errors import ConfigError, UnknownName, suggestion
+from wmplay.evaluation.ranking.rank_run import OWN, RANDOM
 from wmplay.evaluation.scores import Evaluation
 from wmplay.system.reading import read_yaml
 
@@ -79,6 +80,8 @@ class Question:
         looks: numbers of seeds after which the study stops if all comparisons are decided.
         may_differ: settings in which arms may differ without naming them.
         ceiling: overrides of the same planner on the true dynamics; null = no ceiling.
+        policies: {name: overrides} of runs whose policies every arm's model ranks.
+        imagined: episodes of each ranked policy in the model; null = eleven times ``episodes``.
     """
 
     arms: Mapping[Name, Overrides]
@@ -98,6 +101,8 @@ class Question:
     looks: list[int] = field(default_factory=list)
     may_differ: list[str] = field(default_factory=list)
     ceiling: Overrides | None = field(default_factory=list)
+    policies: Mapping[Name, Overrides] = field(default_factory=dict)
+    imagined: Annotated[int, Meta(ge=2)] | None = None
 
     @property
     def all_seeds(self) -> list[int]:
@@ -128,7 +133,8 @@ class Question:
     @property
     def digest(self) -> str:
         """The identity of what is asked: of every entry except ``name`` and ``about``."""
-        content = {key: value for key, value in self.content().items() if key not in ("name", "about")}
+        left_out = ["name", "about", *(() if self.policies else ("policies", "imagined"))]
+        content = {key: value for key, value in self.content().items() if key not in left_out}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:DIGITS]
 
 
@@ -205,6 +211,9 @@ def _check(asked: Question, source: str) -> None:
             expected="one of real_steps, updates, flops, minutes",
         )
     check_metric(asked.metric)
+    for name in (RANDOM, OWN):
+        if name in asked.policies:
+            raise ConfigError(f"{source}: policy '{name}' is always ranked", got=name, advice="leave it out")
 
 
 def check_metric(metric: str) -> None:

@@ -12,6 +12,7 @@ from wmplay.contracts import Array
 from wmplay.errors import RunError, WmplayError, suggestion
 from wmplay.evaluation.files import load_evaluation
 from wmplay.evaluation.model_quality import Point, measured
+from wmplay.evaluation.ranking import Ranking, load_ranking
 from wmplay.evaluation.scores import Evaluation
 from wmplay.evaluation.statistics import Interval
 from wmplay.runs.disk.directory import RunDirectory
@@ -38,6 +39,7 @@ class Result:
         seconds: of the whole run.
         manifest: digest of the starts that it was scored on.
         evaluations: along the run.
+        ranking: of the study's policies by the run's model.
     """
 
     place: Place
@@ -53,6 +55,7 @@ class Result:
     seconds: float = math.nan
     manifest: str = ""
     evaluations: Sequence[Point] = ()
+    ranking: Ranking | None = None
 
     @property
     def counts(self) -> bool:
@@ -140,7 +143,7 @@ def _read(asked: Question, study: StudyDirectory, place: Place, manifests: Mappi
         why = study.jobs.failure(path) if status == "failed" else status
         return Result(place, status, "failed: " + why if status == "failed" else f"not finished ({why})")
     try:
-        evaluation = load_evaluation(path)
+        evaluation, ranking = load_evaluation(path), load_ranking(path)
         info = RunDirectory(path).read()
         lines = read_metrics(RunDirectory(path).metrics).sound
     except WmplayError as error:
@@ -177,6 +180,7 @@ def _read(asked: Question, study: StudyDirectory, place: Place, manifests: Mappi
         seconds=float(sum((info.get("wall") or {}).values())),
         manifest=digest,
         evaluations=measured({place.directory: lines}),
+        ranking=ranking,
     )
 
 

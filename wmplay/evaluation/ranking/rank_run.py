@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from gymnasium.vector import VectorEnv
@@ -17,7 +17,7 @@ from wmplay.contracts import Array, Policy, Trajectory
 from wmplay.envs.learned.env import LearnedVectorEnv
 from wmplay.envs.learned.starts import first_frames
 from wmplay.errors import ConfigError, UnknownName, UsageError
-from wmplay.evaluation.files import save_numbers
+from wmplay.evaluation.files import load_numbers, save_numbers
 from wmplay.evaluation.manifest import Manifest, draw_manifest
 from wmplay.evaluation.ranking.scoring import Measure, Outcomes, Ranking, progress, score_ranking
 from wmplay.runs.compatibility import adopt_settings, check_policy, check_spaces
@@ -29,21 +29,29 @@ from wmplay.system.device import use_threads
 from wmplay.system.progress import episodes_bar
 
 RANKING_FILE = "ranking.json"
+Acted: TypeAlias = tuple[Array, float]  # outcomes of episodes, and the seconds that one takes
 RANDOM, OWN = "random", "own"  # names of the random policy, and of the run's own
 
 
 def rank_run(
-    path: str | Path, policies: Sequence[str], overrides: Sequence[str] = (), imagined: int | None = None
+    path: str | Path,
+    policies: Sequence[str] | Mapping[str, str],
+    overrides: Sequence[str] = (),
+    imagined: int | None = None,
+    acted: dict[str, Acted] | None = None,
 ) -> Ranking:
     """Rank policies by the world model of a run and by the real world; write ``ranking.json`` into the run.
 
     Args:
         path: of the run with the model.
         policies: each "random", "own" (the run's policy), the path of a run or of an export, or the name of a
-            planner, which then plans with the run's model to the run's objective.
+            planner, which then plans with the run's model to the run's objective. A mapping gives each a
+            name of its own.
         overrides: single values, for example ``["evaluate.policy.episodes=100"]``, the number of real
             episodes of each policy.
         imagined: number of imagined episodes of each policy; None is eleven times that of real ones.
+        acted: real outcomes by the name of a policy, from runs with the same evaluation and another model;
+            what is not known is added.
 
     Raises:
         UsageError: for fewer than two policies, fewer than two real or further imagined episodes.
@@ -56,12 +64,18 @@ def rank_run(
         adopt_settings(run, continued_settings(run.directory, overrides))
         real = run.settings.evaluate.policy.episodes
         total = 11 * real if imagined is None else imagined
-        _check_numbers(policies, real, total)
+        sources = policies if isinstance(policies, Mapping) else {name: name for name in policies}
+        _check_numbers(list(policies), real, total)
         use_threads(run.threads, run.directory.read().get("machine", {}).get("threads"))
-        acting = {name: _policy(run, name) for name in policies}
-        ranking = _Worlds(run, real, total).rank(acting)
+        acting = {name: _policy(run, source) for name, source in sources.items()}
+        ranking = _Worlds(run, real, total).rank(acting, {} if acted is None else acted)
         save_numbers(run.path / RANKING_FILE, ranking)
     return ranking
+
+
+def load_ranking(run_dir: Path) -> Ranking | None:
+    """Return the ranking in a run directory, None without one. Raise RunError if it is damaged."""
+    return load_numbers(run_dir / RANKING_FILE, Ranking)
 
 
 def _check_numbers(policies: Sequence[str], real: int, total: int) -> None:
@@ -136,23 +150,28 @@ class _Worlds:
         self.frames = self._first_frames(total)
         check_spaces(self._learned(0), run.env, "acting in the model")
 
-    def rank(self, policies: dict[str, Policy | None]) -> Ranking:
-        """Return the ranking of policies by name."""
-        outcomes = {name: self._outcomes(name, policy) for name, policy in policies.items()}
+    def rank(self, policies: dict[str, Policy | None], acted: dict[str, Acted]) -> Ranking:
+        """Return the ranking of policies by name; real outcomes of others than the run's own are kept."""
+        outcomes = {
+            name: self._outcomes(name, policy, {} if name == OWN else acted)
+            for name, policy in policies.items()
+        }
         return score_ranking(outcomes, self.measure, self._seed, self.manifest.digest)
 
     @property
     def _seed(self) -> int:
         return self.run.settings.evaluate.seed
 
-    def _outcomes(self, name: str, policy: Policy | None) -> Outcomes:
-        with closing(real_env(self.run.settings, self.real)) as env:
-            seeds = self.manifest.seeds[: self.real]
-            real = self._timed(f"{name}, real", policy, self.real, lambda _: env, seeds)
+    def _outcomes(self, name: str, policy: Policy | None, acted: dict[str, Acted]) -> Outcomes:
+        if name not in acted:
+            with closing(real_env(self.run.settings, self.real)) as env:
+                seeds = self.manifest.seeds[: self.real]
+                acted[name] = self._timed(f"{name}, real", policy, self.real, lambda _: env, seeds)
+        real = acted[name]
         imagined = self._timed(f"{name}, imagined", policy, len(self.manifest.seeds), self._learned)
         return Outcomes(real[0], imagined[0], real[1], imagined[1])
 
-    def _timed(self, *given: Any) -> tuple[Array, float]:
+    def _timed(self, *given: Any) -> Acted:
         """Return the outcomes of ``_episodes``, and the seconds that one takes."""
         began = time.perf_counter()
         found = list(self._episodes(*given))

@@ -23,8 +23,10 @@ from wmplay.studies.conduct import directory_of, run
 from wmplay.studies.directory import StudyDirectory
 from wmplay.studies.display.checkpoints import checkpoint_grid, recommendation
 from wmplay.studies.display.plots import profile_plot, scores_plot
+from wmplay.studies.display.ranking import practice_grid, ranking_grid
 from wmplay.studies.display.tables import grids, reasons, verdict, whole
 from wmplay.studies.question import Question, differences, read
+from wmplay.studies.ranking import practised, ranked
 from wmplay.studies.results import Results, read_results
 from wmplay.system.files import check_links, unsealed, write_sealed_json, written_beside
 from wmplay.system.reading import read_json
@@ -66,10 +68,13 @@ def report(file: str | Path, *, dir: str | Path | None = None) -> tuple[StudyDir
     results = read_results(asked, study)
     answers = analyse(results)
     tables, said = grids(results, answers), verdict(asked, answers)
-    judged = judge(results)
+    judged, orders, practices = judge(results), ranked(results), practised(results)
+    more = [*map(checkpoint_grid, judged), *([ranking_grid(orders)] if orders else [])]
+    more += [practice_grid(practices)] if practices else []
     _write_csv(results, study.path / CSV_FILE)
     content = _answers(study, results, answers, changes)
-    content["checkpoints"] = _finite([asdict(each) for each in judged])
+    further: dict[str, Sequence[Any]] = {"checkpoints": judged, "rankings": orders, "practice": practices}
+    content |= {name: _finite([asdict(each) for each in found]) for name, found in further.items()}
     write_sealed_json(study.path / JSON_FILE, content)
     sections: dict[str, Sequence[Part]] = {
         "Changed after the first run": [_list(changes)] if changes else [],
@@ -87,6 +92,8 @@ def report(file: str | Path, *, dir: str | Path | None = None) -> tuple[StudyDir
         "Checkpoints": [*map(checkpoint_grid, judged), _list([recommendation(each) for each in judged])]
         if judged
         else [],
+        "Rankings of policies": [ranking_grid(orders)] if orders else [],
+        "Practice in the model": [practice_grid(practices)] if practices else [],
         "Equal footing": [*tables[3:], _list(_footing(results, answers, study))],
         "The question": [folded("As it was asked", f"<pre>{escape(_as_yaml(asked))}</pre>")],
     }
@@ -101,7 +108,7 @@ def report(file: str | Path, *, dir: str | Path | None = None) -> tuple[StudyDir
     )
     title = asked.about or asked.name
     write_page(study.path, sections, kicker="wmplay study", title=title, verdict=said, note=note)
-    return study, tables, said
+    return study, [*tables, *more], said
 
 
 def study(file: str | Path, *, dir: str | Path | None = None, launcher: Sequence[str] = ()) -> dict[str, Any]:
