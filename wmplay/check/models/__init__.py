@@ -199,13 +199,13 @@ def observations_matter(trial: Trial) -> None:
             f"predictions after {SEEN} more steps are those from the first frame",
             "take in what observe is given",
         )
+    later, action = trial.frames(1, SEEN + 1), trial.segment.action[:, :SEEN]
+    usual = trial.outcome(trial.model, trial.model.observe(ignorant, action, later))
     for key, value in now.items():
         at_first = trial.outcome(trial.model, trial.model.initial({**now, key: other[key]}))
-        later = trial.frames(1, SEEN + 1)
-        rolled = {**later, key: later[key].roll(1, 0)}
-        seen = trial.model.observe(ignorant, trial.segment.action[:, :SEEN], rolled)
         unseen = torch.equal(at_first, one) and not torch.equal(value, other[key])
-        if unseen and not torch.equal(trial.outcome(trial.model, seen), trial.outcome(trial.model)):
+        seen = trial.model.observe(ignorant, action, {**later, key: later[key].roll(1, 0)})
+        if unseen and not torch.equal(trial.outcome(trial.model, seen), usual):
             raise Broken(
                 f"'{key}' counts in later frames, but not in the first one", "take it in in initial, too"
             )
