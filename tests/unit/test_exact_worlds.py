@@ -14,7 +14,7 @@ from wmplay.envs.exact.catch import Catch
 from wmplay.envs.exact.deep_sea import DeepSea
 from wmplay.envs.exact.pendulum_screen import PendulumScreen
 from wmplay.envs.exact.ring import Ring, occupancy
-from wmplay.envs.exact.shapes16 import DIRECTIONS, SIZE, Shapes16
+from wmplay.envs.exact.shapes16 import DIRECTIONS, SIZE, Shapes16, stopped
 from wmplay.envs.exact.shapes64 import SPEED, Shapes64
 from wmplay.envs.exact.springs import Springs
 from wmplay.envs.exact.two_rooms import MOVES, TwoRooms
@@ -269,6 +269,22 @@ def test_the_best_guess_of_shapes16_pixel_by_pixel() -> None:
     assert bits[0] == pytest.approx(20.1, abs=0.05)
     assert sum(bits) == pytest.approx(130, abs=0.5)
     assert SIZE == 16
+
+
+def test_a_square_leaves_the_edge_in_every_direction_that_stays_inside() -> None:
+    env, last = Shapes16(steps=40), SIZE - 3
+    begun = np.array([(0, 5, 0), (last, last, 7), (5, 0, 3), (5, 5, 0)], float)  # up, down, to the left, free
+    assert stopped(begun).tolist() == [True, True, True, False]
+    generators = [np.random.default_rng(seed) for seed in range(4)]
+    moves = [set() for _ in begun]
+    for _ in range(80):
+        after = env.advance(begun, np.zeros((4, 1)), generators)[0]
+        for seen, step in zip(moves, (after - begun)[:, :2].astype(int), strict=True):
+            seen.add(tuple(step.tolist()))
+        assert (abs((after - begun)[:, :2]).max(1) == 1).all()
+        assert ((after[:, :2] >= 0) & (after[:, :2] <= last)).all()
+        np.testing.assert_array_equal(DIRECTIONS[after[:, 2].astype(int)], (after - begun)[:, :2])
+    assert [len(seen) for seen in moves] == [5, 3, 5, 1]
 
 
 def test_the_directions_of_shapes64_are_told_by_the_second_frame_alone() -> None:

@@ -1,7 +1,8 @@
 """Shapes16: a square that moves in one of eight directions, the smallest video with an uncertain future.
 
 The first frame does not tell the direction, the second does: a perfect model spends 3 bits on the second
-frame and nothing on all others. After Xue et al. 2016 (arXiv 1607.02586), whose shapes move likewise.
+frame and nothing on all others. After Xue et al. 2016 (arXiv 1607.02586), whose shapes move likewise. In
+longer episodes the square meets the edge, and leaves it in a direction that is drawn anew.
 """
 
 from __future__ import annotations
@@ -19,19 +20,22 @@ DIRECTIONS = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) 
 
 
 class Shapes16(ExactWorld):
-    """A square of 3 x 3 pixels that moves by one pixel a step and never touches the edge in 4 steps.
+    """A square of 3 x 3 pixels that moves by one pixel a step and is never stopped by the edge in 4 steps.
+
+    Where its direction would lead it out, a direction that does not is drawn, all with equal probability.
 
     Observation: ``screen`` [16, 16] uint8. The action changes nothing. State: row, column, direction 0 .. 7.
 
     Args:
+        steps: of an episode.
         render_mode: see ``ExactWorld``.
     """
 
     metadata = {**ExactWorld.metadata, "passive": True}  # noqa: RUF012
 
-    def __init__(self, render_mode: RenderMode | None = None) -> None:
+    def __init__(self, steps: int = STEPS, render_mode: RenderMode | None = None) -> None:
         screen, action = Box(0, 1, (SIZE, SIZE), np.uint8), Box(-1, 1, (1,), np.float32)
-        super().__init__({"screen": screen}, action, STEPS, render_mode)
+        super().__init__({"screen": screen}, action, steps, render_mode)
 
     def start(self, generators: Sequence[np.random.Generator]) -> Array:
         """Draw a place and a direction."""
@@ -43,7 +47,10 @@ class Shapes16(ExactWorld):
     ) -> tuple[Array, Array, Array]:
         """Move by one pixel."""
         following = state.copy()
-        following[:, :2] += DIRECTIONS[state[:, 2].astype(int)]
+        for row in np.flatnonzero(stopped(state)).tolist():
+            ways = np.array([(*state[row, :2], way) for way in range(len(DIRECTIONS))])
+            following[row, 2] = generators[row].choice(np.flatnonzero(~stopped(ways)))
+        following[:, :2] += DIRECTIONS[following[:, 2].astype(int)]
         return following, np.zeros(len(state)), np.zeros(len(state), np.bool_)
 
     def observe(self, state: Array) -> dict[str, Array]:
@@ -58,5 +65,11 @@ class Shapes16(ExactWorld):
 
     @staticmethod
     def best_bits() -> float:
-        """Return the bits of a video, given its first frame, under the true distribution."""
+        """Return the bits of a video of 4 steps, given its first frame, under the true distribution."""
         return float(np.log2(len(DIRECTIONS)))
+
+
+def stopped(state: Array) -> Array:
+    """Return whether the edge stops the square in its direction, [n] bool of states [n, 3]."""
+    place = state[:, :2] + DIRECTIONS[state[:, 2].astype(int)]
+    return np.asarray(((place < 0) | (place > SIZE - SIDE)).any(1))

@@ -166,13 +166,19 @@ class SVG(nn.Module):
 
         Metrics: ``loss/<key>``, ``loss/kl``, ``loss/reward``, ``loss/continuation``, each before its weight.
         """
-        steps = self._known(segment)
+        steps = self.along(segment)
         values = {term(self.frames.key): -self._log_likelihood(steps, segment), "kl": steps.kl}
         values |= self.outcome.negative_log_likelihoods(steps.told, segment)
         terms = {name: masked_mean(value, segment.mask) for name, value in values.items()}
         weights = {**self.outcome.weights, "kl": self.kl_weight}
         total = torch.stack([weights.get(name, 1.0) * value for name, value in terms.items()]).sum()
         return total, {f"loss/{name}": value.detach() for name, value in terms.items()}
+
+    def along(self, segment: Segment) -> Steps:
+        """Return the steps along a segment, with latents drawn from the posterior."""
+        first = self.initial({key: value[:, 0] for key, value in segment.observation.items()})
+        frames, action = self.frames.planes(segment.observation), self.encode_action(segment.action)
+        return self._along(first, frames, action, sampled=True)
 
     @torch.no_grad()
     def surprise(self, segment: Segment) -> Surprise:
@@ -181,17 +187,11 @@ class SVG(nn.Module):
 
         Draws come from torch's global generator.
         """
-        steps = self._known(segment)
+        steps = self.along(segment)
         nats = steps.kl - self._log_likelihood(steps, segment)
         return Surprise(nats, "exact" if self.kind == "none" else "bound")
 
     # ---- parts -----------------------------------------------------------------------------------
-
-    def _known(self, segment: Segment) -> Steps:
-        """Return the steps along a segment, with latents drawn from the posterior."""
-        first = self.initial({key: value[:, 0] for key, value in segment.observation.items()})
-        frames, action = self.frames.planes(segment.observation), self.encode_action(segment.action)
-        return self._along(first, frames, action, sampled=True)
 
     def _along(self, belief: Belief, frames: Tensor, action: Tensor, sampled: bool) -> Steps:
         """Return the steps along known frames [B, T + 1, C, H, W], all at once."""
