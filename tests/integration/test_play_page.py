@@ -274,6 +274,14 @@ def test_what_the_page_cannot_compute_is_refused() -> None:
         step_program(Odd(), belief, torch.zeros(1, 1, 2), "lcd", sampled=False)  # type: ignore[arg-type]
 
 
+def test_a_model_that_predicts_no_screen_is_refused_before_the_page_opens(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(run), "model", wmplay.make("model", "cpc", env=run.env))
+    with refused(ConfigError, "lcd"):
+        games_of_run(run, tmp_path / "cases")
+
+
 def test_small_screens_need_no_sideways_scrolling(page: Page) -> None:
     page.set_viewport_size({"width": 360, "height": 700})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360

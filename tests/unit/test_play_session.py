@@ -214,7 +214,7 @@ def test_a_scene_is_set_by_hand() -> None:
     on_the_lamp = np.subtract(after[1], after[0])
     with refused(WmplayError):
         session.answer(Move(0, *on_the_lamp.tolist()))
-    with refused(ConfigError):
+    with refused(WmplayError, "fit"):
         session.answer(Move(0, 1.0, 0.0))
     with refused(WmplayError, 5, expected="1"):
         session.answer(Move(5, 0.0, 0.0))

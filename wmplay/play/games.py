@@ -47,14 +47,18 @@ class Games:
         with_picture.close()
         if run is not None and run.model is None:
             raise ConfigError(f"{run.path} has no world model", advice="play its env: wmplay play env=...")
+        if run is not None:
+            self._learned(run)  # refuses a model that predicts no screen
 
     def session(self) -> Session:
         """Return a new game."""
         env, run = build_env(self.config), self._run
         if run is None:
             return Session(env, seed=self._seed)
-        learned = LearnedWorld(run.model, self.shown, run.device)
-        return Session(env, learned, _drivers(run), self._seed, keeper(self._cases, run, env))
+        return Session(env, self._learned(run), _drivers(run), self._seed, keeper(self._cases, run, env))
+
+    def _learned(self, run: LoadedRun) -> LearnedWorld:
+        return LearnedWorld(run.model, self.shown, run.device)
 
 
 def games_of_run(run: LoadedRun, cases: Path, seed: int = 0) -> Games:

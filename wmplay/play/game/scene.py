@@ -9,7 +9,7 @@ import numpy as np
 
 from wmplay.contracts import Array
 from wmplay.envs.lcd.env import LcdEnv
-from wmplay.errors import WmplayError
+from wmplay.errors import ConfigError, WmplayError
 
 
 class Scene:
@@ -53,6 +53,10 @@ class Scene:
         group = self._groups[body]
         state[group, 0] += right * world.width
         state[group, 1] -= down * world.height
-        if self._env.touches(state, group):
+        try:
+            fits = not self._env.touches(state, group)
+        except ConfigError:  # a body is outside of the walls
+            fits = False
+        if not fits:
             raise WmplayError("the body does not fit there", advice="drop it where it touches nothing")
         return state

@@ -22,6 +22,7 @@ const wire = new Wire({
   },
   strip: (message) => {
     strip?.load(message);
+    if (find("notice").classList.contains("wrong")) tell("");
     if (document.activeElement !== find("seed")) find("seed").value = message.seed;
     showBranches(message);
   },
@@ -79,6 +80,7 @@ function draw() {
     screens.difference.showDifference(real, learned);
     find("spread").textContent = `spread ${fixed(message.spread, 3)} · confidence ${fixed(message.confidence)}`;
   } else if (hello.model) {
+    find("spread").textContent = "";
     screens.learned.showLearned(real, null);
     screens.difference.showDifference(real, real);
   }
@@ -245,6 +247,7 @@ find("real").onpointerup = () => {
   const [right, down] = [drag.to[0] - drag.from[0], drag.to[1] - drag.from[1]];
   if (Math.hypot(right, down) > 0.01) wire.send("move", { body: drag.body, right: clip(right), down: clip(down) });
   drag = null;
+  screens.real.showReal(frame.screens.real); // without the line
 };
 
 const clip = (x) => Math.max(-1, Math.min(1, x));
