@@ -221,8 +221,8 @@ def _with_goals(predicted: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> M
 
 def _missing(objective: str, error: KeyError, seen: Mapping[str, Tensor]) -> ConfigError:
     return ConfigError(
-        f"{objective}: there is no {error} in {', '.join(seen)}: the env acted in "
-        "needs the run's task (while collecting too: collect.env), the model its observations"
+        f"{objective}: there is no {error} in what is predicted ({', '.join(seen) or 'nothing'}): the env "
+        "acted in needs the run's task (while collecting too: collect.env), the model its observations"
     )
 
 

@@ -80,7 +80,7 @@ class VectorInputs(nn.Module):
                 there = "missing" if found is None else f"of size {'x'.join(map(str, found))}"
                 raise SpaceError(
                     f"this policy looks at the vector '{key}' of size {'x'.join(map(str, shape))}, which is "
-                    f"{there} in the observations ({', '.join(observation)})",
+                    f"{there} in the observations ({', '.join(observation) or 'none'})",
                     advice="let it act in the env it was made for",
                 )
             parts[key] = observation[key].float().flatten(-len(shape))
