@@ -23,7 +23,8 @@ from wmplay.runs.worlds import longest_episode, steps_of_starts
 from wmplay.studies.question import Budget, Question
 from wmplay.studies.work import flops_of_update
 
-STUDYS_OWN = ("seed", "name", "dir", "run", "evaluate.policy", "evaluate.seed", "report")
+SCORED = ("evaluate.policy.episodes", "evaluate.policy.starts")
+STUDYS_OWN = ("seed", "name", "dir", "run", "evaluate.seed", "report", *SCORED)
 NEVER_DIFFER = ("env", "evaluate", "collect.max_episode_steps", "collect.env")
 FREE = ("evaluate.every", "name")  # no part of a comparison
 WITHOUT_MODEL = ("model", "fit", "collect", "iterations", "improve")  # settings that an oracle has no use for

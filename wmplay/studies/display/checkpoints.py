@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from wmplay.evaluation.statistics import Interval
 from wmplay.report.numbers import broken, counted, interval, number, percent
 from wmplay.report.tables import Grid
 from wmplay.studies.checkpoints import Judged, Tells
@@ -50,18 +49,13 @@ def _rho(tells: Tells | None) -> str:
 
 def recommendation(judged: Judged) -> str:
     """Return what the numbers allow to recommend for a world, in a sentence or two."""
-    if not math.isfinite(judged.held_out.value):
-        return f"{judged.world}: no recommendation: it takes two seeds, of which all arms have a number."
-    found = (
-        f"chosen on the other seeds, the best number prefers the worse of two checkpoints of a run in "
-        f"{percent(judged.held_out)} of the cases; "
-        f"the younger one is the worse in {percent(_age(judged))}"
-    )
     if judged.best is None:
+        return f"{judged.world}: no number is known of all arms; take the last checkpoint."
+    found = (
+        f"of two checkpoints of a run, {judged.best} prefers the worse in {percent(judged.wrong)} of the "
+        f"cases, and the age in {percent(judged.age)} (p {number(judged.p)} that the best of all numbers is "
+        "no better than the age or than a coin)"
+    )
+    if not judged.recommended:
         return f"{judged.world}: take the last checkpoint; no number is shown to tell more: {found}."
     return f"{judged.world}: choose a checkpoint by {judged.best}: {found}."
-
-
-def _age(judged: Judged) -> Interval:
-    value = judged.held_out.value + judged.ahead.value
-    return Interval(value, math.nan, math.nan)
