@@ -152,6 +152,11 @@ def _scaled(value: Any, factor: float) -> Any:
     return max(MULTIPLE, round(value * factor / MULTIPLE) * MULTIPLE)
 
 
+def kept() -> dict[str, Any]:
+    """Return the finished cells."""
+    return json.loads(FILE.read_text()) if FILE.exists() else {}
+
+
 def cell(model: str, world: str, seed: int) -> dict[str, Any]:
     """Return the numbers of one cell, or the reason why the model does not go with the world."""
     start, reasons = time.process_time(), list[str]()
@@ -314,7 +319,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no cell after this time")
     given = parser.parse_args()
-    cells: dict[str, Any] = json.loads(FILE.read_text()) if FILE.exists() else {}
+    cells = kept()
     if given.what == "page":
         text, shown = PAGE.read_text(), "\n".join(tables(dict(sorted(cells.items()))))
         PAGE.write_text(re.sub(f"(?s){BEGIN}.*{END}", lambda _: f"{BEGIN}\n\n{shown}\n{END}", text))
@@ -325,10 +330,10 @@ def main() -> None:
         if (model in SLOW) != slow:
             continue
         key = f"{model}/{world}/{seed}"
-        if key not in cells and time.monotonic() - begin < 60 * given.minutes:
-            cells[key] = cell(model, world, seed)
-            print(key, json.dumps(cells[key]), flush=True)
-            FILE.write_text(json.dumps(cells, indent=1, sort_keys=True) + "\n")
+        if key not in kept() and time.monotonic() - begin < 60 * given.minutes:
+            found = {key: cell(model, world, seed)}
+            print(json.dumps(found), flush=True)
+            FILE.write_text(json.dumps({**kept(), **found}, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from refusals import assert_tokens, refusal, refused
 import wmplay
 from wmplay.cards.verify import Comparison, check_agreement, verify
 from wmplay.cli import main
-from wmplay.errors import CardError, DamagedError, RunError, UnknownName, WmplayError
+from wmplay.errors import CardError, DamagedError, RunError, UnknownName, UsageError, WmplayError
 from wmplay.evaluation.statistics import Interval
 
 RUN = (
@@ -77,6 +77,7 @@ def test_a_card_says_what_the_run_is_and_how_well_it_does(out: Path) -> None:
 def test_a_run_agrees_with_its_card(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(out), "--verify"]) == 0
     assert f"{out} agrees with its card" in capsys.readouterr().out
+    assert not any(each.name.startswith("policy") for each in verify(out, episodes=0))
     few = verify(out, episodes=2)
     assert all(each.agrees for each in few)
     assert next(each for each in few if each.name == "policy/success").card.value in (0, 0.5, 1)
@@ -132,6 +133,8 @@ def test_what_has_no_card_to_verify(made: Path, out: Path, capsys: pytest.Captur
     forge(out, {"numbers": {}})
     with refused(CardError, out):
         verify(out)
+    with refused(UsageError, "episodes", got=1):
+        verify(out, episodes=1)
     assert_tokens(refusal(capsys, "eval", str(out), "--verify", "seed=1"), ("--verify", "seed=1"))
     assert_tokens(refusal(capsys, "eval", str(out), "--episodes", "3"), ("--episodes", "--verify"))
     for damage in ({"numbers": 3}, {"episodes": {"policy": {"returns": "x"}}}, {"evaluate": {"seed": "x"}}):

@@ -13,7 +13,7 @@ import numpy as np
 from wmplay.cards.card import Card, Episodes, read_card
 from wmplay.cards.scoring import OWN, digest_of_held_out, episodes_of, numbers, score
 from wmplay.config.settings import Settings, settings_of
-from wmplay.errors import CardError, RunError
+from wmplay.errors import CardError, RunError, UsageError
 from wmplay.evaluation.manifest import draw_manifest
 from wmplay.evaluation.statistics import Interval, mean_interval, success_rate
 from wmplay.runs.disk.portable import is_portable
@@ -48,13 +48,16 @@ def verify(path: Path, episodes: int | None = None) -> list[Comparison]:
 
     Args:
         path: of the export, or the name of a run that comes with wmplay.
-        episodes: starts of the manifest to act from, two or more, the first ones; None = all. Predictions
-            are always scored on all held-out episodes.
+        episodes: starts of the manifest to act from, the first ones: two or more, or 0 for predictions
+            alone; None = all. Predictions are always scored on all held-out episodes.
 
     Raises:
+        UsageError: for one episode, which has no interval.
         CardError: if the export has no card, or one without numbers; if its starts are others here.
         RunError: if the path is no export, or if a file changed since it was written.
     """
+    if episodes == 1:
+        raise UsageError("episodes is 1", got=1, expected="0 for predictions alone, or at least 2")
     path = where(path)
     if not is_portable(path):
         raise RunError(
@@ -118,6 +121,8 @@ def _comparisons(card: Card, scores: dict[str, Any], episodes: int) -> Iterator[
     again = episodes_of(scores)
     for name, number in card.numbers.items():
         policy, _, quantity = name.partition("/")
+        if policy in OWN and not episodes:
+            continue
         if policy in OWN and policy in again:
             first = _of_first(card.episodes[policy], episodes)
             yield Comparison(name, first[quantity], _of_first(again[policy], episodes)[quantity])

@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what = "score an export again on the episodes of its card, and compare the numbers"
     parser.add_argument("--verify", action="store_true", help=what)
-    few = "with --verify: act from the first N starts of the card alone"
-    parser.add_argument("--episodes", type=at_least(2), metavar="N", help=few)
+    few = "with --verify: act from the first N starts of the card alone; 0 = compare predictions alone"
+    parser.add_argument("--episodes", type=at_least(0), metavar="N", help=few)
 
 
 def run(options: argparse.Namespace) -> None:
