@@ -208,6 +208,9 @@ def test_a_run_keeps_its_pairs_and_shows_them(tmp_path: Path) -> None:
     pairs = load_pairs(tmp_path)
     assert pairs.keys() == score[1].keys()
     figure = violation_plot(score[0], pairs)
+    frames, surprise = figure.axes[:2]
+    assert frames.get_xlim() == surprise.get_xlim()
+    assert {tuple(image.get_extent()[:2]) for image in frames.images} >= {(-0.96, 0.96), (11.04, 12.96)}
     assert len(figure.axes) == 2 * len(pairs)
     (grid,) = model_grids(loaded)
     assert len(grid.rows) == len(pairs)

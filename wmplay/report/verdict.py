@@ -5,11 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from wmplay.evaluation.scores import MODEL, Evaluation, FeatureScore, KeyScore, PolicyScore, PredictionScore
+from wmplay.evaluation.scores import (
+    MODEL,
+    Evaluation,
+    FeatureScore,
+    KeyScore,
+    PolicyScore,
+    PredictionScore,
+    ViolationScore,
+)
 from wmplay.evaluation.statistics import Interval
 from wmplay.report.labels import METRICS, POLICY, RANDOM, SAMPLED
 from wmplay.report.numbers import counted, interval, number, percent
 from wmplay.report.run_files import RunFiles
+
+CHANCE = 0.5  # part of the sets in which impossible events surprise more by chance
 
 
 def verdict(run: RunFiles) -> str:
@@ -20,6 +30,8 @@ def verdict(run: RunFiles) -> str:
         parts.append(_prediction(evaluation.prediction))
     elif evaluation.features is not None:
         parts.append(_features(evaluation.features))
+    if evaluation.violation is not None:
+        parts.append(_violation(evaluation.violation))
     main = main_policy(evaluation)
     if main is not None:
         parts.append(_policy(main, evaluation.policies))
@@ -51,6 +63,14 @@ def _features(score: FeatureScore) -> str:
     read = " and ".join(f"{number(each.r2.value)} of {key}" for key, each in score.keys.items())
     text = f"a linear probe reads {read} (R2) from the features" if read else "the model has features"
     return f"{text}, and the latents have an effective rank of {number(score.rank)}"
+
+
+def _violation(score: ViolationScore) -> str:
+    noticed = [name for name, kind in score.kinds.items() if kind.sets[MODEL].low > CHANCE]
+    names = f" ({', '.join(name.replace('_', ' ') for name in noticed)})" if noticed else ""
+    return (
+        f"the model notices {len(noticed)} of {counted(len(score.kinds), 'kind')} of impossible events{names}"
+    )
 
 
 def _ahead(result: KeyScore, horizon: int) -> str:

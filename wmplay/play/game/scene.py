@@ -54,7 +54,7 @@ class Scene:
         state[group, 0] += right * world.width
         state[group, 1] -= down * world.height
         try:
-            fits = not self._env.touches(state, group)
+            fits = bool(state[group, 1].min() > 0) and not self._env.touches(state, group)
         except ConfigError:  # a body is outside of the walls
             fits = False
         if not fits:
