@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from wmplay.check.fixtures.planning_problems import ROWS, Problem, Solver, problem, quadratic, solve
-from wmplay.check.planners.regrets import FEW, HORIZON, MANY, PLENTY, changed, percent
+from wmplay.check.planners.regrets import FEW, HORIZON, MANY, changed, percent, plenty
 from wmplay.check.report import Broken, NotTried
 
 NUMBERS = (23, 59, 101, 1021)  # of candidates; primes, so that no chunk divides them
@@ -130,7 +130,7 @@ def a_bad_warm_start_is_left(solver: Solver) -> None:
     """Check that a search from a bad plan finds a much better one."""
     for kind, space in solver.each():
         task = problem(space, quadratic)
-        planner = solver.build(space, candidates=PLENTY, horizon=HORIZON)
+        planner = solver.build(space, candidates=plenty(solver, space), horizon=HORIZON)
         steps = solve(solver.build(space, candidates=FEW, horizon=HORIZON), task, solver.seed).action.shape[1]
         away = (task.goal < 0.5).to(task.goal.dtype)
         start = task.model.action_at(away).unsqueeze(1).repeat_interleave(steps, 1)

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium
 import torch
 from torch import Tensor
 
-from wmplay.check.fixtures.planning_problems import Problem, Solver, solve
+from wmplay.check.fixtures.planning_problems import ROWS, Problem, Solver, problem, quadratic, solve
 from wmplay.contracts import Prediction, Score
 
 HORIZON, FEWEST, FEW, MANY, PLENTY = 3, 2, 11, 101, 4099
+OFTEN = 8  # times that a search by samples scores a candidate, at most; gradient steps score it more often
 SEEDS, AT_FIRST = 23, 5  # over which means are taken; of them, those that may settle it
+
+
+def plenty(solver: Solver, space: gymnasium.Space[Any]) -> int:
+    """Return the number of candidates of a thorough search: fewer than PLENTY where each is scored often."""
+    task = problem(space, quadratic)
+    solve(solver.build(space, candidates=FEW), task, solver.seed)
+    often = sum(map(len, task.asked)) / (ROWS * FEW)
+    return int(PLENTY * OFTEN / max(often, OFTEN))
 
 
 def regrets(
