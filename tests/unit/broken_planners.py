@@ -293,7 +293,7 @@ class OneSpreadForAllRows(Honest):
         return super().spread(elites).mean(0).expand(elites[:, 0].shape)
 
 
-@breaks("batch invariance")
+@breaks("as good alone as among others")
 class DividesItsCandidatesAmongTheRows(Honest):
     def search(self, model: Any, belief: Any, *args: Any) -> Plan:
         usual = self.candidates

@@ -19,6 +19,7 @@ from wmplay.check.planners.drawing import (
     rows_draw_for_themselves,
 )
 from wmplay.check.planners.manners import (
+    as_good_alone_as_among_others,
     bad_scores_do_no_harm,
     batch_invariance,
     candidates_come_row_by_row,
@@ -49,18 +50,19 @@ PROPERTIES: tuple[Property[Solver], ...] = (
     Property(scores_are_true),
     Property(stays_within_bounds),
     Property(batch_invariance),
+    Property(as_good_alone_as_among_others, after=(batch_invariance,), slow=True),
     Property(rows_draw_for_themselves),
     Property(later_candidates_are_better),
-    Property(every_candidate_counts, after=(later_candidates_are_better,)),
+    Property(every_candidate_counts, after=(later_candidates_are_better,), slow=True),
     Property(finds_the_best_of_a_quadratic, after=(later_candidates_are_better,)),
     Property(finds_the_deeper_of_two_valleys, after=(finds_the_best_of_a_quadratic,), slow=True),
     Property(each_step_has_its_own_action, after=(finds_the_best_of_a_quadratic,)),
     Property(plans_are_on_time, after=(each_step_has_its_own_action,), slow=True),
     Property(more_candidates_are_not_worse, after=(finds_the_best_of_a_quadratic,), slow=True),
-    Property(a_bad_warm_start_is_left, after=(finds_the_best_of_a_quadratic,)),
+    Property(a_bad_warm_start_is_left, after=(finds_the_best_of_a_quadratic,), slow=True),
     Property(warm_start_helps, slow=True),
     Property(any_number_of_elites, after=(finds_the_best_of_a_quadratic,)),
-    Property(bad_scores_do_no_harm),
+    Property(bad_scores_do_no_harm, slow=True),
 )
 
 
