@@ -151,6 +151,8 @@ def test_the_ceiling_is_the_same_planner_on_the_true_dynamics(planned):
         ({"budget": {"real_steps": 99}}, ("14", "99"), "iterations"),
         ({"budget": {"updates": 5}, "shared": [*SMALL["shared"], "iterations=2"]}, ("2", "5"), "budget"),
         ({"metric": "policy/success"}, ("pendulum",), "policy/return"),
+        ({"metric": "prediction/observation/mae@1"}, ("evaluate.prediction.episodes", "narrow"), "shared"),
+        ({"metric": "prediction/observation/mae@3", "shared": ["experiment=pets"]}, ("3",), "horizon"),
     ],
 )
 def test_unequal_arms_are_refused(changes, tokens, advice):

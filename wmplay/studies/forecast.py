@@ -17,7 +17,7 @@ from wmplay.studies.directory import StudyDirectory
 from wmplay.studies.jobs import Plan, plan_jobs, real_steps
 from wmplay.studies.question import Question, read
 from wmplay.studies.results import Results, read_results
-from wmplay.studies.statistics import Variances, level, power, seeds_needed, variances
+from wmplay.studies.statistics import FEWEST_SEEDS, Variances, level, power, seeds_needed, variances
 from wmplay.studies.work import estimate
 
 MORE_EPISODES = (1, 2, 4)  # times those of the study
@@ -52,6 +52,9 @@ def plan(file: str | Path, *, dir: str | Path | None = None, pilot: str | Path |
         parts.append(Text(f"manifest of {world}: {manifest.digest}, {starts}{left_out}", style="dim"))
     from_study = StudyDirectory(Path(pilot)) if pilot is not None else study
     results = read_results(asked, from_study) if from_study.exists or pilot is not None else None
+    if len(asked.all_seeds) < FEWEST_SEEDS:
+        seeds = counted(len(asked.all_seeds), "seed")
+        parts.append(Text(f"{seeds}: the report cannot decide anything below {FEWEST_SEEDS} seeds"))
     return Group(*parts, *(Text(line) for line in power_lines(asked, results)))
 
 

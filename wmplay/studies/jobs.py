@@ -17,6 +17,7 @@ from wmplay.contracts import Simulator
 from wmplay.envs import build_env
 from wmplay.errors import ConfigError, WmplayError
 from wmplay.evaluation.manifest import Manifest, draw_manifest
+from wmplay.evaluation.scores import selected_horizons
 from wmplay.runs.pieces import assemble, env_config
 from wmplay.runs.sweep_directory import digest
 from wmplay.runs.worlds import longest_episode, steps_of_starts
@@ -32,6 +33,14 @@ ORACLE = ["model=oracle", "fit.steps=0", "collect.random_episodes=0", "iteration
 ORACLE += ["evaluate.prediction.episodes=0", "evaluate.generation.clips=0"]
 UNSCORED = [f"evaluate.{key}=0" for key in ("prediction.episodes", "generation.clips", "policy.episodes")]
 UNSCORED += ["evaluate.arbiter.clips=0", "report=false"]
+OFF = {  # settings without which an evaluation has no score of a name
+    **dict.fromkeys(("prediction", "rewards", "surprise", "features"), "evaluate.prediction.episodes"),
+    **dict.fromkeys(("spread", "calibration", "agreement"), "evaluate.generation.clips"),
+    "actions": "evaluate.prediction.actions",
+    "arbiter": "evaluate.arbiter.clips",
+    "violation": "evaluate.violation.pairs",
+    "factors": "evaluate.factors",
+}
 TOLERANCE = 0.01  # share by which planned real steps may miss the budget
 
 
@@ -87,6 +96,8 @@ def plan_jobs(asked: Question) -> Plan:
     for world in asked.worlds:
         alike = [_job(asked, arm, world, first) for arm in asked.arms]
         _check_alike(asked, alike)
+        for job in alike:
+            _check_metric(asked, job)
         begun += alike
     manifests = {world: draw_manifest(_first(begun, world).settings) for world in asked.worlds}
     if asked.metric.partition("/")[2].startswith("success"):
@@ -264,6 +275,25 @@ def _check_alike(asked: Question, jobs: Sequence[StudyJob]) -> None:
                     got=found,
                     advice=f"give all arms one value under shared{elsewhere}",
                 )
+
+
+def _check_metric(asked: Question, job: StudyJob) -> None:
+    """Raise ConfigError if a job's evaluation cannot have the metric, as far as its settings show."""
+    score, _, number = asked.metric.partition("/")
+    where = f"metric '{asked.metric}' of arm '{job.arm}' in world '{job.world}'"
+    if score in OFF and not _flat(job.settings.config()).get(OFF[score]):
+        raise ConfigError(f"{where} needs {OFF[score]}", got="off", advice=f"give {OFF[score]} under shared")
+    if score in OFF and job.settings.model is None:
+        raise ConfigError(f"{where} needs a model", got=None, advice="choose a metric of policies")
+    horizon = number.partition("@")[2]
+    known = selected_horizons(job.settings.evaluate.prediction.horizon)
+    if score in ("prediction", "rewards", "actions") and horizon and horizon not in map(str, known):
+        raise ConfigError(
+            f"{where} has no horizon {horizon}",
+            got=horizon,
+            expected=", ".join(map(str, known)),
+            advice="choose one of these, or another evaluate.prediction.horizon",
+        )
 
 
 FIT = ("steps", "minutes", "replay_ratio")  # settings of fit that a budget sets

@@ -68,6 +68,8 @@ def report(file: str | Path, *, dir: str | Path | None = None) -> tuple[StudyDir
     results = read_results(asked, study)
     answers = analyse(results)
     tables, said = grids(results, answers), verdict(asked, answers)
+    if results.problems:
+        said += f" {counted(len(results.problems), 'run')} missing, such as {results.problems[0]}."
     judged, orders, practices = judge(results), ranked(results), practised(results)
     more = [*map(checkpoint_grid, judged), *([ranking_grid(orders)] if orders else [])]
     more += [practice_grid(practices)] if practices else []
