@@ -6,7 +6,8 @@
 
 A cell is a run of one model in one world with one seed. It is fitted on random episodes, scored on others,
 and plans. A finished cell is not run again, so that a stopped script goes on. A model that cannot see a
-world, or cannot plan in it, has the reason in its cell.
+world, or cannot plan in it, has the reason in its cell. The first seed also draws the pictures of
+docs/models.md: the truth above, the most likely future below.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 import wmplay
 from wmplay import registry
@@ -34,6 +36,7 @@ from wmplay.envs import build_env
 from wmplay.errors import WmplayError
 from wmplay.evaluation.clips import cut_clips
 from wmplay.evaluation.files import load_evaluation
+from wmplay.evaluation.gallery import load_clips
 from wmplay.evaluation.metrics.prediction import evaluate_prediction
 from wmplay.evaluation.scores import MODEL, Evaluation, PredictionScore
 from wmplay.evaluation.statistics import mean_interval
@@ -92,6 +95,8 @@ OWN = {  # what a model needs besides
     ],
     "oracle": ["fit.steps=0", "collect.random_episodes=2"],
 }
+PICTURED, PICTURES = ("luxo", "bounce2"), ROOT / "docs" / "pictures" / "futures"
+SHOWN_STEPS, GAP, SCALE = (1, 2, 3, 5, 7, 10, 15, 20), 2, 3  # of the picture; pixels between frames; times
 INNER = {  # models whose weights are another model's
     "ensemble": ["model.settings={hidden: 32, image_hidden: 24}"],
     "frozen_jepa": ["model.settings={hidden: 48}", "model.hidden=48", "model.width=48"],
@@ -173,6 +178,8 @@ def cell(model: str, world: str, seed: int) -> dict[str, Any]:
             assert evaluation is not None
             found = numbers(evaluation, world) | transferred(run, world)
             weights = sum(weight.numel() for weight in run.model.parameters())
+            if world in PICTURED and seed == 0:
+                draw(run.path, PICTURES / f"{model}_{world}.png")
         planless = "too slow: not run" if model in SLOW else reasons[0] if reasons else None
         return {
             **{key: _rounded(value) for key, value in found.items()},
@@ -229,6 +236,21 @@ def transferred(run: Any, world: str) -> dict[str, float]:
     clips = cut_clips(list(episodes), cfg.context, cfg.horizon, cfg.episodes, 0)
     with torch.no_grad():
         return dict(_predicted("transfer", evaluate_prediction(run.model.eval(), clips), world))
+
+
+def draw(run: Path, path: Path) -> None:
+    """Draw the first clip of a run: true frames above, predicted ones below; nothing without screens."""
+    clips = load_clips(run)
+    key = "" if clips is None else _screen(clips.prediction)
+    if clips is None or key not in clips.prediction or clips.prediction[key].ndim != 4:
+        return
+    steps = [step - 1 for step in SHOWN_STEPS if step <= clips.prediction[key].shape[1]]
+    rows = [clips.truth[key][0, clips.context :], clips.prediction[key][0]]
+    frames = [[np.pad(255.0 * row[step], GAP, constant_values=128) for step in steps] for row in rows]
+    picture = Image.fromarray(np.vstack([np.hstack(row) for row in frames]).astype(np.uint8))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = (SCALE * picture.width, SCALE * picture.height)
+    picture.resize(size, Image.Resampling.NEAREST).save(path, optimize=True)
 
 
 def _rounded(value: float) -> float | None:
