@@ -50,6 +50,24 @@ def test_golden_numbers_of_gumbel_muzero() -> None:
     assert found.policy[0].tolist() == pytest.approx([0, 0.6019, 0.3981, 0], abs=5e-5)
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_a_model_in_half_precision_is_searched_as_one_in_full(rule: Any) -> None:
+    expand, root = bandit(REWARDS.repeat(2, 1), torch.tensor([0.0, -1, 2, 3]).repeat(2, 1), -5.0)
+
+    def half(reached: Reached) -> Reached:
+        return Reached(reached.belief, *(x.bfloat16() for x in _numbers(reached)))
+
+    found = [
+        search(expand, root, 17, rule=rule),
+        search(lambda belief, action: half(expand(belief, action)), half(root), 17, rule=rule),
+    ]
+    assert found[0].visits.tolist() == found[1].visits.tolist()
+
+
+def _numbers(reached: Reached) -> tuple[Tensor, ...]:
+    return reached.reward, reached.discount, reached.logits, reached.value
+
+
 def test_halving_visits_the_better_half_more_often() -> None:
     assert halving(4, 17) == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6]
     assert halving(1, 3) == [0, 1, 2]

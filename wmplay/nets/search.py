@@ -84,12 +84,13 @@ class Tree:
         self.visits[self.root] = 1
 
     def put(self, node: Tensor, reached: Reached) -> None:
-        """Write what the model says of nodes [B]."""
-        self.logits[node], self.prior[node] = reached.logits, reached.logits.softmax(1)
-        self.value[node] = self.raw[node] = reached.value
-        self.reward[node], self.discount[node] = reached.reward, reached.discount
+        """Write what the model says of nodes [B], in full precision, whatever the model's is."""
+        logits = reached.logits.float()
+        self.logits[node], self.prior[node] = logits, logits.softmax(1)
+        self.value[node] = self.raw[node] = reached.value.float()
+        self.reward[node], self.discount[node] = reached.reward.float(), reached.discount.float()
         if reached.chance is not None:
-            self.chance[node] = reached.chance
+            self.chance[node] = reached.chance.float()
         tree_map(lambda all_, new: all_.index_copy_(0, node, new.to(all_.dtype)), self.belief, reached.belief)
 
     def way(self, node: Tensor, action: Tensor) -> Tensor:
