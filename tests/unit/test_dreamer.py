@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from wmplay.contracts import EnvSpec, Practice, Segment
 from wmplay.errors import ConfigError
 from wmplay.models.rssm import RSSM
+from wmplay.policies import actor_critic
 from wmplay.policies.actor_critic import real_returns
 from wmplay.policies.disagreement import Disagreement
 from wmplay.policies.dreamer import Dreamer
@@ -101,12 +102,27 @@ def test_advantage_baseline_and_likelihood_are_of_the_same_step() -> None:
     returns = found.reward + policy.agent.rules.gamma * found.discount * values[:, 1:]
     actions = policy.agent.actor(found.state[:, :-1])
     expected = actions.log_prob(found.action) * (returns - values[:, :-1])
-    torch.testing.assert_close(policy.agent.aim(found, returns, values, actions), expected)
+    expected = expected + policy.agent.rules.entropy * actions.entropy()
+    torch.testing.assert_close(policy.agent.aim(found, returns, values)[0], expected)
     losses, metrics = policy.agent.losses(found)
     weight = weights_of(found, policy.agent.rules.gamma)
-    entropy = policy.agent.rules.entropy * actions.entropy()
-    torch.testing.assert_close(losses["actor"], -((expected + entropy) * weight).sum())
+    torch.testing.assert_close(losses["actor"], -(expected * weight).sum())
     torch.testing.assert_close(metrics["return"], returns[found.root > 0].mean())
+
+
+def test_entropies_of_imagined_actions_are_the_actors(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = dreamer(Clock(), spec(1), gradient="dynamics", entropy=0.1)
+    found = rollout(policy, segments())
+    expected = policy.agent.actor(found.state[:, :-1].detach()).entropy()
+    _, entropy = policy.agent.aim(found, found.reward, found.state[..., 0])
+    torch.testing.assert_close(entropy, expected)
+    gradients = [
+        torch.autograd.grad(x.sum(), [*policy.agent.actor.parameters()]) for x in (entropy, expected)
+    ]
+    torch.testing.assert_close(*gradients)
+    output = policy.agent.critic(found.state)
+    monkeypatch.setattr(actor_critic, "ROWS", 7)  # not all rows at once
+    torch.testing.assert_close(policy.agent.critic(found.state), output)
 
 
 class Square(nn.Module):

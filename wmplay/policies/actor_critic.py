@@ -32,6 +32,7 @@ CriticLoss: TypeAlias = Literal["two_hot", "mse"]
 SlowCritic: TypeAlias = Literal["none", "target", "regulariser"]
 Optimizer: TypeAlias = Literal["laprop", "adam"]
 
+ROWS = 2048  # of a critic at once: the units of more of them do not fit into the cache of a processor
 WIDTHS = (0.1, 1.0)  # of bounded Gaussians
 FIRST_WIDTH, LEAST_WIDTH, MOST = 5.0, 1e-4, 5.0  # of squashed Gaussians: first and least width, largest mean
 
@@ -108,8 +109,8 @@ class Critic(nn.Module):
 
     def forward(self, state: Tensor) -> Tensor:
         """Return outputs [..., 1], or logits [..., C]."""
-        output: Tensor = self.network(state)
-        return output
+        parts = [self.network(rows) for rows in state.flatten(0, -2).split(ROWS)]
+        return torch.cat(parts).unflatten(0, state.shape[:-1])
 
     def value(self, output: Tensor) -> Tensor:
         """Return the expected returns [...] of outputs."""
@@ -160,7 +161,8 @@ class Descent:
         """Take a step of each network along the gradient of the loss of its name."""
         self.optimizer.zero_grad(set_to_none=True)
         for name, loss in losses.items():
-            loss.backward(inputs=self.weights[name])  # type: ignore[no-untyped-call]
+            # the losses share futures and values; the inputs leave all other gradients out
+            loss.backward(inputs=self.weights[name], retain_graph=True)  # type: ignore[no-untyped-call]
             if self.agc is not None:
                 clip_by_weight_(self.weights[name], self.agc)
             if self.clip is not None:
@@ -217,16 +219,14 @@ class ActorCritic(nn.Module):
             segment: whose frames, in their order, are the roots, for the critic's loss on real rewards.
         """
         rules, states = self.rules, imagined.state.detach()
-        output = self.critic(states)
+        output = self.critic(imagined.state)
         values = self._values(imagined.state, output)
         discount = rules.gamma * imagined.discount
         returns = lambda_returns(imagined.reward, discount, values[:, 1:], rules.decay)
         goal, kept = returns.detach(), imagined.root > 0
         if self.scale is not None and bool(kept.any()):
             self.scale.update(goal[kept])
-        actions = self.actor(states[:, :-1])
-        entropy = actions.entropy()
-        aim = self.aim(imagined, returns, values, actions) + rules.entropy * entropy
+        aim, entropy = self.aim(imagined, returns, values)
         weight = weights_of(imagined, rules.gamma)
         losses = {
             "actor": -(aim * weight).sum(),
@@ -236,24 +236,27 @@ class ActorCritic(nn.Module):
         metrics = {name: each.detach()[kept].mean() for name, each in means.items()}
         return losses, metrics | {f"{name}_loss": loss.detach() for name, loss in losses.items()}
 
-    def aim(self, imagined: Imagined, returns: Tensor, values: Tensor, actions: Actions) -> Tensor:
-        """Return what the actor maximises in each step, [B, H], before weights and entropy.
+    def aim(self, imagined: Imagined, returns: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the actor maximises in each step, [B, H], before weights, and the entropies of its
+        actions.
 
         By ``dynamics`` the returns themselves, whose gradient flows through the model; by ``reinforce``
         log-likelihoods times advantages.
         """
-        scale = 1.0 if self.scale is None else self.scale()
-        if self.rules.gradient == "dynamics":
-            return returns / scale
+        rules, scale = self.rules, 1.0 if self.scale is None else self.scale()
+        if rules.gradient == "dynamics":
+            with torch.set_grad_enabled(rules.entropy > 0):
+                entropy = torch.stack([actions.entropy() for actions in imagined.actions], 1)
+            return returns / scale + rules.entropy * entropy, entropy
+        actions = self.actor(imagined.state[:, :-1].detach())
+        entropy = actions.entropy()
         advantage = ((returns - values[:, :-1]) / scale).detach()
-        return actions.log_prob(imagined.action) * advantage
+        return actions.log_prob(imagined.action) * advantage + rules.entropy * entropy, entropy
 
     def _values(self, state: Tensor, output: Tensor) -> Tensor:
         """Return the values [B, H + 1] from which returns are bootstrapped, and which are baselines."""
         if self.slow is not None and self.rules.slow_critic == "target":
             return self.slow.value(self.slow(state))
-        if state.requires_grad:
-            return self.critic.value(self.critic(state))
         return self.critic.value(output)
 
     def _critic_loss(

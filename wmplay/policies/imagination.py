@@ -5,7 +5,7 @@ By the time rule action[t] is taken at state[t] and leads to state[t + 1], with 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -54,6 +54,7 @@ class Imagined:
     reward: Tensor  # [B, H]
     discount: Tensor  # [B, H]: the probability that the episode goes on after each step
     root: Tensor  # [B]: the weight of each future
+    actions: Sequence[Actions] = ()  # of each step: the distributions that its actions are drawn from
 
 
 class GoalInputs(nn.Module):
@@ -163,21 +164,25 @@ def imagine(
     The policy reads states without their gradient, as in all Dreamers: a gradient reaches an action through
     what it leads to, not through what it was a response to.
     """
-    belief, observation = roots.belief, roots.observation
-    states, steps = [torch.cat([model.features(belief), roots.goal], -1)], []
+    belief, observation, goals = roots.belief, roots.observation, roots.goal.shape[-1] > 0
+
+    def seen(belief: Belief) -> Tensor:
+        features: Tensor = model.features(belief)
+        return torch.cat([features, roots.goal], -1) if goals else features
+
+    states, acted, steps = [seen(belief)], list[Actions](), []
     for _ in range(horizon):
-        actions = policy(states[-1].detach())
-        action = actions.sample(generator)
-        tried = action
-        if torch.is_grad_enabled() and isinstance(actions, Categorical):
-            tried = actions.straight_through(action)
+        acted.append(policy(states[-1].detach()))
+        tried = action = acted[-1].sample(generator)
+        if torch.is_grad_enabled() and isinstance(acted[-1], Categorical):
+            tried = acted[-1].straight_through(action)
         prediction = model.predict(belief, tried.unsqueeze(1), generator=generator)
         reward, discount, observation = outcome(prediction, observation)
         belief = prediction.belief
-        states.append(torch.cat([model.features(belief), roots.goal], -1))
+        states.append(seen(belief))
         steps.append((action, reward, discount))
     action, reward, discount = (torch.stack(column, 1) for column in zip(*steps, strict=True))
-    return Imagined(torch.stack(states, 1), action, reward, discount, roots.weight)
+    return Imagined(torch.stack(states, 1), action, reward, discount, roots.weight, acted)
 
 
 def weights_of(imagined: Imagined, gamma: float) -> Tensor:

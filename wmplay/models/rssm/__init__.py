@@ -153,7 +153,7 @@ class RSSM(StateSpace):
 
     def seen_by_heads(self, latent: Tensor, action: Tensor, belief: Belief) -> Tensor:
         """Return the inputs [B, T, F] of the heads of reward and continuation."""
-        seen = latent[:, 1:]
+        seen = super().seen_by_heads(latent, action, belief)
         if self.reader is not None:
             frames = {key: decoded.mean for key, decoded in self.decode(latent).items()}
             seen = self.reader(frames, action)

@@ -108,7 +108,7 @@ class StateSpace(nn.Module, ABC):
             action: [B, T, A] of the steps, encoded.
             belief: of an earlier time.
         """
-        return latent[:, 1:]
+        return latent[:, 1:].contiguous()  # a layer takes other rows one by one
 
     # ---- the verbs ------------------------------------------------------------------------------
 
