@@ -109,8 +109,9 @@ class Critic(nn.Module):
 
     def forward(self, state: Tensor) -> Tensor:
         """Return outputs [..., 1], or logits [..., C]."""
-        parts = [self.network(rows) for rows in state.flatten(0, -2).split(ROWS)]
-        return torch.cat(parts).unflatten(0, state.shape[:-1])
+        rows = state.flatten(0, -2)
+        parts = [self.network(part) for part in torch.split(rows, ROWS)]
+        return torch.cat(parts).reshape(*state.shape[:-1], -1)
 
     def value(self, output: Tensor) -> Tensor:
         """Return the expected returns [...] of outputs."""
