@@ -14,7 +14,6 @@ import numpy as np
 
 from wmplay.contracts import Array, Trajectory, observation_spaces
 from wmplay.errors import WmplayError
-from wmplay.evaluation.cases import About, Case, save_case, score_case
 from wmplay.play.game.screen import shown_key
 from wmplay.play.game.timeline import Branch, Moment
 from wmplay.runs.load import LoadedRun
@@ -27,6 +26,9 @@ def keeper(folder: Path, run: LoadedRun, env: gymnasium.Env[Any, Any]) -> Callab
 
     def keep(name: str, branch: Branch, since: int) -> str:
         """Raise WmplayError for a name that exists, or if the disk is full."""
+        # all of evaluation: a game begins sooner without it
+        from wmplay.evaluation.cases import About, Case, save_case, score_case
+
         path = folder / _file_name(name, folder)
         if path.exists():
             raise WmplayError(f"{path} exists", advice="choose another name")
