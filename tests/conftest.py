@@ -1,6 +1,11 @@
+import gc
 import sys
 
 import pytest
+
+from wmplay.cli.main import COLLECT
+
+gc.set_threshold(*COLLECT)
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from wmplay.cli import main
 
 forks = multiprocessing.get_context("forkserver")
-forks.set_forkserver_preload(["torch._dynamo", "wmplay.loop.train"])
+forks.set_forkserver_preload(["wmplay.loop.train"])
 
 
 class Command:
