@@ -35,9 +35,17 @@ SMALL_DREAMER = [
     "policy.lr=1e-2",
     "policy.warmup=3",
 ]
+SMALL_HVF = [
+    "policy.candidates=3",
+    "policy.elites=2",
+    "policy.iterations=1",
+    "policy.hidden=31",
+    "policy.batch_size=17",
+]
 SETTINGS = {
     "objective=safe_goal_distance": ["env.hazard=[4.5,0,5.5,0.6]"],
     "policy=mpc": SMALL_MPC,
+    "policy=hvf": ["--quick", *SMALL_MPC, *SMALL_HVF],
     "policy=prior": ["model=tdmpc2", "model.latent=8", "model.hidden=17", "model.encoder_hidden=13"],
     "policy=ppo": ["policy.hidden=31"],
     "policy=sac": QUICK_SAC,

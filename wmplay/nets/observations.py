@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 from torch.nn import functional as F
 
 from wmplay.errors import ConfigError, SpaceError
 from wmplay.nets.by_key import ModulesByKey
 from wmplay.nets.layers import ConvDecoder, ConvEncoder, fourier_features, mlp
 from wmplay.nets.modalities import Binary, Modality, Pixels, Vector
+from wmplay.system.lazy import LazyMapping
 
 OUTER_PRODUCTS = 16  # rank of images that are decoded without convolutions
 CONV_FROM = 4096  # images with at least this many numbers get convolutions; smaller ones are flattened
@@ -105,6 +107,28 @@ class ImageHead(nn.Module):
         down, across = profiles[..., : self.rows], profiles[..., self.rows :]
         image = down.transpose(-1, -2) @ across + self.bias
         return image.reshape(*latent.shape[:-1], *self.shape)
+
+
+class ObservationDecoder(ModulesByKey):
+    """A decoder of all observation keys: [..., inputs] -> {key: distribution of [..., *shape]}."""
+
+    def __init__(self, modalities: Mapping[str, Modality], inputs: int, hidden: int) -> None:
+        heads: dict[str, nn.Module] = {}
+        for key, m in modalities.items():
+            image = len(m.shape) > 1
+            heads[key] = ImageHead(m, inputs, 0, 0, hidden) if image else mlp(inputs, hidden, 1, m.size)
+        super().__init__(heads)
+        self.modalities = dict(modalities)
+
+    def forward(self, latent: Tensor) -> LazyMapping[Distribution]:
+        """Return the distribution of each key, computed at its first use."""
+
+        def distribution(key: str) -> Distribution:
+            head = self[key]
+            output = head(latent, latent[..., :0]) if isinstance(head, ImageHead) else head(latent)
+            return self.modalities[key].distribution(output)
+
+        return LazyMapping(list(self), distribution)
 
 
 def vectors(modalities: Mapping[str, Modality]) -> dict[str, Vector]:

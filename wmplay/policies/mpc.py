@@ -150,14 +150,7 @@ class MPC:
         explore: bool,
         generator: torch.Generator | None,
     ) -> Tensor:
-        bound = _BoundWithConstraints if isinstance(self.objective, Constrained) else _Bound
-        score = bound(self.objective, observation)
-        device = next(iter(observation.values())).device
-        with autocast(device, self.precision):
-            plan = self.planner.plan(self.model, belief, score, warm_start=warm_start, generator=generator)
-        who = f"{type(self.planner).__name__}.plan"
-        if not isinstance(plan, Plan):
-            raise ConfigError(f"{who} returned a {type(plan).__name__}", expected="a Plan(action, score)")
+        plan, who = self.search(belief, observation, warm_start, generator), self._who()
         shape, one = plan.action.shape, last_action.shape
         if shape[:1] + shape[2:] != one:
             raise ShapeError(f"{who}: the action", shape, (one[0], "H", *one[1:]))
@@ -167,6 +160,29 @@ class MPC:
                 drawn = torch.clamp(drawn, *(bound.to(drawn) for bound in self.bounds))
             return torch.cat([drawn.unsqueeze(1), plan.action[:, 1:]], 1)
         return plan.action
+
+    def search(
+        self,
+        belief: Belief,
+        observation: dict[str, Tensor],
+        warm_start: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Plan:
+        """Return the planner's plans from beliefs about the present observations {key: [B, ...]}, with the
+        goals in them."""
+        bound = _BoundWithConstraints if isinstance(self.objective, Constrained) else _Bound
+        score = bound(self.objective, observation)
+        device = next(iter(observation.values())).device
+        with autocast(device, self.precision):
+            plan = self.planner.plan(self.model, belief, score, warm_start=warm_start, generator=generator)
+        if not isinstance(plan, Plan):
+            raise ConfigError(
+                f"{self._who()} returned a {type(plan).__name__}", expected="a Plan(action, score)"
+            )
+        return plan
+
+    def _who(self) -> str:
+        return f"{type(self.planner).__name__}.plan"
 
 
 def _drawn(action: Tensor, spread: Tensor, who: str, generator: torch.Generator | None) -> Tensor:

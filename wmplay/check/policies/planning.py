@@ -173,7 +173,7 @@ def it_goes_on_from_its_plan(trial: Acting) -> None:
         for call in calls:
             if call.warm_start is None or not step:
                 continue
-            for place, row in enumerate(_rows(call.state, flight.truth[step])):
+            for place, row in _rows(call.state, flight.truth[step]):
                 old, k = due[step - 1][row], int(since[step - 1][row]) + 1
                 if old is None:
                     continue
@@ -312,7 +312,7 @@ def _plans(flight: Flight) -> tuple[list[list[Tensor | None]], list[Tensor]]:
     for step, calls in enumerate(flight.calls):
         since = since + 1
         for call in calls:
-            for place, row in enumerate(_rows(call.state, flight.truth[step])):
+            for place, row in _rows(call.state, flight.truth[step]):
                 latest[row], since[row] = call.plan[place], 0
         due.append(list(latest))
         ages.append(since)
@@ -321,8 +321,10 @@ def _plans(flight: Flight) -> tuple[list[list[Tensor | None]], list[Tensor]]:
     return due, ages
 
 
-def _rows(state: Tensor, truth: Tensor) -> list[int]:
-    return [int(row) for row in (state.reshape(-1, 1) == truth).float().argmax(1)]
+def _rows(state: Tensor, truth: Tensor) -> list[tuple[int, int]]:
+    """Return the places of the states [R] that are a row's [ROWS], with the row; others are suppositions."""
+    same = state.reshape(-1, 1) == truth
+    return [(place, int(same[place].float().argmax())) for place in same.any(1).nonzero().flatten().tolist()]
 
 
 def _entry(plan: Tensor | None, index: int) -> Tensor:

@@ -85,6 +85,8 @@ class Practised(Acting):
         while taken < WARM and not moved(policy, before):
             taken += max(ROUND, self.practise(policy, Rule(), number=number).told[-1][0])
             number += 1
+        for model in held_parts(policy).models:
+            model.rule = None  # the policy acts by the model as it was given
         return policy.eval()
 
     def practise(

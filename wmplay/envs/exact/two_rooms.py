@@ -26,18 +26,27 @@ class TwoRooms(ExactWorld):
 
     Args:
         doors: rows in which the wall has a door.
+        across: whether the goal is always in the other room; else two cells are drawn anywhere.
         max_steps: see ``ExactWorld``.
         render_mode: see ``ExactWorld``.
     """
 
     def __init__(
-        self, doors: Sequence[int] = (4,), max_steps: int = 40, render_mode: RenderMode | None = None
+        self,
+        doors: Sequence[int] = (4,),
+        across: bool = False,
+        max_steps: int = 40,
+        render_mode: RenderMode | None = None,
     ) -> None:
         if any(door not in range(SIZE) for door in doors):
             raise ConfigError("two_rooms: doors", got=list(doors), expected=f"rows from 0 to {SIZE - 1}")
         self.free = np.ones((SIZE, SIZE), np.bool_)
         self.free[:, WALL] = np.isin(np.arange(SIZE), doors)
         self.cells = np.argwhere(self.free)
+        self.starts = ~np.eye(len(self.cells), dtype=bool)  # of the pairs of cells: start and goal
+        if across:
+            side = np.sign(self.cells[:, 1] - WALL)
+            self.starts = side[:, None] * side == -1
         self.task = ReachCell()
         screen, place = Box(0, 1, (SIZE, SIZE), np.uint8), Box(-1, 1, (2,), np.float32)
         spaces: dict[str, Any] = {"screen": screen, "place": place}
@@ -45,9 +54,15 @@ class TwoRooms(ExactWorld):
         super().__init__(spaces, Discrete(len(MOVES)), max_steps, render_mode)
 
     def start(self, generators: Sequence[np.random.Generator]) -> Array:
-        """Draw two different cells."""
-        pairs = [generator.choice(len(self.cells), 2, replace=False) for generator in generators]
-        return self.cells[np.array(pairs)].reshape(len(pairs), 4).astype(float)
+        """Draw two different cells, again until they may be start and goal."""
+
+        def draw(generator: np.random.Generator) -> Array:
+            pair: Array = generator.choice(len(self.cells), 2, replace=False)
+            return pair if self.starts[tuple(pair)] else draw(generator)
+
+        pairs = np.array([draw(generator) for generator in generators])
+        drawn: Array = self.cells[pairs].reshape(len(pairs), 4).astype(float)
+        return drawn
 
     def advance(
         self, state: Array, action: Array, generators: Sequence[np.random.Generator]
@@ -82,7 +97,7 @@ class TwoRooms(ExactWorld):
 
     def optimum(self) -> float:
         """Return the part of the goals that can be reached in time."""
-        length = self.distances()[~np.eye(len(self.cells), dtype=bool)]
+        length = self.distances()[self.starts]
         return float((length <= self.max_steps).mean())
 
 

@@ -12,15 +12,14 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn import functional as F
 
-from wmplay.contracts import LazyMapping, Prediction, Segment
+from wmplay.contracts import Prediction, Segment
 from wmplay.errors import check_values
 from wmplay.models.vector_state import histories, with_history
 from wmplay.nets.actions import ActionEncoder
-from wmplay.nets.by_key import ModulesByKey, term
+from wmplay.nets.by_key import term
 from wmplay.nets.heads import masked_mean
-from wmplay.nets.layers import mlp
 from wmplay.nets.modalities import modalities
-from wmplay.nets.observations import ImageHead, chosen
+from wmplay.nets.observations import ObservationDecoder, chosen
 
 Belief: TypeAlias = dict[str, Tensor]  # state [B, k, E] of the last frames, action [B, k - 1, A] between them
 
@@ -60,12 +59,8 @@ class LatentDynamics(nn.Module, ABC):
 
     def make_heads(self, size: int) -> None:
         """Make the decoder's heads, from latents of this size; without a decoder, none."""
-        heads: dict[str, nn.Module] = {}
-        for key in self.predicted:
-            m, hidden = self.modalities[key], self.hidden
-            image = len(m.shape) > 1
-            heads[key] = ImageHead(m, size, 0, 0, hidden) if image else mlp(size, hidden, 1, m.size)
-        self.heads = ModulesByKey(heads)
+        decoded = {key: self.modalities[key] for key in self.predicted}
+        self.heads = ObservationDecoder(decoded, size, self.hidden)
 
     @abstractmethod
     def latents(self, observation: Mapping[str, Tensor]) -> Tensor:
@@ -102,13 +97,8 @@ class LatentDynamics(nn.Module, ABC):
 
     def decode(self, latent: Tensor) -> Mapping[str, Distribution]:
         """Return distributions of the keys that are decoded to be looked at, from latents [..., E]."""
-
-        def distribution(key: str) -> Distribution:
-            head, m = self.heads[key], self.modalities[key]
-            empty = latent[..., :0]
-            return m.distribution(head(latent, empty) if isinstance(head, ImageHead) else head(latent))
-
-        return LazyMapping(self.predicted, distribution)
+        found: Mapping[str, Distribution] = self.heads(latent)
+        return found
 
     # ---- as features -----------------------------------------------------------------------------
 
