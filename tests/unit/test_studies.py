@@ -130,6 +130,9 @@ def test_the_ceiling_is_the_same_planner_on_the_true_dynamics(planned):
     assert own.planner == {**learned.planner, "candidates": 3}
     assert (own.fit.steps, own.collect.random_episodes, own.policy) == (0, 0, learned.policy)
     assert not [job for job in plan_jobs(asked(ceiling=None)).jobs if job.ceiling]
+    hidden = {"worlds": {"pendulum": ["env=pendulum_screen"]}, "shared": ["model=mlp"]}
+    hidden |= {"arms": {"a": [], "b": ["model.hidden=16"]}}
+    assert not [job for job in plan_jobs(asked(**hidden)).jobs if job.ceiling]  # one frame hides its velocity
 
 
 @pytest.mark.parametrize(

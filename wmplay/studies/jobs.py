@@ -230,7 +230,13 @@ def _ceiling(asked: Question, job: StudyJob) -> StudyJob | None:
     if not plans or job.settings.planner is None or model is None or model["_piece_"] == "model/oracle":
         return None
     with closing(build_env(env_config(job.settings))) as env:
-        if not isinstance(getattr(env.unwrapped, "simulator", None), Simulator):
+        simulator = getattr(env.unwrapped, "simulator", None)
+        if not isinstance(simulator, Simulator):
+            return None
+        first, _ = env.reset(seed=0)
+        try:
+            simulator.states({key: value[None] for key, value in first.items()})
+        except WmplayError:  # frames do not show the state, which the true dynamics start from
             return None
     kept = [text for text in job.overrides[:-1] if not _covers(WITHOUT_MODEL, parse([text])[0].key_or_group)]
     real = env_config(job.settings)

@@ -14,8 +14,8 @@ RANKED = (
     "Kendall's tau of the policies' means in the model and in the real world. Reversed: share of the pairs "
     "of policies that differ in the real world whose order is the other one in the model, after so many "
     "steps; 50% is chance. Optimism: imagined minus real, mean over policies. Width: of the "
-    "prediction-powered interval of a policy's real value, as a part of that of the real episodes alone, and "
-    "of real episodes alone that take the time of imagination. Means over seeds with 95% t intervals."
+    "prediction-powered interval of a policy's real value, as a part of that of the real episodes alone; by "
+    "time: of real episodes alone that take the time of imagination. Means over seeds with 95% t intervals."
 )
 PRACTICE = (
     "Means over seeds. Lost: the real score at the best checkpoint (the best of the other seeds, as a peak "
@@ -42,8 +42,8 @@ def ranking_grid(ranked: Sequence[Ranked]) -> Grid:
                 broken(percent(each.same_time)),
             ]
         )
-    columns = ["model of", "world", "tau", *(f"reversed at {h}" for h in shown)]
-    columns += ["optimism", "width by real alone", "by the same time"]
+    columns = ["model of", "world", "tau", *(f"reversed @{h}" for h in shown)]
+    columns += ["optimism", "width", "by time"]
     return Grid(f"{ranked[0].policies} policies, ranked by each model", columns, rows, RANKED)
 
 
