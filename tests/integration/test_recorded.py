@@ -53,6 +53,9 @@ def test_a_model_is_fitted_and_scored_on_recorded_episodes_alone(capsys: pytest.
     assert main(["eval", "run"]) == 0
     assert main(["train", "run=run", "iterations=2"]) == 0
     assert (Path("run") / "report.html").exists()
+    assert main(["export", "run", "--out", "out"]) == 0
+    assert "prediction/vector/mae@1" in Path("out/card.md").read_text()
+    assert_tokens(failure(capsys, "eval", "out", "--verify"), ("out", "recorded"))
     simulate = ("simulate", "luxo", "--episodes", "1", "--run", "run", "--out", "s")
     assert_tokens(failure(capsys, *simulate), ("run", "policy"))
     assert_tokens(

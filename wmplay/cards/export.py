@@ -121,7 +121,8 @@ def _work(run: Run) -> dict[str, float | None]:
     """Return the work of a run: updates of its model with their floating-point operations, and practice."""
     state = run.directory.read_checkpoint().get("state", {})
     updates = state.get("updates", 0)
-    flop = flops_of_update(run.settings) * updates if updates and run.model is not None else None
+    counted = updates and run.model is not None and not is_recorded(run.settings)  # by a simulated episode
+    flop = flops_of_update(run.settings) * updates if counted else None
     return {
         "updates": updates,
         "gflop": None if flop is None else flop / 1e9,
