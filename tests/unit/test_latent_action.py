@@ -79,7 +79,7 @@ def test_an_unused_code_is_revived_where_steps_are() -> None:
         model.after_update(update / PATIENCE)
     assert torch.equal(model.book[0], before[0])
     steps = model.encode_steps(model.states(seen.observation)).flatten(0, 1)
-    assert all(float((steps - code).abs().amax(1).min()) < 1e-6 for code in model.book[1:])
+    assert all(float((steps - code).detach().abs().amax(1).min()) < 1e-6 for code in model.book[1:])
 
 
 def test_what_cannot_be_modelled_is_refused() -> None:

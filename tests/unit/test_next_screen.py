@@ -15,6 +15,7 @@ from wmplay.errors import ConfigError, SpaceError
 from wmplay.models.next_screen.autoregressive import Autoregressive
 from wmplay.models.next_screen.diamond import Diamond, euler, scales, schedule
 from wmplay.models.next_screen.shortcut import Shortcut, described, flow, shortcut_loss
+from wmplay.models.next_screen.videoflow import VideoFlow
 from wmplay.nets.layers import mlp
 
 ACTED = Box(-1, 1, (2,), np.float32)
@@ -98,6 +99,67 @@ def test_what_cannot_be_modelled_is_refused() -> None:
             Autoregressive(space(3, 3), ACTED, **{wrong: 0})
 
 
+# ---- invertible flows --------------------------------------------------------------------------------
+
+
+def video_flow(*shape: int, levels: int, steps: int = 3) -> VideoFlow:
+    torch.manual_seed(0)
+    model = VideoFlow(space(*shape), ACTED, width=7, blocks=1, hidden=5, levels=levels, steps=steps)
+    with torch.no_grad():
+        for weight in model.flow.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    return model
+
+
+@pytest.mark.parametrize(("shape", "levels"), [((4, 4), 1), ((4, 4), 2), ((8, 16), 3)])
+def test_a_flow_is_inverted_and_its_determinant_is_that_of_its_jacobian(
+    shape: tuple[int, int], levels: int
+) -> None:
+    flow, pixels = video_flow(*shape, levels=levels).flow.double(), torch.randn(5, 7, *shape).double()
+    noises = []
+
+    def noise(like: Tensor) -> Tensor:
+        noises.append(torch.randn(like.shape, dtype=like.dtype))
+        return noises[-1]
+
+    with torch.no_grad():
+        drawn = flow.draw(pixels, noise)
+        density = flow.log_density(drawn, pixels)
+    normal = sum(torch.distributions.Normal(0, 1).log_prob(z).flatten(1).sum(1) for z in noises)
+    sizes = [z[0].numel() for z in noises]
+
+    def screen(flat: Tensor) -> Tensor:  # of the first row's noise
+        parts = [z.reshape(1, *x.shape[1:]) for z, x in zip(flat.split(sizes), noises, strict=True)]
+        return flow.draw(pixels[:1], lambda _: parts.pop(0)).flatten()
+
+    first = torch.cat([z[0].flatten() for z in noises])
+    stretched = torch.linalg.slogdet(torch.autograd.functional.jacobian(screen, first)).logabsdet
+    assert float(density[0]) == pytest.approx(float(normal[0] - stretched), abs=1e-4)
+    assert len(density) == 5
+
+
+def test_the_density_of_a_flow_integrates_to_one_and_is_that_of_its_draws() -> None:
+    model, draws = video_flow(2, 2, levels=1), 10000
+    pixels, generator = torch.randn(1, 7, 2, 2), torch.Generator().manual_seed(1)
+    wide = 0.5 * torch.randn(draws, 2, 2, generator=generator)
+    with torch.no_grad():
+        for step in model.flow.steps[0]:
+            step.scale.add_(0.4)  # most draws are then within the cells of the screens
+        density = model.flow.log_density(wide, pixels.expand(draws, -1, -1, -1)).double()
+        proposed = torch.distributions.Normal(0, 0.5).log_prob(wide).sum((1, 2))
+        assert float((density - proposed).exp().mean()) == pytest.approx(1, abs=0.05)
+        many = pixels.expand(draws, -1, -1, -1)
+        numbers = model.flow.draw(many, lambda like: torch.randn(like.shape, generator=generator))
+        every = all_screens(2, 2)
+        inside = (numbers.abs() < 0.5).all(-1).all(-1)
+        counts = torch.stack([((numbers > 0) == (one > 0)).all(-1).all(-1)[inside].sum() for one in every])
+        found = torch.stack([-model.screen_loss(pixels.expand(16, -1, -1, -1), every) for _ in range(128)])
+        chance = found.double().exp().mean(0)
+        assert (found.mean(0).double().exp() < chance + 1e-9).all()  # the bound
+        assert 0.5 < float(chance.sum()) < 1
+    assert float((chance - counts / draws).abs().sum()) < 0.2 * float(chance.sum())
+
+
 # ---- diffusion and flows -----------------------------------------------------------------------------
 
 
@@ -163,10 +225,12 @@ def test_an_ideal_long_step_has_no_error_and_a_wrong_one_has() -> None:
     assert float(shortcut_loss(lambda _: longer, data, 8, 0.0).max()) < 1e-10
 
 
-@pytest.mark.parametrize("make", [Diamond, Shortcut])
-def test_draws_differ_and_without_a_generator_they_do_not(make: type[Diamond | Shortcut]) -> None:
+@pytest.mark.parametrize("make", [Diamond, Shortcut, VideoFlow])
+def test_draws_differ_and_without_a_generator_they_do_not(
+    make: type[Diamond | Shortcut | VideoFlow],
+) -> None:
     torch.manual_seed(0)
-    model = make(space(5, 7), ACTED, width=7, blocks=1, hidden=5, denoiser_blocks=1)
+    model = make(space(5, 7), ACTED, width=7, blocks=1, hidden=5)
     pixels = torch.randn(64, 7, 5, 7)[:1].expand(64, -1, -1, -1)
     with torch.no_grad():
         drawn, likely = model.draw(pixels, torch.Generator().manual_seed(1), 1.0)
@@ -190,8 +254,13 @@ def test_draws_differ_and_without_a_generator_they_do_not(make: type[Diamond | S
         (Shortcut, {"steps": 32}),
         (Shortcut, {"finest": 12}),
         (Shortcut, {"longer": 1.5}),
+        (VideoFlow, {"levels": 0}),
+        (VideoFlow, {"steps": 0}),
+        (VideoFlow, {"draws": 0}),
     ],
 )
-def test_a_draw_that_cannot_be_is_refused(make: type[Diamond | Shortcut], wrong: dict[str, Any]) -> None:
+def test_a_draw_that_cannot_be_is_refused(
+    make: type[Diamond | Shortcut | VideoFlow], wrong: dict[str, Any]
+) -> None:
     with pytest.raises(ConfigError):
         make(space(3, 3), ACTED, **wrong)
