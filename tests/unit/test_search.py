@@ -345,6 +345,15 @@ def test_values_and_proposals_of_the_model_are_used() -> None:
     assert planner.plan(model, {"count": torch.tensor([0, 2])}, total).action[:, 0].tolist() == [2, 2]
 
 
+def test_a_discount_that_is_not_that_of_the_values_is_refused() -> None:
+    model = Knowing()
+    MCTS(Discrete(4), gamma=model.gamma, model=model)
+    MCTS(Discrete(4), gamma=0.5, model=Counter())
+    with pytest.raises(ConfigError) as error:
+        MCTS(Discrete(4), gamma=model.gamma / 2, model=model)
+    assert error.value.got == model.gamma / 2
+
+
 @pytest.mark.parametrize("space", [Box(-1, 1, (2,)), Discrete(3, start=1)], ids=str)
 def test_spaces_it_does_not_take(space: Any) -> None:
     with pytest.raises(SpaceError) as error:

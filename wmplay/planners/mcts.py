@@ -9,6 +9,7 @@ it takes an action that was never tried for as bad as the worst one.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -40,7 +41,7 @@ class MCTS:
             score is the node's value; 0 = its value is 0, and the tree sees no reward beyond its depth.
         rule: "gumbel" or "puct".
         considered: the largest number of actions that "gumbel" tries at the root.
-        gamma: discount per step, in (0, 1], for a model that is not ``Valued``.
+        gamma: discount per step, in (0, 1]; that of a ``Valued`` model is its own, and 1 leaves it so.
         least_range: of "gumbel": the smallest range of the values of a state's actions that decides between
             them; see ``search``.
         temperature: of exploration, which draws the first action from the improved policy (of PUCT the
@@ -65,6 +66,7 @@ class MCTS:
         gamma: float = 1.0,
         least_range: float = 1e-8,
         temperature: float = 1.0,
+        model: Any = None,
     ) -> None:
         if not isinstance(action_space, Discrete) or action_space.start != 0:
             raise SpaceError(
@@ -81,12 +83,23 @@ class MCTS:
             not_negative={"rollouts": rollouts},
             fractions={"gamma": gamma},
         )
+        if isinstance(model, Valued) and gamma != 1 and not math.isclose(gamma, model.gamma):
+            raise ConfigError(
+                f"mcts: gamma is {gamma}, and the model's values are of another discount",
+                got=gamma,
+                expected=f"{model.gamma:g}, the model's",
+                advice="leave planner.gamma out",
+            )
         if rule not in ("gumbel", "puct"):
             raise ConfigError(f"mcts: rule is {rule!r}", expected="gumbel or puct")
         self.horizon, self.simulations = horizon, simulations
         self.tails, self.rollouts = tails, rollouts
         self.rule: Literal["gumbel", "puct"] = rule
-        self.actions, self.considered, self.gamma = int(action_space.n), considered, gamma
+        self.actions, self.considered, self.gamma = (
+            int(action_space.n),
+            considered,
+            1.0 if gamma is None else gamma,
+        )
         self.least_range, self.temperature = least_range, temperature
 
     @torch.no_grad()
