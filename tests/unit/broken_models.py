@@ -359,6 +359,17 @@ class LossOfEarlyActions(Honest):
 
 
 @shifts("'lcd' is one step late: its entry t tells the time that belongs to step t - 1")
+class ThreeShiftsAtOnce(Honest):
+    """As epignatelli/navix#152: rewards, ends and frames of the loss each belong to another step."""
+
+    def compare(self, guess: Tensor, outcome: Tensor, frames: Tensor, segment: Segment) -> Tensor:
+        late = dataclasses.replace(
+            segment, reward=moved(segment.reward, -1), terminated=moved(segment.terminated, -1)
+        )
+        return super().compare(guess, outcome, moved(frames, -1), late)
+
+
+@shifts("'lcd' is one step late: its entry t tells the time that belongs to step t - 1")
 class BeliefOfTheFrameBefore(Honest):
     def observe(self, belief: Any, action: Tensor, observation: Any) -> Any:
         if action.shape[1] == 1:
