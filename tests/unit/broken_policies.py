@@ -358,6 +358,14 @@ class ExploresByItsSettingAlways(Honest):
 
 
 @breaks("explore is heeded")
+class OneNoiseForBothEntries(Honest):
+    def act(self, *told: Any, explore: bool = False, generator: Any = None) -> Any:
+        action, following = super().act(*told)
+        noise = self.noise(action[:, :1], generator) if explore else 0.0
+        return (action + 0.1 * noise).clamp(self.low, self.high), following
+
+
+@breaks("explore is heeded")
 class ExploresWhereItShouldNot(Honest):
     def act(self, *told: Any, explore: bool = False, generator: Any = None) -> Any:
         return super().act(*told, explore=not explore, generator=generator)

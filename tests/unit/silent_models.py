@@ -238,6 +238,13 @@ class SquashesRewardsForGood(Honest):
 
 
 @breaks("each head tells what the loss knows")
+class AddsHalfToEachReward(Honest):
+    def predict(self, belief: Any, action: Tensor, **draws: Any) -> Prediction:
+        future = super().predict(belief, action, **draws)
+        return changed(future, reward=future.reward + 0.5)
+
+
+@breaks("each head tells what the loss knows")
 class TurnsItsScreens(Honest):
     """Upside down, while the places get better."""
 

@@ -8,10 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from wmplay.check.fixtures.fitted_model import SEEN, Trial, fitted_stages, numbers
+from wmplay.check.fixtures.fitted_model import SEEN, Trial, numbers, pulls
 from wmplay.check.report import Broken, NotTried
 from wmplay.contracts import Segment
-from wmplay.system.device import seed_draws
 
 FELT = 1e-3  # part of a pull by which a change in the past must move it to count
 MEMORY = 5  # steps back
@@ -110,22 +109,8 @@ def _predicted(trial: Trial, segment: Segment) -> Tensor:
 
 def _pull(trial: Trial, segment: Segment) -> Tensor:
     """Return the gradient of the loss with respect to the last reward and the last vectors, [B, N]."""
-    reward = segment.reward.clone().requires_grad_()
-    frames = {
-        key: value.clone().requires_grad_() if value.is_floating_point() else value
-        for key, value in segment.observation.items()
-    }
-    leaves = [reward, *(value for value in frames.values() if value.requires_grad)]
-    pulls = [torch.zeros_like(leaf) for leaf in leaves]
-    for stage in fitted_stages(trial.model):
-        seed_draws(trial.seed)
-        loss, _ = stage.loss(replace(segment, reward=reward, observation=frames))
-        if loss.requires_grad:
-            found = torch.autograd.grad(loss, leaves, allow_unused=True)
-            pulls = [
-                total if pull is None else total + pull for total, pull in zip(pulls, found, strict=True)
-            ]
-    last = torch.cat([pull[:, -1].flatten(1) if pull.ndim > 2 else pull[:, -1:] for pull in pulls], 1)
+    reward, vectors = pulls(trial.model, segment, trial.seed)
+    last = torch.cat([reward[:, -1:], *(pull[:, -1].flatten(1) for pull in vectors.values())], 1)
     if not bool(last.any()):
         raise NotTried("its loss has no gradient with respect to rewards or vectors, by which this is tried")
     return last

@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from wmplay.check.fixtures.alignment_episodes import REWARD, SAFE, Clockwork, Told
-from wmplay.check.fixtures.fitted_model import CPU, ROWS, Trial, fitted_stages, loss_value, silent
+from wmplay.check.fixtures.fitted_model import CPU, ROWS, Trial, fitted_stages, loss_value, pulls, silent
 from wmplay.check.report import NotTried
 from wmplay.contracts import Belief, Prediction, Segment, seen_by
 from wmplay.loop.fitter import Fitter
@@ -27,6 +28,9 @@ FOUND = {"action": 0.5, "end": 0.2}  # of what is told, where data was moved
 OPPOSITE = 0.6  # of what is told
 TOO_MUCH = 2.0  # of what is told, where all is 1
 SURELY_EARLY = 0.6  # of what is told
+BENT = 0.02  # part of a slope that may change where a loss counts as a sum of squares
+STEP = 0.1  # by which vectors are moved
+OTHER, ASIDE = 0.3, 0.3  # of what is told, and of the level: differences between loss and prediction
 LEVEL = 0.5  # difference of means, in units of the codes
 BATCHES = 8  # of episodes, on which the loss is asked what it knows
 SURELY = 5.0  # standard errors
@@ -172,6 +176,60 @@ class Oracle:
             for who, (one, two) in pairs.items()
             if one is not None and two is not None
         }
+
+    def expected(self) -> Prediction | None:
+        """Return the last reward, and last vectors, that the loss is least for, after SAFE steps; None for a
+        loss that is no sum of squares of them, or that takes the last vector for an input as well."""
+        segment = seen_by(self.model, self.asked.segment.steps(0, SAFE + 1))
+
+        def pulled(
+            reward: float, step: float, entries: slice = slice(None)
+        ) -> tuple[Tensor, dict[str, Tensor]]:
+            paid, frames = segment.reward.clone(), dict(segment.observation)
+            paid[:, -1] += reward
+            for key, value in frames.items():
+                if value.is_floating_point() and step:
+                    frames[key] = value.clone()
+                    frames[key][:, -1].flatten(1)[:, entries] += step
+            moved = replace(segment, reward=paid, observation=frames)
+            rewards, vectors = pulls(self.model, moved, self.trial.seed)
+            return rewards[:, -1:], {key: x[:, -1].flatten(1) for key, x in vectors.items()}
+
+        (here, vectors), there, beyond = pulled(0, 0), pulled(1, 0)[0], pulled(2, 0)[0]
+        rise = there - here
+        squares = bool((rise > 0).all()) and bool(((beyond - there - rise).abs() <= BENT * rise).all())
+        reward = segment.reward[:, -1:] - here / rise if squares else None
+        all_moved, first_moved = pulled(0, STEP)[1], pulled(0, STEP, slice(0, 1))[1]
+        frames = {}
+        for key, pull in vectors.items():
+            rise, others = all_moved[key] - pull, (first_moved[key] - pull)[:, 1:]
+            if bool((rise > 0).all()) and bool((others.abs() <= BENT * rise.max()).all()):
+                value = segment.observation[key][:, -1:]
+                frames[key] = value - (STEP * pull / rise).reshape(value.shape)
+        return Prediction(here, reward, None, None, lambda latent: frames) if squares or frames else None
+
+    def off_the_loss(self) -> str | None:
+        """Return what is predicted otherwise than the loss expects it, or None.
+
+        A predicted reward may be late or vague where frames are, which the loss knows and predict does not.
+        """
+        expected = self.expected()
+        if expected is None:
+            return None
+        future = self.predicted(self.model)
+        for (who, what), amounts in self.world.told(self.asked, expected, SAFE).items():
+            for when, amount in amounts.items():
+                said = self.told.get((who, what), amounts)[when]
+                gap = abs(said - amount) if who != "reward" else said - amount if when == "early" else 0
+                if gap > OTHER:
+                    return (
+                        f"{who} tells {said:.2g} of the {what} ({when}), the loss expects {amount:.2g} of it"
+                    )
+        if expected.reward is not None and future.reward is not None:
+            aside = float((future.reward - expected.reward).mean())
+            if abs(aside) > ASIDE:
+                return f"the reward is on average {aside:+.2g} from what the loss expects"
+        return None
 
     def loss_tells(self, kind: str) -> bool:
         """Return whether the rewards that the loss is least for encode the action at its own step."""

@@ -136,6 +136,12 @@ def each_head_tells_what_the_loss_knows(trial: Trial) -> None:
                 f"predictions tell nothing of the {kind}, although the loss does",
                 "let predict read actions as the loss does: their order, units, one-hot numbers",
             )
+    if (other := oracle.off_the_loss()) is not None:
+        raise Broken(
+            other,
+            "let predict read what the loss reads, in the same units, and return what the loss trains: "
+            "frames, memory, scales, clamps",
+        )
     off = oracle.off_by_parts()
     for who, gap in off.items():
         if gap > TOLERANCE:

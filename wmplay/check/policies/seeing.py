@@ -114,11 +114,12 @@ def what_was_executed_counts(trial: Acting) -> None:
 
 def explore_is_heeded(trial: Acting) -> None:
     """Check that without ``explore`` nothing is drawn, unless it is random, plans, or claims
-    ``stochastic``."""
+    ``stochastic``, and that exploring moves entries of an action apart."""
     draws = trial.draws
     if True in draws:
         if draws[False] and not draws[True]:
             raise Broken("it draws without explore, and not with it", "see whether the flag is turned round")
+        _expect_noise_for_each_entry(trial)
         return
     if not draws[False]:
         raise NotTried("it never draws: an explorer around it explores")
@@ -202,6 +203,20 @@ def _now_and_late(found: list[Changes]) -> tuple[int, int]:
             if step:
                 now, late = now + int(seen[:, step].sum()), late + int(seen[:, step + 1 :].sum())
     return now, late
+
+
+def _expect_noise_for_each_entry(trial: Acting) -> None:
+    """Raise Broken if exploring moves all entries of continuous actions by the same number."""
+    low, high = trial.bounds
+    if isinstance(trial.space, Discrete) or len(low) < 2 or trial.draws[False]:
+        return
+    inside = torch.stack([((x > low) & (x < high)).all(-1) for x in trial.usual.values()]).all(0)
+    added = (trial.usual[True] - trial.usual[False])[inside]
+    if len(added) > 1 and bool(added.any(1).all()) and bool(((added - added[:, :1]).abs() < 1e-6).all()):
+        raise Broken(
+            "exploring moves all entries of an action by the same number",
+            "draw noise of the action's whole shape, [B, A]",
+        )
 
 
 class _Own(NamedTuple):
