@@ -356,7 +356,7 @@ def test_every_number_has_a_better_end(name, better, worse):
 
 
 @pytest.mark.parametrize(
-    "name", ["policy/return", "random/success", "arbiter/frechet_low", "spread/lcd/among@20"]
+    "name", ["policy/return", "random/success", "arbiter/f1@3_low", "spread/lcd/among@20"]
 )
 def test_numbers_that_are_no_judges(name):
     assert quality(name, 1.0) is None

@@ -84,7 +84,7 @@ def quality(name: str, value: float) -> float | None:
     plain = number.rpartition("/")[2].partition("@")[0]
     if name == AGE:
         return value
-    if score not in (*MODEL_SCORES, *IMAGINED) or plain in SILENT or plain.endswith(("_low", "_high")):
+    if score not in (*MODEL_SCORES, *IMAGINED) or plain in SILENT or name.endswith(("_low", "_high")):
         return None
     if plain in TO_ONE:
         return -abs(math.log(value)) if value > 0 else -math.inf
@@ -167,7 +167,7 @@ def _tells(guess: Array, outcome: Array) -> Tells:
     )
     chosen = np.take_along_axis(outcome, guess.argmax(1)[:, None], 1)[:, 0]
     shares = _wrong(guess, outcome)
-    return Tells(_over(rho), _over(shares), mean_interval(outcome.max(1) - chosen))
+    return Tells(_over(rho, -1), _over(shares), mean_interval(outcome.max(1) - chosen))
 
 
 def _wrong(guess: Array, outcome: Array) -> Array:
@@ -175,9 +175,10 @@ def _wrong(guess: Array, outcome: Array) -> Array:
     return reversed_pairs(outcome, np.nan_to_num(guess, neginf=-1e9))
 
 
-def _over(values: Array) -> Interval:
-    """Return the mean over the seeds that have a value, with its t interval."""
-    return mean_interval(values[np.isfinite(values)])
+def _over(values: Array, least: float = 0.0) -> Interval:
+    """Return the mean over the seeds that have a value, with its t interval between ``least`` and 1."""
+    found = mean_interval(values[np.isfinite(values)])
+    return Interval(*np.clip(found, least, 1.0).tolist())
 
 
 def _luck(ahead: Array) -> float:

@@ -17,10 +17,7 @@ from wmplay.studies.results import Result, Results
 from wmplay.studies.statistics import FEWEST_SEEDS
 
 LEAST = 3  # checkpoints of a practice
-PRACTISED = {
-    "learned_sampled": "policy_sampled",
-    "learned": "policy",
-}  # the same policy in the model and in reality
+IMAGINED, REAL = "learned_sampled", "policy_sampled"  # scores of a policy that practises in the model
 
 
 def rank_policies(planned: Plan, study: StudyDirectory, seeds: Sequence[int]) -> None:
@@ -156,12 +153,9 @@ def practised(results: Results) -> list[Practised]:
 
 def _curves(run: Result, number: str) -> Array:
     """Return a run's imagined and real scores [2, checkpoints], empty if it has none."""
-    for imagined, real in PRACTISED.items():
-        first, second = f"{imagined}/{number}", f"{real}/{number}"
-        known = [each.numbers for each in run.evaluations if {first, second} <= each.numbers.keys()]
-        if known:
-            return np.array([[each[first], each[second]] for each in known]).T
-    return np.zeros((2, 0))
+    first, second = f"{IMAGINED}/{number}", f"{REAL}/{number}"
+    known = [each.numbers for each in run.evaluations if {first, second} <= each.numbers.keys()]
+    return np.array([[each[first], each[second]] for each in known]).reshape(-1, 2).T
 
 
 def _practised(arm: str, world: str, number: str, curves: Array) -> Practised:
