@@ -345,7 +345,7 @@ PROPERTIES: tuple[Property[Trial], ...] = (
         predictions_come_nearer,
         after=(*LEARNS, predictions_are_on_time, each_head_tells_what_the_loss_knows),
     ),
-    Property(draws_are_lived),
+    Property(draws_are_lived, after=(seeing_in_parts,)),
     Property(draws_are_independent, after=(seeing_in_parts, draws_are_lived)),
     Property(temperature_is_heeded, after=(draws_are_independent,)),
     Property(
