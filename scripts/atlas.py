@@ -101,6 +101,7 @@ INNER = {  # models whose weights are another model's
     "ensemble": ["model.settings={hidden: 32, image_hidden: 24}"],
     "frozen_jepa": ["model.settings={hidden: 48}", "model.hidden=48", "model.width=48"],
 }
+GOALS = ("reward_only", "tdmpc2", "muzero")  # they see goals, also in the data, and predict rewards
 PLANNED = {"muzero": "candidates|iterations|hold|horizon"}  # settings of a planner that its own one lacks
 SLOW = ("autoregressive", "sv2p", "svg", "diamond", "shortcut")  # last, and without planning
 
@@ -118,13 +119,16 @@ def overrides(model: str, world: str, planning: bool) -> list[str]:
     """Return the overrides of a cell."""
     lost = re.compile(rf"planner\.({PLANNED.get(model, 'nothing')})=.*")
     chosen = [text for text in (*SAME, *WORLDS[world]) if not lost.fullmatch(text)]
+    if model in GOALS:
+        others = ("collect.env", "objective=goal_distance")
+        chosen = [text for text in chosen if not text.startswith(others)]
     if not planning or world == "bounce2":
         kept = [text for text in chosen if not re.match(r"(planner|objective|evaluate\.policy)", text)]
         return [
             *kept,
             *ALONE,
             f"model={model}",
-            *(text for text in OWN.get(model, []) if "planner" not in text),
+            *(text for text in OWN.get(model, []) if not re.match("plan|policy", text)),
         ]
     return [*chosen, f"model={model}", *OWN.get(model, [])]
 
@@ -214,6 +218,7 @@ def _predicted(name: str, score: PredictionScore, world: str) -> Iterator[tuple[
     if not score.keys:  # a model without observations
         return
     key = _screen(score.keys)
+    yield f"{name}/{score.keys[key].metric}", 1.0
     first, last = HORIZONS.get(world, (1, 20))
     for who in (MODEL, "copy-last"):
         if who in score.keys[key].curves:
@@ -288,6 +293,10 @@ def tables(cells: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
                 refused[model] = found[0]["refused"]
                 continue
             shown = [_shown(whole, name) for _, name in COLUMNS.values()]
+            if shown[0] and not whole[0].get("prediction/iou"):  # vectors, whose error is no IoU
+                for place, (_, name) in enumerate(COLUMNS.values()):
+                    if name.startswith(("prediction", "transfer")):
+                        shown[place] = f"error {shown[place]}"
             shown[2] = f"{shown[2]} / {_shown(whole, 'spread/to_truth')}" if shown[2] else ""
             yield f"| `{model}` ({len(whole)}) | {whole[0]['weights']:,} | {' | '.join(shown)} |"
         yield f"| copy last, random actions | | {' | '.join(_floors(list(mine.values())))} |"
@@ -302,7 +311,7 @@ def tables(cells: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 def _plain(why: str) -> str:
     """Return a reason without the characters that Markdown would read, shortened."""
-    return re.sub(r"[\[\]<>|]", "", why).split(": ")[0][:160] + "."
+    return re.sub(r"[\[\]<>|]", "", why)[:150].rstrip(".") + "."
 
 
 def _floors(found: list[Mapping[str, Any]]) -> Iterator[str]:
@@ -314,6 +323,7 @@ def _floors(found: list[Mapping[str, Any]]) -> Iterator[str]:
         "planning/policy": "planning/random",
         "transfer/model@first": "transfer/copy-last@first",
     }
+    found = [each for each in found if each.get("prediction/iou")]  # of screens
     for _, name in COLUMNS.values():
         yield _shown(found, floors[name]) if name in floors else ""
 

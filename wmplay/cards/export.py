@@ -59,8 +59,7 @@ def export_run(path: Path, out: Path, *, episodes: int = EPISODES, licence: str 
     weights = weights_of(run.parts.modules())
     config = {**run.settings.config(), "device": "auto", "dir": None}  # it may act on another machine
     env, content = run.env, run.directory.read()
-    typed = [text for text in content.get("overrides", []) if not text.startswith("dir=")]
-    command = shlex.join(["wmplay", "train", *typed])
+    command = _command(content)
     about = {**{key: value for key, value in content.items() if key in TOLD}, "command": command}
     spaces = {"observation_space": env.observation_space, "action_space": env.action_space}
     card = make_card(run, out, of_card(run.settings, episodes), command, licence)
@@ -101,6 +100,17 @@ def make_card(run: Run, out: Path, settings: Settings, command: str, licence: st
             "started": content.get("started"),
         },
     )
+
+
+def _command(content: Mapping[str, Any]) -> str:
+    """Return the command that trained a run, and those that continued it with other settings."""
+    typed = [text for text in content.get("overrides", []) if not text.startswith("dir=")]
+    commands = [shlex.join(["wmplay", "train", *typed])]
+    for change in content.get("changes") or []:
+        changed = (f"{key}={after}" for key, (_, after) in change.get("settings", {}).items())
+        again = shlex.join(["wmplay", "train", "run=RUN", *changed])
+        commands.append(f"after {change.get('updates', 0):,} updates: {again}")
+    return "; ".join(commands)
 
 
 def _name(piece: Mapping[str, Any]) -> str:

@@ -71,7 +71,8 @@ def score(
     reference: Store | None,
     baselines: bool,
 ) -> dict[str, Any]:
-    """Return the scores of a run by name, as ``assess`` does."""
+    """Return the scores of a run by name, as ``assess`` does, in the real world alone."""
+    settings = replace(settings, improve=replace(settings.improve, steps=0))
     seed_draws(settings.evaluate.seed)
     return assess(settings, parts, held_out, device, reference=reference, baselines=baselines)
 
