@@ -44,23 +44,33 @@ def test_all_methods_have_equal_real_steps(
         assert settings.evaluate.every == settings.iterations
 
 
-def finished(path: Path, policies: dict[str, Any]) -> None:
+def finished(path: Path, policies: dict[str, Any]) -> Path:
     path.mkdir(parents=True)
-    (path / "run.json").write_text(json.dumps({"status": "finished", "wall": {"fit": 5.0, "collect": 6.0}}))
     (path / "evaluation.json").write_text(json.dumps({"policies": policies}))
-    (path / "metrics.jsonl").write_text('{"real_steps": 200}\n{"real_steps": 2000}\n')
+    last = {"real_steps": 2000, "step": 700, "learned_steps": 90}
+    (path / "metrics.jsonl").write_text(f'{{"real_steps": 200}}\n{json.dumps(last)}\n')
+    return path
 
 
-def test_the_table_of_what_is_finished(methods: ModuleType, tmp_path: Path) -> None:
-    for seed, own in ((0, -150.0), (1, -170.0)):
-        scores = {"policy": {"mean_return": [own, 0, 0]}, "random": {"mean_return": [-1300.0, 0, 0]}}
-        finished(methods.place(tmp_path, "pets, mean", "pendulum", seed), scores)
-    sampled = {"policy_sampled": {"mean_return": [-400.0, 0, 0]}, **scores}
-    finished(methods.place(tmp_path, "mbpo", "pendulum", 0), sampled)
-    _, _, *rows = methods.table(tmp_path, "pendulum", [0, 1, 2]).splitlines()
+def test_the_table_of_what_is_kept(
+    methods: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(methods, "FILE", tmp_path / "methods.json")
+    methods.FILE.write_text("[]")
+    random = {"mean_return": [-1300.0, 0, 0]}
+    sampled = {"mean_return": [-400.0, 0, 0]}
+    runs = [("mbpo", 0, {"policy": random, "policy_sampled": sampled, "random": random})]
+    runs += [
+        ("pets, mean", seed, {"policy": {"mean_return": [own, 0, 0]}, "random": random})
+        for seed, own in ((0, 11.0), (1, -170.0), (0, -150.0))
+    ]
+    for number, (method, seed, scores) in enumerate(runs):
+        row = methods.said(finished(tmp_path / str(number), scores), "pendulum")
+        methods.kept({"ground": "pendulum", "method": method, "seed": seed, **row, "seconds": 11})
+    _, _, *rows = methods.table(json.loads(methods.FILE.read_text()), "pendulum").splitlines()
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     assert [row[0] for row in cells] == ["pets, mean", "mbpo", "random"]
-    assert cells[0][1:3] == ["2,000", "-150 / -170"]
-    assert cells[0][3].startswith("-160 [")
-    assert cells[0][4] == "11"
-    assert cells[1][3] == "-400"
+    assert cells[0][1:5] == ["2,000", "700", "90", "-150 / -170"]
+    assert cells[0][5].startswith("-160 [")
+    assert cells[1][5:] == ["-400", "11"]
+    assert cells[2][5] == "-1,300"

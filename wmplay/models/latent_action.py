@@ -9,6 +9,7 @@ No gradient goes from the table to the codes, so that nothing tells them of acti
 of whole steps between tiny screens; the authors encode patches of large ones and predict tokens.
 
 An action enters a prediction as the table's softmax at a low temperature: nearly one code, with a gradient.
+The surprise of a screen is that under the codes themselves, of which predictions are a softened form.
 """
 
 from __future__ import annotations

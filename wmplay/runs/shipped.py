@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from wmplay.errors import UnknownName
@@ -24,10 +25,12 @@ def where(path: Path) -> Path:
     """Return the path of a run: as it is, or that of the trained run of this name if there is no such path.
 
     Raises:
-        UnknownName: for a single word that is neither.
+        UnknownName: for a single word that is neither, and is like a name.
     """
     if path.exists() or path.parent != Path() or path.is_absolute():
         return path
-    if path.name not in names():
+    if path.name in names():
+        return folder() / path.name
+    if difflib.get_close_matches(path.name, names()):
         raise UnknownName("run", str(path), names())
-    return folder() / path.name
+    return path

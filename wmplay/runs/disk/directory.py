@@ -24,6 +24,7 @@ from wmplay.config.run_config import read_config, write_config
 from wmplay.config.settings import Settings
 from wmplay.errors import DamagedError, RunError
 from wmplay.runs.disk.checkpoints import Checkpoints
+from wmplay.runs.disk.portable import ABOUT
 from wmplay.system.files import (
     check_links,
     explained,
@@ -142,7 +143,12 @@ class RunDirectory:
         try:
             content = unsealed(read_json(path, RunError), path)
         except (FileNotFoundError, NotADirectoryError):
-            raise RunError(f"{self.path} is not a run: it has no run.json", got=self.path) from None
+            exported = (self.path / ABOUT).is_file()
+            raise RunError(
+                f"{self.path} is not a run: it has no run.json",
+                got=self.path,
+                advice="it is an export, which can be evaluated, played and loaded" if exported else None,
+            ) from None
         try:
             msgspec.convert(content, _Content)
         except msgspec.ValidationError as error:
