@@ -165,7 +165,6 @@ def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(catalogue, "_registered", dict(catalogue._registered))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a file may change twice within a second
     monkeypatch.setenv("COLUMNS", "300")  # tables and errors unwrapped
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import resource
 import shutil
-import tarfile
 import time
 import traceback
 import warnings
@@ -67,8 +66,7 @@ class Figures:
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What version 0.1.0 left on disk: without checksums, so that damage gets further."""
     folder = tmp_path_factory.mktemp("release")
-    with tarfile.open(RELEASE) as archive:
-        archive.extractall(folder, filter="data")
+    shutil.unpack_archive(RELEASE, folder)
     return folder
 
 

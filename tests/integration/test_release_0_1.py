@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import tarfile
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,7 @@ EXPECTED: dict[str, dict[str, Any]] = json.loads((RELEASE / "expected.json").rea
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("release")
-    with tarfile.open(RELEASE / "pieces.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
+    shutil.unpack_archive(RELEASE / "pieces.tar.xz", folder)
     return folder
 
 

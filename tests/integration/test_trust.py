@@ -8,7 +8,6 @@ import pickle
 import re
 import shutil
 import sys
-import tarfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -43,8 +42,7 @@ MODULE = f"import gymnasium\n{CODE}\ngymnasium.register('Evil-v0', entry_point='
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("release")
-    with tarfile.open(RELEASE) as archive:
-        archive.extractall(folder, filter="data")
+    shutil.unpack_archive(RELEASE, folder)
     return folder
 
 
