@@ -6,7 +6,7 @@ import pytest
 from wmplay.cli.main import COLLECT
 
 gc.set_threshold(*COLLECT)
-sys.dont_write_bytecode = True  # a plugin's file may change twice within a second, and no refusal leaves a file
+sys.dont_write_bytecode = True  # a plugin may change twice in a second; refusals leave no file
 
 
 @pytest.fixture(autouse=True)
