@@ -37,17 +37,18 @@ def chain(gamma: float) -> GammaModel:
     return GammaModel(SPACE, ACTION, frames=1, layers=0, components=2, gamma=gamma)
 
 
-def steps(terminated: bool = False) -> Segment:
-    """Return two steps of the chain from state 0 and from state 1, half of the rows each."""
+def steps(terminated: bool = False, length: int = 2) -> Segment:
+    """Return steps of the chain from state 0 and from state 1, half of the rows each."""
     generator = np.random.default_rng(0)
-    state = np.zeros((ROWS, 3), int)
+    state = np.zeros((ROWS, length + 1), int)
     state[ROWS // 2 :, 0] = 1
-    for t in range(2):
+    for t in range(length):
         state[:, t + 1] = generator.random(ROWS) < CHAIN[state[:, t], 1]
     screen = torch.nn.functional.one_hot(torch.as_tensor(state), 2).unsqueeze(-2)
-    kept = torch.ones(ROWS, 2, dtype=torch.bool)
-    ended = torch.zeros_like(kept) if not terminated else kept
-    nothing = torch.zeros(ROWS, 2)
+    kept = torch.ones(ROWS, length, dtype=torch.bool)
+    ended = torch.zeros_like(kept)
+    ended[:, -1] = terminated
+    nothing = torch.zeros(ROWS, length)
     return Segment(
         {"screen": screen.to(torch.uint8)}, nothing.unsqueeze(-1), nothing, ended, kept, kept[:, 0]
     )
@@ -57,9 +58,9 @@ def targets(model: GammaModel, segment: Segment) -> Tensor:
     """Return how often the future of state i is drawn to be state j, from the first steps."""
     states, action = model.states(segment.observation), model.encode_action(segment.action)
     x = model._inputs(states[:, :-1].unsqueeze(2), action.unsqueeze(2))
-    drawn, known = model._targets(x, states[:, 1:], segment)
+    drawn, known = model._targets(x, states, segment)
     assert known[:, 0].all()
-    assert bool(known[:, 1].any()) == bool(segment.terminated.any())
+    assert bool(known[:, -1].any()) == bool(segment.terminated.any())
     return drawn[:, 0].reshape(2, -1, 2).mean(1)
 
 
@@ -80,7 +81,16 @@ def test_the_exact_future_is_what_its_own_targets_are_drawn_from(gamma: float) -
 def test_a_state_that_ends_the_episode_is_its_own_future() -> None:
     model = chain(0.9)
     tell(model.slow, torch.full((2, 2), 0.5))
-    torch.testing.assert_close(targets(model, steps(True)), torch.as_tensor(CHAIN).float(), atol=0.01, rtol=0)
+    exact = torch.as_tensor(0.1 * CHAIN + 0.9 * CHAIN @ CHAIN).float()
+    torch.testing.assert_close(targets(model, steps(True)), exact, atol=0.01, rtol=0)
+
+
+def test_errors_of_the_slow_copy_count_only_from_the_end_of_a_segment() -> None:
+    model, even = chain(0.9), torch.full((2, 2), 0.5)
+    tell(model.slow, even)
+    seen = sum(0.1 * 0.9**n * np.linalg.matrix_power(CHAIN, n + 1) for n in range(3))
+    exact = torch.as_tensor(seen).float() + 0.9**3 * even
+    torch.testing.assert_close(targets(model, steps(length=4)), exact, atol=0.01, rtol=0)
 
 
 @pytest.mark.parametrize("gamma", KNOWN)

@@ -3,14 +3,16 @@
     next state          s' ~ p(s' | s, a)
     discounted future   q(e | s, a) = (1 - g) p(e | s, a) + g E[ q(e | s', a') ],  a' by the data's policy
 
-Both are mixtures, fitted by their likelihood. The second is fitted to draws of its own right side, in which a
-slow copy of q stands. The mean reward of its draws, divided by 1 - g, is the value of the data's policy: no
-rollout is needed. A state in which an episode ends is its own future.
+Both are mixtures, fitted by their likelihood. The second is fitted to draws of its own right side, unrolled
+to the end of a segment, where a slow copy of q stands; the authors unroll it once, for any policy. The mean
+reward of its draws, divided by 1 - g, is the value of the data's policy: no rollout is needed. A state in
+which an episode ends is its own future.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -224,7 +226,7 @@ class GammaModel(nn.Module):
         taken = torch.cat([before["action"][:, :-1], actions.unsqueeze(2)], dim=2)
         x, last, after = self._inputs(before["state"][:, :-1], taken), states[:, :-1], states[:, 1:]
         counted = with_history(segment, self.frames)
-        future, known = self._targets(x, after, segment)
+        future, known = self._targets(x, states, segment)
         values = {
             "state": (-self.next.log_prob(x, last, after), counted),
             "future": (-self.future.log_prob(x, last, future), counted & known),
@@ -246,18 +248,30 @@ class GammaModel(nn.Module):
             slow.lerp_(quick, self.tau)
 
     @torch.no_grad()
-    def _targets(self, x: Tensor, after: Tensor, segment: Segment) -> tuple[Tensor, Tensor]:
+    def _targets(self, x: Tensor, states: Tensor, segment: Segment) -> tuple[Tensor, Tensor]:
         """Return draws [B, T, P + V] of each step's discounted future, and which of them [B, T] are known.
 
-        With probability 1 - gamma a draw is the next state, else one of the slow copy's future of the next
-        step, which lies in the segment for all steps but the last.
+        A draw is the n-th state after the step, with n geometric. Where the segment ends before, it is one of
+        the slow copy's future of the segment's last step: errors of the copy, which would be learned as if
+        they were states, then count by gamma to the power of the steps until there, and not in full.
+
+        Args:
+            x: [B, T, ...], the networks' inputs.
+            states: [B, T + 1, P + V].
+            segment: of these states.
         """
-        drawn, _ = self.slow.pick(x[:, 1:], after[:, :-1], True)
-        later = torch.cat([self._within(drawn), after[:, -1:]], dim=1)
-        goes_on = torch.rand(after.shape[:2], device=after.device) < self.gamma
-        goes_on = (goes_on & ~segment.terminated).unsqueeze(-1)
-        known = F.pad(segment.mask[:, 1:], (0, 1)) | segment.terminated
-        return torch.where(goes_on, later, after), known
+        rows, steps = len(x), torch.arange(x.shape[1], device=x.device)
+        last = (segment.mask.sum(1, keepdim=True) - 1).clamp(min=0)  # [B, 1]
+        uniform = torch.rand(rows, len(steps), device=x.device).clamp(min=TINY)
+        waiting = uniform.log() / math.log(max(self.gamma, TINY))
+        reached = torch.minimum(steps + waiting.long(), last)
+        ended = (segment.terminated & segment.mask).any(1, keepdim=True)
+        at_last = last.unsqueeze(-1)
+        given, before = (one.take_along_dim(at_last, 1).expand(-1, len(steps), -1) for one in (x, states))
+        drawn, _ = self.slow.pick(given, before, True)
+        beyond = ((reached == last) & ~ended).unsqueeze(-1)
+        seen = states.take_along_dim(reached.unsqueeze(-1) + 1, 1)
+        return torch.where(beyond, self._within(drawn), seen), (steps < last) | ended
 
     # ---- parts -----------------------------------------------------------------------------------
 
