@@ -12,7 +12,7 @@ from gymnasium.spaces import Box, Dict
 from torch import Tensor
 
 import wmplay
-from wmplay.errors import ConfigError
+from wmplay.errors import ConfigError, SpaceError
 from wmplay.models.gns import GNS
 
 ACTION = Box(-1, 1, (1,), np.float32)
@@ -111,3 +111,5 @@ def test_the_keys_of_lcd_worlds_are_found_and_others_refused() -> None:
             GNS(space(5), ACTION, **settings)
     with pytest.raises(ConfigError):
         wmplay.make("model", "gns", env=wmplay.make_env("object2"))
+    with pytest.raises(SpaceError):
+        wmplay.make("model", "gns", env=wmplay.make_env("catch"))

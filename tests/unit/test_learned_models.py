@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from typing import Any
 
 import gymnasium as gym
@@ -13,10 +15,19 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from learned_push import N, drawn, play
 from small_models import ACTIONS, MODELS, OBSERVATIONS, make_model, seed_spaces, takes
 
+import wmplay
+from wmplay import registry
 from wmplay.envs.learned.env import LearnedVectorEnv
 from wmplay.envs.learned.starts import real_starts
+from wmplay.errors import WmplayError
 from wmplay.nets.trees import take_rows
 
+BUILT_IN = [
+    piece.name
+    for piece in registry.pieces("model")
+    if piece.source == "built in" and not re.fullmatch(r".*_(published|large|beta)|oracle", piece.name)
+]
+NEEDED: dict[str, dict[str, Any]] = {"gns": {"keys": ["state"], "entries": 2}}
 EVERY_WORLD = [
     pytest.param(model, observation, action, id=f"{model}-{observation}-{action}")
     for model in MODELS
@@ -64,3 +75,23 @@ def test_every_model_with_a_vector_makes_a_world(model: str, observation: str, a
         alone = net.predict(take_rows(env.belief, torch.tensor([2])), move[2:3])
     for key, value in whole.observation.items():
         torch.testing.assert_close(alone.observation[key][0], value[2], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_what_is_predicted_in_bfloat16_can_be_read_afterwards(name: str) -> None:
+    for seen, acting in itertools.product(("screen and vector", "screen", "vector"), ACTIONS):
+        env = Noise(OBSERVATIONS[seen], ACTIONS[acting])
+        try:
+            net = wmplay.make("model", name, env=env, **NEEDED.get(name, {})).eval()
+        except WmplayError:
+            continue  # of other spaces
+        frame = env.observation_space.sample()
+        belief = net.initial({key: torch.as_tensor(value).unsqueeze(0) for key, value in frame.items()})
+        action = torch.as_tensor(np.array(env.action_space.sample())).reshape(1, 1, *env.action_space.shape)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            future = net.predict(belief, action, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            values = [future.reward, future.discount, *future.observation.values()]
+        assert all(value.isfinite().all() for value in values if value is not None)
+        return
+    raise AssertionError(f"{name} takes none of the spaces")

@@ -81,6 +81,8 @@ def test_what_is_a_linear_map_is_read_whole_and_noise_not_at_all() -> None:
     assert other.r2.low < 0
     assert place.untrained is not None
     assert place.untrained.value < 0.01
+    assert place.untrained_entries is not None
+    assert np.mean(place.untrained_entries) == pytest.approx(place.untrained.value)
     assert math.isnan(score.keys["still"].r2.value), "what never changes has no R2"
     assert (score.size, score.clips, score.untrained_rank) == (3, EPISODES, pytest.approx(1, abs=1e-3))
     assert 1 < score.rank <= 2 + 1e-6

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from wmplay.contracts import Group, LazyMapping, LazyPrediction, Prediction, Segment
-from wmplay.errors import ConfigError, check_values
+from wmplay.errors import ConfigError, SpaceError, check_values
 from wmplay.models.vector_state import (
     begin_history,
     extend_history,
@@ -97,7 +97,14 @@ class GNS(nn.Module):
             positive={"change_scale": change_scale},
             not_negative={"messages": messages, "radius": radius, "walls": walls, "noise": noise},
         )
-        known = vectors(modalities(observation_space, vector_sigma=vector_sigma, pixel_sigma=1.0))
+        known = vectors(seen := modalities(observation_space, vector_sigma=vector_sigma, pixel_sigma=1.0))
+        if not known:
+            raise SpaceError(
+                f"observations are {', '.join(seen)}",
+                got=list(seen),
+                expected="vectors with the same numbers for each body",
+                advice="env.full_state=true shows the bodies of LCD worlds",
+            )
         poses = [key for key in POSES if key in known and known[key].size > 1][:1]
         chosen = list(keys) if keys is not None else poses or list(known)
         size = entries if entries is not None else 4 if chosen == poses else PLACE

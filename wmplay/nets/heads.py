@@ -69,7 +69,7 @@ class OutcomeHeads(nn.Module):
             head = self.reward if name == "reward" else self.continuation
             if head is None:
                 return None
-            output: Tensor = head(features()).float()
+            output: Tensor = head(features().float()).float()  # it may be read outside of an autocast
             if name == "discount":
                 return output.squeeze(-1).sigmoid()
             return output.squeeze(-1) if self.bins is None else self.bins.mean(output)

@@ -54,8 +54,8 @@ def evaluate_features(
     for key, frames in clips.frames.items():
         if frames.is_floating_point() and frames.ndim == 3:
             truth = frames[:, clips.context - 1 :]
-            r2, entries = probe(own.features, truth)
-            keys[key] = KeyProbe(r2, entries, None if before is None else probe(before.features, truth)[0])
+            floor = (None, None) if before is None else probe(before.features, truth)
+            keys[key] = KeyProbe(*probe(own.features, truth), *floor)
     real, scale = own.latent[:, 1:], own.latent.flatten(0, 1).var(0, correction=0).sum()
     return FeatureScore(
         context=clips.context,

@@ -38,6 +38,7 @@ class KeyProbe:
     r2: Interval  # mean over the entries that vary; jackknife over episodes
     entries: list[float]  # R2 of each entry; NaN = it never varies
     untrained: Interval | None  # the same for a model that has learned nothing
+    untrained_entries: list[float] | None = None
 
 
 @dataclass(frozen=True)
