@@ -17,7 +17,7 @@ from wmplay.evaluation.scores import flat
 def test_the_arbiter_follows_from_the_world_and_not_from_its_settings():
     env = wmplay.make_env("luxo", task="body_goal", physics="fast", max_steps=31)
     assert arbiter_of(env).name.startswith("luxo")
-    check_arbiter(env, 5)
+    check_arbiter(env, 5, 128)
 
 
 @pytest.mark.parametrize("name", ["CartPole-v1", "urchin_balls"])
@@ -29,7 +29,12 @@ def test_a_world_without_an_arbiter_says_who_has_one(name):
 
 def test_a_horizon_too_short_for_a_clip():
     with refused(ArbiterError, "horizon", got=4, expected="5"):
-        check_arbiter(wmplay.make_env("luxo"), 4)
+        check_arbiter(wmplay.make_env("luxo"), 4, 128)
+
+
+def test_too_few_clips_are_said_before_the_run():
+    with refused(ArbiterError, "48", got=44, expected="49"):
+        check_arbiter(wmplay.make_env("luxo"), 20, 48)
 
 
 def test_scores_become_metrics_and_pictures_do_not():

@@ -91,7 +91,7 @@ def rehearse(settings: Settings, parts: Parts, device: torch.device, *, continue
     elif (learner := learner_of(parts.policy)) is not None and not continued:
         tell(f"{type(learner).__name__} will not learn in this run: improve.steps is 0")
     if parts.model is not None and settings.evaluate.arbiter.clips:
-        check_arbiter(parts.env, settings.evaluate.prediction.horizon)
+        check_arbiter(parts.env, settings.evaluate.prediction.horizon, settings.evaluate.arbiter.clips)
     if settings.evaluate.policy.episodes:
         with closing(build_env(env_config(settings))) as env:
             act(env, parts.policy, device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from wmplay.report.numbers import counted, duration, number
 from wmplay.report.tables import Grid, as_rich
 from wmplay.studies.conduct import directory_of
 from wmplay.studies.directory import StudyDirectory
-from wmplay.studies.jobs import Plan, plan_jobs, real_steps
+from wmplay.studies.jobs import Plan, StudyJob, plan_jobs, real_steps
 from wmplay.studies.question import Question, read
 from wmplay.studies.results import Results, read_results
 from wmplay.studies.statistics import FEWEST_SEEDS, Variances, level, power, seeds_needed, variances
@@ -61,20 +62,29 @@ def plan(file: str | Path, *, dir: str | Path | None = None, pilot: str | Path |
 def _jobs_grid(planned: Plan, study: StudyDirectory) -> tuple[Grid, float]:
     """Return a table of the arms, and the seconds of all unfinished jobs."""
     rows, total = [], 0.0
+
+    def left(jobs: Sequence[StudyJob]) -> int:
+        return sum(not study.jobs.is_finished(study.jobs.path / job.directory) for job in jobs)
+
+    for world in planned.question.worlds:
+        made = [job for job in planned.policies if job.world == world]
+        takes = [(job, estimate(job.settings)[0]) for job in made]
+        total += sum(seconds * left([job]) for job, seconds in takes)
+        if made:
+            each = duration(sum(seconds for _, seconds in takes) / len(made))
+            rows.append([f"{len(made)} policies to rank", world, f"{len(made)}", "–", "–", "–", each])
     told: set[str] = set()
-    for job in (*planned.policies, *planned.jobs):
+    for job in planned.jobs:
         if job.seed != planned.question.all_seeds[0] or job.directory in told:
             continue
         seconds, weights = estimate(job.settings)
-        ranked = job in planned.policies
-        every = [job] if job.ceiling or ranked else planned.of(job.arm, job.world)
-        left = [each for each in every if not study.jobs.is_finished(study.jobs.path / each.directory)]
+        every = [job] if job.ceiling else planned.of(job.arm, job.world)
         told |= {each.directory for each in every}
-        total += seconds * len(left)
+        total += seconds * left(every)
         steps, updates = real_steps(job.settings), job.settings.fit.steps * job.settings.iterations
         rows.append(
             [
-                f"{job.arm}{' (ceiling)' if job.ceiling else ' (policy)' if ranked else ''}",
+                f"{job.arm}{' (ceiling)' if job.ceiling else ''}",
                 job.world,
                 f"{len(every)}",
                 "–" if steps is None else f"{steps:,}",
@@ -83,7 +93,7 @@ def _jobs_grid(planned: Plan, study: StudyDirectory) -> tuple[Grid, float]:
                 duration(seconds),
             ]
         )
-    columns = ["arm", "world", "jobs", "real steps", "updates", "weights", "each takes"]
+    columns = ["arm", "world", "jobs", "real\nsteps", "updates", "weights", "each\ntakes"]
     return Grid("Jobs", columns, rows), total
 
 

@@ -10,6 +10,8 @@ from wmplay.envs.lcd import WORLDS
 from wmplay.envs.lcd.env import LcdEnv
 from wmplay.errors import ArbiterError
 from wmplay.evaluation.arbiter.network import FRAMES, Arbiter, load_arbiter, shipped_arbiters
+from wmplay.evaluation.arbiter.realism import clips_needed
+from wmplay.evaluation.arbiter.set_distances import check_enough
 
 
 def arbiter_of(env: gymnasium.Env[Any, Any]) -> Arbiter:
@@ -39,8 +41,10 @@ def arbiter_of(env: gymnasium.Env[Any, Any]) -> Arbiter:
     return load_arbiter(names[0])
 
 
-def check_arbiter(env: gymnasium.Env[Any, Any], horizon: int) -> None:
-    """Raise ArbiterError if an env's world has no arbiter, or the steps predicted are too few for a clip."""
+def check_arbiter(env: gymnasium.Env[Any, Any], horizon: int, clips: int) -> None:
+    """Raise ArbiterError if an env's world has no arbiter, if its horizon is too short for a clip,
+    or if the short clips (``evaluate.arbiter.clips``) are too few to be compared.
+    """
     if horizon < FRAMES:
         raise ArbiterError(
             f"evaluate.prediction.horizon is {horizon}",
@@ -49,4 +53,4 @@ def check_arbiter(env: gymnasium.Env[Any, Any], horizon: int) -> None:
                 f"at least {FRAMES}, the frames of a clip of the arbiter's; or evaluate.arbiter.clips=0"
             ),
         )
-    arbiter_of(env)
+    check_enough(clips_needed(clips, horizon) // 2, horizon // FRAMES, arbiter_of(env).dimensions)

@@ -83,7 +83,8 @@ class Arbiter(nn.Module):
         self.register_buffer("proprio_scale", torch.ones(proprio))
         self.register_buffer("motion_scale", torch.ones(proprio))
         self.register_buffer("center", torch.zeros(self.dimensions))
-        self.register_buffer("whitening", torch.eye(self.dimensions))
+        identity = torch.zeros(self.dimensions, self.dimensions).fill_diagonal_(1.0)
+        self.register_buffer("whitening", identity)  # torch.eye on the meta device imports a compiler: 2 s
 
     @property
     def name(self) -> str:

@@ -37,8 +37,8 @@ def likeness(real: Array, generated: Array) -> dict[str, Interval]:
     """
     assert real.shape == generated.shape, f"{real.shape} and {generated.shape}: numbers depend on the number"
     windows, clips, dimensions = real.shape
+    check_enough(windows, clips, dimensions)
     groups = min(GROUPS, windows)
-    _check_rank(windows * clips - -(-windows // groups) * clips, dimensions)
     group = np.repeat(np.arange(windows) * groups // windows, clips)
     real, generated = (np.asarray(x, np.float64).reshape(windows * clips, -1) for x in (real, generated))
     apart = distances(real, real), distances(generated, generated), distances(generated, real)
@@ -129,6 +129,11 @@ def distances(a: Array, b: Array) -> Array:
     first, second = (torch.from_numpy(np.asarray(x, np.float64)) for x in (a, b))
     result: Array = torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist").numpy()
     return result
+
+
+def check_enough(windows: int, clips: int, dimensions: int) -> None:
+    """Raise ArbiterError if ``likeness`` needs more than ``windows`` of ``clips`` clips each."""
+    _check_rank(windows * clips - math.ceil(windows / min(GROUPS, windows)) * clips, dimensions)
 
 
 def _check_rank(points: int, dimensions: int) -> None:
