@@ -19,7 +19,7 @@ from wmplay.models.gamma import GammaModel
 from wmplay.nets.actions import random_actions
 from wmplay.nets.trees import repeat_rows
 
-STATES, FUTURES, DRAWS, LAST = 64, 200, 400, 0.002  # the discount after which rollouts stop
+STATES, FUTURES, DRAWS, LAST = 64, 200, 4000, 0.002  # the discount after which rollouts stop
 
 
 def ring(model: GammaModel, world: Ring) -> None:

@@ -2,6 +2,7 @@
 
     python scripts/models_page.py               prints the table
     python scripts/models_page.py --write       writes it into the page, between its two comments
+    python scripts/models_page.py --write --models mlp gru      measures these rows anew, and keeps the others
 
 All models see Luxo's screen and joints, `muzero` sees Catch. `torch.utils.flop_counter` counts the work, in
 products and convolutions of float32; shares are of the rate that `torch.mm` of 1024 x 1024 matrices reaches
@@ -14,7 +15,7 @@ import argparse
 import re
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -60,13 +61,15 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     peak = peak_rate()
+    rows = {name: line for name, line in written() if name in built_in()}
+    rows |= {name: row(name, peak) for name in given.models}
     lines = [
         f"`torch.mm` reaches {peak:.0f} GFLOP per second.",
         "",
         "| model | weights | a predicted step: MFLOP per future | ms at batch 256 | share | "
         "an update: GFLOP | ms | share | a belief: kB |",
         "|---|---|---|---|---|---|---|---|---|",
-        *(row(name, peak) for name in given.models),
+        *(line for _, line in sorted(rows.items())),
     ]
     table = "\n".join(lines)
     print(table)
@@ -74,6 +77,14 @@ def main() -> None:
         page = PAGE.read_text()
         kept = re.sub(f"(?s){BEGIN}.*{END}", lambda _: f"{BEGIN}\n\n{table}\n\n{END}", page)
         PAGE.write_text(kept)
+
+
+def written() -> Iterator[tuple[str, str]]:
+    """Yield the models of the page's table, each with its line."""
+    table = PAGE.read_text().partition(BEGIN)[2].partition(END)[0]
+    for line in table.splitlines():
+        if found := re.match(r"\| `(\w+)` ", line):
+            yield found[1], line
 
 
 def built_in() -> list[str]:

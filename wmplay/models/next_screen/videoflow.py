@@ -1,10 +1,13 @@
 """VideoFlow (Kumar et al. 2020, arXiv 1903.01434): the next screen by an invertible flow, with a density.
 
-A screen of zeros and ones is spread to numbers, x = (bit + u)/2 - 1/2 with u uniform in 0..1, so that the
-bits are the signs of x; the flow has the density of x given the last frames. Its mean logarithm over u is a
-bound of the screen's likelihood (Theis et al. 2016, arXiv 1511.01844), and the logarithm of a mean over draws
-a closer one. The authors take the noise of one frame as the mean of the next one's; here the features of the
-last frames enter the means and every coupling.
+A screen of zeros and ones is spread to numbers, x = bit - 1/2 + e, with e Gaussian and cut where it would
+turn the bit, so that the bits are the signs of x; the flow has the density p of x given the last frames. The
+mean of log p(x) - log q(e) over e is a bound of the screen's log-likelihood (Ho et al. 2019, arXiv
+1902.00275), and the logarithm of a mean of p / q a closer one.
+
+The authors spread colours uniformly. Where a bit is sure, an affine flow has no such density, but that of a
+Gaussian: a fourth of a bit would be lost for each pixel. They also take the noise of one frame as the mean of
+the next one's; here the features of the last frames enter the means and every coupling.
 """
 
 from __future__ import annotations
@@ -22,6 +25,10 @@ from wmplay.errors import check_values
 from wmplay.models.next_screen.denoiser import hard
 from wmplay.models.next_screen.flow import Flow
 from wmplay.models.next_screen.next_screen import NextScreen
+from wmplay.nets.agents.distributions import HALF_LOG_TAU
+
+WIDTH = 1 / 8  # of the Gaussian noise; at 4 of its widths it is cut
+KEPT = math.erf(0.5 / WIDTH / math.sqrt(2))  # part of a Gaussian that is not cut
 
 
 class VideoFlow(NextScreen):
@@ -30,7 +37,7 @@ class VideoFlow(NextScreen):
     Args:
         levels: scales of the flow, each of half the size of the one before.
         steps: of the flow, at each scale.
-        draws: of u in an estimate of a likelihood (``surprise``).
+        draws: of e in an estimate of a likelihood (``surprise``).
         others: as for ``NextScreen``.
 
     Raises:
@@ -72,19 +79,20 @@ class VideoFlow(NextScreen):
             return temperature * torch.randn(like.shape, device=like.device, generator=generator)
 
         numbers = self.flow.draw(F.pad(pixels, self.edge), noise)[:, : self.shape[0], : self.shape[1]]
-        probability = (0.5 + 2 * numbers).clamp(0, 1)
+        probability = (0.5 + numbers).clamp(0, 1)
         return hard(probability), probability
 
     def screen_loss(self, pixels: Tensor, screen: Tensor) -> Tensor:
-        """Return a bound [R] of the nats of screens [R, H, W], by one draw of u."""
+        """Return a bound [R] of the nats of screens [R, H, W], by one draw of e."""
         bits = F.pad(screen, self.edge)
-        numbers = (bits + torch.rand_like(bits)) / 2 - 0.5
-        volume = bits[0].numel() * math.log(2)  # of the cell of a screen: 2^-pixels
-        return volume - self.flow.log_density(numbers, F.pad(pixels, self.edge))
+        noise = math.sqrt(2) * torch.erfinv(KEPT * (2 * torch.rand_like(bits) - 1))
+        spread = -0.5 * noise.square() - HALF_LOG_TAU - math.log(WIDTH * KEPT)
+        density = self.flow.log_density(bits - 0.5 + WIDTH * noise, F.pad(pixels, self.edge))
+        return spread.flatten(1).sum(1) - density
 
     @torch.no_grad()
     def surprise(self, segment: Segment) -> Surprise:
-        """Return a bound of the surprise, by ``draws`` draws of u from torch's global generator."""
+        """Return a bound of the surprise, by ``draws`` draws of e from torch's global generator."""
         past, after = self.steps(segment)
         screen = after[:, : self.size].reshape(-1, *self.shape)
         found = torch.stack([-self.screen_loss(past.pixels, screen) for _ in range(self.draws)])
