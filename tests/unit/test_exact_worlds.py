@@ -73,6 +73,9 @@ def test_a_screen_can_be_rendered(name: str) -> None:
         ("springs", {"stiffness": 0}),
         ("two_rooms", {"doors": [9]}),
         ("two_rooms", {"max_steps": 0}),
+        ("two_rooms", {"origin": [0, 4]}),
+        ("two_rooms", {"origin": [0]}),
+        ("two_rooms", {"origin": [4, 4], "across": True}),
     ],
 )
 def test_settings_out_of_range(name: str, wrong: dict[str, Any]) -> None:
@@ -198,6 +201,14 @@ def test_shortest_ways_of_two_rooms() -> None:
     assert env.optimum() == 1
     assert TwoRooms(doors=()).optimum() < 0.6
     assert len(TwoRooms(doors=(0, 3, 8)).cells) == 75
+
+
+def test_episodes_of_two_rooms_begin_where_they_are_told_to() -> None:
+    env = TwoRooms(origin=(8, 1), across=True)
+    begun = env.start([np.random.default_rng(seed) for seed in range(11)])
+    assert (begun[:, :2] == (8, 1)).all()
+    assert len(np.unique(begun[:, 2:], axis=0)) > 3 and (begun[:, 3] > 4).all()
+    assert env.optimum() == 1 > TwoRooms(origin=(8, 1), max_steps=8).optimum()
 
 
 def test_random_walks_reach_a_fifth_of_the_goals() -> None:

@@ -17,7 +17,7 @@ MOVES = np.array([(0, 1), (1, 0), (0, -1), (-1, 0)])  # right, down, left, up
 
 
 class TwoRooms(ExactWorld):
-    """A walk to a goal, both drawn uniformly and different; it pays 1 and ends the episode.
+    """A walk to a goal, begin and goal drawn uniformly and different; the goal pays 1 and ends the episode.
 
     Observation: ``screen`` [9, 9] uint8, the walker's cell lit; ``place`` [2] float32, its row and column
     from -1 to 1; ``goal_screen`` and ``goal_place``, the goal's. Actions: right, down, left, up; against a
@@ -27,6 +27,7 @@ class TwoRooms(ExactWorld):
     Args:
         doors: rows in which the wall has a door.
         across: whether the goal is always in the other room; else two cells are drawn anywhere.
+        origin: row and column of the free cell in which every episode begins; None = drawn.
         max_steps: see ``ExactWorld``.
         render_mode: see ``ExactWorld``.
     """
@@ -35,6 +36,7 @@ class TwoRooms(ExactWorld):
         self,
         doors: Sequence[int] = (4,),
         across: bool = False,
+        origin: Sequence[int] | None = None,
         max_steps: int = 40,
         render_mode: RenderMode | None = None,
     ) -> None:
@@ -47,6 +49,17 @@ class TwoRooms(ExactWorld):
         if across:
             side = np.sign(self.cells[:, 1] - WALL)
             self.starts = side[:, None] * side == -1
+        self.origin = None
+        if origin is not None:
+            known = self.cells.tolist()
+            self.origin = known.index(list(origin)) if list(origin) in known else None
+            if self.origin is None or not self.starts[self.origin].any():
+                raise ConfigError(
+                    "two_rooms: origin",
+                    got=list(origin),
+                    expected="row and column of a free cell, in a room if goals are across",
+                )
+            self.starts &= np.arange(len(known))[:, None] == self.origin
         self.task = ReachCell()
         screen, place = Box(0, 1, (SIZE, SIZE), np.uint8), Box(-1, 1, (2,), np.float32)
         spaces: dict[str, Any] = {"screen": screen, "place": place}
@@ -58,6 +71,8 @@ class TwoRooms(ExactWorld):
 
         def draw(generator: np.random.Generator) -> Array:
             pair: Array = generator.choice(len(self.cells), 2, replace=False)
+            if self.origin is not None:
+                pair[0] = self.origin
             return pair if self.starts[tuple(pair)] else draw(generator)
 
         pairs = np.array([draw(generator) for generator in generators])
