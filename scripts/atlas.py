@@ -76,6 +76,7 @@ HORIZONS = {"catch": (1, 7)}  # others: 1, 20
 WEIGHTS = 150_000  # of each model, as near as its widths allow
 WIDTHS = (
     "hidden",
+    "units",
     "image_hidden",
     "encoder_hidden",
     "deter",
@@ -103,7 +104,7 @@ INNER = {  # models whose weights are another model's
 }
 GOALS = ("reward_only", "tdmpc2", "muzero")  # they see goals, also in the data, and predict rewards
 PLANNED = {"muzero": "candidates|iterations|hold|horizon"}  # settings of a planner that its own one lacks
-SLOW = ("autoregressive", "sv2p", "svg", "diamond", "shortcut")  # last, and without planning
+SLOW = ("autoregressive", "sv2p", "svg", "epva", "diamond", "shortcut")  # last, and without planning
 
 
 def models() -> list[str]:

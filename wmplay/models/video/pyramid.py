@@ -1,4 +1,4 @@
-"""An encoder of frames that keeps its maps, and a decoder that sees them again: the networks of ``svg``."""
+"""An encoder of frames that keeps its maps, and a decoder that sees them again, for ``svg`` and ``epva``."""
 
 from __future__ import annotations
 

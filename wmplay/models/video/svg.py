@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from wmplay.contracts import LazyMapping, LazyPrediction, Prediction, Segment, Surprise
 from wmplay.errors import ConfigError, check_values
 from wmplay.models.video.frames import Frames
+from wmplay.models.video.memory import Memory
 from wmplay.models.video.pyramid import Pyramid, PyramidDecoder, halvings
 from wmplay.nets.actions import ActionEncoder
 from wmplay.nets.by_key import term
@@ -243,31 +244,6 @@ class SVG(nn.Module):
         output = logits if isinstance(modality, Binary) else logits.sigmoid() - 0.5
         likelihood: Tensor = modality.distribution(output).log_prob(target)
         return likelihood
-
-
-class Memory(nn.Module):
-    """An LSTM over the sum of its inputs' projections, and around it.
-
-    Each input so enters with the same weight, and an action acts before the LSTM has learned to let it pass.
-
-    Args:
-        inputs: size of each input.
-        size: of the state.
-    """
-
-    def __init__(self, inputs: Sequence[int], size: int) -> None:
-        super().__init__()
-        self.inputs = nn.ModuleList(nn.Linear(one, size) for one in inputs)
-        self.lstm = nn.LSTM(size, size, batch_first=True)
-
-    def forward(
-        self, inputs: Sequence[Tensor], hidden: Tensor, cell: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the outputs [B, T, size] of inputs [B, T, ...], and the last hidden and cell state [B,
-        size]."""
-        x = torch.stack([layer(one) for layer, one in zip(self.inputs, inputs, strict=True)]).sum(0)
-        output, (hidden, cell) = self.lstm(F.silu(x), (hidden.unsqueeze(0), cell.unsqueeze(0)))
-        return x + output, hidden.squeeze(0), cell.squeeze(0)
 
 
 def _gaussian(statistics: Tensor) -> Normal:
