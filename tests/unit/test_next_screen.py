@@ -167,6 +167,8 @@ def test_the_bound_of_a_flow_that_is_sure_of_a_screen_is_tight() -> None:
         chance = (-model.screen_loss(torch.randn(16, 7, 2, 2), every)).exp()
     assert float(chance[6]) == pytest.approx(1, abs=0.001)
     assert float(chance.sum()) == pytest.approx(1, abs=0.001)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert float(model.screen_loss(torch.randn(1, 7, 2, 2), every[6:7])) == pytest.approx(0, abs=0.001)
 
 
 # ---- diffusion and flows -----------------------------------------------------------------------------

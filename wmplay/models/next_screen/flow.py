@@ -66,8 +66,9 @@ class FlowStep(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Return the image [R, C, h, w] of x, and the log-determinant [R]."""
-        x = x * self.scale.exp()[:, None, None] + self.shift[:, None, None]
-        x = _by_matrix(x, self.mixed())
+        with torch.autocast(x.device.type, enabled=False):  # in a lower precision it has no inverse
+            x = x * self.scale.exp()[:, None, None] + self.shift[:, None, None]
+            x = F.conv2d(x, self.mixed()[..., None, None])
         moved, kept = x.tensor_split([self.moving], 1)
         shift, log = self._coupling(kept, context)
         everywhere = (self.scale.sum() + self.diagonal.sum()) * x.shape[-1] * x.shape[-2]
@@ -78,8 +79,9 @@ class FlowStep(nn.Module):
         moved, kept = y.tensor_split([self.moving], 1)
         shift, log = self._coupling(kept, context)
         x = torch.cat([(moved - shift) * (-log).exp(), kept], 1)
-        x = _by_matrix(x, self.unmixed())
-        return (x - self.shift[:, None, None]) * (-self.scale).exp()[:, None, None]
+        with torch.autocast(x.device.type, enabled=False):
+            x = F.conv2d(x, self.unmixed()[..., None, None])
+            return (x - self.shift[:, None, None]) * (-self.scale).exp()[:, None, None]
 
     def _coupling(self, kept: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Return the shift and the logarithm of the scale, within -1 and 1, of the channels that move."""
@@ -171,9 +173,3 @@ class Flow(nn.Module):
         """Return the means and the logarithms of the widths of the channels that are noise."""
         mean, log = self.priors[level](torch.cat([context, kept], 1)).float().chunk(2, 1)
         return mean, log
-
-
-def _by_matrix(x: Tensor, matrix: Tensor) -> Tensor:
-    """Return the channels [R, C, h, w] times a matrix [C, C], which in a lower precision has no inverse."""
-    with torch.autocast(x.device.type, enabled=False):
-        return F.conv2d(x, matrix[..., None, None])
