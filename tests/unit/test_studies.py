@@ -2,14 +2,17 @@
 
 import json
 import math
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from refusals import failure, refused
 
+from wmplay import registry
 from wmplay.cli import main
 from wmplay.contracts import Trajectory
+from wmplay.envs import build_env
 from wmplay.errors import ConfigError, RunError, UnknownName, WmplayError
 from wmplay.evaluation.files import save_evaluation
 from wmplay.evaluation.metrics.policy import policy_score
@@ -17,15 +20,17 @@ from wmplay.evaluation.model_quality import Point
 from wmplay.evaluation.ranking.scoring import Outcomes, score_ranking
 from wmplay.evaluation.statistics import Interval
 from wmplay.runs.disk.directory import RunDirectory
+from wmplay.runs.pieces import env_config
 from wmplay.studies.analysis import analyse, fault_of
-from wmplay.studies.checkpoints import _luck, judge, quality
 from wmplay.studies.directory import Place, StudyDirectory
 from wmplay.studies.display.checkpoints import recommendation
 from wmplay.studies.display.page import report
+from wmplay.studies.findings.checkpoints import _luck, judge, quality
+from wmplay.studies.findings.claims import judge_claims
+from wmplay.studies.findings.ranking import practised, ranked
 from wmplay.studies.forecast import power_lines
 from wmplay.studies.jobs import plan_jobs
-from wmplay.studies.question import built_in, differences, question_of, read
-from wmplay.studies.ranking import practised, ranked
+from wmplay.studies.question import Claim, built_in, differences, question_of, read
 from wmplay.studies.results import Result, Results, read_results
 
 PENDULUM = ["env=gym", "env.id=Pendulum-v1", "env.max_steps=7"]
@@ -68,6 +73,16 @@ def asked(**changes):
         ({"looks": [1]}, ConfigError, "looks"),
         ({"looks": [9]}, ConfigError, "looks"),
         ({"better": "larger"}, ConfigError, "better"),
+        ({"claims": {"so": {"arms": ["narrow"]}}}, ConfigError, "so"),
+        ({"claims": {"so": {"arms": ["narrow"], "than": ["white"]}}}, UnknownName, "white"),
+        ({"claims": {"so": {"number": "rewards/error", "worlds": ["moon"]}}}, UnknownName, "moon"),
+        ({"claims": {"so": {"number": "reward/error"}}}, UnknownName, "reward/error"),
+        ({"claims": {"so": {"rival": "rewards/error"}}}, ConfigError, "so"),
+        (
+            {"claims": {"so": {"arms": ["narrow"], "than": ["wide"], "expect": "close"}}},
+            ConfigError,
+            "margin",
+        ),
     ],
 )
 def test_questions_that_cannot_be_answered_are_refused(changes, kind, about):
@@ -420,6 +435,57 @@ def test_rankings_are_averaged_over_seeds():
     assert found.optimism.value == pytest.approx(1 - 1 / 3)
     assert found.reversed[-1].value == 0.5  # the model sees no difference
     assert found.width.value <= 1
+
+
+def claimed(given, **claim):
+    """The verdict on a claim."""
+    question = replace(given.question, claims={"so": Claim(**claim)})
+    (found,) = judge_claims(replace(given, question=question))
+    return found.verdict
+
+
+def test_claims_about_arms_need_seeds_and_may_have_a_margin():
+    groups = {"arms": ["wide"], "than": ["narrow"]}
+
+    def apart(gap, margin=None, scatter=0.0, **more):
+        question = asked(seeds=7, margin=margin)
+        return claimed(results(NOISE, NOISE + gap + scatter * NOISE, question), **groups, **more)
+
+    assert (apart(1), apart(-1)) == ("holds", "does not hold")
+    assert claimed(results(NOISE[:4], NOISE[:4] + 1), **groups) == "cannot tell"
+    assert apart(1, margin=2) == "does not hold"  # what is below the margin is no difference
+    assert (apart(1, 2.0, expect="close"), apart(1, 0.5, expect="close")) == ("holds", "does not hold")
+    assert apart(-1, 2.0, expect="not worse") == "holds"
+    assert apart(-1, 0.5, expect="not worse") == "does not hold"
+    assert apart(0, 0.1, scatter=5, expect="not worse") == "cannot tell"
+
+
+def test_claims_about_numbers_are_rank_correlations_over_the_runs_of_a_seed():
+    given = results(NOISE, NOISE + 1)
+    runs = [
+        replace(run, evaluations=[Point("", "", {**numbers, "arbiter/recall@3": 1.0}, 1.0)])
+        for run in given.runs
+        for numbers in [{"rewards/error": -run.value, "surprise/bits": run.value}]
+    ]
+    given = replace(given, runs=runs)
+    assert claimed(given, number="rewards/error") == "holds"
+    assert claimed(given, number="surprise/bits") == "does not hold"
+    assert claimed(given, number="rewards/error", rival="surprise/bits") == "holds"
+    assert claimed(given, number="surprise/bits", rival="rewards/error") == "does not hold"
+    assert claimed(given, number="arbiter/recall@3") == "cannot tell"  # always the same
+    assert claimed(given, number="surprise/kl") == "cannot tell"  # no run has it
+
+
+@pytest.mark.parametrize("name", [name for name in built_in() if name.startswith("pixels")])
+def test_the_families_have_equal_weights(name):
+    question, weights = read(name), []
+    for own in question.arms.values():
+        settings = registry.compose([*question.shared, *question.worlds["offline"], *own])
+        with closing(build_env(env_config(settings))) as env:
+            model = registry.build(settings.pieces()["model"], env=env)
+        weights.append(sum(parameter.numel() for parameter in model.parameters()))
+    assert len(weights) == 5
+    assert 0.9 < min(weights) / np.mean(weights) <= max(weights) / np.mean(weights) < 1.1
 
 
 # ---- on disk --------------------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ from pathlib import Path
 from wmplay.errors import RunError
 from wmplay.studies.analysis import analyse
 from wmplay.studies.directory import StudyDirectory
+from wmplay.studies.findings.ranking import rank_policies
 from wmplay.studies.jobs import plan_jobs
 from wmplay.studies.question import Question, read
-from wmplay.studies.ranking import rank_policies
 from wmplay.studies.results import read_results
 from wmplay.sweeps import launch
 from wmplay.system.progress import tell

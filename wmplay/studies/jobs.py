@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import torch
@@ -96,8 +96,9 @@ def plan_jobs(asked: Question) -> Plan:
     for world in asked.worlds:
         alike = [_job(asked, arm, world, first) for arm in asked.arms]
         _check_alike(asked, alike)
-        for job in alike:
-            _check_metric(asked, job)
+        told = [name for claim in asked.claims.values() for name in (claim.number, claim.rival) if name]
+        for job, name in product(alike, [asked.metric, *told]):
+            _check_number(name, job)
         begun += alike
     manifests = {world: draw_manifest(_first(begun, world).settings) for world in asked.worlds}
     if asked.metric.partition("/")[2].startswith("success"):
@@ -283,10 +284,10 @@ def _check_alike(asked: Question, jobs: Sequence[StudyJob]) -> None:
                 )
 
 
-def _check_metric(asked: Question, job: StudyJob) -> None:
-    """Raise ConfigError if a job's evaluation cannot have the metric, as far as its settings show."""
-    score, _, number = asked.metric.partition("/")
-    where = f"metric '{asked.metric}' of arm '{job.arm}' in world '{job.world}'"
+def _check_number(name: str, job: StudyJob) -> None:
+    """Raise ConfigError if a job's evaluation cannot have a number, as far as its settings show."""
+    score, _, number = name.partition("/")
+    where = f"metric '{name}' of arm '{job.arm}' in world '{job.world}'"
     if score in OFF and not _flat(job.settings.config()).get(OFF[score]):
         raise ConfigError(f"{where} needs {OFF[score]}", got="off", advice=f"give {OFF[score]} under shared")
     if score in OFF and job.settings.model is None:

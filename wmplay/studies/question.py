@@ -59,6 +59,27 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """A claim that a study tests: about groups of arms, or about a number of the models.
+
+    Attributes:
+        arms: whose mean score is compared with that of ``than``; of a number, the arms that it is read from.
+        than: other arms.
+        number: about the models, such as "rewards/error", which is claimed to tell the metric.
+        rival: another one, which is claimed to tell it less.
+        worlds: in which; all by default.
+        expect: of the arms: "better", "close" within the margin, or "not worse" than by it.
+    """
+
+    arms: list[str] = field(default_factory=list)
+    than: list[str] = field(default_factory=list)
+    number: str | None = None
+    rival: str | None = None
+    worlds: list[str] = field(default_factory=list)
+    expect: Literal["better", "close", "not worse"] = "better"
+
+
+@dataclass(frozen=True)
 class Question:
     """A study as asked, before any run.
 
@@ -82,6 +103,7 @@ class Question:
         ceiling: overrides of the same planner on the true dynamics; null = no ceiling.
         policies: {name: overrides} of runs whose policies every arm's model ranks.
         imagined: episodes of each ranked policy in the model; null = eleven times ``episodes``.
+        claims: {words: what is measured}, each of which gets a verdict.
     """
 
     arms: Mapping[Name, Overrides]
@@ -103,6 +125,7 @@ class Question:
     ceiling: Overrides | None = field(default_factory=list)
     policies: Mapping[Name, Overrides] = field(default_factory=dict)
     imagined: Annotated[int, Meta(ge=2)] | None = None
+    claims: Mapping[str, Claim] = field(default_factory=dict)
 
     @property
     def all_seeds(self) -> list[int]:
@@ -134,6 +157,7 @@ class Question:
     def digest(self) -> str:
         """The identity of what is asked: of every entry except ``name`` and ``about``."""
         left_out = ["name", "about", *(() if self.policies else ("policies", "imagined"))]
+        left_out += () if self.claims else ("claims",)  # studies of 0.2.0's first days have none
         content = {key: value for key, value in self.content().items() if key not in left_out}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:DIGITS]
 
@@ -214,6 +238,34 @@ def _check(asked: Question, source: str) -> None:
     for name in (RANDOM, OWN):
         if name in asked.policies:
             raise ConfigError(f"{source}: policy '{name}' is always ranked", got=name, advice="leave it out")
+    for words, claim in asked.claims.items():
+        _check_claim(asked, claim, f"{source}: claim '{words}'")
+
+
+def _check_claim(asked: Question, claim: Claim, where: str) -> None:
+    """Raise ConfigError or UnknownName for a claim that cannot be tested."""
+    for kind, names, known in (
+        ("arm", [*claim.arms, *claim.than], asked.arms),
+        ("world", claim.worlds, asked.worlds),
+    ):
+        for name in names:
+            if name not in known:
+                raise UnknownName(f"{kind} of {where}:", name, known)
+    if (claim.number is None) != bool(claim.arms and claim.than) or (claim.rival and not claim.number):
+        raise ConfigError(
+            f"{where} compares nothing",
+            got=[key for key in ("arms", "than", "number", "rival") if asdict(claim)[key]],
+            expected="arms and than, or a number",
+        )
+    if claim.expect != "better" and (claim.number or asked.margin is None):
+        raise ConfigError(
+            f"{where} expects '{claim.expect}' without a margin",
+            got=claim.expect,
+            expected="groups of arms, and margin: the difference of scores that counts as none",
+        )
+    for name in filter(None, (claim.number, claim.rival)):
+        if name.partition("/")[0] not in MODEL_SCORES:
+            raise UnknownName(f"number of {where}:", name, [f"{score}/..." for score in MODEL_SCORES])
 
 
 def check_metric(metric: str) -> None:

@@ -6,7 +6,7 @@ import math
 
 from wmplay.report.numbers import broken, counted, interval, number, percent
 from wmplay.report.tables import Grid
-from wmplay.studies.checkpoints import Judged, Tells
+from wmplay.studies.findings.checkpoints import Judged, Tells
 
 ABOUT = (
     "Among checkpoints of one run (by arm) and of all arms with one seed (pooled); means over seeds with 95% "

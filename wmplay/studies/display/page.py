@@ -18,15 +18,17 @@ from wmplay.report.numbers import counted
 from wmplay.report.plots.figures import png
 from wmplay.report.tables import Grid
 from wmplay.studies.analysis import Answers, analyse
-from wmplay.studies.checkpoints import judge
 from wmplay.studies.conduct import directory_of, run
 from wmplay.studies.directory import StudyDirectory
 from wmplay.studies.display.checkpoints import checkpoint_grid, recommendation
+from wmplay.studies.display.claims import claims_grid
 from wmplay.studies.display.plots import profile_plot, scores_plot
 from wmplay.studies.display.ranking import practice_grid, ranking_grid
 from wmplay.studies.display.tables import grids, reasons, verdict, whole
+from wmplay.studies.findings.checkpoints import judge
+from wmplay.studies.findings.claims import judge_claims
+from wmplay.studies.findings.ranking import practised, ranked
 from wmplay.studies.question import Question, differences, read
-from wmplay.studies.ranking import practised, ranked
 from wmplay.studies.results import Results, read_results
 from wmplay.system.files import check_links, unsealed, write_sealed_json, written_beside
 from wmplay.system.reading import read_json
@@ -70,12 +72,19 @@ def report(file: str | Path, *, dir: str | Path | None = None) -> tuple[StudyDir
     tables, said = grids(results, answers), verdict(asked, answers)
     if results.problems:
         said += f" {counted(len(results.problems), 'run')} missing, such as {results.problems[0]}."
-    judged, orders, practices = judge(results), ranked(results), practised(results)
-    more = [*map(checkpoint_grid, judged), *([ranking_grid(orders)] if orders else [])]
+    claims, judged, orders, practices = (
+        judge_claims(results),
+        judge(results),
+        ranked(results),
+        practised(results),
+    )
+    claimed = [claims_grid(claims)] if claims else []
+    more = [*claimed, *map(checkpoint_grid, judged), *([ranking_grid(orders)] if orders else [])]
     more += [practice_grid(practices)] if practices else []
     _write_csv(results, study.path / CSV_FILE)
     content = _answers(study, results, answers, changes)
-    further: dict[str, Sequence[Any]] = {"checkpoints": judged, "rankings": orders, "practice": practices}
+    further: dict[str, Sequence[Any]] = {"claims": claims, "checkpoints": judged}
+    further |= {"rankings": orders, "practice": practices}
     content |= {name: _finite([asdict(each) for each in found]) for name, found in further.items()}
     write_sealed_json(study.path / JSON_FILE, content)
     sections: dict[str, Sequence[Part]] = {
@@ -86,6 +95,7 @@ def report(file: str | Path, *, dir: str | Path | None = None) -> tuple[StudyDir
             *tables[:1],
             _list(reasons(answers)),
         ],
+        "Claims": claimed,
         "Comparisons": tables[1:2],
         "Ranks": tables[2:3],
         "Performance profiles": [Picture("profiles.png", png(profile_plot(answers)), PROFILES)]

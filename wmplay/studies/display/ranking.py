@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from wmplay.evaluation.statistics import Interval
 from wmplay.report.numbers import broken, interval, percent
 from wmplay.report.tables import Grid
-from wmplay.studies.ranking import Practised, Ranked
+from wmplay.studies.findings.ranking import Practised, Ranked
 
 RANKED = (
     "Kendall's tau of the policies' means in the model and in the real world. Reversed: share of the pairs "

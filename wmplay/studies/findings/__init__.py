@@ -1,0 +1,1 @@
+"""Findings of a study besides its comparisons: claims, checkpoints, rankings of policies."""
