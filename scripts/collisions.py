@@ -56,23 +56,23 @@ def episodes() -> tuple[Segment, Tensor, float]:
 @torch.no_grad()
 def best_overlap(model: Any, segment: Segment, edge: Tensor) -> Array:
     """Return the IoU of each episode's best future from two steps before it first leaves the edge."""
-    found = []
-    generator = torch.Generator().manual_seed(SEED)
-    for row in range(EPISODES):
-        at = [t for t in edge[row].nonzero().flatten().tolist() if 3 <= t <= STEPS - AHEAD + 1]
-        if not at:
-            continue
-        start = at[0] - 2
-        seen = segment.rows(slice(row, row + 1)).observation["screen"]
+    found, generator = np.full(EPISODES, np.nan), torch.Generator().manual_seed(SEED)
+    times = torch.arange(STEPS)
+    leaves = edge & (times >= 3) & (times <= STEPS - AHEAD + 1)
+    starts = torch.where(leaves.any(1), leaves.int().argmax(1) - 2, 0)
+    screen = segment.observation["screen"]
+    for start in starts[starts > 0].unique().tolist():  # without those that never leave it
+        rows = (starts == start).nonzero().flatten()
+        seen, action = screen[rows], segment.action[rows]
         belief = model.initial({"screen": seen[:, 0]})
-        belief = model.observe(belief, segment.action[:1, :start], {"screen": seen[:, 1 : start + 1]})
-        future = model.predict(
-            repeat_rows(belief, FUTURES), torch.zeros(FUTURES, AHEAD, 1), generator=generator
-        )
-        lit, true = future.observation["screen"] > 0.5, seen[:, start + 1 : start + 1 + AHEAD] > 0
+        belief = model.observe(belief, action[:, :start], {"screen": seen[:, 1 : start + 1]})
+        many = repeat_rows(belief, FUTURES)
+        future = model.predict(many, action.new_zeros(len(rows) * FUTURES, AHEAD, 1), generator=generator)
+        lit = future.observation["screen"].unflatten(0, (len(rows), FUTURES)) > 0.5
+        true = seen[:, None, start + 1 : start + 1 + AHEAD] > 0
         overlap = (lit & true).sum((-1, -2)) / (lit | true).sum((-1, -2))
-        found.append(float(overlap.mean(-1).max()))
-    return np.array(found)
+        found[rows] = overlap.mean(-1).amax(1)
+    return found[~np.isnan(found)]
 
 
 def main() -> None:
