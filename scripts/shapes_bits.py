@@ -1,6 +1,7 @@
 """Compares a run of ``wmplay train experiment=shapes`` with the exact optimum of 3 bits per video.
 
     python scripts/shapes_bits.py runs/shapes/<run> [--draws 64]
+    python scripts/shapes_bits.py runs/shapes/<run> --steps 1 4      futures in one step, and in four
 
 Every video of Shapes16 is enumerated: all 8 directions from all places. Printed are the futures that the
 model draws from first frames: the part within an IoU of .9 of one of the eight true ones, and the p value of
@@ -22,7 +23,8 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 import wmplay
-from wmplay.contracts import Segment, capabilities
+from wmplay import registry
+from wmplay.contracts import Segment, capabilities, env_spec
 from wmplay.envs.exact.shapes16 import DIRECTIONS, SIDE, SIZE, STEPS, Shapes16
 from wmplay.models.video.sv2p import SV2P
 from wmplay.system.device import seed_draws
@@ -86,11 +88,16 @@ def main() -> None:
     )
     parser.add_argument("run")
     parser.add_argument("--draws", type=int, default=64)
+    parser.add_argument("--steps", type=int, nargs="+", help="of a draw, of diamond and shortcut")
     given = parser.parse_args()
-    model: Any = wmplay.load_run(given.run).model.eval()
-    every = videos()
-    part, p_value = drawn(model, every)
-    print(f"{part:.1%} of {FUTURES} futures within an IoU of {NEAR} of a true one, p = {p_value:.3f}")
+    run, every = wmplay.load_run(given.run), videos()
+    model: Any = run.model.eval()
+    for steps in given.steps or [None]:
+        if steps is not None:
+            model = registry.build({**run.config["model"], "steps": steps}, env=env_spec(run.env)).eval()
+            model.load_state_dict(run.model.state_dict())
+        part, p_value = drawn(model, every)
+        print(f"{part:.1%} of {FUTURES} futures within an IoU of {NEAR} of a true one, p = {p_value:.3f}")
     if isinstance(model, SV2P):
         bound, estimate = bits(model, every, given.draws)
         print(
