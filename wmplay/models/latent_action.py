@@ -23,15 +23,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wmplay.contracts import LazyPrediction, Prediction, Segment, Surprise
+from wmplay.contracts import Prediction, Segment, Surprise
 from wmplay.errors import check_values
-from wmplay.models.next_screen.next_screen import Belief, NextScreen
-from wmplay.models.symbols import Bits
+from wmplay.models.next_screen.next_screen import Belief, NextScreen, joined
+from wmplay.models.symbols import Bits, gumbel, pick_class
 from wmplay.models.vector_state import extend_history, histories
 from wmplay.nets.actions import ActionEncoder
 from wmplay.nets.heads import masked_mean
 from wmplay.nets.layers import mlp
-from wmplay.system.lazy import LazyMapping
 
 COMMITMENT = 0.25  # weight by which the encoder stays near its code
 DIMENSIONS = 8  # of a code
@@ -99,7 +98,7 @@ class LatentAction(NextScreen):
         """Return the codes of outputs [..., D], one-hot [..., codes], with the gradient of a softmax of
         their squared distances."""
         distance = (output.unsqueeze(-2) - self.book).square().sum(-1)
-        return _hard(-distance)
+        return pick_class(-distance)
 
     def code_of(self, states: Tensor) -> Tensor:
         """Return the codes [B, T, codes], one-hot, of the T steps between states [B, T + 1, P + V]."""
@@ -132,20 +131,11 @@ class LatentAction(NextScreen):
         for step in range(action.shape[1]):
             logits = self.code_logits(belief["state"][:, -1], action[:, step])
             if generator is not None:
-                uniform = torch.rand(logits.shape, device=logits.device, generator=generator)
-                logits = logits - temperature * (-uniform.clamp(1e-20, 1 - 1e-7).log()).log()
+                logits = logits + temperature * gumbel(logits, generator)
             now = (logits / SHARPNESS).softmax(-1).unsqueeze(1)
             parts.append(super().predict(belief, now, generator=generator, temperature=temperature))
             belief = parts[-1].belief
-
-        def outcome(name: str) -> Tensor | None:
-            each = [part.reward if name == "reward" else part.discount for part in parts]
-            found = [value for value in each if value is not None]
-            return torch.cat(found, 1) if found else None
-
-        latents = [part.latent for part in parts]
-        latent = torch.cat([x for x in latents if isinstance(x, Tensor)], 1)
-        return LazyPrediction(latent, LazyMapping(("reward", "discount"), outcome), belief, self.decode)
+        return joined(parts, belief, self.decode)
 
     def draw(
         self, pixels: Tensor, generator: torch.Generator | None, temperature: float
@@ -218,10 +208,3 @@ class LatentAction(NextScreen):
             past = self.past(before["state"][:, :-1].flatten(0, 1), taken.flatten(0, 1))
             given.append(logs[..., number] - self.screen_loss(past.pixels, screen).reshape(logs.shape[:2]))
         return Surprise(-torch.stack(given).logsumexp(0), "exact")
-
-
-def _hard(logits: Tensor) -> Tensor:
-    """Return the likeliest classes [..., C], one-hot, with the gradient of their probabilities."""
-    soft = logits.softmax(-1)
-    hard = F.one_hot(logits.argmax(-1), logits.shape[-1]).to(soft.dtype)
-    return hard + (soft - soft.detach())

@@ -68,16 +68,17 @@ class CausalTransformer(nn.Module):
             "age": (age + tokens.shape[1]).clamp(max=past),
         }
 
-    def track(self, tokens: Tensor) -> tuple[Tensor, Cache]:
-        """Return features [B, T, E] of whole sequences of tokens [B, T, E], and the cache before each token
-        and after the last one: row b * (T + 1) + t is after t tokens."""
+    def track(self, tokens: Tensor, block: int = 1) -> tuple[Tensor, Cache]:
+        """Return features [B, T, E] of whole sequences of tokens [B, T, E], and the cache before each of
+        their N blocks of ``block`` tokens and after the last one: row b * (N + 1) + n is after n blocks."""
         rows, steps = tokens.shape[:2]
         x, keys, values = self._run(self.blank(rows, tokens.device), tokens)
 
         def windows(slots: Tensor) -> Tensor:
-            return slots.unfold(2, self.context - 1, 1).permute(0, 2, 1, 4, 3).flatten(0, 1)
+            return slots.unfold(2, self.context - 1, block).permute(0, 2, 1, 4, 3).flatten(0, 1)
 
-        age = torch.arange(steps + 1, device=tokens.device).clamp(max=self.context - 1).repeat(rows)
+        after = torch.arange(0, steps + 1, block, device=tokens.device)
+        age = after.clamp(max=self.context - 1).repeat(rows)
         return x, {"keys": [*map(windows, keys)], "values": [*map(windows, values)], "age": age}
 
     def _run(self, cache: Cache, tokens: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:

@@ -9,7 +9,7 @@ reward[t], continuation[t]           given the summary and the next frame
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent
 from torch.nn import functional as F
 
-from wmplay.contracts import LazyMapping, LazyPrediction, Prediction, Segment
+from wmplay.contracts import Decoded, LazyMapping, LazyPrediction, Prediction, Segment
 from wmplay.errors import check_values
 from wmplay.models.vector_state import (
     begin_history,
@@ -268,6 +268,19 @@ class NextScreen(nn.Module, ABC):
         """Return numbers [..., V] by vector key."""
         parts = torch.split(numbers, [m.size for m in self.vectors.values()], dim=-1) if self.vectors else []
         return dict(zip(self.vectors, parts, strict=True))
+
+
+def joined(parts: Sequence[Prediction], belief: Any, decode: Callable[[Any], Decoded]) -> Prediction:
+    """Return predictions that continue one another as one, which ends in a belief."""
+
+    def outcome(name: str) -> Tensor | None:
+        each = [part.reward if name == "reward" else part.discount for part in parts]
+        found = [value for value in each if value is not None]
+        return torch.cat(found, 1) if found else None
+
+    latent = torch.cat([part.latent for part in parts if isinstance(part.latent, Tensor)], 1)
+    outcomes = LazyMapping(("reward", "discount"), outcome)
+    return LazyPrediction(latent, outcomes, belief, decode)
 
 
 def to_patches(images: Tensor) -> Tensor:

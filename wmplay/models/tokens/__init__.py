@@ -1,0 +1,1 @@
+"""Models of a screen's discrete tokens: a vector-quantised autoencoder, and a transformer over its tokens."""
