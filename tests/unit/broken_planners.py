@@ -354,6 +354,12 @@ class NeverFits(Honest):
         return self.start(len(elites), None)
 
 
+@breaks("later candidates are better")
+class ReturnsTheBestOfTheFirstRound(Honest):
+    def better(self, best: Any, found: Any) -> Any:
+        return best
+
+
 @breaks("each step has its own action")
 class HoldsOneAction(Honest):
     def within(self, drawn: Tensor) -> Tensor:
@@ -405,6 +411,15 @@ class HasABudgetOfCandidates(Honest):
 class ForgetsTheWarmStart(Honest):
     def start(self, batch: int, warm_start: Any) -> Any:
         return super().start(batch, None)
+
+
+@breaks("warm start helps")
+class BeginsHalfwayToTheWarmStart(Honest):
+    def start(self, batch: int, warm_start: Any) -> Any:
+        begun = super().start(batch, warm_start)
+        if self.classes or warm_start is None:
+            return begun
+        return (begun[0] + super().start(batch, None)[0]) / 2, begun[1]
 
 
 @breaks("warm start helps")

@@ -260,6 +260,15 @@ class ActsOnTheFrameBefore(Honest):
         return action, {**following, "seen": observation["x"]}
 
 
+@breaks("frames act in their own step")
+class ActsOnAnEntryOfTheFrameBefore(ActsOnTheFrameBefore):
+    def act(self, carry: Any, observation: Any, last_action: Tensor, first: Tensor, **draws: Any) -> Any:
+        seen = torch.where(first.unsqueeze(1), observation["x"], carry["seen"])
+        mixed = torch.cat([seen[:, :1], observation["x"][:, 1:]], 1)
+        action, following = Honest.act(self, carry, {"x": mixed}, last_action, first, **draws)
+        return action, {**following, "seen": observation["x"]}
+
+
 @breaks("what was executed counts")
 class RemembersWhatItMeantToDo(Honest):
     def initial(self, batch_size: int) -> Any:

@@ -58,12 +58,16 @@ class Imagines(nn.Module):
             weights.append(alive)
             rewards.append(future.reward[:, 0])
             alive = GAMMA * alive * self.goes_on(future.discount[:, 0])
-            belief, x = future.belief, future.observation["x"][:, 0]
+            belief, x = future.belief, self.following(future, x)
         return -self.total(weights, rewards).mean()
 
     def seen_first(self, segment: Any) -> Tensor:
         first: Tensor = segment.observation["x"][:, 0]
         return first
+
+    def following(self, future: Any, x: Tensor) -> Tensor:
+        following: Tensor = future.observation["x"][:, 0]
+        return following
 
     def goes_on(self, discount: Tensor) -> Tensor:
         return discount
@@ -133,6 +137,12 @@ class SeesTheFrameAfterItsBelief(Imagines):
     def seen_first(self, segment: Any) -> Tensor:
         after: Tensor = segment.observation["x"][:, 1]
         return after
+
+
+@breaks("imagined actions follow what is imagined")
+class StaysAtTheFirstFrame(Imagines):
+    def following(self, future: Any, x: Tensor) -> Tensor:
+        return x
 
 
 @breaks("what is lent comes back")

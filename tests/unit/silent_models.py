@@ -245,6 +245,14 @@ class AddsHalfToEachReward(Honest):
 
 
 @breaks("each head tells what the loss knows")
+class KnowsNoLosses(Honest):
+    def predict(self, belief: Any, action: Tensor, **draws: Any) -> Prediction:
+        future = super().predict(belief, action, **draws)
+        assert future.reward is not None
+        return changed(future, reward=future.reward.clamp(min=0))
+
+
+@breaks("each head tells what the loss knows")
 class TurnsItsScreens(Honest):
     """Upside down, while the places get better."""
 

@@ -288,6 +288,7 @@ def test_an_honest_learner_has_every_property() -> None:
         "memory is used",
         "what was executed counts",
         "actions follow their frames",
+        "imagined actions follow what is imagined",
         "its exploring policy learns what is new",
         *named(PLANNING),
     }
@@ -340,6 +341,7 @@ def test_who_needs_no_env_is_lent_a_model_and_a_store(make: Any) -> None:
     assert report.passed, report
     tried = {finding.name for finding in report.findings if finding.tried}
     imagined = {"ends make a difference", "it learns", "it learns what frames tell", "over is over"}
+    imagined |= {"imagined actions follow what is imagined"}
     learned = imagined if make is imaginers.Imagines else {"actions follow their frames"}
     assert tried & named(LESSONS) == learned
 

@@ -157,6 +157,12 @@ def test_an_env_of_short_episodes_is_one_line() -> None:
         check_policy(Honest(), env(max_steps=3))
 
 
+def test_planners_that_it_holds_search_in_few_rounds_while_it_is_tried() -> None:
+    policy = planning(MPC)
+    rounds = policy.planner.iterations = 11
+    assert Acting(policy, env(), 0).policy.planner.iterations < rounds == policy.planner.iterations
+
+
 def test_the_random_state_is_left_as_it_was() -> None:
     state = torch.get_rng_state()
     check_policy(Honest(), env())

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from wmplay.check.fixtures.alignment_episodes import REWARD, SAFE, Clockwork, Told
 from wmplay.check.fixtures.fitted_model import CPU, ROWS, Trial, fitted_stages, loss_value, pulls, silent
@@ -32,6 +33,7 @@ BENT = 0.02  # part of a slope that may change where a loss counts as a sum of s
 STEP = 0.1  # by which vectors are moved
 OTHER, ASIDE = 0.3, 0.3  # of what is told, and of the level: differences between loss and prediction
 LEVEL = 0.5  # difference of means, in units of the codes
+PULLS, RATE, HALF = 60, 3e-3, 0.5  # updates, their size, and a part of the rows
 BATCHES = 8  # of episodes, on which the loss is asked what it knows
 SURELY = 5.0  # standard errors
 _SCALE = "predict in the units of what is observed and paid: undo symlog, normalisation, logits, division"
@@ -230,6 +232,29 @@ class Oracle:
             if abs(aside) > ASIDE:
                 return f"the reward is on average {aside:+.2g} from what the loss expects"
         return None
+
+    def reward_is_cut_off(self) -> float | None:
+        """Return the number below which no predicted reward falls, or None: pulled down by its weights, most
+        rows stay at it exactly."""
+        model = copy.deepcopy(self.model)
+        with torch.no_grad():
+            belief = tree_map(lambda x: x[:ROWS], self._belief(model))
+        action = self.asked.segment.action[:ROWS, SAFE : SAFE + 1]
+        weights = [p for p in model.parameters() if p.requires_grad]
+        begun = self.predicted(model).reward
+        for _ in range(PULLS):
+            reward = model.predict(belief, action).reward
+            if begun is None or reward is None or not reward.requires_grad:
+                return None
+            slopes = torch.autograd.grad((reward + REWARD).square().mean(), weights, allow_unused=True)
+            with torch.no_grad():
+                for weight, slope in zip(weights, slopes, strict=True):
+                    if slope is not None:
+                        weight -= RATE * slope.sign()
+        lowest = reward.min()
+        often = (reward == lowest).float().mean() > HALF
+        moved = begun is not None and bool(begun.min() > lowest)  # else its head may have learned nothing
+        return float(lowest) if often and moved and lowest > -REWARD else None
 
     def loss_tells(self, kind: str) -> bool:
         """Return whether the rewards that the loss is least for encode the action at its own step."""

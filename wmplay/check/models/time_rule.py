@@ -142,6 +142,11 @@ def each_head_tells_what_the_loss_knows(trial: Trial) -> None:
             "let predict read what the loss reads, in the same units, and return what the loss trains: "
             "frames, memory, scales, clamps",
         )
+    if (lowest := oracle.reward_is_cut_off()) is not None:
+        raise Broken(
+            f"predicted rewards are cut off at {lowest:.2g}: none is lower, whatever its weights are",
+            "return the head as the loss trains it, also where rewards are negative",
+        )
     off = oracle.off_by_parts()
     for who, gap in off.items():
         if gap > TOLERANCE:

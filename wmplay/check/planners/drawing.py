@@ -91,7 +91,7 @@ def every_candidate_counts(solver: Solver) -> None:
 
 def later_candidates_are_better(solver: Solver) -> None:
     """Check that a search in rounds does not go down: its later candidates are no worse than its first."""
-    rounds = False
+    rounds, later_count, number = False, False, 0
     for kind, space in solver.each():
         change = []
         for seed in range(solver.seed, solver.seed + solver.tries):
@@ -113,6 +113,8 @@ def later_candidates_are_better(solver: Solver) -> None:
                         "draw the candidates of a round around the elites of the round before",
                     )
                 continue
+            number = len(scores)
+            later_count = later_count or _later_rounds_count(planner, task, seed)
             best, usual = task.scale
             change.append(float(((scores[0] - scores[-1]) / (2 * (best - usual))).mean()))
         rounds = rounds or bool(change)
@@ -124,6 +126,11 @@ def later_candidates_are_better(solver: Solver) -> None:
             )
     if not rounds:
         raise NotTried("no candidates follow from the scores of others")
+    if not later_count:
+        raise Broken(
+            f"of {number} rounds, the scores of all but the first make no difference to its plans",
+            "return the best candidate of all rounds, or what the last one was fitted to",
+        )
 
 
 def a_bad_warm_start_is_left(solver: Solver) -> None:
@@ -145,6 +152,18 @@ def a_bad_warm_start_is_left(solver: Solver) -> None:
 
 
 # ---- helpers ------------------------------------------------------------------------------------
+
+
+def _later_rounds_count(planner: Any, task: Problem, seed: int) -> bool:
+    """Return whether a plan changes if the worst candidates score best in all rounds but the first."""
+    usual, calls = solve(planner, task, seed).action, 0
+
+    def turned(scores: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return -scores if calls > 1 else scores
+
+    return not torch.equal(solve(planner, task, seed, score=changed(task.score, turned)).action, usual)
 
 
 def _alike(rows: Tensor) -> bool:

@@ -31,6 +31,7 @@ from wmplay.check.planners.regrets import (
 )
 from wmplay.check.report import Broken, NotTried
 
+APART, NEAR = 0.25, 0.75  # parts of the way to a warm start: by chance, and around it
 FOLLOWS = 0.25  # part of the distance to goals that change with every step
 
 
@@ -160,6 +161,11 @@ def warm_start_helps(solver: Solver) -> None:
                 f"start {percent(cold)}, over {number} seeds",
                 "search around warm_start [B, H, ...], and let it be a candidate itself",
             )
+        if kind == "continuous" and (part := _part_of_the_start(solver, task, best)) is not None:
+            raise Broken(
+                f"its first candidates lie around {part:.0%} of the way from the middle to the warm start",
+                "draw around warm_start itself, not around a mean of it and something else",
+            )
 
 
 def any_number_of_elites(solver: Solver) -> None:
@@ -181,6 +187,22 @@ def any_number_of_elites(solver: Solver) -> None:
 
 
 # ---- helpers ------------------------------------------------------------------------------------
+
+
+def _part_of_the_start(solver: Solver, task: Problem, start: Tensor) -> float | None:
+    """Return the part of the way to a warm start [B, H, A] at which the middle of the first candidates lies;
+    None if a candidate is the start itself, or the middle has nothing to do with it."""
+    planner, seen = solver.build(task.space, candidates=MANY, horizon=HORIZON), len(task.tried)
+    solve(planner, task, solver.seed, warm_start=start)
+    place = task.model.place(start).unsqueeze(1) - 0.5
+    tried = task.tried[seen]
+    if tried.shape[1] != place.shape[2] or len(tried) % ROWS:
+        return None
+    tried = tried.reshape(ROWS, -1, *tried.shape[1:]) - 0.5  # [B, N, H, A]
+    if bool(((tried - place).abs() < TOLERANCE).flatten(2).all(2).any()):
+        return None
+    part = _along(tried.median(1).values, place[:, 0])
+    return part if APART < part < NEAR else None
 
 
 def _reaches(solver: Solver, value: Value, steps: int, tolerance: float, advice: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from gymnasium.spaces import Discrete
 from torch import Tensor
 
 from wmplay.check.fixtures.practice_world import (
@@ -212,6 +213,28 @@ def actions_follow_their_frames(trial: Practised) -> None:
         )
 
 
+def imagined_actions_follow_what_is_imagined(trial: Practised) -> None:
+    """Check that an imagined action follows the state that was imagined before it, not the one that all began
+    with: other rows' states change it."""
+    futures = []
+    for lost in (False, True):
+        lent = trial.practise(trial.copy(), Rule(), number=94, lost=lost)
+        if not lent.model.read or isinstance(trial.space, Discrete):
+            raise NotTried("it reads no rewards of practice.model, or draws one of a few actions")
+        futures.append(lent.model.places)
+    (first, _), *later = futures[0]
+    others = (place for place, _ in futures[1][1:])
+    pairs = [(own, other) for (own, goes_on), other in zip(later, others, strict=False) if goes_on][:1]
+    if not pairs or any(first.shape != own.shape or own.shape != other.shape for own, other in pairs):
+        raise NotTried("it imagines no second step, or not from the belief that predict returned")
+    own, other = pairs[0]
+    if torch.equal(own, other) and bool(own.std() > 0) and torch.equal(own, first):
+        raise Broken(
+            "whatever is imagined, it goes on with the action of the first state",
+            "let the actor act on what predict returned, in each imagined step anew",
+        )
+
+
 def its_exploring_policy_learns_what_is_new(trial: Practised) -> None:
     """Check that weights that it only explores with follow the actions of the store, if any weights do.
 
@@ -262,6 +285,7 @@ LESSONS: tuple[Property[Practised], ...] = (
     Property(over_is_over, after=(ends_make_a_difference, it_learns), slow=True),
     Property(out_of_time_is_not_over, after=(ends_make_a_difference, it_learns, over_is_over), slow=True),
     Property(actions_follow_their_frames),
+    Property(imagined_actions_follow_what_is_imagined),
     Property(its_exploring_policy_learns_what_is_new),
 )
 

@@ -100,6 +100,7 @@ class Practised(Acting):
         guided: bool = False,
         model: Any = None,
         acted: tuple[float, float] = (0.0, 1.0),
+        lost: bool = False,
     ) -> Practiced:
         """Let a policy practise in a world of this rule, and return what it was given and told."""
         told: list[tuple[int, Mapping[str, float]]] = []
@@ -108,6 +109,7 @@ class Practised(Acting):
             told.append((steps, dict(metrics)))
 
         practice, lent = self.lend(policy, rule, steps, number, advance, strange_ends, guided, model, acted)
+        lent.model.lost = lost
         metrics = policy.improve(practice)
         bad = [name for name, value in _metrics(metrics).items() if not math.isfinite(value)]
         if bad:
@@ -136,7 +138,7 @@ class Practised(Acting):
         if model is None:
             model = self.lent_to(policy)
         model.rule, model.read, model.guided, model.unguided = rule, False, guided, False
-        model.asked.clear()
+        model.asked.clear(), model.places.clear()
         model.eval()
         store = Diary(self.spaces, self.space, rule, guided, acted)
         lent = Practiced(world, model, store, [])

@@ -7,6 +7,7 @@ an action of its own remembered in place of the executed one.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ from wmplay.check.fixtures.scripts import Acting, Changes, flat
 from wmplay.check.policies.planning import flown
 from wmplay.check.report import Broken, NotTried, Property
 
+MOST = 5  # entries of a vector that are tried one by one
 FEW = 6  # changed actions that are not there by chance
 NUDGES = (0.1, 0.7)  # of the range of actions
 STIR = 3.0  # standard deviation of what is added to a carry
@@ -84,11 +86,11 @@ def frames_act_in_their_own_step(trial: Acting) -> None:
             "frame of the step before",
             advice,
         )
-    for key in trial.spaces if len(trial.spaces) > 1 else ():
-        now, late = _now_and_late(trial.reactions_to(key))
+    for what, key, part in _parts(trial):
+        now, late = _now_and_late(trial.reactions_to(key, part))
         if not now and late >= FEW:
             raise Broken(
-                f"'{key}' makes no difference to the action of its own step, but to later ones: it is that "
+                f"{what} makes no difference to the action of its own step, but to later ones: it is that "
                 "of the frame before",
                 advice,
             )
@@ -193,6 +195,16 @@ def _changes(trial: Acting) -> list[Changes]:
     except NotTried:
         return list(trial.reactions.values())
     raise NotTried("an exact model has shown what it believes")
+
+
+def _parts(trial: Acting) -> Iterator[tuple[str, str, Tensor | None]]:
+    """Yield (name, key, part) of the keys of a frame, if it has more than one, and of a vector's entries."""
+    for key, space in trial.spaces.items():
+        if len(trial.spaces) > 1:
+            yield f"'{key}'", key, None
+        size = space.shape[0] if len(space.shape) == 1 else 1
+        for entry in range(min(size, MOST) if size > 1 else 0):
+            yield f"entry {entry} of '{key}'", key, torch.arange(size) == entry
 
 
 def _now_and_late(found: list[Changes]) -> tuple[int, int]:
