@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from refusals import assert_tokens, refusal, refused
+from refusals import assert_tokens, failure, refusal, refused
 
 import wmplay
 from wmplay.cards.verify import Comparison, check_agreement, verify
@@ -168,3 +168,17 @@ def test_when_numbers_agree(card: Interval, here: Interval, agrees: bool) -> Non
 def test_a_name_that_is_neither_a_run_nor_a_trained_one() -> None:
     with refused(UnknownName, "luxo-mlq", got="luxo-mlq", advice=("luxo-mlp",)):
         wmplay.load_run("luxo-mlq")
+
+
+@pytest.mark.parametrize("command", [["train", "run={}"], ["export", "{}", "--out", "x"], ["eval", "{}"]])
+@pytest.mark.parametrize("name", ["luxo-mlp", "out"])
+def test_an_export_is_no_run_to_go_on_with(
+    command: list[str], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert_tokens(failure(capsys, *(text.format(name) for text in command)), (name, "wmplay report"))
+
+
+def test_the_report_of_an_export_is_its_card(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "luxo-mlp"]) == 0
+    assert capsys.readouterr().out.startswith("# luxo-mlp")

@@ -94,6 +94,9 @@ def _jobs_grid(planned: Plan, study: StudyDirectory) -> tuple[Grid, float]:
             ]
         )
     columns = ["arm", "world", "jobs", "real\nsteps", "updates", "weights", "each\ntakes"]
+    if len(planned.question.worlds) == 1:
+        for row in (columns, *rows):
+            del row[1]
     return Grid("Jobs", columns, rows), total
 
 

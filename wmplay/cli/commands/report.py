@@ -12,12 +12,18 @@ from wmplay.system.printing import say
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    run_argument(parser, "a run or sweep directory")
+    run_argument(parser, "a run or sweep directory; or an export, whose card is printed")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write the page of a run or of a sweep, and print its results."""
-    path: Path = options.run
+    """Write the page of a run or of a sweep, and print its results; print the card of an export."""
+    from wmplay.runs.disk.portable import PAGE, is_portable
+    from wmplay.runs.shipped import where
+
+    path = where(options.run)
+    if is_portable(path):
+        say((path / PAGE).read_text("utf-8").rstrip())
+        return
     holds_runs = any(path.glob("*/run.json")) or (path / "sweep.json").exists()
     if holds_runs and not (path / "run.json").exists():
         from wmplay.sweeps import show

@@ -24,7 +24,8 @@ from wmplay.config.run_config import read_config, write_config
 from wmplay.config.settings import Settings
 from wmplay.errors import DamagedError, RunError
 from wmplay.runs.disk.checkpoints import Checkpoints
-from wmplay.runs.disk.portable import ABOUT
+from wmplay.runs.disk.portable import is_portable
+from wmplay.runs.shipped import where
 from wmplay.system.files import (
     check_links,
     explained,
@@ -138,17 +139,21 @@ class RunDirectory:
 
         Raises:
             RunError: if the file is missing or damaged.
+            UnknownName: for a single word that is like the name of a trained run.
         """
         path = self.path / "run.json"
         try:
             content = unsealed(read_json(path, RunError), path)
         except (FileNotFoundError, NotADirectoryError):
-            exported = (self.path / ABOUT).is_file()
-            raise RunError(
-                f"{self.path} is not a run: it has no run.json",
-                got=self.path,
-                advice="it is an export, which can be evaluated, played and loaded" if exported else None,
-            ) from None
+            if is_portable(where(self.path)):
+                raise RunError(
+                    f"{self.path} is an export",
+                    got=self.path,
+                    expected="a run's directory, with its training and its data",
+                    advice="an export acts, predicts and is verified: wmplay play, wmplay eval --verify, "
+                    "wmplay simulate --run; wmplay report shows its card, with the command that trained it",
+                ) from None
+            raise RunError(f"{self.path} is not a run: it has no run.json", got=self.path) from None
         try:
             msgspec.convert(content, _Content)
         except msgspec.ValidationError as error:
