@@ -348,6 +348,14 @@ def test_the_explorer_is_paid_by_disagreement_and_acts_where_the_policy_explores
         assert bool((action > 0.9 * torch.tensor([0.5, 3.5])).all()) == explore
 
 
+def test_the_ensemble_takes_as_many_steps_as_it_is_given() -> None:
+    policy = dreamer(Linear(), spec(2), ensemble=3, ensemble_updates=5)
+    policy.update(segments(size=2), torch.Generator().manual_seed(0))
+    assert policy.disagreement is not None
+    taken = {int(state["step"]) for state in policy.disagreement.optimizer.state.values()}
+    assert taken == {5}
+
+
 def test_an_rssm_with_rewards_in_bins_learns_their_mean_from_zero() -> None:
     torch.manual_seed(0)
     space = Dict(x=Box(-1, 1, (1,), np.float32))

@@ -94,6 +94,7 @@ class Dreamer(nn.Module):
         ensemble: networks whose disagreement a second actor seeks, which acts where the policy explores; 0 =
             the actor itself explores.
         ensemble_lr: learning rate of these networks.
+        ensemble_updates: their gradient steps for each update; too few, and they disagree about everything.
 
     Raises:
         SpaceError: for other spaces.
@@ -134,12 +135,18 @@ class Dreamer(nn.Module):
         warmup: int = 1000,
         ensemble: int = 0,
         ensemble_lr: float = 3e-4,
+        ensemble_updates: int = 1,
     ) -> None:
         super().__init__()
         sizes = {"hidden": hidden, "layers": layers, "batch_size": batch_size, "length": length}
         check_values(
             "dreamer",
-            at_least_one={**sizes, "horizon": horizon, "slow_every": slow_every},
+            at_least_one={
+                **sizes,
+                "horizon": horizon,
+                "slow_every": slow_every,
+                "ensemble_updates": ensemble_updates,
+            },
             positive={
                 "lr": lr,
                 "ensemble_lr": ensemble_lr,
@@ -188,7 +195,7 @@ class Dreamer(nn.Module):
 
         self.agent = agent()
         self.explorer = agent() if ensemble else None
-        self.disagreement = None
+        self.disagreement, self.ensemble_updates = None, ensemble_updates
         if ensemble:
             self.disagreement = Disagreement(
                 self.features, spec.action_space, ensemble, hidden, layers, ensemble_lr
@@ -264,7 +271,8 @@ class Dreamer(nn.Module):
             return metrics
         frames = (segment.mask.shape[0], segment.mask.shape[1] + 1)
         features = self.model.features(roots.belief).reshape(*frames, -1)
-        loss = self.disagreement.learn(features, segment.action, segment.mask, generator)
+        for _ in range(self.ensemble_updates):
+            loss = self.disagreement.learn(features, segment.action, segment.mask, generator)
         found = self.explorer.learn(self.imagined(roots, self.explorer, generator))
         return {**metrics, "ensemble_loss": loss, **{f"explorer_{name}": x for name, x in found.items()}}
 

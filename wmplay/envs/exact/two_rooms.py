@@ -41,7 +41,9 @@ class TwoRooms(ExactWorld):
         render_mode: RenderMode | None = None,
     ) -> None:
         if any(door not in range(SIZE) for door in doors):
-            raise ConfigError("two_rooms: doors", got=list(doors), expected=f"rows from 0 to {SIZE - 1}")
+            raise ConfigError(
+                f"two_rooms: doors are {list(doors)}", got=list(doors), expected=f"rows from 0 to {SIZE - 1}"
+            )
         self.free = np.ones((SIZE, SIZE), np.bool_)
         self.free[:, WALL] = np.isin(np.arange(SIZE), doors)
         self.cells = np.argwhere(self.free)
@@ -55,7 +57,7 @@ class TwoRooms(ExactWorld):
             self.origin = known.index(list(origin)) if list(origin) in known else None
             if self.origin is None or not self.starts[self.origin].any():
                 raise ConfigError(
-                    "two_rooms: origin",
+                    f"two_rooms: origin is {list(origin)}",
                     got=list(origin),
                     expected="row and column of a free cell, in a room if goals are across",
                 )
