@@ -56,7 +56,7 @@ class Store:
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
 
-    def sample(self, batch_size: int, length: int, generator: Any) -> Segment:
+    def sample(self, batch_size: int, length: int, generator: Any, *, ends: bool = False) -> Segment:
         return self.segment
 
 

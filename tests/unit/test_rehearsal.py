@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from wmplay import registry
-from wmplay.errors import WmplayError
-from wmplay.loop.rehearsal import rehearse
+from wmplay.errors import SpaceError, WmplayError
+from wmplay.loop.rehearsal import observed, rehearse
 from wmplay.runs.pieces import assemble
 
 CPU = torch.device("cpu")
@@ -38,3 +38,33 @@ def test_a_model_that_lacks_what_an_agent_needs_is_refused(experiment: str, mode
     with pytest.raises(WmplayError) as error:
         rehearse(settings, assemble(settings, CPU), CPU)
     assert token in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (
+            ["experiment=tiny", "model=rssm", "model.goals=true", "collect.env.task=null"],
+            "goal_",
+        ),  # the model alone reads it
+        (
+            ["experiment=tiny", "policy=sac", "collect.env.task=null", "collect.episodes=1"],
+            "goal_",
+        ),  # the policy
+        (["experiment=tdmpc2", "collect.env.id=CartPole-v1"], "vector"),  # another shape
+    ],
+)
+def test_an_observation_that_the_env_collected_in_lacks_is_named(overrides: list[str], key: str) -> None:
+    settings = registry.compose(overrides)
+    parts = assemble(settings, CPU)
+    with pytest.raises(SpaceError) as error, observed(settings, parts):
+        rehearse(settings, parts, CPU)
+    assert key in str(error.value)
+
+
+def test_an_error_of_a_piece_about_another_key_stays_what_it_is() -> None:
+    settings = registry.compose(["experiment=tiny", "collect.env.task=null"])
+    parts = assemble(settings, CPU)
+    for key in ("mine", "lcd"):
+        with pytest.raises(KeyError), observed(settings, parts):
+            raise KeyError(key)

@@ -170,7 +170,7 @@ def test_every_sampled_window_is_a_slice_of_its_trajectory(tmp_path: Path) -> No
         store = store.append([one])
     rng = np.random.default_rng(0)
     for length in (1, 5, 7, 19):
-        segment = store.sample(53, length, rng)
+        segment = store.sample(53, length, rng, ends=length == 5)
         assert segment.observation["lcd"].shape == (53, length + 1, 5, 7)
         assert segment.observation["lcd"].dtype == torch.uint8
         assert segment.action.shape == (53, length, 3)
@@ -184,6 +184,17 @@ def test_a_window_never_crosses_into_the_next_episode(tmp_path: Path) -> None:
     store = save_trajectories([episode(i, 3) for i in range(5)], tmp_path / "s")
     segment = store.sample(200, 5, 0)
     assert (segment.observation["where"][:, :, 0] == segment.observation["where"][:, :1, 0]).all()
+
+
+def test_with_ends_no_step_is_rarer_than_those_in_the_middle(tmp_path: Path) -> None:
+    store = save_trajectories([episode(0, 40), episode(1, 3)], tmp_path / "s")
+    counts = {}
+    for ends in (False, True):
+        segment = store.sample(4000, 5, 0, ends=ends)
+        number, step = segment.observation["where"][:, :-1].unbind(-1)
+        counts[ends] = [int(((number == 0) & (step == t)).sum()) for t in range(40)]
+    assert 3 * max(counts[False][0], counts[False][-1]) < counts[False][20]
+    assert min(counts[True]) > 0.8 * counts[True][20]
 
 
 def test_sampling_is_uniform_over_valid_starts(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ class FitSettings:
     replay_ratio: NotNegative = 0.0
     batch_size: Some = 48
     length: Some = 12
+    ends: bool = False
     lr: Positive = 3e-3
     weight_decay: NotNegative = 1e-6
     optimizer: Optimizer = "adamw"

@@ -47,7 +47,9 @@ class StoreView(Protocol):
     def steps(self) -> int:
         """The number of steps in all episodes."""
 
-    def sample(self, batch_size: int, length: int, generator: np.random.Generator | int) -> Segment:
+    def sample(
+        self, batch_size: int, length: int, generator: np.random.Generator | int, *, ends: bool = False
+    ) -> Segment:
         """Return random windows, as ``Store.sample``."""
 
 

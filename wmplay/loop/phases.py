@@ -131,7 +131,7 @@ def fit(s: Session) -> None:
             own = f"update in process {s.team.rank}"
             seed_draws(seed if s.team.leads else s.seeds.of(own, s.state.updates))
             rng = np.random.default_rng(seed)
-            segment = s.store.sample(cfg.batch_size, length, rng, part=s.team.part())
+            segment = s.store.sample(cfg.batch_size, length, rng, part=s.team.part(), ends=cfg.ends)
             metrics = s.fitter.update(segment.to(s.device), s.state.updates, (s.state.fit_from, end))
             s.state.updates += 1
             if s.state.updates % cfg.log_every == 0 or s.state.updates == end:

@@ -20,11 +20,12 @@ from wmplay.contracts import (
     Practice,
     env_spec,
     learner_of,
+    observation_spaces,
     seen_by,
 )
 from wmplay.envs import build_env
 from wmplay.envs.recorded import RecordedEnv
-from wmplay.errors import ConfigError, ShapeError
+from wmplay.errors import ConfigError, ShapeError, SpaceError
 from wmplay.evaluation import check_arbiter, check_sweep
 from wmplay.loop.lending import lending
 from wmplay.runs.compatibility import check_policy, check_same_world, check_store
@@ -68,6 +69,7 @@ def rehearse(settings: Settings, parts: Parts, device: torch.device, *, continue
     if collect.drift:
         build_env(env_config(settings, collected_in(settings, settings.iterations - 1))).close()
     with closing(build_env(env_config(settings, collected_in(settings, 0)))) as env:
+        _check_alike(env, parts.env)
         if isinstance(env, RecordedEnv):
             _check_recorded(settings, env)
         else:
@@ -98,6 +100,45 @@ def rehearse(settings: Settings, parts: Parts, device: torch.device, *, continue
             if settings.evaluate.policy.reference is not None:
                 other = load_run(settings.evaluate.policy.reference)
                 check_policy(other, env, None if other_world else MEANT)
+
+
+@contextmanager
+def observed(settings: Settings, parts: Parts) -> Iterator[None]:
+    """Say which observation a piece reads that the run's env has, and the env collected in lacks.
+
+    Raises:
+        SpaceError: instead of the KeyError of the piece.
+    """
+    try:
+        yield
+    except KeyError as error:
+        (key,) = error.args
+        with closing(build_env(env_config(settings, collected_in(settings, 0)))) as env:
+            there = observation_spaces(env_spec(env).observation_space)
+        if key in there or key not in observation_spaces(env_spec(parts.env).observation_space):
+            raise
+        raise SpaceError(
+            f"a piece of the run reads the observation '{key}', which the env collected in lacks",
+            got=", ".join(there),
+            advice="let the env have it while collecting too (collect.env), or choose a piece without it",
+        ) from error
+
+
+def _check_alike(env: gymnasium.Env[Any, Any], acted: gymnasium.Env[Any, Any]) -> None:
+    """Raise SpaceError if arrays of the env collected in have other shapes than those of the run's env.
+
+    An observation may be missing: not every piece reads it.
+    """
+    here, there = env_spec(env), env_spec(acted)
+    spaces = observation_spaces(here.observation_space) | {"action": here.action_space}
+    for key, space in (observation_spaces(there.observation_space) | {"action": there.action_space}).items():
+        other = spaces.get(key, space)
+        if (type(other), other.shape, other.dtype) != (type(space), space.shape, space.dtype):
+            raise SpaceError(
+                f"'{key}' is {other} in the env collected in",
+                got=other,
+                expected=f"{space}, as in the run's env",
+            )
 
 
 def _check_steps(settings: Settings) -> None:

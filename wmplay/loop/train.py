@@ -19,7 +19,7 @@ from wmplay.loop.changes import note_changes
 from wmplay.loop.lending import lending
 from wmplay.loop.pace import Pace, measure
 from wmplay.loop.phases import PHASES, Phase
-from wmplay.loop.rehearsal import rehearse
+from wmplay.loop.rehearsal import observed, rehearse
 from wmplay.loop.session import Session
 from wmplay.loop.state import PHASE_NAMES
 from wmplay.runs.compatibility import adopt_settings
@@ -94,9 +94,10 @@ def train(overrides: Sequence[str] = (), *, dir: str | Path | None = None) -> Ru
 
 def prepare(s: Session, *, continued: bool) -> Pace:
     """Rehearse the run, so that a mistake is reported before anything is written, and measure its pace."""
-    with lending(s.parts, "rehearse"):
-        rehearse(s.settings, s.parts, s.device, continued=continued)
-    return measure(s.settings, s.parts, s.device, choose=not continued and s.team.size == 1)
+    with observed(s.settings, s.parts):
+        with lending(s.parts, "rehearse"):
+            rehearse(s.settings, s.parts, s.device, continued=continued)
+        return measure(s.settings, s.parts, s.device, choose=not continued and s.team.size == 1)
 
 
 def tell_duration(s: Session, pace: Pace) -> None:

@@ -256,7 +256,7 @@ class Dreamer(nn.Module):
         taken, metrics = 0, dict[str, float]()
         with fixed(self.model):
             while taken < practice.steps:
-                segment = store.sample(self.batch_size, self.length, rng).to(practice.device)
+                segment = store.sample(self.batch_size, self.length, rng, ends=True).to(practice.device)
                 found = self.update(segment, generator)
                 taken += self.batch_size * (self.length + 1) * self.horizon
                 metrics = {name: float(value) for name, value in found.items()}

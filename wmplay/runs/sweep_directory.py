@@ -55,6 +55,7 @@ LATER_SETTINGS: Mapping[str, Any] = {
     "evaluate.prediction.actions": False,
     "evaluate.violation": {"pairs": 0},
     "fit.agc": None,
+    "fit.ends": False,
     "fit.minutes": None,
     "fit.optimizer": "adamw",
     "model.blocks": 0,

@@ -147,18 +147,29 @@ class Store:
             yield shard.decoded(name, start, len(shard.stored[name]))
 
     def sample(
-        self, batch_size: int, length: int, generator: np.random.Generator | int, *, part: slice = slice(None)
+        self,
+        batch_size: int,
+        length: int,
+        generator: np.random.Generator | int,
+        *,
+        part: slice = slice(None),
+        ends: bool = False,
     ) -> Segment:
         """Return random windows; all valid starts in the store are equally likely.
 
         An episode of T >= length steps has T - length + 1 starts. A shorter one has a single start: it is
         padded with its last frame and with zero actions, and its mask is False there.
 
+        The last step of a long episode is in one of its windows, and a step in the middle in ``length`` of
+        them. With ``ends`` a window may begin up to length - 1 steps before its episode or after its last
+        start, and is moved into it, so that no step is in fewer windows than those in the middle.
+
         Args:
             batch_size: B.
             length: T of the segment, in steps.
             generator: of all random draws.
             part: the rows of the batch to read; all rows are drawn, and other processes read the others.
+            ends: whether the ends of episodes are drawn as often as their middle.
 
         Returns:
             A Segment: observation {key: [B, length + 1, ...]}, action [B, length, A] and so on.
@@ -178,11 +189,14 @@ class Store:
                 got=self.path,
                 advice="save some trajectories first",
             )
+        beyond = length - 1 if ends else 0
         starts = np.maximum(self.lengths - length + 1, 1)
-        ends = np.cumsum(starts)
-        drawn = np.random.default_rng(generator).integers(ends[-1], size=batch_size)
-        episodes = np.searchsorted(ends, drawn, side="right")
-        begins = drawn - (ends - starts)[episodes]
+        weights = starts + 2 * beyond
+        bounds = np.cumsum(weights)
+        drawn = np.random.default_rng(generator).integers(bounds[-1], size=batch_size)
+        episodes = np.searchsorted(bounds, drawn, side="right")
+        begins = drawn - (bounds - weights)[episodes] - beyond
+        begins = np.clip(begins, 0, starts[episodes] - 1)
         return self.segment(episodes[part], begins[part], length)
 
     def segment(self, episodes: Array, starts: Array, length: int) -> Segment:

@@ -13,7 +13,7 @@ from wmplay.config.settings import Settings
 from wmplay.envs import build_env
 from wmplay.loop.fitter import segment_length
 from wmplay.loop.pace import measure
-from wmplay.loop.rehearsal import rehearse
+from wmplay.loop.rehearsal import observed, rehearse
 from wmplay.runs.pieces import assemble, env_config
 from wmplay.simulation import simulate
 from wmplay.store import save_trajectories
@@ -47,8 +47,9 @@ def estimate(settings: Settings) -> tuple[float, int]:
     """Return the seconds that a run takes on this machine, as it would announce them, and its weights."""
     device = choose_device(settings.device)
     parts = assemble(settings, device)
-    rehearse(settings, parts, device, continued=False)
-    pace = measure(settings, parts, device, choose=False)
+    with observed(settings, parts):
+        rehearse(settings, parts, device, continued=False)
+        pace = measure(settings, parts, device, choose=False)
     if settings.fit.minutes is not None:
         steps = pace.updates_in(settings.fit.minutes, settings.iterations)
         settings = replace(settings, fit=replace(settings.fit, steps=steps))

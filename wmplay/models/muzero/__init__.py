@@ -163,13 +163,13 @@ class MuZero(nn.Module):
     def predict(
         self, belief: Belief, action: Tensor, *, generator: torch.Generator | None = None
     ) -> Prediction:
-        """Predict under action [B, H]; with several codes, the most probable one, or one drawn by the
-        generator."""
+        """Predict under action [B, H], or relaxed ones [B, H, C]; with several codes, the most probable one,
+        or one drawn by the generator."""
         latent, latents, rewards = belief["latent"], [], []
-        for step in action.unbind(1):
-            chance, code = self.networks.chances(latent), torch.zeros_like(step)
+        for step in self.encode_action(action).unbind(1):
+            chance, code = self.networks.chances(latent), torch.zeros_like(step[:, 0], dtype=torch.int64)
             if chance is not None:
-                chance = chance[torch.arange(len(step), device=step.device), step]
+                chance = (step.unsqueeze(-1) * chance).sum(1)
                 drawn = None if generator is None else torch.multinomial(chance, 1, generator=generator)
                 code = chance.argmax(1) if drawn is None else drawn.squeeze(1)
             latent, reward = self.networks.advance(latent, step, code)
@@ -179,7 +179,7 @@ class MuZero(nn.Module):
 
     def outcome(self, belief: Belief, action: Tensor, number: Tensor) -> Prediction:
         """Predict one step: outcome ``number`` [B] int64 of action [B] int64."""
-        latent, reward = self.networks.advance(belief["latent"], action, number)
+        latent, reward = self.networks.advance(belief["latent"], self.encode_action(action), number)
         return self._prediction(latent.unsqueeze(1), self.networks.scalars.mean(reward).unsqueeze(1), belief)
 
     def chances(self, belief: Belief) -> Tensor | None:
@@ -337,7 +337,7 @@ class MuZero(nn.Module):
             return Reached(latent, reward, discount, logits, self.slow.scalars.mean(value), chance)
 
         def expand(latent: Tensor, action: Tensor, code: Tensor | None = None) -> Reached:
-            after, reward = self.slow.advance(latent, action, code)
+            after, reward = self.slow.advance(latent, self.encode_action(action), code)
             return reached(after, self.slow.scalars.mean(reward))
 
         root = reached(latent, torch.zeros_like(discount))

@@ -87,9 +87,9 @@ class Networks(nn.Module):
         return scaled(latent + change), reward
 
     def advance(self, latent: Tensor, action: Tensor, code: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return ``step`` for an action [B] and a code [B], both int64; with one code it is not read."""
+        """Return ``step`` for a one-hot action [B, C] and a code [B] int64; with one code it is not read."""
         one_hot = None if code is None or self.outcomes == 1 else F.one_hot(code, self.outcomes).float()
-        return self.step(latent, F.one_hot(action, self.actions).float(), one_hot)
+        return self.step(latent, action, one_hot)
 
     def judge(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits [..., C] of the policy and [..., bins] of the value."""
