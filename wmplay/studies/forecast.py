@@ -15,6 +15,7 @@ from wmplay.report.numbers import counted, duration, number
 from wmplay.report.tables import Grid, as_rich
 from wmplay.studies.conduct import directory_of
 from wmplay.studies.directory import StudyDirectory
+from wmplay.studies.display.tables import without_world
 from wmplay.studies.jobs import Plan, StudyJob, plan_jobs, real_steps
 from wmplay.studies.question import Question, read
 from wmplay.studies.results import Results, read_results
@@ -94,10 +95,7 @@ def _jobs_grid(planned: Plan, study: StudyDirectory) -> tuple[Grid, float]:
             ]
         )
     columns = ["arm", "world", "jobs", "real\nsteps", "updates", "weights", "each\ntakes"]
-    if len(planned.question.worlds) == 1:
-        for row in (columns, *rows):
-            del row[1]
-    return Grid("Jobs", columns, rows), total
+    return without_world(Grid("Jobs", columns, rows), planned.question), total
 
 
 def power_lines(asked: Question, results: Results | None) -> list[str]:

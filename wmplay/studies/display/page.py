@@ -24,7 +24,7 @@ from wmplay.studies.display.checkpoints import checkpoint_grid, recommendation
 from wmplay.studies.display.claims import claims_grid
 from wmplay.studies.display.plots import profile_plot, scores_plot
 from wmplay.studies.display.ranking import practice_grid, ranking_grid
-from wmplay.studies.display.tables import grids, reasons, verdict, whole
+from wmplay.studies.display.tables import grids, reasons, verdict, whole, without_world
 from wmplay.studies.findings.checkpoints import judge
 from wmplay.studies.findings.claims import judge_claims
 from wmplay.studies.findings.ranking import practised, ranked
@@ -79,8 +79,10 @@ def report(file: str | Path, *, dir: str | Path | None = None) -> tuple[StudyDir
         practised(results),
     )
     claimed = [claims_grid(claims)] if claims else []
-    more = [*claimed, *map(checkpoint_grid, judged), *([ranking_grid(orders)] if orders else [])]
-    more += [practice_grid(practices)] if practices else []
+    more = [*claimed, *map(checkpoint_grid, judged)]
+    ranked_tables = [without_world(ranking_grid(orders), asked)] if orders else []
+    practised_tables = [without_world(practice_grid(practices), asked)] if practices else []
+    more += [*ranked_tables, *practised_tables]
     _write_csv(results, study.path / CSV_FILE)
     content = _answers(study, results, answers, changes)
     further: dict[str, Sequence[Any]] = {"claims": claims, "checkpoints": judged}
@@ -104,8 +106,8 @@ def report(file: str | Path, *, dir: str | Path | None = None) -> tuple[StudyDir
         "Checkpoints": [*map(checkpoint_grid, judged), _list([recommendation(each) for each in judged])]
         if judged
         else [],
-        "Rankings of policies": [ranking_grid(orders)] if orders else [],
-        "Practice in the model": [practice_grid(practices)] if practices else [],
+        "Rankings of policies": ranked_tables,
+        "Practice in the model": practised_tables,
         "Equal footing": [*tables[3:], _list(_footing(results, answers, study))],
         "The question": [folded("As it was asked", f"<pre>{escape(_as_yaml(asked))}</pre>")],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from wmplay.evaluation.statistics import Interval
 from wmplay.report.numbers import broken, counted, duration, interval, number, percent
@@ -63,12 +64,22 @@ def grids(results: Results, answers: Answers) -> list[Grid]:
         for row in answers.rows
     ]
     columns = ["arm", "world", "real steps", "updates", "time"]
-    return [
+    found = [
         _arms_grid(asked, answers),
         _comparisons_grid(asked, answers),
         Grid("Ranks", ["arm", "rank"], ranked, RANKS),
         Grid("Effort", columns, effort, "Means over the runs."),
     ]
+    return [without_world(grid, asked) for grid in found]
+
+
+def without_world(grid: Grid, asked: Question) -> Grid:
+    """Return a table without the column of worlds if the study has one world."""
+    if len(asked.worlds) > 1 or "world" not in grid.columns:
+        return grid
+    at = list(grid.columns).index("world")
+    columns, *rows = ([*row[:at], *row[at + 1 :]] for row in (grid.columns, *grid.rows))
+    return replace(grid, columns=columns, rows=rows)
 
 
 def _arms_grid(asked: Question, answers: Answers) -> Grid:
@@ -98,19 +109,19 @@ def _comparisons_grid(asked: Question, answers: Answers) -> Grid:
             number(each.p),
             "–" if each.p_equivalent is None else number(each.p_equivalent),
             broken(percent(each.improvement)),
-            each.verdict if each.verdict != "open" else f"cannot decide\n({each.why})",
+            each.verdict if each.verdict != "open" else "cannot\ndecide",
         ]
         for each in answers.comparisons
     ]
     margin = "" if asked.margin is None else f" Margin of equivalence: {number(asked.margin)}."
     confidence = f"{100 * (1 - answers.alpha):.3g}%"
     note = (
-        f"Differences of means over seeds, paired by seed, {confidence} t intervals. p: paired t test "
+        f"Gap: difference of means over seeds, paired by seed, {confidence} t interval. p: paired t test "
         "and two one-sided tests, each adjusted by Holm for all rows; decided below "
-        f"{number(answers.alpha)}. Improvement: the probability that a run of the first arm beats one of the "
+        f"{number(answers.alpha)}. Wins: the probability that a run of the first arm beats one of the "
         f"second.{margin}"
     )
-    columns = ["arms", "world", "seeds", "difference", "p", "p equal", "improvement", "verdict"]
+    columns = ["arms", "world", "seeds", "gap", "p", "p\nequal", "wins", "verdict"]
     return Grid("Asked beforehand", columns, rows, note)
 
 
