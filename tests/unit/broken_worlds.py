@@ -567,3 +567,124 @@ class ResetsTwice(Honest):  # huggingface/lerobot#4242
                     for key, value in self.envs[slot].reset()[0].items():
                         seen[key][slot] = value
             return seen, reward, terminated, truncated, info
+
+
+@breaks("pictures show something")
+class DrawsNothing(Honest):
+    def seen(self) -> Any:
+        return {**super().seen(), "screen": np.zeros((5, 7), np.uint8)}
+
+
+@breaks("pictures show something")
+class PixelsOfOnes(Honest):
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        self.observation_space["screen"] = Box(0, 255, (5, 7), np.uint8)
+
+
+@breaks("goals stand")
+class GoalIsDrawnAgain(Honest):
+    def seen(self) -> Any:
+        return {**super().seen(), "goal_place": np.full(3, GOAL - 0.1 * (self.time > 6), np.float32)}
+
+
+@breaks("actions show in their own step")
+class FirstActionIsIgnored(Honest):
+    def move(self, action: Any) -> None:
+        super().move(action if self.time else 0 * action)
+
+
+@breaks("actions show in their own step")
+class EverySecondActionIsIgnored(Honest):
+    def move(self, action: Any) -> None:
+        super().move(action * (self.time % 2))
+
+
+@breaks("episodes begin where their first frame is")
+class FirstFrameIsOfBeforeTheDraw(Honest):
+    def begin(self) -> None:
+        super().begin()
+        self.place = np.float32(1.4) * self.place + np.copysign(np.float32(0.3), self.place)
+
+    def move(self, action: Any) -> None:
+        super().move(0.1 * action)
+
+    def seen(self) -> Any:
+        return {**super().seen(), "place": self.place if self.time else np.zeros(3, np.float32)}
+
+
+@breaks("the last frame is its own episodes")
+class LastFrameOfAnEndIsTheOneBefore(Taskless):
+    def ends(self, terminated: bool) -> tuple[Any, Any]:
+        return super().ends(bool(self.place[0] > 0.4))
+
+    def step(self, action: Any) -> Any:
+        before = self.seen()
+        seen, reward, terminated, truncated, info = super().step(action)
+        return before if terminated else seen, reward, terminated, truncated, info
+
+
+@breaks("held actions are repeated steps")
+class PaidForTheLastHeldStep(Taskless):
+    def __init__(self, action_repeat: int = 1, **config: Any) -> None:
+        super().__init__(**config)
+        self.action_repeat = action_repeat
+
+    def step(self, action: Any) -> Any:
+        for _ in range(self.action_repeat):
+            answer = super().step(0.1 * action)
+        return answer
+
+
+@breaks("each entry of the action counts")
+class LowerHalfIsDead(Honest):
+    def move(self, action: Any) -> None:
+        super().move(action.clip(0, 1))
+
+
+class Swing(Taskless):
+    """An angle and its rate, as two entries of one key."""
+
+    rate = old = np.zeros(2, np.float32)
+
+    def begin(self) -> None:
+        super().begin()
+        self.rate = self.old = np.zeros(2, np.float32)
+
+    def move(self, action: Any) -> None:
+        self.old, self.rate = self.rate, (0.7 * self.rate + 0.02 * action[:2]).astype(np.float32)
+        self.place = np.append((self.place[:2] + self.rate).clip(-1, 1), 0).astype(np.float32)
+
+    def ends(self, terminated: bool) -> tuple[Any, Any]:
+        return False, self.time >= self.clock
+
+    def seen(self) -> Any:
+        shown = np.array([self.place[0], self.old[0], self.place[1]], np.float32)
+        return {**super().seen(), "place": shown}
+
+
+@breaks("each key is on time")
+class RateIsLate(Swing):
+    pass
+
+
+@breaks("ends are told at once")
+class RegionEndsAStepLate(Swing):
+    near = False
+
+    def begin(self) -> None:
+        super().begin()
+        self.near = False
+
+    def ends(self, terminated: bool) -> tuple[Any, Any]:
+        late, self.near = self.near, bool(np.abs(self.place[0] - 0.3) < 0.1)
+        return late, self.time >= self.clock
+
+    def move(self, action: Any) -> None:
+        super().move(4 * action)
+
+
+@breaks("rewards belong to their step")
+class DiscountsItsRewards(Taskless):
+    def paid(self, before: Any) -> float:
+        return 0.93**self.time * super().paid(before)

@@ -182,6 +182,68 @@ class Grid(Odd):
         self.place = int(np.clip(self.place + (-1, 1, 0)[int(action)], 0, 3))
 
 
+class KeepsAFrame(Odd):
+    """The place before is shown on purpose, as stacked frames do."""
+
+    keys = ("stack",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space = Dict(stack=Box(-99, 99, (2,), np.float32))
+
+    def move(self, action: Any) -> None:
+        self.old, self.place = self.place, float(np.clip(self.place + 0.1 * float(action[0]), -9, 9))
+
+    def begin(self) -> None:
+        self.old = self.place
+
+    def seen(self) -> Any:
+        return {"stack": np.array([self.place, self.old], np.float32)}
+
+
+class CueAtFirst(Odd):
+    """What will be paid for is shown in the first frame alone."""
+
+    keys = ("place", "cue")
+
+    def begin(self) -> None:
+        self.cue = float(self.np_random.uniform(-1, 1))
+
+    def paid(self, action: Any) -> float:
+        return -abs(self.place - self.cue)
+
+    def seen(self) -> Any:
+        cue = self.cue if self.time == 0 else 0.0
+        return {"place": np.array([self.place], np.float32), "cue": np.array([cue], np.float32)}
+
+
+class WallsEndIt(Grid):
+    """A step against a wall is not taken, and ends the episode."""
+
+    def ends(self, late: bool) -> tuple[bool, bool]:
+        return self.place == self.was, late and self.place != self.was
+
+
+class Throttle(Odd):
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": [], "unused_half": True}
+
+    def move(self, action: Any) -> None:
+        super().move(np.maximum(action, 0))
+
+
+class PaidLessAndLess(TimeIsTold):
+    def paid(self, action: Any) -> float:
+        return 0.8**self.time * super().paid(action)
+
+
+class FallsFromRest(HiddenVelocity):
+    def move(self, action: Any) -> None:
+        super().move(0.1 * action - 1)
+
+    def paid(self, action: Any) -> float:
+        return self.velocity
+
+
 ODD = [
     Odd,
     PaidForProgress,
@@ -201,4 +263,10 @@ ODD = [
     Repeats,
     Bandit,
     Grid,
+    KeepsAFrame,
+    CueAtFirst,
+    WallsEndIt,
+    Throttle,
+    PaidLessAndLess,
+    FallsFromRest,
 ]

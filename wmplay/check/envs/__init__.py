@@ -16,6 +16,7 @@ from wmplay.check.envs.basics import (
     gymnasiums_checker_passes,
     observations_are_of_their_space,
     pictures,
+    pictures_show_something,
     rewards_and_flags,
     spaces_that_other_pieces_take,
     what_is_returned_is_the_callers,
@@ -28,7 +29,11 @@ from wmplay.check.envs.delays import (
     goals_stand,
 )
 from wmplay.check.envs.ends import ends_are_told_at_once, its_task_agrees, terminated_is_no_clock
-from wmplay.check.envs.frames import held_actions_are_repeated_steps, the_last_frame_is_its_own_episodes
+from wmplay.check.envs.frames import (
+    episodes_begin_where_their_first_frame_is,
+    held_actions_are_repeated_steps,
+    the_last_frame_is_its_own_episodes,
+)
 from wmplay.check.envs.rewards import rewards_belong_to_their_step, the_last_step_is_paid
 from wmplay.check.envs.seeds import (
     instances_are_apart,
@@ -49,6 +54,7 @@ FEW = 3  # random plays, to be quick
 PROPERTIES: tuple[Property[EnvTrial], ...] = (
     Property(spaces_that_other_pieces_take),
     Property(observations_are_of_their_space),
+    Property(pictures_show_something),
     Property(rewards_and_flags, decisive=True),
     Property(same_seed_same_numbers, decisive=True),
     Property(seeds_differ),
@@ -62,6 +68,7 @@ PROPERTIES: tuple[Property[EnvTrial], ...] = (
     Property(each_entry_of_the_action_counts),
     Property(buttons_differ, slow=True),
     Property(goals_stand),
+    Property(episodes_begin_where_their_first_frame_is),
     Property(the_last_frame_is_its_own_episodes, slow=True),
     Property(no_start_is_skipped, slow=True, after=(the_last_frame_is_its_own_episodes,)),
     Property(terminated_is_no_clock),
@@ -88,7 +95,8 @@ def check_env(
 
     Entries of its ``metadata`` may claim what it is: ``passive`` (actions change nothing), ``delay`` (the
     number of steps that actions show late), ``unused_actions`` (entries of the action, or discrete ones,
-    without any use) and ``fixed_length`` (the task itself ends after a number of steps).
+    without any use), ``unused_half`` (one half of the range of actions has no use) and ``fixed_length`` (the
+    task itself ends after a number of steps).
 
     An env of Gymnasium's registry is checked as ``env=gym`` would use it: with named arrays as its
     observations, and made again for the properties that need a second one.

@@ -73,6 +73,28 @@ def observations_are_of_their_space(trial: EnvTrial) -> None:
                 _expect_member(key, value, spaces[key], where)
 
 
+def pictures_show_something(trial: EnvTrial) -> None:
+    """Check that no picture is blank in all frames, and that one of 0 to 255 has more than ones in it."""
+    pictures = {
+        key: space
+        for key, space in observation_spaces(trial.env.observation_space).items()
+        if space.dtype == np.uint8 and len(space.shape or ()) > 1 and isinstance(space, Box)
+    }
+    if not pictures:
+        raise NotTried("it has no pictures")
+    for key, space in pictures.items():
+        shown = [moment.observation[key] for each in trial.plays for moment in each.moments]
+        low, high = min(each.min() for each in shown), max(each.max() for each in shown)
+        if low == high:
+            raise Broken(f"observation '{key}' is {low} in all pixels of all frames", "draw what is there")
+        if high <= 1 < space.high.max():
+            raise Broken(
+                f"observation '{key}' has no pixel above {high}, in a space up to {space.high.max()}",
+                "scale it to the bounds of its space before it becomes uint8, or make it a screen: "
+                "Box(0, 1, shape, np.uint8)",
+            )
+
+
 def rewards_and_flags(trial: EnvTrial) -> None:
     """Check that rewards are finite numbers, and that terminated and truncated are bools."""
     for moment in chain.from_iterable(each.moments for each in trial.plays):

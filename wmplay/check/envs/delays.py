@@ -36,6 +36,7 @@ from wmplay.contracts.data import GOAL_PREFIX
 
 ENOUGH = 5  # forks that must agree
 MOST_BUTTONS = 18
+STALE = 0.01  # part of an entry that the frame before leaves unexplained where the entry is a step late
 AT_ONCE = 1.25  # growth of an effect after its first step, up to which it is no inertia
 
 
@@ -48,6 +49,7 @@ def actions_show_in_their_own_step(trial: EnvTrial) -> None:
         _expect_any_effect(trial)
     allowed = int(trial.claims("delay") or 0)
     if min(late) <= allowed:
+        _expect_every_step_counts(trial)
         return
     steps = f"{min(late)} step{'s' * (min(late) > 1)} late, never in its own"
     if min(late) > 1:
@@ -58,6 +60,26 @@ def actions_show_in_their_own_step(trial: EnvTrial) -> None:
         f"an action changes what is seen {steps}",
         "step() first acts and then observes; if it shall be late, put 'delay': 1 into metadata",
     )
+
+
+def _expect_every_step_counts(trial: EnvTrial) -> None:
+    """Raise Broken if the first action of an episode, or every second one, has no effect, and others have."""
+    by_step: dict[int, list[Fork]] = {}  # by the number of steps before it in its episode
+    for each in trial.forks:
+        by_step.setdefault(each.pairs[0][0].step - 1, []).append(each)
+    silent = {at for at, forks in by_step.items() if not any(each.any_difference for each in forks)}
+    if silent and silent in [{at for at in by_step if at % 2 == odd} for odd in (0, 1)]:
+        raise Broken("every second action of an episode changes nothing", "use the action of each step")
+    if silent == {0} and not any(
+        fork(trial.env, seed, [first, *trial.actions(seed, AFTERWARDS)], 0, other).any_difference
+        for first, *others in [trial.extremes()]
+        for other in others
+        for seed in range(trial.seed, trial.seed + SEEDS)
+    ):
+        raise Broken(
+            f"the first action of an episode changes nothing in {AFTERWARDS} steps, and later ones do",
+            "let step() act from the first step on",
+        )
 
 
 def _expect_any_effect(trial: EnvTrial) -> None:
@@ -112,10 +134,12 @@ def _effect(one: Moment, other: Moment, key: str) -> Array:
 
 
 def each_key_is_on_time(trial: EnvTrial) -> None:
-    """Check that no key shows the state of the step before while the others show the present one."""
+    """Check that no key, and no entry of a vector, shows the state of the step before while the others show
+    the present one."""
     keys = list(observation_spaces(trial.env.observation_space))
-    if len(keys) < 2 or trial.claims("passive") or trial.claims("delay"):
-        raise NotTried("there is one key alone, or no promise of when actions show")
+    if trial.claims("passive") or trial.claims("delay"):
+        raise NotTried("it does not promise when actions show")
+    _expect_entries_on_time(trial)
     first = {
         key: [delay for each in trial.forks if (delay := each.first(partial(_differs, key=key))) is not None]
         for key in keys
@@ -128,6 +152,57 @@ def each_key_is_on_time(trial: EnvTrial) -> None:
                 f"make all keys of a frame of one state, also '{key}'; if it shall be late, put 'delay': 1 "
                 "into metadata",
             )
+
+
+def _expect_entries_on_time(trial: EnvTrial) -> None:
+    """Raise Broken if an entry of a vector shows actions a step late, and tells of the other entries, or of
+    their changes, as they were a step before.
+
+    What another entry was is a frame kept on purpose. Steps at a wall, where a change is cut, do not count.
+    """
+    steps = transitions(trial.plays, trial.env.action_space)
+    if len(steps.rows) < FEWEST:
+        return
+    first = {key: _first_shown(trial, key) for key in steps.vectors}
+    prompt = [(key, at) for key, each in first.items() for at, found in enumerate(each) if found[:1] == [0]]
+    late = [
+        (key, at)
+        for key, each in first.items()
+        for at, found in enumerate(each)
+        if len(found) >= ENOUGH and found[0] == 1
+    ]
+    if not prompt or not late:
+        return
+
+    def entries(names: list[tuple[str, int]], shift: int) -> Array:
+        found = [steps.values(key, shift).reshape(len(steps.rows), -1)[:, at] for key, at in names]
+        return np.stack(found, axis=1)
+
+    told = np.stack([entries(prompt, shift) for shift in (1, 0, -1)])  # [3, N, entries]
+    free = ((told > told.min(axis=(0, 1))) & (told < told.max(axis=(0, 1)))).all(axis=(0, 2))
+    if np.count_nonzero(free) < FEWEST:
+        return
+    now, before, earlier = told[:, free]
+    for (key, at), value in zip(late, entries(late, 1)[free].T[..., None], strict=True):
+        if (value == before).all(axis=0).any():
+            continue
+        left = unexplained(value, [before, before - earlier], steps.group[free])
+        if left < STALE and 10 * left < unexplained(value, [now, now - before], steps.group[free]):
+            raise Broken(
+                f"entry {at} of observation '{key}' is a step late: it tells of the frame before",
+                "make all entries of a frame of one state",
+            )
+
+
+def _first_shown(trial: EnvTrial, key: str) -> list[list[int]]:
+    """Return for each entry of a key after how many steps actions first show in it, in order."""
+    found: list[list[int]] = [[] for _ in trial.plays[0].moments[0].observation[key].ravel()]
+    for each in trial.forks:
+        one, other = (np.stack([pair[i].observation[key].ravel() for pair in each.pairs]) for i in (0, 1))
+        differs = one != other  # [steps, entries]
+        for entry in np.flatnonzero(differs.any(axis=0)):
+            found[entry].append(int(differs[:, entry].argmax()))
+    return [sorted(each) for each in found]
 
 
 def _is_late(trial: EnvTrial, key: str, others: list[str]) -> bool:
@@ -157,7 +232,7 @@ def _is_late(trial: EnvTrial, key: str, others: list[str]) -> bool:
 
 
 def goals_stand(trial: EnvTrial) -> None:
-    """Check that actions do not move what the ``goal_`` keys show: models take the goal as it is."""
+    """Check that ``goal_`` keys show the same all through an episode: models take the goal as it is."""
     goals = [key for key in observation_spaces(trial.env.observation_space) if key.startswith(GOAL_PREFIX)]
     if not goals:
         raise NotTried("it has no goal_ keys")
@@ -168,11 +243,21 @@ def goals_stand(trial: EnvTrial) -> None:
                 f"observation '{key}' changes with every action",
                 "show where the goal is, not how far: goal_ keys stay as they are while a model imagines",
             )
+        for each in trial.plays:
+            for episode, _ in each.episodes:
+                moved_at = [now for now in episode[1:-1] if not same_key(episode[0], now, key)]
+                if moved_at:
+                    raise Broken(
+                        f"observation '{key}' changes within an episode (seed {each.seed}, {moved_at[0]})",
+                        "draw a goal in reset() alone, or show it in a key without goal_: models predict it",
+                    )
 
 
 def each_entry_of_the_action_counts(trial: EnvTrial) -> None:
-    """Check that each entry of a continuous action makes a difference while the others stay as they are."""
+    """Check that each entry of a continuous action makes a difference while the others stay as they are, and
+    so do both halves of the range."""
     space = trial.env.action_space
+    _expect_both_halves_count(trial)
     if not isinstance(space, Box) or space.shape is None or int(np.prod(space.shape)) < 2:
         raise NotTried("actions have no entries")
     if trial.claims("passive"):
@@ -189,6 +274,33 @@ def each_entry_of_the_action_counts(trial: EnvTrial) -> None:
             f"entry {dead[0]} of the action changes nothing in {LIMIT} steps: no frame, no reward",
             f"use it in step(); if it has no use, put 'unused_actions': {dead} into metadata",
         )
+
+
+def _expect_both_halves_count(trial: EnvTrial) -> None:
+    """Raise Broken if the lower, or the upper, halves of all entries do what the middle does."""
+    space = trial.env.action_space
+    if not isinstance(space, Box) or trial.claims("passive") or trial.claims("unused_half"):
+        return
+    if not (space.is_bounded() and np.array_equal(space.low, -space.high)):
+        return
+    for what, extreme in zip(("lower", "upper"), trial.extremes(), strict=True):
+        middle = np.zeros_like(extreme)
+        tried = ((trial.seed + number, at) for number, at in enumerate(FORKED_AT))
+        if any(_forked(trial, seed, at, extreme, middle).any_difference for seed, at in tried):
+            continue
+        plays = [play(trial.env, trial.seed, [action] * LIMIT) for action in (extreme, middle)]
+        if len(plays[0]) == len(plays[1]) and first_difference(*plays) is None:
+            raise Broken(
+                f"the {what} half of all entries of the action does what zeros do, in {LIMIT} steps",
+                "see how step() clips the action; if half of the range shall have no use, put "
+                "'unused_half': True into metadata",
+            )
+
+
+def _forked(trial: EnvTrial, seed: int, at: int, one: Array, other: Array) -> Fork:
+    usual = trial.actions(seed, at + AFTERWARDS)
+    usual[at] = one
+    return fork(trial.env, seed, usual, at, other)
 
 
 def buttons_differ(trial: EnvTrial) -> None:
@@ -240,9 +352,9 @@ def _moves(trial: EnvTrial, button: int) -> bool:
 def _forks_of(trial: EnvTrial, entry: int) -> Iterator[Fork]:
     low, high = trial.extremes()
     for number, at in enumerate(FORKED_AT):
-        usual = trial.actions(trial.seed + number, at + AFTERWARDS)
-        usual[at] = _with_entry(usual[at], entry, low)
-        yield fork(trial.env, trial.seed + number, usual, at, _with_entry(usual[at], entry, high))
+        seed = trial.seed + number
+        one, other = (_with_entry(trial.actions(seed, at + 1)[at], entry, bound) for bound in (low, high))
+        yield _forked(trial, seed, at, one, other)
 
 
 def _changes_an_episode(trial: EnvTrial, entry: int) -> bool:

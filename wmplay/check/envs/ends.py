@@ -10,7 +10,17 @@ import torch
 
 from wmplay.check.compare import TOLERANCE
 from wmplay.check.fixtures.explained import Transitions, transitions, unexplained
-from wmplay.check.fixtures.played_env import LIMIT, LONG, SEEDS, EnvTrial, Moment, Play, moments
+from wmplay.check.fixtures.played_env import (
+    LIMIT,
+    LONG,
+    SEEDS,
+    EnvTrial,
+    Moment,
+    Play,
+    fork,
+    moments,
+    same_observation,
+)
 from wmplay.check.report import Broken, NotTried
 from wmplay.contracts import Array, HasReward, env_spec
 
@@ -131,12 +141,47 @@ def ends_are_told_at_once(trial: EnvTrial) -> None:
     if over.sum() < ENOUGH or over.all() or not steps.vectors:
         raise NotTried("too few episodes were terminated in time, or no vector shows why")
     before, after = (_beyond(steps.frames(shift, steps.vectors), over) for shift in (0, 1))
-    if before > MOST and after < 1 - MOST:
+    late = before > MOST and after < 1 - MOST
+    if late or (_a_region_ends_them(steps, over) and not _any_averted(trial, steps, over)):
         raise Broken(
             "episodes are terminated a step late: the frame before shows what ends them, and no other frame "
             "that is acted on does",
             "return terminated with the step that brings the end about",
         )
+
+
+def _a_region_ends_them(steps: Transitions, over: Array) -> bool:
+    """Return whether all frames acted on in a box end the episode, and frames in the box of what they lead to
+    need not. First frames do not count: no step led to them."""
+    later = np.array([step > 0 for *_, step in steps.rows])
+    within = []
+    for shift in (0, 1):
+        values = np.concatenate(steps.frames(shift, steps.vectors), axis=1)
+        low, high = values[over & later].min(axis=0), values[over & later].max(axis=0)
+        inside = ((values >= low) & (values <= high)).all(axis=1)
+        within.append(np.count_nonzero(inside & later & ~over))
+    return bool(within[0] == 0 and within[1] >= FEW)
+
+
+def _any_averted(trial: EnvTrial, steps: Transitions, over: Array) -> bool:
+    """Return whether another action in place of the last one goes on, or too few of them show anything."""
+    tried = 0
+    plays = {id(moments): play for play in trial.plays for moments, _ in play.ended}
+    for row in np.flatnonzero(over):
+        _, episode, actions, step = steps.rows[row]
+        play = plays.get(id(episode))
+        if play is None or step + 1 != len(actions):
+            continue
+        at = sum(len(others) for each, others in play.episodes if each[0].episode < episode[0].episode) + step
+        for other in trial.extremes()[:2]:
+            ends = fork(trial.env, play.seed, play.actions[: at + 1], at, other).pairs[0]
+            if not same_observation(*ends):
+                if not all(end.terminated for end in ends):
+                    return True
+                tried += 1
+        if tried >= 2 * ENOUGH:
+            break
+    return tried < ENOUGH
 
 
 def _ended_steps(trial: EnvTrial, plays: list[Play]) -> tuple[Transitions, Array]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 from contextlib import closing
+from itertools import pairwise
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.spaces import Box
 
 from wmplay.check.fixtures.explained import FEWEST
 from wmplay.check.fixtures.played_env import (
@@ -22,7 +24,8 @@ from wmplay.check.fixtures.played_env import (
 )
 from wmplay.check.report import Broken, NotTried
 
-ENOUGH = 5  # ends, or forks, that must agree
+FEW, ENOUGH = 3, 5  # ends, or forks, that must agree
+STILL = 0.05  # part of the steps in which a key that moves may stand still
 HELD = 3  # steps
 HOLDS = ("action_repeat", "frame_skip", "frameskip")  # settings: for how many steps an action is held
 
@@ -32,6 +35,7 @@ def the_last_frame_is_its_own_episodes(trial: EnvTrial) -> None:
     if trial.claims("passive") or trial.claims("delay"):
         raise NotTried("its metadata promise nothing about when actions show")
     _expect_ends_are_no_beginnings(trial)
+    _expect_ends_move(trial)
     shown = [each.first_seen == 0 for each in trial.forks]
     if not shown or np.mean(shown) < 0.5:
         raise NotTried("few actions show in their own step")
@@ -124,6 +128,48 @@ def _looks_begun(trial: EnvTrial, key: str, ended: list[list[Moment]]) -> bool:
     return bool(far > 0.6 and inside[0] > 0.8 and inside[1] < 0.5)
 
 
+def _expect_ends_move(trial: EnvTrial) -> None:
+    """Raise Broken if a key that changes in every step never does in one that terminates an episode.
+
+    A discrete action may be one that does not move, and a wall of cells may end an episode.
+    """
+    ended = [one for play in trial.plays for one, _ in play.ended if one[-1].terminated and len(one) > 2]
+    if len(ended) < FEW:
+        return
+    for key in ended[0][0].observation:
+        values = {each.observation[key].tobytes() for one in ended for each in one[:-1]}
+        many = len(values) > 0.5 * sum(len(one) - 1 for one in ended)
+        stood = [same_key(*pair, key) for one in ended for pair in pairwise(one[:-1])]
+        moves = (many or isinstance(trial.env.action_space, Box)) and np.mean(stood or True) < STILL
+        if moves and all(same_key(one[-2], one[-1], key) for one in ended):
+            raise Broken(
+                f"observation '{key}' changes in every step but those that terminate an episode: the last "
+                "frame is the one before",
+                "return what the last action led to",
+            )
+
+
+def episodes_begin_where_their_first_frame_is(trial: EnvTrial) -> None:
+    """Check that no vector leaps in the first step of episodes, further than in any other step."""
+    whole = [one for play in trial.plays for one, _ in play.episodes if len(one) > 3]
+    if len(whole) < ENOUGH:
+        raise NotTried("there are too few episodes of three steps")
+    for key, value in whole[0][0].observation.items():
+        if value.dtype.kind != "f":
+            continue
+        moves = [np.abs(np.diff([each.observation[key].ravel() for each in one], axis=0)) for one in whole]
+        usual = np.concatenate([each[1:] for each in moves]).max(axis=0)
+        first = np.stack([each[0] for each in moves])
+        leaps = ((first > 2 * usual + 1e-6) & (usual > 0)).any(axis=1)
+        if leaps.mean() > 0.5:
+            raise Broken(
+                f"observation '{key}' leaps in the first step of an episode, by up to {first.max():.3g}, and "
+                f"moves by at most {usual.max():.3g} in any other",
+                "return the frame of the state that the episode begins with: reset() first draws, and then "
+                "observes",
+            )
+
+
 def held_actions_are_repeated_steps(trial: EnvTrial) -> None:
     """Check that a setting such as ``action_repeat`` holds each action for that many steps, and not twice."""
     setting = _hold_setting(trial.env)
@@ -157,9 +203,23 @@ def _expect_held(trial: EnvTrial, setting: str, once: Any, held: Any) -> None:
             raise NotTried("too little moves to tell")
         if all(alike):
             if count == HELD:
+                _expect_all_steps_are_paid(setting, whole[1:], single[1:])
                 return
             raise Broken(
                 f"{setting}={HELD} holds each action for {count} steps",
                 "repeat the step in one place alone: the env that is wrapped may do so itself",
             )
     return
+
+
+def _expect_all_steps_are_paid(setting: str, whole: list[Moment], single: list[Moment]) -> None:
+    """Raise Broken if a held action pays what the last of its steps does."""
+    number = min(len(whole), len(single) // HELD)
+    paid = np.array([float(each.reward) for each in whole[:number]])
+    each = np.array([float(moment.reward) for moment in single[: number * HELD]]).reshape(number, HELD)
+    last, sums = each[:, -1], each.sum(axis=1)
+    if np.allclose(paid, last) and not any(np.allclose(paid, other) for other in (sums, each.mean(axis=1))):
+        raise Broken(
+            f"{setting}={HELD} pays an action for the last of its {HELD} steps alone",
+            "return the sum of the rewards of all steps for which it is held",
+        )

@@ -8,7 +8,15 @@ from functools import cached_property
 
 import numpy as np
 
-from wmplay.check.fixtures.explained import FEWEST, Transitions, guessed, transitions, unexplained
+from wmplay.check.fixtures.explained import (
+    FEWEST,
+    Transitions,
+    features_of,
+    guessed,
+    transitions,
+    unexplained,
+    unexplained_by,
+)
 from wmplay.check.fixtures.played_env import EnvTrial
 from wmplay.check.report import Broken, NotTried
 from wmplay.contracts import Array
@@ -65,6 +73,7 @@ def rewards_belong_to_their_step(trial: EnvTrial) -> None:
     if by.by_own > 0.1 and CLEARLY * by.by_last < by.by_own:
         raise _late("the step before: its frames and action explain them, those of their own do not")
     _expect_no_sum(by)
+    _expect_no_clock(by)
     _expect_frames_on_time(trial, by)
 
 
@@ -133,6 +142,22 @@ def _expect_no_sum(by: Explained) -> None:
                 f"rewards are the {what} so far: a step explains what is added to the last one",
                 "return the reward of the step alone: whoever learns sums up",
             )
+
+
+def _expect_no_clock(by: Explained) -> None:
+    """Raise Broken if rewards change with the number of the step, which no frame tells."""
+    by = Explained(by.steps.without_ends(), by.keys)
+    if by.by_own < FAIRLY or len(by.steps.rows) < FEWEST:
+        return
+    time = np.array([[step] for *_, step in by.steps.rows], np.float64)
+    features = features_of(by.step())
+    timed = np.concatenate([features, features * (time / time.max())], axis=1)
+    left = unexplained_by(by.steps.rewards(), timed, by.steps.group)
+    if left < 2 * WELL and CLEARLY / 2 * left < by.by_own:
+        raise Broken(
+            "rewards change with the number of the step, which no frame tells",
+            "pay the same for the same step at any time (whoever learns discounts), or show the time",
+        )
 
 
 def _expect_frames_on_time(trial: EnvTrial, by: Explained) -> None:
