@@ -104,7 +104,8 @@ INNER = {  # models whose weights are another model's
 }
 GOALS = ("reward_only", "tdmpc2", "muzero")  # they see goals, also in the data, and predict rewards
 PLANNED = {"muzero": "candidates|iterations|hold|horizon"}  # settings of a planner that its own one lacks
-SLOW = ("autoregressive", "sv2p", "svg", "epva", "diamond", "shortcut")  # last, and without planning
+# last, and without planning
+SLOW = ("autoregressive", "sv2p", "svg", "epva", "diamond", "shortcut", "delta_iris", "iris")
 
 
 def models() -> list[str]:

@@ -30,6 +30,8 @@ MODELS = {
     "mlp": ["model=mlp"],
     "rssm, 10 steps": ["model=rssm", "fit.length=10"],
     "mlp, 16 frames": ["model=mlp", "model.frames=16"],
+    "iris": ["model=iris", "model.context=8"],
+    "delta_iris": ["model=delta_iris", f"model.context={LENGTH}"],
 }
 EVERYWHERE = [
     *("policy=random", "planner=null", "objective=null", "explorer=null", "threads=1", "report=false"),
