@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from wmplay.contracts import EnvSpec, Practice, Segment
 from wmplay.errors import ConfigError
 from wmplay.models.rssm import RSSM
-from wmplay.policies import actor_critic
+from wmplay.nets import layers
 from wmplay.policies.actor_critic import real_returns
 from wmplay.policies.disagreement import Disagreement
 from wmplay.policies.dreamer import Dreamer
@@ -121,7 +121,7 @@ def test_entropies_of_imagined_actions_are_the_actors(monkeypatch: pytest.Monkey
     ]
     torch.testing.assert_close(*gradients)
     output = policy.agent.critic(found.state)
-    monkeypatch.setattr(actor_critic, "ROWS", 7)  # not all rows at once
+    monkeypatch.setattr(layers, "ROWS", 7)  # not all rows at once
     torch.testing.assert_close(policy.agent.critic(found.state), output)
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 SMALLEST_GRID = 4
 NORM_EPS = 1e-4
+ROWS = 1250  # of a block
 
 
 def mlp(inputs: int, hidden: int, layers: int, outputs: int, norm: bool = False) -> nn.Sequential:
@@ -22,6 +23,17 @@ def mlp(inputs: int, hidden: int, layers: int, outputs: int, norm: bool = False)
     for before, after in pairwise(sizes):
         stack += [nn.Linear(before, after), *([nn.RMSNorm(after, NORM_EPS)] if norm else []), nn.SiLU()]
     return nn.Sequential(*stack, nn.Linear(sizes[-1], outputs))
+
+
+def in_blocks(network: nn.Module, x: Tensor) -> Tensor:
+    """Return the outputs [..., O] of a network for inputs [..., I], on a processor a block of rows at a time.
+
+    The units of more rows do not fit into a processor's cache.
+    """
+    if x.device.type != "cpu":
+        return network(x)  # type: ignore[no-any-return]
+    parts = [network(part) for part in torch.split(x.flatten(0, -2), ROWS)]
+    return torch.cat(parts).reshape(*x.shape[:-1], -1)
 
 
 class BlockGRU(nn.Module):

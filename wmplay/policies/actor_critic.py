@@ -22,7 +22,7 @@ from wmplay.nets.actions import ActionEncoder, action_bounds
 from wmplay.nets.agents.distributions import BoundedNormal, Categorical, SquashedNormal
 from wmplay.nets.agents.returns import ReturnScale, lambda_returns
 from wmplay.nets.agents.two_hot import of_values
-from wmplay.nets.layers import mlp
+from wmplay.nets.layers import in_blocks, mlp
 from wmplay.nets.optimizers import AdamW, LaProp, clip_by_weight_
 from wmplay.policies.imagination import Imagined, weights_of
 
@@ -32,7 +32,6 @@ CriticLoss: TypeAlias = Literal["two_hot", "mse"]
 SlowCritic: TypeAlias = Literal["none", "target", "regulariser"]
 Optimizer: TypeAlias = Literal["laprop", "adam"]
 
-ROWS = 2048  # of a critic at once: the units of more of them do not fit into the cache of a processor
 WIDTHS = (0.1, 1.0)  # of bounded Gaussians
 FIRST_WIDTH, LEAST_WIDTH, MOST = 5.0, 1e-4, 5.0  # of squashed Gaussians: first and least width, largest mean
 
@@ -84,7 +83,7 @@ class Actor(nn.Module):
 
     def forward(self, state: Tensor) -> Actions:
         """Return the actions of each row."""
-        output = self.network(state)
+        output = in_blocks(self.network, state)
         if self.discrete:
             return Categorical(output, self.unimix)
         mean, width = output.chunk(2, dim=-1)
@@ -109,9 +108,7 @@ class Critic(nn.Module):
 
     def forward(self, state: Tensor) -> Tensor:
         """Return outputs [..., 1], or logits [..., C]."""
-        rows = state.flatten(0, -2)
-        parts = [self.network(part) for part in torch.split(rows, ROWS)]
-        return torch.cat(parts).reshape(*state.shape[:-1], -1)
+        return in_blocks(self.network, state)
 
     def value(self, output: Tensor) -> Tensor:
         """Return the expected returns [...] of outputs."""

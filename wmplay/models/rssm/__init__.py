@@ -151,11 +151,12 @@ class RSSM(StateSpace):
         """Return the code of the goal, [B, hidden], by the name that it has in a belief."""
         return {} if self.goal is None else {"goal": self.goal(observation)}
 
-    def seen_by_heads(self, latent: Tensor, action: Tensor, belief: Belief) -> Tensor:
+    def seen_by_heads(self, before: Tensor, latent: Tensor, action: Tensor, belief: Belief) -> Tensor:
         """Return the inputs [B, T, F] of the heads of reward and continuation."""
-        seen = super().seen_by_heads(latent, action, belief)
+        seen = super().seen_by_heads(before, latent, action, belief)
         if self.reader is not None:
-            frames = {key: decoded.mean for key, decoded in self.decode(latent).items()}
+            every = self.decode(torch.cat([before.unsqueeze(1), latent], 1))
+            frames = {key: decoded.mean for key, decoded in every.items()}
             seen = self.reader(frames, action)
         if self.goal is None:
             return seen

@@ -100,15 +100,16 @@ class StateSpace(nn.Module, ABC):
     def decode(self, latent: Tensor) -> Mapping[str, Distribution]:
         """Return distributions of the keys that are predicted, from latents [..., D + S]."""
 
-    def seen_by_heads(self, latent: Tensor, action: Tensor, belief: Belief) -> Tensor:
+    def seen_by_heads(self, before: Tensor, latent: Tensor, action: Tensor, belief: Belief) -> Tensor:
         """Return the inputs [B, T, F] of the heads of reward and continuation: the latents after each step.
 
         Args:
-            latent: [B, T + 1, D + S], before and after T steps.
+            before: [B, D + S], the latent before the first step.
+            latent: [B, T, D + S], after each step.
             action: [B, T, A] of the steps, encoded.
             belief: of an earlier time.
         """
-        return latent[:, 1:].contiguous()  # a layer takes other rows one by one
+        return latent.contiguous()  # a layer takes other rows one by one
 
     # ---- the verbs ------------------------------------------------------------------------------
 
@@ -144,7 +145,7 @@ class StateSpace(nn.Module, ABC):
         """
         acted = self.encode_action(action)
         deter, stoch = belief["deter"], belief["stoch"]
-        steps = [torch.cat([deter, stoch], dim=-1)]
+        steps = []
         for action_input in self._acted(acted).unbind(1):
             deter = self.cell(self._inputs(stoch, action_input), deter)
             statistics = self.prior(deter)
@@ -154,9 +155,9 @@ class StateSpace(nn.Module, ABC):
             stoch = self.latent.pick(statistics, noise)
             steps.append(torch.cat([deter, stoch], dim=-1))
         latent = torch.stack(steps, dim=1)
-        outcomes = self.outcome(lambda: self.seen_by_heads(latent, acted, belief))
+        outcomes = self.outcome(lambda: self.seen_by_heads(self.features(belief), latent, acted, belief))
         after = {**belief, "deter": deter, "stoch": stoch}
-        return LazyPrediction(latent[:, 1:], outcomes, after, self.decode)
+        return LazyPrediction(latent, outcomes, after, self.decode)
 
     # ---- as features -----------------------------------------------------------------------------
 
@@ -192,7 +193,8 @@ class StateSpace(nn.Module, ABC):
             statistics: of posterior and prior.
         """
         action, begun = self.encode_action(segment.action), self.begun(segment)
-        outcomes = self.outcome.negative_log_likelihoods(self.seen_by_heads(latent, action, begun), segment)
+        seen = self.seen_by_heads(latent[:, 0], latent[:, 1:], action, begun)
+        outcomes = self.outcome.negative_log_likelihoods(seen, segment)
         terms |= {name: masked_mean(values, segment.mask) for name, values in outcomes.items()}
         terms["kl"] = masked_mean(self._balanced_kl(*statistics), F.pad(segment.mask, (1, 0), value=True))
 
