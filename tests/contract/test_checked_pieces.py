@@ -46,6 +46,7 @@ SETTINGS = {
     "objective=safe_goal_distance": ["env.hazard=[4.5,0,5.5,0.6]"],
     "policy=mpc": SMALL_MPC,
     "policy=hvf": ["--quick", *SMALL_MPC, *SMALL_HVF],
+    "policy=hvpc": ["--quick", *SMALL_HVF, "policy.horizon=2"],
     "policy=prior": ["model=tdmpc2", "model.latent=8", "model.hidden=17", "model.encoder_hidden=13"],
     "policy=ppo": ["policy.hidden=31"],
     "policy=sac": QUICK_SAC,

@@ -1,4 +1,4 @@
-"""Subgoals: a sequence is worth its worst leg, and the policy walks from one to the next."""
+"""Subgoals: a sequence is worth its worst leg, and a planner or a policy walks from one to the next."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from refusals import refused
 
 import wmplay
 from wmplay.contracts import EnvSpec, Practice, Prediction
+from wmplay.envs.exact.two_rooms import MOVES
 from wmplay.errors import ConfigError
 from wmplay.objectives import GoalDistance
 from wmplay.planners.cem import CEM
 from wmplay.policies.subgoals.hvf import HVF
+from wmplay.policies.subgoals.hvpc import HVPC
+from wmplay.policies.subgoals.walker import SubgoalPolicy
 
 PLACE, MOVE = Box(0, 50, (1,), np.float32), Box(-1, 1, (1,), np.float32)
 CORRIDOR = EnvSpec(Dict({"x": PLACE, "goal_x": PLACE}), MOVE, None)
@@ -40,25 +43,43 @@ class Walk(torch.nn.Module):
         return {"x": latent}
 
 
-def corridor(horizon: int, **settings: Any) -> HVF:
+class Towards(torch.nn.Module):
+    """The corridor's best policy in place of a cloned one: towards the goal, by at most 1."""
+
+    def forward(self, seen: torch.Tensor) -> Towards:
+        place, goal, _ = (25 * seen).unbind(-1)  # half of the corridor's length
+        self.action = (goal - place).clamp(-1, 1).unsqueeze(-1)
+        return self
+
+    def mode(self) -> torch.Tensor:
+        return self.action
+
+
+def corridor(below: str, horizon: int, **settings: Any) -> SubgoalPolicy:
+    objective = GoalDistance(CORRIDOR, mean_weight=0)
+    if below == "policy":
+        policy = HVPC(CORRIDOR, Walk(), objective, horizon=horizon, hidden=13, **settings)
+        policy.actor = Towards()  # type: ignore[assignment]
+        return policy
     planner = CEM(MOVE, horizon=horizon, candidates=31, iterations=2, hold=horizon)
-    return HVF(CORRIDOR, Walk(), planner, GoalDistance(CORRIDOR, mean_weight=0), hidden=13, **settings)
+    return HVF(CORRIDOR, Walk(), planner, objective, hidden=13, **settings)
 
 
-def test_the_worst_leg_chooses_the_midpoint_where_the_sum_leaves_it_open() -> None:
-    policy = corridor(horizon=4)
+@pytest.mark.parametrize("below", ["planner", "policy"])
+def test_the_worst_leg_chooses_the_midpoint_where_the_sum_leaves_it_open(below: str) -> None:
+    policy = corridor(below, horizon=4)
     middle = torch.arange(4.0, 9.0)  # each leg is out of reach by 0 to 4, both together by 4
     observation = {"x": torch.zeros(1, 1), "goal_x": torch.full((1, 1), 12.0)}
     with torch.no_grad():
-        legs = policy.legs(observation, {"x": middle.reshape(1, 5, 1, 1)}, torch.Generator().manual_seed(0))[
-            0
-        ]
+        draws = torch.Generator().manual_seed(0)
+        legs = policy.legs(observation, {"x": middle.reshape(1, 5, 1, 1)}, draws)[0]
     torch.testing.assert_close(-legs.sum(-1), torch.full((5,), 4.0), atol=0.02, rtol=0)
     torch.testing.assert_close(-legs.amin(-1), torch.tensor([4.0, 3, 2, 3, 4]), atol=0.02, rtol=0)
 
 
-def test_a_leg_ends_at_its_subgoal_or_with_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    policy = corridor(horizon=3, subgoals=2, near=0.3, patience=5)
+@pytest.mark.parametrize("below", ["planner", "policy"])
+def test_a_leg_ends_at_its_subgoal_or_with_patience(below: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = corridor(below, horizon=3, subgoals=2, near=0.3, patience=5)
     given = torch.tensor([[[3.0], [40.0]], [[2.0], [4.0]]])  # [B, K, 1]; the 40 is out of reach
     monkeypatch.setattr(policy, "search", lambda seen, generator: {"x": given[: len(seen["x"])]})
     x, goal, carry = torch.zeros(2, 1), torch.full((2, 1), 6.0), None
@@ -71,6 +92,22 @@ def test_a_leg_ends_at_its_subgoal_or_with_patience(monkeypatch: pytest.MonkeyPa
     assert [leg for leg, _ in legs] == [0, 0, 0, 1, 1, 1, 1, 1, 2]
     assert [leg for _, leg in legs] == [0, 0, 1, 1, 2, 2, 2, 2, 2]
     torch.testing.assert_close(x[1], goal[1], atol=0.3, rtol=0)
+
+
+def test_what_was_seen_soon_after_was_the_goal(tmp_path: Path) -> None:
+    """Of random walks, the action that leads to a neighbouring cell is the one cloned for it."""
+    env = wmplay.make_env("two_rooms", doors=[1])
+    store = wmplay.save_trajectories(wmplay.simulate(env, episodes=40, seed=0), tmp_path / "walks")
+    objective = wmplay.make("objective", "goal_distance", env=env)
+    torch.manual_seed(0)
+    policy = HVPC(env, wmplay.make("model", "oracle", env=env), objective, hidden=31, batch_size=61, lr=1e-2)
+    policy.improve(Practice(None, 61 * 60, 0, torch.device("cpu"), store))  # type: ignore[arg-type]
+    cells = np.array([(r, c, r + dr, c + dc) for r in (2, 5) for c in (1, 6) for dr, dc in MOVES], float)
+    frames = {key: torch.as_tensor(value) for key, value in env.unwrapped.observe(cells).items()}
+    with torch.no_grad():
+        begun = torch.ones(len(cells), dtype=torch.bool)
+        action, _ = policy.act_below(None, frames, begun.long(), begun, explore=False, generator=None)
+    assert action.tolist() == 4 * [0, 1, 2, 3]
 
 
 def test_the_generator_proposes_what_it_saw(tmp_path: Path) -> None:
@@ -101,8 +138,9 @@ def test_what_has_no_subgoals_is_refused() -> None:
     for keys in ({"x": PLACE}, {"x": PLACE, "goal_y": PLACE}):
         with refused(ConfigError, expected="an observation x for each goal_x, and at least one"):
             HVF(EnvSpec(Dict(keys), MOVE, None), Walk(), planner, objective)
-    with refused(ConfigError, got=9):
-        corridor(3, elites=9, candidates=8)
+    for below in ("planner", "policy"):
+        with refused(ConfigError, got=9):
+            corridor(below, 3, elites=9, candidates=8)
 
 
 def test_goals_across_the_wall() -> None:

@@ -161,7 +161,7 @@ class EPVA(nn.Module):
         values |= self.outcome.negative_log_likelihoods(told, segment)
         terms = {name: masked_mean(value, segment.mask) for name, value in values.items()}
         ramp = ((self.progress - self.delay) / (0.1 * self.delay)).sigmoid()
-        weights = {**self.outcome.weights, "foresight": self.foresight * float(ramp)}
+        weights: dict[str, Any] = {**self.outcome.weights, "foresight": self.foresight * ramp}
         total = torch.stack([weights.get(name, 1.0) * value for name, value in terms.items()]).sum()
         metrics = {f"loss/{name}": value.detach() for name, value in terms.items()}
         return total, {**metrics, "code_variance": codes.detach().float().flatten(0, 1).var(0).mean()}
