@@ -96,7 +96,7 @@ OWN = {  # what a model needs besides
     ],
     "oracle": ["fit.steps=0", "collect.random_episodes=2"],
 }
-PICTURED, PICTURES = ("luxo", "bounce2"), ROOT / "docs" / "pictures" / "futures"
+PICTURED, PICTURES = ("luxo", "bounce2", "catch"), ROOT / "docs" / "pictures" / "futures"
 SHOWN_STEPS, GAP, SCALE = (1, 2, 3, 5, 7, 10, 15, 20), 2, 3  # of the picture; pixels between frames; times
 INNER = {  # models whose weights are another model's
     "ensemble": ["model.settings={hidden: 32, image_hidden: 24}"],
@@ -104,8 +104,10 @@ INNER = {  # models whose weights are another model's
 }
 GOALS = ("reward_only", "tdmpc2", "muzero")  # they see goals, also in the data, and predict rewards
 PLANNED = {"muzero": "candidates|iterations|hold|horizon"}  # settings of a planner that its own one lacks
-# last, and without planning
-SLOW = ("autoregressive", "sv2p", "svg", "epva", "diamond", "shortcut", "delta_iris", "iris")
+SLOW = (  # last, and without planning
+    *("autoregressive", "sv2p", "svg", "epva", "diamond", "shortcut", "delta_iris", "iris"),
+    *("latent_action", "videoflow"),
+)
 
 
 def models() -> list[str]:
