@@ -50,6 +50,14 @@ def future(model: GNS, seen: Mapping[str, Tensor], steps: int = 3) -> dict[str, 
         return {key: found[key].reshape(rows, steps, -1, 2) for key in seen}
 
 
+def test_forces_are_as_exact_in_a_fit_of_lower_precision() -> None:
+    model, seen = springs(), frames()
+    with torch.autocast("cpu", torch.bfloat16):
+        low = future(model, seen)
+    for key, value in future(model, seen).items():
+        torch.testing.assert_close(low[key], value)
+
+
 @pytest.mark.parametrize("settings", [{}, {"conserve": True}, {"radius": 0.1}, {"walls": 0.9}])
 def test_permuting_the_bodies_permutes_the_future(settings: dict[str, Any]) -> None:
     model, seen = springs(**settings), frames()

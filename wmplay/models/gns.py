@@ -226,7 +226,7 @@ class GNS(nn.Module):
         else:
             moved = after
         mean, nodes = self.step(past, taken.flatten(0, 1))
-        entries = nats(self._bodies(moved), mean.float(), self.change_scale * self.log_sigma.exp())
+        entries = nats(self._bodies(moved), mean, self.change_scale * self.log_sigma.exp())
         parts = torch.split(entries.mean(-2), self.entries, dim=-1)
         shape, names = segment.mask.shape, map(term, self.vectors)
         values = {name: part.sum(-1).reshape(shape) for name, part in zip(names, parts, strict=True)}
@@ -249,7 +249,14 @@ class GNS(nn.Module):
 
     def step(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean next state [R, n, E] of the last ones [R, k, n E] under encoded actions [R, k, A],
-        and the last features [R, n, hidden] of the nodes."""
+        and the last features [R, n, hidden] of the nodes.
+
+        Forces are in float32 whatever the precision of the fit, because their errors add up over steps.
+        """
+        with torch.autocast(states.device.type, enabled=False):
+            return self._step(states, actions)
+
+    def _step(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         history = self._bodies(states)  # [R, k, n, E]
         now, change = history[:, -1], history.diff(dim=1)
         place, rest = now[..., :PLACE], now[..., PLACE:]
