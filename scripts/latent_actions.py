@@ -4,8 +4,9 @@
     python scripts/latent_actions.py RUN
 
 Prints, over episodes of random actions that the run has not seen: the information between code and action;
-the same between what happens, which frames can show, and action, the most that any code can have; both where
-no wall stops a move; and the error of predicted screens with the codes of the steps, and with random codes.
+the same between move and action; both where no wall stops a move; and the error of predicted screens with the
+codes of the steps, and with random codes. A code that also tells where the walker stands knows more than the
+move: which walls may have stopped it.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def main() -> None:
     free = moved != 0
     for what, which in (("all steps", np.ones_like(free)), ("where no wall stops a move", free)):
         known, most = (information(x[which], action[which]) for x in (names, effect))
-        print(f"{what}: {known:.3f} bits of {most:.3f} that frames show, {known / most:.1%}")
+        print(f"{what}: {known:.3f} bits of {most:.3f} that moves show, {known / most:.1%}")
     past, after = model.steps(replace(segment, action=code))
     own = model.screen_loss(past.pixels, after[:, : model.size].reshape(-1, *model.shape))
     drawn = torch.nn.functional.one_hot(torch.randint(model.codes, kept.shape), model.codes).float()
