@@ -2,7 +2,7 @@
 
     nice python scripts/atlas.py fit --seeds 0 --minutes 14    adds cells to docs/measured/atlas.json
     nice python scripts/atlas.py fit --models mine --worlds luxo
-    python scripts/atlas.py page                               writes the tables into docs/atlas.md
+    python scripts/atlas.py page      writes the tables into docs/atlas.md, the pictures into docs/models.md
 
 A cell is a run of one model in one world with one seed. It is fitted on random episodes, scored on others,
 and plans. A finished cell is not run again, so that a stopped script goes on. A model that cannot see a
@@ -44,7 +44,7 @@ from wmplay.runs.pieces import env_config
 
 ROOT = Path(__file__).parents[1]
 FILE, PAGE = ROOT / "docs" / "measured" / "atlas.json", ROOT / "docs" / "atlas.md"
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+MODELS = ROOT / "docs" / "models.md"
 SAME = [  # of all cells
     *("threads=1", "report=false", "name=atlas", "fit.batch_size=16", "fit.steps=250", "explorer=null"),
     *("evaluate.prediction.episodes=32", "evaluate.generation.clips=8", "evaluate.generation.futures=4"),
@@ -313,6 +313,25 @@ def tables(cells: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         yield ""
 
 
+def pictures() -> Iterator[str]:
+    """Yield the lines that show all pictures, model by model."""
+    found = sorted(path.stem.rpartition("_") for path in PICTURES.glob("*.png"))
+    for model, each in itertools.groupby(found, key=lambda parts: parts[0]):
+        yield f"`{model}`"
+        yield ""
+        for _, _, world in each:
+            file = f"pictures/futures/{model}_{world}.png"
+            yield f"![{world}: the truth, and the future that {model} predicts]({file})"
+            yield ""
+
+
+def write_into(page: Path, name: str, lines: Iterator[str]) -> None:
+    """Write lines into a page, between its two comments of a name."""
+    begin, end = (f"<!-- {name}: {what} -->" for what in ("begin", "end"))
+    shown = "\n".join(lines)
+    page.write_text(re.sub(f"(?s){begin}.*{end}", lambda _: f"{begin}\n\n{shown}\n{end}", page.read_text()))
+
+
 def _plain(why: str) -> str:
     """Return a reason without the characters that Markdown would read, shortened."""
     return re.sub(r"[\[\]<>|]", "", why)[:150].rstrip(".") + "."
@@ -357,8 +376,8 @@ def main() -> None:
     given = parser.parse_args()
     cells = kept()
     if given.what == "page":
-        text, shown = PAGE.read_text(), "\n".join(tables(dict(sorted(cells.items()))))
-        PAGE.write_text(re.sub(f"(?s){BEGIN}.*{END}", lambda _: f"{BEGIN}\n\n{shown}\n{END}", text))
+        write_into(PAGE, "measured", tables(dict(sorted(cells.items()))))
+        write_into(MODELS, "pictures", pictures())
         return
     begin = time.monotonic()
     chosen = itertools.product(given.seeds, (False, True), given.worlds, given.models)
