@@ -84,7 +84,13 @@ METHODS = {  # the overrides of each on the grounds where it can be
             *("fit.replay_ratio=0.1", "policy.replan_every=2"),
         ],
     },
-    "dreamer v3": {"pendulum": ["experiment=dreamer_v3"], "luxo": ["experiment=dreamer_v3"]},
+    "dreamer v3": {
+        "pendulum": ["experiment=dreamer_v3"],
+        "luxo": [  # its model does not see goals, and cannot know their rewards
+            *("experiment=dreamer_v3", "env.reward=progress", "policy.reward=task", "model.keys=[proprio]"),
+            *("model.reward_weight=0", "model.continuation_weight=0"),
+        ],
+    },
     "mbpo": {
         "pendulum": ["experiment=mbpo"],
         "luxo": ["experiment=mbpo", "model.frames=2", "learned.reward=task"],
