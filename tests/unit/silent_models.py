@@ -82,6 +82,12 @@ class LeavesOutTheStepThatEnds(Honest):
         return super().compare(guess, outcome, frames, dataclasses.replace(segment, reward=paid))
 
 
+@breaks("every step counts")
+class LearnsEndsFromTheMask(Honest):
+    def loss(self, segment: Segment) -> Any:
+        return super().loss(dataclasses.replace(segment, terminated=torch.zeros_like(segment.terminated)))
+
+
 @breaks("predictions come nearer")
 class DiscountOfTheEnd(Honest):
     def predict(self, belief: Any, action: Tensor, **draws: Any) -> Prediction:

@@ -122,6 +122,11 @@ def every_step_counts(trial: Trial) -> None:
 
     for name, predicted in (("reward", future.reward), ("terminated", future.discount)):
         if not matters(name, 0, MIDDLE):
+            if name == "terminated" and predicted is not None and _is_learned(predicted):
+                raise Broken(
+                    "predict returns a discount that is learned, but the loss reads no ends",
+                    "compare it with ~segment.terminated in each step that mask keeps",
+                )
             continue
         if predicted is None:
             if name == "reward":
@@ -139,6 +144,11 @@ def every_step_counts(trial: Trial) -> None:
                     f"the loss reads {name}[{MIDDLE}], but not {name}[{step}], {what}",
                     "let each step that mask keeps count with its own reward and end; a cut is no end",
                 )
+
+
+def _is_learned(discount: torch.Tensor) -> bool:
+    """Return whether discounts [B, H] are those of a head: a known rule says 0 or 1, or always the same."""
+    return bool(((discount > 0) & (discount < 1)).all()) and bool(discount.std() > 0)
 
 
 def _trained_on_ends_alone(trial: Trial, segment: Segment) -> str | None:

@@ -254,7 +254,7 @@ class Oracle:
         lowest = reward.min()
         often = (reward == lowest).float().mean() > HALF
         moved = begun is not None and bool(begun.min() > lowest)  # else its head may have learned nothing
-        return float(lowest) if often and moved and lowest > -REWARD else None
+        return float(lowest.detach()) if often and moved and lowest > -REWARD else None
 
     def loss_tells(self, kind: str) -> bool:
         """Return whether the rewards that the loss is least for encode the action at its own step."""

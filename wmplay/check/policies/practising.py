@@ -101,6 +101,7 @@ class Practised(Acting):
         model: Any = None,
         acted: tuple[float, float] = (0.0, 1.0),
         lost: bool = False,
+        turned: bool = False,
     ) -> Practiced:
         """Let a policy practise in a world of this rule, and return what it was given and told."""
         told: list[tuple[int, Mapping[str, float]]] = []
@@ -109,7 +110,7 @@ class Practised(Acting):
             told.append((steps, dict(metrics)))
 
         practice, lent = self.lend(policy, rule, steps, number, advance, strange_ends, guided, model, acted)
-        lent.model.lost = lost
+        lent.model.lost, lent.store.turned = lost, turned
         metrics = policy.improve(practice)
         bad = [name for name, value in _metrics(metrics).items() if not math.isfinite(value)]
         if bad:
