@@ -78,6 +78,8 @@ def asked(**changes):
         ({"claims": {"so": {"number": "rewards/error", "worlds": ["moon"]}}}, UnknownName, "moon"),
         ({"claims": {"so": {"number": "reward/error"}}}, UnknownName, "reward/error"),
         ({"claims": {"so": {"rival": "rewards/error"}}}, ConfigError, "so"),
+        ({"claims": {"so": {"arm": ["narrow"], "than": ["wide"]}}}, ConfigError, "arm"),
+        ({"budget": {"real_step": 3}}, ConfigError, "real_step"),
         (
             {"claims": {"so": {"arms": ["narrow"], "than": ["wide"], "expect": "close"}}},
             ConfigError,
@@ -542,6 +544,14 @@ def test_results_of_another_manifest_are_refused(planned, tmp_path):
     finished(study, planned, value, manifest="0123456789abcdef")
     with refused(RunError, "manifest", got="0123456789abcdef", expected=planned.manifests["pendulum"].digest):
         read_results(planned.question, study)
+    next(study.path.glob("manifests/*.json")).unlink()
+    with refused(RunError, "manifest of world 'pendulum'"):
+        read_results(planned.question, study)
+
+
+def test_a_metric_that_no_run_has_is_refused(planned, tmp_path):
+    study = StudyDirectory(tmp_path / "s")
+    finished(study, planned, value)
     unknown = replace(planned.question, metric="prediction/lcd/iou@1")
     with refused(WmplayError, "prediction/lcd/iou@1", got="prediction/lcd/iou@1"):
         read_results(unknown, study)

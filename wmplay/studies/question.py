@@ -191,10 +191,10 @@ def read(file: str | Path) -> Question:
 
 def question_of(content: Mapping[str, Any], source: str) -> Question:
     """Return the question that plain values hold. Raise ConfigError, with the source in its line."""
-    known = [each.name for each in fields(Question)]
-    for key in content:
-        if key not in known:
-            raise ConfigError(f"{source}: no key '{key}'", got=key, advice=suggestion(str(key), known))
+    _check_keys(content, Question, source)
+    for kind, entries in ((Budget, {"": content.get("budget")}), (Claim, content.get("claims"))):
+        for entry in entries.values() if isinstance(entries, Mapping) else ():
+            _check_keys(entry, kind, source)
     for key in ("arms", "worlds"):
         if not content.get(key):
             raise ConfigError(f"{source} has no {key}", expected=f"{key}: {{name: [key=value, ...]}}")
@@ -204,6 +204,14 @@ def question_of(content: Mapping[str, Any], source: str) -> Question:
         raise ConfigError(f"{source}: {error}", advice="see docs/studies.md") from None
     _check(asked, source)
     return asked
+
+
+def _check_keys(content: Any, kind: type, source: str) -> None:
+    """Raise ConfigError for a key of a mapping that a dataclass does not have."""
+    known = [each.name for each in fields(kind)]
+    for key in content if isinstance(content, Mapping) else ():
+        if key not in known:
+            raise ConfigError(f"{source}: no key '{key}'", got=key, advice=suggestion(str(key), known))
 
 
 def _check(asked: Question, source: str) -> None:

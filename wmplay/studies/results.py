@@ -120,6 +120,13 @@ def read_results(asked: Question, study: StudyDirectory) -> Results:
     """
     places = {place.job: place for place in study.record().jobs}
     manifests = study.manifests()
+    for world in asked.worlds:
+        if world not in manifests:
+            raise RunError(
+                f"{study.path} has no manifest of world '{world}'",
+                got=list(manifests),
+                advice="run the study again, which writes it, or restore the folder manifests",
+            )
     runs, ceilings = [], []
     for world in asked.worlds:
         for arm in asked.arms:
