@@ -87,7 +87,7 @@ def measured(path: Path) -> Row:
 
 
 def table(rows: list[Row]) -> str:
-    """Return Markdown: one line for each run, and the mean part of the cells over the seeds of a command."""
+    """Return Markdown: one line for each run, and the mean part of the cells over seeds of equal steps."""
     lines = [
         "| `wmplay train ...` | seed | episodes (steps) | cells, at random | treasure | goals, at random |",
         "|---|---|---|---|---|---|",
@@ -105,10 +105,12 @@ def table(rows: list[Row]) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     for command in sorted({row["command"] for row in rows}):
-        parts = np.array([row["cells"] / row["of"] for row in rows if row["command"] == command])
-        if len(parts) > 1:
-            mean, low, high = (100 * x for x in mean_interval(parts))
-            lines.append(f"| `{command}` | all {len(parts)} | | {mean:.0f}% [{low:.0f}, {high:.0f}] | | |")
+        own = [row for row in rows if row["command"] == command]
+        if len(own) > 1 and len({row["steps"] for row in own}) == 1:
+            mean, low, high = (
+                100 * x for x in mean_interval(np.array([row["cells"] / row["of"] for row in own]))
+            )
+            lines.append(f"| `{command}` | all {len(own)} | | {mean:.0f}% [{low:.0f}, {high:.0f}] | | |")
     return "\n".join(lines)
 
 
