@@ -70,7 +70,7 @@ class Iris(nn.Module):
         patch: int = 4,
         vector_sigma: float = 0.03,
         position_features: int = 5,
-        autoencoder_share: float = 0.3,
+        autoencoder_share: float = 0.5,
         reward_weight: float = 1.0,
         continuation_weight: float = 1.0,
     ) -> None:
