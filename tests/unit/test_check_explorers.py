@@ -248,6 +248,21 @@ class ColdStartOnce(Honest):
         return action, {"policy": inside, "noise": carry["noise"] + 1}
 
 
+@breaks("a later episode is explored alike")
+class OneClockForAllRows(Honest):
+    """Random actions for the first steps of an episode, by the clock of the row that began first."""
+
+    actions = DISCRETE
+
+    def act(self, carry: Any, *told: Any, explore: bool = False, generator: Any = None) -> Any:
+        action, inside = self.ask(carry, *told, explore=explore, generator=generator)
+        drawn = torch.randint(0, self.choices, action.shape, generator=generator)
+        taken = torch.where(told[2].unsqueeze(1), 0.0, carry["noise"])
+        if explore and float(taken.max()) < 5:
+            action = drawn
+        return action, {"policy": inside, "noise": taken + 1}
+
+
 @breaks("each row takes its own chance")
 class OneChanceForAllDiscreteActions(OneChanceForAll):
     actions = DISCRETE

@@ -105,6 +105,12 @@ class ColumnsOfTheFirstLine(Honest):
         csv.writer(self.file).writerow([metrics.get(name) for name in self.columns or ()])
 
 
+@breaks("every name is kept")
+class CutsNames(Honest):
+    def log(self, metrics: Mapping[str, Any], step: int) -> None:
+        super().log({name[:20]: value for name, value in metrics.items()}, step)
+
+
 @breaks("every line is kept")
 class OneLineForAStep(Honest):
     last: int | None = None

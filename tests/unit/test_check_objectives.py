@@ -170,6 +170,12 @@ class WholeNumbers(Honest):
         return super().sum(reward).round()
 
 
+@breaks("small differences count")
+class ClipsRewards(Honest):
+    def sum(self, reward: Tensor) -> Tensor:
+        return super().sum(reward.clamp(-9, 9))
+
+
 @breaks("every step counts")
 class LeavesTheFirstRewardOut(Honest):
     def sum(self, reward: Tensor) -> Tensor:

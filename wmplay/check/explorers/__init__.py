@@ -21,6 +21,7 @@ from wmplay.check.report import Broken, NotTried, Property, Report, examine
 
 SIGMAS = 5.0  # deviation beyond chance
 EPISODES = 11  # seeds of the draws
+BEGUN = 7  # steps before every second row begins another episode
 SELDOM = 2  # episodes in which some rows explore, if all have the same chance and others never do
 TOGETHER = 20  # times the variance of independent rows
 ENOUGH = 20  # draws for each discrete action, so that all of them occur
@@ -178,7 +179,8 @@ def every_discrete_action_comes_up(trial: Exploring) -> None:
 
 
 def a_later_episode_is_explored_alike(trial: Exploring) -> None:
-    """Check that a row explores in its second episode as in its first, also after many steps."""
+    """Check that a row explores in its second episode as in its first, also after many steps, and while other
+    rows go on."""
     one, two = trial.actions(trial.constant), trial.second_episode(trial.constant)
     same(
         two,
@@ -186,6 +188,16 @@ def a_later_episode_is_explored_alike(trial: Exploring) -> None:
         f"after an episode of {LONG} steps, with the same generator, the next one is explored otherwise",
         "where first is True, begin that row's memory anew: torch.where(first, beginning, carried)",
     )
+    usual, alone = trial.chances(0).double().mean(0)[: LONG - BEGUN], trial.rate_after(BEGUN)
+    rate = (usual + alone) / 2
+    apart = (usual - alone).abs() > SIGMAS * (4 * rate * (1 - rate) / MANY).sqrt() + 0.02
+    if apart.any():
+        step = int(apart.nonzero()[0])
+        raise Broken(
+            f"in step {step} of an episode that begins while others go on, {float(alone[step]):.2f} of all "
+            f"actions are changed, and {float(usual[step]):.2f} where all begin together",
+            "keep a clock, and all memory, of each row: [B]",
+        )
 
 
 def each_row_takes_its_own_chance(trial: Exploring) -> None:
@@ -282,11 +294,11 @@ EXPLORING: tuple[Property[Exploring], ...] = (
     Property(only_while_exploring),
     Property(it_explores),
     Property(steps_draw_for_themselves, after=(it_explores,)),
-    Property(a_later_episode_is_explored_alike, after=(it_explores,)),
     Property(bounds_are_kept_at_the_edge),
     Property(it_does_not_lean),
     Property(every_discrete_action_comes_up),
     Property(each_row_takes_its_own_chance, after=(it_explores,)),
+    Property(a_later_episode_is_explored_alike, after=(it_explores, each_row_takes_its_own_chance)),
     Property(every_row_explores, after=(it_explores,)),
     Property(every_entry_explores, after=(it_explores,)),
     Property(it_explores_around_the_policys_action, after=(it_explores,)),

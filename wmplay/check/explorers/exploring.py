@@ -119,16 +119,34 @@ class Exploring(Acting):
         _, carry = self.episode(outside, outside.initial(MANY), around, seed + 1)
         return self.episode(outside, carry, around, seed)[0]
 
+    def rate_after(self, step: int) -> Tensor:
+        """Return the share [LONG - step] of rows that act otherwise than the wrapped policy, of those that
+        begin another episode in a step in which the others go on."""
+        outside = self.make(Scripted(self.constant))
+        actions, _ = self.episode(outside, outside.initial(MANY), self.constant, 0, again=step)
+        known = self.constant.reshape(LONG, MANY, -1).double().transpose(0, 1)
+        return (actions != known)[::2, step:].any(-1).double().mean(0)
+
     def episode(
-        self, outside: Any, carry: Any, around: Tensor, seed: int, anew: bool = False
+        self,
+        outside: Any,
+        carry: Any,
+        around: Tensor,
+        seed: int,
+        anew: bool = False,
+        again: int | None = None,
     ) -> tuple[Tensor, Any]:
-        """Return the actions [MANY, LONG, N] of an explorer and its carry after them."""
+        """Return the actions [MANY, LONG, N] of an explorer and its carry after them.
+
+        In step ``again`` every second row begins another episode.
+        """
         generator = torch.Generator().manual_seed(self.seed + seed)
         last, actions = torch.zeros_like(around[0]), []
         for step in range(LONG):
             first = torch.full((MANY,), anew or step == 0)
-            if anew:
-                last = torch.zeros_like(last)
+            if step == again:
+                first[::2] = True
+            last = torch.where(first.reshape(-1, *[1] * (last.ndim - 1)), torch.zeros_like(last), last)
             seen = dict(self.seen[step % len(self.seen)])
             with torch.no_grad():
                 last, carry = outside.act(carry, seen, last, first, explore=True, generator=generator)

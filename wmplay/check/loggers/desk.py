@@ -23,9 +23,9 @@ Make: TypeAlias = Callable[[Path], Any]
 BRIEF = (
     Line(0, {"collect/first_name": 0.53, "collect/second_name": 7}),
     Line(11, {"fit/third_name": 0.00037}),
-    Line(11, {"evaluate/fourth_name": -123456.75}),
+    Line(11, {"evaluate/of_many_words/and_more_of_them/fourth_name": -123456.75}),
 )
-OFTEN = ("fit/first_name", "evaluate/first_name", "fit/second_name", "fit/third_name", "evaluate/fourth_name")
+OFTEN = ("fit/first_name", "evaluate/first_name", "fit/second_name", "fit/third_name", *BRIEF[2].metrics)
 LINES = (*BRIEF, *lines(13, OFTEN, step=101))
 LATER = (Line(53, {"fit/fifth_name": 0.59}),)
 PATIENCE = 2.0  # seconds

@@ -184,12 +184,20 @@ def discounts_go_forward(trial: Judged) -> None:
 
 
 def small_differences_count(trial: Judged) -> None:
-    """Check that scores which grow with rewards are not cut to steps, in which small differences get lost."""
+    """Check that scores which grow with rewards are not cut to steps, in which small differences get lost,
+    nor cut off where rewards are large."""
     reward = trial.reward.double()
 
     def score(more: float) -> Tensor:
         return trial.score(reward=reward + more).double()
 
+    near, nearer = ((score(more) - score(-more)) / (2 * more) for more in (0.2, 0.1))
+    bounds = [torch.equal(score(sign * 100.0), score(sign * 200.0)) for sign in (-1, 1)]
+    if all(bounds) and ((near > 0) & torch.isclose(near, nearer, rtol=0.02)).any():
+        raise Broken(
+            "small rewards count in proportion, and rewards higher by 200 are worth as much as by 100",
+            "do not clip rewards: plans that differ beyond the bound look equal",
+        )
     slope, further = ((score(more) - score(-more)) / (2 * more) for more in (100.0, 200.0))
     if not (slope > 0).all() or not torch.allclose(slope, further, rtol=0.02):
         raise NotTried("its scores are not in proportion to rewards")
