@@ -1,18 +1,21 @@
 """Shows whether bodies are still there after a long time, in futures that models predict of passive worlds.
 
     wmplay train env=bounce model=epva ...          (docs/results.md has the whole command)
-    python scripts/long_futures.py RUN [RUN ...]
+    python scripts/long_futures.py RUN [RUN ...] [--keep docs/measured/long_futures.json]
 
 Prints for each run, over episodes of its world that it has not seen: the part of the most likely frames in
 which the bodies are whole (at least one connected blob, at most one for each body, and an area within 20% of
 the episode's mean); the lit mass of the expected frames, as a part of the true mass; and the IoU of the most
 likely frames with the true ones, next to that of the last frame seen. The intervals are over episodes.
+``--keep`` adds the numbers to a file, by the name of the run's directory.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,7 +78,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", nargs="+")
-    for run in parser.parse_args().run:
+    parser.add_argument("--keep", type=Path)
+    given = parser.parse_args()
+    kept = json.loads(given.keep.read_text()) if given.keep and given.keep.exists() else {}
+    for run in given.run:
+        found = kept[Path(run).name] = dict[str, list[float]]()
         world, frames = futures(run)
         print(f"{run}, {world}")
         numbers = {
@@ -87,7 +94,11 @@ def main() -> None:
         for name, values in numbers.items():
             for first, end in [(0, STEPS), *pairwise(PARTS)]:
                 mean, low, high = mean_interval(values[:, first:end].mean(1))
-                print(f"  {name}, steps {first + 1} to {end}: {mean:.3f} [{low:.3f}, {high:.3f}]")
+                what = f"{name}, steps {first + 1} to {end}"
+                found[what] = [round(value, 4) for value in (mean, low, high)]
+                print(f"  {what}: {mean:.3f} [{low:.3f}, {high:.3f}]")
+    if given.keep:
+        given.keep.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 if __name__ == "__main__":
