@@ -41,6 +41,7 @@ from wmplay.evaluation.metrics.prediction import evaluate_prediction
 from wmplay.evaluation.scores import MODEL, Evaluation, PredictionScore
 from wmplay.evaluation.statistics import mean_interval
 from wmplay.runs.pieces import env_config
+from wmplay.system.progress import Interrupted
 
 ROOT = Path(__file__).parents[1]
 FILE, PAGE = ROOT / "docs" / "measured" / "atlas.json", ROOT / "docs" / "atlas.md"
@@ -179,6 +180,8 @@ def cell(model: str, world: str, seed: int) -> dict[str, Any]:
             try:
                 chosen += sized(model, registry.compose(chosen))
                 run = wmplay.train(chosen, dir=Path(folder) / "run")
+            except Interrupted:  # the next call makes this cell
+                raise
             except Exception as error:  # of any kind: the page says it
                 reasons.append(str(error) if isinstance(error, WmplayError) else repr(error))
                 continue
