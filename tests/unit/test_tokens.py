@@ -22,7 +22,7 @@ B, T, SHAPE = 2, 5, (5, 7)
 SMALL = {
     Iris: {"codes": 7, "code_size": 3, "size": 22, "heads": 2, "context": 3, "hidden": 11, "width": 5},
     DeltaIris: {
-        **{"grid": 2, "codes": 7, "code_size": 2, "size": 22, "heads": 2, "context": 3, "hidden": 11},
+        **{"tokens": 3, "codes": 7, "code_size": 2, "size": 22, "heads": 2, "context": 3, "hidden": 11},
         **{"width": 5, "blocks": 1},
     },
 }

@@ -38,7 +38,7 @@ class DeltaIris(NextScreen):
     To ``NextScreen`` an action is the env's with the codes of the tokens that follow it.
 
     Args:
-        grid: rows, and columns, of the parts of a screen of which each has a token for its change.
+        tokens: of a change.
         codes: number of codes.
         code_size: numbers of a code.
         size: of what the transformer makes of a token.
@@ -57,7 +57,7 @@ class DeltaIris(NextScreen):
         self,
         observation_space: gym.Space[Any],
         action_space: gym.Space[Any],
-        grid: int = 2,
+        tokens: int = 4,
         codes: int = 32,
         code_size: int = 8,
         size: int = 64,
@@ -72,20 +72,20 @@ class DeltaIris(NextScreen):
         reward_weight: float = 1.0,
         continuation_weight: float = 1.0,
     ) -> None:
-        counts = {"grid": grid, "codes": codes, "code_size": code_size}
+        counts = {"tokens": tokens, "codes": codes, "code_size": code_size}
         check_values("deltairis", at_least_one=counts)
-        tokens = grid**2
         encoder = ActionEncoder(action_space)
         both = gym.spaces.Box(-1, 1, (encoder.size + tokens * code_size,), np.float32)
         sizes = (frames, width, blocks, hidden, vector_sigma, reward_weight, continuation_weight)
         super().__init__(observation_space, both, *sizes)
         self.encode_env_action, self.tokens, self.bits = encoder, tokens, Bits(self.size)
         values = sum(m.size for m in self.vectors.values())
+        cells = -(-self.shape[0] // PATCH) * -(-self.shape[1] // PATCH)
         self.see_step = nn.Sequential(
             *(nn.Conv2d(2 * PATCH**2, width, 3, padding=1), nn.SiLU()),
-            *(nn.Conv2d(width, width, 3, padding=1), nn.SiLU(), nn.AdaptiveMaxPool2d(grid)),
+            *(nn.Conv2d(width, width, 3, padding=1), nn.SiLU(), nn.Flatten()),
         )
-        self.to_codes = mlp(width + 2 * values + encoder.size, hidden, 1, code_size)
+        self.to_codes = mlp(width * cells + 2 * values + encoder.size, hidden, 1, tokens * code_size)
         self.book = Codebook(codes, code_size)
         self.read_frame = mlp(self.size + values + encoder.size, hidden, 1, hidden)
         self.dynamics = TokenTransformer(tokens, codes, hidden, size, layers, heads, context)
@@ -95,19 +95,14 @@ class DeltaIris(NextScreen):
     # ---- tokens ----------------------------------------------------------------------------------
 
     def encode_steps(self, states: Tensor, action: Tensor) -> Tensor:
-        """Return the encoder's outputs [B, T, n, D] for the T steps between states [B, T + 1, P + V].
-
-        Maxima over a part of the screen show what changed in it, but hardly where: so the transformer, which
-        knows the frame before, can foresee them.
-        """
+        """Return the encoder's outputs [B, T, n, D] for the T steps between states [B, T + 1, P + V]."""
         pairs = torch.stack([states[:, :-1], states[:, 1:]], 2)  # [B, T, 2, P + V]
         screens = pairs[..., : self.size].reshape(-1, 2, *self.shape)
-        maps = self.see_step(to_patches(screens)).flatten(2).transpose(1, 2)  # [B * T, n, C]
+        maps = self.see_step(to_patches(screens)).reshape(*action.shape[:2], -1)
         numbers = pairs[..., self.size :]
         moved = (numbers[:, :, 1] - numbers[:, :, 0]) / CHANGE
-        numbers = torch.cat([numbers[:, :, 0], moved, self.encode_env_action(action)], -1)
-        numbers = numbers.flatten(0, 1).unsqueeze(1).expand(-1, self.tokens, -1)
-        output: Tensor = self.to_codes(torch.cat([maps, numbers], -1)).float()
+        seen = torch.cat([maps, numbers[:, :, 0], moved, self.encode_env_action(action)], -1)
+        output: Tensor = self.to_codes(seen).float()
         output = output.reshape(*action.shape[:2], self.tokens, -1)
         return F.rms_norm(output, output.shape[-1:])
 
