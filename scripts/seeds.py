@@ -19,7 +19,8 @@ import numpy as np
 from wmplay.evaluation.statistics import mean_interval
 from wmplay.runs.disk.metrics_file import read_metrics
 
-OWN = ("seed=", "dir=", "run=", "report=", "evaluate.every=")  # overrides that change nothing that is learned
+# of overrides that change nothing that is learned
+OWN = ("seed=", "dir=", "run=", "report=", "threads=", "evaluate.every=")
 COUNTS = ("real_steps", "updates")
 Row = dict[str, Any]
 
