@@ -72,7 +72,7 @@ def test_joblib_runs_jobs_side_by_side_and_finds_plugins() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["model=mlp,rsm"], "unknown model 'rsm': did you mean 'rssm'?"),
+        (["model=mlp,shotcut"], "unknown model 'shotcut': did you mean 'shortcut'?"),
         (["fit.steps=3,few"], "fit.steps is 'few' (str), expected int >= 0"),
         (
             ["run=runs/old"],
