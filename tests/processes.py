@@ -42,6 +42,7 @@ class Command:
 
 
 def _run(arguments: Sequence[str], folder: str, printed: Path, killed_at: tuple[str, int] | None) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
     os.chdir(folder)
     with printed.open("wb") as file:
         os.dup2(file.fileno(), 1)

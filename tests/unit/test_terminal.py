@@ -50,11 +50,14 @@ def test_an_error_is_printed_with_what_it_would_do(capsys: pytest.CaptureFixture
     assert printable(error) == error
 
 
-@pytest.fixture
-def _ignored():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+@pytest.fixture(autouse=True)
+def _usual_signals():
+    """As in the foreground of a shell, not under nohup."""
+    usual = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, action) for number, action in usual.items()}
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number, action in before.items():
+        signal.signal(number, action)
 
 
 def send(number: int) -> None:
@@ -83,8 +86,8 @@ def test_a_closing_terminal_hurries_nobody() -> None:
             send(signal.SIGINT)
 
 
-@pytest.mark.usefixtures("_ignored")
 def test_a_run_under_nohup_goes_on() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     interrupt = Interrupt()
     with interrupt.listening():
         send(signal.SIGHUP)
