@@ -235,6 +235,15 @@ class MovesTheWarmStart(Honest):
         return super().start(batch, None if warm_start is None else warm_start.roll(-1, 1))
 
 
+@breaks("finds it in other units")
+class WidthsInUnitsOfItsOwn(Honest):
+    said = "with actions of -30 to 50 and 0.125 to 0.126"
+
+    def start(self, batch: int, warm_start: Any) -> Any:
+        state = super().start(batch, warm_start)
+        return state if self.classes else (state[0], torch.ones_like(state[1]))
+
+
 @breaks("stays within bounds")
 class NeverClamps(Honest):
     def within(self, drawn: Tensor) -> Tensor:

@@ -85,6 +85,45 @@ class Imagines(nn.Module):
         self.optimizer.load_state_dict(state)
 
 
+class Foresees(Imagines):
+    """Makes what turned out better than its critic expected more likely; a return ends with a value."""
+
+    def __init__(self, model: Any = None) -> None:
+        super().__init__(model)
+        self.critic = nn.Linear(2, 1)
+        self.optimizer = torch.optim.Adam([*self.actor.parameters(), *self.critic.parameters()], lr=0.05)
+
+    def loss(self, practice: Practice, segment: Any) -> Tensor:
+        now = {key: value[:, 0] for key, value in segment.observation.items()}
+        model: Any = practice.model
+        belief, states, steps = model.initial(modelled(now)), [self.seen_first(segment)], []
+        draws = torch.Generator().manual_seed(int(1e6 * float(states[0].abs().sum())))
+        for _ in range(HORIZON):
+            place = self.actor(states[-1]).tanh().detach()
+            tried = (place + 0.3 * torch.randn(place.shape, generator=draws)).clamp(-1, 1)
+            action = self.low + (self.high - self.low) * (1 + tried) / 2
+            future = model.predict(belief, action.unsqueeze(1))
+            steps.append((tried, future.reward[:, 0], future.discount[:, 0]))
+            belief = future.belief
+            states.append(self.following(future, states[-1]))
+        seen = torch.stack(states)
+        tried, reward, discount = (torch.stack(column).detach() for column in zip(*steps, strict=True))
+        value = self.critic(seen).squeeze(-1)  # [H + 1, B]
+        error = reward + GAMMA * discount * self.later(value).detach() - value[:-1]
+        surprise = (tried - self.actor(self.acted_in(seen)).tanh()).square().sum(-1) / 0.18
+        alive = torch.cat([torch.ones_like(discount[:1]), discount[:-1]]).cumprod(0)
+        return (alive * (error.square() + error.detach() * surprise)).mean()
+
+    def later(self, value: Tensor) -> Tensor:
+        return value[1:]
+
+    def acted_in(self, seen: Tensor) -> Tensor:
+        return seen[:-1]
+
+    def descend(self, loss: Tensor) -> None:
+        loss.backward(inputs=[*self.actor.parameters(), *self.critic.parameters()])
+
+
 class Clones(Imagines):
     """Imitates the actions of a store."""
 
@@ -137,6 +176,18 @@ class SeesTheFrameAfterItsBelief(Imagines):
     def seen_first(self, segment: Any) -> Tensor:
         after: Tensor = segment.observation["x"][:, 1]
         return after
+
+
+@breaks("it learns what frames tell")
+class LikelihoodsInTheStatesTheyLedTo(Foresees):
+    def acted_in(self, seen: Tensor) -> Tensor:
+        return seen[1:]
+
+
+@breaks("the last value is that of the last state")
+class ValuesOfTheStateBefore(Foresees):
+    def later(self, value: Tensor) -> Tensor:
+        return value[:-1]
 
 
 @breaks("imagined actions follow what is imagined")

@@ -330,6 +330,19 @@ class MoreOftenThanItSays(Honest):
         return 0.0 + (super().chance(first, generator) < self.epsilon)
 
 
+@breaks("it explores as often as it says")
+class OneCoinForAnEpisode(Honest):
+    actions = DISCRETE
+    epsilon = 0.1
+
+    def act(self, carry: Any, *told: Any, explore: bool = False, generator: Any = None) -> Any:
+        action, inside = self.ask(carry, *told, explore=explore, generator=generator)
+        coin = torch.where(told[2], self.chance(told[2], generator), carry["noise"][:, 0])
+        drawn = torch.randint(0, self.choices, coin.shape, generator=generator)
+        done = torch.where(coin < self.epsilon, drawn, action) if explore else action
+        return done, {"policy": inside, "noise": coin.unsqueeze(1)}
+
+
 # ---- explorers of other styles, all of them correct -----------------------------------------------
 
 

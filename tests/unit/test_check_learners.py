@@ -289,6 +289,7 @@ def test_an_honest_learner_has_every_property() -> None:
         "what was executed counts",
         "actions follow their frames",
         "imagined actions follow what is imagined",
+        "the last value is that of the last state",
         "its exploring policy learns what is new",
         *named(PLANNING),
     }
@@ -335,14 +336,18 @@ def test_a_reward_for_what_is_new_belongs_to_its_own_step(
     assert (report.tried, report.passed) == (1, not late), report
 
 
-@pytest.mark.parametrize("make", [imaginers.Imagines, imaginers.Clones])
+@pytest.mark.parametrize("make", [imaginers.Imagines, imaginers.Foresees, imaginers.Clones])
 def test_who_needs_no_env_is_lent_a_model_and_a_store(make: Any) -> None:
     report = check_policy(make(), env())
     assert report.passed, report
     tried = {finding.name for finding in report.findings if finding.tried}
     imagined = {"ends make a difference", "it learns", "it learns what frames tell", "over is over"}
     imagined |= {"imagined actions follow what is imagined"}
-    learned = imagined if make is imaginers.Imagines else {"actions follow their frames"}
+    learned = {
+        imaginers.Imagines: imagined,
+        imaginers.Foresees: imagined | {"the last value is that of the last state"},
+        imaginers.Clones: {"actions follow their frames"},
+    }[make]
     assert tried & named(LESSONS) == learned
 
 

@@ -73,6 +73,7 @@ def test_a_planner_that_is_built_is_tried_in_its_own_space() -> None:
     untried = [finding.name for finding in report.findings if not finding.tried]
     assert untried == [
         "every candidate counts",
+        "finds it in other units",
         "each step has its own action",
         "more candidates are not worse",
         "any number of elites",

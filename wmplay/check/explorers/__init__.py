@@ -24,6 +24,7 @@ EPISODES = 11  # seeds of the draws
 BEGUN = 7  # steps before every second row begins another episode
 SELDOM = 2  # episodes in which some rows explore, if all have the same chance and others never do
 TOGETHER = 20  # times the variance of independent rows
+ONE_COIN = 0.4  # correlation: 1 if both or none act at random, half of that where one of two actions is drawn
 ENOUGH = 20  # draws for each discrete action, so that all of them occur
 RATES = ("epsilon", "probability")  # attributes that say how often an explorer acts at random
 
@@ -274,19 +275,30 @@ def it_explores_around_the_policys_action(trial: Exploring) -> None:
 
 
 def it_explores_as_often_as_it_says(trial: Exploring) -> None:
-    """Check that it acts at random no more often than by its attribute ``epsilon`` or ``probability``."""
+    """Check that it acts at random no more often than by its attribute ``epsilon`` or ``probability``, and by
+    ``epsilon`` in each step anew."""
     says = {name: claim(trial.policy, name) for name in RATES}
     rates = {name: x for name, x in says.items() if isinstance(x, float) and 0 <= x <= 1}
     if len(rates) != 1:
         raise NotTried("it has no attribute epsilon or probability")
     ((name, rate),) = rates.items()
-    every = torch.cat([trial.chances(seed) for seed in range(EPISODES)]).double().mean(0)  # [LONG]
+    chances = torch.cat([trial.chances(seed) for seed in range(EPISODES)]).double()  # [rows, LONG]
+    every = chances.mean(0)
     least = float(every.min())  # a stretch of random steps begins by chance, and goes on after that
-    if least > rate + SIGMAS * (rate * (1 - rate) / (MANY * EPISODES)) ** 0.5 + 1e-9:
+    sigma = (rate * (1 - rate) / len(chances)) ** 0.5
+    if least > rate + SIGMAS * sigma + 1e-9:
         raise Broken(
             f"its {name} is {rate:g}, but in every step at least {least:.2f} of its actions are random",
             f"act at random where a number drawn from 0 to 1 is less than {name}",
         )
+    if name == "epsilon" and 0 < rate < 1 and float((every[-1] - every[0]).abs()) < SIGMAS * sigma:
+        together = float(torch.corrcoef(chances[:, [0, -1]].T)[0, 1])  # of the first step and the last
+        if together > ONE_COIN:
+            raise Broken(
+                f"rows that act at random in step 0 do so in step {LONG - 1}, too (correlation "
+                f"{together:.2f}): chance decides once in an episode",
+                "draw anew in each step; an explorer of whole episodes calls its chance `probability`",
+            )
 
 
 EXPLORING: tuple[Property[Exploring], ...] = (

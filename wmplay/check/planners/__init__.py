@@ -32,6 +32,7 @@ from wmplay.check.planners.manners import (
 from wmplay.check.planners.searching import (
     any_number_of_elites,
     each_step_has_its_own_action,
+    finds_it_in_other_units,
     finds_the_best_of_a_quadratic,
     finds_the_deeper_of_two_valleys,
     more_candidates_are_not_worse,
@@ -55,6 +56,7 @@ PROPERTIES: tuple[Property[Solver], ...] = (
     Property(later_candidates_are_better),
     Property(every_candidate_counts, after=(later_candidates_are_better,), slow=True),
     Property(finds_the_best_of_a_quadratic, after=(later_candidates_are_better,)),
+    Property(finds_it_in_other_units, after=(finds_the_best_of_a_quadratic,), slow=True),
     Property(finds_the_deeper_of_two_valleys, after=(finds_the_best_of_a_quadratic,), slow=True),
     Property(each_step_has_its_own_action, after=(finds_the_best_of_a_quadratic,)),
     Property(plans_are_on_time, after=(each_step_has_its_own_action,), slow=True),

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
+from gymnasium import Space
+from gymnasium.spaces import Box
 from torch import Tensor
 
 from wmplay.check.compare import TOLERANCE, claim
@@ -32,6 +37,7 @@ from wmplay.check.planners.regrets import (
 from wmplay.check.report import Broken, NotTried
 
 APART, NEAR = 0.25, 0.75  # parts of the way to a warm start: by chance, and around it
+UNITS = Box(np.array([-30, 0.125], np.float32), np.array([50, 0.126], np.float32))
 FOLLOWS = 0.25  # part of the distance to goals that change with every step
 
 
@@ -55,6 +61,16 @@ def finds_the_best_of_a_quadratic(solver: Solver) -> None:
     """Check that many candidates come near the known optimum of two steps, in every row."""
     advice = "see that better candidates draw the search to them, and that the best one is returned"
     _reaches(solver, quadratic, 2, solver.tolerance, advice)
+
+
+def finds_it_in_other_units(solver: Solver) -> None:
+    """Check the same where one entry of an action has a narrow range and another a wide one."""
+    if solver.built is not None or "continuous" not in solver.spaces:
+        raise NotTried("it cannot be built for another space of continuous actions")
+    advice = "give widths and steps in half-ranges of each entry: std * (high - low) / 2"
+    ranges = zip(UNITS.low.tolist(), UNITS.high.tolist(), strict=True)
+    where = f"with actions of {' and '.join(f'{low:g} to {high:g}' for low, high in ranges)}, "
+    _reaches_in(solver, "continuous", UNITS, solver.seed, quadratic, 2, solver.tolerance, advice, where)
 
 
 def finds_the_deeper_of_two_valleys(solver: Solver) -> None:
@@ -208,16 +224,30 @@ def _part_of_the_start(solver: Solver, task: Problem, start: Tensor) -> float | 
 def _reaches(solver: Solver, value: Value, steps: int, tolerance: float, advice: str) -> None:
     for kind, space in solver.each():
         for seed in range(solver.seed, solver.seed + solver.tries):
-            task = problem(space, value)
-            plan = solve(solver.build(space, candidates=plenty(solver, space), horizon=steps), task, seed)
-            lacking = task.regret(plan.action).nan_to_num(torch.inf)
-            if not bool((lacking <= tolerance).all()):
-                uneven = _uneven(task, plan.action)
-                raise Broken(
-                    f"a plan of {kind} actions lacks {percent(lacking.max())} of what a random one lacks, "
-                    f"more than {tolerance:.0%} (seed {seed}, row {int(lacking.argmax())}){uneven}",
-                    advice,
-                )
+            _reaches_in(solver, kind, space, seed, value, steps, tolerance, advice)
+
+
+def _reaches_in(
+    solver: Solver,
+    kind: str,
+    space: Space[Any],
+    seed: int,
+    value: Value,
+    steps: int,
+    tolerance: float,
+    advice: str,
+    where: str = "",
+) -> None:
+    task = problem(space, value)
+    plan = solve(solver.build(space, candidates=plenty(solver, space), horizon=steps), task, seed)
+    lacking = task.regret(plan.action).nan_to_num(torch.inf)
+    if not bool((lacking <= tolerance).all()):
+        uneven = _uneven(task, plan.action)
+        raise Broken(
+            f"{where}a plan of {kind} actions lacks {percent(lacking.max())} of what a random one lacks, "
+            f"more than {tolerance:.0%} (seed {seed}, row {int(lacking.argmax())}){uneven}",
+            advice,
+        )
 
 
 def _steps(number: int) -> str:

@@ -22,7 +22,7 @@ from wmplay.check.fixtures.practice_world import (
     Sudden,
 )
 from wmplay.check.fixtures.scripts import flat
-from wmplay.check.policies.practising import ROUND, Practised, moved, weights
+from wmplay.check.policies.practising import ROUND, Practiced, Practised, moved, weights
 from wmplay.check.report import Broken, NotTried, Property
 
 STEPS = 10_000  # within which it must learn the simplest world
@@ -34,6 +34,7 @@ WORLDS = 2  # practices in a row, the first of which may only fill a replay
 COPIES = 7  # practices with the store
 SHOWS = 0.15  # of the range: an effect of frames that is learned
 TELLS, NOTHING = 0.3, 0.05  # of the range: an effect that is surely learned, and one that is none
+EVERY = range(1, 1000)  # imagined steps
 PATIENCE = 20_000  # steps within which it must learn what frames tell
 
 
@@ -172,20 +173,26 @@ def out_of_time_is_not_over(trial: Practised) -> None:
 def it_learns_what_frames_tell(trial: Practised) -> None:
     """Check that actions follow the frame that they are taken at, if each frame tells which actions pay."""
     policy, taken, number = trial.copy(), 0, 0
-    now = before = 0.0
-    while taken < PATIENCE and max(abs(now), abs(before)) < TELLS:
-        lent = trial.practise(policy, Paid(), number=200 + number, guided=True)
+    now = before = against = 0.0
+    begun = trial.effects(policy)  # by the accident of its first weights
+    while taken < PATIENCE and max(now, before, against) < TELLS:
+        lent = trial.practise(policy, Paid(), number=200 + number, guided=True, lost=EVERY)
         if not lent.world.taken and not lent.model.read:
             raise NotTried("it neither practises in practice.env nor reads rewards of practice.model")
         if lent.model.read and lent.model.unguided:
             raise NotTried("it imagines from beliefs of its own making")
         taken, number = taken + max(ROUND, lent.told[-1][0]), number + 1
         now, before = trial.effects(policy)
+        before, against = min(before, before - begun[1]), min(-now, begun[0] - now)
     advice = "see that the frame of the very step reaches actor, critic and model, in practice as in act"
-    if abs(before) >= TELLS > abs(now):
+    if before >= TELLS > now:
         raise Broken("its actions follow what the frame before told, not their own", advice)
-    if now <= -TELLS:
-        raise Broken("it does the opposite of what frames tell to be paid", advice)
+    if against >= TELLS:
+        raise Broken(
+            "it does the opposite of what frames tell to be paid"
+            + ", as if imagined actions were taken in the states that they lead to" * lent.model.read,
+            advice,
+        )
     if abs(now) < NOTHING:
         raise Broken(
             f"after {PATIENCE:,} steps in a world whose frames tell which actions pay, none follows them",
@@ -217,18 +224,37 @@ def imagined_actions_follow_what_is_imagined(trial: Practised) -> None:
     """Check that an imagined action follows the state that was imagined before it, not the one that all began
     with: other rows' states change it."""
     plays = []
-    for lost, turned in ((False, False), (True, False), (False, True)):
+    for lost, turned in (((), False), (EVERY, False), ((), True)):
         lent = trial.practise(trial.copy(), Rule(), number=94, lost=lost, turned=turned)
         if not lent.model.read or isinstance(trial.space, Discrete):
             raise NotTried("it reads no rewards of practice.model, or draws one of a few actions")
         plays.append(lent.model.places[:2])
-    if any(len(play) < 2 for play in plays) or not all(goes_on for _, (_, goes_on) in plays):
+    if any(len(play) < 2 for play in plays) or not all(steps for _, (_, steps) in plays):
         raise NotTried("it imagines no second step, or not from the belief that predict returned")
     usual, strayed, elsewhere = (place for _, (place, _) in plays)
     if torch.equal(usual, strayed) and not torch.equal(usual, elsewhere):
         raise Broken(
             "whatever is imagined, its next action is that of the first frame",
             "let the actor act on what predict returned, in each imagined step anew",
+        )
+
+
+def the_last_value_is_that_of_the_last_state(trial: Practised) -> None:
+    """Check that what the last imagined discount weighs is the value of the state that follows it: if other
+    discounts change what is learned, other states do."""
+    if not trial.went_on[1].model.read:
+        raise NotTried("it reads no rewards of practice.model")
+    usual, lent = _imagined(trial)
+    if any(place.shape[1] > 1 for place, _ in lent.model.places):
+        raise NotTried("it does not imagine step by step")
+    last = 1 + max(steps for _, steps in lent.model.places)
+    if not moved(usual, weights(_imagined(trial, over=last)[0])):
+        raise NotTried("the last imagined discount makes no difference to what it learns")
+    if not moved(usual, weights(_imagined(trial, lost=(last,))[0])):
+        raise Broken(
+            f"whether episodes go on after step {last}, the last that is imagined, makes a difference to "
+            "what it learns, the state that they go on in does not",
+            "bootstrap from where an action leads to: reward[t] + gamma * discount[t] * value[t + 1]",
         )
 
 
@@ -283,11 +309,18 @@ LESSONS: tuple[Property[Practised], ...] = (
     Property(out_of_time_is_not_over, after=(ends_make_a_difference, it_learns, over_is_over), slow=True),
     Property(actions_follow_their_frames),
     Property(imagined_actions_follow_what_is_imagined),
+    Property(the_last_value_is_that_of_the_last_state, after=(ends_make_a_difference,)),
     Property(its_exploring_policy_learns_what_is_new),
 )
 
 
 # ---- helpers ------------------------------------------------------------------------------------
+
+
+def _imagined(trial: Practised, **change: Any) -> tuple[Any, Practiced]:
+    """Return a copy that has practised where each step may end the episode, and what it was given."""
+    policy = trial.copy()
+    return policy, trial.practise(policy, Sudden(True), number=93, **change)
 
 
 def limits_upward(trial: Practised) -> bool:

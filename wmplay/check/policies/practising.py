@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -100,7 +100,8 @@ class Practised(Acting):
         guided: bool = False,
         model: Any = None,
         acted: tuple[float, float] = (0.0, 1.0),
-        lost: bool = False,
+        lost: Collection[int] = (),
+        over: int = 0,
         turned: bool = False,
     ) -> Practiced:
         """Let a policy practise in a world of this rule, and return what it was given and told."""
@@ -110,7 +111,7 @@ class Practised(Acting):
             told.append((steps, dict(metrics)))
 
         practice, lent = self.lend(policy, rule, steps, number, advance, strange_ends, guided, model, acted)
-        lent.model.lost, lent.store.turned = lost, turned
+        lent.model.lost, lent.model.over, lent.store.turned = lost, over, turned
         metrics = policy.improve(practice)
         bad = [name for name, value in _metrics(metrics).items() if not math.isfinite(value)]
         if bad:
