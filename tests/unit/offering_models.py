@@ -97,6 +97,12 @@ class FeaturesOfTheFrameThatWasSeen(Offering):
         return torch.cat([belief["seen"], 0 * belief["hidden"]], -1)
 
 
+@breaks("features hold what is remembered")
+class FeaturesWithoutMemory(Offering):
+    def features(self, belief: Any) -> Tensor:
+        return torch.cat([belief["frame"], 0 * belief["hidden"]], -1)
+
+
 @breaks("track is observe at every frame")
 class TracksStepsBeforeRows(Offering):
     def track(self, segment: Segment) -> Any:

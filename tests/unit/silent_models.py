@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from broken_models import NUMBERS, Honest, breaks, changed
 from torch import Tensor, nn
-from unusual_models import symlog
+from unusual_models import Widths, symlog
 
 from wmplay.contracts import Prediction, Segment
 
@@ -388,3 +388,8 @@ class OneEntryForBoth(Honest):
 class PlaceUnseenAtFirst(Honest):
     def initial(self, observation: Any) -> Any:
         return super().initial({**observation, "x": torch.zeros_like(observation["x"])})
+
+
+class DrawsWithTheVariance(Widths):
+    def drawn(self, width: Tensor) -> Tensor:
+        return width.square()

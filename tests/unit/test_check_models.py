@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import offering_models
 import pytest
-import silent_models  # noqa: F401  # it registers more mutants
 import torch
 from broken_models import MUTANTS, SHIFTED, ActsLate, Compiles, Honest, ScreenAlone, env
 from mutants import expect_failures, named
 from push import CONTINUOUS, DISCRETE, Push
-from unusual_models import UNUSUAL
+from silent_models import DrawsWithTheVariance
+from torch import Tensor
+from unusual_models import UNUSUAL, Widths
 
 import wmplay
 from wmplay.check import check_model, models
 from wmplay.check.fixtures.fitted_model import Trial
-from wmplay.check.models import devices, oracle, values
+from wmplay.check.models import devices, oracle, values, widths
 from wmplay.check.models import time_rule as timing
 from wmplay.check.report import Broken
+from wmplay.contracts import Prediction
 
 SLOW_LEARNERS = ("Contrastive", "RewardOnly", "Staged")  # of right models; they take three rounds of updates
 SLOW = {each.name for each in models.PROPERTIES if each.slow}
@@ -60,8 +63,35 @@ def test_values_are_held_against_known_returns(model: Any, monkeypatch: pytest.M
         values.values_are_expected_returns(trial)
 
 
+def test_draws_are_held_against_known_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oracle, "ROUNDS", (40,))
+    right, wrong = (Trial(model(), env(), 0, updates=20) for model in (Widths, DrawsWithTheVariance))
+    widths.draws_spread_as_fitted(right)
+    with pytest.raises(Broken, match="fitted to vectors whose noise is"):
+        widths.draws_spread_as_fitted(wrong)
+
+
+@pytest.mark.parametrize(("noise", "vague"), [(0.0, False), (1.0, True)])
+def test_a_head_that_reads_vague_frames_is_not_judged(noise: float, vague: bool) -> None:
+    """A scale is: what is predicted goes with what the loss expects."""
+    told = {("'x'", "time"): 1.0, ("'x'", "action"): 0.1, ("reward", "time"): 2.3}
+    expected = torch.linspace(-1, 1, 13)
+    said = 2.3 * expected + noise * torch.tensor([-1.0, 1, 0.0, 1]).repeat(4)[:13]
+
+    def future(reward: Tensor) -> Prediction:
+        return Prediction(reward, reward, None, None, lambda latent: {})
+
+    asked = SimpleNamespace(
+        model=None,
+        told={key: {"late": 0.0, "on time": amount, "early": 0.0} for key, amount in told.items()},
+        predicted=lambda model: future(said),
+        expected=lambda: future(expected),
+    )
+    assert oracle.Oracle.heads_read_vague_frames(asked) == vague  # type: ignore[arg-type]
+
+
 def test_each_property_is_broken_by_a_mutant() -> None:
-    tried_elsewhere = {"cpu and cuda agree", "values are expected returns"}
+    tried_elsewhere = {"cpu and cuda agree", "values are expected returns", "draws spread as fitted"}
     assert MUTANTS.broken() | tried_elsewhere == named(models.PROPERTIES)
 
 

@@ -184,6 +184,45 @@ class Dropout(Honest):
         return super().guess(F.dropout(hidden, 0.1, self.training))
 
 
+class Widths(Honest):
+    """Learns the width of each number, and draws with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width = nn.Linear(23, NUMBERS)
+
+    def widths(self, hidden: Tensor) -> Tensor:
+        return 0.1 * (F.softplus(9 * self.width(hidden)) + 0.1)
+
+    def drawn(self, width: Tensor) -> Tensor:
+        return width
+
+    def predict(self, belief: Any, action: Tensor, *, generator: Any = None) -> Prediction:
+        steps = []
+        for t in range(action.shape[1]):
+            hidden = self.step(belief, action[:, t])
+            change, outcome = self.guess(hidden)
+            frame = belief["frame"] + change
+            if generator is not None:
+                noise = torch.randn(frame.shape, generator=generator)
+                frame = frame + self.drawn(self.widths(hidden)) * noise
+            belief = {"hidden": hidden, "frame": frame}
+            steps.append(torch.cat([frame, outcome], -1))
+        latent = torch.stack(steps, 1)
+        return Prediction(latent, latent[..., -2], latent[..., -1].sigmoid(), belief, self.decode)
+
+    def loss(self, segment: Segment) -> Any:
+        frames = self.flat(segment.observation, 2)
+        hidden = self.along(frames[:, :-1], segment.action, frames.new_zeros(len(frames), 23))
+        change, outcome = self.guess(hidden)
+        both = torch.stack([frames[:, :-1] + change, self.widths(hidden)], -1)
+        return self.compare(both, outcome, frames, segment), {}
+
+    def frame_error(self, guess: Tensor, truth: Tensor) -> Tensor:
+        mean, width = guess.unbind(-1)
+        return (((mean - truth) / width).square() / 2 + width.log()).sum(-1)
+
+
 class Double(Honest):
     """Computes in float64, and returns that."""
 

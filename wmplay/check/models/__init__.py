@@ -7,9 +7,6 @@ and a leak would not show.
 from __future__ import annotations
 
 import copy
-import io
-import pickle
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium
@@ -17,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from wmplay.check.compare import TOLERANCE, blank, listed, same, shown
+from wmplay.check.compare import TOLERANCE, same, shown
 from wmplay.check.fixtures.fitted_model import (
     AHEAD,
     FEWER,
@@ -30,6 +27,7 @@ from wmplay.check.fixtures.fitted_model import (
     numbers,
 )
 from wmplay.check.models.agreement import observe_agrees_with_the_loss, predict_agrees_with_the_loss
+from wmplay.check.models.copies import copies_are_equal_and_apart, save_and_load
 from wmplay.check.models.devices import compiles_as_claimed, cpu_and_cuda_agree, follows_its_device
 from wmplay.check.models.draws import (
     draws_are_independent,
@@ -49,6 +47,7 @@ from wmplay.check.models.losses import (
 )
 from wmplay.check.models.offers import (
     features_are_those_of_the_last_step,
+    features_hold_what_is_remembered,
     proposals_are_actions,
     slow_copies_wait_for_after_update,
     track_is_observe_at_every_frame,
@@ -62,6 +61,7 @@ from wmplay.check.models.time_rule import (
     predictions_are_on_time,
 )
 from wmplay.check.models.values import values_are_expected_returns
+from wmplay.check.models.widths import draws_spread_as_fitted
 from wmplay.check.report import Broken, NotTried, Property, Report, examine
 from wmplay.config.kinds import KINDS
 from wmplay.contracts import Prediction, WorldModel, capabilities, missing_methods, model_keys
@@ -261,45 +261,9 @@ def isolation(trial: Trial) -> None:
         raise Broken("observe or predict calls train() or eval()", "leave the mode to the caller")
 
 
-def save_and_load(trial: Trial) -> None:
-    """Check that a state_dict holds everything that predictions depend on."""
-    model = trial.model
-    file = io.BytesIO()
-    torch.save(model.state_dict(), file)
-    file.seek(0)
-    loaded = copy.deepcopy(model)
-    blank(loaded)
-    loaded.load_state_dict(torch.load(file, weights_only=True))
-    advice = "keep every tensor as an nn.Parameter or with register_buffer, every part as an nn.Module"
-    outside = _unregistered(model)
-    if outside:
-        raise Broken(f"{listed(outside)} would not be saved, nor moved to a GPU", advice)
-    same(trial.outcome(loaded), trial.outcome(model), "loaded weights predict something else", advice, 0)
-
-
-def copies_are_equal_and_apart(trial: Trial) -> None:
-    """Check that a deep copy and a pickled one predict the same, and share nothing with the model."""
-    model = trial.model
-    usual = trial.outcome(model)
-    advice = "hold no function, file or other module from outside that a copy would share or could not take"
-    ways: Sequence[tuple[str, Callable[[Any], Any]]] = (
-        ("deepcopy", copy.deepcopy),
-        ("pickle", lambda x: pickle.loads(pickle.dumps(x))),
-    )
-    for name, way in ways:
-        try:
-            twin = way(model)
-        except Exception as error:  # whatever a piece's own attributes raise
-            raise Broken(f"{name} raised {type(error).__name__}: {error}", advice) from error
-        same(trial.outcome(twin), usual, f"a copy by {name} predicts something else", advice, 0)
-        blank(twin)
-        same(trial.outcome(model), usual, f"changing a copy by {name} changes the model", advice, 0)
-        if torch.equal(trial.outcome(twin), usual) and any(True for _ in model.parameters()):
-            raise Broken(f"a copy by {name} still predicts with the weights of the original", advice)
-
-
 OFFERS: tuple[Property[Trial], ...] = (
     Property(features_are_those_of_the_last_step),
+    Property(features_hold_what_is_remembered, after=(features_are_those_of_the_last_step,)),
     Property(track_is_observe_at_every_frame, after=(features_are_those_of_the_last_step, seeing_in_parts)),
     Property(slow_copies_wait_for_after_update),
     Property(values_belong_to_their_rows),
@@ -312,8 +276,8 @@ PROPERTIES: tuple[Property[Trial], ...] = (
     Property(shapes_and_types, decisive=True),
     Property(the_loss_is_a_finite_scalar, decisive=True),
     Property(same_seed_same_numbers, decisive=True),
-    Property(batch_invariance, decisive=True),
     Property(isolation, decisive=True),
+    Property(batch_invariance, decisive=True),
     Property(the_loss_takes_any_segment, decisive=True),
     Property(overfits_one_batch),
     Property(every_weight_is_trained),
@@ -349,6 +313,11 @@ PROPERTIES: tuple[Property[Trial], ...] = (
     Property(draws_are_independent, after=(seeing_in_parts, draws_are_lived)),
     Property(temperature_is_heeded, after=(draws_are_independent,)),
     Property(
+        draws_spread_as_fitted,
+        slow=True,
+        after=(predictions_are_on_time, each_head_tells_what_the_loss_knows, draws_are_independent),
+    ),
+    Property(
         long_episodes,
         after=(*LEARNS, predictions_are_on_time, observe_agrees_with_the_loss, seeing_in_parts),
     ),
@@ -367,23 +336,6 @@ PROPERTIES: tuple[Property[Trial], ...] = (
 
 def _state(model: torch.nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in [*model.named_parameters(), *model.named_buffers()]}
-
-
-def _unregistered(model: torch.nn.Module) -> list[str]:
-    """Return attributes with tensors, also in lists and dicts, that are not among the model's own."""
-    own = {id(x) for x in [*model.parameters(), *model.buffers()]}
-
-    def is_foreign(leaf: Any) -> bool:
-        if isinstance(leaf, torch.nn.Module):
-            return any(id(x) not in own for x in [*leaf.parameters(), *leaf.buffers()])
-        return isinstance(leaf, Tensor) and id(leaf) not in own
-
-    return [
-        f"{name}.{key}" if name else key
-        for name, module in model.named_modules()
-        for key, value in vars(module).items()
-        if key not in ("_parameters", "_buffers", "_modules") and any(map(is_foreign, tree_leaves(value)))
-    ]
 
 
 def _unchanged(before: Any, after: Any, problem: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,15 @@ from gymnasium.spaces import Discrete
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from wmplay.check.compare import same, shown
+from wmplay.check.compare import TOLERANCE, same, shown
 from wmplay.check.fixtures.fitted_model import ROWS, SEEN, STEPS, Trial, fitted_stages
 from wmplay.check.report import Broken, NotTried
-from wmplay.contracts import Belief, Prediction, Valued, capabilities
+from wmplay.contracts import GOAL_PREFIX, Belief, Prediction, Valued, capabilities
 from wmplay.system.device import seed_draws
 
 DRAWS = 11
+KEPT = 3  # last frames
+ROUNDING = 1e-7
 
 
 def features_are_those_of_the_last_step(trial: Trial) -> None:
@@ -43,6 +46,35 @@ def features_are_those_of_the_last_step(trial: Trial) -> None:
         raise Broken(
             "features have no gradient, latents have one", "compute them without no_grad or detach()"
         )
+
+
+@torch.no_grad()
+def features_hold_what_is_remembered(trial: Trial) -> None:
+    """Check that after other pasts, and the same last frames, features differ where predictions do."""
+    features = capabilities(trial.model).features
+    if features is None:
+        raise NotTried("it has no features(belief) and track(segment)")
+    segment = trial.segment
+    belief = trial.believe(trial.model)
+    known, told = features(belief), trial.outcome(trial.model, belief)
+    for kept in range(1, KEPT + 1):
+        past = slice(SEEN + 1 - kept)
+        action, frames = segment.action.clone(), dict(segment.observation)
+        action[:, past] = action[:, past].roll(1, 0)
+        for key, value in frames.items():
+            if not key.startswith(GOAL_PREFIX):
+                frames[key] = torch.cat([value[:, past].roll(1, 0), value[:, SEEN + 1 - kept :]], 1)
+        elsewhere = copy.copy(trial)
+        elsewhere.segment = replace(segment, action=action, observation=frames)
+        other = elsewhere.believe(trial.model)
+        moved = (trial.outcome(trial.model, other) - told).abs().amax((1, 2))  # [B]
+        alike = (features(other) - known).abs().amax(1) <= ROUNDING * known.abs().amax()
+        if bool((alike & (moved > TOLERANCE * (1 + told.abs().amax()))).any()):
+            raise Broken(
+                f"after another past, with the same last {kept} frames, another future is predicted, but "
+                "features are the same",
+                "give all that the future depends on, the memory too: an actor has none of its own",
+            )
 
 
 def track_is_observe_at_every_frame(trial: Trial) -> None:

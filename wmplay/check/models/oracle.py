@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map
 from wmplay.check.fixtures.alignment_episodes import REWARD, SAFE, Clockwork, Told
 from wmplay.check.fixtures.fitted_model import CPU, ROWS, Trial, fitted_stages, loss_value, pulls, silent
 from wmplay.check.report import NotTried
-from wmplay.contracts import Belief, Prediction, Segment, seen_by
+from wmplay.contracts import Belief, Prediction, Segment, Valued, seen_by
 from wmplay.loop.fitter import Fitter
 from wmplay.nets.units import measure_units
 from wmplay.system.device import seed_draws
@@ -31,6 +31,7 @@ TOO_MUCH = 2.0  # of what is told, where all is 1
 SURELY_EARLY = 0.6  # of what is told
 BENT = 0.02  # part of a slope that may change where a loss counts as a sum of squares
 STEP = 0.1  # by which vectors are moved
+GOES_WITH = 0.9  # correlation
 OTHER, ASIDE = 0.3, 0.3  # of what is told, and of the level: differences between loss and prediction
 LEVEL = 0.5  # difference of means, in units of the codes
 PULLS, RATE, HALF = 60, 3e-3, 0.5  # updates, their size, and a part of the rows
@@ -142,8 +143,17 @@ class Oracle:
         future: Prediction = model.predict(self._belief(model), self.asked.segment.action[:, SAFE : SAFE + 1])
         return future
 
-    def _belief(self, model: Any) -> Belief:
-        frames, action = seen_by(model, self.asked.segment.observation), self.asked.segment.action
+    @torch.no_grad()
+    def drawn(self, model: Any, observation: dict[str, Tensor]) -> list[Prediction]:
+        """Return two draws of the step after SAFE steps with other observations {key: [B, T + 1, ...]}."""
+        belief, action = self._belief(model, observation), self.asked.segment.action[:, SAFE : SAFE + 1]
+        generator = torch.Generator().manual_seed(self.trial.seed)
+        return [model.predict(belief, action, generator=generator) for _ in range(2)]
+
+    def _belief(self, model: Any, observation: dict[str, Tensor] | None = None) -> Belief:
+        segment = self.asked.segment
+        frames = seen_by(model, segment.observation if observation is None else observation)
+        action = segment.action
         belief = model.initial({key: value[:, 0] for key, value in frames.items()})
         seen = {key: value[:, 1 : SAFE + 1] for key, value in frames.items()}
         return model.observe(belief, action[:, :SAFE], seen)
@@ -181,34 +191,68 @@ class Oracle:
 
     def expected(self) -> Prediction | None:
         """Return the last reward, and last vectors, that the loss is least for, after SAFE steps; None for a
-        loss that is no sum of squares of them, or that takes the last vector for an input as well."""
-        segment = seen_by(self.model, self.asked.segment.steps(0, SAFE + 1))
+        loss that is no sum of squares of them, or that takes the last vector for an input as well.
 
-        def pulled(
-            reward: float, step: float, entries: slice = slice(None)
-        ) -> tuple[Tensor, dict[str, Tensor]]:
-            paid, frames = segment.reward.clone(), dict(segment.observation)
-            paid[:, -1] += reward
-            for key, value in frames.items():
-                if value.is_floating_point() and step:
-                    frames[key] = value.clone()
-                    frames[key][:, -1].flatten(1)[:, entries] += step
-            moved = replace(segment, reward=paid, observation=frames)
-            rewards, vectors = pulls(self.model, moved, self.trial.seed)
-            return rewards[:, -1:], {key: x[:, -1].flatten(1) for key, x in vectors.items()}
-
-        (here, vectors), there, beyond = pulled(0, 0), pulled(1, 0)[0], pulled(2, 0)[0]
+        The loss of a model with values may take rewards for their targets, too.
+        """
+        segment = self._last
+        here, there, beyond = (self._pulled(reward)[0] for reward in (0, 1, 2))
         rise = there - here
         squares = bool((rise > 0).all()) and bool(((beyond - there - rise).abs() <= BENT * rise).all())
+        squares &= not isinstance(self.model, Valued)
         reward = segment.reward[:, -1:] - here / rise if squares else None
-        all_moved, first_moved = pulled(0, STEP)[1], pulled(0, STEP, slice(0, 1))[1]
         frames = {}
-        for key, pull in vectors.items():
-            rise, others = all_moved[key] - pull, (first_moved[key] - pull)[:, 1:]
-            if bool((rise > 0).all()) and bool((others.abs() <= BENT * rise.max()).all()):
-                value = segment.observation[key][:, -1:]
-                frames[key] = value - (STEP * pull / rise).reshape(value.shape)
+        for key, (pull, slope) in self.squares().items():
+            value = segment.observation[key][:, -1:]
+            frames[key] = value - (pull / slope).reshape(value.shape)
         return Prediction(here, reward, None, None, lambda latent: frames) if squares or frames else None
+
+    def squares(self, bent: float = BENT) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return the gradient of the loss with respect to the last vectors, and how much it rises with them,
+        {key: ([B, E], [B, E])}, where the loss is a sum of squares of a vector's entries.
+
+        Each entry may change the slopes of others by a part ``bent`` of the largest rise.
+        """
+        pulls, moved, first = (self._pulled(0, *by)[1] for by in ((), (STEP,), (STEP, slice(0, 1))))
+        found = {}
+        for key, pull in pulls.items():
+            rise, others = moved[key] - pull, (first[key] - pull)[:, 1:]
+            if bool((rise > 0).all()) and bool((others.abs() <= bent * rise.max()).all()):
+                found[key] = pull, rise / STEP
+        return found
+
+    @property
+    def _last(self) -> Segment:
+        return seen_by(self.model, self.asked.segment.steps(0, SAFE + 1))
+
+    def _pulled(
+        self, reward: float, step: float = 0, entries: slice = slice(None)
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the gradients of the loss with respect to the last reward [B, 1] and the last vectors
+        {key: [B, E]}, moved by ``reward`` and, in some entries, by ``step``."""
+        segment = self._last
+        paid, frames = segment.reward.clone(), dict(segment.observation)
+        paid[:, -1] += reward
+        for key, value in frames.items():
+            if value.is_floating_point() and step:
+                frames[key] = value.clone()
+                frames[key][:, -1].flatten(1)[:, entries] += step
+        moved = replace(segment, reward=paid, observation=frames)
+        rewards, vectors = pulls(self.model, moved, self.trial.seed)
+        return rewards[:, -1:], {key: x[:, -1].flatten(1) for key, x in vectors.items()}
+
+    def heads_read_vague_frames(self) -> bool:
+        """Return whether a key does not tell its time, or its action, and predicted rewards do not go with
+        those that the loss, which knows the frames, expects: the scale of heads that read the predicted
+        frame then says nothing."""
+        keys = {who for who, what in self.told if what == "time"} - {"reward"}
+        if all(on_time(what, x) for (who, what), x in self.told.items() if who in keys):
+            return False
+        said, expected = self.predicted(self.model).reward, self.expected()
+        if said is None or expected is None or expected.reward is None:
+            return True
+        both = torch.stack([said.detach().flatten(), expected.reward.flatten()])
+        return not bool(torch.corrcoef(both)[0, 1] > GOES_WITH)
 
     def off_the_loss(self) -> str | None:
         """Return what is predicted otherwise than the loss expects it, or None.
@@ -308,8 +352,12 @@ def untold(told: Told) -> list[str]:
     return [kind for kind in kinds if kind not in found]
 
 
-def off_scale(told: Told, off_level: dict[str, float]) -> list[tuple[str, str]]:
-    """Return what has another sign, scale or level than the truth, each with advice."""
+def off_scale(
+    told: Told, off_level: dict[str, float], left_out: Collection[str] = ()
+) -> list[tuple[str, str]]:
+    """Return what has another sign, scale or level than the truth, but for ``left_out``, each with advice."""
+    told = {(who, what): amounts for (who, what), amounts in told.items() if who not in left_out}
+    off_level = {who: off for who, off in off_level.items() if who not in left_out}
     found = []
     for (who, what), amounts in told.items():
         amount = amounts[ON_TIME]

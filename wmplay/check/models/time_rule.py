@@ -128,8 +128,10 @@ def each_head_tells_what_the_loss_knows(trial: Trial) -> None:
     """Check that each predicted key, the reward and the discount have the sign, the scale and the places of
     what the loss compares them with."""
     oracle = asked(trial)
-    for problem, advice in off_scale(oracle.told, oracle.off_level):
-        raise Broken(problem, advice)
+    if off := off_scale(oracle.told, oracle.off_level):
+        vague = ("reward", "discount") if oracle.heads_read_vague_frames() else ()
+        for problem, advice in off_scale(oracle.told, oracle.off_level, vague) if vague else off:
+            raise Broken(problem, advice)
     for kind in untold(oracle.told):
         if oracle.loss_tells(kind):
             raise Broken(
@@ -147,8 +149,7 @@ def each_head_tells_what_the_loss_knows(trial: Trial) -> None:
             f"predicted rewards are cut off at {lowest:.2g}: none is lower, whatever its weights are",
             "return the head as the loss trains it, also where rewards are negative",
         )
-    off = oracle.off_by_parts()
-    for who, gap in off.items():
+    for who, gap in oracle.off_by_parts().items():
         if gap > TOLERANCE:
             raise Broken(
                 f"{who} of the second of two steps is another than after the first alone, by {gap:.2g}",
