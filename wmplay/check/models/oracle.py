@@ -195,7 +195,7 @@ class Oracle:
 
         The loss of a model with values may take rewards for their targets, too.
         """
-        segment = self._last
+        segment = self._last()
         here, there, beyond = (self._pulled(reward)[0] for reward in (0, 1, 2))
         rise = there - here
         squares = bool((rise > 0).all()) and bool(((beyond - there - rise).abs() <= BENT * rise).all())
@@ -207,13 +207,16 @@ class Oracle:
             frames[key] = value - (pull / slope).reshape(value.shape)
         return Prediction(here, reward, None, None, lambda latent: frames) if squares or frames else None
 
-    def squares(self, bent: float = BENT) -> dict[str, tuple[Tensor, Tensor]]:
+    def squares(self, bent: float = BENT, rows: slice = slice(None)) -> dict[str, tuple[Tensor, Tensor]]:
         """Return the gradient of the loss with respect to the last vectors, and how much it rises with them,
         {key: ([B, E], [B, E])}, where the loss is a sum of squares of a vector's entries.
 
         Each entry may change the slopes of others by a part ``bent`` of the largest rise.
         """
-        pulls, moved, first = (self._pulled(0, *by)[1] for by in ((), (STEP,), (STEP, slice(0, 1))))
+        pulls, moved, first = (
+            self._pulled(0, by, entries, rows)[1]
+            for by, entries in ((0, slice(0)), (STEP, slice(None)), (STEP, slice(0, 1)))
+        )
         found = {}
         for key, pull in pulls.items():
             rise, others = moved[key] - pull, (first[key] - pull)[:, 1:]
@@ -221,16 +224,15 @@ class Oracle:
                 found[key] = pull, rise / STEP
         return found
 
-    @property
-    def _last(self) -> Segment:
-        return seen_by(self.model, self.asked.segment.steps(0, SAFE + 1))
+    def _last(self, rows: slice = slice(None)) -> Segment:
+        return seen_by(self.model, self.asked.segment.steps(0, SAFE + 1).rows(rows))
 
     def _pulled(
-        self, reward: float, step: float = 0, entries: slice = slice(None)
+        self, reward: float, step: float = 0, entries: slice = slice(None), rows: slice = slice(None)
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the gradients of the loss with respect to the last reward [B, 1] and the last vectors
         {key: [B, E]}, moved by ``reward`` and, in some entries, by ``step``."""
-        segment = self._last
+        segment = self._last(rows)
         paid, frames = segment.reward.clone(), dict(segment.observation)
         paid[:, -1] += reward
         for key, value in frames.items():

@@ -19,6 +19,7 @@ UPDATES, STEPS = 45, 6  # of the fit, and of its segments
 LEARNED = 2.4  # ratio of the spreads of noisy and quiet entries from which on widths count as learned
 OFF = 1.5  # times too wide, or too narrow
 VARIES = 0.01  # between rows, part of the mean
+ROWS = 29  # of episodes, by which it is told whether widths differ
 MIXED = 0.2  # of an entry's rise, by another entry: the head of rewards may read the last frame as well
 
 
@@ -63,7 +64,7 @@ def _scored_by_widths(oracle: Oracle) -> set[str]:
     """Return the keys that are drawn, and that the loss weighs by a width of each row."""
     spreads = oracle.world.spreads(*oracle.drawn(oracle.model, oracle.asked.segment.observation))
     drawn = {key for key, spread in spreads.items() if bool((spread > TOLERANCE).all())}
-    rises = {key: rise for key, (_, rise) in (oracle.squares(MIXED) if drawn else {}).items()}
+    rises = {key: rise for key, (_, rise) in (oracle.squares(MIXED, slice(ROWS)) if drawn else {}).items()}
     return {
         key
         for key, rise in rises.items()
