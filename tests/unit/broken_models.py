@@ -416,7 +416,7 @@ class CountsWhatItSees(Honest):
         return super().observe(belief, action, observation)
 
 
-@breaks("batch invariance")
+@breaks("isolation")
 class RemembersTheLastCall(Honest):
     """Predicts otherwise when the call before was about one row alone."""
 
