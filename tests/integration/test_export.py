@@ -208,8 +208,8 @@ def test_a_plugin_that_is_not_here(made: Path, monkeypatch: pytest.MonkeyPatch) 
         ("export plans --out plans-out", ("plans-out", "--out")),
         ("export nowhere --out x", ("nowhere", "run.json")),
         ("export plans", "--out"),
-        ("export plans-out --out x", ("plans-out", "run.json")),
-        ("eval plans-out", ("plans-out", "run.json")),
+        ("export plans-out --out x", ("plans-out", "export", "run")),
+        ("eval plans-out", ("plans-out", "export", "run")),
     ],
 )
 def test_refusals(capsys: pytest.CaptureFixture[str], command: str, tokens: str | tuple[str, ...]) -> None:

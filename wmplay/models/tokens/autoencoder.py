@@ -72,7 +72,7 @@ class TokenAutoencoder(nn.Module):
 
     def vectors(self, tokens: Tensor) -> Tensor:
         """Return the codes [..., n * D] of tokens [..., n, C]."""
-        return (tokens @ self.book.vectors).flatten(-2)
+        return (tokens @ self.book.vectors).flatten(-2).float()
 
     def decode(self, vectors: Tensor) -> Mapping[str, Distribution]:
         """Return distributions of each observation key from codes [..., n * D], each computed at its first
