@@ -8,7 +8,6 @@ RUN, finished or not, is of ``experiment=plan2explore`` (DeepSea) or ``experimen
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from seeds import Row, keep
 
 import wmplay
 from wmplay.contracts import Trajectory
@@ -30,7 +30,6 @@ CELLS: dict[type, Callable[[Any], int]] = {
     TwoRooms: lambda world: len(world.cells),
 }
 RANDOM = 50  # random runs of as many episodes
-Row = dict[str, Any]
 
 
 def seen(episodes: Iterable[Trajectory]) -> tuple[int, int | None]:
@@ -119,24 +118,5 @@ def _shown(success: list[float]) -> str:
     return f"{mean:.0f}% [{low:.0f}, {high:.0f}]"
 
 
-def main() -> None:
-    """Add the runs of the command line, and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("file", type=Path)
-    parser.add_argument("runs", type=Path, nargs="*")
-    given = parser.parse_args()
-    rows: list[Row] = json.loads(given.file.read_text()) if given.file.exists() else []
-    new = [measured(path) for path in given.runs]
-    replaced = {(row["command"], row["seed"]) for row in new}
-    rows = [row for row in rows if (row["command"], row["seed"]) not in replaced] + new
-    rows.sort(key=lambda row: (row["command"], row["seed"]))
-    if new:
-        lines = ",\n".join(json.dumps(row) for row in rows)
-        given.file.write_text(f"[\n{lines}\n]\n")
-    print(table(rows))
-
-
 if __name__ == "__main__":
-    main()
+    keep(measured, table, __doc__)

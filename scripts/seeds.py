@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +75,15 @@ def shown(number: float) -> str:
     return f"{number:.2f}" if abs(number) < 10 else f"{number:,.0f}"
 
 
-def main() -> None:
-    """Add the runs of the command line, and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def keep(measured: Callable[[Path], Row], table: Callable[[list[Row]], str], about: str | None) -> None:
+    """Add the runs of the command line to its file, in place of those of their seed, and print the table.
+
+    Args:
+        measured: Row of a run's directory, with its ``command`` and ``seed``.
+        table: Markdown of all rows.
+        about: text of ``--help``.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
     parser.add_argument("runs", type=Path, nargs="*")
     given = parser.parse_args()
@@ -94,4 +99,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    keep(measured, table, __doc__)

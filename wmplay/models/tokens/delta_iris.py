@@ -73,7 +73,7 @@ class DeltaIris(NextScreen):
         continuation_weight: float = 1.0,
     ) -> None:
         counts = {"tokens": tokens, "codes": codes, "code_size": code_size}
-        check_values("deltairis", at_least_one=counts)
+        check_values("delta_iris", at_least_one=counts)
         encoder = ActionEncoder(action_space)
         both = gym.spaces.Box(-1, 1, (encoder.size + tokens * code_size,), np.float32)
         sizes = (frames, width, blocks, hidden, vector_sigma, reward_weight, continuation_weight)
