@@ -54,7 +54,7 @@ def test_seeds_are_added_and_replaced(
         monkeypatch.setattr(
             sys, "argv", ["seeds.py", str(file), str(finished(tmp_path / name, seed, [mean]))]
         )
-        seeds.main()
+        seeds.keep(seeds.measured, seeds.table, None)
     assert [(row["seed"], row["scores"][0]["policy"][0]) for row in json.loads(file.read_text())] == [
         (0, 500),
         (1, 300),
