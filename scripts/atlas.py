@@ -98,7 +98,8 @@ OWN = {  # what a model needs besides
     "oracle": ["fit.steps=0", "collect.random_episodes=2"],
 }
 PICTURED, PICTURES = ("luxo", "bounce2", "catch"), ROOT / "docs" / "pictures" / "futures"
-SHOWN_STEPS, GAP, SCALE = (1, 2, 3, 5, 7, 10, 15, 20), 2, 3  # of the picture; pixels between frames; times
+SHOWN_STEPS, GAP = (1, 2, 3, 5, 7, 10, 15, 20), 2  # of the picture; pixels between frames
+SCALE, WIDTH = 3, 360  # at least so many times as large, and so many pixels wide
 INNER = {  # models whose weights are another model's
     "ensemble": ["model.settings={hidden: 32, image_hidden: 24}"],
     "frozen_jepa": ["model.settings={hidden: 48}", "model.hidden=48", "model.width=48"],
@@ -261,7 +262,8 @@ def draw(run: Path, path: Path) -> None:
     frames = [[np.pad(255.0 * row[step], GAP, constant_values=128) for step in steps] for row in rows]
     picture = Image.fromarray(np.vstack([np.hstack(row) for row in frames]).astype(np.uint8))
     path.parent.mkdir(parents=True, exist_ok=True)
-    size = (SCALE * picture.width, SCALE * picture.height)
+    scale = max(SCALE, WIDTH // picture.width)
+    size = (scale * picture.width, scale * picture.height)
     picture.resize(size, Image.Resampling.NEAREST).save(path, optimize=True)
 
 
