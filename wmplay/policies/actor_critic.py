@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -216,9 +217,13 @@ class ActorCritic(nn.Module):
             imagined: futures; with the gradient of rewards and states to actions if ``gradient=dynamics``.
             segment: whose frames, in their order, are the roots, for the critic's loss on real rewards.
         """
-        rules, states = self.rules, imagined.state.detach()
-        output = self.critic(imagined.state)
-        values = self._values(imagined.state, output)
+        rules = self.rules
+        # step by step: no gradient flows from the first values to the actor, or from the critic's loss to the
+        # last ones
+        first, *later = imagined.state.unbind(1)
+        steps = [self.critic(state) for state in (first.detach(), *later)]
+        output = torch.stack(steps[:-1], 1)  # of the states in which actions are taken
+        values = self._values(imagined.state, steps)
         discount = rules.gamma * imagined.discount
         returns = lambda_returns(imagined.reward, discount, values[:, 1:], rules.decay)
         goal, kept = returns.detach(), imagined.root > 0
@@ -228,7 +233,7 @@ class ActorCritic(nn.Module):
         weight = weights_of(imagined, rules.gamma)
         losses = {
             "actor": -(aim * weight).sum(),
-            "critic": self._critic_loss(states, output, goal, weight, segment),
+            "critic": self._critic_loss(imagined.state.detach(), output, goal, weight, segment),
         }
         means = {"reward": imagined.reward, "return": goal, "value": values, "entropy": entropy}
         metrics = {name: each.detach()[kept].mean() for name, each in means.items()}
@@ -243,19 +248,20 @@ class ActorCritic(nn.Module):
         """
         rules, scale = self.rules, 1.0 if self.scale is None else self.scale()
         if rules.gradient == "dynamics":
+            shown = imagined.actions[: None if rules.entropy else 1]  # with no weight it is a metric alone
             with torch.set_grad_enabled(rules.entropy > 0):
-                entropy = torch.stack([actions.entropy() for actions in imagined.actions], 1)
+                entropy = torch.stack([actions.entropy() for actions in shown], 1)
             return returns / scale + rules.entropy * entropy, entropy
         actions = self.actor(imagined.state[:, :-1].detach())
         entropy = actions.entropy()
         advantage = ((returns - values[:, :-1]) / scale).detach()
         return actions.log_prob(imagined.action) * advantage + rules.entropy * entropy, entropy
 
-    def _values(self, state: Tensor, output: Tensor) -> Tensor:
+    def _values(self, state: Tensor, steps: Sequence[Tensor]) -> Tensor:
         """Return the values [B, H + 1] from which returns are bootstrapped, and which are baselines."""
         if self.slow is not None and self.rules.slow_critic == "target":
             return self.slow.value(self.slow(state))
-        return self.critic.value(output)
+        return torch.stack([self.critic.value(output) for output in steps], 1)
 
     def _critic_loss(
         self, states: Tensor, output: Tensor, goal: Tensor, weight: Tensor, segment: Segment | None
@@ -264,7 +270,7 @@ class ActorCritic(nn.Module):
         if self.slow is not None and self.rules.slow_critic == "regulariser":
             with torch.no_grad():
                 near = [self.slow.value(self.slow(states[:, :-1]))]
-        total = (self.critic.loss(output[:, :-1], goal, *near) * weight).sum()
+        total = (self.critic.loss(output, goal, *near) * weight).sum()
         if segment is None or not self.rules.replay_value:
             return total
         frames = (segment.reward.shape[0], segment.reward.shape[1] + 1)
