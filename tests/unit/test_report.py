@@ -30,6 +30,8 @@ from wmplay.report.pictures.canvas import paint, paint_difference, paint_goal
 from wmplay.report.pictures.clips import clip_cells, clips_gif
 from wmplay.report.plots.lines import loss_plot, practice_plot, progress_plot
 from wmplay.report.run_files import read_run_files
+from wmplay.report.tables import Grid
+from wmplay.report.terminal import Fitted
 from wmplay.report.verdict import verdict
 
 
@@ -293,6 +295,22 @@ def test_probability_is_grey_and_the_goal_lies_beneath():
     assert paint_goal(*channels)[0].tolist() == expected
     shown = paint_difference(*channels, binary=True)[0].tolist()
     assert shown == paint_difference(now, goal, binary=True)[0].tolist()
+
+
+@pytest.mark.parametrize("width", [41, 60, 79, 80, 131, 200])
+def test_no_word_of_a_wide_table_is_cut_off(width):
+    """Wide tables become several, whose rows have the same names."""
+    names = [f"column {i} ends{i * 'x'}" for i in range(11)]
+    cells = [f"0.{i}\n[-0.{7 * i:04}, 1.0]" for i in range(11)]
+    grid = Grid("Title", ["", *names], [["first row", *cells], ["second", *reversed(cells)]], "note " * 30)
+    console = Console(width=width, file=io.StringIO())
+    console.print(Fitted(grid))
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    words = text.split()
+    for word in [*(w for each in (*names, *cells, *cells) for w in each.split()), "Title", *["note"] * 30]:
+        words.remove(word)
+    assert text.count("first row") == text.count("second") >= 1 + (width < 200)
 
 
 def test_terminal_table_fits_in_eighty_columns(run_dir):

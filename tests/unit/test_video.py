@@ -126,9 +126,10 @@ def test_draws_from_the_prior_estimate_a_known_density() -> None:
 
 
 @torch.no_grad()
-def test_the_surprise_of_a_video_is_the_log_mean_of_its_likelihoods() -> None:
+@pytest.mark.parametrize("vector", [0, 3])
+def test_the_surprise_of_a_video_is_the_log_mean_of_its_likelihoods(vector: int) -> None:
     """By hand: one pass for each latent, whose draws are those of the global generator."""
-    model, given = sv2p(), data()
+    model, given = sv2p(vector=vector), data()
     torch.manual_seed(5)
     found = model.surprise(given)
     assert found.kind == "bound"
@@ -139,7 +140,7 @@ def test_the_surprise_of_a_video_is_the_log_mean_of_its_likelihoods() -> None:
     each = []
     for _ in range(2):
         state = model.predictor.blank(B, frames.device)
-        latent = torch.randn(B, 1, *model.predictor.grids["2"][1:])
+        latent = torch.randn(B, 1, *model.predictor.latent_shape)
         total = torch.zeros(B)
         for t in range(T):
             conditions = model.predictor.conditions(acted[:, t : t + 1], latent)

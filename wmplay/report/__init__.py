@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from wmplay.report.sweep.page import print_sweep as print_sweep
     from wmplay.report.sweep.page import write_sweep as write_sweep
     from wmplay.report.sweep.summary import summarise_sweep as summarise_sweep
-    from wmplay.report.tables import result_table as result_table
+    from wmplay.report.terminal import result_table as result_table
 
 _NAMES = {
     "duration": "numbers",
     "print_sweep": "sweep.page",
-    "result_table": "tables",
+    "result_table": "terminal",
     "summarise_sweep": "sweep.summary",
     "wall_times": "numbers",
     "write_report": "page",

@@ -10,7 +10,8 @@ from rich.text import Text
 from wmplay.evaluation.ranking import Ranking
 from wmplay.evaluation.statistics import Interval
 from wmplay.report.numbers import broken, interval, number, percent
-from wmplay.report.tables import Grid, as_rich
+from wmplay.report.tables import Grid
+from wmplay.report.terminal import Fitted
 
 POLICIES = "Optimism: imagined minus real, from the same starts. 95% intervals over episodes."
 ESTIMATES = (
@@ -29,7 +30,7 @@ def ranking_table(ranking: Ranking) -> Group:
     correlations = f"Kendall's tau {interval(ranking.kendall)}, Spearman's rho {interval(ranking.spearman)}"
     show: Callable[[Interval], str] = percent if ranking.measure == "success" else interval
     grids = [_policies(ranking, show), _estimates(ranking, show), _order(ranking)]
-    return Group(Text(correlations, style="bold"), *map(as_rich, grids))
+    return Group(Text(correlations, style="bold"), *map(Fitted, grids))
 
 
 def _policies(ranking: Ranking, show: Callable[[Interval], str]) -> Grid:

@@ -4,13 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-from rich import box
-from rich.console import Group
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
 
 from wmplay.evaluation.scores import (
     MODEL,
@@ -45,9 +38,8 @@ from wmplay.report.labels import (
     SURPRISE_BASELINES,
     policy_label,
 )
-from wmplay.report.numbers import broken, counted, interval, number, percent, plus_minus, wall_times
-from wmplay.report.run_files import read_run_files
-from wmplay.report.verdict import main_policy, verdict
+from wmplay.report.numbers import broken, counted, interval, number, percent, plus_minus
+from wmplay.report.verdict import main_policy
 
 
 @dataclass(frozen=True)
@@ -303,33 +295,6 @@ def _violation_grid(score: ViolationScore) -> Grid:
         "which an ending that is harder to predict counts, too."
     )
     return Grid("Violation of expectation (higher is better)", ["", *names, f"{MODEL}, pairs"], rows, note)
-
-
-def result_table(run_dir: Path) -> Group:
-    """Return the text printed at the end of a run: the verdict, the results, the time of each phase.
-
-    Raises:
-        RunError: if the directory is not a run's.
-    """
-    run = read_run_files(run_dir)
-    evaluation = run.evaluation or Evaluation()
-    grids = [policy_grid(evaluation.policies), *model_grids(evaluation)]
-    tables = [as_rich(grid) for grid in grids if grid is not None]
-    times = wall_times(run.info)
-    closing = [Text(f"time: {times}", style="dim")] if times else []
-    return Group(Padding(Text(verdict(run), style="bold"), (1, 0)), *tables, *closing)
-
-
-def as_rich(grid: Grid) -> Table:
-    """Return a grid as a table for the terminal."""
-    table = Table(title=Text(grid.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.caption = Text(grid.note) if grid.note else None
-    table.caption_justify, table.caption_style = "left", "dim"
-    for i, column in enumerate(grid.columns):
-        table.add_column(Text(column), justify="left" if i == 0 else "right", no_wrap=i == 0)
-    for row in grid.rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
 
 
 def headline(evaluation: Evaluation) -> dict[str, Interval]:

@@ -12,7 +12,8 @@ from rich.console import Group
 from rich.text import Text
 
 from wmplay.report.numbers import counted, duration, number
-from wmplay.report.tables import Grid, as_rich
+from wmplay.report.tables import Grid
+from wmplay.report.terminal import Fitted
 from wmplay.studies.conduct import directory_of
 from wmplay.studies.directory import StudyDirectory
 from wmplay.studies.display.tables import without_world
@@ -47,7 +48,7 @@ def plan(file: str | Path, *, dir: str | Path | None = None, pilot: str | Path |
     done = f", {states['finished']} of them finished" if states["finished"] else ""
     later = " without the rankings" if planned.policies else ""
     head = f"{asked.name}: {counted(len(jobs), 'job')}{done}; {duration(seconds)} left on this machine{later}"
-    parts: list[Any] = [Text(head), as_rich(grid)]
+    parts: list[Any] = [Text(head), Fitted(grid)]
     for world, manifest in planned.manifests.items():
         left_out = f", {counted(manifest.solved, 'solved start')} left out" if manifest.has_goal else ""
         starts = counted(len(manifest.seeds), "start")

@@ -46,11 +46,11 @@ def run(options: argparse.Namespace) -> None:
         return
     if options.verb == "run":
         studies.run(options.file, launcher=launcher, **settings)
-    from wmplay.report.tables import as_rich
+    from wmplay.report.terminal import Fitted
 
     study, tables, verdict = studies.report(options.file, dir=settings.get("dir"))
     for grid in tables:
-        terminal().print(as_rich(grid))
+        terminal().print(Fitted(grid))
     say(verdict)
     say(f"report: {study.path / 'report.html'}")
 

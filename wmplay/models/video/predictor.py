@@ -28,7 +28,8 @@ class FramePredictor(nn.Module):
         image: channels of a frame.
         height: of a frame, in pixels, a multiple of 2 * stride; so is width.
         actions: size of an encoded action.
-        latent: whether a map of latents enters the smallest scale.
+        latent: numbers of the vector that enters the smallest scale; 0 = a map of one number for each of its
+            places, None = none.
         channels: of the larger scale; the smaller one has twice as many.
         stride: pixels of a cell of the larger scale.
         count: kernels that move the frame.
@@ -41,7 +42,7 @@ class FramePredictor(nn.Module):
         height: int,
         width: int,
         actions: int,
-        latent: bool,
+        latent: int | None,
         channels: int,
         stride: int,
         count: int,
@@ -61,7 +62,11 @@ class FramePredictor(nn.Module):
         # a layer norm behind each LSTM, whose gates would otherwise shrink what passes
         self.norms = nn.ModuleList(nn.GroupNorm(1, size) for size in (channels, 2 * channels, channels))
         self.from_action = nn.Linear(actions, 8 * channels, bias=False)
-        self.from_latent = nn.Conv2d(1, 8 * channels, 3, padding=1, bias=False) if latent else None
+        self.latent_shape = (latent, 1, 1) if latent else (1, *middle[1:])
+        self.from_latent = None
+        if latent is not None:
+            edge = 1 if latent else 3
+            self.from_latent = nn.Conv2d(latent or 1, 8 * channels, edge, padding=edge // 2, bias=False)
         self.full = nn.ConvTranspose2d(channels, channels, 2 * stride, stride, stride // 2)
         self.masks = nn.Conv2d(channels + image, count + 2, 1)
         self.drawn = nn.Conv2d(channels, image, 1)
@@ -85,11 +90,11 @@ class FramePredictor(nn.Module):
 
     def conditions(self, action: Tensor, latent: Tensor | None) -> Tensor:
         """Return the part of the smallest scale's gates that comes from encoded actions [B, T, A] and from
-        the video's latent [B, T or 1, h, w], as [B, T, gates, h, w]."""
+        the video's latent [B, T or 1, L, h, w], as [B, T, gates, h, w]."""
         gates: Tensor = self.from_action(action)[..., None, None]
         if self.from_latent is None or latent is None:
             return gates
-        return gates + _each(latent.unsqueeze(2), self.from_latent)
+        return gates + _each(latent, self.from_latent)
 
     def forward(self, state: State, frames: Tensor, conditions: Tensor) -> tuple[Maps, State]:
         """Return the maps of T steps from known frames [B, T, C, H, W].

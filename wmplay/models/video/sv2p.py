@@ -1,6 +1,6 @@
 """Stochastic variational video prediction (SV2P; Babaeizadeh et al. 2018, arXiv 1710.11252).
 
-    latent              z ~ N(0, 1), one map for the whole video; q(z | all frames) in training
+    latent              z ~ N(0, 1), one map or vector for the whole video; q(z | all frames) in training
     next frame          x_{t+1} ~ p(x_{t+1} | x_0 .. x_t, a_0 .. a_t, z), pixels moved by CDNA
     loss                -log p(x_1 .. x_T | x_0, z) + beta KL(q || p)
 
@@ -33,8 +33,8 @@ from wmplay.nets.heads import FrameReader, OutcomeHeads, masked_mean
 from wmplay.nets.observations import ObservationEncoder
 from wmplay.system.processes import joint_count
 
-# frame [B, C, H, W], goal [B, G], the predictor's state, and of the latent: precision, pull and z [B, h, w],
-# and open [B] bool, whether z is the posterior's mean, and not yet drawn
+# frame [B, C, H, W], goal [B, G], the predictor's state, and of the latent: precision, pull and z
+# [B, L, h, w], and open [B] bool, whether z is the posterior's mean, and not yet drawn
 Belief: TypeAlias = dict[str, Tensor]
 
 STRIDES = {32: 2}  # the predictor's stride by the largest shorter side of a frame; else LARGE
@@ -59,6 +59,8 @@ class SV2P(nn.Module):
         observation_space: a Dict with exactly one image.
         action_space: a one-dimensional Box, or Discrete.
         stochastic: whether the video has a latent; False is the deterministic twin.
+        vector: numbers of the latent; 0 = a map of one number for each of the smallest maps' places, as
+            published.
         reward_from: what the heads of reward and continuation see: the "frames" before and after a step,
             through which no gradient goes, or the "features" of the predictor.
         channels: of the predictor's larger scale; the smaller one has twice as many.
@@ -93,6 +95,7 @@ class SV2P(nn.Module):
         observation_space: gym.Space[Any],
         action_space: gym.Space[Any],
         stochastic: bool = True,
+        vector: int = 0,
         reward_from: Literal["frames", "features"] = "features",
         channels: int = 8,
         kernels: int = 10,
@@ -115,7 +118,7 @@ class SV2P(nn.Module):
         check_values(
             "sv2p",
             at_least_one={**sizes, "layers": layers, "context": context, "draws": draws},
-            not_negative={"kl_weight": kl_weight},
+            not_negative={"kl_weight": kl_weight, "vector": vector},
             fractions={"teacher": teacher, "posterior_from": posterior_from},
         )
         for name, value in (("sampling", sampling), ("kl_ramp", kl_ramp)):
@@ -139,10 +142,11 @@ class SV2P(nn.Module):
         self.reads = self.predicted = (self.frames.key,)
         self.encode_action = ActionEncoder(action_space)
         frame = (self.frames.channels, self.frames.height, self.frames.width)
+        latent = vector if stochastic else None
         self.predictor = FramePredictor(
-            *frame, self.encode_action.size, stochastic, channels, stride, kernels, kernel_size
+            *frame, self.encode_action.size, latent, channels, stride, kernels, kernel_size
         )
-        self.pairs = PairEvidence(frame[0], channels, stride) if stochastic else None
+        self.pairs = PairEvidence(frame[0], channels, stride, vector) if stochastic else None
         goals = image_goals(observation_space, self.frames.key)
         self.goal = ObservationEncoder(goals, 0, hidden, 1, hidden) if goals else None
         self.reader = None
@@ -162,7 +166,7 @@ class SV2P(nn.Module):
         """Return the belief after an episode's first frame {key: [B, ...]}: the prior of the latent."""
         frame = self.frames.planes(observation)
         rows, device = len(frame), frame.device
-        nothing = torch.zeros(rows, *self.predictor.grids["2"][1:], device=device)
+        nothing = torch.zeros(rows, *self.predictor.latent_shape, device=device)
         return {
             **self.predictor.blank(rows, device),
             "frame": frame,
@@ -214,7 +218,7 @@ class SV2P(nn.Module):
             _, log_variance = Evidence(belief["precision"], belief["pull"]).gaussian()
             noise = torch.randn(z.shape, device=z.device, generator=generator)
             drawn = z + temperature * (0.5 * log_variance).exp() * noise
-            z = torch.where(belief["open"][:, None, None], drawn, z)
+            z = torch.where(belief["open"][:, None, None, None], drawn, z)
         acted = self.encode_action(action)
         conditions = self.predictor.conditions(acted, z.unsqueeze(1))
         rollout, state = self._unroll(belief, belief["frame"].unsqueeze(1), conditions)
@@ -277,7 +281,7 @@ class SV2P(nn.Module):
 
         if self.pairs is None:
             return Surprise(-likelihood(None), "exact")
-        shape = (len(frames), 1, *self.predictor.grids["2"][1:])
+        shape = (len(frames), 1, *self.predictor.latent_shape)
         draws = [likelihood(torch.randn(shape, device=frames.device)) for _ in range(self.draws)]
         so_far = log_mean_exp(torch.stack(draws).double().cumsum(-1))
         return Surprise(-so_far.diff(dim=-1, prepend=torch.zeros_like(so_far[:, :1])).float(), "bound")
@@ -285,19 +289,19 @@ class SV2P(nn.Module):
     # ---- parts -----------------------------------------------------------------------------------
 
     def _video_latent(self, frames: Tensor, mask: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Return a latent [B, 1, h, w] of each video of frames [B, T + 1, C, H, W], and the KL [B] in nats.
+        """Return latents [B, 1, L, h, w] of videos of frames [B, T + 1, C, H, W], and the KL [B] in nats.
 
-        It is drawn from the posterior, or from the prior before ``posterior_from``.
+        They are drawn from the posterior, or from the prior before ``posterior_from``.
         """
         if self.pairs is None:
             return None, frames.new_zeros(len(frames))
-        count = mask[:, :, None, None].float()
+        count = mask[:, :, None, None, None].float()
         evidence = Evidence(*((count * x).sum(1) for x in self.pairs(frames)))
         mean, log_variance = evidence.gaussian()
         noise = torch.randn_like(mean)
         inferred = float(self.progress) >= self.posterior_from
         latent = mean + (0.5 * log_variance).exp() * noise if inferred else noise
-        return latent.unsqueeze(1), evidence.kl() if inferred else torch.zeros_like(mean[:, 0, 0])
+        return latent.unsqueeze(1), evidence.kl() if inferred else mean.new_zeros(len(mean))
 
     def _practise(self, frames: Tensor, conditions: Tensor) -> Rollout:
         """Return the steps along a video, by scheduled sampling: each input after the context is the real

@@ -18,7 +18,8 @@ from wmplay.report.sweep.csv_files import write_csv, write_settings
 from wmplay.report.sweep.quality import quality_plot
 from wmplay.report.sweep.scaling import scaling_curves, scaling_grid, scaling_plot
 from wmplay.report.sweep.summary import Sweep
-from wmplay.report.tables import Grid, as_rich
+from wmplay.report.tables import Grid
+from wmplay.report.terminal import Fitted
 from wmplay.system.files import check_links
 from wmplay.system.progress import terminal
 
@@ -49,9 +50,9 @@ def print_sweep(sweep: Sweep, console: Console | None = None) -> None:
     if sweep.common:
         console.print(Text(f"all jobs: {sweep.common}", style="dim"))
     for grid in sweep_grids(sweep, console.width):
-        console.print(as_rich(grid))
+        console.print(Fitted(grid))
     if curves := scaling_curves(sweep.jobs):
-        console.print(as_rich(scaling_grid(curves)))
+        console.print(Fitted(scaling_grid(curves)))
     for why in sweep.damaged.values():
         console.print(Text(f"damaged: {why}", style="yellow"), soft_wrap=True)
 
