@@ -642,6 +642,12 @@ class LowerHalfIsDead(Honest):
         super().move(action.clip(0, 1))
 
 
+@breaks("each entry of the action counts")
+class UpperHalfOfOneEntryIsDead(Honest):
+    def move(self, action: Any) -> None:
+        super().move(action.clip(-1, (1, 0, 1)))
+
+
 class Swing(Taskless):
     """An angle and its rate, as two entries of one key."""
 
@@ -688,3 +694,55 @@ class RegionEndsAStepLate(Swing):
 class DiscountsItsRewards(Taskless):
     def paid(self, before: Any) -> float:
         return 0.93**self.time * super().paid(before)
+
+
+@breaks("the same step is the same at any time")
+class TurnsItsControlsInTime(Honest):
+    def move(self, action: Any) -> None:
+        super().move(action if self.time < 7 else -action)
+
+
+@breaks("the same step is the same at any time")
+class EverySecondActionIsTurned(Honest):
+    def move(self, action: Any) -> None:
+        super().move(action * (-1) ** self.time)
+
+
+@breaks("goals are paid")
+class PaysForAnotherGoal(Taskless):
+    """The goal is drawn once more before it is shown."""
+
+    clock = 29
+
+    def begin(self) -> None:
+        super().begin()
+        self.goal, self.shown = self.np_random.uniform(-0.8, 0.8, (2, 3))
+
+    def step(self, action: Any) -> Any:
+        seen, _, *rest = super().step(0.5 * action)
+        return seen, -float(np.abs(self.place - self.goal).sum()), *rest
+
+    def seen(self) -> Any:
+        return {**super().seen(), "goal_place": self.shown.astype(np.float32)}
+
+
+@breaks("the same step is the same at any time")
+class ChanceOfTheStepsNumber(Honest):
+    def move(self, action: Any) -> None:
+        super().move(action + np.random.default_rng(self.time).normal(0, 0.1, 3))
+
+
+@breaks("no key is left behind")
+class ShowsWhereItBegan(Honest):
+    def seen(self) -> Any:
+        seen = super().seen()
+        self.began = self.place.copy() if self.time == 0 else self.began
+        return {**seen, "place": self.began}
+
+
+@breaks("terminated is no clock")
+class SomeFallBeforeTheClockTerminates(Taskless):
+    clock = 29
+
+    def ends(self, terminated: bool) -> tuple[Any, Any]:
+        return bool(self.place[1] < -0.98) or self.time >= self.clock, False

@@ -133,6 +133,12 @@ class MovesInItsLoss(Offering):
         return super().loss(segment)
 
 
+@breaks("slow copies follow")
+class LeavesItsSlowCopyBehind(Offering):
+    def after_update(self, progress: float) -> None:
+        pass
+
+
 @breaks("slow copies wait for after update")
 class PredictsWithItsSlowCopy(Offering):
     def __init__(self) -> None:

@@ -393,3 +393,23 @@ class PlaceUnseenAtFirst(Honest):
 class DrawsWithTheVariance(Widths):
     def drawn(self, width: Tensor) -> Tensor:
         return width.square()
+
+
+@breaks("predict remembers as observe does")
+class PredictsFromItsFirstMemory(Honest):
+    def predict(self, belief: Any, action: Tensor, *, generator: Any = None) -> Any:
+        begun, latents = belief["hidden"], []
+        for now in action.split(1, 1):
+            future = super().predict(belief, now, generator=generator)
+            belief = {**future.belief, "hidden": begun}
+            latents.append(future.latent)
+        latent = torch.cat(latents, 1)
+        discount = latent[..., -1].sigmoid()
+        return changed(future, latent=latent, reward=latent[..., -2], discount=discount, belief=belief)
+
+
+@breaks("every step counts")
+class LeavesOutTheFirstStep(Honest):
+    def loss(self, segment: Any) -> Any:
+        later = torch.arange(segment.mask.shape[1]) > 0
+        return super().loss(dataclasses.replace(segment, mask=segment.mask & later))

@@ -121,6 +121,16 @@ class OneLineForAStep(Honest):
         self.last = step
 
 
+@breaks("every line is kept")
+class WritesWhatHasChanged(Honest):
+    last: Mapping[str, Any] = {}
+
+    def log(self, metrics: Mapping[str, Any], step: int) -> None:
+        new = {name: value for name, value in metrics.items() if self.last.get(name) != value}
+        self.last = {**self.last, **metrics}
+        super().log(new, step)
+
+
 @breaks("a run that goes on keeps what there was")
 class WritesFromTheStart(Honest):
     mode = "w"

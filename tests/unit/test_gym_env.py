@@ -12,7 +12,7 @@ from refusals import refused
 import wmplay
 from wmplay.check.fixtures.alignment_env import AlignmentWorld, check_alignment
 from wmplay.contracts import Trajectory
-from wmplay.envs.gym import GymEnv, GymVectorEnv
+from wmplay.envs.gym import GymEnv, GymVectorEnv, InOurForm
 from wmplay.envs.observations import parts
 from wmplay.errors import ActionError, ConfigError, SpaceError, UnknownName, WmplayError
 from wmplay.nets.actions import action_bounds
@@ -497,3 +497,9 @@ def test_the_end_of_a_cart_pole_from_its_observations():
 def test_where_the_reward_is_no_function_of_the_observations_there_is_no_task(config):
     pytest.importorskip("pygame")
     assert GymEnv(**config).task is None
+
+
+def test_an_env_that_does_without_half_of_an_action_by_design_claims_it():
+    made = gymnasium.make("LunarLanderContinuous-v3")
+    for env in (GymEnv("LunarLanderContinuous-v3"), InOurForm(made)):
+        assert env.metadata["unused_half"] == [0]

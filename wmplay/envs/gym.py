@@ -15,7 +15,7 @@ from gymnasium.vector.utils import batch_space
 
 from wmplay.contracts import env_spec
 from wmplay.envs.conversion import action_space, made, one_line, registered, resized
-from wmplay.envs.gym_tasks import KEY, simulator_of, task_of
+from wmplay.envs.gym_tasks import CLAIMS, KEY, simulator_of, task_of
 from wmplay.envs.observations import Observation, Parts, parts
 from wmplay.errors import ConfigError, SpaceError, check_values
 from wmplay.system.arrays import Array
@@ -80,7 +80,7 @@ class GymEnv(gymnasium.Env[Observation, Any]):
             given["render_mode"] = self.render_mode
         self._env = registered(id, given, max_steps)
         self._repeat, self._size = action_repeat, size
-        self.metadata = self._env.metadata
+        self.metadata = {**self._env.metadata, **CLAIMS.get(id, {})}
         self.spec = self._env.spec
         space = self._env.observation_space
         self._parts = _told(parts(space, f"observation of '{id}'"), id) if state else Parts({}, {}, ())
@@ -171,6 +171,7 @@ class InOurForm(gymnasium.Wrapper[Observation, Any, Any, Any]):
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         super().__init__(env)
         name = str(env.spec.id if env.spec is not None else type(env.unwrapped).__name__)
+        self.metadata = {**env.metadata, **CLAIMS.get(name, {})}
         self._parts = _told(parts(env.observation_space, f"observation of '{name}'"), name)
         self.observation_space: Space[Any] = Dict(self._parts.spaces)
         self.action_space = action_space(env.action_space, f"action of '{name}'")
@@ -223,7 +224,7 @@ class GymVectorEnv(VectorEnv[Any, Any, Any]):
             "vector env of",
         )
         self.num_envs = num_envs
-        self.metadata = self._env.metadata
+        self.metadata = {**self._env.metadata, **CLAIMS.get(id, {})}
         self.spec = self._env.spec
         self.task = single.task
         self._parts = parts(self._env.single_observation_space, f"observation of '{id}'")

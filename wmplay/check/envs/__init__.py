@@ -21,6 +21,11 @@ from wmplay.check.envs.basics import (
     spaces_that_other_pieces_take,
     what_is_returned_is_the_callers,
 )
+from wmplay.check.envs.clocks import (
+    goals_are_paid,
+    no_key_is_left_behind,
+    the_same_step_is_the_same_at_any_time,
+)
 from wmplay.check.envs.delays import (
     actions_show_in_their_own_step,
     buttons_differ,
@@ -65,8 +70,10 @@ PROPERTIES: tuple[Property[EnvTrial], ...] = (
     Property(gymnasiums_checker_passes),
     Property(actions_show_in_their_own_step, decisive=True),
     Property(each_key_is_on_time),
+    Property(no_key_is_left_behind, slow=True),
     Property(each_entry_of_the_action_counts),
     Property(buttons_differ, slow=True),
+    Property(the_same_step_is_the_same_at_any_time, after=(each_key_is_on_time,)),
     Property(goals_stand),
     Property(episodes_begin_where_their_first_frame_is),
     Property(the_last_frame_is_its_own_episodes, slow=True),
@@ -75,6 +82,7 @@ PROPERTIES: tuple[Property[EnvTrial], ...] = (
     Property(ends_are_told_at_once, after=(terminated_is_no_clock,)),
     Property(its_task_agrees),
     Property(rewards_belong_to_their_step, after=(its_task_agrees, each_key_is_on_time)),
+    Property(goals_are_paid, after=(goals_stand, rewards_belong_to_their_step)),
     Property(the_last_step_is_paid, after=(its_task_agrees, rewards_belong_to_their_step)),
     Property(held_actions_are_repeated_steps, slow=True),
     Property(pictures),
@@ -95,8 +103,8 @@ def check_env(
 
     Entries of its ``metadata`` may claim what it is: ``passive`` (actions change nothing), ``delay`` (the
     number of steps that actions show late), ``unused_actions`` (entries of the action, or discrete ones,
-    without any use), ``unused_half`` (one half of the range of actions has no use) and ``fixed_length`` (the
-    task itself ends after a number of steps).
+    without any use), ``unused_half`` (entries with a half of their range that has no use; True: all entries)
+    and ``fixed_length`` (the task itself ends after a number of steps).
 
     An env of Gymnasium's registry is checked as ``env=gym`` would use it: with named arrays as its
     observations, and made again for the properties that need a second one.

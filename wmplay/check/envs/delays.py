@@ -6,7 +6,6 @@ that action's effect alone, however noisy the world is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from itertools import combinations, pairwise
 
@@ -255,46 +254,36 @@ def goals_stand(trial: EnvTrial) -> None:
 
 def each_entry_of_the_action_counts(trial: EnvTrial) -> None:
     """Check that each entry of a continuous action makes a difference while the others stay as they are, and
-    so do both halves of the range."""
+    so do both halves of its range."""
     space = trial.env.action_space
-    _expect_both_halves_count(trial)
-    if not isinstance(space, Box) or space.shape is None or int(np.prod(space.shape)) < 2:
+    if not isinstance(space, Box):
         raise NotTried("actions have no entries")
     if trial.claims("passive"):
         raise NotTried("its metadata claim that it is passive")
     unused = set(trial.claims("unused_actions") or ())
-    dead = [
-        entry
-        for entry in range(int(np.prod(space.shape)))
-        if entry not in unused and not any(each.any_difference for each in _forks_of(trial, entry))
-    ]
-    dead = [entry for entry in dead if not _changes_an_episode(trial, entry)]
-    if dead:
+    used = [entry for entry in range(int(np.prod(space.shape))) if entry not in unused]
+    dead = [entry for entry in used if _does_the_same(trial, entry, *trial.extremes())]
+    if dead and len(used) > 1:
         raise Broken(
             f"entry {dead[0]} of the action changes nothing in {LIMIT} steps: no frame, no reward",
             f"use it in step(); if it has no use, put 'unused_actions': {dead} into metadata",
         )
+    _expect_both_halves_count(trial, [entry for entry in used if entry not in dead])
 
 
-def _expect_both_halves_count(trial: EnvTrial) -> None:
-    """Raise Broken if the lower, or the upper, halves of all entries do what the middle does."""
-    space = trial.env.action_space
-    if not isinstance(space, Box) or trial.claims("passive") or trial.claims("unused_half"):
+def _expect_both_halves_count(trial: EnvTrial, entries: list[int]) -> None:
+    """Raise Broken if the lower, or the upper, half of an entry does what its middle does."""
+    space, unused = trial.env.action_space, trial.claims("unused_half")
+    if unused is True or not (space.is_bounded() and np.array_equal(space.low, -space.high)):
         return
-    if not (space.is_bounded() and np.array_equal(space.low, -space.high)):
-        return
-    for what, extreme in zip(("lower", "upper"), trial.extremes(), strict=True):
-        middle = np.zeros_like(extreme)
-        tried = ((trial.seed + number, at) for number, at in enumerate(FORKED_AT))
-        if any(_forked(trial, seed, at, extreme, middle).any_difference for seed, at in tried):
-            continue
-        plays = [play(trial.env, trial.seed, [action] * LIMIT) for action in (extreme, middle)]
-        if len(plays[0]) == len(plays[1]) and first_difference(*plays) is None:
-            raise Broken(
-                f"the {what} half of all entries of the action does what zeros do, in {LIMIT} steps",
-                "see how step() clips the action; if half of the range shall have no use, put "
-                "'unused_half': True into metadata",
-            )
+    for entry in sorted(set(entries) - set(unused or ())):
+        for what, extreme in zip(("lower", "upper"), trial.extremes(), strict=True):
+            if _does_the_same(trial, entry, extreme, np.zeros_like(extreme)):
+                raise Broken(
+                    f"the {what} half of entry {entry} of the action does what 0 does, in {LIMIT} steps",
+                    "see how step() clips the action; if half of the range shall have no use, put "
+                    f"'unused_half': [{entry}] into metadata",
+                )
 
 
 def _forked(trial: EnvTrial, seed: int, at: int, one: Array, other: Array) -> Fork:
@@ -349,25 +338,22 @@ def _moves(trial: EnvTrial, button: int) -> bool:
     )
 
 
-def _forks_of(trial: EnvTrial, entry: int) -> Iterator[Fork]:
-    low, high = trial.extremes()
+def _does_the_same(trial: EnvTrial, entry: int, *bounds: Array) -> bool:
+    """Return whether nothing differs where an entry is at one of two bounds: in one step, or all along."""
     for number, at in enumerate(FORKED_AT):
         seed = trial.seed + number
-        one, other = (_with_entry(trial.actions(seed, at + 1)[at], entry, bound) for bound in (low, high))
-        yield _forked(trial, seed, at, one, other)
-
-
-def _changes_an_episode(trial: EnvTrial, entry: int) -> bool:
-    """Return whether anything differs in long plays in which an entry is held low, or high."""
+        one, other = (_with_entry(trial.actions(seed, at + 1)[at], entry, bound) for bound in bounds)
+        if _forked(trial, seed, at, one, other).any_difference:
+            return False
     for seed in range(trial.seed, trial.seed + 3):
         actions = trial.actions(seed)
         plays = [
             play(trial.env, seed, [_with_entry(action, entry, bound) for action in actions])
-            for bound in trial.extremes()
+            for bound in bounds
         ]
         if len(plays[0]) != len(plays[1]) or first_difference(*plays) is not None:
-            return True
-    return False
+            return False
+    return True
 
 
 def _with_entry(action: Array, entry: int, source: Array) -> Array:

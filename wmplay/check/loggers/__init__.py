@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wmplay.check.compare import global_generators_at_rest, listed
-from wmplay.check.loggers.desk import LATER, LINES, OF_THE_RUN, Desk, Make, Written, entries
+from wmplay.check.loggers.desk import AGAIN, LATER, LINES, OF_THE_RUN, Desk, Make, Written, entries
 from wmplay.check.loggers.logged import Line
 from wmplay.check.report import Broken, NotTried, Property, Report, examine
 from wmplay.errors import WmplayError
@@ -82,6 +82,11 @@ def every_line_is_kept(desk: Desk) -> None:
             f"of {len(entries(LINES))} numbers in {len(LINES)} lines {len(lost)} are not in its files, first "
             f"'{lost[0][1]}' of step {lost[0][0]}",
             "write each line, with the whole name of each metric, and in close() what still waits",
+        )
+    if all(stopped.once(*each) for each in entries((AGAIN,))):
+        raise Broken(
+            f"numbers of step {AGAIN.step} that are those of the line before are not in its files",
+            "write a metric in each line that has it, whether it has changed or not",
         )
 
 

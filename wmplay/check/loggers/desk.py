@@ -26,7 +26,9 @@ BRIEF = (
     Line(11, {"evaluate/of_many_words/and_more_of_them/fourth_name": -123456.75}),
 )
 OFTEN = ("fit/first_name", "evaluate/first_name", "fit/second_name", "fit/third_name", *BRIEF[2].metrics)
-LINES = (*BRIEF, *lines(13, OFTEN, step=101))
+SO_FAR = (*BRIEF, *lines(13, OFTEN, step=101))
+AGAIN = Line(SO_FAR[-1].step + 19, SO_FAR[-1].metrics)  # nothing has changed since the line before
+LINES = (*SO_FAR, AGAIN)
 LATER = (Line(53, {"fit/fifth_name": 0.59}),)
 PATIENCE = 2.0  # seconds
 LONGEST_CALL = 20.0  # seconds
@@ -49,6 +51,11 @@ class Written:
     def lost(self, step: int, name: str, value: float) -> bool:
         """Return whether no record has the value of a metric, nor its name and step."""
         return not any(r.has(name, value) or (r.stands_at(step) and r.of(name)) for r in self.records)
+
+    def once(self, step: int, name: str, value: float) -> bool:
+        """Return whether one record alone has a value that was logged twice, last at ``step``."""
+        holding = [record for record in self.records if record.has(name, value)]
+        return len(holding) == 1 and not holding[0].stands_at(step)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,11 @@ from wmplay.check.fixtures.fitted_model import (
     fitted_stages,
     numbers,
 )
-from wmplay.check.models.agreement import observe_agrees_with_the_loss, predict_agrees_with_the_loss
+from wmplay.check.models.agreement import (
+    observe_agrees_with_the_loss,
+    predict_agrees_with_the_loss,
+    predict_remembers_as_observe_does,
+)
 from wmplay.check.models.copies import copies_are_equal_and_apart, save_and_load
 from wmplay.check.models.devices import compiles_as_claimed, cpu_and_cuda_agree, follows_its_device
 from wmplay.check.models.draws import (
@@ -49,6 +53,7 @@ from wmplay.check.models.offers import (
     features_are_those_of_the_last_step,
     features_hold_what_is_remembered,
     proposals_are_actions,
+    slow_copies_follow,
     slow_copies_wait_for_after_update,
     track_is_observe_at_every_frame,
     values_belong_to_their_rows,
@@ -266,6 +271,7 @@ OFFERS: tuple[Property[Trial], ...] = (
     Property(features_hold_what_is_remembered, after=(features_are_those_of_the_last_step,)),
     Property(track_is_observe_at_every_frame, after=(features_are_those_of_the_last_step, seeing_in_parts)),
     Property(slow_copies_wait_for_after_update),
+    Property(slow_copies_follow, after=(slow_copies_wait_for_after_update,)),
     Property(values_belong_to_their_rows),
     Property(values_are_expected_returns, after=(values_belong_to_their_rows,), slow=True),
     Property(proposals_are_actions),
@@ -300,6 +306,7 @@ PROPERTIES: tuple[Property[Trial], ...] = (
     Property(observe_agrees_with_the_loss, after=(*LEARNS, predictions_are_on_time)),
     Property(predict_agrees_with_the_loss, after=(*LEARNS, predictions_are_on_time)),
     Property(seeing_in_parts, after=(no_peeking, predictions_are_on_time, observe_agrees_with_the_loss)),
+    Property(predict_remembers_as_observe_does, after=(predictions_are_on_time, seeing_in_parts)),
     Property(
         each_head_tells_what_the_loss_knows,
         slow=True,

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from wmplay.check.fixtures.fitted_model import SEEN, Trial, numbers, pulls
 from wmplay.check.report import Broken, NotTried
@@ -65,6 +66,33 @@ def predict_agrees_with_the_loss(trial: Trial) -> None:
             raise Broken(
                 f"{name} are the same to predict, but not to the loss",
                 "let predict encode actions as the loss does: units, clipping, one-hot numbers, all entries",
+            )
+
+
+@torch.no_grad()
+def predict_remembers_as_observe_does(trial: Trial) -> None:
+    """Check that a part of the belief which observe makes without the last frame is the same after predict.
+
+    Parts that make no difference to what is predicted then do not count.
+    """
+    model, belief, now = trial.model, trial.believe(trial.model), slice(SEEN, SEEN + 1)
+    action, frames = trial.segment.action[:, now], trial.frames(SEEN + 1, SEEN + 2)
+    others = {key: value.roll(1, 0) for key, value in frames.items()}
+    seen, elsewhere = (tree_leaves(model.observe(belief, action, each)) for each in (frames, others))
+    after, form = tree_flatten(model.predict(belief, action).belief)
+    if [leaf.shape for leaf in after] != [leaf.shape for leaf in seen]:
+        raise NotTried("predict returns a belief of another form than observe")
+    usual = trial.outcome(model, tree_unflatten(after, form))
+    for number, (one, two, said) in enumerate(zip(seen, elsewhere, after, strict=True)):
+        made_without = bool(one.numel()) and torch.equal(one, two)
+        if not made_without or not _exceeds(one.double() - said.double(), one.double(), FELT):
+            continue
+        mended = tree_unflatten([*after[:number], one, *after[number + 1 :]], form)
+        if _exceeds(trial.outcome(model, mended) - usual, usual, FELT):
+            raise Broken(
+                f"part {number} of the belief, of shape {list(one.shape)}, is another after predict than after "
+                "observe, which makes it of the same past and action",
+                "let predict carry the memory on from step to step as observe and the loss do",
             )
 
 

@@ -104,8 +104,8 @@ def _guilty(trial: Trial, clean: Segment, junk: Segment, training: bool) -> str:
 
 
 def every_step_counts(trial: Trial) -> None:
-    """Check that rewards and ends count in a slice's last step, and in one that ends its episode, as in the
-    middle."""
+    """Check that rewards and ends count in a slice's last step, in one that ends its episode, and in one that
+    begins it, as in the middle."""
     real = torch.tensor([STEPS, SEEN, *[STEPS] * (ROWS - 2)]).unsqueeze(1)
     ended = torch.arange(STEPS) == torch.tensor([-1, SEEN - 1, *[-1] * (ROWS - 2)]).unsqueeze(1)
     whole = replace(trial.segment, mask=torch.arange(STEPS) < real, terminated=ended)
@@ -138,7 +138,11 @@ def every_step_counts(trial: Trial) -> None:
                     "return the head that the loss trains, as discount: the probability to go on",
                 )
             continue  # the loss may read ends for something else
-        for step, row, what in ((STEPS - 1, 0, "the slice's last"), (SEEN - 1, 1, "which ends its episode")):
+        for step, row, what in (
+            (STEPS - 1, 0, "the slice's last"),
+            (SEEN - 1, 1, "which ends its episode"),
+            (0, 0, "the first of its episode"),
+        ):
             if not matters(name, row, step):
                 raise Broken(
                     f"the loss reads {name}[{MIDDLE}], but not {name}[{step}], {what}",

@@ -20,6 +20,7 @@ from wmplay.system.device import seed_draws
 
 DRAWS = 11
 KEPT = 3  # last frames
+PATIENCE = 1000  # calls of after_update, until a slow copy moves that is copied from time to time
 ROUNDING = 1e-7
 
 
@@ -124,6 +125,40 @@ def slow_copies_wait_for_after_update(trial: Trial) -> None:
             update(1.0)
     problem = "further calls of after_update(1.0) without an update between them change predictions"
     same(trial.outcome(model), usual, problem, "predict with the weights that are fitted, not a slow copy")
+
+
+@torch.no_grad()
+def slow_copies_follow(trial: Trial) -> None:
+    """Check that a frozen copy of a weight that is trained comes to move, in the fit or in ``after_update``."""
+    begun = {name: value for name, value in trial.given.state_dict().items() if value.unique().numel() > 1}
+    trained = {name for name, p in trial.given.named_parameters() if p.requires_grad} & begun.keys()
+    copies = {
+        name: [each for each in trained if torch.equal(begun[each], value)]
+        for name, value in begun.items()
+        if name not in trained
+    }
+    if not any(copies.values()):
+        raise NotTried("it has no frozen copy of a weight that is trained")
+    model = copy.deepcopy(trial.model).train()
+    update, calls = capabilities(model).after_update, 0
+
+    def still() -> list[str]:
+        now = model.state_dict()
+        return [
+            name
+            for name, those in copies.items()
+            if any(not torch.equal(now[each], begun[each]) for each in those)
+            and torch.equal(now[name], begun[name])
+        ]
+
+    while still() and update is not None and calls < PATIENCE:
+        update(1.0)
+        calls += 1
+    if left := still():
+        raise Broken(
+            f"'{left[0]}' begins as a copy of '{copies[left[0]][0]}', and never follows it",
+            "let it follow in after_update: slow.lerp_(quick, rate)",
+        )
 
 
 def values_belong_to_their_rows(trial: Trial) -> None:
