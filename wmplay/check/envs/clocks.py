@@ -77,7 +77,7 @@ def _changes(steps: Transitions) -> Array:
 
 
 def no_key_is_left_behind(trial: EnvTrial) -> None:
-    """Check that no key stays as it began, if other keys tell it at the beginning and something else later."""
+    """Check that no key stays as it began, if other keys tell it then and something else later."""
     episodes = [one for each in trial.plays for one, _ in each.episodes if len(one) > 1]
     keys = [] if not episodes else list(episodes[0][0].observation)
     still = [k for k in keys if all(same_key(one[0], now, k) for one in episodes for now in one[1:])]

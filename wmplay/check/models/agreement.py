@@ -90,8 +90,8 @@ def predict_remembers_as_observe_does(trial: Trial) -> None:
         mended = tree_unflatten([*after[:number], one, *after[number + 1 :]], form)
         if _exceeds(trial.outcome(model, mended) - usual, usual, FELT):
             raise Broken(
-                f"part {number} of the belief, of shape {list(one.shape)}, is another after predict than after "
-                "observe, which makes it of the same past and action",
+                f"part {number} of the belief, of shape {list(one.shape)}, is another after predict than "
+                "after observe, which makes it of the same past and action",
                 "let predict carry the memory on from step to step as observe and the loss do",
             )
 
