@@ -69,7 +69,7 @@ WORLDS = {
 }
 ALONE = ["policy=random", "planner=null", "objective=null", "evaluate.policy.episodes=0"]  # no planning
 ELSEWHERE = {
-    "luxo": {"factors": {"gravity": 20}},
+    "luxo": {"factors": {"gravity": 20}, "task": "body_goal"},  # some models need goals
     "bounce2": {"factors": {"gravity": 20}},
     "catch": {"windy": True},
 }
@@ -97,6 +97,7 @@ OWN = {  # what a model needs besides
     ],
     "oracle": ["fit.steps=0", "collect.random_episodes=2"],
 }
+LATENT = ("cpc", "frozen_jepa", "lewm", "pldm")  # they plan to a pose by its latent
 PICTURED, PICTURES = ("luxo", "bounce2", "catch"), ROOT / "docs" / "pictures" / "futures"
 SHOWN_STEPS, GAP = (1, 2, 3, 5, 7, 10, 15, 20), 2  # of the picture; pixels between frames
 SCALE, WIDTH = 3, 360  # at least so many times as large, and so many pixels wide
@@ -104,7 +105,7 @@ INNER = {  # models whose weights are another model's
     "ensemble": ["model.settings={hidden: 32, image_hidden: 24}"],
     "frozen_jepa": ["model.settings={hidden: 48}", "model.hidden=48", "model.width=48"],
 }
-GOALS = ("reward_only", "tdmpc2", "muzero")  # they see goals, also in the data, and predict rewards
+GOALS = ("reward_only", "sv2p", "tdmpc2", "muzero")  # they see goals, also in the data, and predict rewards
 PLANNED = {"muzero": "candidates|iterations|hold|horizon"}  # settings of a planner that its own one lacks
 SLOW = (  # last, and without planning
     *("autoregressive", "sv2p", "svg", "epva", "diamond", "shortcut", "delta_iris", "iris"),
@@ -136,6 +137,8 @@ def overrides(model: str, world: str, planning: bool) -> list[str]:
             f"model={model}",
             *(text for text in OWN.get(model, []) if not re.match("plan|policy", text)),
         ]
+    if model in LATENT:
+        chosen = [text.replace("=goal_distance", "=latent_distance") for text in chosen]
     return [*chosen, f"model={model}", *OWN.get(model, [])]
 
 
