@@ -313,11 +313,13 @@ def tables(cells: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             yield f"| `{model}` ({len(whole)}) | {whole[0]['weights']:,} | {' | '.join(shown)} |"
         yield f"| copy last, random actions | | {' | '.join(_floors(list(mine.values())))} |"
         yield ""
-        for model, why in refused.items():
-            yield f"- `{model}` does not go with this world: {_plain(why)}"
-        for key, each in mine.items():
-            if each.get("no_planning") and key.endswith("/0"):
-                yield f"- `{key.split('/')[0]}` does not plan here: {_plain(each['no_planning'])}"
+        planless = {
+            key.split("/")[0]: each["no_planning"] for key, each in mine.items() if each.get("no_planning")
+        }
+        for what, reasons in (("does not go with this world", refused), ("does not plan here", planless)):
+            for why in dict.fromkeys(reasons.values()):
+                names = ", ".join(f"`{model}`" for model, said in reasons.items() if said == why)
+                yield f"- {what}: {names}; {_plain(why)}"
         yield ""
 
 
@@ -360,12 +362,13 @@ def _floors(found: list[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _shown(found: list[Mapping[str, Any]], name: str) -> str:
-    """Return the mean over seeds, with the half-width of its interval where there are several."""
+    """Return the mean over seeds, with the half-width of its interval where there are three or more."""
     values = np.array([each[name] for each in found if each.get(name) is not None])
     if not len(values):
         return ""
     mean, low, high = mean_interval(values)
-    return f"{mean:.3g}" if math.isnan(low) or high == low else f"{mean:.3g} ± {(high - low) / 2:.2g}"
+    shown = f"{mean:,.0f}" if abs(mean) >= 100 else f"{mean:.3g}"
+    return shown if len(values) < 3 or np.allclose(values, mean) else f"{shown} ± {(high - low) / 2:.2g}"
 
 
 # ---- the command -----------------------------------------------------------------------------------
