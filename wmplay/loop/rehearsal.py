@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import traceback
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -118,10 +119,19 @@ def observed(settings: Settings, parts: Parts) -> Iterator[None]:
         if key in there or key not in observation_spaces(env_spec(parts.env).observation_space):
             raise
         raise SpaceError(
-            f"a piece of the run reads the observation '{key}', which the env collected in lacks",
+            f"{_reader(parts, error)} reads the observation '{key}', which the env collected in lacks",
             got=", ".join(there),
             advice="let the env have it while collecting too (collect.env), or choose a piece without it",
         ) from error
+
+
+def _reader(parts: Parts, error: KeyError) -> str:
+    """Return the name of the piece in which an error was raised, or nearest to there."""
+    name = "a piece of the run"
+    pieces = {id(piece): f"{kind} ({type(piece).__name__})" for kind, piece in vars(parts).items()}
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        name = pieces.get(id(frame.f_locals.get("self")), name)
+    return name
 
 
 def _check_alike(env: gymnasium.Env[Any, Any], acted: gymnasium.Env[Any, Any]) -> None:
