@@ -126,11 +126,14 @@ def observed(settings: Settings, parts: Parts) -> Iterator[None]:
 
 
 def _reader(parts: Parts, error: KeyError) -> str:
-    """Return the name of the piece in which an error was raised, or nearest to there."""
+    """Return the name of the piece, or of the copy of one, in which an error was raised, or nearest to there."""
     name = "a piece of the run"
-    pieces = {id(piece): f"{kind} ({type(piece).__name__})" for kind, piece in vars(parts).items()}
+    kinds = {
+        type(piece): kind for kind, piece in reversed(vars(parts).items())
+    }  # an explorer may be the policy
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        name = pieces.get(id(frame.f_locals.get("self")), name)
+        found = type(frame.f_locals.get("self"))
+        name = f"{kinds[found]} ({found.__name__})" if found in kinds else name
     return name
 
 
