@@ -128,7 +128,7 @@ def observed(settings: Settings, parts: Parts) -> Iterator[None]:
 def _reader(parts: Parts, error: KeyError) -> str:
     """Return the name of the piece, of which there may be copies, that raised an error or called what did."""
     name = "a piece of the run"
-    kinds = {type(piece): kind for kind, piece in reversed(vars(parts).items())}  # an explorer may be a policy
+    kinds = {type(piece): kind for kind, piece in reversed(vars(parts).items())}  # the explorer may be one
     for frame, _ in traceback.walk_tb(error.__traceback__):
         found = type(frame.f_locals.get("self"))
         name = f"{kinds[found]} ({found.__name__})" if found in kinds else name
