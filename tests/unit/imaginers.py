@@ -110,7 +110,7 @@ class Foresees(Imagines):
         tried, reward, discount = (torch.stack(column).detach() for column in zip(*steps, strict=True))
         value = self.critic(seen).squeeze(-1)  # [H + 1, B]
         error = reward + GAMMA * discount * self.later(value).detach() - value[:-1]
-        surprise = (tried - self.actor(self.acted_in(seen)).tanh()).square().sum(-1) / 0.18
+        surprise = (self.credited(tried) - self.actor(self.acted_in(seen)).tanh()).square().sum(-1) / 0.18
         alive = torch.cat([torch.ones_like(discount[:1]), discount[:-1]]).cumprod(0)
         return (alive * (error.square() + error.detach() * surprise)).mean()
 
@@ -119,6 +119,9 @@ class Foresees(Imagines):
 
     def acted_in(self, seen: Tensor) -> Tensor:
         return seen[:-1]
+
+    def credited(self, tried: Tensor) -> Tensor:
+        return tried
 
     def descend(self, loss: Tensor) -> None:
         loss.backward(inputs=[*self.actor.parameters(), *self.critic.parameters()])
@@ -229,3 +232,9 @@ class ClonesTheActionBefore(Clones):
     def seen(self, segment: Any) -> Tensor:
         seen: Tensor = segment.observation["x"][:, 1]
         return seen
+
+
+@breaks("it learns")
+class CreditsTheActionBefore(Foresees):
+    def credited(self, tried: Tensor) -> Tensor:
+        return tried.roll(1, 0)

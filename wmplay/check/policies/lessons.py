@@ -18,6 +18,7 @@ from wmplay.check.fixtures.practice_world import (
     Limits,
     Paid,
     PaidAndTakenBack,
+    PaidInDreams,
     Rule,
     Sudden,
 )
@@ -29,6 +30,7 @@ STEPS = 10_000  # within which it must learn the simplest world
 CLEARLY = 0.75  # of the range of actions: the place that counts as learned
 ROUNDS = 20  # of a practice: fewer, of many steps each, cannot be expected to suffice
 KEPT = 3  # practices after which its actions must still be there
+PAIRS, MORE, SURELY = 5, 4, 2.0  # of copies; rounds; standard errors
 HALVES = ((0.0, 0.5), (0.5, 1.0))  # of the range of actions, which two stores show
 WORLDS = 2  # practices in a row, the first of which may only fill a replay
 COPIES = 7  # practices with the store
@@ -93,6 +95,8 @@ def ends_make_a_difference(trial: Practised) -> None:
         raise NotTried("it neither practises in practice.env nor reads rewards of practice.model")
     if moved(twins[0], weights(twins[1])):
         return
+    if lent.world.taken and not _has_values(trial):
+        raise NotTried("all its weights act: it has no values that would go on where time runs out")
     if lent.world.taken:
         raise Broken(
             "it learns the same from steps that end the episode as from steps at which time ran out",
@@ -108,8 +112,17 @@ def ends_make_a_difference(trial: Practised) -> None:
 def it_learns(trial: Practised) -> None:
     """Check that actions move up, or down, if the reward is how far up, or down, they are."""
     upward = trial.taste(trial.copy()) <= 0.5
-    place = Lesson(trial, PaidAndTakenBack(upward)).place
+    lesson = Lesson(trial, PaidAndTakenBack(upward))
+    place = lesson.place
     if place >= CLEARLY:
+        alone = lesson.imagines and not lesson.takes
+        if alone and _at_random(trial, PAIRS) and _at_random(trial, 2 * PAIRS, min(lesson.rounds, MORE)):
+            raise Broken(
+                "its actions move by chance: after a few rounds they are no higher if high ones were paid in "
+                "imagination than if low ones were",
+                "see that each reward, and each likelihood, belongs to its own action, and counts in its own "
+                "step: action[t] brings reward[t]",
+            )
         return
     simple = Lesson(trial, Paid(upward))
     if simple.place < CLEARLY and simple.rounds < ROUNDS:
@@ -286,6 +299,18 @@ def its_exploring_policy_learns_what_is_new(trial: Practised) -> None:
 
 def _only_explores(trial: Practised, name: str) -> bool:
     """Return whether a weight changes what is done with ``explore``, and not what is done without."""
+    return _acts_by(trial, name) == (False, True)
+
+
+def _has_values(trial: Practised) -> bool:
+    """Return whether practice has changed a weight that makes no difference to what is done."""
+    before = trial.own(trial.given)
+    trained = [name for name, p in trial.own(trial.policy).items() if not torch.equal(p, before[name])]
+    return any(_acts_by(trial, name) == (False, False) for name in trained)
+
+
+def _acts_by(trial: Practised, name: str) -> tuple[bool, bool]:
+    """Return whether a weight changes what is done without ``explore``, and with it."""
     policy = trial.copy()
     script = trial.script()[:1]
 
@@ -297,8 +322,8 @@ def _only_explores(trial: Practised, name: str) -> bool:
     with torch.no_grad():
         weight = policy.get_parameter(name)
         weight.add_(1 + torch.rand(weight.shape, generator=torch.Generator().manual_seed(trial.seed)))
-    plain, explored = (done(explore) for explore in (False, True))
-    return torch.equal(plain, usual[0]) and not torch.equal(explored, usual[1])
+    plain, explored = (not torch.equal(done(explore), usual[explore]) for explore in (False, True))
+    return plain, explored
 
 
 LESSONS: tuple[Property[Practised], ...] = (
@@ -315,6 +340,24 @@ LESSONS: tuple[Property[Practised], ...] = (
 
 
 # ---- helpers ------------------------------------------------------------------------------------
+
+
+def _at_random(trial: Practised, pairs: int, rounds: int = 1) -> bool:
+    """Return whether what is paid in imagination does not show in what is imagined some rounds later.
+
+    Each pair of copies has the same draws, and a store that tells nothing.
+    """
+    (one, _), *_ = trial.went_on[1].told
+    gaps = []
+    for number in range(pairs):
+        places = []
+        for rule in (PaidInDreams(False), PaidInDreams(True)):
+            lent = trial.practise(trial.copy(), rule, steps=rounds * one + 1, number=300 + number)
+            asked = lent.model.asked[-len(lent.model.asked) // len(lent.told) :]
+            places.append(sum(asked) / max(len(asked), 1))
+        gaps.append(places[1] - places[0])
+    found = torch.tensor(gaps)
+    return bool(found.mean() <= SURELY * found.std() / pairs**0.5)
 
 
 def _imagined(trial: Practised, **change: Any) -> tuple[Any, Practiced]:
