@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -621,6 +622,15 @@ class Grid(Honest):
             values.append(found.reshape(batch, -1))
         best, rows = torch.cat(values, 1).max(1), torch.arange(batch)
         return Plan(torch.cat(plans, 1)[rows, best.indices], best.values)
+
+
+@breaks("predicted ends count")
+class IgnoresEnds(Honest):
+    def search(self, model: Any, belief: Any, score: Any, warm_start: Any, generator: Any) -> Plan:
+        def lasting(future: Any) -> Tensor:
+            return score(dataclasses.replace(future, discount=None))
+
+        return super().search(model, belief, lasting, warm_start, generator)
 
 
 UNUSUAL = (OneStepAhead, UpTheSlope, Grid)

@@ -148,6 +148,13 @@ class TheSameNoiseInEveryRow(Noisy):
 
 
 @breaks("draws are independent")
+class OneNetworkForAllRows(Noisy):
+    def noise(self, shape: Any, step: int, generator: Any) -> Tensor:
+        network = torch.randint(2, (1,), generator=generator)
+        return super().noise(shape, step, generator) + 2 * network - 1
+
+
+@breaks("draws are independent")
 class TheSameNoiseInEveryStep(Noisy):
     def noise(self, shape: Any, step: int, generator: Any) -> Tensor:
         return super().noise(shape, step, torch.Generator().manual_seed(generator.initial_seed()))

@@ -75,6 +75,7 @@ def test_a_planner_that_is_built_is_tried_in_its_own_space() -> None:
         "every candidate counts",
         "finds it in other units",
         "each step has its own action",
+        "predicted ends count",
         "more candidates are not worse",
         "any number of elites",
     ]

@@ -18,6 +18,7 @@ NEARER = 0.9  # part of the squared distance of samples to the most likely futur
 COLD = 1e-6  # a temperature next to 0
 OFTEN = 0.05  # part of the rows; rarer values may be drawn for the same rows by chance
 ROUNDING = 1e-6  # of equal rows in one product of matrices
+CALLS, TOGETHER = 3, 3.0  # further ones; times the variance of means of independent rows
 ALIKE = 0.5  # difference of Fisher's z: 4 standard errors where a single number is drawn
 FROM_GENERATOR = "draw with generator=generator, and take the most likely future where it is None"
 
@@ -66,6 +67,15 @@ def draws_are_independent(trial: Trial) -> None:
     often = (one != one.roll(1, 0)).float().mean(0) > OFTEN
     if (often & (by_row > TOLERANCE) & (by_seed < ROUNDING)).any():
         raise Broken("a part of what differs between equal rows is the same under any generator", advice)
+    calls = [one, again, other, *(dice.throw(dice.generator(4 + number), steps=1) for number in range(CALLS))]
+    if _together(calls) > TOGETHER / 2:
+        calls += [dice.throw(dice.generator(4 + CALLS + number), steps=1) for number in range(3 * CALLS)]
+        if (times := _together(calls)) > TOGETHER:
+            raise Broken(
+                f"{COPIES} equal rows draw a part of their noise together: from call to call their mean "
+                f"varies by {times**0.5:.2g} times what it would if each row drew by itself",
+                "draw for each row, also a network or a code: torch.randint(members, (B,), generator=...)",
+            )
     step = dice.chained()
     noisy = (_spread(one)[:2] > TOLERANCE).all(0) & (_spread(step) > TOLERANCE).all(0)
     if noisy.any():
@@ -140,9 +150,10 @@ class Dice:
         return torch.Generator().manual_seed(self.trial.seed + seed)
 
     @torch.no_grad()
-    def throw(self, generator: torch.Generator | None, **settings: Any) -> Tensor:
+    def throw(self, generator: torch.Generator | None, steps: int = 2, **settings: Any) -> Tensor:
         """Return the numbers of a future of all rows, [COPIES, H, N]."""
-        return features(self.trial.model.predict(self.belief, self.action, generator=generator, **settings))
+        action = self.action[:, :steps]
+        return features(self.trial.model.predict(self.belief, action, generator=generator, **settings))
 
     @torch.no_grad()
     def chained(self) -> Tensor:
@@ -151,6 +162,16 @@ class Dice:
         first = model.predict(self.belief, self.action[:, :1], generator=generator)
         second = model.predict(first.belief, self.action[:, 1:2], generator=generator)
         return torch.cat([features(first), features(second)], 1)
+
+
+def _together(calls: list[Tensor]) -> float:
+    """Return how many times the means of rows in calls [COPIES, H, N] vary as much as those of independent
+    rows: the median over what is drawn in the first step."""
+    first = torch.stack([each[:, 0] for each in calls]).double()  # [calls, COPIES, N]
+    within = first.var(1).mean(0)
+    drawn = within.sqrt() > TOLERANCE * (1 + first.abs().amax((0, 1)))
+    times = len(first[0]) * first.mean(1).var(0)[drawn] / within[drawn]
+    return float(times.median()) if len(times) else 0.0
 
 
 def _gap(one: Tensor, two: Tensor) -> Tensor:

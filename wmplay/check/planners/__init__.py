@@ -37,6 +37,7 @@ from wmplay.check.planners.searching import (
     finds_the_deeper_of_two_valleys,
     more_candidates_are_not_worse,
     plans_are_on_time,
+    predicted_ends_count,
     scores_are_true,
     warm_start_helps,
 )
@@ -59,6 +60,7 @@ PROPERTIES: tuple[Property[Solver], ...] = (
     Property(finds_it_in_other_units, after=(finds_the_best_of_a_quadratic,), slow=True),
     Property(finds_the_deeper_of_two_valleys, after=(finds_the_best_of_a_quadratic,), slow=True),
     Property(each_step_has_its_own_action, after=(finds_the_best_of_a_quadratic,)),
+    Property(predicted_ends_count, after=(finds_the_best_of_a_quadratic,)),
     Property(plans_are_on_time, after=(each_step_has_its_own_action,), slow=True),
     Property(more_candidates_are_not_worse, after=(finds_the_best_of_a_quadratic,), slow=True),
     Property(a_bad_warm_start_is_left, after=(finds_the_best_of_a_quadratic,), slow=True),

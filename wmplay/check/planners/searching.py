@@ -12,7 +12,9 @@ from torch import Tensor
 
 from wmplay.check.compare import TOLERANCE, claim
 from wmplay.check.fixtures.planning_problems import (
+    MORE,
     ROWS,
+    Mortal,
     Problem,
     Solver,
     Value,
@@ -21,6 +23,7 @@ from wmplay.check.fixtures.planning_problems import (
     quadratic,
     solve,
     two_valleys,
+    while_alive,
 )
 from wmplay.check.planners.regrets import (
     AT_FIRST,
@@ -38,6 +41,7 @@ from wmplay.check.report import Broken, NotTried
 
 APART, NEAR = 0.25, 0.75  # parts of the way to a warm start: by chance, and around it
 UNITS = Box(np.array([-30, 0.125], np.float32), np.array([50, 0.126], np.float32))
+MOSTLY = 0.7  # of the rows
 FOLLOWS = 0.25  # part of the distance to goals that change with every step
 
 
@@ -117,6 +121,25 @@ def plans_are_on_time(solver: Solver) -> None:
                 )
     if not followed:
         raise NotTried("its plans follow no goal that changes with every step")
+
+
+def predicted_ends_count(solver: Solver) -> None:
+    """Check that a plan does not end the episode in its first step for a little more than going on pays."""
+    for kind, space in solver.each():
+        task = problem(space, quadratic)
+        model = Mortal(space, quadratic)
+        planner = solver.build(space, candidates=MANY, horizon=HORIZON)
+        generator = torch.Generator().manual_seed(solver.seed)
+        plan = planner.plan(model, task.belief, while_alive, generator=generator).action
+        if plan.shape[1] < HORIZON:
+            raise NotTried(f"its plans have fewer than {HORIZON} steps")
+        over = (model.place(plan)[:, 0, 0] > 0.5).float().mean()
+        if over > MOSTLY:
+            raise Broken(
+                f"{over:.0%} of its plans of {kind} actions end the episode in their first step, which then "
+                f"pays {MORE:g} more at most, where {HORIZON} could pay 1 each",
+                "weigh what follows a step by its predicted discount: the probability to go on",
+            )
 
 
 def each_step_has_its_own_action(solver: Solver) -> None:
