@@ -231,11 +231,25 @@ def seeing_in_parts(trial: Trial) -> None:
         "let the belief hold all that the next step needs, and step t see nothing after it",
     )
     half = model.predict(trial.believe(model), trial.future[:, :2])
-    rest = model.predict(half.belief, trial.future[:, 2:])
+    parts = half, model.predict(half.belief, trial.future[:, 2:])
+    whole = model.predict(trial.believe(model), trial.future)
+    how = f"predicting 2 steps and {AHEAD - 2} from Prediction.belief"
+    latents = [tree_leaves(each.latent) for each in (*parts, whole)]
+    same_latents = all(
+        torch.allclose(torch.cat([one, two], 1), both) for one, two, both in zip(*latents, strict=True)
+    )
+    for name in ("reward", "discount") if same_latents else ():
+        if getattr(whole, name) is not None:
+            same(
+                torch.cat([getattr(each, name) for each in parts], 1).unsqueeze(-1),
+                getattr(whole, name).unsqueeze(-1),
+                f"{how} gives the same latents as {AHEAD} at once, but another {name}",
+                "predict each step's own reward and its own probability to go on, not sums or products",
+            )
     same(
-        torch.cat([numbers(half), numbers(rest)], 1),
+        torch.cat([numbers(each) for each in parts], 1),
         usual,
-        f"predicting 2 steps and {AHEAD - 2} from Prediction.belief is another future than {AHEAD} at once",
+        f"{how} is another future than {AHEAD} at once",
         "return the belief after the last predicted step",
     )
 

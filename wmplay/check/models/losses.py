@@ -182,7 +182,7 @@ def rows_are_apart_in_the_loss(trial: Trial) -> None:
 
 def the_loss_sees_no_future(trial: Trial) -> None:
     """Check that what the loss makes of a step's reward depends on no later step than the next one."""
-    later = scrambled(trial.segment, _late(MIDDLE + 1))
+    later = _otherwise_after(trial, MIDDLE + 1)
     _compare_pulls(trial, later, _SO_FAR, f"frames and actions after step {MIDDLE + 1} change", _CAUSAL)
 
 
@@ -190,7 +190,7 @@ def the_loss_looks_no_step_ahead(trial: Trial) -> None:
     """Check that the loss takes no reward, end or frame of the step after, neither within a row nor behind
     its end."""
     _compare_padding(trial, SEEN)
-    later = scrambled(trial.segment, _late(MIDDLE))
+    later = _otherwise_after(trial, MIDDLE)
     what = f"the frame and action after step {MIDDLE} change"
     _compare_pulls(trial, later, _SO_FAR, what, f"{_CAUSAL}; or is it the reward of another step?")
 
@@ -214,6 +214,12 @@ def _compare_pulls(trial: Trial, other: Segment, part: tuple[slice, slice], what
 def _late(step: int) -> torch.Tensor:
     """Return which steps, [B, T] bool, come after a step."""
     return (torch.arange(STEPS) > step).expand(ROWS, -1)
+
+
+def _otherwise_after(trial: Trial, step: int) -> Segment:
+    """Return the segment with other frames, actions and rewards after a step."""
+    later = scrambled(trial.segment, _late(step))
+    return replace(later, terminated=trial.segment.terminated)  # a mean may be over steps before an end
 
 
 _SO_FAR = slice(None), slice(MIDDLE + 1)
