@@ -320,7 +320,17 @@ PROPERTIES: tuple[Property[Trial], ...] = (
     Property(observe_agrees_with_the_loss, after=(*LEARNS, predictions_are_on_time)),
     Property(predict_agrees_with_the_loss, after=(*LEARNS, predictions_are_on_time)),
     Property(seeing_in_parts, after=(no_peeking, predictions_are_on_time, observe_agrees_with_the_loss)),
-    Property(predict_remembers_as_observe_does, after=(predictions_are_on_time, seeing_in_parts)),
+    Property(
+        predict_remembers_as_observe_does,
+        after=(
+            no_peeking,
+            *LEARNS,
+            predictions_are_on_time,
+            observe_agrees_with_the_loss,
+            predict_agrees_with_the_loss,
+            seeing_in_parts,
+        ),
+    ),
     Property(
         each_head_tells_what_the_loss_knows,
         slow=True,
