@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,8 +38,12 @@ def benchmark_planners() -> Result:
     mppi = MPPI(*sizes, elite_fraction=0.1, hold=1, std=1.0, widths=False, scaled=False)
     icem = ICEM(*sizes, decay=1.0, elites=elites, kept=5 / elites)
 
-    def ours(name: str, planner: Any) -> Side:
-        return Side(name, lambda: lambda: planner.plan(model, state, score, generator=generator))
+    def ours(name: str, planner: Any, mode: Callable[[], Any] = torch.inference_mode) -> Side:
+        def plan() -> None:
+            with mode():
+                planner.plan(model, state, score, generator=generator)
+
+        return Side(name, lambda: plan)
 
     sides = [ours("wmplay, MPPI", mppi), ours("wmplay, iCEM", icem)]
     if missing is None:
@@ -52,6 +57,7 @@ def benchmark_planners() -> Result:
             peer = solver(model, **many)
             sides.append(solver_side(f"stable-worldmodel, {name}", peer, now, HORIZON, ACTION))
     sides.append(ours("wmplay, MPPI, widths and temperature adapt", adaptive))
+    sides.append(ours("wmplay, MPPI, in `torch.no_grad`", mppi, torch.no_grad))
     timings = take_turns(sides, REPEATS, warm_up=2, clock=time.process_time)
     what = f"{CANDIDATES:,} x {HORIZON} x {ITERATIONS}, against stable-worldmodel"
     checks = [
@@ -64,7 +70,10 @@ def benchmark_planners() -> Result:
         f"One plan of {HORIZON} steps for one environment: {CANDIDATES:,} candidates x {ITERATIONS} "
         f"iterations, {elites} elites, the model of the benchmark `cem`. Each iteration has the same number "
         "of candidates; MPPI's standard deviations and temperature are constant, as in MPPISolver (by "
-        "default wmplay's follow the elites); iCEM keeps 5 elites. Processor time.",
+        "default wmplay's follow the elites); iCEM keeps 5 elites. All rows but the last are in "
+        "`torch.inference_mode`, as the solvers always are. wmplay leaves that to the caller, and plans in "
+        "`torch.no_grad` by itself: in the other mode a model fails that takes a gradient within `predict`, "
+        "such as that of an energy. Processor time.",
         timings,
         1,
         "plans",
