@@ -76,17 +76,8 @@ ELSEWHERE = {
 HORIZONS = {"catch": (1, 7)}  # others: 1, 20
 WEIGHTS = 150_000  # of each model, as near as its widths allow
 WIDTHS = (
-    "hidden",
-    "units",
-    "image_hidden",
-    "encoder_hidden",
-    "deter",
-    "size",
-    "latent",
-    "width",
-    "memory",
-    "channels",
-    "sizes",
+    *("hidden", "units", "image_hidden", "encoder_hidden", "deter", "size", "latent", "width", "memory"),
+    *("channels", "sizes"),
 )
 MULTIPLE = 8  # of every width
 FACTORS = [2 ** (power / 4) for power in range(-12, 9)]
@@ -380,7 +371,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=["fit", "page"])
-    parser.add_argument("--models", nargs="+", default=models())
+    parser.add_argument("--models", nargs="+", choices=models(), metavar="MODEL", default=models())
     parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no cell after this time")

@@ -299,7 +299,6 @@ def test_probability_is_grey_and_the_goal_lies_beneath():
 
 @pytest.mark.parametrize("width", [41, 60, 79, 80, 131, 200])
 def test_no_word_of_a_wide_table_is_cut_off(width):
-    """Wide tables become several, whose rows have the same names."""
     names = [f"column {i} ends{i * 'x'}" for i in range(11)]
     cells = [f"0.{i}\n[-0.{7 * i:04}, 1.0]" for i in range(11)]
     grid = Grid("Title", ["", *names], [["first row", *cells], ["second", *reversed(cells)]], "note " * 30)

@@ -176,9 +176,10 @@ def test_beliefs_and_predictions_of_any_image(space: str, reward_from: str) -> N
     assert future.observation[key].max() <= model.frames.largest * 1.001
 
 
+@pytest.mark.parametrize("vector", [0, 3])
 @torch.no_grad()
-def test_a_future_keeps_the_latent_that_it_drew() -> None:
-    model, given = sv2p(), data()
+def test_a_future_keeps_the_latent_that_it_drew(vector: int) -> None:
+    model, given = sv2p(vector=vector), data()
     belief = model.initial({k: v[:, 0] for k, v in given.observation.items()})
     generator = torch.Generator().manual_seed(0)
     drawn = model.predict(belief, given.action[:, :1], generator=generator).belief
@@ -190,8 +191,9 @@ def test_a_future_keeps_the_latent_that_it_drew() -> None:
     assert model.observe(drawn, given.action[:, 1:2], {"lcd": given.observation["lcd"][:, 2:3]})["open"].all()
 
 
-def test_before_the_second_frame_the_latent_has_its_prior() -> None:
-    model, given = sv2p(), data()
+@pytest.mark.parametrize("vector", [0, 3])
+def test_before_the_second_frame_the_latent_has_its_prior(vector: int) -> None:
+    model, given = sv2p(vector=vector), data()
     belief = model.initial({k: v[:, 0] for k, v in given.observation.items()})
     wide = model.initial({"lcd": given.observation["lcd"][:1, 0].expand(997, -1, -1)})
     z = model.predict(wide, given.action[:1, :1].expand(997, -1, -1), generator=torch.Generator()).belief["z"]
